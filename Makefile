@@ -1,0 +1,39 @@
+# install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
+BIN := node_modules/.bin
+
+.PHONY: install build quickstart test check bench docs format clean
+
+install: node_modules/.package-lock.json
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci
+	@touch $@
+
+build: dist/cli.js
+
+dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsconfig.json tsconfig.build.json
+	npm run --silent build
+	@touch $@
+
+quickstart: build
+	node dist/cli.js run models/quickstart.json --workdir build/quickstart
+
+test: install
+	node test/run.mjs
+
+check: install
+	$(BIN)/biome check .
+	$(BIN)/tsc --noEmit
+	node test/run.mjs
+
+bench: build
+	$(MAKE) -C bench
+
+docs: install
+	npm run --silent generate
+
+format: install
+	$(BIN)/biome check --write .
+
+clean:
+	rm -rf dist build
