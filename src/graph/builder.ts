@@ -1,0 +1,95 @@
+/** Inserts nodes at one place of a graph. The only way to make nodes outside the codec. */
+import { bugError } from '../errors.ts'
+import type { AttributeLike } from './attribute.ts'
+import type { Graph, Node, NodeSpec, Value } from './graph.ts'
+import { Tensor } from './tensor.ts'
+import type { ElementType, TensorType } from './types.ts'
+
+export interface OpOptions {
+  /** Name of the first output (made unique). */
+  readonly name?: string
+  readonly domain?: string
+  /** Type of the first output where the caller knows it. */
+  readonly type?: TensorType | null
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+export class Builder {
+  readonly graph: Graph
+  readonly #at: Node | null
+
+  /** New nodes go before `at`; null: to the end. */
+  constructor(graph: Graph, at: Node | null) {
+    this.graph = graph
+    this.#at = at
+  }
+
+  /** A node with one output; returns it. */
+  op(
+    op: string,
+    inputs: readonly (Value | null)[],
+    attributes: Readonly<Record<string, AttributeLike>> = {},
+    options: OpOptions = {},
+  ): Value {
+    return this.ops(op, inputs, 1, attributes, options)[0]!
+  }
+
+  /** A node with `count` outputs. */
+  ops(
+    op: string,
+    inputs: readonly (Value | null)[],
+    count: number,
+    attributes: Readonly<Record<string, AttributeLike>> = {},
+    options: OpOptions = {},
+  ): Value[] {
+    const base = options.name ?? `${op.toLowerCase()}_0`
+    const names: string[] = []
+    for (let i = 0; i < count; i++) {
+      let name = this.graph.freshName(i === 0 ? base : `${base}_${i}`)
+      while (names.includes(name)) name = this.graph.freshName(`${name}_`)
+      names.push(name)
+    }
+    const node = this.node({
+      op,
+      inputs,
+      attributes,
+      outputs: names,
+      name: names[0]!,
+      ...(options.domain !== undefined && { domain: options.domain }),
+      ...(options.metadata && { metadata: options.metadata }),
+    })
+    if (options.type) node.output.setType(options.type)
+    return node.outputs.map((v) => v ?? fail())
+  }
+
+  /** The general form. */
+  node(spec: NodeSpec): Node {
+    return this.graph.insert(spec, this.#at)
+  }
+
+  initializer(name: string, tensor: Tensor): Value {
+    return this.graph.addInitializer(name, tensor)
+  }
+
+  /** A scalar constant, shared within the graph by value and type. */
+  scalar(value: number, type: ElementType = 'float32'): Value {
+    return this.#shared(`const_${type}_${value}`, () => Tensor.scalar(value, type))
+  }
+
+  /** A one-dimensional int64 constant (axes, shapes, pads), shared within the graph by content. */
+  ints(values: readonly number[]): Value {
+    return this.#shared(`const_ints_${values.join('_')}`, () => Tensor.int64([values.length], values))
+  }
+
+  #shared(name: string, make: () => Tensor): Value {
+    const found = this.graph.find(name)
+    if (found?.constant) {
+      if (found.constant.equals(make())) return found
+    }
+    return this.graph.addInitializer(name, make())
+  }
+}
+
+function fail(): never {
+  throw bugError('a node was built without an output that it should have')
+}

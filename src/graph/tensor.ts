@@ -1,0 +1,254 @@
+/**
+ * A constant tensor: element type, dims and little-endian bytes, row-major, sub-byte types packed low nibble first
+ * (ONNX raw_data layout). Bytes may be lazy: a tensor of an external file is read when its bytes are first asked for.
+ * Tensors are values: nobody writes to the bytes of a tensor that a graph holds; make a new one instead.
+ */
+import { bugError, modelError } from '../errors.ts'
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
+import { byteLength, type ElementType, elementCount } from './types.ts'
+
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+
+const viewOf = {
+  float32: Float32Array,
+  float64: Float64Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+  int8: Int8Array,
+  uint16: Uint16Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+} as const
+type Viewable = keyof typeof viewOf
+export type ViewOf<T extends Viewable> = InstanceType<(typeof viewOf)[T]>
+
+const subByte: Partial<Record<ElementType, { bits: 2 | 4; signed: boolean }>> = {
+  uint4: { bits: 4, signed: false },
+  int4: { bits: 4, signed: true },
+  uint2: { bits: 2, signed: false },
+  int2: { bits: 2, signed: true },
+}
+
+/** Where a tensor of a file with external data lies; kept so that untouched tensors can be copied or referred to. */
+export interface ExternalLocation {
+  readonly path: string
+  readonly offset: number
+  readonly length: number
+}
+
+export interface TensorOrigin {
+  /** The codec's own record of how the tensor was written, kept so that an untouched tensor is written back the same. */
+  readonly proto?: unknown
+  readonly external?: ExternalLocation
+}
+
+export class Tensor {
+  readonly type: ElementType
+  readonly dims: readonly number[]
+  /** Only on tensors that a codec read and nobody changed. */
+  readonly origin: TensorOrigin | undefined
+  #bytes: Uint8Array | (() => Uint8Array)
+
+  constructor(
+    type: ElementType,
+    dims: readonly number[],
+    bytes: Uint8Array | (() => Uint8Array),
+    origin?: TensorOrigin,
+  ) {
+    this.type = type
+    this.dims = dims
+    this.origin = origin
+    this.#bytes = bytes
+    if (bytes instanceof Uint8Array) this.#check(bytes)
+  }
+
+  get size(): number {
+    return elementCount(this.dims)
+  }
+
+  get byteLength(): number {
+    return byteLength(this.type, this.size)
+  }
+
+  /**
+   * The bytes; read on first use where they are lazy, and not kept when the tensor lies in an external file, so that
+   * walking over a model larger than memory stays flat.
+   */
+  get bytes(): Uint8Array {
+    if (this.#bytes instanceof Uint8Array) return this.#bytes
+    const bytes = this.#bytes()
+    this.#check(bytes)
+    if (!this.origin?.external) this.#bytes = bytes
+    return bytes
+  }
+
+  #check(bytes: Uint8Array): void {
+    if (this.type !== 'string' && bytes.byteLength !== this.byteLength)
+      throw modelError(
+        'tensor-length',
+        `a tensor of type ${this.type}[${this.dims.join(',')}] needs ${this.byteLength} bytes and has ${bytes.byteLength}`,
+      )
+  }
+
+  /** The bytes as a typed array of the tensor's own type (16-bit floats as their bits); a copy only where misaligned. */
+  view<T extends Viewable>(type: T): ViewOf<T> {
+    if (type !== this.type) throw bugError(`a ${this.type} tensor was read as ${type}`)
+    const View = viewOf[type]
+    const { bytes } = this
+    const aligned = bytes.byteOffset % View.BYTES_PER_ELEMENT === 0
+    // not bytes.slice(): on a Buffer that is a view of the same memory
+    const { buffer, byteOffset } = aligned ? bytes : new Uint8Array(bytes)
+    return new View(buffer as ArrayBuffer, byteOffset, this.size) as ViewOf<T>
+  }
+
+  /** Elements as numbers in float32 precision; every real type but strings. Not a copy when the tensor is float32. */
+  toFloat32(): Float32Array {
+    return this.type === 'float32' ? this.view('float32') : Float32Array.from(this.toNumbers())
+  }
+
+  /** Elements as numbers; int64 beyond 2^53 loses digits (use view('int64') where that matters). */
+  toNumbers(): ArrayLike<number> {
+    const { type } = this
+    const packed = subByte[type]
+    if (packed) return unpackBits(this.bytes, this.size, packed.bits, packed.signed)
+    switch (type) {
+      case 'int64':
+      case 'uint64':
+        return Array.from(this.view(type), Number)
+      case 'float16':
+        return Float64Array.from(this.view(type), float16ToNumber)
+      case 'bfloat16':
+        return Float64Array.from(this.view(type), bfloat16ToNumber)
+      case 'float32':
+      case 'float64':
+      case 'uint8':
+      case 'int8':
+      case 'uint16':
+      case 'int16':
+      case 'int32':
+      case 'uint32':
+      case 'bool':
+        return this.view(type)
+      default:
+        throw modelError('tensor-type', `elements of type ${type} cannot be read as numbers`)
+    }
+  }
+
+  /** The single element of a tensor of size 1. */
+  item(): number {
+    if (this.size !== 1) throw bugError(`item() of a tensor of ${this.size} elements`)
+    return this.toNumbers()[0]!
+  }
+
+  reshape(dims: readonly number[]): Tensor {
+    return new Tensor(this.type, dims, this.bytes)
+  }
+
+  /** From numbers, rounded to the type (integers: half to even, saturated). */
+  static from(type: ElementType, dims: readonly number[], values: ArrayLike<number>): Tensor {
+    const n = elementCount(dims)
+    if (values.length !== n) throw bugError(`Tensor.from: ${values.length} values for dims [${dims.join(',')}]`)
+    const packed = subByte[type]
+    if (packed) return new Tensor(type, dims, packBits(values, packed.bits))
+    switch (type) {
+      case 'int64':
+      case 'uint64': {
+        const out = new viewOf[type](n)
+        // 2^63 - 1 (a slice's open end) is no double: as a number it is 2^63, which must not wrap to -2^63
+        const [lo, hi] = type === 'int64' ? [-(2n ** 63n), 2n ** 63n - 1n] : [0n, 2n ** 64n - 1n]
+        for (let i = 0; i < n; i++) {
+          const x = BigInt(values[i]!)
+          out[i] = x < lo ? lo : x > hi ? hi : x
+        }
+        return Tensor.of(type, dims, out)
+      }
+      case 'float16':
+        return Tensor.of(type, dims, Uint16Array.from(values, numberToFloat16))
+      case 'bfloat16':
+        return Tensor.of(type, dims, Uint16Array.from(values, numberToBfloat16))
+      case 'float32':
+      case 'float64':
+      case 'uint8':
+      case 'int8':
+      case 'uint16':
+      case 'int16':
+      case 'int32':
+      case 'uint32':
+      case 'bool':
+        return Tensor.of(type, dims, viewOf[type].from(values))
+      default:
+        throw bugError(`Tensor.from cannot make elements of type ${type}`)
+    }
+  }
+
+  /** Wraps a typed array without copying it. */
+  static of(type: ElementType, dims: readonly number[], data: TypedArray): Tensor {
+    return new Tensor(type, dims, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+  }
+
+  static float32(dims: readonly number[], values: ArrayLike<number>): Tensor {
+    return values instanceof Float32Array ? Tensor.of('float32', dims, values) : Tensor.from('float32', dims, values)
+  }
+
+  static int64(dims: readonly number[], values: ArrayLike<number>): Tensor {
+    return Tensor.from('int64', dims, values)
+  }
+
+  static scalar(value: number, type: ElementType = 'float32'): Tensor {
+    return Tensor.from(type, [], [value])
+  }
+
+  /** Same type, dims and bytes (so 0 and -0 differ). */
+  equals(other: Tensor): boolean {
+    if (this.type !== other.type || this.dims.join() !== other.dims.join()) return false
+    return Buffer.compare(this.bytes, other.bytes) === 0
+  }
+}
+
+/** Integers out of packed sub-byte storage, first element in the low bits. */
+export function unpackBits(bytes: Uint8Array, count: number, bits: 2 | 4, signed: boolean): Int8Array | Uint8Array {
+  const out = signed ? new Int8Array(count) : new Uint8Array(count)
+  const perByte = 8 / bits
+  const mask = (1 << bits) - 1
+  const signBit = signed ? 1 << (bits - 1) : 0
+  for (let i = 0; i < count; i++) {
+    const v = (bytes[Math.floor(i / perByte)]! >> ((i % perByte) * bits)) & mask
+    out[i] = (v ^ signBit) - signBit
+  }
+  return out
+}
+
+/** Integers into packed sub-byte storage, first element in the low bits; values must be in range. */
+export function packBits(values: ArrayLike<number>, bits: 2 | 4): Uint8Array {
+  const perByte = 8 / bits
+  const mask = (1 << bits) - 1
+  const out = new Uint8Array(Math.ceil(values.length / perByte))
+  for (let i = 0; i < values.length; i++) {
+    const at = Math.floor(i / perByte)
+    out[at] = out[at]! | ((values[i]! & mask) << ((i % perByte) * bits))
+  }
+  return out
+}
+
+/** How many elements are zero. Works for every real type; -0 counts as zero. */
+export function countZeros(t: Tensor): number {
+  const values = t.toNumbers()
+  let zeros = 0
+  for (let i = 0; i < values.length; i++) if (values[i] === 0) zeros++
+  return zeros
+}
