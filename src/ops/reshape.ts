@@ -1,0 +1,93 @@
+/**
+ * Ops that rename positions: Reshape, Flatten, Squeeze, Unsqueeze and Transpose.
+ *
+ *   dX = dY in the shape of X;  Transpose: dX = dY with the inverse permutation.
+ *
+ * Forms: Squeeze and Unsqueeze take their axes as an attribute below opset 13 and as an input since.
+ */
+import type { Value } from '../graph/graph.ts'
+import { defineOp, type GradientContext, noCost, type OpDef, type OpSample } from './define-op.ts'
+import { range, reshape } from './emit.ts'
+import { axesToInput } from './rules.ts'
+
+const reshaped = ({ node, dy, b }: GradientContext): (Value | null)[] => {
+  const g = dy[0]
+  return g ? [reshape(b, g, node.input(0).dims)] : []
+}
+
+const renaming = (op: string, since: readonly number[], samples: readonly OpSample[], rest: Partial<OpDef> = {}) =>
+  defineOp({
+    op,
+    since,
+    gradient: reshaped,
+    carries: 'elements',
+    cost: () => noCost,
+    nonNegative: (_node, input) => input(0),
+    samples,
+    ...rest,
+  })
+
+const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
+const axesInput = { upgrades: [axesToInput(13)] }
+
+export const reshapeOp = renaming(
+  'Reshape',
+  [5, 13, 14, 19, 21, 23, 24, 25],
+  [
+    { name: 'to a matrix', inputs: [{ dims: [2, 3, 4] }, ints([2, 12])] },
+    { name: 'zero copies, -1 is worked out', inputs: [{ dims: [2, 3, 4] }, ints([0, -1, 2])] },
+    { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }, ints([6, 4])], opset: 7 },
+  ],
+)
+
+export const flatten = renaming(
+  'Flatten',
+  [1, 9, 11, 13, 21, 23, 24, 25],
+  [
+    { name: 'axis 1', inputs: [{ dims: [2, 3, 2, 2] }] },
+    { name: 'axis 0', inputs: [{ dims: [2, 3] }], attributes: { axis: 0 } },
+    { name: 'negative axis', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: -1 } },
+    { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: 2 }, opset: 7 },
+  ],
+)
+
+export const squeeze = renaming(
+  'Squeeze',
+  [1, 11, 13, 21, 23, 24, 25],
+  [
+    { name: 'given axes', inputs: [{ dims: [2, 1, 3, 1] }, ints([1, -1])] },
+    { name: 'all axes of size 1', inputs: [{ dims: [1, 3, 1] }] },
+    { name: 'opset 7', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [1] }, opset: 7 },
+    { name: 'opset 11', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [-2] }, opset: 11 },
+  ],
+  axesInput,
+)
+
+export const unsqueeze = renaming(
+  'Unsqueeze',
+  [1, 11, 13, 21, 23, 24, 25],
+  [
+    { name: 'two axes', inputs: [{ dims: [2, 3] }, ints([0, -1])] },
+    { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { axes: [1, 3] }, opset: 7 },
+  ],
+  axesInput,
+)
+
+export const transposeOp = renaming(
+  'Transpose',
+  [1, 13, 21, 23, 24, 25],
+  [
+    { name: 'permutation', inputs: [{ dims: [2, 3, 4] }], attributes: { perm: [2, 0, 1] } },
+    { name: 'reversed by default', inputs: [{ dims: [2, 3, 4] }] },
+    { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { perm: [1, 0] }, opset: 7 },
+  ],
+  {
+    gradient({ node, dy, b }) {
+      const g = dy[0]
+      if (!g) return []
+      const rank = node.input(0).dims.length
+      const perm = node.ints('perm', range(rank).reverse())
+      return [b.op('Transpose', [g], { perm: range(rank).map((i) => perm.indexOf(i)) })]
+    },
+  },
+)

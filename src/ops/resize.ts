@@ -1,0 +1,216 @@
+/**
+ * Resize: along each axis Y = M X with a matrix of interpolation weights (nearest: one 1 a row), so
+ *
+ *   dX = M^T dY along each resized axis; for whole-number enlargement by nearest: the sum over each block.
+ *
+ * The matrix is worked out here from the node's sizes. Does not apply to `antialias` (its filter widths are
+ * onnxruntime's own) nor to sizes and scales that the graph computes without their dims being known.
+ *
+ * Forms: Upsample (7, 9) becomes Resize 10, whose coordinates are `asymmetric`; 11 put roi before the scales and made
+ * the coordinate mode an attribute; 13 made roi and scales optional.
+ */
+import type { Builder } from '../graph/builder.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './define-op.ts'
+import { constantNumbers, linearAlong, product, range, reshape, sumAxes } from './emit.ts'
+import { type AxisMap, interpolation } from './interpolation.ts'
+import { replaceNode } from './rewrite.ts'
+import { axisFromFront, constantOf, elemOf } from './rules.ts'
+
+/** How each axis that changes is mapped; axis by axis. */
+function axisMaps(node: Node): (AxisMap | null)[] {
+  const x = node.input(0).dims
+  const y = node.output.dims
+  const rank = x.length
+  const axes = node.ints('axes', range(rank)).map((a) => axisFromFront(a, rank))
+  const scales = constantNumbers(node, 2, 'scales')
+  const roi = constantNumbers(node, 1, 'roi')
+  const sizes = constantNumbers(node, 3, 'sizes')
+  const keep = node.string('keep_aspect_ratio_policy', 'stretch')
+  return x.map((size, axis) => {
+    const at = axes.indexOf(axis)
+    if (at < 0) return null
+    const out = y[axis]!
+    let scale = scales?.length ? scales[at]! : out / size
+    if (sizes?.length && keep !== 'stretch') {
+      const ratios = axes.map((a, i) => sizes[i]! / x[a]!)
+      scale = keep === 'not_larger' ? Math.min(...ratios) : Math.max(...ratios)
+    }
+    if (scale === 1 && size === out && node.string('coordinate_transformation_mode', '') !== 'tf_crop_and_resize')
+      return null
+    return { size, out, scale, roi: roi?.length ? [roi[at]!, roi[at + axes.length]!] : [0, 1] }
+  })
+}
+
+function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
+  const g = dy[0]
+  if (!g) return []
+  if (node.int('antialias', 0)) throw unsupportedNode(node, 'no gradient: resizing with antialias')
+  const maps = axisMaps(node)
+  const m = maps.map((map) => map && interpolation(node, map))
+  let dims: readonly number[] = node.output.dims
+  const blocks = maps.map((map, i) => (map ? blockSize(m[i]!, map) : 1))
+  let sum = g
+  if (blocks.every((k) => k !== null)) {
+    return [blockSums(b, g, node.input(0), blocks)]
+  }
+  maps.forEach((map, axis) => {
+    if (!map) return
+    const turned = new Float64Array(m[axis]!.length)
+    for (let o = 0; o < map.out; o++)
+      for (let i = 0; i < map.size; i++) turned[i * map.out + o] = m[axis]![o * map.size + i]!
+    sum = linearAlong(b, sum, dims, axis, turned, `${node.id}_resize_${axis}`)
+    dims = dims.map((d, i) => (i === axis ? map.size : d))
+  })
+  return [sum]
+}
+
+/** Sums blocks of `k[i]` positions along each axis i. Pools are the quicker kernels where they apply. */
+function blockSums(b: Builder, g: Value, x: Value, k: readonly number[]): Value {
+  const dims = x.dims
+  if (k.every((n) => n === 1)) return g
+  if (k[0] === 1 && k[1] === 1 && dims.length > 2 && dims.length <= 5 && elemOf(x) === 'float32') {
+    const mean = b.op('AveragePool', [g], { kernel_shape: k.slice(2), strides: k.slice(2) })
+    return b.op('Mul', [mean, b.scalar(product(k))])
+  }
+  const open = dims.flatMap((d, i) => [d, k[i]!])
+  const within = range(dims.length).flatMap((i) => (k[i]! > 1 ? [2 * i + 1] : []))
+  return reshape(b, sumAxes(b, reshape(b, g, open), open, within, false), dims)
+}
+
+/** k where row o of the matrix is a single 1 at o / k: every element repeated k times. Null for any other matrix. */
+function blockSize(m: Float64Array, { size, out }: AxisMap): number | null {
+  const k = out / size
+  if (!Number.isInteger(k)) return null
+  for (let o = 0; o < out; o++)
+    for (let i = 0; i < size; i++) if (m[o * size + i] !== (Math.floor(o / k) === i ? 1 : 0)) return null
+  return k
+}
+
+/** Resize 10 to 11: nearest rounded down when enlarging and up when shrinking; 11 has one rounding for all axes. */
+function toResize11(node: Node): void {
+  const mode = node.string('mode', 'nearest')
+  const [x, scales] = [node.input(0), node.input(1)]
+  const values = constantOf(scales)?.toNumbers()
+  const known = values ? Array.from(values) : null
+  const shrinks = known?.some((s) => s < 1) ?? false
+  const grows = known?.some((s) => s > 1) ?? true
+  const form = (rounding: string) => ({
+    mode,
+    coordinate_transformation_mode: 'asymmetric',
+    ...(mode === 'nearest' && { nearest_mode: rounding }),
+  })
+  let read = x
+  let factors = scales
+  if (mode === 'nearest' && shrinks && grows && known) {
+    const before = node.graph.before(node)
+    const part = (keep: (s: number) => boolean): Value =>
+      before.initializer(
+        'scales',
+        Tensor.float32(
+          [known.length],
+          known.map((s) => (keep(s) ? s : 1)),
+        ),
+      )
+    read = before.op('Resize', [x, emptyRoi(node), part((s) => s < 1)], form('ceil'))
+    factors = part((s) => s > 1)
+  }
+  replaceNode(node, {
+    op: 'Resize',
+    inputs: [read, emptyRoi(node), factors],
+    attributes: form(shrinks && !grows ? 'ceil' : 'floor'),
+  })
+}
+
+/** 11 and 12 want a roi even where it is not used. */
+const emptyRoi = (node: Node): Value => node.graph.before(node).initializer('roi', Tensor.float32([0], []))
+
+const scales = (values: readonly number[]) => ({ dims: [values.length], values, constant: true })
+const sizes = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
+const image = { dims: [1, 2, 4, 5] } as const
+
+export const resize = defineOp({
+  op: 'Resize',
+  since: [10, 11, 13, 18, 19],
+  gradient,
+  state: [1, 2],
+  /** Linear: four mults and three adds a doubled axis pair is 2 mults + 1 add an axis; nearest copies. */
+  cost(node) {
+    const x = node.input(0).dims
+    const taps = { nearest: 1, linear: 2, cubic: 4 }[node.string('mode', 'nearest')] ?? 1
+    const window = product(x.map((d, i) => (d === node.output.dims[i] ? 1 : taps)))
+    const outputs = outputSize(node)
+    return window === 1 ? noCost : { ...noCost, mults: outputs * window, adds: outputs * (window - 1) }
+  },
+  nonNegative: (node, input) => node.string('mode', 'nearest') !== 'cubic' && input(0),
+  upgrades: [{ to: 11, apply: toResize11 }],
+  samples: [
+    {
+      name: 'nearest twice as large',
+      inputs: [image, null, scales([1, 1, 2, 2])],
+      attributes: { coordinate_transformation_mode: 'asymmetric', nearest_mode: 'floor' },
+    },
+    { name: 'nearest, defaults', inputs: [image, null, scales([1, 1, 2, 3])] },
+    { name: 'nearest to odd sizes', inputs: [image, null, null, sizes([1, 2, 7, 3])] },
+    {
+      name: 'nearest, round up, align corners',
+      inputs: [image, null, null, sizes([1, 2, 7, 8])],
+      attributes: { coordinate_transformation_mode: 'align_corners', nearest_mode: 'ceil' },
+    },
+    { name: 'linear', inputs: [image, null, scales([1, 1, 2, 2])], attributes: { mode: 'linear' } },
+    {
+      name: 'linear, align corners, smaller and larger',
+      inputs: [image, null, null, sizes([1, 2, 3, 9])],
+      attributes: { mode: 'linear', coordinate_transformation_mode: 'align_corners' },
+    },
+    {
+      name: 'linear over two axes',
+      inputs: [image, null, null, sizes([8, 7])],
+      attributes: { mode: 'linear', axes: [2, 3], coordinate_transformation_mode: 'pytorch_half_pixel' },
+    },
+    { name: 'cubic', inputs: [image, null, scales([1, 1, 1.5, 2])], attributes: { mode: 'cubic' } },
+    {
+      name: 'cubic, outside excluded',
+      inputs: [image, null, null, sizes([1, 2, 3, 8])],
+      attributes: { mode: 'cubic', exclude_outside: 1, cubic_coeff_a: -0.5 },
+    },
+    { name: 'opset 10', inputs: [image, scales([1, 1, 2, 2])], opset: 10 },
+    { name: 'opset 10 shrinks and grows', inputs: [image, scales([1, 1, 0.6, 1.5])], opset: 10 },
+    {
+      name: 'opset 11',
+      inputs: [image, { dims: [0], values: [], constant: true }, scales([1, 1, 2, 2])],
+      attributes: { mode: 'linear' },
+      opset: 11,
+    },
+  ],
+})
+
+export const upsample = defineOp({
+  op: 'Upsample',
+  since: [7, 9],
+  gradient: { unsupported: 'Upsample was replaced by Resize in opset 10; run upgrade-opset' },
+  cost: () => noCost,
+  state: [1],
+  nonNegative: (_node, input) => input(0),
+  upgrades: [
+    {
+      to: 9,
+      apply: (node) => {
+        const values = node.floats('scales', [])
+        node.setAttribute('scales', null)
+        node.setInput(1, node.graph.before(node).initializer('scales', Tensor.float32([values.length], values)))
+      },
+    },
+    { to: 10, apply: (node) => void replaceNode(node, { op: 'Resize', inputs: node.inputs }) },
+  ],
+  samples: [
+    {
+      name: 'opset 7 nearest',
+      inputs: [image],
+      attributes: { scales: { kind: 'floats', value: [1, 1, 2, 2] } },
+      opset: 7,
+    },
+    { name: 'opset 9 linear', inputs: [image, scales([1, 1, 2, 2])], attributes: { mode: 'linear' }, opset: 9 },
+  ],
+})

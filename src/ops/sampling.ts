@@ -1,0 +1,74 @@
+/**
+ * Ops whose forms must be lifted and that have no gradient here: RoiAlign, GridSample, DFT, OneHot.
+ *
+ * Forms: RoiAlign 10 sampled at output half pixels, 16 made that an attribute with another default; GridSample 20
+ * renamed the modes; DFT 20 made the axis an input.
+ */
+import { defineOp, noCost, type OpDef, type OpSample, outputSize } from './define-op.ts'
+
+const untrained = (op: string, since: readonly number[], why: string, rest: Partial<OpDef>): OpDef =>
+  defineOp({
+    op,
+    since,
+    gradient: { unsupported: why },
+    cost: (node) => ({ ...noCost, mults: 4 * outputSize(node), adds: 3 * outputSize(node) }),
+    samples: [],
+    ...rest,
+  })
+
+const indices = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
+const grid: OpSample['inputs'][number] = { dims: [1, 2, 2, 2] }
+
+export const sampling: readonly OpDef[] = [
+  untrained('RoiAlign', [10, 16, 22], 'regions are sampled by a kernel of onnxruntime that has no transpose', {
+    upgrades: [{ to: 16, apply: (node) => node.setAttribute('coordinate_transformation_mode', 'output_half_pixel') }],
+    samples: [
+      {
+        name: 'opset 10',
+        inputs: [{ dims: [1, 1, 6, 6] }, { dims: [1, 4], values: [0, 0, 4, 4] }, indices([0])],
+        attributes: { output_height: 2, output_width: 2, sampling_ratio: 2 },
+        opset: 10,
+      },
+    ],
+  }),
+  untrained('GridSample', [16, 20, 22], 'positions are sampled by a kernel of onnxruntime that has no transpose', {
+    upgrades: [
+      {
+        to: 20,
+        apply(node) {
+          const mode = node.string('mode', 'bilinear')
+          node.setAttribute('mode', { bilinear: 'linear', bicubic: 'cubic' }[mode] ?? mode)
+        },
+      },
+    ],
+    samples: [
+      { name: 'opset 16', inputs: [{ dims: [1, 1, 4, 4] }, grid], attributes: { mode: 'bicubic' }, opset: 16 },
+      { name: 'opset 16, default mode', inputs: [{ dims: [1, 1, 4, 4] }, grid], opset: 16 },
+    ],
+  }),
+  untrained('DFT', [17, 20], 'Fourier transforms are not differentiated', {
+    upgrades: [
+      {
+        to: 20,
+        apply(node) {
+          const axis = node.int('axis', 1)
+          node.setAttribute('axis', null)
+          node.setInput(2, node.graph.before(node).scalar(axis, 'int64'))
+        },
+      },
+    ],
+    samples: [{ name: 'opset 17', inputs: [{ dims: [1, 4, 1] }], attributes: { axis: 1 }, opset: 17 }],
+  }),
+  defineOp({
+    op: 'OneHot',
+    since: [9, 11],
+    gradient: 'zero',
+    cost: () => noCost,
+    samples: [
+      {
+        name: 'last axis',
+        inputs: [indices([0, 2, -1]), { dims: [], type: 'int64', values: [3] }, { dims: [2], values: [0, 1] }],
+      },
+    ],
+  }),
+]

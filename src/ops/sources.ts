@@ -1,0 +1,57 @@
+/** What makes tensors out of constants, shapes and chance: nothing to differentiate, nothing to count. */
+import { Tensor } from '../graph/tensor.ts'
+import { defineOp, type OpDef, type OpSample } from './define-op.ts'
+import { free, isNonNegativeConstant } from './rules.ts'
+
+const typeExtensions = [19, 21, 23, 24, 25]
+const x = { dims: [2, 3] }
+const shape = { dims: [2], type: 'int64', values: [2, 3] } as const
+const integer = (value: number) => ({ dims: [], type: 'int64', values: [value] }) as const
+const seed = { kind: 'float', value: 7 } as const
+
+const source = (op: string, since: readonly number[], samples: readonly OpSample[], rest: Partial<OpDef> = {}): OpDef =>
+  defineOp({ op, since, gradient: 'zero', cost: free, samples, ...rest })
+
+export const sources: readonly OpDef[] = [
+  source(
+    'Constant',
+    [1, 9, 11, 12, 13, ...typeExtensions],
+    [
+      { name: 'tensor', inputs: [], attributes: { value: Tensor.float32([2], [1.5, -2]) } },
+      { name: 'ints', inputs: [], attributes: { value_ints: [1, 2, 3] } },
+      { name: 'opset 7', opset: 7, inputs: [], attributes: { value: Tensor.float32([2], [1.5, -2]) } },
+    ],
+    { nonNegative: (node) => isNonNegativeConstant(node.output) },
+  ),
+  source(
+    'ConstantOfShape',
+    [9, 20, 21, 23, 24, 25],
+    [{ name: 'ones', inputs: [shape], attributes: { value: Tensor.float32([1], [1]) } }],
+    { nonNegative: (node) => (node.tensor('value')?.item() ?? 0) >= 0 },
+  ),
+  source(
+    'Shape',
+    [1, 13, 15, ...typeExtensions],
+    [
+      { name: 'all', inputs: [x] },
+      { name: 'part', inputs: [x], attributes: { start: -1 } },
+    ],
+    { nonNegative: () => true },
+  ),
+  source('Size', [1, 13, ...typeExtensions], [{ name: 'plain', inputs: [x] }], { nonNegative: () => true }),
+  source('Range', [11], [{ name: 'integers', inputs: [integer(1), integer(9), integer(3)] }]),
+  source('EyeLike', [9, 22], [{ name: 'offset', inputs: [x], attributes: { k: 1 } }], { nonNegative: () => true }),
+  source('NonZero', [9, 13], [{ name: 'plain', inputs: [{ dims: [3], values: [0, 1, 2] }] }], {
+    nonNegative: () => true,
+  }),
+  source('RandomNormal', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }]),
+  source('RandomNormalLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }]),
+  source('RandomUniform', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }]),
+  source('RandomUniformLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }]),
+  source('Bernoulli', [15, 22], [{ name: 'seeded', inputs: [{ dims: [4], range: [0, 1] }], attributes: { seed } }], {
+    nonNegative: () => true,
+  }),
+  source('Multinomial', [7, 22], [{ name: 'seeded', inputs: [x], attributes: { sample_size: 2, seed } }], {
+    nonNegative: () => true,
+  }),
+]
