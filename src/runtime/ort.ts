@@ -1,0 +1,183 @@
+/**
+ * The onnxruntime executor. Together with nothing else, this file imports onnxruntime. The module is loaded on first
+ * use, so that commands which run no graph start fast.
+ */
+import { readdirSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import { MncError, usageError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import { encodeModel } from '../graph/codec.ts'
+import { Model } from '../graph/model.ts'
+import { Tensor, type TypedArray } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
+import type { Executor, LoadOptions, Session } from './executor.ts'
+import { blockConvolutions, findBlock } from './ort-blocked-conv.ts'
+
+type Ort = typeof import('onnxruntime-node')
+let loaded: Promise<Ort> | undefined
+const ort = (): Promise<Ort> => {
+  loaded ??= import('onnxruntime-node')
+  return loaded
+}
+
+/** Types that cross the boundary; names are onnxruntime's, which are ours. */
+const viewable = new Set<ElementType>([
+  ...(['float32', 'float64', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'uint32'] as const),
+  ...(['bool', 'float16', 'int64', 'uint64'] as const),
+])
+type Crossing = 'float32' | 'float64' | 'uint8' | 'int8' | 'uint16' | 'int16' | 'int32' | 'uint32'
+
+/** The executor of onnxruntime's CPU provider, or of another execution provider of the npm package. */
+export function ortExecutor(device = 'cpu'): Executor {
+  const providers = device === 'cpu' ? ['cpu'] : [device, 'cpu']
+  return {
+    device: { id: device, description: `onnxruntime (${device})` },
+    load: (model, options = {}) => loadSession(model, options, providers),
+  }
+}
+
+async function loadSession(
+  model: Model | Uint8Array | string,
+  options: LoadOptions,
+  providers: string[],
+): Promise<Session> {
+  const { InferenceSession, Tensor: OrtTensor } = await ort()
+  const given = options.step && model instanceof Model && providers[0] === 'cpu' ? await suited(model) : model
+  const session: InferenceSession.SessionOptions = {
+    executionProviders: providers,
+    graphOptimizationLevel: options.optimization ?? 'all',
+    intraOpNumThreads: options.threads ?? 0,
+    logSeverityLevel: 3,
+    // a step's memory plan is one block of all that is ever alive: without it DenseNet-BC-40-12 peaks at 790 MB, not 1380
+    enableMemPattern: options.step !== true,
+    ...(options.config && { extra: nestConfig(options.config) }),
+    ...(options.optimizedModelPath && { optimizedModelFilePath: options.optimizedModelPath }),
+    ...(options.profilePrefix && { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
+  }
+  let inner: InferenceSession
+  try {
+    inner =
+      typeof given === 'string'
+        ? await InferenceSession.create(given, session)
+        : await InferenceSession.create(given instanceof Model ? encodeModel(given) : given, session)
+  } catch (cause) {
+    throw engineError(cause, 'refuses the model')
+  }
+  return {
+    inputNames: inner.inputNames,
+    outputNames: inner.outputNames,
+    async run(feeds, fetch, into) {
+      const fed: Record<string, OrtTensor> = {}
+      for (const [name, t] of Object.entries(feeds)) fed[name] = toOrt(OrtTensor, t, name)
+      const wanted: Record<string, OrtTensor | null> = {}
+      for (const name of fetch ?? inner.outputNames) {
+        const target = into?.[name]
+        wanted[name] = target ? toOrt(OrtTensor, target, name) : null
+      }
+      let out: InferenceSession.OnnxValueMapType
+      try {
+        out = await inner.run(fed, wanted)
+      } catch (cause) {
+        throw engineError(cause, 'could not run the model')
+      }
+      const result: Record<string, Tensor> = {}
+      for (const [name, t] of Object.entries(out)) result[name] = into?.[name] ?? fromOrt(t as OrtTensor)
+      return result
+    },
+    endProfiling() {
+      if (options.profilePrefix === undefined) return undefined
+      inner.endProfiling()
+      return profileOf(options.profilePrefix)
+    },
+    async dispose() {
+      await inner.release()
+    },
+  }
+}
+
+let channelBlock: Promise<number> | undefined
+
+/** A copy of a training step for the engine's own kernels. */
+async function suited(step: Model): Promise<Model> {
+  channelBlock ??= findBlock((model) => loadSession(model, { threads: 1 }, ['cpu']))
+  const block = await channelBlock
+  if (block === 0) return step
+  const copy = cloneModel(step)
+  blockConvolutions(copy, block)
+  return copy
+}
+
+/** The engine names the file <prefix>_<date>.json and does not say so: the newest one. */
+function profileOf(prefix: string): string | undefined {
+  const folder = dirname(prefix)
+  const files = readdirSync(folder).filter((f) => f.startsWith(`${basename(prefix)}_`) && f.endsWith('.json'))
+  const newest = files.sort().at(-1)
+  return newest === undefined ? undefined : join(folder, newest)
+}
+
+/** `a.b` entries as the nested object that the binding flattens again. */
+function nestConfig(config: Readonly<Record<string, string>>): Record<string, unknown> {
+  const out: Record<string, unknown> = {}
+  for (const [path, value] of Object.entries(config)) {
+    const parts = path.split('.')
+    let at = out
+    for (const part of parts.slice(0, -1)) {
+      at[part] ??= {}
+      at = at[part] as Record<string, unknown>
+    }
+    at[parts.at(-1)!] = value
+  }
+  return out
+}
+
+function toOrt(OrtTensorClass: typeof OrtTensor, t: Tensor, name: string): OrtTensor {
+  if (!viewable.has(t.type)) throw usageError(`'${name}' has type ${t.type}, which cannot be fed to onnxruntime`)
+  return new OrtTensorClass(t.type as Crossing, t.view(t.type as Crossing), t.dims)
+}
+
+function fromOrt(t: OrtTensor): Tensor {
+  if (t.type === 'string') {
+    const parts = (t.data as string[]).map((s) => new TextEncoder().encode(s))
+    return new Tensor('string', t.dims, Buffer.concat(parts))
+  }
+  return Tensor.of(t.type as ElementType, t.dims, t.data as TypedArray)
+}
+
+/** Engine messages are long and start with boilerplate; keep the part that says what is wrong. */
+function engineError(cause: unknown, what: string): MncError {
+  const message = cause instanceof Error ? cause.message : String(cause)
+  const short = message.replace(/^.*?\b(?:ORT_\w+|Exception during initialization): ?/s, '').split('\n')[0]!
+  return new MncError(`onnxruntime ${what}: ${short}`, { code: 'engine', blame: 'model', cause })
+}
+
+/** Types and shapes of a model's inputs and outputs as onnxruntime sees them. */
+export async function sessionTypes(
+  bytes: Uint8Array,
+): Promise<{ name: string; elem: ElementType; dims: (number | string | null)[] }[]> {
+  const { InferenceSession } = await ort()
+  let inner: InferenceSession
+  try {
+    inner = await InferenceSession.create(bytes, { graphOptimizationLevel: 'disabled', logSeverityLevel: 3 })
+  } catch (cause) {
+    throw engineError(cause, 'refuses the model')
+  }
+  const out: { name: string; elem: ElementType; dims: (number | string | null)[] }[] = []
+  for (const m of inner.outputMetadata) {
+    if (!m.isTensor) continue
+    const dims = m.shape.map((d) => ((typeof d === 'number' && d < 0) || d === '' ? null : d))
+    out.push({ name: m.name, elem: m.type as ElementType, dims })
+  }
+  await inner.release()
+  return out
+}
+
+/** The engine's version, the devices it brings along, and those that need libraries installed beside it. */
+export async function engineInfo(): Promise<Record<'bundled' | 'external', readonly string[]> & { version: string }> {
+  const { env, listSupportedBackends } = await ort()
+  const names = (bundled: boolean) =>
+    listSupportedBackends()
+      .filter((b) => b.bundled === bundled)
+      .map((b) => b.name)
+  return { version: env.versions.node ?? env.versions.common, bundled: names(true), external: names(false) }
+}
