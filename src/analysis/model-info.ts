@@ -1,0 +1,151 @@
+/** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
+import { stat } from 'node:fs/promises'
+import { MncError } from '../errors.ts'
+import { encodeModel } from '../graph/codec.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import type { Dim, ElementType } from '../graph/types.ts'
+import { findOp } from '../ops/index.ts'
+import { ROLE_KEY } from '../passes/layers.ts'
+import { constantSource } from './constants.ts'
+import { type EffectiveLayer, effectiveLayers } from './layers.ts'
+import { oneSample } from './one-sample.ts'
+
+export interface PortInfo {
+  readonly name: string
+  readonly type: ElementType | null
+  readonly dims: readonly Dim[] | null
+}
+
+export interface LayerInfo {
+  readonly name: string
+  readonly op: string
+  /** Elements of the weight. */
+  readonly weights: number
+  /** Share of them that is zero where the layer computes: masked, or rounded to zero. */
+  readonly sparsity: number
+  readonly weightBits: number
+  readonly activationBits: number
+  /** Dense multiply-accumulates of one sample; null where shapes are not known. */
+  readonly macs: number | null
+}
+
+export interface ModelInfo {
+  readonly irVersion: number
+  readonly opset: number
+  readonly inputs: readonly PortInfo[]
+  readonly outputs: readonly PortInfo[]
+  readonly nodes: number
+  readonly ops: Readonly<Record<string, number>>
+  /** Elements that training would change: weights, biases, BN scales and shifts. */
+  readonly parameters: number
+  readonly macs: number | null
+  /** Size of the file, external data included. */
+  readonly bytes: number
+  readonly layers: readonly LayerInfo[]
+}
+
+export interface ModelInfoOptions {
+  /** Size of the file that the model was read from; counted anew by default. */
+  readonly bytes?: number | undefined
+  /** Told why MACs are missing. */
+  readonly warn?: (message: string) => void
+}
+
+/** Describes a model without changing it. The batch dimension counts as 1 where it is open. */
+export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelInfoOptions = {}): Promise<ModelInfo> {
+  const work = await oneSample(model, warn)
+  const layers = await effectiveLayers(work, warn)
+  return {
+    irVersion: model.irVersion,
+    opset: model.opset,
+    inputs: model.graph.inputs.filter((v) => !v.constant).map(portOf),
+    outputs: model.graph.outputs.map(portOf),
+    nodes: model.graph.nodeCount,
+    ops: countOps(model.graph),
+    parameters: countParameters(work.graph, layers),
+    macs: totalMacs(work.graph),
+    bytes: bytes ?? encodeModel(model).byteLength,
+    layers: layers.map((l) => ({
+      name: l.name,
+      op: l.node.op,
+      weights: l.values.size,
+      sparsity: l.values.size > 0 ? l.zeros / l.values.size : 0,
+      weightBits: l.weightBits,
+      activationBits: l.activationBits,
+      macs: macsOf(l.node),
+    })),
+  }
+}
+
+/** null where the work of a layer is not known. */
+function totalMacs(graph: Graph): number | null {
+  let total = 0
+  for (const n of graph.nodes()) {
+    const macs = macsOf(n)
+    if (macs === null && findOp(n)?.weights) return null
+    total += macs ?? 0
+  }
+  return total
+}
+
+function macsOf(node: Node): number | null {
+  const def = findOp(node)
+  if (!def) return 0
+  try {
+    return def.cost(node).macs
+  } catch (error) {
+    if (error instanceof MncError) return null // a shape stayed symbolic
+    throw error
+  }
+}
+
+function portOf(v: Value): PortInfo {
+  return { name: v.name, type: v.type?.elem ?? null, dims: v.type?.dims ?? null }
+}
+
+function countOps(graph: Graph): Record<string, number> {
+  const counts = new Map<string, number>()
+  for (const n of graph.nodes()) {
+    const op = n.domain === '' ? n.op : `${n.domain}::${n.op}`
+    counts.set(op, (counts.get(op) ?? 0) + 1)
+  }
+  return Object.fromEntries([...counts].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1)))
+}
+
+const floats = new Set<ElementType>(['float32', 'float16', 'float64', 'bfloat16'])
+
+/**
+ * Weights of layers (each tensor once), and the other float tensors that are no state, no part of what a layer's weight
+ * is made from (mask, scale, codebook), no quantiser's scale, and no lone number that is not a parameter by nature.
+ */
+function countParameters(graph: Graph, layers: readonly EffectiveLayer[]): number {
+  const weights = new Map<Value, number>()
+  const parts = new Set<Value>()
+  for (const l of layers) {
+    weights.set(l.layer?.weight ?? l.operand, l.values.size)
+    for (const v of constantSource(l.operand)?.initializers ?? []) parts.add(v)
+  }
+  let count = 0
+  for (const n of weights.values()) count += n
+  for (const v of graph.initializers())
+    if (!parts.has(v) && floats.has(v.constant!.type) && [...v.uses].some((n) => isParameter(n, v)))
+      count += v.constant!.size
+  return count
+}
+
+function isParameter(node: Node, v: Value): boolean {
+  const def = findOp(node)
+  const slots = node.inputs.flatMap((x, i) => (x === v ? [i] : []))
+  if (slots.some((i) => def?.parameters?.includes(i))) return true
+  const quantiser = node.op === 'QuantizeLinear' || node.op === 'DequantizeLinear' || node.metadata.has(ROLE_KEY)
+  return v.constant!.size > 1 && !quantiser && !slots.every((i) => def?.state?.includes(i))
+}
+
+/** Bytes of the file that `model` was read from, with what its external tensors take; undefined for standard input. */
+export async function fileBytes(model: Model, path: string): Promise<number | undefined> {
+  if (path === '-') return undefined
+  let { size } = await stat(path)
+  for (const v of model.graph.initializers()) size += v.constant?.origin?.external?.length ?? 0
+  return size
+}

@@ -1,0 +1,81 @@
+/**
+ * A copy of a model as it treats one sample, at the opset that op definitions are written for, with the type of every
+ * value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are often computed from
+ * constants), then, where a layer's shape is still open, seen by running the model once on zeros.
+ *
+ * Does not apply where onnxruntime refuses the model, or where an input has an open dimension beside the first: then
+ * types stay as the file has them, and `warn` hears why.
+ */
+import { MncError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Graph, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { byteLength, type Dim, elementCount, isStatic } from '../graph/types.ts'
+import { WORKING_OPSET } from '../ops/define-op.ts'
+import { findOp } from '../ops/index.ts'
+import { runPass } from '../passes/manager.ts'
+import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import { ortExecutor } from '../runtime/ort.ts'
+
+/** The copy; `model` stays as it is. */
+export async function oneSample(model: Model, warn: (message: string) => void = () => {}): Promise<Model> {
+  const work = cloneModel(model)
+  try {
+    if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
+    closeBatch(work.graph)
+    const folded = cloneModel(work)
+    await runPass(folded, 'fold-constants')
+    await inferTypes(folded)
+    copyTypes(folded.graph, work.graph)
+    await typesByRunning(work)
+    return work
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    warn(`shapes are not known: ${error.describe()}`)
+    return cloneModel(model)
+  }
+}
+
+/** Sets open first dims of the inputs to 1, with every other dim of the same symbol. */
+function closeBatch(graph: Graph): void {
+  const batch = new Set<Dim>(graph.inputs.map((v) => v.type?.dims?.[0] ?? null).filter((d) => typeof d === 'string'))
+  for (const v of graph.inputs) {
+    if (!v.type?.dims || v.constant) continue
+    const dims = v.type.dims.map((d, i) => (batch.has(d) || (i === 0 && d === null) ? 1 : d))
+    v.setType({ elem: v.type.elem, dims })
+  }
+}
+
+function copyTypes(from: Graph, to: Graph): void {
+  for (const v of to.values()) {
+    const type = v.producer && from.find(v.name)?.type
+    if (type) v.setType(type)
+  }
+}
+
+/** Runs the model on zeros for the shapes of known operators' operands and outputs that inference left open. */
+async function typesByRunning(model: Model): Promise<void> {
+  const open = new Set<Value>()
+  for (const n of model.graph.nodes())
+    if (findOp(n))
+      for (const v of [...n.inputs, ...n.outputs]) if (v && !v.constant && !isStatic(v.type?.dims ?? null)) open.add(v)
+  const inputs = model.graph.inputs.filter((v) => !v.constant)
+  if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return
+  const copy = cloneModel(model)
+  for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
+  for (const v of open) copy.graph.addOutput(copy.graph.find(v.name)!)
+  const session = await ortExecutor().load(copy)
+  try {
+    const seen = await session.run(Object.fromEntries(inputs.map((v) => [v.name, zeros(v)])))
+    for (const v of open) v.setType({ elem: seen[v.name]!.type, dims: seen[v.name]!.dims })
+  } finally {
+    await session.dispose()
+  }
+}
+
+function zeros(v: Value): Tensor {
+  const { elem } = v.type!
+  return new Tensor(elem, v.dims, new Uint8Array(byteLength(elem, elementCount(v.dims))))
+}

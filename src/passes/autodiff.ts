@@ -1,0 +1,210 @@
+/**
+ * Reverse-mode differentiation as a graph pass: appends the nodes that compute gradients to the graph itself, out of
+ * the gradient rules that ops declare. The driver owns what no rule repeats: pruning to the paths from the wanted
+ * values to the seeds, accumulation over several uses, summing broadcast gradients back, straight-through nodes.
+ *
+ *   dL/dx = sum over uses of x in nodes n:  rule(n)(dL/dy)[input]
+ *
+ * Needs static shapes on the path (see runtime/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
+ * If, Loop and Scan, nor through ops whose definition has no gradient: a model error names the node.
+ */
+import { modelError } from '../errors.ts'
+import type { Builder } from '../graph/builder.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
+import { findOp, requireOp } from '../ops/index.ts'
+import { optionTable } from '../options.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import { definePass } from './define-pass.ts'
+import { trainableParameters } from './parameters.ts'
+import { upgradeModelTo } from './upgrade-opset.ts'
+
+/** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
+export const GRADIENT_KEY = 'mnc.gradient'
+export const STRAIGHT_THROUGH = 'straight-through'
+const GRADIENT_PREFIX = 'grad/'
+
+/**
+ * Gradients of sum over seeds s of <s, seed(s)> with respect to each of `wrt`. `seeds` maps values to the gradient that
+ * arrives at them (same dims). Values of `wrt` that no seed depends on are absent from the result.
+ */
+export function differentiate(
+  model: Model,
+  seeds: ReadonlyMap<Value, Value>,
+  wrt: readonly Value[],
+): Map<Value, Value> {
+  const { graph } = model
+  const nodes = [...graph.nodes()]
+  const dependent = dependentValues(nodes, wrt)
+  const parts = new Map<Value, Value[]>()
+  for (const [v, seed] of seeds) if (dependent.has(v)) parts.set(v, [seed])
+  const b = graph.append()
+  const total = new Map<Value, Value>()
+  const gradientOf = (v: Value): Value | null => {
+    const done = total.get(v)
+    if (done) return done
+    const list = parts.get(v)
+    if (!list) return null
+    const sum = list.length === 1 ? list[0]! : b.op('Sum', list, {}, { name: `d_${v.name}`, type: v.type })
+    total.set(v, sum)
+    return sum
+  }
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const node = nodes[i]!
+    if (!node.outputs.some((v) => v && dependent.has(v) && parts.has(v))) continue
+    const needs = node.inputs.map((v) => v !== null && dependent.has(v))
+    if (!needs.includes(true)) continue
+    const dy = node.outputs.map((v) => (v && dependent.has(v) ? gradientOf(v) : null))
+    const dx = gradientsOfNode(node, dy, needs, b)
+    node.inputs.forEach((x, k) => {
+      const g = dx[k]
+      if (!x || !g || !needs[k]) return
+      const fitted = fitShape(node, x, g, b)
+      const list = parts.get(x)
+      if (list) list.push(fitted)
+      else parts.set(x, [fitted])
+    })
+  }
+  moveAhead(nodes.at(-1) ?? null, seeds, graph)
+  const result = new Map<Value, Value>()
+  for (const v of wrt) {
+    const g = gradientOf(v)
+    if (g) result.set(v, g)
+  }
+  return result
+}
+
+/**
+ * Refuses, before any work is done, a graph with a node between `wrt` and `targets` that has no gradient: a model error
+ * that names domain, op and node.
+ */
+export function requireGradients(graph: Graph, wrt: readonly Value[], targets: readonly Value[]): void {
+  const nodes = [...graph.nodes()]
+  const dependent = dependentValues(nodes, wrt)
+  const wanted = new Set(targets)
+  for (const n of nodes.reverse()) {
+    if (!n.outputs.some((v) => v && wanted.has(v) && dependent.has(v))) continue
+    if (!n.inputs.some((v) => v && dependent.has(v))) continue
+    if (n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH) requireGradient(n)
+    for (const v of n.inputs) if (v) wanted.add(v)
+  }
+}
+
+function requireGradient(node: Node): GradientRule | 'zero' {
+  const { gradient } = requireOp(node)
+  if (typeof gradient !== 'object') return gradient
+  throw unsupportedNode(node, `no gradient: ${gradient.unsupported}`, 'freeze what lies before it, or replace it')
+}
+
+/**
+ * Backward nodes that depend on forward values only (ReLU masks, flipped weights, 1 / sqrt(var)) go before all others.
+ * onnxruntime executes depth first and takes a node's later inputs first, so this makes it compute them when they are
+ * needed: standing behind the gradient that they meet, all masks would be made, and kept, before it.
+ */
+function moveAhead(lastForward: Node | null, seeds: ReadonlyMap<Value, Value>, graph: Graph): void {
+  const carries = new Set(seeds.values())
+  const backward: Node[] = []
+  for (let n = lastForward?.next ?? null; n; n = n.next) backward.push(n)
+  let first: Node | null = null
+  for (const n of backward) {
+    if (n.inputs.some((v) => v && carries.has(v))) {
+      first ??= n
+      for (const v of n.outputs) if (v) carries.add(v)
+    } else if (first) graph.move(n, first)
+  }
+}
+
+/** Values that depend on one of `roots` (roots included). Integer values never do. */
+function dependentValues(nodes: readonly Node[], roots: readonly Value[]): Set<Value> {
+  const out = new Set(roots)
+  for (const n of nodes) {
+    if (!n.inputs.some((v) => v && out.has(v)) || findOp(n)?.gradient === 'zero') {
+      if (n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH || !n.inputs.some((v) => v && out.has(v))) continue
+    }
+    for (const v of n.outputs) if (v && isDifferentiable(v)) out.add(v)
+  }
+  return out
+}
+
+const isDifferentiable = (v: Value): boolean =>
+  v.type === null || v.type.elem.startsWith('float') || v.type.elem === 'bfloat16'
+
+function gradientsOfNode(
+  node: Node,
+  dy: readonly (Value | null)[],
+  needs: readonly boolean[],
+  b: Builder,
+): readonly (Value | null)[] {
+  if (node.metadata.get(GRADIENT_KEY) === STRAIGHT_THROUGH) return [dy[0] ?? null]
+  const gradient = requireGradient(node)
+  if (gradient === 'zero') return []
+  for (const v of [...node.inputs, ...node.outputs]) if (v) requireStatic(node, v)
+  return gradient({ node, dy, needs, b })
+}
+
+function requireStatic(node: Node, v: Value): void {
+  const dims = v.constant?.dims ?? v.type?.dims
+  if (dims?.every((d) => typeof d === 'number')) return
+  throw modelError('dynamic-shape', `the shape of '${v.name}' is not known, so ${node.label} has no gradient`, {
+    node: node.id,
+    next: 'give the model fixed input dims',
+  })
+}
+
+/** Sums a gradient in the output's shape back to a broadcast input's shape; keeps the type otherwise. */
+function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
+  const type = { elem: x.constant?.type ?? x.type?.elem ?? 'float32', dims: x.dims } as const
+  const straight = node.metadata.get(GRADIENT_KEY) === STRAIGHT_THROUGH
+  if (!findOp(node)?.broadcasts || straight) {
+    if (!g.type) g.setType(type)
+    return g
+  }
+  const out = node.output.dims
+  if (g.type && sameDims(g.dims, x.dims)) return g
+  if (!g.type) g.setType({ elem: type.elem, dims: out })
+  return sumTo(b, g, x.dims)
+}
+
+/** ReduceSum of `g` to `dims`, to which it had been broadcast (numpy rules). */
+export function sumTo(b: Builder, g: Value, dims: readonly number[]): Value {
+  const from = g.dims
+  if (sameDims(from, dims)) return g
+  const lead = from.length - dims.length
+  const axes = from.flatMap((d, i) => (i < lead || (dims[i - lead] === 1 && d !== 1) ? [i] : []))
+  const kept = from.map((d, i) => (axes.includes(i) ? 1 : d))
+  const elem = g.type?.elem ?? 'float32'
+  const sum =
+    axes.length === 0 ? g : b.op('ReduceSum', [g, b.ints(axes)], { keepdims: 1 }, { type: { elem, dims: kept } })
+  return sameDims(kept, dims) ? sum : b.op('Reshape', [sum, b.ints(dims)], {}, { type: { elem, dims } })
+}
+
+const sameDims = (a: readonly number[], c: readonly number[]): boolean =>
+  a.length === c.length && a.every((d, i) => d === c[i])
+
+/**
+ * The pass form: every trainable parameter p gets a graph output `grad/<p>`, every float output y an input `seed/<y>` of
+ * its shape, the gradient that arrives there. What train/step-graph builds is this with a loss and an update around it.
+ */
+export const autodiff = definePass({
+  name: 'autodiff',
+  summary: 'Append the gradients of all trainable parameters to the graph',
+  options: optionTable({
+    batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
+  }),
+  preserves: 'nothing',
+  async run(model, { batch }) {
+    const { graph } = model
+    if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
+    upgradeModelTo(model, WORKING_OPSET)
+    await inferTypes(model, { dims: { '*': batch } })
+    const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')
+    const seeds = new Map(outputs.map((v) => [v, graph.addInput(`seed/${v.name}`, v.type)]))
+    const gradients = differentiate(model, seeds, trainableParameters(graph))
+    for (const [v, g] of gradients) {
+      const type = { elem: 'float32', dims: v.dims } as const
+      graph.addOutput(graph.append().op('Identity', [g], {}, { name: GRADIENT_PREFIX + v.name, type }))
+    }
+    return true
+  },
+})

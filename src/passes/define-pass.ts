@@ -1,0 +1,43 @@
+/** What a pass is: one declaration. The manager, the command line, the docs and the JSON Schemas all read it. */
+import type { Model } from '../graph/model.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import type { OptionsOf, OptionTable } from '../options.ts'
+
+/** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
+export interface CalibrationData {
+  batches(): AsyncIterable<Readonly<Record<string, Tensor>>>
+}
+
+export interface PassContext {
+  /** A rule did not fire at `where` (a node's or value's name): `--explain` prints these. */
+  decline(where: string, reason: string): void
+  /** A line of progress or a warning, for stderr. */
+  log(message: string): void
+  readonly seed: number
+  /** Present when the caller gave data. */
+  readonly calibration?: CalibrationData
+}
+
+export interface PassDef<T extends OptionTable = OptionTable> {
+  /** kebab-case, verb-object; also the file's name. */
+  readonly name: string
+  /** Short name on the command line. */
+  readonly alias?: string
+  readonly summary: string
+  readonly options: T
+  /**
+   * numerics: same outputs (to float rounding); interface: same inputs and outputs, other numbers; nothing: may change
+   * inputs and outputs.
+   */
+  readonly preserves: 'numerics' | 'interface' | 'nothing'
+  /** Whether `ctx.calibration` is used. */
+  readonly data?: 'optional' | 'required'
+  /** Throws a model or usage error where the pass cannot apply. Must not change the model. */
+  requires?(model: Model, options: OptionsOf<T>): void
+  /** Edits the model in place and says whether it changed anything; a second run must change nothing. */
+  run(model: Model, options: OptionsOf<T>, ctx: PassContext): Promise<boolean> | boolean
+  /** Throws a bug error where the result is not what the pass promises. */
+  ensures?(model: Model, options: OptionsOf<T>): void
+}
+
+export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> => def

@@ -1,0 +1,117 @@
+/**
+ * Folds inference-mode BatchNormalization, y = x * k + c with k = gamma / sqrt(var + eps), c = beta - mean * k, into the
+ * layer before it (W' = W * k per output channel, b' = b * k + c), or into the layer after it
+ * (W' = W * k per input channel, b' = b + sum(W * c)), where that is exact. Conv, ConvTranspose, Gemm, MatMul.
+ *
+ * Declines, with the reason: training mode, parameters that are computed, a shared weight, a quantised weight (its
+ * integers would change; a prune mask is no hindrance), other readers of the value between, padding where c is not zero
+ * (padded zeros are not normalised), MatMul of a rank other than 2, neighbours that are no layers.
+ */
+import type { Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { optionTable } from '../options.ts'
+import { constantOf, removeUnused } from './constant-of.ts'
+import { definePass, type PassContext } from './define-pass.ts'
+import {
+  type Affine,
+  addBias,
+  canBias,
+  canShiftInputs,
+  editableLayer,
+  outputChannels,
+  scaleWeight,
+  shiftOfInputs,
+} from './layer-algebra.ts'
+import { type WeightLayer, weightLayers } from './layers.ts'
+import { rankLookup } from './ranks.ts'
+
+const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
+
+/** k and c of a BatchNormalization, or why there are none. */
+export function affineOf(bn: Node): Affine | string {
+  if (bn.int('training_mode', 0) === 1 || bn.outputs.length > 1) return 'it is in training mode'
+  if (bn.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
+  const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => constantOf(bn.inputs[i])?.toNumbers())
+  if (!gamma || !beta || !mean || !variance) return 'its parameters are computed'
+  const eps = bn.float('epsilon', 1e-5)
+  const k = Float64Array.from(gamma, (g, i) => g / Math.sqrt(variance[i]! + eps))
+  return { k, c: k.map((s, i) => beta[i]! - mean[i]! * s) }
+}
+
+interface Facts {
+  readonly layers: ReadonlyMap<Node, WeightLayer>
+  readonly rank: (v: Value) => number | null
+}
+
+const isLayerNode = (n: Node): boolean => n.domain === '' && FOLDABLE.has(n.op)
+
+/** Folds into the layer that produces the BN's input; returns the reason where it cannot. */
+function foldBack(bn: Node, affine: Affine, { layers, rank }: Facts): string | null {
+  const x = bn.input(0)
+  const node = x.producer
+  if (!node) return `it follows the graph input '${x.name}'`
+  if (!isLayerNode(node)) return `it follows ${node.label}`
+  if (x.uses.size > 1 || x.isOutput) return `its input '${x.name}' is also read elsewhere`
+  const layer = layers.get(node)
+  if (!layer) return `the weight of ${node.label} is computed`
+  const why = editableLayer(layer) ?? canBias(node, outputChannels(layer), rank)
+  if (why) return why
+  scaleWeight(layer, 'outputs', affine.k)
+  bn.graph.replaceUses(bn.output, addBias(layer, affine))
+  return null
+}
+
+/** Folds into the only layer that reads the BN's output; returns the reason where it cannot. */
+function foldForward(bn: Node, affine: Affine, { layers, rank }: Facts): string | null {
+  const y = bn.output
+  const [node, ...others] = y.uses
+  if (!node || others.length > 0 || y.isOutput) return `its output '${y.name}' is read by several nodes`
+  if (!isLayerNode(node)) return `it precedes ${node.label}`
+  const layer = layers.get(node)
+  if (!layer || node.inputs.lastIndexOf(y) !== 0) return `it is not the data input of ${node.label}`
+  const channels = outputChannels(layer)
+  const why = editableLayer(layer) ?? canShiftInputs(node, affine, rank) ?? canBias(node, channels, rank)
+  if (why) return why
+  const out = node.output
+  const shift = shiftOfInputs(layer, affine.c, channels)
+  scaleWeight(layer, 'inputs', affine.k)
+  bn.graph.replaceUses(y, bn.input(0))
+  const biased = addBias(layer, { k: new Float64Array(channels).fill(1), c: shift })
+  if (biased !== out) bn.graph.replaceUses(out, biased, biased.producer!)
+  return null
+}
+
+async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {
+  const { graph } = model
+  let changed = false
+  let rank: Facts['rank'] | null = null
+  for (const bn of graph.nodes()) {
+    if (bn.op !== 'BatchNormalization' || bn.domain !== '') continue
+    const affine = affineOf(bn)
+    if (typeof affine === 'string') {
+      ctx.decline(bn.id, affine)
+      continue
+    }
+    const nextToMatMul = [bn.input(0).producer, ...bn.output.uses].some((n) => n?.op === 'MatMul')
+    if (nextToMatMul) rank ??= await rankLookup(model)
+    const layers = new Map(weightLayers(graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
+    const facts: Facts = { layers, rank: rank ?? (() => null) }
+    const back = foldBack(bn, affine, facts)
+    const forward = back && foldForward(bn, affine, facts)
+    if (forward) {
+      ctx.decline(bn.id, `${back}; ${forward}`)
+      continue
+    }
+    removeUnused([bn])
+    changed = true
+  }
+  return changed
+}
+
+export const foldBn = definePass({
+  name: 'fold-bn',
+  summary: 'Fold BatchNormalization into the layer before or after it',
+  options: optionTable({}),
+  preserves: 'numerics',
+  run,
+})

@@ -1,0 +1,25 @@
+/** Every pass, in an explicit list, in the order a pipeline meets them. */
+import { autodiff } from './autodiff.ts'
+import type { PassDef } from './define-pass.ts'
+import { eliminateDead } from './eliminate-dead.ts'
+import { foldBn } from './fold-bn.ts'
+import { foldConstants } from './fold-constants.ts'
+import { freezeSubgraph } from './freeze-subgraph.ts'
+import { insertFakeQuant } from './insert-fake-quant.ts'
+import { insertPruneMask } from './insert-prune-mask.ts'
+import { lowerFakeQuant } from './lower-fake-quant.ts'
+import { mergeTeacher } from './merge-teacher.ts'
+import { upgradeOpset } from './upgrade-opset.ts'
+
+export const passes: readonly PassDef[] = [
+  upgradeOpset,
+  insertPruneMask,
+  insertFakeQuant,
+  freezeSubgraph,
+  foldBn,
+  foldConstants,
+  eliminateDead,
+  mergeTeacher,
+  lowerFakeQuant,
+  autodiff,
+]

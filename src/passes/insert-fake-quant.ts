@@ -1,0 +1,249 @@
+/**
+ * Quantises layers as the file will run them: real integers through QuantizeLinear -> DequantizeLinear (quant-nodes.ts).
+ *
+ *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, behind the
+ *                prune mask, so that zeros stay zeros; steps from quantizer.ts
+ *   activations  one step per layer input, unsigned where its producer cannot be negative, else signed and symmetric;
+ *                an input of several layers is quantised once; steps from calibration (histogram.ts)
+ *
+ * Node metadata: mnc.role=weight-quant | activation-quant, mnc.bits. Biases and normalisations stay float. Layers that
+ * are quantised already, by this pass or another tool, are left with a reason; a model error where nothing is left and
+ * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
+ * than layers reads.
+ */
+import { modelError, usageError } from '../errors.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import type { ElementType } from '../graph/types.ts'
+import { findOp } from '../ops/index.ts'
+import { type OptionsOf, optionTable } from '../options.ts'
+import { collectHistograms } from './calibrate.ts'
+import { type ChosenLayers, chooseLayers, layerOptions } from './choose-layers.ts'
+import { definePass, type PassContext } from './define-pass.ts'
+import { activationScale } from './histogram.ts'
+import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
+import { nonNegativeTest } from './non-negative.ts'
+import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
+import { insertQuantizer } from './quant-nodes.ts'
+import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { fitWeightScales, integerRange } from './quantizer.ts'
+import { mapNamed } from './select.ts'
+import { upgradeModelTo } from './upgrade-opset.ts'
+
+/** The first opset with 4-bit types. */
+const QUANT_OPSET = 21
+
+const bits = (what: string) =>
+  ({
+    type: 'integer',
+    minimum: 0,
+    maximum: 8,
+    default: 4,
+    description: `Width of ${what}, 2 to 8; 0 leaves them as they are`,
+  }) as const
+
+const options = optionTable({
+  weightBits: bits('weights'),
+  activationBits: bits("the layers' inputs"),
+  ...layerOptions,
+  firstLayer: {
+    type: 'string',
+    enum: ['skip-input', 'quantize', 'skip'],
+    default: 'skip-input',
+    description: 'The first layers: keep their input float, treat them like others, or leave them alone',
+  },
+  layerWeightBits: { type: 'numberMap', description: 'Weight bits of single layers, by name (globs): fc=8,conv1=0' },
+  layerActivationBits: { type: 'numberMap', description: 'Activation bits of single layers, by name (globs)' },
+  weightScale: {
+    type: 'string',
+    enum: ['als', 'mse', 'max'],
+    default: 'als',
+    description: 'Weight steps: alternating least squares, grid search of the squared error, no clipping',
+  },
+  granularity: {
+    type: 'string',
+    enum: ['channel', 'tensor'],
+    default: 'channel',
+    description: 'One weight step per output channel, or per tensor',
+  },
+  calibration: {
+    type: 'string',
+    enum: ['mse', 'max', 'percentile', 'entropy'],
+    default: 'mse',
+    description: 'Activation steps from calibration data: least squared error, no clipping, percentile, entropy',
+  },
+  percentile: {
+    type: 'number',
+    exclusiveMinimum: 0,
+    maximum: 100,
+    default: 99.99,
+    description: 'For --calibration percentile: percent of values that are not clipped',
+  },
+})
+
+type Options = OptionsOf<typeof options>
+
+interface Plan {
+  readonly weights: { layer: WeightLayer; bits: number }[]
+  readonly activations: { value: Value; bits: number; readers: Node[] }[]
+  readonly declined: { where: string; reason: string }[]
+  /** Layers found quantised otherwise than asked. */
+  readonly foreign: string[]
+}
+
+function checkOptions(o: Options): void {
+  const widths = { '--weight-bits': o.weightBits, '--activation-bits': o.activationBits } as Record<string, number>
+  for (const [name, b] of Object.entries(o.layerWeightBits ?? {})) widths[`--layer-weight-bits ${name}`] = b
+  for (const [name, b] of Object.entries(o.layerActivationBits ?? {})) widths[`--layer-activation-bits ${name}`] = b
+  for (const [flag, b] of Object.entries(widths))
+    if (!Number.isInteger(b) || b < 0 || b > 8 || b === 1)
+      throw usageError(`${flag}=${b} must be 2 to 8, or 0 for none`)
+  if (Object.values(widths).every((b) => b === 0)) throw usageError('both --weight-bits and --activation-bits are 0')
+}
+
+function makePlan(model: Model, o: Options): Plan {
+  const layers = chooseLayers(model.graph, o)
+  const plan: Plan = { weights: [], activations: [], declined: [], foreign: [] }
+  const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
+  const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
+  for (const { layer, reason } of layers.left) plan.declined.push({ where: layer.name, reason })
+  const first = firstLayers(layers)
+  for (const layer of layers.chosen) {
+    if (first.has(layer) && o.firstLayer === 'skip') {
+      plan.declined.push({ where: layer.name, reason: 'the first layer is left alone' })
+      continue
+    }
+    const w = weightBits.get(layer) ?? o.weightBits
+    if (w > 0) planWeight(plan, layer, w)
+    const a = activationBits.get(layer) ?? o.activationBits
+    if (a === 0) continue
+    if (first.has(layer) && o.firstLayer === 'skip-input' && !activationBits.has(layer))
+      plan.declined.push({ where: layer.name, reason: 'the first layer keeps its float input' })
+    else for (const node of layer.users) planActivation(plan, node, a)
+  }
+  return plan
+}
+
+/** Layers that no other layer comes before. */
+function firstLayers({ all }: ChosenLayers): Set<WeightLayer> {
+  const byNode = new Map(all.flatMap((l) => l.users.map((n) => [n, l] as const)))
+  const after = new Set<Value>()
+  const first = new Set(all)
+  const graph = all[0]?.node.graph
+  for (const n of graph?.nodes() ?? []) {
+    const layer = byNode.get(n)
+    const behind = n.inputs.some((v) => v && after.has(v))
+    if (layer && behind) first.delete(layer)
+    if (layer || behind) for (const v of n.outputs) if (v) after.add(v)
+  }
+  return first
+}
+
+function planWeight(plan: Plan, layer: WeightLayer, width: number): void {
+  const decline = (reason: string): void => void plan.declined.push({ where: layer.name, reason })
+  if (layer.quant) {
+    noteQuantised(plan, layer.name, 'its weights are', layer.quant, width)
+  } else if (!layer.tensor.type.includes('float')) decline(`its weights are ${layer.tensor.type}`)
+  else if (layer.otherUser) decline(`its weights are also read by ${layer.otherUser.label}`)
+  else if (layer.outputAxis === null) decline('a Reshape of its weights hides the output channel axis')
+  else plan.weights.push({ layer, bits: width })
+}
+
+function noteQuantised(plan: Plan, where: string, what: string, pair: QuantPair, width: number): void {
+  plan.declined.push({ where, reason: `${what} already quantised to ${pair.bits} bits` })
+  if (pair.bits !== width || !pair.dequantize.metadata.has(ROLE_KEY)) plan.foreign.push(where)
+}
+
+function planActivation(plan: Plan, node: Node, width: number): void {
+  const slot = findOp(node)!.weights!
+  const value = node.inputs.find((v, i) => v && i !== slot.input)
+  if (!value || value.constant) return
+  const pair = value.producer && quantPairOf(value.producer)
+  if (pair) {
+    noteQuantised(plan, node.id, 'its input is', pair, width)
+    return
+  }
+  const known = plan.activations.find((a) => a.value === value && a.bits === width)
+  if (known) known.readers.push(node)
+  else plan.activations.push({ value, bits: width, readers: [node] })
+}
+
+function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
+  const { tensor, mask, outputAxis } = layer
+  const values = masked(tensor.toFloat32(), mask)
+  const axis = o.granularity === 'tensor' ? null : outputAxis
+  const { name } = layer.weight
+  const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
+  const elem: ElementType = layer.maskPoint === layer.weight ? tensor.type : 'float32'
+  const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale)
+  insertQuantizer(point, { name, bits: width, signed: true, scales, axis, role: WEIGHT_QUANT, elem })
+}
+
+function masked(weights: Float32Array, mask: Value | null): Float32Array {
+  const m = mask?.constant?.toFloat32()
+  return m ? weights.map((w, i) => w * m[i]!) : weights
+}
+
+/** The quantiser of the same width that an earlier run put on this value for other layers. */
+function existingQuantizer(value: Value, width: number): QuantPair | null {
+  const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
+  for (const q of direct) {
+    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (n.op === 'Clip' ? [...n.output.uses] : [n]))[0]
+    const pair = q.op === 'QuantizeLinear' && dq ? quantPairOf(dq) : null
+    if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
+  }
+  return null
+}
+
+async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: PassContext): Promise<void> {
+  const fresh = plan.activations.filter(({ value, bits, readers }) => {
+    const pair = existingQuantizer(value, bits)
+    if (!pair) return true
+    rewire(readers, value, pair.dequantize.output)
+    return false
+  })
+  if (fresh.length === 0) return
+  const histograms = await collectHistograms(model, [...new Set(fresh.map((a) => a.value))], ctx.calibration!)
+  const isNonNegative = nonNegativeTest()
+  const signs = fresh.map(({ value }) => !isNonNegative(value))
+  fresh.forEach(({ value, bits, readers }, i) => {
+    const signed = signs[i]!
+    const [lo, hi] = integerRange(bits, signed)
+    const scale = activationScale(histograms.get(value)!, lo, hi, o.calibration, o.percentile)
+    const elem = value.type?.elem ?? 'float32'
+    const guard = (bits < 8 || o.weightBits === 0) && needsGuard(value)
+    const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), axis: null, elem, guard }
+    insertQuantizer(value, { ...spec, role: ACTIVATION_QUANT }, new Set(readers))
+  })
+}
+
+async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
+  let plan = makePlan(model, o)
+  for (const { where, reason } of plan.declined) ctx.decline(where, reason)
+  if (plan.weights.length + plan.activations.length === 0) {
+    if (plan.foreign.length === 0) return false
+    throw modelError('already-quantized', `the model is quantised already (${plan.foreign.slice(0, 4).join(', ')})`, {
+      next: 'start from the float model; mnc never quantises twice',
+    })
+  }
+  if (plan.activations.length > 0 && !ctx.calibration)
+    throw usageError('quantising activations needs calibration data', 'give --data, or --activation-bits 0')
+  if (model.opset < QUANT_OPSET) {
+    await upgradeModelTo(model, QUANT_OPSET)
+    plan = makePlan(model, o)
+  }
+  for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
+  await quantizeActivations(model, plan, o, ctx)
+  return true
+}
+
+export const insertFakeQuant = definePass({
+  name: 'insert-fake-quant',
+  alias: 'quantize',
+  summary: 'Quantise weights and activations with real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
+  options,
+  preserves: 'interface',
+  data: 'optional',
+  requires: (_model, o) => checkOptions(o),
+  run,
+})

@@ -1,0 +1,187 @@
+/**
+ * Prunes by magnitude: a 0/1 mask as an initializer, and Mul(W, mask) between the weight and the layer. W keeps its
+ * dense latent values, so a later run, or training, can move the mask. Which weights go: see magnitude.ts.
+ *
+ * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer` for layers with a sparsity of their own),
+ * mnc.sparsity (the target). Run again with other options it updates the masks in place; masks of layers that are then
+ * excluded stay as they are. Does not apply to integer weights, to weights that something other than layers reads, and
+ * for N:M to layers whose input channels are no multiple of M.
+ */
+import { usageError } from '../errors.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { type OptionsOf, optionTable } from '../options.ts'
+import { chooseLayers, layerOptions } from './choose-layers.ts'
+import { definePass, type PassContext } from './define-pass.ts'
+import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
+import { computeMasks, type PrunableLayer, type PruneScope, parsePattern } from './magnitude.ts'
+import { mapNamed } from './select.ts'
+
+const DEFAULT_SPARSITY = 0.75
+
+const options = optionTable({
+  sparsity: {
+    type: 'number',
+    minimum: 0,
+    exclusiveMaximum: 1,
+    description: 'Fraction of weights to zero (of output channels for --pattern channel); 0.75 by default',
+  },
+  scope: {
+    type: 'string',
+    enum: ['global', 'layer'],
+    default: 'global',
+    description: 'One magnitude threshold for all layers, or one for each',
+  },
+  pattern: {
+    type: 'string',
+    default: 'unstructured',
+    description: 'unstructured, N:M along input channels (2:4, 4:8), or channel',
+  },
+  ...layerOptions,
+  layerSparsity: { type: 'numberMap', description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9' },
+})
+
+/** A layer's weights as computeMasks takes them; `weights` replaces the graph's (training holds newer ones). */
+export function prunable(layer: WeightLayer, weights = layer.tensor.toFloat32()): PrunableLayer {
+  const { name, tensor, inputAxis, outputAxis } = layer
+  return { name, weights, dims: tensor.dims, inputAxis: inputAxis!, outputAxis: outputAxis! }
+}
+
+/**
+ * Masks of all pruned layers anew from latent weights, by the rule written on their mask nodes: what training does with
+ * moving masks. `latent` gives a layer's present weights. Layers sharing a global threshold are those with scope
+ * `global` and the same pattern and sparsity.
+ */
+export function recomputeMasks(
+  layers: readonly WeightLayer[],
+  latent: (layer: WeightLayer) => Float32Array,
+): Map<WeightLayer, Float32Array> {
+  const groups = new Map<string, WeightLayer[]>()
+  for (const l of layers) {
+    if (!l.maskNode) continue
+    const key = JSON.stringify(['mnc.pattern', 'mnc.scope', 'mnc.sparsity'].map((k) => l.maskNode?.metadata.get(k)))
+    const group = groups.get(key)
+    if (group) group.push(l)
+    else groups.set(key, [l])
+  }
+  const out = new Map<WeightLayer, Float32Array>()
+  for (const [key, group] of groups) {
+    const [pattern, scope, sparsity] = JSON.parse(key) as [string, PruneScope, string]
+    const input = group.map((l) => prunable(l, latent(l)))
+    const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) })
+    for (const l of group) {
+      const mask = masks.get(l.name)
+      if (mask) out.set(l, mask)
+    }
+  }
+  return out
+}
+
+function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeof options>): number {
+  const nm = parsePattern(pattern)
+  for (const [name, s] of Object.entries(layerSparsity))
+    if (!(s >= 0 && s < 1)) throw usageError(`--layer-sparsity ${name}=${s} must be >= 0 and < 1`)
+  if (!nm) return sparsity ?? DEFAULT_SPARSITY
+  const implied = 1 - nm[0] / nm[1]
+  if (sparsity !== undefined && Math.abs(sparsity - implied) > 1e-9)
+    throw usageError(
+      `--pattern ${pattern} makes ${implied} of the weights zero, not ${sparsity}`,
+      'leave out --sparsity',
+    )
+  if (Object.keys(layerSparsity).length > 0) throw usageError(`--layer-sparsity does not go with --pattern ${pattern}`)
+  return implied
+}
+
+function whyNot(layer: WeightLayer): string | null {
+  const { tensor, otherUser, inputAxis, outputAxis } = layer
+  if (!tensor.type.includes('float')) return `its weights are already integers (${tensor.type})`
+  if (otherUser) return `its weights are also read by ${otherUser.label}`
+  if (inputAxis === null || outputAxis === null) return 'a Reshape of its weights hides the channel axes'
+  return null
+}
+
+function markMask(node: Node, facts: Readonly<Record<string, string>>): boolean {
+  let changed = false
+  for (const [k, v] of Object.entries(facts)) {
+    if (node.metadata.get(k) === v) continue
+    node.metadata.set(k, v)
+    changed = true
+  }
+  return changed
+}
+
+/** Puts `mask` (W's shape) on the layer, in place of an earlier one. True where anything changed. */
+function applyMask(layer: WeightLayer, mask: Float32Array, facts: Readonly<Record<string, string>>): boolean {
+  const { tensor, maskNode, mask: old } = layer
+  const point = layer.maskPoint === layer.weight ? asInitializer(layer.weight) : layer.maskPoint
+  const next = Tensor.from(point === layer.weight || point.constant ? tensor.type : 'float32', tensor.dims, mask)
+  if (maskNode && old) {
+    const same = old.constant?.equals(next) ?? false
+    if (!same) old.setConstant(next)
+    return markMask(maskNode, facts) || !same
+  }
+  const { graph } = point
+  const value = graph.addInitializer(`${layer.weight.name}.mask`, next)
+  value.metadata.set(ROLE_KEY, PRUNE_MASK)
+  const masked = insertMul(point, value, `${layer.weight.name}.masked`)
+  markMask(masked.producer!, { [ROLE_KEY]: PRUNE_MASK, ...facts })
+  return true
+}
+
+function insertMul(point: Value, mask: Value, name: string): Value {
+  const users = [...point.uses]
+  const masked = point.graph.before(firstUse(point)).op('Mul', [point, mask], {}, { name })
+  rewire(users, point, masked)
+  return masked
+}
+
+function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): boolean {
+  const sparsity = checkOptions(o)
+  const { chosen, left } = chooseLayers(model.graph, o)
+  for (const { layer, reason } of left) ctx.decline(layer.name, reason)
+  const fit = chosen.filter((layer) => {
+    const reason = whyNot(layer)
+    if (reason) ctx.decline(layer.name, reason)
+    return !reason
+  })
+  const overrides = mapNamed(o.layerSparsity ?? {}, fit, 'layer')
+  const byName = new Map([...overrides].map(([layer, s]) => [layer.name, s]))
+  const masks = computeMasks(
+    fit.map((l) => prunable(l)),
+    { sparsity, scope: o.scope, pattern: o.pattern, overrides: byName },
+  )
+  let changed = false
+  for (const layer of fit) {
+    const mask = masks.get(layer.name)
+    if (!mask) {
+      const channels = layer.tensor.dims[layer.inputAxis!]
+      ctx.decline(layer.name, `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`)
+      continue
+    }
+    const own = overrides.get(layer)
+    if (own === 0 && !layer.maskNode) {
+      ctx.decline(layer.name, 'its sparsity is set to 0')
+      continue
+    }
+    const facts = {
+      'mnc.pattern': o.pattern,
+      'mnc.scope': own === undefined ? o.scope : 'layer',
+      'mnc.sparsity': String(own ?? sparsity),
+    }
+    if (applyMask(layer, mask, facts)) changed = true
+  }
+  return changed
+}
+
+export const insertPruneMask = definePass({
+  name: 'insert-prune-mask',
+  alias: 'prune',
+  summary: 'Prune weights by magnitude: Mul(W, mask), the latent weights kept',
+  options,
+  preserves: 'interface',
+  requires: (_model, o) => {
+    checkOptions(o)
+  },
+  run,
+})

@@ -1,0 +1,119 @@
+/**
+ * Scales and shifts of a layer's inputs and outputs taken into its weight and bias: y = k * layer(x) + c per output
+ * channel, or layer(k * x + c) per input channel. Conv and ConvTranspose with groups, Gemm, MatMul of rank 2.
+ */
+import type { Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
+import { constantOf, dropConstant } from './constant-of.ts'
+import { asInitializer, type WeightLayer } from './layers.ts'
+
+/** y = x * k + c per channel. */
+export interface Affine {
+  readonly k: Float64Array
+  readonly c: Float64Array
+}
+
+/** Why the layer's weight must not be edited; null where it may. */
+export function editableLayer({
+  node,
+  users,
+  otherUser,
+  quant,
+  tensor,
+  outputAxis,
+  inputAxis,
+}: WeightLayer): string | null {
+  if (users.length > 1) return `the weight of ${node.label} is shared with ${users.find((n) => n !== node)?.label}`
+  if (otherUser) return `the weight of ${node.label} is also read by ${otherUser.label}`
+  if (quant || !tensor.type.includes('float')) return `the weight of ${node.label} is quantised`
+  if (outputAxis === null || inputAxis === null) return `a Reshape of the weight of ${node.label} hides its channels`
+  return null
+}
+
+/** Why `addBias` cannot be done; null where it can. */
+export function canBias(node: Node, channels: number, rank: (v: Value) => number | null): string | null {
+  if (node.op === 'MatMul') return rank(node.output) === 2 ? null : `${node.label} is not of rank 2`
+  const bias = node.inputs[2]
+  if (!bias) return null
+  const tensor = constantOf(bias)
+  if (!tensor) return `the bias of ${node.label} is computed`
+  const perColumn = tensor.size === 1 || (tensor.size === channels && tensor.dims.at(-1) === channels)
+  return perColumn ? null : `the bias of ${node.label} differs between rows`
+}
+
+/** Why inputs cannot be scaled and shifted by `c` exactly; null where they can. */
+export function canShiftInputs(node: Node, { c }: Affine, rank: (v: Value) => number | null): string | null {
+  if (node.op === 'MatMul') return rank(node.input(0)) === 2 ? null : `${node.label} is not of rank 2`
+  if (node.op === 'Gemm') return node.int('transA', 0) === 0 ? null : `${node.label} transposes its input`
+  if (c.every((x) => x === 0)) return null
+  if (node.op === 'ConvTranspose') return `${node.label} adds up different numbers of inputs at its borders`
+  const auto = node.string('auto_pad', 'NOTSET')
+  const padded = auto.startsWith('SAME') || (auto === 'NOTSET' && node.ints('pads', []).some((p) => p !== 0))
+  return padded ? `${node.label} pads, and the shift is not zero` : null
+}
+
+/** Calls `f` with each weight element's index, output channel and input channel. */
+function eachWeight(
+  { node, tensor, outputAxis, inputAxis }: WeightLayer,
+  f: (e: number, o: number, i: number) => void,
+) {
+  const { dims } = tensor
+  const stride = (axis: number): number => dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const [outs, ins] = [dims[outputAxis!]!, dims[inputAxis!]!]
+  const [outStride, inStride] = [stride(outputAxis!), stride(inputAxis!)]
+  const groups = node.int('group', 1)
+  const transposed = node.op === 'ConvTranspose'
+  for (let e = 0; e < tensor.size; e++) {
+    const o = Math.floor(e / outStride) % outs
+    const i = Math.floor(e / inStride) % ins
+    if (transposed) f(e, Math.floor((i * groups) / ins) * outs + o, i)
+    else f(e, o, Math.floor((o * groups) / outs) * ins + i)
+  }
+}
+
+/** The bias that a shift c of the inputs amounts to: sum over inputs of W * c, per output channel (mask honoured). */
+export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: number): Float64Array {
+  const out = new Float64Array(channels)
+  const w = layer.tensor.toFloat32()
+  const mask = layer.mask?.constant?.toFloat32()
+  const alpha = layer.node.op === 'Gemm' ? layer.node.float('alpha', 1) : 1
+  eachWeight(layer, (e, o, i) => {
+    out[o]! += alpha * w[e]! * (mask?.[e] ?? 1) * c[i]!
+  })
+  return out
+}
+
+/** W' = W * k, by output or input channel. */
+export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: Float64Array): void {
+  const w = Float32Array.from(layer.tensor.toFloat32())
+  eachWeight(layer, (e, o, i) => {
+    w[e]! *= k[side === 'outputs' ? o : i]!
+  })
+  asInitializer(layer.weight).setConstant(Tensor.from(elementOf(layer), layer.tensor.dims, w))
+}
+
+/** 16-bit weights behind a Cast become float32, or scaling would round them once more. */
+const elementOf = (layer: WeightLayer): ElementType =>
+  layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
+
+/** Output channels of a layer. */
+export const outputChannels = ({ node, tensor, outputAxis }: WeightLayer): number =>
+  tensor.dims[outputAxis!]! * (node.op === 'ConvTranspose' ? node.int('group', 1) : 1)
+
+/** b' = b * k + c. Returns the layer's output, or that of the Add that a MatMul gets. */
+export function addBias(layer: WeightLayer, { k, c }: Affine): Value {
+  const { node } = layer
+  const { graph } = node
+  const old = node.inputs[2] ?? null
+  const given = node.op === 'MatMul' ? null : constantOf(old)?.toNumbers()
+  const beta = node.op === 'Gemm' ? node.float('beta', 1) : 1
+  const values = c.map((x, i) => x + (given ? beta * given[given.length === 1 ? 0 : i]! * k[i]! : 0))
+  if (!given && values.every((x) => x === 0)) return node.output
+  const bias = graph.addInitializer(`${node.id}.bias`, Tensor.from(elementOf(layer), [c.length], values))
+  if (node.op === 'MatMul') return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
+  node.setInput(2, bias)
+  if (node.op === 'Gemm') node.setAttribute('beta', null)
+  if (old) dropConstant(old)
+  return node.output
+}

@@ -1,0 +1,241 @@
+/**
+ * The layers of a model: nodes whose op has a weight operand (`OpDef.weights`) that comes from a constant. Seen through
+ * on the way from the operand back to the constant: prune masks (`mnc.role=prune-mask`), QuantizeLinear ->
+ * DequantizeLinear pairs (ours or foreign), a DequantizeLinear alone (an integer weight), Identity, Cast, Transpose,
+ * Reshape, Squeeze, Unsqueeze, and Constant nodes.
+ *
+ * Does not apply to weights that are computed from an input, nor inside bodies of If, Loop and Scan.
+ */
+import { bugError } from '../errors.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
+import { findOp } from '../ops/index.ts'
+import { type QuantPair, quantPairOf } from './quant-pair.ts'
+
+/** Node metadata: what mnc put the node there for. */
+export const ROLE_KEY = 'mnc.role'
+export const PRUNE_MASK = 'prune-mask'
+export const WEIGHT_QUANT = 'weight-quant'
+export const ACTIVATION_QUANT = 'activation-quant'
+
+export interface WeightLayer {
+  /** The first node, in graph order, that uses the weight. */
+  readonly node: Node
+  /** All nodes that read the constant as their weight (shared weights appear once). */
+  readonly users: readonly Node[]
+  /** The node's name, or its output's where it has none. */
+  readonly name: string
+  /** All names that the layer answers to: node, outputs, weight. */
+  readonly names: readonly string[]
+  /** The latent weights: an initializer, or the output of a Constant node. */
+  readonly weight: Value
+  readonly tensor: Tensor
+  /** Axes of `weight` (not of the operand); null where a Reshape on the way loses them. */
+  readonly outputAxis: number | null
+  readonly inputAxis: number | null
+  readonly maskNode: Node | null
+  readonly mask: Value | null
+  /** Quantisation of the weight, innermost. */
+  readonly quant: QuantPair | null
+  /** Where a mask belongs: the weight as a float32 value (behind a Cast of 16-bit floats), before any quantiser. */
+  readonly maskPoint: Value
+  /** Where a quantiser belongs: behind the mask. */
+  readonly quantPoint: Value
+  /** Quantisation of the data input, where it is quantised. */
+  readonly activationQuant: QuantPair | null
+  /** Reads the constant although it is no layer's weight (tied embeddings): such weights are not edited. */
+  readonly otherUser: Node | null
+}
+
+interface Chain {
+  readonly weight: Value
+  readonly tensor: Tensor
+  /** From the operand back to the weight. */
+  readonly steps: readonly Node[]
+  readonly maskNode: Node | null
+  readonly quant: QuantPair | null
+}
+
+const LAYOUT_OPS = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze'])
+
+/** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
+export function weightLayers(graph: Graph): WeightLayer[] {
+  const byWeight = new Map<Value, { node: Node; chain: Chain; users: Node[] }>()
+  for (const node of graph.nodes()) {
+    const slot = findOp(node)?.weights
+    const operand = slot && node.inputs[slot.input]
+    if (!operand) continue
+    const chain = walk(operand)
+    if (!chain) continue
+    const known = byWeight.get(chain.weight)
+    if (known) known.users.push(node)
+    else byWeight.set(chain.weight, { node, chain, users: [node] })
+  }
+  return [...byWeight.values()].map(({ node, chain, users }) => layerOf(node, chain, users))
+}
+
+function walk(operand: Value): Chain | null {
+  const steps: Node[] = []
+  let maskNode: Node | null = null
+  let quant: QuantPair | null = null
+  for (let v = operand; ; ) {
+    if (v.constant) return { weight: v, tensor: v.constant, steps, maskNode, quant }
+    const node = v.producer
+    if (node?.domain !== '') return null
+    const tensor = node.op === 'Constant' ? node.tensor('value') : null
+    if (tensor) return { weight: v, tensor, steps, maskNode, quant }
+    if (node.op === 'DequantizeLinear') {
+      quant = quantPairOf(node)
+      if (!quant) return null
+      steps.push(...quant.nodes)
+      v = quant.source
+    } else if (node.metadata.get(ROLE_KEY) === PRUNE_MASK) {
+      maskNode = node
+      steps.push(node)
+      v = node.input(0)
+    } else if (LAYOUT_OPS.has(node.op)) {
+      steps.push(node)
+      v = node.input(0)
+    } else return null
+  }
+}
+
+function layerOf(node: Node, chain: Chain, users: readonly Node[]): WeightLayer {
+  const { weight, tensor, steps, maskNode, quant } = chain
+  const slot = findOp(node)!.weights!
+  const maskPoint = castPoint(chain)
+  const data = node.inputs.find((v, i) => v && i !== slot.input) ?? null
+  const activation = data?.producer?.op === 'DequantizeLinear' ? quantPairOf(data.producer) : null
+  const names = [node.name, ...node.outputs.map((v) => v?.name ?? ''), weight.name].filter((n) => n !== '')
+  return {
+    node,
+    users,
+    name: node.id,
+    names: [...new Set(names)],
+    weight,
+    tensor,
+    outputAxis: axisAtWeight(slot.outputAxis(node), steps, tensor),
+    inputAxis: axisAtWeight(slot.inputAxis(node), steps, tensor),
+    maskNode,
+    mask: maskNode?.inputs[1] ?? null,
+    quant,
+    maskPoint,
+    quantPoint: maskNode?.output ?? maskPoint,
+    activationQuant: activation && !activation.source.constant ? activation : null,
+    otherUser: otherUser(weight, steps, users),
+  }
+}
+
+/** The weight; where it is stored in another float type, the output of the Cast to float32 behind it. */
+function castPoint({ weight, tensor, steps }: Chain): Value {
+  if (tensor.type === 'float32') return weight
+  for (const n of [...steps].reverse()) {
+    if (n.op === 'Cast' && n.int('to', 0) === elementTypes.float32.code) return n.output
+    if (n.op !== 'Cast' && n.op !== 'Identity') break
+  }
+  return weight
+}
+
+function otherUser(weight: Value, steps: readonly Node[], users: readonly Node[]): Node | null {
+  const own = new Set<Node>([...steps, ...users])
+  const seen = (v: Value): Node | null => {
+    for (const n of v.uses) {
+      if (own.has(n)) continue
+      // another chain of the same weight to one of its users is no stranger
+      if (!LAYOUT_OPS.has(n.op) || n.graph !== weight.graph) return n
+      for (const out of n.outputs) {
+        const other = out && seen(out)
+        if (other) return other
+      }
+    }
+    return null
+  }
+  for (const v of [weight, ...steps.flatMap((n) => n.outputs)]) {
+    const other = v && seen(v)
+    if (other) return other
+  }
+  return null
+}
+
+/**
+ * Follows an axis of the operand back to the constant. Transpose permutes it. Reshape and its kin keep it where the
+ * element count before it and its size stay (stride and size of the axis are what matters in row-major order).
+ */
+function axisAtWeight(axis: number, steps: readonly Node[], weight: Tensor): number | null {
+  let at = axis
+  for (let i = 0; i < steps.length; i++) {
+    const n = steps[i]!
+    if (n.op === 'Transpose') {
+      const rank = rankBefore(steps, i, weight)
+      const perm = n.ints('perm', rank === null ? [] : Array.from({ length: rank }, (_, k) => rank - 1 - k))
+      const from = perm[at]
+      if (from === undefined) return null
+      at = from
+    } else if (n.op === 'Reshape' || n.op === 'Squeeze' || n.op === 'Unsqueeze') {
+      return reshapedAxis(at, n, weight, steps.slice(i + 1))
+    }
+  }
+  return at
+}
+
+function rankBefore(steps: readonly Node[], i: number, weight: Tensor): number | null {
+  const reshaped = steps.slice(i + 1).some((n) => n.op === 'Reshape' || n.op === 'Squeeze' || n.op === 'Unsqueeze')
+  return reshaped ? null : weight.dims.length
+}
+
+/** Only the plain case, the reshaping right behind the weight, with known dims. */
+function reshapedAxis(axis: number, node: Node, weight: Tensor, before: readonly Node[]): number | null {
+  if (before.some((n) => LAYOUT_OPS.has(n.op) && n.op !== 'Identity' && n.op !== 'Cast')) return null
+  const to = reshapedDims(node, weight)
+  const size = to?.[axis]
+  if (!to || size === undefined) return null
+  const outer = to.slice(0, axis).reduce((a, b) => a * b, 1)
+  let seen = 1
+  for (let k = 0; k < weight.dims.length; k++) {
+    if (seen === outer && weight.dims[k] === size) return k
+    seen *= weight.dims[k]!
+  }
+  return null
+}
+
+function reshapedDims(node: Node, weight: Tensor): readonly number[] | null {
+  const declared = node.output.type?.dims
+  if (declared?.every((d) => typeof d === 'number')) return declared as readonly number[]
+  if (node.op !== 'Reshape') return null
+  const shape = node.inputs[1]?.constant?.toNumbers()
+  if (!shape) return null
+  const dims = Array.from(shape, (d, i) => (d === 0 ? (weight.dims[i] ?? 0) : d))
+  const known = dims.reduce((a, d) => (d < 0 ? a : a * d), 1)
+  return dims.map((d) => (d < 0 ? weight.size / known : d))
+}
+
+/** Turns a Constant node's output into an initializer of the same name, so that it can be edited; returns it. */
+export function asInitializer(value: Value): Value {
+  const node = value.producer
+  if (!node) return value
+  const tensor = node.tensor('value')!
+  const { graph } = node
+  const { name } = value
+  const made = graph.addInitializer(name, tensor)
+  graph.replaceUses(value, made)
+  graph.remove(node)
+  if (!graph.find(name)) graph.rename(made, name)
+  return made
+}
+
+/** The first node, in graph order, of the value's own graph that reads it. */
+export function firstUse(value: Value): Node {
+  for (const n of value.graph.nodes()) if (value.uses.has(n) || n.subgraphs.some((g) => readsFrom(g, value))) return n
+  throw bugError(`'${value.name}' has no user`)
+}
+
+const readsFrom = (graph: Graph, value: Value): boolean => {
+  for (const n of graph.allNodes()) if (value.uses.has(n)) return true
+  return false
+}
+
+/** The nodes `readers` read `to` where they read `from`. */
+export function rewire(readers: Iterable<Node>, from: Value, to: Value): void {
+  for (const n of [...readers]) for (let i = 0; i < n.inputs.length; i++) if (n.inputs[i] === from) n.setInput(i, to)
+}

@@ -1,0 +1,133 @@
+/**
+ * Runs passes: options parsed from the declaration, requires -> run -> ensures, the verifier after each, and the pass's
+ * word on whether it changed anything checked against what happened. What ran is recorded in the model's metadata
+ * (`mnc.history`: a JSON list of {pass, options}).
+ *
+ * MNC_DEBUG=1 prints time and node count on stderr, 2 also types the result through onnxruntime, 3 also writes each
+ * stage to `mnc-debug-NN-<pass>.onnx` in the working folder.
+ */
+import { bugError, MncError, usageError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import { writeModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { verifyModel } from '../graph/verify.ts'
+import { nearest, parseOptions } from '../options.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import type { PassContext, PassDef } from './define-pass.ts'
+import { passes } from './index.ts'
+import { sameSnapshot, snapshot } from './snapshot.ts'
+
+/** Model metadata: JSON list of {pass, options} of the passes that changed the model. */
+export const HISTORY_KEY = 'mnc.history'
+
+export interface Declined {
+  /** Node or value. */
+  readonly where: string
+  readonly reason: string
+}
+
+export interface PassResult {
+  readonly changed: boolean
+  readonly declined: readonly Declined[]
+  readonly milliseconds: number
+}
+
+/** A pass by name or alias; a usage error with the nearest name. */
+export function requirePass(name: string): PassDef {
+  const found = passes.find((p) => p.name === name || p.alias === name)
+  if (found) return found
+  const near = nearest(
+    name,
+    passes.flatMap((p) => [p.name, ...(p.alias ? [p.alias] : [])]),
+  )
+  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list names them')
+}
+
+/**
+ * Runs one pass on `model`, in place. On an error the model may be half-edited and must be dropped.
+ * Errors: usage error for bad options, model error where the pass cannot apply, bug error where it broke the graph.
+ */
+export async function runPass(
+  model: Model,
+  pass: PassDef | string,
+  options: Readonly<Record<string, unknown>> = {},
+  context: Partial<PassContext> = {},
+): Promise<PassResult> {
+  const def = typeof pass === 'string' ? requirePass(pass) : pass
+  const parsed = parseOptions(def.options, options, def.name)
+  if (def.data === 'required' && !context.calibration) throw usageError(`${def.name} needs data`, 'give --data')
+  const declined: Declined[] = []
+  const ctx: PassContext = {
+    log: context.log ?? (() => {}),
+    seed: context.seed ?? 0,
+    ...(context.calibration && { calibration: context.calibration }),
+    decline(where, reason) {
+      declined.push({ where, reason })
+      context.decline?.(where, reason)
+    },
+  }
+  def.requires?.(model, parsed)
+  const before = snapshot(model)
+  const nodesBefore = model.graph.nodeCount
+  const start = performance.now()
+  const changed = await def.run(model, parsed, ctx)
+  const milliseconds = performance.now() - start
+  checkAfter(model, def, () => def.ensures?.(model, parsed))
+  if (changed === sameSnapshot(before, snapshot(model)))
+    throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
+  if (changed) recordHistory(model, def.name, ordered(def, parsed))
+  await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)
+  return { changed, declined, milliseconds }
+}
+
+/** Options in the order of their declaration. */
+const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.keys(options).flatMap((k) => (k in given ? [[k, given[k]]] : [])))
+
+/** `runPass` by name or alias: the library's way to apply a pass. Edits `model` in place. */
+export const pass: (
+  model: Model,
+  name: string,
+  options?: Readonly<Record<string, unknown>>,
+  context?: Partial<PassContext>,
+) => Promise<PassResult> = runPass
+
+/** Verifies the graph and the pass's own promise; the error names the pass. */
+function checkAfter(model: Model, def: PassDef, ensures: () => void): void {
+  try {
+    verifyModel(model)
+    ensures()
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw bugError(`pass ${def.name} left a broken graph: ${why}`, {
+      cause,
+      node: cause instanceof MncError ? cause.node : undefined,
+      next: 'run again with MNC_DEBUG=3 and report the stages',
+    })
+  }
+}
+
+/**
+ * Appends a step to the model's history (`mnc.history` in metadata_props), which `mnc info` prints. Options in a fixed
+ * order, so that equal runs give equal bytes.
+ */
+export function recordHistory(model: Model, name: string, options: Readonly<Record<string, unknown>>): void {
+  let list: unknown[] = []
+  try {
+    const known: unknown = JSON.parse(model.metadata.get(HISTORY_KEY) ?? '[]')
+    if (Array.isArray(known)) list = known
+  } catch {
+    // a foreign or damaged entry starts anew
+  }
+  model.metadata.set(HISTORY_KEY, JSON.stringify([...list, { pass: name, options }]))
+}
+
+let stage = 0
+async function debug(model: Model, name: string, line: string): Promise<void> {
+  const level = Number(process.env.MNC_DEBUG ?? 0)
+  if (level < 1) return
+  process.stderr.write(`[${name}] ${line}\n`)
+  // MNC_DEBUG=3 first, so that a stage that onnxruntime refuses can be looked at
+  if (level >= 3) await writeModel(model, `mnc-debug-${String(stage++).padStart(2, '0')}-${name}.onnx`)
+  if (level >= 2) await inferTypes(cloneModel(model))
+}

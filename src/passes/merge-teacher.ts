@@ -1,0 +1,89 @@
+/**
+ * merge-teacher: puts a teacher network into the student's graph as a frozen subgraph that reads the student's input.
+ * Its outputs become outputs of the graph, named `teacher/<name>`; its nodes and initializers carry `mnc.frozen`.
+ *
+ * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
+ * Does not apply to teachers with several inputs, or of another opset (lift both first).
+ */
+import { modelError } from '../errors.ts'
+import { cloneNode, type ValueMap } from '../graph/clone.ts'
+import { readModel } from '../graph/codec.ts'
+import type { Graph, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { optionTable } from '../options.ts'
+import { definePass } from './define-pass.ts'
+
+export const FROZEN_KEY = 'mnc.frozen'
+export const TEACHER_PREFIX = 'teacher/'
+
+/** teacher input = student input * scale + shift (one number a channel), then resized to `size` (height, width). */
+export interface InputAdapter {
+  readonly scale: readonly number[]
+  readonly shift: readonly number[]
+  readonly size?: readonly [number, number] | undefined
+}
+
+/** Returns the teacher's outputs inside the student's graph (not yet graph outputs). */
+export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapter): Value[] {
+  const { graph } = model
+  const inputs = teacher.graph.inputs.filter((v) => !v.constant)
+  const source = graph.inputs.find((v) => !v.constant)
+  if (inputs.length !== 1 || !source)
+    throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs; a merged teacher has one`)
+  for (const [domain, version] of teacher.opsets) {
+    const own = model.opsets.get(domain)
+    if (own === undefined) model.opsets.set(domain, version)
+    else if (own !== version)
+      throw modelError('teacher-opset', `the teacher is in opset ${version} and the student in ${own}`, {
+        next: 'lift both with `mnc pass upgrade-opset`',
+      })
+  }
+  const map: ValueMap = new Map([[inputs[0]!, adapter ? adapt(graph, source, adapter) : source]])
+  for (const v of teacher.graph.initializers()) {
+    const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.constant!)
+    copy.metadata.set(FROZEN_KEY, 'true')
+    map.set(v, copy)
+  }
+  for (const n of teacher.graph.nodes()) {
+    const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
+    copy.metadata.set(FROZEN_KEY, 'true')
+    for (const v of copy.outputs) v?.setType(null)
+  }
+  for (const f of teacher.functions) model.functions.push(f)
+  return teacher.graph.outputs.map((v) => map.get(v)!)
+}
+
+function adapt(graph: Graph, source: Value, { scale, shift, size }: InputAdapter): Value {
+  const b = graph.append()
+  const perChannel = (values: readonly number[]) => Tensor.float32([1, values.length, 1, 1], values)
+  let v = source
+  if (scale.some((s) => s !== 1)) v = b.op('Mul', [v, b.initializer('teacher_scale', perChannel(scale))])
+  if (shift.some((s) => s !== 0)) v = b.op('Add', [v, b.initializer('teacher_shift', perChannel(shift))])
+  if (size) {
+    const sizes = b.op('Concat', [b.op('Shape', [source], { start: 0, end: 2 }), b.ints(size)], { axis: 0 })
+    const attributes = { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }
+    v = b.op('Resize', [v, null, null, sizes], attributes)
+  }
+  for (let n = v.producer; n && n.metadata.get(FROZEN_KEY) === undefined; n = n.inputs[0]?.producer ?? null)
+    n.metadata.set(FROZEN_KEY, 'true')
+  return v
+}
+
+export const mergeTeacher = definePass({
+  name: 'merge-teacher',
+  summary: 'puts a teacher network into the graph as a frozen subgraph beside the student',
+  options: optionTable({
+    teacher: { type: 'string', description: 'the teacher: an ONNX classifier of the same input', placeholder: 'FILE' },
+  }),
+  preserves: 'nothing',
+  requires(_model, { teacher }) {
+    if (!teacher) throw modelError('no-teacher', 'merge-teacher needs --teacher FILE', { blame: 'user' })
+  },
+  async run(model, { teacher }) {
+    if (model.graph.outputs.some((v) => v.name.startsWith(TEACHER_PREFIX))) return false
+    const outputs = attachTeacher(model, await readModel(teacher!))
+    for (const v of outputs) model.graph.addOutput(v)
+    return true
+  },
+})

@@ -1,0 +1,66 @@
+/**
+ * Writes quantisers into a graph: QuantizeLinear -> DequantizeLinear with INT4/UINT4 for 4 bits and INT8/UINT8 for 8,
+ * and for 2, 3, 5, 6, 7 bits an 8-bit container with a Clip on the integers between the two, which onnxruntime computes
+ * exactly and which does not depend on the scale. (INT2/UINT2 run in onnxruntime 1.30, but only in graphs of opset 25,
+ * beyond the opset that gradient rules are written for.)
+ */
+import type { Builder } from '../graph/builder.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
+import { firstUse, ROLE_KEY, rewire } from './layers.ts'
+import { QUANT_GUARD } from './quant-guard.ts'
+import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { integerRange } from './quantizer.ts'
+
+/** Node metadata: width of the quantiser. */
+export const BITS_KEY = 'mnc.bits'
+/** Value metadata `mnc.role` of a quantiser's step. */
+export const QUANT_SCALE = 'quant-scale'
+
+export interface QuantizerSpec {
+  /** Base of the names: `<name>.scale`, `.zero_point`, `.quantized`, `.dequantized`. */
+  readonly name: string
+  readonly bits: number
+  readonly signed: boolean
+  /** Per channel along `axis`, or one for axis null. */
+  readonly scales: Float32Array
+  readonly axis: number | null
+  /** weight-quant or activation-quant. */
+  readonly role: string
+  /** Type of the value that is quantised, and so of the scale. */
+  readonly elem: ElementType
+  /** Puts the identity of quant-guard.ts before the quantiser. */
+  readonly guard?: boolean
+}
+
+/** Quantises `value` for `readers` (all users by default). Returns the quantiser. */
+export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: ReadonlySet<Node> = value.uses): QuantPair {
+  const { graph } = value
+  const users = [...readers]
+  const b = value.producer ? graph.after(value.producer) : graph.before(firstUse(value))
+  const out = quantizeAt(b, value, spec)
+  rewire(users, value, out)
+  return quantPairOf(out.producer!)!
+}
+
+function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
+  const { name, bits, signed, scales, axis, role, elem } = spec
+  const metadata = { [ROLE_KEY]: role, [BITS_KEY]: String(bits) }
+  const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
+  const dims = axis === null ? [] : [scales.length]
+  const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
+  scale.metadata.set(ROLE_KEY, QUANT_SCALE)
+  const zero = b.initializer(`${name}.zero_point`, Tensor.from(container, dims, new Uint8Array(scales.length)))
+  const attributes: Record<string, number> = axis === null ? {} : { axis }
+  const guard = { name: `${name}.guarded`, metadata: { [ROLE_KEY]: QUANT_GUARD }, type: value.type }
+  const x = spec.guard ? b.op('Sum', [value], {}, guard) : value
+  let q = b.op('QuantizeLinear', [x, scale, zero], attributes, { name: `${name}.quantized`, metadata })
+  if (bits !== 4 && bits !== 8) {
+    const [lo, hi] = integerRange(bits, signed)
+    const limits = [b.scalar(lo, container), b.scalar(hi, container)]
+    q = b.op('Clip', [q, ...limits], {}, { name: `${name}.clipped`, metadata })
+  }
+  const type = value.constant ? { elem, dims: value.constant.dims } : value.type
+  return b.op('DequantizeLinear', [q, scale, zero], attributes, { name: `${name}.dequantized`, metadata, type })
+}

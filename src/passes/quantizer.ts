@@ -1,0 +1,129 @@
+/**
+ * The arithmetic of uniform quantisers, as pure functions on typed arrays, bit for bit as onnxruntime's QuantizeLinear
+ * and DequantizeLinear compute it: float32 division, rounding half to even, saturation.
+ *
+ * Weight scales per output channel, symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0:
+ *   als  alternating least squares from max|w| / 2^(b-1): q = clip(round(w/s)), s = <w,q> / <q,q>, up to 100 rounds
+ *   mse  the best of 100 fractions of the scale that clips nothing
+ *   max  the smallest scale that clips nothing
+ */
+import { elementCount } from '../graph/types.ts'
+
+export type WeightScaleMethod = 'als' | 'mse' | 'max'
+
+/** Rounds of alternating least squares, as published for the pipeline; DenseNet's weights settle in 5 to 30. */
+const ALS_ROUNDS = 100
+const MSE_STEPS = 100
+
+/** Adding and taking away 1.5 * 2^52 leaves a double with no fraction bits, rounded half to even. */
+const ROUNDER = 1.5 * 2 ** 52
+export const roundHalfEven = (x: number): number => (Math.abs(x) < 2 ** 51 ? x + ROUNDER - ROUNDER : x)
+
+/** Range of `bits`-wide integers. */
+export const integerRange = (bits: number, signed: boolean): readonly [lo: number, hi: number] =>
+  signed ? [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] : [0, 2 ** bits - 1]
+
+/** The integer (zero point 0) of x at `scale`. */
+export function quantizeValue(x: number, scale: number, lo: number, hi: number): number {
+  const q = roundHalfEven(Math.fround(x / scale))
+  return Math.min(hi, Math.max(lo, q))
+}
+
+/** One scale per index of `axis`; never 0 (a channel of zeros gets 1). `axis` null: one scale for the whole tensor. */
+export function fitWeightScales(
+  weights: Float32Array,
+  dims: readonly number[],
+  axis: number | null,
+  bits: number,
+  method: WeightScaleMethod,
+): Float32Array {
+  const [lo, hi] = integerRange(bits, true)
+  if (axis === null) return Float32Array.of(fitScale(weights, lo, hi, method))
+  const channels = dims[axis]!
+  const inner = elementCount(dims.slice(axis + 1))
+  const outer = elementCount(dims.slice(0, axis))
+  const scales = new Float32Array(channels)
+  const channel = new Float32Array(outer * inner)
+  for (let c = 0; c < channels; c++) {
+    for (let o = 0; o < outer; o++) {
+      const at = (o * channels + c) * inner
+      channel.set(weights.subarray(at, at + inner), o * inner)
+    }
+    scales[c] = fitScale(channel, lo, hi, method)
+  }
+  return scales
+}
+
+function fitScale(w: Float32Array, lo: number, hi: number, method: WeightScaleMethod): number {
+  let top = 0
+  let bottom = 0
+  for (let i = 0; i < w.length; i++) {
+    if (w[i]! > top) top = w[i]!
+    if (w[i]! < bottom) bottom = w[i]!
+  }
+  const unclipped = Math.fround(Math.max(top / hi, bottom / lo))
+  // scales below float32's normal range divide to infinity or flush to zero on some hardware
+  if (!(unclipped > 1.2e-38)) return 1
+  if (method === 'max') return unclipped
+  if (method === 'mse') return bestFraction(w, unclipped, lo, hi)
+  return alternate(w, Math.fround(Math.max(top, -bottom) / -lo), lo, hi)
+}
+
+function alternate(w: Float32Array, start: number, lo: number, hi: number): number {
+  let s = start
+  for (let round = 0; round < ALS_ROUNDS; round++) {
+    let wq = 0
+    let qq = 0
+    for (let i = 0; i < w.length; i++) {
+      const q = quantizeValue(w[i]!, s, lo, hi)
+      wq += w[i]! * q
+      qq += q * q
+    }
+    const next = Math.fround(wq / qq)
+    if (!(next > 0) || next === s) break
+    s = next
+  }
+  return s
+}
+
+function bestFraction(w: Float32Array, unclipped: number, lo: number, hi: number): number {
+  let best = unclipped
+  let bestError = Number.POSITIVE_INFINITY
+  for (let k = MSE_STEPS; k > 0; k--) {
+    const s = Math.fround((unclipped * k) / MSE_STEPS)
+    const error = squaredError(w, s, lo, hi)
+    if (error < bestError) {
+      best = s
+      bestError = error
+    }
+  }
+  return best
+}
+
+function squaredError(w: Float32Array, s: number, lo: number, hi: number): number {
+  let sum = 0
+  for (let i = 0; i < w.length; i++) {
+    const d = w[i]! - quantizeValue(w[i]!, s, lo, hi) * s
+    sum += d * d
+  }
+  return sum
+}
+
+/** The values that a fake-quantised tensor takes: q * scale, per index of `axis`. */
+export function fakeQuantize(
+  weights: Float32Array,
+  dims: readonly number[],
+  axis: number | null,
+  scales: Float32Array,
+  bits: number,
+): Float32Array {
+  const [lo, hi] = integerRange(bits, true)
+  const channels = axis === null ? 1 : dims[axis]!
+  const inner = axis === null ? weights.length : elementCount(dims.slice(axis + 1))
+  const out = new Float32Array(weights.length)
+  for (let i = 0; i < out.length; i++) {
+    const s = scales[Math.floor(i / inner) % channels]!
+    out[i] = quantizeValue(weights[i]!, s, lo, hi) * s
+  }
+  return out
+}

@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { MncError } from '../../src/errors.ts'
+import { parseModel } from '../../src/graph/text-parse.ts'
+import { optionTable } from '../../src/options.ts'
+import { definePass, type PassDef } from '../../src/passes/define-pass.ts'
+import { HISTORY_KEY, runPass } from '../../src/passes/manager.ts'
+
+const model = () =>
+  parseModel(`onnx {ir_version=10}
+opset ai.onnx=21
+graph "g"
+  input %x : float32[2]
+  init %w = float32[2] [1, 2]
+  %h = Mul(%x, %w) #name "mul"
+  %y : float32[2] = Relu(%h) #name "relu"
+  output %y
+end
+`)
+const passOf = (run: PassDef['run']): PassDef =>
+  definePass({ name: 'test-pass', summary: '', options: optionTable({}), preserves: 'nothing', run })
+
+const blame =
+  (who: string, pattern: RegExp) =>
+  (e: unknown): boolean => {
+    assert.ok(e instanceof MncError)
+    assert.equal(e.blame, who)
+    assert.match(e.describe(), pattern)
+    return true
+  }
+
+test('a pass that lies about having changed the model is a bug, either way', async () => {
+  const silent = passOf((m) => {
+    m.graph.find('h')!.producer!.setAttribute('k', 1)
+    return false
+  })
+  await assert.rejects(runPass(model(), silent), blame('pass', /says that it did not change/))
+  await assert.rejects(
+    runPass(
+      model(),
+      passOf(() => true),
+    ),
+    blame('pass', /says that it changed the model, which is not so/),
+  )
+})
+
+test('a pass that breaks the graph is named', async () => {
+  const breaker = passOf((m) => {
+    m.graph.move(m.graph.find('h')!.producer!, null)
+    return true
+  })
+  await assert.rejects(runPass(model(), breaker), blame('pass', /pass test-pass left a broken graph/))
+})
+
+test('unknown passes, options and ranges are usage errors that help', async () => {
+  await assert.rejects(runPass(model(), 'prun'), blame('user', /did you mean 'prune'/))
+  await assert.rejects(
+    runPass(model(), 'prune', { sparsty: 0.5 }),
+    blame('user', /unknown option 'sparsty'.*'sparsity'/),
+  )
+  await assert.rejects(runPass(model(), 'prune', { sparsity: 1.5 }), blame('user', /--sparsity must be < 1/))
+  await assert.rejects(runPass(model(), 'prune', { layerSparsity: { a: 2 } }), blame('user', /--layer-sparsity a=2/))
+  await assert.rejects(runPass(model(), 'prune', { pattern: '4:2' }), blame('user', /--pattern '4:2'/))
+  await assert.rejects(runPass(model(), 'prune', { pattern: '2:4', sparsity: 0.7 }), blame('user', /makes 0.5/))
+  await assert.rejects(runPass(model(), 'quantize', { weightBits: 1 }), blame('user', /--weight-bits=1/))
+  await assert.rejects(runPass(model(), 'quantize', { weightBits: 9 }), blame('user', /--weight-bits must be <= 8/))
+  await assert.rejects(runPass(model(), 'prune', {}), blame('model', /no Conv layers/))
+})
+
+test('what ran is recorded in order, in the same bytes whatever the order of the options', async () => {
+  const m = model()
+  await runPass(m, 'freeze', { ops: ['Mul'], names: ['relu'] })
+  await runPass(m, 'freeze', { names: ['relu'], ops: ['Mul'] })
+  assert.equal(m.metadata.get(HISTORY_KEY), '[{"pass":"freeze-subgraph","options":{"names":["relu"],"ops":["Mul"]}}]')
+})
