@@ -1,0 +1,7 @@
+/** How much data a calibrating pass sees: options of `mnc pass` and of recipes. */
+import { optionTable } from '../options.ts'
+
+export const calibrationOptions = optionTable({
+  limit: { type: 'integer', minimum: 1, default: 512, description: 'Images to calibrate on' },
+  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images in a calibration batch' },
+})

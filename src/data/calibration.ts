@@ -1,0 +1,40 @@
+/** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { CalibrationData } from '../passes/define-pass.ts'
+import type { Dataset } from './dataset.ts'
+import { batchDims, evalBatches } from './eval-batches.ts'
+import { openDataset } from './open.ts'
+import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
+
+export interface CalibrationOptions extends PreprocessOverrides {
+  /** Images to use; 512 by default. */
+  readonly limit?: number
+  /** Images in a batch; 64 by default. A model with a fixed batch takes its own. */
+  readonly batch?: number
+  readonly warn?: (message: string) => void
+}
+
+/**
+ * Opens `reference` (its training split by default; a data set is taken as it is) for `model`. Errors as openDataset and preprocessOf throw them. A
+ * fixed batch dimension leaves the last, short batch out.
+ */
+export async function calibrationData(
+  model: Model,
+  reference: string | Dataset,
+  options: CalibrationOptions = {},
+): Promise<CalibrationData> {
+  const { limit = 512, batch = 64, warn, ...overrides } = options
+  const dataset = (typeof reference === 'string' ? await openDataset(reference, 'train') : reference).take(limit)
+  const preprocess = await preprocessOf(model, dataset, overrides, warn)
+  const { name } = imageInput(model)
+  const fixed = model.graph.find(name)?.type?.dims?.[0]
+  const size = typeof fixed === 'number' ? fixed : batch
+  return {
+    async *batches() {
+      for await (const { images, count } of evalBatches(dataset, preprocess, size))
+        if (count === size || typeof fixed !== 'number')
+          yield { [name]: Tensor.float32(batchDims(preprocess, count), images) }
+    },
+  }
+}

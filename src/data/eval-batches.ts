@@ -1,0 +1,34 @@
+/** Batches for evaluation and calibration: file order, no augmentation, the last one as short as it comes. */
+import { usageError } from '../errors.ts'
+import type { Dataset } from './dataset.ts'
+import { ImageWriter } from './image-writer.ts'
+import type { Preprocess } from './preprocess.ts'
+
+export interface Batch {
+  /** count images in the model's layout, dims `batchDims(preprocess, count)`. */
+  readonly images: Float32Array
+  readonly labels: Int32Array
+  readonly count: number
+}
+
+/** The dims of a batch of n images, as the model's input takes it. */
+export function batchDims({ size: [h, w], mean, layout }: Preprocess, n: number): readonly number[] {
+  return layout === 'NCHW' ? [n, mean.length, h, w] : [n, h, w, mean.length]
+}
+
+/** Every image of the set once; each batch has memory of its own. */
+export async function* evalBatches(
+  dataset: Dataset,
+  preprocess: Preprocess,
+  batchSize: number,
+): AsyncGenerator<Batch, void, undefined> {
+  if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
+  const writer = new ImageWriter(dataset, preprocess)
+  for (let start = 0; start < dataset.size; start += batchSize) {
+    const count = Math.min(batchSize, dataset.size - start)
+    const images = new Float32Array(count * writer.imageFloats)
+    for (let i = 0; i < count; i++)
+      writer.write(dataset.images, (start + i) * dataset.imageBytes, images, i * writer.imageFloats)
+    yield { images, labels: dataset.labels.slice(start, start + count), count }
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * CIFAR-10 and CIFAR-100 in their standard binary form: records of one label byte (CIFAR-100: coarse, then fine) and
+ * 3072 pixel bytes, red, green and blue planes of 32x32. https://www.cs.toronto.edu/~kriz/cifar.html
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { usageError } from '../../errors.ts'
+import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
+import { findFolder, missingFiles } from './files.ts'
+
+interface CifarKind {
+  readonly classes: number
+  readonly labelBytes: number
+  /** The folder inside the published archive. */
+  readonly folder: string
+  readonly names: string
+  /** Each alternative is a list of files that together make the split. */
+  readonly files: Readonly<Record<Split, readonly (readonly string[])[]>>
+  /** Over all pixels of the training split. */
+  readonly statistics: Statistics
+}
+
+const numbered = (stem: string, n: number): string[] => Array.from({ length: n }, (_, i) => `${stem}${i + 1}.bin`)
+
+const kinds = {
+  cifar10: {
+    classes: 10,
+    labelBytes: 1,
+    folder: 'cifar-10-batches-bin',
+    names: 'batches.meta.txt',
+    files: { train: [numbered('data_batch_', 5)], test: [['test_batch.bin']] },
+    statistics: { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616] },
+  },
+  cifar100: {
+    classes: 100,
+    labelBytes: 2,
+    folder: 'cifar-100-binary',
+    names: 'fine_label_names.txt',
+    files: { train: [['train.bin'], ['train-part*.bin']], test: [['test.bin']] },
+    statistics: { mean: [0.5071, 0.4865, 0.4409], std: [0.2673, 0.2564, 0.2762] },
+  },
+} as const satisfies Record<string, CifarKind>
+
+const PIXELS = 3 * 32 * 32
+
+/** Reads a split; `folder` holds the files or the archive's own folder. Throws a usage error for what is missing. */
+export function openCifar(kindName: keyof typeof kinds, folder: string, split: Split): Dataset {
+  const kind: CifarKind = kinds[kindName]
+  const wanted = kind.files[split]
+  const found = findFolder(folder, [kind.folder], wanted)
+  if (!found) throw missingFiles(kindName, folder, split, wanted)
+  const parts = found.files.map((file) => readRecords(join(found.folder, file), kind.labelBytes))
+  const size = parts.reduce((n, p) => n + p.count, 0)
+  const images = sharedBytes(size * PIXELS)
+  const labels = new Int32Array(size)
+  let at = 0
+  for (const { bytes, count } of parts)
+    for (let r = 0; r < count; r++, at++) {
+      const record = r * (kind.labelBytes + PIXELS) + kind.labelBytes
+      labels[at] = bytes[record - 1]!
+      images.set(bytes.subarray(record, record + PIXELS), at * PIXELS)
+    }
+  const name = `${kindName}:${folder}#${split}`
+  const classNames = readNames(join(found.folder, kind.names), kind.classes)
+  const { classes, statistics } = kind
+  return new Dataset({
+    ...{ name, split, classes, channels: 3, height: 32, width: 32, images, labels, classNames },
+    statistics: async () => statistics,
+  })
+}
+
+function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; count: number } {
+  const bytes = readFileSync(path)
+  const count = bytes.length / (labelBytes + PIXELS)
+  if (count === 0 || !Number.isInteger(count))
+    throw usageError(
+      `${path}: ${bytes.length} bytes are not a whole number of records of ${labelBytes + PIXELS} bytes`,
+      'the file is cut short, or is not the binary version of the set',
+    )
+  return { bytes, count }
+}
+
+function readNames(path: string, classes: number): string[] | undefined {
+  if (!existsSync(path)) return undefined
+  const names = readFileSync(path, 'utf8')
+    .split('\n')
+    .map((s) => s.trim())
+    .filter(Boolean)
+  return names.length === classes ? names : undefined
+}

@@ -1,0 +1,72 @@
+/**
+ * IDX files as MNIST and Fashion-MNIST come in, plain or gzipped: a big-endian header (magic 0x0800 + rank, one uint32
+ * a dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { usageError } from '../../errors.ts'
+import { computeStatistics, Dataset, type DatasetInit, type Split, sharedBytes } from '../dataset.ts'
+import { findFolder, missingFiles } from './files.ts'
+
+/** Standard names; some mirrors write a dot for the second dash. */
+const fileNames: Readonly<Record<Split, readonly (readonly string[])[]>> = {
+  train: alternatives('train'),
+  test: alternatives('t10k'),
+}
+
+function alternatives(stem: string): string[][] {
+  const pairs = ['-', '.'].map((dash) => [`${stem}-images${dash}idx3-ubyte`, `${stem}-labels${dash}idx1-ubyte`])
+  return pairs.flatMap((pair) => [pair, pair.map((name) => `${name}.gz`)])
+}
+
+type Known = Pick<DatasetInit, 'name' | 'statistics' | 'classNames'>
+
+/** Reads a split of an MNIST-like folder. `known` overrides the name and statistics of sets that mnc ships. */
+export function openIdx(folder: string, split: Split, known?: Known): Dataset {
+  const found = findFolder(folder, [], fileNames[split])
+  if (!found) throw missingFiles('mnist', folder, split, fileNames[split].slice(0, 2))
+  const [imageFile = '', labelFile = ''] = found.files.map((f) => join(found.folder, f))
+  const images = readIdx(imageFile, 3)
+  const labels = readIdx(labelFile, 1)
+  const [size = 0, height = 0, width = 0] = images.dims
+  if (labels.dims[0] !== size)
+    throw usageError(`${labelFile} holds ${labels.dims[0]} labels for the ${size} images of ${imageFile}`)
+  const shared = sharedBytes(images.bytes.length)
+  shared.set(images.bytes)
+  const set = new Dataset({
+    name: `mnist:${folder}#${split}`,
+    ...{ split, channels: 1, height, width, images: shared, labels: Int32Array.from(labels.bytes) },
+    // The format does not say how many classes there are; every set in it but EMNIST has ten.
+    classes: Math.max(10, labels.bytes.reduce((a, b) => Math.max(a, b), 0) + 1),
+    statistics: async () => computeStatistics(split === 'test' ? trainingPart(folder, set) : set),
+    ...known,
+  })
+  return set
+}
+
+/** Statistics belong to the training split; the test split alone has to do where only that is there. */
+function trainingPart(folder: string, test: Dataset): Dataset {
+  return findFolder(folder, [], fileNames.train) ? openIdx(folder, 'train') : test
+}
+
+function readIdx(path: string, rank: number): { dims: number[]; bytes: Uint8Array } {
+  const raw = readFileSync(path)
+  const file = path.endsWith('.gz') ? gunzip(path, raw) : raw
+  const header = 4 + 4 * rank
+  if (file.length < header || file.readUInt32BE(0) !== 0x0800 + rank)
+    throw usageError(`${path} is not an IDX file of unsigned bytes with ${rank} dimension(s)`)
+  const dims = Array.from({ length: rank }, (_, i) => file.readUInt32BE(4 + 4 * i))
+  const count = dims.reduce((n, d) => n * d, 1)
+  if (file.length - header !== count)
+    throw usageError(`${path}: ${count} values announced, ${file.length - header} there`, 'the file is cut short')
+  return { dims, bytes: file.subarray(header) }
+}
+
+function gunzip(path: string, raw: Buffer): Buffer {
+  try {
+    return gunzipSync(raw)
+  } catch (cause) {
+    throw usageError(`${path} does not unpack: ${cause instanceof Error ? cause.message : cause}`)
+  }
+}

@@ -1,0 +1,19 @@
+/** Data sets, preprocessing, augmentation and loading: what the rest of mnc, and its users, call. */
+export { type CalibrationOptions, calibrationData } from './calibration.ts'
+export { Dataset, type DatasetInit, type Split, type Statistics, sharedBytes } from './dataset.ts'
+export { type Batch, batchDims, evalBatches } from './eval-batches.ts'
+export { createLoader, type Loader, type LoaderOptions, type TrainBatch } from './loader.ts'
+export { type DataReference, dataKinds, openDataset, parseDataReference } from './open.ts'
+export { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
+export { augmentPolicySchema, loadPolicy, parsePolicy } from './policy-file.ts'
+export {
+  defaultPreprocess,
+  imageInput,
+  type Layout,
+  PREPROCESS_KEY,
+  type Preprocess,
+  type PreprocessOverrides,
+  preprocessOf,
+  readPreprocess,
+  writePreprocess,
+} from './preprocess.ts'

@@ -1,0 +1,90 @@
+/**
+ * Data references, as `--data` and recipes give them: `KIND:PLACE[#train|#test]`, or `embedded` for the part of
+ * Fashion-MNIST that comes with the package.
+ */
+import { fileURLToPath } from 'node:url'
+import { usageError } from '../errors.ts'
+import { nearest } from '../options.ts'
+import type { Dataset, Split } from './dataset.ts'
+import { openCifar } from './formats/cifar.ts'
+import { openFolder } from './formats/folder.ts'
+import { openIdx } from './formats/idx.ts'
+import { openNpz } from './formats/npz.ts'
+
+interface Kind {
+  /** What stands after the colon, for messages; null where nothing does. */
+  readonly place: string | null
+  readonly summary: string
+  open(place: string, split: Split): Dataset | Promise<Dataset>
+}
+
+/** The same two levels up from src/data and from dist/data. */
+const embeddedFolder = fileURLToPath(new URL('../../data/fashion-mnist', import.meta.url))
+
+/** Of the full training split, as published; names from the set's README. */
+const fashionMnist = {
+  statistics: async () => ({ mean: [0.286], std: [0.353] }),
+  classNames: 'T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot'.split(','),
+}
+
+/** Every kind of data reference; help and messages list them from here. */
+export const dataKinds: Readonly<Record<string, Kind>> = {
+  cifar100: {
+    place: 'DIR',
+    summary: 'CIFAR-100, binary version (train.bin, test.bin)',
+    open: (place, split) => openCifar('cifar100', place, split),
+  },
+  cifar10: {
+    place: 'DIR',
+    summary: 'CIFAR-10, binary version (data_batch_1..5.bin, test_batch.bin)',
+    open: (place, split) => openCifar('cifar10', place, split),
+  },
+  mnist: { place: 'DIR', summary: 'MNIST, Fashion-MNIST and kin: IDX files, plain or .gz', open: openIdx },
+  folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images a class', open: openFolder },
+  npz: { place: 'FILE', summary: 'numpy archive with arrays images and labels (or x and y)', open: openNpz },
+  embedded: {
+    place: null,
+    summary: 'the 9,000 + 2,000 images of Fashion-MNIST that come with mnc',
+    open: (_, split) => openIdx(embeddedFolder, split, { name: `embedded#${split}`, ...fashionMnist }),
+  },
+}
+
+export interface DataReference {
+  readonly kind: string
+  readonly place: string
+  /** null where the reference leaves it open. */
+  readonly split: Split | null
+}
+
+/** Takes a reference apart; throws a usage error for an unknown kind or split. */
+export function parseDataReference(reference: string): DataReference {
+  const hash = reference.lastIndexOf('#')
+  const body = hash < 0 ? reference : reference.slice(0, hash)
+  const splitName = hash < 0 ? null : reference.slice(hash + 1)
+  if (splitName !== null && splitName !== 'train' && splitName !== 'test')
+    throw usageError(`data '${reference}': the split after # is 'train' or 'test', not '${splitName}'`)
+  const colon = body.indexOf(':')
+  const kind = colon < 0 ? body : body.slice(0, colon)
+  const place = colon < 0 ? '' : body.slice(colon + 1)
+  const known = dataKinds[kind]
+  if (!known) {
+    const near = nearest(kind, Object.keys(dataKinds))
+    const all = Object.entries(dataKinds).map(([name, k]) => (k.place ? `${name}:${k.place}` : name))
+    throw usageError(
+      `data '${reference}': unknown kind '${kind}'${near ? `, did you mean '${near}'?` : ''}`,
+      `known: ${all.join(', ')}`,
+    )
+  }
+  if (known.place && !place)
+    throw usageError(`data '${reference}' names no place`, `write ${kind}:${known.place}[#train|#test]`)
+  return { kind, place, split: splitName }
+}
+
+/**
+ * Reads the data set that a reference names into memory. `defaultSplit` is the caller's natural one: train for
+ * training, test for evaluation. Throws a usage error that says what was looked for where.
+ */
+export async function openDataset(reference: string, defaultSplit: Split): Promise<Dataset> {
+  const { kind, place, split } = parseDataReference(reference)
+  return dataKinds[kind]!.open(place, split ?? defaultSplit)
+}

@@ -1,0 +1,10 @@
+/** How pixels become a foreign model's input: the options of every command and recipe stage that feeds images. */
+import { optionTable } from '../options.ts'
+
+/** --mean, --std, ...: for models that say nothing about their preprocessing. Written into what comes out. */
+export const pixelOptions = optionTable({
+  mean: { type: 'numbers', description: 'Mean of pixels / scale, one number or one a channel' },
+  std: { type: 'numbers', description: 'Standard deviation of pixels / scale, likewise' },
+  scale: { type: 'number', exclusiveMinimum: 0, description: 'What pixels are divided by first' },
+  inputSize: { type: 'numbers', description: 'Size that images are brought to: side, or height,width' },
+})

@@ -1,0 +1,203 @@
+/**
+ * How pixels become a model's input: (pixel / scale - mean) / std per channel, resized to the input size, laid out as
+ * the graph's input says. Part of a model's meaning, so it travels in the model's metadata_props as JSON under
+ * `mnc.preprocess`. When a model has none, the data set's own statistics are assumed and the caller is told.
+ */
+import { MncError, modelError, usageError } from '../errors.ts'
+import type { Model } from '../graph/model.ts'
+import { type Dim, formatType } from '../graph/types.ts'
+import type { Dataset } from './dataset.ts'
+import type { ResizeMode } from './resize.ts'
+
+export const PREPROCESS_KEY = 'mnc.preprocess'
+
+export type Layout = 'NCHW' | 'NHWC'
+
+export interface Preprocess {
+  /** What pixels are divided by first. */
+  readonly scale: number
+  /** One number a channel of the model's input. */
+  readonly mean: readonly number[]
+  readonly std: readonly number[]
+  /** Input size, [height, width]. */
+  readonly size: readonly [number, number]
+  readonly layout: Layout
+  /** How images of another size are brought to `size`; bilinear where absent. */
+  readonly resize?: ResizeMode
+  /** A grey image is repeated into every channel. Without it, a grey set and a colour model do not go together. */
+  readonly replicateGrey?: boolean
+}
+
+/** What --mean, --std, --scale, --input-size and their like give; a single mean or std counts for every channel. */
+export interface PreprocessOverrides {
+  readonly mean?: readonly number[] | undefined
+  readonly std?: readonly number[] | undefined
+  readonly scale?: number | undefined
+  /** [side] or [height, width]. */
+  readonly inputSize?: readonly number[] | undefined
+  readonly resize?: ResizeMode | undefined
+  readonly replicateGrey?: boolean | undefined
+}
+
+/** The record in the model's metadata; null where there is none. A malformed one is the model's fault. */
+export function readPreprocess(model: Model): Preprocess | null {
+  const text = model.metadata.get(PREPROCESS_KEY)
+  if (text === undefined) return null
+  try {
+    const record: unknown = JSON.parse(text)
+    if (isPreprocess(record)) return record
+  } catch {
+    // Told below, like any other malformed record.
+  }
+  throw modelError('bad-preprocess', `the metadata entry ${PREPROCESS_KEY} is malformed: ${text.slice(0, 200)}`)
+}
+
+function isPreprocess(r: unknown): r is Preprocess {
+  if (typeof r !== 'object' || r === null) return false
+  const { scale, mean, std, size, layout, resize, replicateGrey } = r as Record<string, unknown>
+  const numbers = (x: unknown): x is number[] => Array.isArray(x) && x.length > 0 && x.every(Number.isFinite)
+  return (
+    typeof scale === 'number' &&
+    scale > 0 &&
+    numbers(mean) &&
+    numbers(std) &&
+    mean.length === std.length &&
+    std.every((s) => s > 0) &&
+    numbers(size) &&
+    size.length === 2 &&
+    size.every((s) => Number.isInteger(s) && s > 0) &&
+    (layout === 'NCHW' || layout === 'NHWC') &&
+    (resize === undefined || resize === 'bilinear' || resize === 'nearest') &&
+    (replicateGrey === undefined || typeof replicateGrey === 'boolean')
+  )
+}
+
+/** Records it in the model's metadata, keys in a fixed order. */
+export function writePreprocess(model: Model, p: Preprocess): void {
+  const { scale, mean, std, size, layout, resize, replicateGrey } = p
+  model.metadata.set(
+    PREPROCESS_KEY,
+    JSON.stringify({
+      ...{ scale, mean, std, size, layout },
+      ...(resize && resize !== 'bilinear' && { resize }),
+      ...(replicateGrey && { replicateGrey }),
+    }),
+  )
+}
+
+export interface ImageInput {
+  readonly name: string
+  readonly layout: Layout
+  /** null where the graph leaves a dimension open. */
+  readonly channels: number | null
+  readonly height: number | null
+  readonly width: number | null
+}
+
+/** The model's one image input: rank 4, not an initializer. NHWC where only the last dimension can be channels. */
+export function imageInput(model: Model): ImageInput {
+  const inputs = model.graph.inputs.filter((v) => !v.constant)
+  const [input] = inputs.filter((v) => v.type?.dims?.length === 4)
+  if (!input || inputs.length > 1)
+    throw modelError(
+      'no-image-input',
+      `the model must have one input, of rank 4 (N,C,H,W or N,H,W,C); it has ${
+        inputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ') || 'none'
+      }`,
+    )
+  const dims = input.type?.dims ?? []
+  const known = dims.map((d: Dim) => (typeof d === 'number' && d > 0 ? d : null))
+  const [, a = null, b = null, c = null] = known
+  const isChannels = (d: number | null) => d === 1 || d === 3
+  const layout: Layout = isChannels(c) && !isChannels(a) && a !== null ? 'NHWC' : 'NCHW'
+  const [channels, height, width] = layout === 'NCHW' ? [a, b, c] : [c, a, b]
+  return { name: input.name, layout, channels, height, width }
+}
+
+/** What mnc gives its own models: each set's own statistics, the model's input size (the images' where open). */
+export async function defaultPreprocess(dataset: Dataset, model: Model): Promise<Preprocess> {
+  const input = imageInput(model)
+  const { mean, std } = await dataset.statistics()
+  const size = [input.height ?? dataset.height, input.width ?? dataset.width] as const
+  return { scale: 255, mean, std, size, layout: input.layout }
+}
+
+/**
+ * The preprocessing to use: what the options say, else what the model's metadata say, else the data set's own
+ * statistics (then `warn` is called with a sentence for the user). Checked against the model's input and output and
+ * the data set; throws an MncError on wrong input size, channel mismatch, class-count mismatch, bad numbers.
+ */
+export async function preprocessOf(
+  model: Model,
+  dataset: Dataset,
+  overrides: PreprocessOverrides = {},
+  warn: (message: string) => void = () => {},
+): Promise<Preprocess> {
+  const recorded = readPreprocess(model)
+  const base = recorded ?? (await defaultPreprocess(dataset, model))
+  if (!recorded && !(overrides.mean && overrides.std))
+    warn(
+      `the model says nothing about preprocessing; assuming the statistics of ${dataset.name}: mean ${base.mean.join(' ')}, std ${base.std.join(' ')} (say otherwise with --mean and --std)`,
+    )
+  const input = imageInput(model)
+  const channels = input.channels ?? base.mean.length
+  const spread = (list: readonly number[]) => (list.length === 1 ? new Array<number>(channels).fill(list[0]!) : list)
+  const size = overrides.inputSize ? sizeOf(overrides.inputSize) : base.size
+  const replicateGrey = overrides.replicateGrey ?? base.replicateGrey
+  const resize = overrides.resize ?? base.resize
+  const preprocess: Preprocess = {
+    scale: overrides.scale ?? base.scale,
+    mean: spread(overrides.mean ?? base.mean),
+    std: spread(overrides.std ?? base.std),
+    size,
+    layout: input.layout,
+    ...(resize && { resize }),
+    ...(replicateGrey && { replicateGrey }),
+  }
+  checkInput(preprocess, input, dataset, channels)
+  checkClasses(model, dataset)
+  return preprocess
+}
+
+function sizeOf(list: readonly number[]): readonly [number, number] {
+  const [h = 0, w = h] = list
+  if (list.length > 2 || ![h, w].every((n) => Number.isInteger(n) && n > 0))
+    throw usageError(`--input-size takes one side or height and width, not '${list.join(' ')}'`)
+  return [h, w]
+}
+
+function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels: number): void {
+  if (!(Number.isFinite(p.scale) && p.scale > 0)) throw usageError(`--scale must be above 0, not ${p.scale}`)
+  for (const [flag, list] of Object.entries({ '--mean': p.mean, '--std': p.std }))
+    if (list.length !== channels || !list.every(Number.isFinite))
+      throw usageError(`${flag} must be ${channels} number(s), one a channel of the model; got '${list.join(' ')}'`)
+  if (p.std.some((s) => s <= 0)) throw usageError(`--std must be above 0; got '${p.std.join(' ')}'`)
+  const [height, width] = p.size
+  if ((input.height ?? height) !== height || (input.width ?? width) !== width)
+    throw new MncError(
+      `input '${input.name}' takes images of ${input.height ?? '?'}x${input.width ?? '?'}, not ${height}x${width}`,
+      { code: 'input-size', blame: 'user', next: 'leave --input-size out, or give the model its own size' },
+    )
+  if (dataset.channels !== channels && !(dataset.channels === 1 && p.replicateGrey))
+    throw new MncError(
+      `${dataset.name} has images of ${dataset.channels} channel(s) and input '${input.name}' takes ${channels}`,
+      {
+        ...{ code: 'channel-mismatch', blame: 'user' },
+        next:
+          dataset.channels === 1
+            ? 'grey images are repeated into every channel only if the preprocessing says replicateGrey'
+            : 'use a model or a data set that fits',
+      },
+    )
+}
+
+/** Compares the last dimension of the first output with the number of classes, where the graph states it. */
+function checkClasses(model: Model, dataset: Dataset): void {
+  const output = model.graph.outputs[0]
+  const last = output?.type?.dims?.at(-1)
+  if (typeof last !== 'number' || last === dataset.classes) return
+  throw new MncError(`output '${output?.name}' has ${last} classes and ${dataset.name} has ${dataset.classes}`, {
+    ...{ code: 'class-mismatch', blame: 'user' },
+    next: 'use the data set that the model was made for, or build the model with --classes',
+  })
+}
