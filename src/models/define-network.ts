@@ -1,0 +1,30 @@
+/** What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it. */
+import type { Model } from '../graph/model.ts'
+import type { OptionsOf, OptionTable } from '../options.ts'
+import type { Rng } from '../rng.ts'
+
+export interface NetworkDef<T extends OptionTable = OptionTable> {
+  /** kebab-case; also the file's name. */
+  readonly family: string
+  readonly summary: string
+  /** An option that two families share means the same in both. Each has a default. */
+  readonly options: T
+  /** A model with one input `input` [N, channels, size, size] and one output `logits` [N, classes]. */
+  build(options: OptionsOf<T>, rng: Rng): Model
+}
+
+export const defineNetwork = <const T extends OptionTable>(def: NetworkDef<T>): NetworkDef<T> => def
+
+/** The options that say what goes in and comes out; a family may change the default size and channels. */
+export const imageOptions = {
+  classes: { type: 'integer', minimum: 2, default: 10, description: 'Number of classes' },
+  size: { type: 'integer', minimum: 8, default: 32, description: 'Height and width of the input in pixels' },
+  channels: { type: 'integer', minimum: 1, default: 3, description: 'Channels of the input' },
+} as const satisfies OptionTable
+
+/** How pixels become the network's input: (pixel / scale - mean) / std. Recorded in the model where mean is given. */
+export const pixelOptions = {
+  mean: { type: 'numbers', description: 'Mean of pixels / scale, one per channel' },
+  std: { type: 'numbers', description: 'Standard deviation of pixels / scale, one per channel' },
+  scale: { type: 'number', exclusiveMinimum: 0, default: 255, description: 'What pixels are divided by first' },
+} as const satisfies OptionTable

@@ -1,0 +1,108 @@
+/**
+ * Specs of networks: a family, its options, and how pixels become its input. One JSON object,
+ * flat: `{"family": "densenet-bc", "depth": 100, "growth": 12, "classes": 100, "mean": [...], "std": [...]}`. A spec is
+ * named by a file in models/ (`densenet-bc-100-12`), by a path, or by a family alone (its defaults).
+ */
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { writePreprocess } from '../data/preprocess.ts'
+import { MncError, usageError } from '../errors.ts'
+import type { Model } from '../graph/model.ts'
+import { nearest, type OptionsOf, parseOptions } from '../options.ts'
+import { Rng } from '../rng.ts'
+import { type NetworkDef, pixelOptions } from './define-network.ts'
+import { networks } from './index.ts'
+
+export interface NetworkSpec {
+  readonly family: string
+  readonly [option: string]: unknown
+}
+
+/** The specs that come with the package. */
+const SPEC_FOLDER = fileURLToPath(new URL('../../models/', import.meta.url))
+
+/** Keys that a spec file may hold beside the family's options. */
+const documentKeys = ['$schema', 'family', 'description']
+
+/** Names of the specs in models/, sorted; a JSON file there without a `family` is something else (a recipe). */
+async function specNames(): Promise<readonly string[]> {
+  const files = (await readdir(SPEC_FOLDER)).filter((f) => f.endsWith('.json')).sort()
+  const texts = await Promise.all(files.map((f) => readFile(join(SPEC_FOLDER, f), 'utf8')))
+  return files.filter((_, i) => isSpec(JSON.parse(texts[i]!))).map((f) => f.slice(0, -'.json'.length))
+}
+
+const isSpec = (x: unknown): x is NetworkSpec =>
+  typeof x === 'object' && x !== null && 'family' in x && typeof x.family === 'string'
+
+/** Reads a spec: a name in models/, a family, or a JSON file. Usage error where it is none of them. */
+export async function loadSpec(reference: string): Promise<NetworkSpec> {
+  const named = join(SPEC_FOLDER, `${reference}.json`)
+  if (/^[\w.-]+$/.test(reference) && existsSync(named)) return readSpec(named, reference)
+  if (networks.some((n) => n.family === reference)) return { family: reference }
+  if (existsSync(reference)) return readSpec(reference, reference)
+  const known = await specNames()
+  const families = networks.map((n) => n.family)
+  const near = nearest(reference, [...known, ...families])
+  throw usageError(
+    `'${reference}' is no spec in models/, no family and no JSON file${near ? `, did you mean '${near}'?` : ''}`,
+    `specs: ${known.join(', ')}; families: ${families.join(', ')}`,
+  )
+}
+
+async function readSpec(path: string, shown: string): Promise<NetworkSpec> {
+  const bad = (message: string, cause?: unknown): MncError =>
+    new MncError(message, { code: 'bad-spec', blame: 'user', file: shown, cause })
+  const text = await readFile(path, 'utf8')
+  let spec: unknown
+  try {
+    spec = JSON.parse(text)
+  } catch (cause) {
+    throw bad(`no JSON: ${cause instanceof Error ? cause.message : cause}`, cause)
+  }
+  if (!isSpec(spec)) throw bad('a network spec is a JSON object with a "family"')
+  return spec
+}
+
+function requireFamily(family: string): NetworkDef {
+  const found = networks.find((n) => n.family === family)
+  if (found) return found
+  const near = nearest(
+    family,
+    networks.map((n) => n.family),
+  )
+  throw usageError(`unknown network family '${family}'${near ? `, did you mean '${near}'?` : ''}`)
+}
+
+/** Builds the network of a spec with fresh weights. The same spec and seed give the same model. */
+export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number } = {}): Model {
+  const def: NetworkDef = requireFamily(spec.family)
+  const given = Object.fromEntries(Object.entries(spec).filter(([k]) => !documentKeys.includes(k)))
+  const own = parseOptions(
+    def.options,
+    pick(given, (k) => !(k in pixelOptions)),
+    def.family,
+  )
+  const pixels = parseOptions(
+    pixelOptions,
+    pick(given, (k) => k in pixelOptions),
+    def.family,
+  )
+  const model = def.build(own, new Rng(seed))
+  recordPixels(model, pixels)
+  return model
+}
+
+/** Writes the preprocessing into the model's metadata, where the spec says it. */
+function recordPixels(model: Model, { mean, std, scale }: OptionsOf<typeof pixelOptions>): void {
+  if (!mean && !std) return
+  const [, channels, size] = model.graph.inputs[0]!.type!.dims as [unknown, number, number]
+  if (mean?.length !== channels || std?.length !== channels)
+    throw usageError(`mean and std need one number for each of ${channels} channels`)
+  if (std.some((x) => !(x > 0))) throw usageError('std must be positive')
+  writePreprocess(model, { scale, mean, std, size: [size, size], layout: 'NCHW' })
+}
+
+const pick = (o: Readonly<Record<string, unknown>>, keep: (key: string) => boolean): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(o).filter(([k]) => keep(k)))
