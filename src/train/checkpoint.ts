@@ -1,0 +1,92 @@
+/**
+ * Checkpoints: the model as it stands, a valid ONNX file like any other, with the optimiser's vectors as initializers
+ * that no node reads (`mnc.state/<slot>`) and the position of the run in `metadata_props` (`mnc.training`). Batches
+ * depend on the seed and the step alone, so the step *is* the position of data and random numbers.
+ */
+import { existsSync } from 'node:fs'
+import { usageError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import { readModel, writeModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+
+const STATE_PREFIX = 'mnc.state/'
+const TRAINING_KEY = 'mnc.training'
+
+export interface Position {
+  /** Steps done. */
+  readonly step: number
+  /** Says which run this is: options, seed, data. A resumed run must be the same. */
+  readonly run: string
+  readonly bestTop1: number
+  readonly bestEpoch: number
+  /** The step was the last of an epoch whose validation was interrupted. */
+  readonly validationPending?: boolean
+}
+
+/** Writes the state after `position.step` steps; `model` must hold the present weights. */
+export async function saveCheckpoint(
+  path: string,
+  model: Model,
+  vectors: Iterable<readonly [name: string, values: Float32Array]>,
+  position: Position,
+): Promise<void> {
+  const copy = cloneModel(model)
+  for (const [name, values] of vectors)
+    copy.graph.addInitializer(STATE_PREFIX + name, Tensor.float32([values.length], values.slice()))
+  copy.metadata.set(TRAINING_KEY, JSON.stringify(position))
+  await writeModel(copy, path)
+}
+
+export interface Checkpoint {
+  readonly model: Model
+  readonly position: Position
+  readonly vectors: ReadonlyMap<string, Float32Array>
+}
+
+/** Reads a checkpoint; null where there is no file. A usage error for a file that is none, or of another run. */
+export async function loadCheckpoint(path: string, run: string): Promise<Checkpoint | null> {
+  if (!existsSync(path)) return null
+  const model = await readModel(path)
+  const position = positionOf(model, path)
+  if (position.run !== run)
+    throw usageError(
+      `'${path}' is the checkpoint of another run: ${difference(position.run, run)}`,
+      'remove it, or train without --resume',
+    )
+  const vectors = new Map<string, Float32Array>()
+  for (const v of [...model.graph.initializers()]) {
+    if (!v.name.startsWith(STATE_PREFIX)) continue
+    vectors.set(v.name.slice(STATE_PREFIX.length), v.constant!.toFloat32().slice())
+    model.graph.removeInitializer(v)
+  }
+  model.metadata.delete(TRAINING_KEY)
+  return { model, position, vectors }
+}
+
+function positionOf(model: Model, path: string): Position {
+  const text = model.metadata.get(TRAINING_KEY)
+  try {
+    const position: unknown = JSON.parse(text ?? 'null')
+    if (isPosition(position)) return position
+  } catch {
+    // told below, like a model without the entry
+  }
+  throw usageError(`'${path}' is a model but no checkpoint of a training run`, 'remove it, or train without --resume')
+}
+
+function isPosition(x: unknown): x is Position {
+  if (typeof x !== 'object' || x === null) return false
+  const { step, run, bestTop1, bestEpoch } = x as Record<string, unknown>
+  return Number.isInteger(step) && typeof run === 'string' && Number.isFinite(bestTop1) && Number.isInteger(bestEpoch)
+}
+
+/** The first entry in which two run descriptions differ. */
+function difference(theirs: string, ours: string): string {
+  const [a, b] = [JSON.parse(theirs), JSON.parse(ours)] as Record<string, unknown>[]
+  for (const key of new Set([...Object.keys(a!), ...Object.keys(b!)])) {
+    const [x, y] = [JSON.stringify(a![key]), JSON.stringify(b![key])]
+    if (x !== y) return `${key} was ${x ?? 'not given'}, now ${y ?? 'not given'}`
+  }
+  return 'its options differ'
+}

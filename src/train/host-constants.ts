@@ -1,0 +1,61 @@
+/**
+ * What the host changes in a model while it is trained: prune masks, recomputed from the latent weights (dynamic masks,
+ * weights may regrow), and the steps of weight quantisers, fitted to the weights anew. All by the rules that the passes
+ * wrote into the graph.
+ */
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { recomputeMasks } from '../passes/insert-prune-mask.ts'
+import { type WeightLayer, weightLayers } from '../passes/layers.ts'
+import { FROZEN_KEY } from '../passes/merge-teacher.ts'
+import { fitWeightScales } from '../passes/quantizer.ts'
+
+/** Frozen layers keep their masks and steps: their weights do not move. */
+const movingLayers = (model: Model): WeightLayer[] =>
+  weightLayers(model.graph).filter(
+    (l) => l.node.metadata.get(FROZEN_KEY) !== 'true' && l.weight.metadata.get(FROZEN_KEY) !== 'true',
+  )
+
+/** Names of the initializers that refreshMasks and refitScales may replace. */
+export function hostConstantNames(model: Model, options: { masks: boolean; scales: boolean }): Set<string> {
+  const names = new Set<string>()
+  for (const l of movingLayers(model)) {
+    if (options.masks && l.mask?.constant) names.add(l.mask.name)
+    if (options.scales && l.quant?.scale.constant) names.add(l.quant.scale.name)
+  }
+  return names
+}
+
+/** Recomputes every mask from the model's present weights; returns the share of entries that changed. */
+export function refreshMasks(model: Model): number {
+  const layers = movingLayers(model).filter((l) => l.mask?.constant)
+  let changed = 0
+  let total = 0
+  for (const [layer, mask] of recomputeMasks(layers, (l) => l.tensor.toFloat32())) {
+    const old = layer.mask!.constant!
+    const before = old.toFloat32()
+    for (let i = 0; i < mask.length; i++) if (mask[i] !== before[i]) changed++
+    total += mask.length
+    layer.mask!.setConstant(Tensor.from(old.type, old.dims, mask))
+  }
+  return total === 0 ? 0 : changed / total
+}
+
+/** Fits the steps of all weight quantisers to the present, masked weights (alternating least squares). */
+export function refitScales(model: Model): void {
+  for (const l of movingLayers(model)) {
+    const scale = l.quant?.scale.constant
+    if (!l.quant || !scale) continue
+    const weights = masked(l)
+    const axis = l.quant.axis === null ? null : l.outputAxis
+    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, 'als')
+    l.quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
+  }
+}
+
+function masked(l: WeightLayer): Float32Array {
+  const weights = l.tensor.toFloat32()
+  const mask = l.mask?.constant?.toFloat32()
+  if (!mask) return weights
+  return weights.map((w, i) => w * mask[i]!)
+}

@@ -1,0 +1,82 @@
+/**
+ * Quantiser steps as trained parameters: LSQ (Esser et al., 2020, "Learned Step Size Quantization").
+ *
+ *   dL/ds is multiplied by g = 1 / sqrt(N Qmax)
+ *
+ * N: elements that share the step, of one image where an activation is quantised; Qmax: the largest integer less the
+ * zero point. The lowered quantiser (passes/lower-fake-quant.ts) supplies dL/ds. Steps get no weight decay, and one
+ * update never more than halves a step, so that it stays positive.
+ *
+ * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
+ */
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import { weightLayers } from '../passes/layers.ts'
+import { FROZEN_KEY } from '../passes/merge-teacher.ts'
+import { quantPairOf } from '../passes/quant-pair.ts'
+
+export interface LearnedScale {
+  readonly scale: Value
+  /** Ends the quantiser; lowering removes it. */
+  readonly dequantize: Node
+  readonly source: Value
+  /** The source is a weight, not an activation with the batch as its first dim. */
+  readonly isWeight: boolean
+  readonly largest: number
+}
+
+/** Largest factor by which one update shrinks a step. */
+export const SMALLEST_SHRINK = 0.5
+
+/** The steps that can be trained. Needs the quantisers as Q/DQ pairs, before they are lowered. */
+export function learnableScales(graph: Graph): LearnedScale[] {
+  const ofWeights = new Set(weightLayers(graph).map((l) => l.quant?.dequantize))
+  const found = new Map<Value, LearnedScale>()
+  for (const dequantize of graph.nodes()) {
+    const pair = quantPairOf(dequantize)
+    if (!pair?.quantize || found.has(pair.scale) || pair.scale.constant?.type !== 'float32') continue
+    if ([dequantize, pair.scale].some((x) => x.metadata.get(FROZEN_KEY) === 'true')) continue
+    const { scale, source, zeroPoint, hi } = pair
+    const largest = Math.max(1, hi - (zeroPoint?.constant?.toNumbers()[0] ?? 0))
+    found.set(scale, { scale, dequantize, source, isWeight: ofWeights.has(dequantize), largest })
+  }
+  return [...found.values()]
+}
+
+/** g above. Needs known shapes. */
+export function gradientFactor({ scale, source, isWeight, largest }: LearnedScale): number {
+  const { dims } = source
+  const elements = (isWeight ? dims : dims.slice(1)).reduce((a, b) => a * b, 1)
+  return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
+}
+
+/** Keeps the steps in `next`, an update of `now`, positive. Both hold them at `offset`, `size` of them. */
+export function boundShrink(
+  next: Float32Array,
+  now: Float32Array,
+  { offset, size }: { offset: number; size: number },
+): void {
+  for (let i = offset; i < offset + size; i++) {
+    const least = now[i]! * SMALLEST_SHRINK
+    if (next[i]! < least) next[i] = least
+  }
+}
+
+/**
+ * Gives every quantiser one step value of its own: its two halves read the same initializer, and no other quantiser
+ * does. Foreign files share equal constants or repeat them, and a step that moves must move in both halves only.
+ */
+export function separateScales(graph: Graph): void {
+  const owned = new Set<Value>()
+  for (const dequantize of graph.nodes()) {
+    const pair = quantPairOf(dequantize)
+    const tensor = pair?.scale.constant
+    if (!pair?.quantize || !tensor) continue
+    let { scale } = pair
+    if (owned.has(scale)) {
+      scale = graph.addInitializer(scale.name, tensor)
+      for (const [k, v] of pair.scale.metadata) scale.metadata.set(k, v)
+    }
+    owned.add(scale)
+    for (const half of [pair.quantize, dequantize]) if (half.inputs[1] !== scale) half.setInput(1, scale)
+  }
+}

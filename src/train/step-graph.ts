@@ -1,0 +1,425 @@
+/**
+ * Builds the training step: one ONNX graph that holds the student's forward pass in training form, the teacher, the loss,
+ * the backward pass and the optimiser's update. Any executor that knows the standard operators runs it.
+ *
+ *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
+ *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
+ *   outputs  loss  logits  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
+ *
+ * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
+ * slots and gives next_accumulated = accumulated + gradient / K; a second graph does the update after the K-th.
+ *
+ * P, S, H: flat layouts (flat-layout.ts) of the parameters, the running statistics, and the constants that the host
+ * changes between steps (masks, quantiser steps).
+ */
+import { type MncError, modelError, usageError } from '../errors.ts'
+import type { Builder } from '../graph/builder.ts'
+import { cloneModel } from '../graph/clone.ts'
+import { Graph, type Node, type Value } from '../graph/graph.ts'
+import { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { isStatic } from '../graph/types.ts'
+import { WORKING_OPSET } from '../ops/define-op.ts'
+import { findOp } from '../ops/index.ts'
+import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
+import { removeDead } from '../passes/eliminate-dead.ts'
+import { foldConstants } from '../passes/fold-constants.ts'
+import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
+import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
+import { runPass } from '../passes/manager.ts'
+import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
+import { trainableParameters } from '../passes/parameters.ts'
+import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import { type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
+import { type FlatEntry, FlatLayout } from './flat-layout.ts'
+import { gradientFactor, learnableScales } from './learned-scales.ts'
+import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
+import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
+
+import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
+
+export interface StepOptions {
+  /** Images in one run of the step graph. */
+  readonly batch: number
+  /** Runs of the step graph that one update averages over; 1 by default. */
+  readonly accumulate?: number | undefined
+  readonly loss: LossName
+  /** Share of `loss` where it is mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
+  readonly alpha: number
+  readonly temperature: number
+  readonly optimizer: OptimizerOptions
+  readonly teacher?: TeacherOptions | undefined
+  /** false: BatchNormalization keeps normalising by its running statistics. */
+  readonly batchStatistics: boolean
+  /** Parts that the batch is worked on in (tile-batch.ts); chosen by the sizes of activations where absent. */
+  readonly tiles?: number | undefined
+  /** Train the quantiser steps too (LSQ). */
+  readonly learnScales: boolean
+  /** Factors on the weight decay and learning rate of each parameter, by initializer name. */
+  readonly weightDecayOf?: ((name: string) => number) | undefined
+  readonly learningRateOf?: ((name: string) => number) | undefined
+}
+
+export interface TeacherOptions {
+  /** In inference form, lifted to WORKING_OPSET, BN folded where that is wanted. */
+  readonly model: Model
+  readonly adapter?: InputAdapter | undefined
+  /** Normalise the teacher by batch statistics (the published way) instead of its running ones. */
+  readonly batchStatistics: boolean
+}
+
+export interface StepGraph {
+  readonly model: Model
+  /** The optimiser's update, where gradients are accumulated; part of `model` otherwise. */
+  readonly update: Model | null
+  readonly inputName: string
+  readonly inputDims: readonly number[]
+  readonly weights: FlatLayout
+  readonly statistics: FlatLayout
+  /** Constants that the host may change between steps. */
+  readonly host: FlatLayout
+  readonly slots: readonly string[]
+  /** Quantiser steps among the weights: they must stay positive. */
+  readonly scales: readonly FlatEntry[]
+  /** Of the first output's logits, batch included, where known. */
+  readonly outputDims: readonly number[] | null
+  /** Classes of the output, where a label loss is used. */
+  readonly classes: number | null
+}
+
+/** Names of initializers that the host may change between steps, e.g. masks that are recomputed. */
+export type HostSelector = (name: string) => boolean
+
+export async function buildStep(student: Model, options: StepOptions, isHost: HostSelector): Promise<StepGraph> {
+  const model = cloneModel(student)
+  const { graph } = model
+  const input = soleInput(graph)
+  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  for (const n of graph.nodes())
+    if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
+  const learned = options.learnScales ? learnableScales(graph) : []
+  const trained = trainableParameters(graph)
+  const host = [...graph.initializers()].filter((v) => v.constant?.type === 'float32' && isHost(v.name))
+  await runPass(model, lowerFakeQuant, { learnScales: options.learnScales })
+  const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [l.scale.name, l]))
+  const learnedSteps = [...scales.values()].map((l) => l.scale)
+  const parameters = [...trained, ...learnedSteps].filter((v) => v.isUsed && v.constant)
+  if (parameters.length === 0)
+    throw modelError('nothing-to-train', 'the model has no trainable float32 weight', {
+      next: 'look for frozen parts with `mnc info`',
+    })
+
+  const heads = comparedOutputs(graph.outputs, options.loss).map(logitsOf)
+  const own = heads.length
+  requireGradients(graph, parameters, heads)
+  const trainedNorms = options.batchStatistics ? normNodes(graph) : []
+  const teacherNorms: Node[] = []
+  if (options.teacher) {
+    const before = new Set(graph.nodes())
+    const taught = attachTeacher(model, options.teacher.model, options.teacher.adapter)
+    heads.push(...comparedOutputs(taught, options.loss).map(logitsOf))
+    if (options.teacher.batchStatistics)
+      for (const n of graph.nodes()) if (!before.has(n) && n.op === 'BatchNormalization') teacherNorms.push(n)
+  }
+  for (const v of [...graph.outputs]) graph.removeOutput(v)
+  for (const v of heads) graph.addOutput(v)
+  removeDead(graph)
+
+  const b = graph.prepend()
+  const weights = unpacked(b, graph, parameters, 'weights')
+  const hostConstants = unpacked(
+    b,
+    graph,
+    host.filter((v) => v.isUsed && v.constant),
+    'host',
+  )
+  const tiles = await tiled(model, input, options)
+  const norms = useBatchStatistics(trainedNorms, tiles)
+  const statistics = runningStatistics(norms)
+  useBatchStatistics(teacherNorms, tiles)
+  graph.sort()
+  const outputs = graph.outputs.slice(0, own)
+  const teacherOutputs = graph.outputs.slice(own)
+  const logits = outputs[0]!
+  for (const v of [...graph.outputs]) graph.removeOutput(v)
+
+  const tail = graph.append()
+  const loss = lossOf(tail, outputs, teacherOutputs, options)
+  graph.addOutput(loss)
+  await inferTypes(model)
+  graph.removeOutput(loss)
+  const gradients = differentiate(model, new Map([[loss, tail.scalar(1)]]), weights.values)
+  const outputDims = isStatic(logits.type?.dims ?? null) ? logits.dims : null
+  const gradientOf = (v: Value, name: string): Value | null => {
+    const g = gradients.get(v) ?? null
+    const step = scales.get(name)
+    return g && step ? graph.append().op('Mul', [g, graph.append().scalar(gradientFactor(step))]) : g
+  }
+  const parts = weights.values.map((v, i) => gradientOf(v, weights.layout.entries[i]!.name))
+  const gradient = weights.layout.concat(graph.append(), parts, 'gradient')
+  name(graph, loss, 'loss')
+  name(graph, logits, 'logits')
+  const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient)
+  emitStatistics(graph, norms, statistics)
+  graph.addOutput(gradient)
+  removeDead(graph)
+  return {
+    model,
+    update,
+    inputName: input.name,
+    inputDims: input.dims,
+    weights: weights.layout,
+    statistics,
+    host: hostConstants.layout,
+    slots: slotsOf(options.optimizer.optimizer),
+    scales: weights.layout.entries.filter((e) => scales.has(e.name)),
+    outputDims,
+    classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
+  }
+}
+
+/** Activations above this are worked on in tiles, each about as large or smaller; measured, see tile-batch.ts. */
+const TILE_BYTES = 8 * 2 ** 20
+const MAX_TILES = 4
+
+/** Fixes the batch, types the graph, and tiles the part of it that has large activations. */
+async function tiled(model: Model, input: Value, { batch, tiles: asked }: StepOptions): Promise<Tiles | null> {
+  fixBatch(input, batch)
+  await foldShapes(model)
+  const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
+  const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
+  if (tiles <= 1) return null
+  const whole = new Map([...model.graph.values()].map((v) => [v, v.type]))
+  fixBatch(input, batch / tiles)
+  let done: Tiles | null = null
+  try {
+    await inferTypes(model)
+    done = tileBatch(model.graph, input, tiles, chosen)
+  } catch {
+    // the graph fixes the batch size somewhere
+  }
+  for (const [v, type] of whole) if (!done || !v.producer || !chosen.has(v.producer)) v.setType(type)
+  return done
+}
+
+/** The largest power of two that divides `n`, up to `max`. */
+function divisorUpTo(n: number, max: number): number {
+  let d = 1
+  while (d < max && n % (d * 2) === 0) d *= 2
+  return d
+}
+
+/** The batch size is part of a step graph: shapes on the gradient's path must be known. */
+export function fixBatch(input: Value, batch: number): void {
+  const dims = input.type?.dims
+  if (input.type && dims && dims.length > 0) input.setType({ elem: input.type.elem, dims: [batch, ...dims.slice(1)] })
+}
+
+/** Shapes are known now, so what exporters compute from Shape nodes is constant: fold it, and type what it feeds. */
+async function foldShapes(model: Model): Promise<void> {
+  await inferTypes(model)
+  let found = false
+  for (const n of model.graph.nodes()) {
+    const dims = n.op === 'Shape' && n.domain === '' ? n.input(0).type?.dims : null
+    if (!isStatic(dims ?? null)) continue
+    const shape = (dims as readonly number[]).slice(n.int('start', 0), n.int('end', dims!.length))
+    model.graph.replaceUses(n.output, model.graph.append().ints(shape))
+    found = true
+  }
+  if (!found) return
+  await runPass(model, foldConstants, {})
+  await inferTypes(model)
+}
+
+/** The one data input of a model; a model error where there are several. */
+export function soleInput(graph: Graph): Value {
+  const inputs = graph.inputs.filter((v) => !v.constant)
+  if (inputs.length !== 1)
+    throw modelError('several-inputs', `the model has ${inputs.length} inputs; training feeds exactly one`)
+  return inputs[0]!
+}
+
+/** The scores that a final distribution is made of: losses take logits. */
+export function logitsOf(output: Value): Value {
+  for (let v = output; ; v = v.producer.input(0)) {
+    const def = v.producer && findOp(v.producer)
+    if (!v.producer || !(def?.distribution || def?.carries === 'value')) return v
+  }
+}
+
+interface Unpacked {
+  readonly layout: FlatLayout
+  /** The flat graph input; null where there is nothing in it. */
+  readonly flat: Value | null
+  readonly values: readonly Value[]
+}
+
+/** Replaces initializers by parts of one flat graph input. */
+function unpacked(b: Builder, graph: Graph, constants: readonly Value[], inputName: string): Unpacked {
+  const layout = new FlatLayout(constants.map((v) => ({ name: v.name, dims: v.constant!.dims })))
+  if (constants.length === 0) return { layout, flat: null, values: [] }
+  const flat = graph.addInput(inputName, { elem: 'float32', dims: [layout.size] })
+  const values = layout.unpack(b, flat)
+  constants.forEach((v, i) => {
+    graph.replaceUses(v, values[i]!)
+    graph.removeInitializer(v)
+  })
+  return { layout, flat, values }
+}
+
+/** What the loss reads of a model's outputs: the first one's scores, or, to compare outputs as such, all float ones. */
+function comparedOutputs(outputs: readonly Value[], loss: LossName): readonly Value[] {
+  if (needsClasses(loss)) return outputs.slice(0, 1)
+  return outputs.filter((v, i) => i === 0 || v.type === null || v.type.elem === 'float32')
+}
+
+function lossOf(b: Builder, outputs: readonly Value[], teacher: readonly Value[], o: StepOptions): Value {
+  const terms: Value[] = []
+  const scaled = (v: Value, share: number): Value => (share === 1 ? v : b.op('Mul', [v, b.scalar(share)]))
+  if (o.loss !== 'ce') {
+    for (const [i, s] of outputs.entries()) {
+      const t = teacher[i]
+      if (!t) throw missingTeacher(o.loss, outputs.length, teacher.length)
+      requireSameShape(s, t)
+      terms.push(scaled(distillation(b, o.loss, s, t, o), o.alpha))
+    }
+  }
+  if (o.loss === 'ce' || o.alpha < 1) {
+    const [logits] = outputs as [Value]
+    const classes = logits.type?.dims?.at(-1)
+    if (logits.type?.dims?.length !== 2 || typeof classes !== 'number')
+      throw modelError('not-a-classifier', `a label loss needs an output [batch, classes]; '${logits.name}' is not`)
+    const targets = b.graph.addInput('targets', { elem: 'float32', dims: [o.batch, classes] })
+    terms.push(scaled(crossEntropy(b, logits, targets, o.batch), o.loss === 'ce' ? 1 : 1 - o.alpha))
+  }
+  return terms.length === 1 ? terms[0]! : b.op('Sum', terms)
+}
+
+function missingTeacher(loss: LossName, outputs: number, taught: number): MncError {
+  if (taught === 0) return usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
+  return modelError('teacher-outputs', `the student has ${outputs} float outputs and the teacher ${taught}`)
+}
+
+/** The teacher's shape may not be known; the engine tells then. */
+function requireSameShape(student: Value, teacher: Value): void {
+  const [a, b] = [student.type?.dims, teacher.type?.dims]
+  if (!isStatic(a ?? null) || !isStatic(b ?? null) || a!.join() === b!.join()) return
+  const show = (dims: readonly unknown[]): string => `[${dims.join(', ')}]`
+  throw modelError('teacher-shape', `the student gives ${show(a!)} and the teacher ${show(b!)}`, {
+    next: 'take a teacher with outputs of the same shape',
+  })
+}
+
+/** Makes `v` a graph output of that name. */
+function name(graph: Graph, v: Value, outputName: string): void {
+  const out = v.name === outputName ? v : graph.append().op('Identity', [v], {}, { name: outputName, type: v.type })
+  graph.addOutput(out)
+}
+
+/** The update in the step graph itself, or, where gradients are accumulated, as a graph of its own, which is returned. */
+function emitUpdates(graph: Graph, o: StepOptions, weights: Unpacked, gradient: Value): Model | null {
+  const { layout, flat } = weights
+  const vector = { elem: 'float32', dims: [layout.size] } as const
+  const micro = o.accumulate ?? 1
+  if (micro === 1) {
+    emitOptimizer(graph, o, layout, flat!, gradient)
+    return null
+  }
+  const b = graph.append()
+  const share = b.op('Mul', [gradient, b.scalar(1 / micro)])
+  name(graph, b.op('Add', [graph.addInput('accumulated', vector), share]), 'next_accumulated')
+  const update = new Model(new Graph('update'), WORKING_OPSET)
+  const own = update.graph
+  emitOptimizer(own, o, layout, own.addInput('weights', vector), own.addInput('accumulated', vector))
+  return update
+}
+
+function emitOptimizer(graph: Graph, o: StepOptions, layout: FlatLayout, weights: Value, gradient: Value): void {
+  const vector = (name: string): Value => graph.addInput(name, { elem: 'float32', dims: [layout.size] })
+  const slots = slotsOf(o.optimizer.optimizer).map(vector)
+  const hyper = Object.fromEntries(
+    hyperInputsOf(o.optimizer.optimizer).map((n) => [n, graph.addInput(n, { elem: 'float32', dims: [] })]),
+  )
+  const update = emitUpdate(graph.append(), o.optimizer, {
+    weights,
+    gradient,
+    slots,
+    hyper,
+    weightDecay: perParameter(layout, o.optimizer.weightDecay, o.weightDecayOf),
+    learningRate: perParameter(layout, 1, o.learningRateOf),
+  })
+  name(graph, update.gradientNorm, 'gradient_norm')
+  name(graph, update.weights, 'next_weights')
+  update.slots.forEach((v, i) => {
+    name(graph, v, `next_${slots[i]!.name}`)
+  })
+}
+
+/** Quantiser steps get no weight decay: it would pull them towards the clipping of everything. */
+function withoutDecay(o: StepOptions, scales: ReadonlyMap<string, unknown>): StepOptions {
+  if (scales.size === 0) return o
+  const { weightDecayOf = () => 1 } = o
+  return { ...o, weightDecayOf: (name) => (scales.has(name) ? 0 : weightDecayOf(name)) }
+}
+
+/** One number where all factors agree, a vector otherwise. */
+function perParameter(layout: FlatLayout, base: number, of: ((name: string) => number) | undefined): Factor {
+  if (!of) return base
+  const factors = layout.entries.map((e) => base * of(e.name))
+  if (factors.every((f) => f === factors[0])) return factors[0] ?? base
+  return perEntry(layout, (name) => base * of(name)).view('float32')
+}
+
+/** The layout of all running means and variances. */
+export function runningStatistics(norms: readonly NormLayer[]): FlatLayout {
+  const seen = new Map<string, readonly number[]>()
+  for (const n of norms) for (const v of [n.runningMean, n.runningVariance]) seen.set(v.name, v.constant!.dims)
+  return new FlatLayout([...seen].map(([name, dims]) => ({ name, dims })))
+}
+
+/**
+ * One vector of all batch statistics, in the layout's order: means, and unbiased variances, M / (M - 1), as PyTorch keeps
+ * them.
+ */
+export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layout: FlatLayout): Value {
+  const now = new Map<string, { value: Value; factor: number }>()
+  for (const n of norms) {
+    const { count } = n
+    now.set(n.runningMean.name, { value: n.batchMean, factor: 1 })
+    now.set(n.runningVariance.name, { value: n.batchVariance, factor: count / Math.max(1, count - 1) })
+  }
+  const b = graph.append()
+  const factors = perEntry(layout, (name) => now.get(name)!.factor)
+  const parts = layout.entries.map((e) => now.get(e.name)!.value)
+  const joined = layout.concat(b, parts, 'population_statistics')
+  return b.op('Mul', [joined, b.initializer('unbiased', factors)], {}, { name: 'batch_statistics' })
+}
+
+/** running = momentum * running + (1 - momentum) * batch */
+function emitStatistics(graph: Graph, norms: readonly NormLayer[], layout: FlatLayout): void {
+  if (layout.size === 0) return
+  const flat = graph.addInput('statistics', { elem: 'float32', dims: [layout.size] })
+  const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [v.name, n.momentum])))
+  const batch = batchStatistics(graph, norms, layout)
+  const b = graph.append()
+  const keep = b.initializer(
+    'statistics_keep',
+    perEntry(layout, (name) => momentum.get(name)!),
+  )
+  const take = b.initializer(
+    'statistics_take',
+    perEntry(layout, (name) => 1 - momentum.get(name)!),
+  )
+  name(graph, b.op('Add', [b.op('Mul', [flat, keep]), b.op('Mul', [batch, take])]), 'next_statistics')
+}
+
+/** A vector with one number for each tensor of the layout, repeated over its elements. */
+function perEntry(layout: FlatLayout, of: (name: string) => number): Tensor {
+  const out = new Float32Array(layout.size)
+  for (const e of layout.entries) out.fill(of(e.name), e.offset, e.offset + e.size)
+  return Tensor.float32([layout.size], out)
+}
+
+/** Whether any BatchNormalization of the model would be trained. */
+export const hasTrainableStatistics = (model: Model): boolean => normNodes(model.graph).length > 0

@@ -1,0 +1,103 @@
+/** From a run's options to the step graph, the schedule and the batches. */
+import { createHash } from 'node:crypto'
+import type { Dataset } from '../data/dataset.ts'
+import { usageError } from '../errors.ts'
+import type { Model } from '../graph/model.ts'
+import { globToRegExp } from '../passes/select.ts'
+import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
+import { hostConstantNames } from './host-constants.ts'
+import { type OptimizerOptions, optimizerDefaults } from './optimizers.ts'
+import type { ScheduleOptions } from './schedule.ts'
+import { buildStep, type StepGraph, type TeacherOptions } from './step-graph.ts'
+import { adapterBetween, prepareTeacher } from './teacher.ts'
+import type { TrainOptions } from './train-options.ts'
+import type { TrainRun } from './train-run.ts'
+
+export interface DataPlan {
+  readonly source: BatchSource
+  readonly validation: Dataset | null
+}
+
+/** Batches of the training part, and the part held out. */
+export function planData(model: Model, run: TrainRun, o: TrainOptions): DataPlan {
+  const seed = run.seed ?? 0
+  const { batch, accumulate: parts, augment, workers, valFraction } = o
+  if (run.data === 'random') {
+    if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
+    return { source: randomSource(model, { batch, parts, seed, size: o.limit }), validation: null }
+  }
+  if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
+  const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
+  const { train, validation } =
+    valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
+  return { source: imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }), validation }
+}
+
+export function optimizerOf(o: TrainOptions): OptimizerOptions {
+  const { optimizer, momentum, nesterov, weightDecay, clipNorm } = o
+  return { ...optimizerDefaults, optimizer, momentum, nesterov, weightDecay, clipNorm }
+}
+
+export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: number): ScheduleOptions {
+  const warmupSteps = o.warmupSteps ?? Math.round(o.warmupEpochs * stepsPerEpoch)
+  const lr = o.lr ?? (o.optimizer === 'sgd' ? 0.1 : 0.001)
+  const { schedule, warmupFrom, milestones, gamma } = o
+  return { schedule, lr, totalSteps, warmupSteps, warmupFrom, milestones, gamma }
+}
+
+export async function planStep(model: Model, run: TrainRun, o: TrainOptions): Promise<StepGraph> {
+  const loss = o.loss ?? (run.teacher ? 'reverse-kl' : 'ce')
+  if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
+  if (run.data === 'random' && (loss === 'ce' || o.alpha < 1))
+    throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
+  const host = hostConstantNames(model, {
+    masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
+    scales: o.refitScales && !o.learnScales,
+  })
+  const { batch, accumulate, alpha, temperature, learnScales } = o
+  const options = {
+    ...{ batch, accumulate, loss, alpha, temperature, learnScales, optimizer: optimizerOf(o) },
+    batchStatistics: o.bn === 'batch',
+    teacher: loss === 'ce' ? undefined : await teacherOf(run, o),
+    learningRateOf: o.lrFactor ? factorOf(o.lrFactor, model) : undefined,
+    weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
+  }
+  return buildStep(model, options, (name) => host.has(name))
+}
+
+async function teacherOf({ teacher, preprocess }: TrainRun, o: TrainOptions): Promise<TeacherOptions | undefined> {
+  if (!teacher) return undefined
+  const batchStatistics = o.teacherBn === 'batch'
+  const adapter = preprocess && teacher.preprocess ? adapterBetween(preprocess, teacher.preprocess) : undefined
+  return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics }
+}
+
+/** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */
+function factorOf(factors: Readonly<Record<string, number>>, model: Model): (name: string) => number {
+  const rules = Object.entries(factors).map(([glob, factor]) => ({ re: globToRegExp(glob), factor }))
+  const names = Array.from(model.graph.initializers(), (v) => v.name)
+  Object.keys(factors).forEach((glob, i) => {
+    if (!names.some((name) => rules[i]!.re.test(name)))
+      throw usageError(`--lr-factor ${glob} fits no initializer`, `there are ${names.slice(0, 5).join(', ')}, ...`)
+  })
+  return (name) => rules.find((r) => r.re.test(name))?.factor ?? 1
+}
+
+export function checkClasses(step: StepGraph, source: BatchSource): void {
+  if (step.classes === null || step.classes === source.classes) return
+  throw usageError(`the model has ${step.classes} classes and ${source.name} has ${source.classes}`)
+}
+
+/**
+ * What a checkpoint must agree on to be this run's: everything that the weights depend on. Not the threads, nor how far
+ * to go. Augmentation policies count by their file's name.
+ */
+export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
+  const { threads: _threads, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
+  const structure = Array.from(model.graph.initializers(), (v) => `${v.name} ${v.constant?.dims.join('x')}`).sort()
+  return JSON.stringify({
+    ...options,
+    ...{ seed: run.seed ?? 0, data: source.name, images: source.size, inputs: run.identity },
+    model: createHash('sha256').update(structure.join('\n')).digest('hex').slice(0, 16),
+  })
+}

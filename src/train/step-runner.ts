@@ -1,0 +1,219 @@
+/**
+ * Runs a step graph: holds the state between steps and moves it in and out of models. Every state vector has two
+ * buffers; a step reads one and the engine writes the next state straight into the other, so nothing is copied and the
+ * state before a step that went wrong is still there. Where gradients are accumulated, a step is several runs of the
+ * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
+ */
+import { bugError } from '../errors.ts'
+import type { Graph } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { Executor, LoadOptions, Session } from '../runtime/executor.ts'
+import type { FlatLayout } from './flat-layout.ts'
+import { boundShrink } from './learned-scales.ts'
+import type { StepGraph } from './step-graph.ts'
+
+/** A state vector: what the next step reads, and the buffer that it will write. */
+interface Buffers {
+  now: Tensor
+  spare: Tensor
+}
+
+/** What one run of the step graph is fed. */
+export interface StepFeed {
+  readonly images: Tensor
+  /** [batch, classes], where the loss reads labels. */
+  readonly targets: Tensor | null
+}
+
+export type Hyper = Readonly<Record<string, Tensor>>
+
+export interface StepResult {
+  readonly loss: number
+  readonly gradientNorm: number
+  /** One tensor a run of the graph. */
+  readonly logits: readonly Tensor[]
+}
+
+/** State that the step graph itself moves on where gradients are accumulated; the update moves the rest. */
+const MICRO_STATE = ['statistics', 'accumulated']
+
+export class StepRunner {
+  readonly graph: StepGraph
+  readonly #session: Session
+  readonly #update: Session | null
+  readonly #state = new Map<string, Buffers>()
+  #host: Tensor | null = null
+  /** The statistics before the step at hand, where it has moved them already. */
+  #undo: Float32Array | null = null
+
+  private constructor(graph: StepGraph, session: Session, update: Session | null) {
+    this.graph = graph
+    this.#session = session
+    this.#update = update
+  }
+
+  static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
+    const session = await executor.load(graph.model, { step: true, ...options })
+    const { threads = 0 } = options
+    return new StepRunner(graph, session, graph.update && (await executor.load(graph.update, { threads })))
+  }
+
+  /** Takes weights, statistics and host constants from the model that the step was built of; zeroes the optimiser. */
+  loadFrom(model: Model): void {
+    const { weights, statistics, slots } = this.graph
+    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => constantOf(model.graph, name))
+    this.#set('weights', read(weights))
+    if (statistics.size > 0) this.#set('statistics', read(statistics))
+    for (const slot of slots) this.#set(slot, new Float32Array(weights.size))
+    if (this.#update) this.#set('accumulated', new Float32Array(weights.size))
+    this.refreshHost(model)
+  }
+
+  /** Takes the host's constants (masks, steps) anew from the model. */
+  refreshHost(model: Model): void {
+    const { host } = this.graph
+    if (host.size === 0) return
+    this.#host = Tensor.float32(
+      [host.size],
+      host.pack((name) => constantOf(model.graph, name)),
+    )
+  }
+
+  /** Writes weights and running statistics (those given, or the present ones) into the model's initializers. */
+  storeTo(model: Model, vectors: (name: string) => Float32Array = (name) => this.vector(name)): void {
+    const write = (layout: FlatLayout, flat: Float32Array): void => {
+      for (const e of layout.entries) {
+        const v = model.graph.find(e.name)
+        if (!v?.constant) throw bugError(`'${e.name}' is not in the model that was trained`)
+        v.setConstant(Tensor.float32(e.dims, layout.slice(flat, e).slice()))
+      }
+    }
+    write(this.graph.weights, vectors('weights'))
+    if (this.graph.statistics.size > 0) write(this.graph.statistics, vectors('statistics'))
+  }
+
+  /** The present value of a state vector; a view. */
+  vector(name: string): Float32Array {
+    const state = this.#state.get(name)
+    if (!state) throw bugError(`the step has no state '${name}'`)
+    return state.now.view('float32')
+  }
+
+  setVector(name: string, values: Float32Array): void {
+    if (values.length !== this.vector(name).length) throw bugError(`state '${name}' has another size`)
+    this.#set(name, values.slice())
+  }
+
+  /** One step of a single run. The new state replaces the old only through `commit`. */
+  run(images: Tensor, targets: Tensor | null, hyper: Hyper): Promise<StepResult> {
+    return this.step([{ images, targets }], hyper)
+  }
+
+  /** One step: a run for each feed (as many as the graph accumulates), then the update. `commit` or `discard` it. */
+  async step(feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
+    if (!this.#update) {
+      const into = this.#into([...this.#state.keys()])
+      const fetch = ['loss', 'gradient_norm', 'logits', ...Object.keys(into)]
+      const out = await this.#session.run(this.feeds(feeds[0]!, hyper), fetch, into)
+      return { loss: out.loss!.item(), gradientNorm: out.gradient_norm!.item(), logits: [out.logits!] }
+    }
+    this.vector('accumulated').fill(0)
+    if (this.#state.has('statistics')) this.#undo = this.vector('statistics').slice()
+    const moving = MICRO_STATE.filter((name) => this.#state.has(name))
+    const logits: Tensor[] = []
+    let loss = 0
+    for (const feed of feeds) {
+      const into = this.#into(moving)
+      const out = await this.#session.run(this.feeds(feed, hyper), ['loss', 'logits', ...Object.keys(into)], into)
+      this.#swap(moving)
+      loss += out.loss!.item() / feeds.length
+      logits.push(out.logits!)
+    }
+    const into = this.#into(this.#updated)
+    const given = this.#pick(this.#update, { ...hyper, ...this.#now() })
+    const out = await this.#update.run(given, ['gradient_norm', ...Object.keys(into)], into)
+    return { loss, gradientNorm: out.gradient_norm!.item(), logits }
+  }
+
+  /** Makes the state that the last step wrote the present one. */
+  commit(): void {
+    for (const entry of this.graph.scales) {
+      const { now, spare } = this.#state.get('weights')!
+      boundShrink(spare.view('float32'), now.view('float32'), entry)
+    }
+    this.#swap(this.#updated)
+    this.#undo = null
+  }
+
+  /** Goes back to the state before the last step. */
+  discard(): void {
+    if (this.#undo) this.setVector('statistics', this.#undo)
+    this.#undo = null
+  }
+
+  /** The gradient of each parameter at the present state, without an update. */
+  async gradients(images: Tensor, targets: Tensor | null, hyper: Hyper): Promise<Map<string, Float32Array>> {
+    const out = await this.#session.run(this.feeds({ images, targets }, hyper), ['gradient'])
+    const flat = out.gradient!.view('float32')
+    const { weights } = this.graph
+    return new Map(weights.entries.map((e) => [e.name, weights.slice(flat, e)]))
+  }
+
+  /** All inputs of the step graph for one run at the present state. */
+  feeds({ images, targets }: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = { [this.graph.inputName]: images, ...hyper, ...this.#now() }
+    if (targets && this.graph.classes !== null) feeds.targets = targets
+    if (this.#host) feeds.host = this.#host
+    return this.#pick(this.#session, feeds)
+  }
+
+  /** State that the update (or the one graph that does all) moves on. */
+  get #updated(): readonly string[] {
+    const names = [...this.#state.keys()]
+    return this.#update ? names.filter((name) => !MICRO_STATE.includes(name)) : names
+  }
+
+  #now(): Record<string, Tensor> {
+    return Object.fromEntries([...this.#state].map(([name, { now }]) => [name, now]))
+  }
+
+  #into(names: readonly string[]): Record<string, Tensor> {
+    return Object.fromEntries(names.map((name) => [`next_${name}`, this.#state.get(name)!.spare]))
+  }
+
+  #swap(names: readonly string[]): void {
+    for (const name of names) {
+      const b = this.#state.get(name)!
+      ;[b.now, b.spare] = [b.spare, b.now]
+    }
+  }
+
+  /** Only what the session reads: with accumulation the optimiser's inputs belong to the update. */
+  #pick(session: Session, feeds: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)))
+  }
+
+  #set(name: string, values: Float32Array): void {
+    const dims = [values.length]
+    this.#state.set(name, {
+      now: Tensor.float32(dims, values),
+      spare: Tensor.float32(dims, new Float32Array(values.length)),
+    })
+  }
+
+  endProfiling(): string | undefined {
+    return this.#session.endProfiling()
+  }
+
+  async dispose(): Promise<void> {
+    await this.#session.dispose()
+    await this.#update?.dispose()
+  }
+}
+
+function constantOf(graph: Graph, name: string): Float32Array {
+  const tensor = graph.find(name)?.constant
+  if (!tensor) throw bugError(`'${name}' is not in the model that is trained`)
+  return tensor.toFloat32()
+}

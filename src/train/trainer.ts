@@ -1,0 +1,332 @@
+/**
+ * The training loop: batches in, steps of the step graph, schedules, moving masks and quantiser steps, validation,
+ * checkpoints. An async generator: callers draw progress, write logs and stop by leaving the loop.
+ */
+import { existsSync } from 'node:fs'
+import { mkdtemp, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { MncError, modelError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import { readModel, writeModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { parseOptions } from '../options.ts'
+import { liftConstants } from '../passes/fold-constants.ts'
+import { ortExecutor } from '../runtime/ort.ts'
+import { WeightAverage } from './average.ts'
+import type { SourceBatch } from './batch-source.ts'
+import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
+import { firstNotFinite } from './diagnose.ts'
+import { evaluate } from './evaluate.ts'
+import { refitScales, refreshMasks } from './host-constants.ts'
+import { separateScales } from './learned-scales.ts'
+import { hyperFeeds } from './optimizers.ts'
+import { learningRate, type ScheduleOptions } from './schedule.ts'
+import { checkClasses, type DataPlan, identityOf, optimizerOf, planData, planStep, scheduleOf } from './step-plan.ts'
+import { StepRunner } from './step-runner.ts'
+import { countRight, feedsOf } from './targets.ts'
+import { type TrainOptions, trainOptions } from './train-options.ts'
+import type { CheckpointEvent, EpochEvent, StepEvent, TrainEvent, TrainRun, TrainSummary } from './train-run.ts'
+
+/**
+ * Trains `model` in place; yields events, returns a summary. See TrainRun and train-options.ts. Leaving the loop early
+ * leaves the weights of the last step in the model.
+ */
+export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<TrainEvent, TrainSummary, undefined> {
+  const started = performance.now()
+  const o = parseOptions(trainOptions, run.options ?? {}, 'train')
+  const training = await Training.start(model, run, o)
+  try {
+    yield { ...training.startEvent(), seconds: (performance.now() - started) / 1000 }
+    yield* training.steps()
+    return await training.finish()
+  } finally {
+    await training.close()
+  }
+}
+
+/** Trains `model` in place and calls `onEvent` on the way. */
+export async function train(
+  model: Model,
+  run: TrainRun,
+  onEvent: (event: TrainEvent) => void | Promise<void> = () => {},
+): Promise<TrainSummary> {
+  const steps = trainSteps(model, run)
+  for (;;) {
+    const { value, done } = await steps.next()
+    if (done) return value
+    await onEvent(value)
+  }
+}
+
+/** One run under way. */
+class Training {
+  readonly #model: Model
+  readonly #run: TrainRun
+  readonly #o: TrainOptions
+  readonly #data: DataPlan
+  readonly #runner: StepRunner
+  readonly #profileFolder: string | null
+  readonly #identity: string
+  readonly #schedule: ScheduleOptions
+  readonly #first: number
+  readonly #last: number
+  readonly #average: WeightAverage | null
+  #validationPending: boolean
+  #done: number
+  #savedAt = performance.now()
+  #best: { top1: number; epoch: number; model: Model | null }
+  #losses: number[] = []
+  #finished = false
+
+  private constructor(
+    model: Model,
+    run: TrainRun,
+    o: TrainOptions,
+    data: DataPlan,
+    identity: string,
+    runner: StepRunner,
+    profileFolder: string | null,
+    checkpoint: Checkpoint | null,
+  ) {
+    this.#model = model
+    this.#run = run
+    this.#o = o
+    this.#data = data
+    this.#identity = identity
+    this.#runner = runner
+    this.#profileFolder = profileFolder
+    const { stepsPerEpoch } = data.source
+    const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
+    this.#last = Math.min(total, o.maxSteps ?? total)
+    this.#schedule = scheduleOf(o, stepsPerEpoch, total)
+    this.#average = o.ema > 0 ? new WeightAverage(o.ema) : null
+    const position = checkpoint?.position
+    this.#first = position?.step ?? 0
+    this.#done = this.#first
+    this.#validationPending = position?.validationPending ?? false
+    this.#best = { top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: null }
+    runner.loadFrom(model)
+    if (!checkpoint) return
+    for (const slot of runner.graph.slots) runner.setVector(slot, checkpoint.vectors.get(slot)!)
+    this.#average?.restore(checkpoint.vectors)
+  }
+
+  static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
+    const data = planData(model, run, o)
+    liftConstants(model.graph)
+    separateScales(model.graph)
+    const identity = identityOf(model, run, o, data.source)
+    const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
+    if (checkpoint) adopt(model, checkpoint.model)
+    const step = await planStep(model, run, o)
+    checkClasses(step, data.source)
+    if (data.validation) requireClassifier(model, step.outputDims)
+    const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))
+    const load = { threads: o.threads, ...(folder && { profilePrefix: join(folder, 'step') }) }
+    const runner = await StepRunner.create(step, run.executor ?? ortExecutor(), load)
+    return new Training(model, run, o, data, identity, runner, folder, checkpoint)
+  }
+
+  startEvent() {
+    const device = (this.#run.executor ?? ortExecutor()).device.description
+    const { stepsPerEpoch } = this.#data.source
+    const parameters = this.#runner.graph.weights.size
+    return { kind: 'start', parameters, stepsPerEpoch, totalSteps: this.#last, step: this.#first, device } as const
+  }
+
+  async *steps(): AsyncGenerator<TrainEvent, void, undefined> {
+    const { source } = this.#data
+    if (this.#validationPending) yield* this.#endOfEpoch(Math.floor((this.#first - 1) / source.stepsPerEpoch))
+    let mark = performance.now()
+    for await (const batch of source.batches(this.#first, this.#last)) {
+      if (this.#run.signal?.aborted) throw await this.#interrupted()
+      const event = await this.#step(batch)
+      const now = performance.now()
+      yield { ...event, imagesPerSecond: (batch.count * 1000) / (now - mark) }
+      const { epoch } = batch
+      if (this.#epochEnds()) yield* this.#endOfEpoch(epoch)
+      else if (this.#checkpointDue()) yield await this.#checkpoint()
+      if (this.#epochEnds() && this.#patienceOver(epoch)) return
+      mark = performance.now()
+    }
+  }
+
+  async #step(batch: SourceBatch): Promise<Omit<StepEvent, 'imagesPerSecond'>> {
+    const runner = this.#runner
+    const { step, epoch } = batch
+    if (step % this.#data.source.stepsPerEpoch === 0) this.#losses = []
+    this.#moveHostConstants(step)
+    const lr = learningRate(this.#schedule, step)
+    const hyper = hyperFeeds(optimizerOf(this.#o), lr, step)
+    const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)
+    const { loss, gradientNorm, logits } = await runner.step(feeds, hyper)
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      runner.discard()
+      runner.storeTo(this.#model)
+      throw await this.#diverged(step, `the loss is ${loss}`, feeds, hyper)
+    }
+    runner.commit()
+    this.#average?.update(runner)
+    this.#done = step + 1
+    this.#losses.push(loss)
+    return { kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) }
+  }
+
+  #epochEnds(): boolean {
+    return this.#done % this.#data.source.stepsPerEpoch === 0 || this.#done === this.#last
+  }
+
+  async *#endOfEpoch(epoch: number): AsyncGenerator<EpochEvent | CheckpointEvent, void, undefined> {
+    const { validation } = this.#data
+    this.#runner.storeTo(this.#model)
+    this.#validationPending = validation !== null
+    const score = validation ? await this.#validate(validation) : null
+    this.#validationPending = false
+    if (score && score.top1 > this.#best.top1) {
+      this.#best = { top1: score.top1, epoch, model: this.#averaged() }
+      if (this.#bestPath) await writeModel(this.#best.model!, this.#bestPath)
+    }
+    yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, valTop1: score?.top1 ?? null }
+    if (this.#run.checkpoint) yield await this.#checkpoint()
+  }
+
+  async #validate(validation: NonNullable<DataPlan['validation']>) {
+    const { signal, preprocess } = this.#run
+    const options = { load: { threads: this.#o.threads }, ...(signal && { signal }) }
+    try {
+      return await evaluate(this.#averaged(), validation, preprocess!, options)
+    } catch (error) {
+      if (!signal?.aborted) throw error
+      throw await this.#interrupted()
+    }
+  }
+
+  #patienceOver(epoch: number): boolean {
+    const { patience } = this.#o
+    return patience > 0 && this.#data.validation !== null && epoch - this.#best.epoch >= patience
+  }
+
+  /** Moves masks and quantiser steps where their time has come. */
+  #moveHostConstants(step: number): void {
+    if (this.#runner.graph.host.size === 0 || step === 0) return
+    const { maskUpdateEvery, maskUpdateUntil, refitScales: refit, learnScales } = this.#o
+    const masks = maskUpdateEvery > 0 && step % maskUpdateEvery === 0 && step <= maskUpdateUntil
+    const scales = refit && !learnScales && step % this.#data.source.stepsPerEpoch === 0
+    if (!masks && !scales) return
+    this.#runner.storeTo(this.#model)
+    if (masks) refreshMasks(this.#model)
+    if (scales) refitScales(this.#model)
+    this.#runner.refreshHost(this.#model)
+  }
+
+  /** A copy of the model as it is evaluated and written: with averaged weights, where they are kept. */
+  #averaged(): Model {
+    const copy = cloneModel(this.#model)
+    this.#runner.storeTo(copy, (name) => this.#average?.vector(name, this.#runner) ?? this.#runner.vector(name))
+    return copy
+  }
+
+  #checkpointDue(): boolean {
+    const { checkpoint, checkpointMinutes = 10, checkpointSteps } = this.#run
+    if (!checkpoint) return false
+    if (checkpointSteps !== undefined && this.#done % checkpointSteps === 0) return true
+    return performance.now() - this.#savedAt > checkpointMinutes * 60_000
+  }
+
+  async #checkpoint(): Promise<CheckpointEvent> {
+    const path = this.#run.checkpoint!
+    const runner = this.#runner
+    if (!runner.vector('weights').every(Number.isFinite))
+      throw await this.#diverged(this.#done, 'the weights are not finite any more')
+    runner.storeTo(this.#model)
+    const vectors: [string, Float32Array][] = runner.graph.slots.map((slot) => [slot, runner.vector(slot)])
+    await saveCheckpoint(path, this.#model, [...vectors, ...(this.#average?.state() ?? [])], this.#position())
+    this.#savedAt = performance.now()
+    return { kind: 'checkpoint', step: this.#done, path }
+  }
+
+  #position(): Position {
+    const { top1, epoch } = this.#best
+    const position = { step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch }
+    return this.#validationPending ? { ...position, validationPending: true } : position
+  }
+
+  /** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
+  get #bestPath(): string | undefined {
+    return this.#run.checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
+  }
+
+  async finish(): Promise<TrainSummary> {
+    const { validation } = this.#data
+    const runner = this.#runner
+    runner.storeTo(this.#model)
+    if (this.#average) adopt(this.#model, this.#averaged())
+    if (validation) adopt(this.#model, this.#best.model ?? (await readIfThere(this.#bestPath)))
+    this.#finished = true
+    const profile = runner.endProfiling()
+    if (profile && this.#run.profile) await rename(profile, this.#run.profile)
+    const { top1, epoch } = this.#best
+    const n = this.#losses.length
+    return {
+      ...{ steps: this.#done, loss: n === 0 ? null : this.#losses.reduce((a, b) => a + b, 0) / n },
+      ...{ bestEpoch: validation ? epoch : null, valTop1: validation ? top1 : null },
+    }
+  }
+
+  async close(): Promise<void> {
+    if (!this.#finished) this.#runner.storeTo(this.#model)
+    await this.#runner.dispose()
+    if (this.#profileFolder) await rm(this.#profileFolder, { recursive: true, force: true })
+  }
+
+  async #interrupted(): Promise<MncError> {
+    const { checkpoint } = this.#run
+    if (checkpoint) await this.#checkpoint()
+    const saved = checkpoint ? `; checkpoint in ${checkpoint}, go on with --resume` : ''
+    return new MncError(`interrupted after ${this.#done} steps${saved}`, { code: 'interrupted', blame: 'interrupt' })
+  }
+
+  /** Names the step and the first tensor that is not finite. The state before the step is untouched. */
+  async #diverged(step: number, what: string, feeds: ReturnType<typeof feedsOf> = [], hyper = {}): Promise<MncError> {
+    let bad: string | null = null
+    for (const feed of feeds) {
+      const { graph } = this.#runner
+      bad ??= await firstNotFinite(graph.model, this.#runner.feeds(feed, hyper), this.#run.executor ?? ortExecutor())
+    }
+    const where = bad === null ? '' : `; the first tensor that is not finite is '${bad}'`
+    const { checkpoint } = this.#run
+    const kept = checkpoint && existsSync(checkpoint) ? `; the last checkpoint (${checkpoint}) is good` : ''
+    const next = 'lower --lr, warm up, or clip with --clip-norm'
+    return new MncError(`step ${step}: ${what}${where}${kept}`, { code: 'diverged', blame: 'user', next })
+  }
+}
+
+function requireClassifier(model: Model, dims: readonly unknown[] | null): void {
+  if (dims?.length === 2) return
+  throw modelError('not-a-classifier', `'${model.graph.outputs[0]?.name}' is no [batch, classes] output to measure`, {
+    next: 'leave out --val-fraction',
+  })
+}
+
+async function readIfThere(path: string | undefined): Promise<Model | null> {
+  return path && existsSync(path) ? readModel(path) : null
+}
+
+/** Takes all initializers of `from`, a model of the same structure. */
+function adopt(model: Model, from: Model | null): void {
+  if (!from) return
+  for (const v of from.graph.initializers()) {
+    const own = model.graph.find(v.name)
+    if (own?.constant && v.constant && !own.constant.equals(v.constant)) own.setConstant(v.constant)
+  }
+}
+
+export type {
+  CheckpointEvent,
+  EpochEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  TrainRun,
+  TrainSummary,
+} from './train-run.ts'

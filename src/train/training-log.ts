@@ -1,0 +1,64 @@
+/**
+ * The loss curve as JSON lines: one object a step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
+ * that step's update), and one an epoch, `{epoch, valLoss, valTop1}`.
+ */
+import { type FileHandle, open, readFile } from 'node:fs/promises'
+import { fileError, writeFileAtomic } from '../files.ts'
+import type { TrainEvent } from './trainer.ts'
+
+export class TrainingLog {
+  readonly #path: string
+  #file: FileHandle | null = null
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  /** Writes what there is to say about the event. A run that goes on from step n keeps the lines before it. */
+  async write(event: TrainEvent): Promise<void> {
+    if (event.kind === 'start') await this.#start(event.step)
+    else if (event.kind === 'step') {
+      const { step, epoch, loss, lr, imagesPerSecond } = event
+      await this.#line({ step, epoch, loss, lr, imagesPerSecond })
+    } else if (event.kind === 'epoch') {
+      const { epoch, valLoss, valTop1 } = event
+      await this.#line({ epoch, valLoss, valTop1 })
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close()
+  }
+
+  async #start(step: number): Promise<void> {
+    const kept = step === 0 ? '' : await linesBefore(this.#path, step)
+    await writeFileAtomic(this.#path, kept)
+    try {
+      this.#file = await open(this.#path, 'a')
+    } catch (error) {
+      throw fileError(error, this.#path, 'written')
+    }
+  }
+
+  async #line(entry: object): Promise<void> {
+    await this.#file?.write(`${JSON.stringify(entry)}\n`)
+  }
+}
+
+/** A run that was killed may have logged steps behind its last checkpoint; they come again. */
+async function linesBefore(path: string, step: number): Promise<string> {
+  const text = await readFile(path, 'utf8').catch(() => '')
+  const lines = text.split('\n').filter((l) => l !== '')
+  const end = lines.findIndex((l) => stepOf(l) >= step)
+  return (end < 0 ? lines : lines.slice(0, end)).map((l) => `${l}\n`).join('')
+}
+
+/** A line cut short counts as behind every checkpoint. */
+function stepOf(line: string): number {
+  try {
+    const entry: unknown = JSON.parse(line)
+    return typeof entry === 'object' && entry !== null && 'step' in entry ? Number(entry.step) : -1
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
+}

@@ -1,0 +1,285 @@
+/** Training what is pruned, quantised or frozen. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { cloneModel } from '../../src/graph/clone.ts'
+import type { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { weightLayers } from '../../src/passes/layers.ts'
+import { pass } from '../../src/passes/manager.ts'
+import { fakeQuantize, fitWeightScales, quantizeValue } from '../../src/passes/quantizer.ts'
+import { Rng } from '../../src/rng.ts'
+import { ortExecutor } from '../../src/runtime/ort.ts'
+import { separateScales } from '../../src/train/learned-scales.ts'
+import { optimizerDefaults } from '../../src/train/optimizers.ts'
+import { buildStep, type StepOptions } from '../../src/train/step-graph.ts'
+import { StepRunner } from '../../src/train/step-runner.ts'
+import { CLASSES, linearModel, run, SIZE, tinyNet, values } from './fixtures.ts'
+
+const BATCH = 4
+const base: StepOptions = {
+  ...{ batch: BATCH, loss: 'ce', alpha: 1, temperature: 1, optimizer: optimizerDefaults },
+  ...{ batchStatistics: true, learnScales: false },
+}
+
+const feed = () => {
+  const rng = new Rng(3)
+  const draw = Float32Array.from({ length: BATCH * SIZE * SIZE }, () => rng.normal(0, 1))
+  const targets = new Float32Array(BATCH * CLASSES)
+  for (let i = 0; i < BATCH; i++) targets[i * CLASSES + (i % CLASSES)] = 1
+  return { x: Tensor.float32([BATCH, 1, SIZE, SIZE], draw), targets: Tensor.float32([BATCH, CLASSES], targets) }
+}
+
+async function gradients(model: Model, options: Partial<StepOptions> = {}): Promise<Map<string, Float32Array>> {
+  const runner = await StepRunner.create(await buildStep(model, { ...base, ...options }, () => false), ortExecutor())
+  runner.loadFrom(model)
+  const { x, targets } = feed()
+  const all = await runner.gradients(x, targets, { lr: Tensor.scalar(0) })
+  await runner.dispose()
+  return new Map([...all].map(([k, v]) => [k, v.slice()]))
+}
+
+/** dL/dlogits^T x of the linear model with weights `w`: what a straight-through estimator hands to the latent ones. */
+function denseGradient(w: Float32Array, bias: Float32Array, input?: Float32Array): Float32Array {
+  const { x, targets } = feed()
+  const [images, y] = [input ?? x.view('float32'), targets.view('float32')]
+  const size = SIZE * SIZE
+  const out = new Float32Array(w.length)
+  for (let i = 0; i < BATCH; i++) {
+    const image = images.subarray(i * size, (i + 1) * size)
+    const s = Array.from(bias, (b, c) => image.reduce((a, v, k) => a + v * w[c * size + k]!, b))
+    const sum = s.reduce((a, v) => a + Math.exp(v), 0)
+    s.forEach((v, c) => {
+      const d = (Math.exp(v) / sum - y[i * CLASSES + c]!) / BATCH
+      for (let k = 0; k < size; k++) out[c * size + k]! += d * image[k]!
+    })
+  }
+  return out
+}
+
+function assertNear(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance = 1e-6): void {
+  assert.equal(actual.length, expected.length)
+  for (let i = 0; i < actual.length; i++)
+    assert.ok(Math.abs(actual[i]! - expected[i]!) < tolerance, `${i}: ${actual[i]}, not ${expected[i]}`)
+}
+
+const zerosOf = (v: ArrayLike<number>): number => Array.from(v).filter((x) => x === 0).length
+
+async function pruned(model: Model, options = {}): Promise<Model> {
+  await pass(model, 'prune', { sparsity: 0.5, ops: ['Conv', 'Gemm'], scope: 'layer', ...options })
+  return model
+}
+
+test('frozen parts get no gradient, no backward nodes, no new statistics', async () => {
+  const whole = await buildStep(tinyNet(), base, () => false)
+  const model = tinyNet()
+  await pass(model, 'freeze', { allBut: ['fc'] })
+  const step = await buildStep(model, base, () => false)
+  assert.deepEqual(
+    step.weights.entries.map((e) => e.name),
+    ['fc.weight', 'fc.bias'],
+  )
+  assert.equal(step.statistics.size, 0)
+  const nodes = step.model.graph.nodeCount - model.graph.nodeCount
+  assert.ok(nodes < 40 && whole.model.graph.nodeCount > model.graph.nodeCount + 60, `${nodes} more nodes`)
+  const { model: trained } = await run(model, { maxSteps: 3 })
+  for (const v of model.graph.initializers()) {
+    const same = trained.graph.find(v.name)!.constant!.equals(v.constant!)
+    assert.equal(same, !v.name.startsWith('fc.'), v.name)
+  }
+})
+
+test('a frozen front leaves the gradient of what is behind it as it was', async () => {
+  const model = tinyNet()
+  const all = await gradients(model, { batchStatistics: false })
+  await pass(model, 'freeze', { names: ['stem.*'] })
+  const rest = await gradients(model, { batchStatistics: false })
+  assert.deepEqual([...rest.keys()].sort(), [...all.keys()].filter((k) => /^(body|fc)/.test(k)).sort())
+  for (const [name, g] of rest) assertNear(g, all.get(name)!, 1e-6)
+})
+
+test('bn frozen: normalises by the running statistics, which stay, and trains scale and shift', async () => {
+  const model = tinyNet()
+  const { model: trained } = await run(model, { maxSteps: 3, bn: 'frozen' })
+  assert.deepEqual(values(trained, 'stem.bn.running_mean'), values(model, 'stem.bn.running_mean'))
+  assert.notDeepEqual(values(trained, 'stem.bn.weight'), values(model, 'stem.bn.weight'))
+})
+
+test('masked weights: the forward pass sees zeros, the latent weights a dense gradient', async () => {
+  const model = await pruned(linearModel())
+  const [w, mask] = [values(model, 'weight'), values(model, 'weight.mask')]
+  assert.equal(zerosOf(mask), mask.length / 2)
+  const g = (await gradients(model)).get('weight')!
+  assertNear(
+    g,
+    denseGradient(
+      w.map((v, i) => v * mask[i]!),
+      values(model, 'bias'),
+    ),
+  )
+  assert.equal(zerosOf(g), 0)
+})
+
+test('fake-quantised weights: gradient by straight-through, cut off where the quantiser saturates', async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 3 })
+  const [layer] = weightLayers(model.graph)
+  const w = values(model, 'weight')
+  const scales = layer!.quant!.scale.constant!.toFloat32()
+  scales.forEach((s, c) => {
+    scales[c] = s * 0.6 // more weights saturate
+  })
+  layer!.quant!.scale.setConstant(Tensor.float32([CLASSES], scales))
+  const dense = denseGradient(fakeQuantize(w, [CLASSES, SIZE * SIZE], 0, scales, 3), values(model, 'bias'))
+  let cut = 0
+  const expected = dense.map((d, i) => {
+    const x = w[i]! / scales[Math.floor(i / (SIZE * SIZE))]!
+    if (x >= -4 && x <= 3) return d
+    cut++
+    return 0
+  })
+  assert.ok(cut > 10)
+  assertNear((await gradients(model)).get('weight')!, expected)
+})
+
+test('learned steps of weights: LSQ gradient by hand, per channel', async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 3 })
+  const scale = weightLayers(model.graph)[0]!.quant!.scale
+  const [w, s, size] = [values(model, 'weight'), scale.constant!.toFloat32(), SIZE * SIZE]
+  const dense = denseGradient(fakeQuantize(w, [CLASSES, size], 0, s, 3), values(model, 'bias'))
+  const expected = s.map((step, c) => {
+    let sum = 0
+    for (let i = c * size; i < (c + 1) * size; i++) {
+      const x = w[i]! / step
+      sum += dense[i]! * (x > 3 ? 3 : x < -4 ? -4 : quantizeValue(w[i]!, step, -4, 3) - x)
+    }
+    return sum / Math.sqrt(size * 3)
+  })
+  const all = await gradients(model, { learnScales: true })
+  assertNear(all.get(scale.name)!, expected)
+  assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
+})
+
+test('learned steps of activations train, get no decay, and stay positive', async () => {
+  const model = linearModel()
+  const { x } = feed()
+  const calibration = {
+    async *batches() {
+      yield { input: x }
+    },
+  }
+  const quantised = { ops: ['Gemm'], firstLayer: 'quantize', activationBits: 4 }
+  await pass(model, 'quantize', quantised, { calibration })
+  const [layer] = weightLayers(model.graph)
+  const { scale } = layer!.activationQuant!
+  const step = scale.constant!.item()
+  const all = await gradients(model, { learnScales: true })
+  const dims = [BATCH, CLASSES, SIZE * SIZE]
+  const dx = inputGradient(model, dims)
+  let expected = 0
+  x.view('float32').forEach((v, i) => {
+    const q = v / step
+    expected += dx[i]! * (q > 7 ? 7 : q < -8 ? -8 : quantizeValue(v, step, -8, 7) - q)
+  })
+  assertNear(all.get(scale.name)!, [expected / Math.sqrt(SIZE * SIZE * 7)], 1e-6)
+
+  const still = await run(model, {
+    maxSteps: 1,
+    learnScales: true,
+    weightDecay: 0.5,
+    lr: 0.01,
+    lrFactor: { '*.scale': 0 },
+  })
+  assert.equal(still.model.graph.find(scale.name)!.constant!.item(), step, 'no decay of steps')
+  const wild = await run(model, { maxSteps: 6, learnScales: true, lr: 50, clipNorm: 1, schedule: 'constant' })
+  for (const l of [layer!.quant!.scale, scale])
+    for (const s of values(wild.model, l.name)) assert.ok(s > 0 && Number.isFinite(s), `${l.name} ${s}`)
+  assert.notEqual(wild.model.graph.find(scale.name)!.constant!.item(), step)
+})
+
+/** dL/d(quantised input) of the linear model with quantised weights. */
+function inputGradient(model: Model, [batch, classes, size]: readonly number[]): Float64Array {
+  const [layer] = weightLayers(model.graph)
+  const w = fakeQuantize(values(model, 'weight'), [classes!, size!], 0, layer!.quant!.scale.constant!.toFloat32(), 4)
+  const step = layer!.activationQuant!.scale.constant!.item()
+  const { x, targets } = feed()
+  const q = x.view('float32').map((v) => quantizeValue(v, step, -8, 7) * step)
+  const bias = values(model, 'bias')
+  const y = targets.view('float32')
+  const dx = new Float64Array(q.length)
+  for (let i = 0; i < batch!; i++) {
+    const s = Array.from(bias, (b, c) => {
+      let sum = b
+      for (let k = 0; k < size!; k++) sum += q[i * size! + k]! * w[c * size! + k]!
+      return sum
+    })
+    const total = s.reduce((a, v) => a + Math.exp(v), 0)
+    s.forEach((v, c) => {
+      const d = (Math.exp(v) / total - y[i * classes! + c]!) / batch!
+      for (let k = 0; k < size!; k++) dx[i * size! + k]! += d * w[c * size! + k]!
+    })
+  }
+  return dx
+}
+
+test('masks move by the rule in the graph while latent weights grow back, and then stay', async () => {
+  const model = await pruned(tinyNet())
+  const start = values(model, 'fc.weight.mask')
+  const still = await run(model, { maxSteps: 8, maskUpdateEvery: 0 })
+  assert.deepEqual(values(still.model, 'fc.weight.mask'), start)
+  const moved = await run(model, { maxSteps: 8, maskUpdateEvery: 2, maskUpdateUntil: 4, lr: 0.2, schedule: 'constant' })
+  for (const l of weightLayers(moved.model.graph)) {
+    const mask = l.mask!.constant!.toFloat32()
+    assert.ok(Math.abs(zerosOf(mask) / mask.length - 0.5) < 0.1, l.name)
+  }
+  const differs = weightLayers(moved.model.graph).some(
+    (l) => !l.mask!.constant!.equals(model.graph.find(l.mask!.name)!.constant!),
+  )
+  assert.ok(differs, 'some mask moved')
+  const later = await run(model, { maxSteps: 5, maskUpdateEvery: 2, maskUpdateUntil: 4, lr: 0.2, schedule: 'constant' })
+  for (const l of weightLayers(later.model.graph))
+    assert.ok(l.mask!.constant!.equals(moved.model.graph.find(l.mask!.name)!.constant!), 'none moves after step 4')
+})
+
+test('weight steps are fitted anew each epoch to the masked weights', async () => {
+  const model = await pruned(linearModel())
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
+  const atEpoch = await run(model, { maxSteps: 10, maskUpdateEvery: 0 })
+  const after = await run(model, { epochs: 2, maxSteps: 11, maskUpdateEvery: 0, lr: 0.05, schedule: 'constant' })
+  const again = await run(model, { epochs: 2, maxSteps: 10, maskUpdateEvery: 0, lr: 0.05, schedule: 'constant' })
+  const scale = weightLayers(model.graph)[0]!.quant!.scale.name
+  assert.deepEqual(values(atEpoch.model, scale), values(model, scale), 'not within an epoch')
+  const mask = values(again.model, 'weight.mask')
+  const weights = values(again.model, 'weight').map((v, i) => v * mask[i]!)
+  assert.deepEqual(values(after.model, scale), fitWeightScales(weights, [CLASSES, SIZE * SIZE], 0, 4, 'als'))
+  const fixed = await run(model, { epochs: 2, maxSteps: 11, refitScales: false })
+  assert.deepEqual(values(fixed.model, scale), values(model, scale))
+})
+
+test('what was trained with masks and quantisers is what the file computes', async () => {
+  const model = await pruned(tinyNet())
+  await pass(model, 'quantize', { ops: ['Conv', 'Gemm'], activationBits: 0 })
+  const { model: trained } = await run(model, { maxSteps: 4, maskUpdateEvery: 2 })
+  const { x, targets } = feed()
+  const frozen = { ...base, batchStatistics: false }
+  const runner = await StepRunner.create(await buildStep(trained, frozen, () => false), ortExecutor())
+  runner.loadFrom(trained)
+  const { logits } = await runner.run(x, targets, { lr: Tensor.scalar(0) })
+  const session = await ortExecutor().load(trained)
+  const out = await session.run({ input: x })
+  assertNear(logits[0]!.view('float32'), out.logits!.view('float32'), 1e-5)
+  await Promise.all([runner.dispose(), session.dispose()])
+})
+
+test('steps that a foreign file shares or repeats become one for each quantiser', async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
+  const pair = weightLayers(model.graph)[0]!.quant!
+  const twin = model.graph.addInitializer('twin', pair.scale.constant!)
+  pair.quantize!.setInput(1, twin)
+  const before = cloneModel(model)
+  separateScales(model.graph)
+  assert.equal(pair.quantize!.inputs[1], pair.dequantize.inputs[1])
+  const { model: trained } = await run(before, { maxSteps: 3, learnScales: true })
+  assert.ok(weightLayers(trained.graph)[0]!.quant, 'both halves still agree')
+})
