@@ -1,0 +1,142 @@
+/**
+ * How an activation quantiser (QuantizeLinear -> DequantizeLinear) stands in an exported file.
+ *
+ *   float     Clip(x, lo*s, hi*s) -> QuantizeLinear(s, 8 bit, zero point 0) -> Cast -> [Mul s]
+ *   container QuantizeLinear(uint8, zero point 255-hi) -> Max(q, 255-hi+lo) -> DequantizeLinear
+ *
+ * with lo..hi the range less the zero point. Both give exactly what the 4-bit pair gives: the division and the rounding
+ * to even are QuantizeLinear's own, and clamping commutes with rounding since both limits are multiples of the step.
+ * A ReLU that only such quantisers read is dropped where lo >= 0: the lower limit does its work.
+ *
+ * float is for files whose weights reach onnxruntime as floats. There a Q/DQ pair must not stand: its optimiser
+ * (WeightBiasQuantization) makes an INT8 tensor of any constant float weight between a DequantizeLinear and a
+ * QuantizeLinear, which changes results by percents, and then asks QLinearConv for UINT4, which fails to load.
+ * The step s goes into the scale of the layers behind, so that the Mul is seldom needed.
+ *
+ * Per-channel steps stay as they are.
+ */
+import type { Builder } from '../graph/builder.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
+import { type QuantPair, quantPairOf } from '../passes/quant-pair.ts'
+import type { Layer } from './fold-affine.ts'
+import { sweepNode } from './sweep.ts'
+
+export interface Activation {
+  readonly pair: QuantPair
+  readonly step: number
+  /** Range of the integers less the zero point; lo is 0 behind a ReLU, whatever the type holds. */
+  readonly lo: number
+  readonly hi: number
+}
+
+/**
+ * Takes out operators that give their only input back: those that `insert-fake-quant` puts before its quantisers against
+ * the optimiser named above, and Identity.
+ */
+export function dropNoOps(graph: Graph): void {
+  for (const n of graph.nodes()) {
+    if (n.domain !== '' || !['Sum', 'Identity'].includes(n.op) || n.inputs.length !== 1) continue
+    if (n.output.isOutput) continue
+    graph.replaceUses(n.output, n.input(0))
+    graph.remove(n)
+  }
+}
+
+/** Quantisers of computed values with one step and constant parameters, in graph order. */
+export function activationsOf(graph: Graph): Activation[] {
+  const found: Activation[] = []
+  for (const n of graph.nodes()) {
+    if (n.op !== 'DequantizeLinear') continue
+    const pair = quantPairOf(n)
+    if (!pair?.quantize || pair.source.constant || pair.axis !== null) continue
+    const scale = pair.scale.constant
+    const zero = pair.zeroPoint ? pair.zeroPoint.constant : Tensor.scalar(0)
+    if (scale?.size !== 1 || zero?.size !== 1) continue
+    const z = zero.toNumbers()[0]!
+    const lowest = pair.source.producer?.op === 'Relu' ? 0 : Number.NEGATIVE_INFINITY
+    found.push({ pair, step: scale.toNumbers()[0]!, lo: Math.max(pair.lo - z, lowest), hi: pair.hi - z })
+  }
+  return found
+}
+
+/** The value to quantise: in front of a ReLU where the quantisers make it superfluous. */
+function sourceOf({ pair, lo }: Activation): Value {
+  const relu = pair.source.producer
+  if (lo < 0 || relu?.op !== 'Relu' || pair.source.isOutput) return pair.source
+  for (const n of pair.source.uses) if (n.op !== 'QuantizeLinear') return pair.source
+  return relu.input(0)
+}
+
+/** Replaces the pairs by float arithmetic; steps go into the weights of `layers` where they can. */
+export function lowerToFloat(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>): void {
+  const whole = new Map<Node, Value>()
+  for (const a of activations) {
+    const { dequantize, quantize } = a.pair
+    const { graph } = dequantize
+    const { name: inner } = quantize!.output
+    const levels = whole.get(quantize!) ?? emitLevels(graph.before(quantize!), sourceOf(a), a, inner)
+    if (!levels) continue
+    whole.set(quantize!, levels)
+    const y = dequantize.output
+    for (const reader of [...y.uses]) {
+      const layer = layers.get(reader)
+      if (!layer || layer.weight.reader !== reader || reader.inputs.lastIndexOf(y) !== 0) continue
+      layer.weight.multiply(a.step)
+      reader.setInput(0, levels)
+    }
+    if (y.isUsed) {
+      const { name } = y
+      const scaled = graph.before(dequantize).op('Mul', [levels, stepOf(graph, a)], {}, { type: y.type })
+      graph.replaceUses(y, scaled)
+      sweepNode(dequantize)
+      if (scaled.name !== name && !graph.find(name)) graph.rename(scaled, name)
+    } else sweepNode(dequantize)
+  }
+}
+
+const stepOf = (graph: Graph, a: Activation): Value =>
+  a.pair.scale.constant!.dims.length === 0 ? a.pair.scale : graph.addInitializer('step', Tensor.scalar(a.step))
+
+/** The integers as float32; null where no 8-bit type holds them. */
+function emitLevels(b: Builder, x: Value, a: Activation, name: string): Value | null {
+  const type = a.lo >= 0 && a.hi <= 255 ? 'uint8' : a.lo >= -128 && a.hi <= 127 ? 'int8' : null
+  if (!type) return null
+  const [min, max] = type === 'uint8' ? [0, 255] : [-128, 127]
+  const limit = (levels: number): Value => b.scalar(Math.fround(levels * a.step))
+  const low = a.lo > min || a.hi < max ? limit(a.lo) : null
+  const limited = low ? b.op('Clip', [x, low, limit(a.hi)], {}, { name: `${name}.c` }) : x
+  const zero = b.scalar(0, type)
+  const q = b.op('QuantizeLinear', [limited, stepOf(b.graph, a), zero], {}, { name: `${name}.q` })
+  return b.op('Cast', [q], { to: elementTypes.float32.code }, { name: `${name}.f` })
+}
+
+/** Replaces the pairs by uint8 pairs that saturate at the same steps; returns the new DequantizeLinear nodes. */
+export function toContainers(activations: readonly Activation[]): Set<Node> {
+  const made = new Set<Node>()
+  const whole = new Map<Node, { levels: Value; zero: Value }>()
+  for (const a of activations) {
+    const { dequantize, quantize } = a.pair
+    if (a.hi - a.lo > 255 || a.lo > 0 || a.hi < 0) continue
+    const { graph } = dequantize
+    let q = whole.get(quantize!)
+    if (!q) {
+      const b = graph.before(quantize!)
+      const zero = b.scalar(255 - a.hi, 'uint8')
+      const { name } = quantize!.output
+      const all = b.op('QuantizeLinear', [sourceOf(a), a.pair.scale, zero], {}, { name: `${name}.q` })
+      const floor = 255 - a.hi + a.lo
+      q = { zero, levels: floor === 0 ? all : b.op('Max', [all, b.scalar(floor, 'uint8')], {}, { name: `${name}.m` }) }
+      whole.set(quantize!, q)
+    }
+    const b = graph.before(dequantize)
+    const y = b.op('DequantizeLinear', [q.levels, a.pair.scale, q.zero], {}, { type: dequantize.output.type })
+    const { name } = dequantize.output
+    graph.replaceUses(dequantize.output, y)
+    sweepNode(dequantize)
+    if (y.name !== name && !graph.find(name)) graph.rename(y, name)
+    made.add(y.producer!)
+  }
+  return made
+}

@@ -1,0 +1,83 @@
+/**
+ * Which layers onnxruntime runs as integer kernels, read from the optimised graph that it writes for this machine, and
+ * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
+ * as an operand.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { readModel } from '../graph/codec.ts'
+import type { Node } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { findOp } from '../ops/index.ts'
+import { ortExecutor } from '../runtime/ort.ts'
+import { constantValues } from './constants.ts'
+import { inputStep, quantisedBehind } from './layer-form.ts'
+
+export interface KernelChoice {
+  /** The layer's node or output. */
+  readonly layer: string
+  readonly op: string
+  /** The operator in the optimised graph, where it is an integer one. */
+  readonly kernel: string | null
+  /** Why it stays in floats; empty for integer kernels. */
+  readonly reason: string
+}
+
+export interface Explanation {
+  readonly layers: readonly KernelChoice[]
+  /** Nodes of the optimised graph by operator. */
+  readonly ops: Readonly<Record<string, number>>
+  /** Operators of the decode that onnxruntime left to run on every call. */
+  readonly unfolded: readonly string[]
+}
+
+/** QLinearConv, ConvInteger, QGemm, MatMulInteger, MatMulNBits, ... */
+const integerKernel = /^(QLinear|Q[A-Z]|DynamicQuantize)|Integer|NBits/
+
+/** What onnxruntime makes of the model at ORT_ENABLE_ALL. */
+export async function explainKernels(model: Model): Promise<Explanation> {
+  const optimised = await optimise(model)
+  const ops: Record<string, number> = {}
+  const kernelOf = new Map<string, string>()
+  for (const n of optimised.graph.nodes()) {
+    ops[n.op] = (ops[n.op] ?? 0) + 1
+    if (integerKernel.test(n.op)) for (const v of n.inputs) if (v?.constant) kernelOf.set(v.name, n.op)
+  }
+  const constant = constantValues(model.graph)
+  const layers: KernelChoice[] = []
+  for (const node of model.graph.nodes()) {
+    const slot = findOp(node)?.weights
+    const weight = slot && node.inputs[slot.input]
+    if (!weight || !constant.has(weight) || constant.has(node.output)) continue
+    const integers = weight.producer?.op === 'DequantizeLinear' ? weight.producer.input(0).name : ''
+    const kernel = kernelOf.get(integers) ?? null
+    layers.push({ layer: node.id, op: node.op, kernel, reason: kernel ? '' : reasonOf(node, integers !== '') })
+  }
+  const left = [...optimised.graph.nodes()].filter((n) => n.inputs.length > 0 && n.inputs.every((v) => v?.constant))
+  return { layers, ops, unfolded: left.map((n) => n.op) }
+}
+
+function reasonOf(node: Node, integers: boolean): string {
+  if (inputStep(node) === null) return 'its input is not quantised'
+  if (!integers) return 'its weights are not quantised, or reach onnxruntime as floats'
+  const behind = quantisedBehind(node)
+  if (behind === 'all') return 'onnxruntime did not fuse it'
+  const readers = [...new Set([...node.output.uses].map((n) => n.op))].join(', ') || 'the output of the model'
+  return behind === 'some'
+    ? `its output is read in floats too (${readers})`
+    : `its output is not quantised (${readers})`
+}
+
+async function optimise(model: Model): Promise<Model> {
+  const folder = await mkdtemp(join(tmpdir(), 'mnc-explain-'))
+  try {
+    const path = join(folder, 'optimised.onnx')
+    const place = model.folder === undefined ? {} : { folder: model.folder }
+    const session = await ortExecutor().load(model, { optimization: 'all', optimizedModelPath: path, ...place })
+    await session.dispose()
+    return await readModel(path)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}

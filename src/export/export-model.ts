@@ -1,0 +1,204 @@
+/**
+ * A trained graph to a file that deploys (DESIGN section 6). The input is any graph with masks, quantisers or neither,
+ * of our passes or foreign; the output computes the same with standard operators only.
+ *
+ *   packed  weights as mask + low-bit non-zeros, decoded by the file itself; activations rounded in float arithmetic
+ *   int4    dense INT4 weights behind DequantizeLinear, activations in their 4-bit Q/DQ pairs
+ *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers
+ *
+ * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
+ */
+import { cloneModel } from '../graph/clone.ts'
+import { encodeModel } from '../graph/codec.ts'
+import type { Graph, Node } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { removeDead } from '../passes/eliminate-dead.ts'
+import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
+import { emitWeights } from './decode.ts'
+import { attach, pairedWeights, writeDense } from './dense.ts'
+import { foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
+import { inputStep, moveBiasBehind } from './layer-form.ts'
+import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
+import { readWeights, type Weight } from './weights.ts'
+
+export type ExportFormat = 'packed' | 'int4' | 'int8'
+
+export interface ExportOptions {
+  readonly format?: ExportFormat
+  /** int8: weights stored packed and decoded to INT8 at load. */
+  readonly packedWeights?: boolean
+  /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
+  readonly shortNames?: boolean
+}
+
+export interface ExportedTensor {
+  readonly name: string
+  readonly dims: readonly number[]
+  readonly elements: number
+  readonly nonZeros: number
+  /** Width of the stored values; 32 for floats. */
+  readonly bits: number
+  readonly storage: StorageKind
+  /** Of values and masks, without scales, nodes and names. */
+  readonly bytes: number
+}
+
+export interface ExportReport {
+  readonly format: ExportFormat
+  /** Of the whole file. */
+  readonly bytes: number
+  /** What the weights take, all of their decode included: scales, shapes, nodes, names. */
+  readonly weightBytes: number
+  readonly weights: number
+  readonly bytesPerWeight: number
+  readonly batchNorms: { readonly folded: number; readonly reduced: number }
+  readonly activations: number
+  readonly tensors: readonly ExportedTensor[]
+}
+
+/** INT4 came with opset 21. */
+const LEAST_OPSET = 21
+
+export async function exportModel(
+  source: Model,
+  options: ExportOptions = {},
+): Promise<{ model: Model; report: ExportReport }> {
+  const format = options.format ?? 'packed'
+  const model = cloneModel(source)
+  const { graph } = model
+  if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
+  refuseTraining(graph)
+  await inferTypes(model)
+  dropNoOps(graph)
+  removeDead(graph)
+  const weights = await readWeights(model)
+  const layers = layersOf(weights)
+  const batchNorms = foldBatchNorms(graph, layers)
+  const activations = activationsOf(graph)
+  placeActivations(format, activations, layers)
+  const paired = format === 'packed' ? new Set<Weight>() : pairedWeights(weights, layers, format)
+  const before = detach(model, weights)
+  strip(model)
+  if (options.shortNames) shorten(graph)
+  const baseline = encodeModel(model).length
+  const plans =
+    format === 'packed'
+      ? [writePacked(graph, before)]
+      : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
+  model.metadata.set('mnc.export', format)
+  const bytes = encodeModel(model).length
+  const choices = plans.flatMap((p) => p.choices)
+  const elements = before.reduce((n, w) => n + w.size, 0)
+  return {
+    model,
+    report: {
+      format,
+      bytes,
+      weightBytes: bytes - baseline,
+      weights: elements,
+      bytesPerWeight: elements === 0 ? 0 : (bytes - baseline) / elements,
+      batchNorms,
+      activations: activations.length,
+      tensors: choices.map(({ weight, kind, payload }) => ({
+        name: weight.name,
+        dims: weight.dims,
+        elements: weight.size,
+        nonZeros: weight.nonZeros,
+        bits: kind === 'raw' ? 32 : weight.bits,
+        storage: kind,
+        bytes: payload,
+      })),
+    },
+  }
+}
+
+function placeActivations(
+  format: ExportFormat,
+  activations: readonly Activation[],
+  layers: ReadonlyMap<Node, Layer>,
+): void {
+  if (format === 'packed') lowerToFloat(activations, layers)
+  else {
+    // float weights between quantisers are what onnxruntime would quantise on its own
+    const floatLayer = (w: Weight): boolean => w.ints === null
+    const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
+    lowerToFloat(lowered, layers)
+    const rest = activations.filter((a) => !lowered.includes(a))
+    if (format === 'int8') toContainers(rest)
+    else placePlain(rest, layers)
+  }
+}
+
+/**
+ * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
+ * then refuses to load; and it drops a ReLU in front of a signed 4-bit quantiser, whose zero point it takes for its
+ * lowest value.
+ */
+function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>): void {
+  const wide = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
+  lowerToFloat(wide, layers)
+  const rest = activations.filter((a) => !wide.includes(a))
+  toContainers(rest.filter((a) => a.pair.container === 'int4' && a.pair.source.producer?.op === 'Relu'))
+  for (const layer of layers.values()) if (inputStep(layer.node) !== null) moveBiasBehind(layer)
+}
+
+/** Whether a layer reads the quantised value whose weight is such. */
+function someWeight(a: Activation, layers: ReadonlyMap<Node, Layer>, test: (w: Weight) => boolean): boolean {
+  for (const n of a.pair.dequantize.output.uses) {
+    const weight = layers.get(n)?.weight
+    if (weight && test(weight)) return true
+  }
+  return false
+}
+
+/** Puts a placeholder input where each weight was, so that everything behind it falls away. */
+function detach(model: Model, weights: readonly Weight[]): Weight[] {
+  const { graph } = model
+  const kept: Weight[] = []
+  for (const w of weights) {
+    if (!w.value.isUsed) continue
+    const placeholder = graph.addInput(graph.freshName('_'), null)
+    graph.replaceUses(w.value, placeholder)
+    w.value = placeholder
+    kept.push(w)
+  }
+  removeDead(graph)
+  return kept
+}
+
+function writePacked(graph: Graph, weights: readonly Weight[]): StoragePlan {
+  const plan = planStorage(weights)
+  for (const [w, v] of emitWeights(graph.prepend(), plan)) attach(graph, w, v)
+  return plan
+}
+
+/** What only training needed, and labels: types of inner values, node names and metadata, doc strings. */
+function strip(model: Model): void {
+  const { graph } = model
+  removeDead(graph)
+  for (const v of graph.values()) {
+    if (v.isInput || v.isOutput) continue
+    v.metadata.clear()
+    v.extra = undefined
+    if (!v.constant) v.setType(null)
+  }
+  for (const n of graph.nodes()) {
+    n.rename('')
+    n.metadata.clear()
+    n.extra = undefined
+  }
+}
+
+/** Values inside the graph get the shortest free names. */
+function shorten(graph: Graph): void {
+  let next = 0
+  for (const v of [...graph.values()]) {
+    if (v.isInput || v.isOutput) continue
+    let name: string
+    do name = (next++).toString(36)
+    while (graph.find(name))
+    if (name.length < v.name.length) graph.rename(v, name)
+  }
+}

@@ -1,0 +1,20 @@
+/** Options of an export, declared once for the command line and recipes. */
+import { type OptionsOf, optionTable } from '../options.ts'
+
+export const exportOptions = optionTable({
+  format: {
+    type: 'string',
+    enum: ['packed', 'int4', 'int8'],
+    default: 'packed',
+    description:
+      'packed: one mask bit an element and the low-bit non-zeros, decoded by the file itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
+  },
+  packedWeights: { type: 'boolean', default: false, description: 'int8: store the weights packed, decode to INT8' },
+  shortNames: {
+    type: 'boolean',
+    default: false,
+    description: 'Short names for inner values: a smaller file, but no check --layers',
+  },
+})
+
+export type ParsedExportOptions = OptionsOf<typeof exportOptions>

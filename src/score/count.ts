@@ -1,0 +1,390 @@
+/**
+ * Walks a graph and counts what each node stores and does, by the rules of the MicroNet Challenge:
+ *
+ * - a layer with constant weights: v non-zero weights into one output element are v multiplications and v - 1 additions,
+ *   + 1 for a bias that is not zero. Padding positions count.
+ * - BatchNormalization that folds into the layer before it leaves a bias; any other a scale and a bias a channel.
+ * - everything else by its OpDef's cost; an addition of a constant zero is none.
+ * - QuantizeLinear and DequantizeLinear are format conversions and free, as is a clamp right before or behind rounding;
+ *   their scales are stored.
+ *
+ * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
+ * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
+ */
+import { modelError } from '../errors.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import { isStatic } from '../graph/types.ts'
+import type { OpDef } from '../ops/define-op.ts'
+import { findOp, requireOp } from '../ops/index.ts'
+import { constantOf } from '../ops/rules.ts'
+import { foldedBatchNorm, normBias } from './batch-norm.ts'
+import type { Constants } from './constants.ts'
+import { constantFormat, dequantizedFacts, type Facts, quantizedFacts, widthOf } from './formats.ts'
+import type { LayerScore } from './report.ts'
+import { adderTree, storedBits, WORD, weightOf } from './rules.ts'
+
+export interface Count {
+  readonly layers: readonly LayerScore[]
+  readonly parameters: number
+  readonly macs: number
+  readonly quantized: boolean
+}
+
+const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
+const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
+const isQuantizer = (n: Node): boolean => n.domain === '' && n.op === 'QuantizeLinear'
+const isDequantizer = (n: Node): boolean => n.domain === '' && n.op === 'DequantizeLinear'
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+interface Row extends Mutable<Omit<LayerScore, 'adds'>> {
+  adds: { fp32: number; adderTree: number }
+}
+
+/** Counts a model whose types are inferred; see the header. */
+export class Counter {
+  readonly #constants: Constants
+  readonly #floatBits: number
+  readonly #facts = new Map<Value, Facts>()
+  readonly #shapes = new Set<Value>()
+  readonly #stored = new Set<Value>()
+  readonly #folded = new Set<Node>()
+  readonly #rows: Row[] = []
+  #parameters = 0
+  #quantized = false
+
+  constructor(constants: Constants, floatBits: number) {
+    this.#constants = constants
+    this.#floatBits = floatBits
+  }
+
+  count(nodes: Iterable<Node>): Count {
+    for (const node of nodes) {
+      if (node.outputs.every((v) => !v || this.#constants.has(v))) continue
+      if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
+        for (const v of node.outputs) if (v) this.#shapes.add(v)
+      } else this.#node(node)
+    }
+    const layers = this.#rows.filter((r) => r.macs + r.mults + r.adds.fp32 + r.storage > 0)
+    const macs = layers.reduce((sum, r) => sum + r.macs, 0)
+    return { layers, macs, parameters: this.#parameters, quantized: this.#quantized }
+  }
+
+  #node(node: Node): void {
+    const row = this.#row(node)
+    if (isQuantizer(node)) this.#quantizer(node, row)
+    else if (isDequantizer(node)) this.#dequantizer(node, row)
+    else if (!this.#folded.has(node)) this.#operator(node, row)
+  }
+
+  #operator(node: Node, row: Row): void {
+    const def = requireOp(node)
+    requireShapes(node)
+    if (node.op === 'BatchNormalization') this.#batchNorm(node, row)
+    else if (def.weights) this.#dotProducts(node, def, row)
+    else this.#other(node, def, row)
+    this.#setFacts(node, def)
+  }
+
+  #row(node: Node): Row {
+    const row: Row = {
+      ...{ name: node.id, op: node.op, macs: 0, weights: 0, nonZeros: 0, weightBits: null, activationBits: null },
+      ...{ maskBits: 0, storage: 0, mults: 0, adds: { fp32: 0, adderTree: 0 } },
+    }
+    this.#rows.push(row)
+    return row
+  }
+
+  // --- quantisers ----------------------------------------------------------------------------------------------
+
+  #quantizer(node: Node, row: Row): void {
+    this.#quantized = true
+    this.#requireConstantParameters(node)
+    this.#storeFloats(node.input(1), row)
+    this.#facts.set(node.output, quantizedFacts(node, this.#of(node.input(0)), this.#constants))
+  }
+
+  #dequantizer(node: Node, row: Row): void {
+    this.#quantized = true
+    this.#requireConstantParameters(node)
+    const q = this.#of(node.input(0))
+    const scale = this.#constants.tensor(node.input(1))
+    if (!q.scale?.equals(scale)) this.#storeFloats(node.input(1), row)
+    const facts = dequantizedFacts(node, q, this.#constants)
+    row.activationBits = facts.bits
+    this.#facts.set(node.output, facts)
+  }
+
+  #requireConstantParameters(node: Node): void {
+    for (const v of node.inputs.slice(1))
+      if (v && !this.#constants.has(v))
+        throw unknown(node, `its ${v === node.inputs[1] ? 'scale' : 'zero point'} is computed in the graph`)
+  }
+
+  // --- layers with weights -------------------------------------------------------------------------------------
+
+  #dotProducts(node: Node, def: OpDef, row: Row): void {
+    const slot = def.weights!
+    const weight = node.input(slot.input)
+    const data = node.inputs.find((v, i) => v && i !== slot.input) ?? weight
+    const x = this.#of(data)
+    const cost = def.cost(node)
+    const outputs = node.output.dims.reduce((a, b) => a * b, 1)
+    row.macs = cost.macs
+    row.activationBits = x.bits
+    if (!this.#constants.has(weight)) {
+      const w = this.#of(weight)
+      row.mults = cost.macs * weightOf(w.bits, x.bits)
+      this.#addProducts(row, cost.macs / outputs, outputs, w, x)
+    } else {
+      const axis = slot.outputAxis(node)
+      const tensor = this.#constants.tensor(weight)
+      const format = constantFormat(weight, this.#constants, this.#floatBits, axis)
+      this.#quantized ||= format.integer
+      const perWeight = cost.macs / tensor.size
+      const nonZeros = countByChannel(tensor.toNumbers(), tensor.dims, axis)
+      const perChannel = outputs / nonZeros.length
+      for (const v of nonZeros) {
+        row.mults += v * perWeight * weightOf(format.bits, x.bits)
+        if (v > 0) this.#addProducts(row, (v * perWeight) / perChannel, perChannel, format, x)
+      }
+      this.#storeWeight(node, def, row)
+    }
+    this.#bias(node, def, row, outputs)
+  }
+
+  /** `count` sums of n products each. */
+  #addProducts(row: Row, n: number, count: number, w: Width, x: Width): void {
+    row.adds.fp32 += (n - 1) * count
+    row.adds.adderTree +=
+      w.integer && x.integer
+        ? adderTree(Math.ceil(n), w.bits, x.bits) * count
+        : (n - 1) * count * weightOf(this.#floatBits)
+  }
+
+  #storeWeight(node: Node, def: OpDef, row: Row): void {
+    const slot = def.weights!
+    const weight = node.input(slot.input)
+    const axes = { output: slot.outputAxis(node), input: slot.inputAxis(node) }
+    const tensor = this.#constants.tensor(weight)
+    const format = constantFormat(weight, this.#constants, this.#floatBits, axes.output)
+    const stored = storedBits(tensor.toNumbers(), tensor.dims, format.bits, axes)
+    row.weights = tensor.size
+    row.nonZeros = stored.nonZeros
+    row.weightBits = format.bits
+    row.maskBits = stored.maskBits
+    if (this.#stored.has(weight)) return
+    this.#stored.add(weight)
+    this.#parameters += tensor.size
+    // a BatchNormalization behind it turns one scale for the tensor into one a channel
+    const folds = format.integer && foldedBatchNorm(node, this.#constants)
+    const scales = folds ? Math.max(format.scales, tensor.dims[axes.output]!) : format.scales
+    row.storage += (stored.bits + scales * this.#floatBits) / WORD
+  }
+
+  /** The layer's own bias, or the one that is left of a BatchNormalization behind it. */
+  #bias(node: Node, def: OpDef, row: Row, outputs: number): void {
+    const at = (def.parameters ?? []).find((i) => i !== def.weights?.input && node.inputs[i])
+    const own = at === undefined ? null : node.inputs[at]!
+    const norm = foldedBatchNorm(node, this.#constants)
+    if (norm) {
+      this.#folded.add(norm)
+      this.#facts.set(norm.output, this.#float)
+      this.#parameters += 2 * norm.input(1).dims[0]! + (own ? own.dims.reduce((a, b) => a * b, 1) : 0)
+      this.#addConstant(row, normBias(norm, own, this.#constants), outputs)
+    } else if (own && !this.#constants.has(own)) this.#add(row, outputs)
+    else if (own) {
+      this.#addConstant(row, this.#constants.tensor(own).toNumbers(), outputs, own)
+      this.#countParameters(own)
+    }
+  }
+
+  // --- the rest ------------------------------------------------------------------------------------------------
+
+  #batchNorm(node: Node, row: Row): void {
+    if (node.int('training_mode', 0) !== 0) throw unknown(node, 'it normalises with the statistics of the batch')
+    for (const v of node.inputs.slice(1))
+      if (v && !this.#constants.has(v)) throw unknown(node, 'its scale, bias or statistics are computed in the graph')
+    const outputs = node.output.dims.reduce((a, b) => a * b, 1)
+    const scale = this.#constants.tensor(node.input(1)).toNumbers()
+    this.#parameters += 2 * scale.length
+    row.mults += outputs * shareOfNonZeros(scale) * weightOf(this.#floatBits)
+    row.storage += this.#bitsOf(scale) / WORD
+    this.#addConstant(row, normBias(node, null, this.#constants), outputs)
+  }
+
+  #other(node: Node, def: OpDef, row: Row): void {
+    const constants = node.inputs.flatMap((v, i) =>
+      v && this.#constants.has(v) && isFloat(v) && !def.state?.includes(i) ? [v] : [],
+    )
+    for (const v of constants) {
+      this.#storeFloats(v, row)
+      this.#countParameters(v)
+    }
+    if (this.#isFreeClamp(node)) return
+    const cost = def.cost(node)
+    const [constant] = constants
+    const outputs = node.output.dims.reduce((a, b) => a * b, 1)
+    const elementwise = constant && node.inputs.length === 2 && cost.mults + cost.adds === outputs
+    const share = elementwise ? shareOfNonZeros(this.#constants.tensor(constant).toNumbers()) : 1
+    row.macs = cost.macs
+    row.mults += cost.mults * share * weightOf(this.#floatBits) + cost.comparisons * weightOf(this.#inputBits(node))
+    this.#add(row, cost.adds * share)
+  }
+
+  /** A clamp to constants (Clip, or Max and Min on integers) that is one with the rounding beside it. */
+  #isFreeClamp(node: Node): boolean {
+    const [x] = node.inputs
+    if (!x || !['Clip', 'Max', 'Min'].includes(node.op)) return false
+    if (node.inputs.slice(1).some((v) => v && !this.#constants.has(v))) return false
+    const behind = x.producer !== null && isQuantizer(x.producer)
+    const before = [...node.output.uses].every(isQuantizer) && node.output.uses.size > 0 && !node.output.isOutput
+    return behind || (before && node.op === 'Clip')
+  }
+
+  // --- helpers -------------------------------------------------------------------------------------------------
+
+  get #float(): Facts {
+    return { bits: this.#floatBits, integer: false, ...OPEN }
+  }
+
+  #of(v: Value): Facts {
+    const known = this.#facts.get(v)
+    if (known) return known
+    const type = v.constant?.type ?? v.type?.elem ?? 'float32'
+    const integer = /^u?int(\d+)$/.exec(type)
+    if (!integer) return this.#float
+    const bits = Number(integer[1])
+    const signed = type.startsWith('int')
+    return { bits, integer: true, lo: signed ? -(2 ** (bits - 1)) : 0, hi: 2 ** (signed ? bits - 1 : bits) - 1 }
+  }
+
+  #inputBits(node: Node): number {
+    const computed = node.inputs.filter((v) => v && !this.#constants.has(v) && !this.#shapes.has(v))
+    return Math.max(...computed.map((v) => this.#of(v!).bits))
+  }
+
+  /** Ops that only choose among their inputs' elements keep their format; all others give floats. */
+  #setFacts(node: Node, def: OpDef): void {
+    const cost = def.cost(node)
+    const inputs = node.inputs.flatMap((v) =>
+      v && !this.#constants.has(v) && !this.#shapes.has(v) ? [this.#of(v)] : [],
+    )
+    const keeps = cost.macs + cost.mults + cost.adds === 0 && inputs.length > 0
+    const limits = ['Clip', 'Max', 'Min'].includes(node.op) ? this.#limits(node) : OPEN
+    const nonNegative = def.nonNegative?.(node, (i) => this.#isNonNegative(node.inputs[i] ?? null)) ?? false
+    let lo = keeps && cost.comparisons === 0 ? Math.min(...inputs.map((f) => f.lo)) : OPEN.lo
+    let hi = keeps && cost.comparisons === 0 ? Math.max(...inputs.map((f) => f.hi)) : OPEN.hi
+    if (limits !== OPEN) [lo, hi] = clampTo(inputs[0] ?? this.#float, limits)
+    if (nonNegative) lo = Math.max(lo, 0)
+    const integer = keeps && inputs.every((f) => f.integer)
+    const widest = Math.max(...inputs.map((f) => f.bits))
+    // an integer that becomes a float by a Cast has the width of its range, as behind a DequantizeLinear
+    const cast = integer && widest >= 8 && isFloat(node.output) && Number.isFinite(hi - lo)
+    const bits = cast ? Math.min(widest, widthOf(lo, hi)) : keeps ? widest : this.#floatBits
+    const scale = keeps && inputs.length === 1 ? inputs[0]!.scale : undefined
+    for (const v of node.outputs) if (v) this.#facts.set(v, { bits, integer, lo, hi, ...(scale && { scale }) })
+  }
+
+  #limits(node: Node): { lo: number; hi: number } {
+    const value = (v: Value | null | undefined, open: number): number =>
+      v && this.#constants.has(v) ? Math.min(...Array.from(this.#constants.tensor(v).toNumbers())) : open
+    if (node.op === 'Clip') return { lo: value(node.inputs[1], OPEN.lo), hi: value(node.inputs[2], OPEN.hi) }
+    const other = node.inputs[1]
+    return node.op === 'Max' ? { lo: value(other, OPEN.lo), hi: OPEN.hi } : { lo: OPEN.lo, hi: value(other, OPEN.hi) }
+  }
+
+  #isNonNegative(v: Value | null): boolean {
+    if (!v) return true
+    if (!this.#constants.has(v)) return this.#of(v).lo >= 0
+    const t = constantOf(v)
+    return t !== null && Array.from<number>(t.toNumbers()).every((x) => x >= 0)
+  }
+
+  #add(row: Row, count: number): void {
+    const adds = count * weightOf(this.#floatBits)
+    row.adds.fp32 += adds
+    row.adds.adderTree += adds
+  }
+
+  /** Adding a constant to `outputs` elements, and storing it; `shared`: where another node may store it too. */
+  #addConstant(row: Row, values: ArrayLike<number>, outputs: number, shared?: Value): void {
+    this.#add(row, outputs * shareOfNonZeros(values))
+    if (shared && this.#stored.has(shared)) return
+    if (shared) this.#stored.add(shared)
+    row.storage += this.#bitsOf(values) / WORD
+  }
+
+  #storeFloats(v: Value, row: Row): void {
+    if (this.#stored.has(v)) return
+    this.#stored.add(v)
+    const tensor = this.#constants.tensor(v)
+    const { bits, scales } = constantFormat(v, this.#constants, this.#floatBits, null)
+    if (scales === 0 && shareOfNonZeros(tensor.toNumbers()) === 0) return
+    row.storage += (tensor.size * bits + scales * this.#floatBits) / WORD
+  }
+
+  #countParameters(v: Value): void {
+    this.#parameters += this.#constants.tensor(v).size
+  }
+
+  /** Storage of biases and scales: dense, nothing where all are zero. */
+  #bitsOf(values: ArrayLike<number>): number {
+    return shareOfNonZeros(values) === 0 ? 0 : values.length * this.#floatBits
+  }
+}
+
+type Known = Pick<Constants, 'has'>
+type Width = Pick<Facts, 'bits' | 'integer'>
+
+const clampTo = (x: Facts, { lo, hi }: { lo: number; hi: number }): [number, number] => [
+  Math.min(Math.max(x.lo, lo), hi),
+  Math.max(Math.min(x.hi, hi), lo),
+]
+
+/** Everything that a count needs to be there; what is not is named. */
+export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
+  const shapes = new Set<Value>()
+  for (const node of nodes) {
+    if (node.outputs.every((v) => !v || constants.has(v))) continue
+    if (isShapeArithmetic(node, shapes, constants)) for (const v of node.outputs) if (v) shapes.add(v)
+    if (!isQuantizer(node) && !isDequantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
+      if (!findOp(node) && node.subgraphs.length > 0) throw unknown(node, 'how often its body runs is not known')
+      requireOp(node)
+    }
+  }
+}
+
+/** Shape, Size, and integer work on what they give. */
+function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, constants: Known): boolean {
+  if (node.domain === '' && (node.op === 'Shape' || node.op === 'Size')) return true
+  const inputs = node.inputs.filter((v) => v !== null)
+  return inputs.some((v) => shapes.has(v)) && inputs.every((v) => shapes.has(v) || constants.has(v))
+}
+
+function requireShapes(node: Node): void {
+  for (const v of [...node.inputs, ...node.outputs])
+    if (v && !v.constant && !isStatic(v.type?.dims ?? null) && v.type?.elem !== 'int64')
+      throw modelError('unknown-shape', `the shape of '${v.name}' is not known, so its work cannot be counted`, {
+        node: node.id,
+        next: "give the model's inputs fixed sizes",
+      })
+}
+
+function unknown(node: Node, why: string): Error {
+  return modelError('not-counted', `${node.label} is not counted: ${why}`, { node: node.id })
+}
+
+/** Non-zero weights by output channel. */
+function countByChannel(values: ArrayLike<number>, dims: readonly number[], axis: number): number[] {
+  const channels = dims[axis]!
+  const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const counts = new Array<number>(channels).fill(0)
+  for (let i = 0; i < values.length; i++) if (values[i] !== 0) counts[Math.floor(i / inner) % channels]!++
+  return counts
+}
+
+function shareOfNonZeros(values: ArrayLike<number>): number {
+  let n = 0
+  for (let i = 0; i < values.length; i++) if (values[i] !== 0) n++
+  return values.length === 0 ? 0 : n / values.length
+}

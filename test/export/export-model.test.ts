@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type ExportOptions, exportModel } from '../../src/export/export-model.ts'
+import { encodeModel } from '../../src/graph/codec.ts'
+import type { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { verifyModel } from '../../src/graph/verify.ts'
+import type { LoadOptions } from '../../src/runtime/executor.ts'
+import { ortExecutor } from '../../src/runtime/ort.ts'
+import { Net, type NetOptions, noise, smallNet } from './nets.ts'
+
+async function run(model: Model, options: LoadOptions, seed = 7): Promise<Float32Array> {
+  const r = noise(seed)
+  const [input] = model.graph.inputs
+  const dims = input!.type!.dims as number[]
+  const n = dims.reduce((a, d) => a * d, 1)
+  const x = Tensor.float32(
+    dims,
+    Float32Array.from({ length: n }, () => r() * 2),
+  )
+  const session = await ortExecutor().load(model, options)
+  const out = await session.run({ [input!.name]: x })
+  await session.dispose()
+  return Object.values(out)[0]!.toFloat32()
+}
+
+function relativeError(got: Float32Array, want: Float32Array): number {
+  let error = 0
+  let largest = 0
+  for (let i = 0; i < want.length; i++) {
+    error = Math.max(error, Math.abs(got[i]! - want[i]!))
+    largest = Math.max(largest, Math.abs(want[i]!))
+  }
+  assert.ok(largest > 0, 'the reference gives only zeros')
+  return error / largest
+}
+
+/** Largest relative error of the exported model at each level, against what the source means. */
+async function errors(source: Model, options: ExportOptions): Promise<{ disabled: number; all: number; model: Model }> {
+  const want = await run(source, { optimization: 'disabled' })
+  const { model } = await exportModel(source, options)
+  verifyModel(model)
+  const disabled = relativeError(await run(model, { optimization: 'disabled' }), want)
+  return { disabled, all: relativeError(await run(model, { optimization: 'all' }), want), model }
+}
+
+const cases: readonly (readonly [string, NetOptions])[] = [
+  ['W4A4 at 75 %', {}],
+  ['W4, float activations', { activationBits: 32 }],
+  ['A4, float weights', { bits: 32 }],
+  ['pruned only', { bits: 32, activationBits: 32 }],
+  ['W2A4', { bits: 2 }],
+  ['W3A3', { bits: 3, activationBits: 3 }],
+  ['W8A4', { bits: 8 }],
+  ['W8A8 dense', { bits: 8, activationBits: 8, sparsity: 0 }],
+  ['W4A4 dense', { sparsity: 0 }],
+  ['signed activations behind ReLU', { signedActivations: true }],
+]
+
+for (const format of ['packed', 'int4'] as const)
+  for (const [name, net] of cases)
+    test(`${format} computes what the graph with fake quantisers does: ${name}`, async () => {
+      const source = smallNet(1, net)
+      const before = encodeModel(source)
+      const e = await errors(source, { format })
+      assert.ok(e.disabled < 1e-4, `ORT_DISABLE_ALL: ${e.disabled}`)
+      assert.ok(e.all < 1e-4, `ORT_ENABLE_ALL: ${e.all}`)
+      assert.deepEqual(encodeModel(source), before, 'the source was changed')
+    })
+
+for (const packedWeights of [false, true])
+  for (const [name, net] of cases)
+    test(`int8${packedWeights ? ' with packed weights' : ''} gives the same levels: ${name}`, async () => {
+      const e = await errors(smallNet(1, net), { format: 'int8', packedWeights })
+      assert.ok(e.disabled < 1e-4, `ORT_DISABLE_ALL: ${e.disabled}`)
+      assert.ok(e.all < 1e-4, `ORT_ENABLE_ALL: ${e.all}`)
+    })
+
+test('a layer whose output is read both in integers and in floats', async () => {
+  for (const bits of [4, 32]) {
+    const n = new Net(6, { bits })
+    const x = n.input([1, 8, 6, 6])
+    const c = n.conv(n.act(n.relu(x)), 'a', 8, 8, 3, { bias: true })
+    const d = n.conv(n.act(c), 'b', 8, 8, 3, { bias: true })
+    const m = n.finish(n.b.op('Add', [c, d]))
+    for (const format of ['packed', 'int4', 'int8'] as const) {
+      const e = await errors(m, { format })
+      assert.ok(e.disabled < 1e-4 && e.all < 1e-4, `${bits} bits, ${format}: ${e.disabled}, ${e.all}`)
+    }
+  }
+})
+
+test('ConvTranspose and MatMul weights, and a signed quantiser without ReLU', async () => {
+  const n = new Net(3, { signedActivations: true })
+  const x = n.input([1, 8, 5, 5])
+  const w = n.weight('up', [8, 12, 3, 3], 1)
+  const up = n.b.op('ConvTranspose', [n.act(x), w], { kernel_shape: [3, 3], strides: [2, 2] })
+  const y = n.act(n.bn(up, 'bn', 12))
+  const conv = n.conv(y, 'c', 12, 6, 1)
+  const rows = n.b.op('Reshape', [conv, n.b.ints([11, -1])])
+  const m = n.finish(n.b.op('MatMul', [rows, n.weight('m', [66, 7], 1)]))
+  for (const format of ['packed', 'int4', 'int8'] as const) {
+    const e = await errors(m, { format })
+    assert.ok(e.disabled < 1e-4 && e.all < 1e-4, `${format}: ${e.disabled}, ${e.all}`)
+  }
+})
+
+test('an opset-13 Q/DQ graph of another tool: INT8 weights with zero points, per-tensor steps, int32 bias', async () => {
+  const n = new Net(5)
+  const { b } = n
+  const x = n.input([1, 4, 8, 8])
+  const u8 = (v: number) => b.scalar(v, 'uint8')
+  const q = b.op('QuantizeLinear', [x, b.scalar(0.02), u8(128)])
+  const dx = b.op('DequantizeLinear', [q, b.scalar(0.02), u8(128)])
+  const ints = n
+    .floats([8, 4, 3, 3])
+    .toFloat32()
+    .map((u) => Math.round(u * 100) + 120)
+  const wq = b.initializer('wq', Tensor.from('uint8', [8, 4, 3, 3], ints))
+  const w = b.op('DequantizeLinear', [wq, b.scalar(0.01), u8(120)])
+  const bq = b.initializer('bq', Tensor.from('int32', [8], [1, -200, 3, 4000, 5, 60, 7, 8]))
+  const bias = b.op('DequantizeLinear', [bq, b.initializer('bs', Tensor.scalar(0.0002))])
+  const conv = b.op('Conv', [dx, w, bias], { kernel_shape: [3, 3] })
+  const y = b.op('QuantizeLinear', [conv, b.scalar(0.05), u8(100)])
+  const m = n.finish(b.op('DequantizeLinear', [y, b.scalar(0.05), u8(100)]))
+  m.opsets.set('', 13)
+  const e = await errors(m, { format: 'packed' })
+  assert.equal(e.model.opset, 21)
+  assert.ok(e.disabled < 1e-4 && e.all < 1e-4, `${e.disabled}, ${e.all}`)
+})
+
+test('no BatchNormalization, mask, latent weight or quantiser of weights is left, and a second export changes nothing', async () => {
+  const source = smallNet(2)
+  const { model, report } = await exportModel(source)
+  const ops = new Set([...model.graph.nodes()].map((n) => n.op))
+  for (const op of ['BatchNormalization', 'DequantizeLinear']) assert.ok(!ops.has(op), op)
+  assert.deepEqual(report.batchNorms, { folded: 3, reduced: 2 })
+  for (const v of model.graph.initializers())
+    assert.ok(v.constant!.type !== 'float32' || v.constant!.size < 64, `${v.name} is left`)
+  const again = await exportModel(model)
+  assert.equal(again.report.weights, report.weights)
+  assert.ok(Math.abs(again.report.bytes - report.bytes) < 40, `${report.bytes} -> ${again.report.bytes}`)
+  assert.deepEqual(encodeModel((await exportModel(source)).model), encodeModel(model), 'not deterministic')
+})
+
+test('each tensor takes the smallest form', async () => {
+  const form = async (o: NetOptions): Promise<string> => {
+    const n = new Net(1, { activationBits: 32, ...o })
+    const x = n.input([1, 16, 4, 4])
+    const { report } = await exportModel(n.finish(n.conv(x, 'c', 16, 64, 3)))
+    return report.tensors.map((t) => `${t.storage}${t.bits}`).join()
+  }
+  assert.equal(await form({ sparsity: 0.75 }), 'packed4')
+  assert.equal(await form({ sparsity: 0 }), 'int44')
+  assert.equal(await form({ sparsity: 0, bits: 2 }), 'planes2')
+  assert.equal(await form({ sparsity: 0.75, bits: 3 }), 'packed3')
+  assert.equal(await form({ sparsity: 0, bits: 8 }), 'int88')
+  assert.equal(await form({ sparsity: 0.9, bits: 32 }), 'packed32')
+  assert.equal(await form({ sparsity: 0, bits: 32 }), 'raw32')
+})
+
+test('a model in training mode is refused', async () => {
+  const n = new Net(1)
+  const x = n.input([2, 4, 4, 4])
+  const y = n.bn(n.conv(x, 'c', 4, 4, 1), 'bn', 4)
+  y.producer!.setAttribute('training_mode', 1)
+  await assert.rejects(exportModel(n.finish(y)), { name: 'MncError', code: 'training-mode' })
+})
