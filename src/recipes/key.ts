@@ -1,0 +1,72 @@
+/**
+ * When a stage is up to date: two hashes, of what its graph is made of and of what is measured. In the first go the
+ * tool's version, the hashes of the graphs it reads, of the images, of the augmentation policy, and all options with
+ * their defaults; left out is what does not change the result (threads that prepare batches).
+ */
+import type { Dataset } from '../data/dataset.ts'
+import { loadPolicy } from '../data/policy-file.ts'
+import { packageVersion } from '../version.ts'
+import type { Graphs, Stage } from './recipe.ts'
+import { sha256, type WorkFolder } from './work-folder.ts'
+
+/** Raised where the meaning of a stage changes without its options changing. */
+const FORMAT = 1
+
+export interface StageKeys {
+  readonly key: string
+  readonly measureKey: string
+  readonly settings: Readonly<Record<string, unknown>>
+}
+
+/** Path of a graph that a stage reads. */
+export const pathOf = (graph: Graphs, folder: WorkFolder): string =>
+  graph.kind === 'file' ? graph.path : folder.files(graph.name).model
+
+/** Whether a stage's graph depends on training images. */
+export const usesTrainingData = (s: Stage): boolean =>
+  s.train !== null || s.bnUpdate !== null || s.passes.some((p) => p.calibration)
+
+export const usesTestData = (s: Stage): boolean => s.eval !== null || s.checks.length > 0
+
+export async function keysOf(
+  stage: Stage,
+  folder: WorkFolder,
+  datasets: { readonly train: Dataset | null; readonly test: Dataset | null },
+): Promise<StageKeys> {
+  const graph = async (g: Graphs | null) => g && { ...g, sha256: await folder.hashOf(pathOf(g, folder)) }
+  const { source, teacher, seed, pixels, passes, train, bnUpdate } = stage
+  const settings = {
+    source: source.kind === 'build' ? { build: source.reference, spec: source.spec } : await graph(source),
+    teacher: await graph(teacher),
+    data: stage.data,
+    seed,
+    pixels,
+    passes: passes.map(({ def, options, calibration }) => ({ pass: def.name, options, calibration })),
+    train: train && { ...train, workers: undefined, augment: policyOf(train.augment) },
+    bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, augment: policyOf(bnUpdate.augment) },
+    export: stage.export,
+  }
+  const made = { format: FORMAT, version: packageVersion(), ...settings, images: fingerprint(datasets.train) }
+  const checks = stage.checks.map(async (c) => ({ ...(await graph(c.against)), options: c.options }))
+  const measured = {
+    ...{ eval: stage.eval, score: stage.score, checks: await Promise.all(checks) },
+    images: fingerprint(datasets.test),
+  }
+  return { key: sha256(JSON.stringify(made)), measureKey: sha256(JSON.stringify(measured)), settings }
+}
+
+/** A policy file counts by its content. */
+const policyOf = (augment: string): unknown => ({ name: augment, policy: loadPolicy(augment) })
+
+const fingerprints = new WeakMap<Dataset, string>()
+function fingerprint(data: Dataset | null): string | null {
+  if (!data) return null
+  let known = fingerprints.get(data)
+  if (!known) {
+    const { labels } = data
+    const bytes = new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength)
+    known = sha256(sha256(data.images) + sha256(bytes))
+    fingerprints.set(data, known)
+  }
+  return known
+}

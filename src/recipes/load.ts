@@ -1,0 +1,272 @@
+/**
+ * Reads a recipe: JSON, checked against the schema, options of the stages filled in from `defaults` and the tables'
+ * own, and every reference to a stage checked. All errors are usage errors that name the stage.
+ */
+import { existsSync } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Ajv, type ErrorObject } from 'ajv'
+import { calibrationOptions } from '../data/calibration-options.ts'
+import { type MncError, usageError } from '../errors.ts'
+import { fileError } from '../files.ts'
+import { loadSpec, type NetworkSpec } from '../models/spec.ts'
+import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
+import { requirePass } from '../passes/manager.ts'
+import {
+  type Graphs,
+  kebab,
+  passTable,
+  type Recipe,
+  recipeSchema,
+  type Source,
+  type Stage,
+  stageTables,
+} from './recipe.ts'
+
+type Options = Readonly<Record<string, unknown>>
+
+interface RawStage {
+  readonly name: string
+  readonly description?: string
+  readonly build?: string | NetworkSpec
+  readonly from?: string
+  readonly teacher?: string
+  readonly data?: string
+  readonly seed?: number
+  readonly pixels?: Options
+  readonly passes?: readonly Readonly<Record<string, Options>>[]
+  readonly train?: Options
+  readonly 'bn-update'?: Options
+  readonly export?: Options
+  readonly eval?: Options | boolean
+  readonly score?: Options | boolean
+  readonly check?: readonly Options[]
+}
+
+interface RawRecipe {
+  readonly name: string
+  readonly description?: string
+  readonly data?: string
+  readonly seed?: number
+  readonly defaults?: Readonly<Record<string, Options | boolean>>
+  readonly stages: readonly RawStage[]
+}
+
+export interface RecipeOverrides {
+  /** In place of the recipe's own. */
+  readonly data?: string | undefined
+  readonly seed?: number | undefined
+}
+
+/** Recipes that come with the package. */
+const RECIPE_FOLDER = fileURLToPath(new URL('../../models/', import.meta.url))
+
+/** Reads the recipe of a JSON file, or of a name in models/. */
+export async function loadRecipe(reference: string, overrides: RecipeOverrides = {}): Promise<Recipe> {
+  const named = join(RECIPE_FOLDER, `${reference}.json`)
+  const path = !existsSync(reference) && /^[\w.-]+$/.test(reference) && existsSync(named) ? named : reference
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    if (!existsSync(path)) throw await noRecipe(reference)
+    throw fileError(error, path, 'read')
+  }
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (cause) {
+    throw usageError(`${reference}: no JSON: ${cause instanceof Error ? cause.message : cause}`)
+  }
+  return parseRecipe(json, overrides, reference)
+}
+
+async function noRecipe(reference: string): Promise<MncError> {
+  const files = (await readdir(RECIPE_FOLDER)).filter((f) => f.endsWith('.json'))
+  const known: string[] = []
+  for (const f of files)
+    if (/"stages"\s*:/.test(await readFile(join(RECIPE_FOLDER, f), 'utf8'))) known.push(f.slice(0, -'.json'.length))
+  const near = nearest(reference, known)
+  return usageError(
+    `there is no recipe '${reference}'${near ? `, did you mean '${near}'?` : ''}`,
+    `give a JSON file, or one of ${known.join(', ')}`,
+  )
+}
+
+/** A parsed recipe, checked; `where` names it in messages. */
+export async function parseRecipe(json: unknown, overrides: RecipeOverrides = {}, where = 'recipe'): Promise<Recipe> {
+  if (!isRecipe(json)) throw usageError(`${where}: ${faultsOf(json).join('; ')}`, 'see schemas/recipe.schema.json')
+  const at = (stage: RawStage, message: string, next?: string): MncError =>
+    usageError(`${where}: stage '${stage.name}': ${message}`, next)
+  const names = json.stages.map((s) => s.name)
+  const double = json.stages.find((s, i) => names.indexOf(s.name) !== i)
+  if (double) throw at(double, 'there are two stages of this name')
+  refuseCycles(json.stages, at)
+  const stages: Stage[] = []
+  for (const raw of json.stages) {
+    const earlier = stages.map((s) => s.name)
+    const graphs = (reference: string): Graphs => {
+      if (earlier.includes(reference)) return { kind: 'stage', name: reference }
+      if (names.includes(reference)) throw at(raw, `'${reference}' comes after it`, 'stages run in the order given')
+      if (/[\\/.]/.test(reference)) {
+        if (existsSync(reference)) return { kind: 'file', path: reference }
+        throw at(raw, `there is no file '${reference}'`)
+      }
+      const near = nearest(reference, earlier)
+      const known = earlier.length > 0 ? `earlier stages: ${earlier.join(', ')}` : 'it is the first stage'
+      throw at(raw, `there is no stage '${reference}'${near ? `, did you mean '${near}'?` : ''}`, known)
+    }
+    stages.push(await stageOf(raw, json, overrides, graphs, (message, next) => at(raw, message, next)))
+  }
+  return { name: json.name, description: json.description ?? null, stages }
+}
+
+async function stageOf(
+  raw: RawStage,
+  recipe: RawRecipe,
+  overrides: RecipeOverrides,
+  graphs: (reference: string) => Graphs,
+  fault: (message: string, next?: string) => MncError,
+): Promise<Stage> {
+  const { defaults = {} } = recipe
+  const options = <T extends OptionTable>(table: T, given: Options, name: string): OptionsOf<T> =>
+    parseOptions(table, camelKeys(table, given), `stage '${raw.name}', ${name}`)
+  const merged = (name: 'train' | 'bn-update' | 'eval' | 'score', given: Options | boolean | undefined) =>
+    given === undefined || given === false ? null : { ...asOptions(defaults[name]), ...asOptions(given) }
+  const wholesale = (name: 'eval' | 'score'): Options | boolean | undefined => raw[name] ?? defaults[name]
+  const data = overrides.data ?? raw.data ?? recipe.data ?? null
+
+  if (raw.build !== undefined && raw.from !== undefined) throw fault('it has both build and from', 'give one of them')
+  if (raw.teacher !== undefined && !raw.train) throw fault('it has a teacher and no train')
+  const train = merged('train', raw.train)
+  const bnUpdate = merged('bn-update', raw['bn-update'])
+  const measure = merged('eval', data === null ? undefined : (wholesale('eval') ?? {}))
+  const score = merged('score', wholesale('score'))
+  const passes = (raw.passes ?? []).map((item) => {
+    const [[name, given]] = Object.entries(item) as [[string, Options]]
+    const def = requirePass(name)
+    const all = options(passTable(def), given, name)
+    const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, all[k]]))
+    const calibration = def.data ? parseOptions(calibrationOptions, { limit: all.limit, batch: all.batch }, name) : null
+    return { def, options: own, calibration }
+  })
+  const source = await sourceOf(raw, graphs, fault)
+  const checks = (raw.check ?? []).map(({ against, ...given }) => {
+    const reference = against === undefined && source.kind !== 'build' ? source : null
+    if (against === undefined && !reference) throw fault('check has nothing to compare with', 'give against')
+    return {
+      against: reference ?? graphs(String(against)),
+      options: options(stageTables.check, given, 'check'),
+    }
+  })
+  const needs = [train && 'train', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
+  if (data === null && needs.length > 0)
+    throw fault(`${needs.join(' and ')} need data`, 'name them in "data", of the recipe or the stage, or with --data')
+  return {
+    name: raw.name,
+    description: raw.description ?? null,
+    source,
+    teacher: raw.teacher === undefined ? null : graphs(raw.teacher),
+    data,
+    seed: overrides.seed ?? raw.seed ?? recipe.seed ?? 0,
+    pixels: options(stageTables.pixels, raw.pixels ?? {}, 'pixels'),
+    passes,
+    train: train && options(stageTables.train, train, 'train'),
+    bnUpdate: bnUpdate && options(stageTables['bn-update'], bnUpdate, 'bn-update'),
+    export: raw.export ? options(stageTables.export, raw.export, 'export') : null,
+    eval: measure && options(stageTables.eval, measure, 'eval'),
+    score: score && options(stageTables.score, score, 'score'),
+    checks,
+  }
+}
+
+async function sourceOf(
+  raw: RawStage,
+  graphs: (reference: string) => Graphs,
+  fault: (message: string, next?: string) => MncError,
+): Promise<Source> {
+  if (raw.from !== undefined) return graphs(raw.from)
+  if (raw.build === undefined) throw fault('it says not where its graph comes from', 'give build or from')
+  if (typeof raw.build === 'string')
+    return {
+      kind: 'build',
+      reference: raw.build,
+      inline: false,
+      spec: await loadSpec(raw.build).catch((e) => rethrow(e, raw)),
+    }
+  if (typeof raw.build.family !== 'string') throw fault('build needs a "family"')
+  return { kind: 'build', reference: raw.build.family, inline: true, spec: raw.build }
+}
+
+function rethrow(error: unknown, raw: RawStage): never {
+  if (error instanceof Error && 'describe' in error) throw usageError(`stage '${raw.name}': ${error.message}`)
+  throw error
+}
+
+/** The references among stages, followed until they meet themselves. */
+function refuseCycles(stages: readonly RawStage[], at: (s: RawStage, m: string, n?: string) => MncError): void {
+  const byName = new Map(stages.map((s) => [s.name, s]))
+  const done = new Set<string>()
+  const visit = (stage: RawStage, path: readonly string[]): void => {
+    const from = path.indexOf(stage.name)
+    if (from >= 0) throw at(stage, `needs itself: ${[...path.slice(from), stage.name].join(' -> ')}`)
+    if (done.has(stage.name)) return
+    const against = (stage.check ?? []).map((c) => c.against)
+    for (const r of [stage.from, stage.teacher, ...against]) {
+      const next = typeof r === 'string' ? byName.get(r) : undefined
+      if (next) visit(next, [...path, stage.name])
+    }
+    done.add(stage.name)
+  }
+  for (const s of stages) visit(s, [])
+}
+
+const asOptions = (x: Options | boolean | undefined): Options => (typeof x === 'object' ? x : {})
+
+/** Option names of the command line to those of the table. */
+function camelKeys(table: OptionTable, given: Options): Options {
+  const byFlag = new Map(Object.keys(table).map((name) => [kebab(name), name]))
+  return Object.fromEntries(Object.entries(given).map(([k, v]) => [byFlag.get(k) ?? k, v]))
+}
+
+let compiled: ReturnType<typeof compile> | undefined
+const compile = () => new Ajv({ allErrors: true, strict: false, verbose: true }).compile<RawRecipe>(recipeSchema())
+
+function isRecipe(json: unknown): json is RawRecipe {
+  compiled ??= compile()
+  return compiled(json)
+}
+
+/** What ajv found, in words: `stage 'pruned', train: unknown 'epoch', did you mean 'epochs'?`. */
+function faultsOf(json: unknown): string[] {
+  const faults = (compiled?.errors ?? []).map((e) => `${placeOf(e.instancePath, json)}${faultOf(e)}`)
+  return [...new Set(faults)].slice(0, 5)
+}
+
+function faultOf(e: ErrorObject): string {
+  if (e.keyword === 'additionalProperties') {
+    const unknown = String((e.params as { additionalProperty: string }).additionalProperty)
+    const { properties = {} } = (e.parentSchema ?? {}) as { properties?: object }
+    const near = nearest(unknown, Object.keys(properties))
+    return `unknown '${unknown}'${near ? `, did you mean '${near}'?` : ''}`
+  }
+  if (e.keyword === 'enum') {
+    const { allowedValues } = e.params as { allowedValues: readonly string[] }
+    return `must be one of ${allowedValues.join(', ')}`
+  }
+  return e.message ?? 'is wrong'
+}
+
+function placeOf(path: string, json: unknown): string {
+  const parts = path.split('/').slice(1)
+  const words: string[] = []
+  if (parts[0] === 'stages' && parts[1] !== undefined) {
+    const stages = (json as { stages?: unknown }).stages
+    const stage = Array.isArray(stages) ? (stages[Number(parts[1])] as { name?: unknown } | null) : null
+    words.push(typeof stage?.name === 'string' ? `stage '${stage.name}'` : `stage ${Number(parts[1]) + 1}`)
+    parts.splice(0, 2)
+  }
+  words.push(...parts.filter((p) => !/^\d+$/.test(p)))
+  return words.length > 0 ? `${words.join(', ')}: ` : ''
+}

@@ -1,0 +1,135 @@
+/**
+ * Makes a stage's graph, by the same library calls, in the same order and with the same records as the single commands
+ * build, pass, train, bn-update and export: a Makefile that chains those gives the same bytes.
+ */
+
+import { modelInfo } from '../analysis/model-info.ts'
+import { calibrationData } from '../data/calibration.ts'
+import type { Dataset } from '../data/dataset.ts'
+import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { usageError } from '../errors.ts'
+import { type ExportReport, exportModel } from '../export/export-model.ts'
+import { readModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { buildNetwork } from '../models/spec.ts'
+import { recordHistory, runPass } from '../passes/manager.ts'
+import { updateBatchNorm } from '../train/bn-update.ts'
+import { recordTraining } from '../train/record.ts'
+import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/trainer.ts'
+import { TrainingLog } from '../train/training-log.ts'
+import { pathOf } from './key.ts'
+import { layerSummary } from './measure.ts'
+import type { Stage } from './recipe.ts'
+import type { WorkFolder } from './work-folder.ts'
+
+export interface MakeContext {
+  readonly folder: WorkFolder
+  readonly train: Dataset | null
+  readonly signal?: AbortSignal | undefined
+  readonly checkpointSteps?: number | undefined
+  log(message: string): void
+  progress(label: string, done: number, total: number): void
+  onTrain(event: TrainEvent): void | Promise<void>
+}
+
+export interface Made {
+  readonly model: Model
+  readonly train: TrainSummary | null
+  readonly export: ExportReport | null
+  /** Of the graph that was exported: in the file itself rounding may be plain arithmetic, which says no width. */
+  readonly activationBits: number | null
+}
+
+/** The graph that the stage starts from, with the preprocessing that the recipe says. */
+export async function sourceModel(stage: Stage, folder: WorkFolder): Promise<Model> {
+  const { source, seed } = stage
+  if (source.kind === 'build') return buildNetwork(source.spec, { seed })
+  return readModel(pathOf(source, folder))
+}
+
+/** Writes the stage's `pixels` into a model, where it has any. */
+export async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
+  const { mean, std, scale, inputSize } = stage.pixels
+  if (!mean && !std && scale === undefined && !inputSize) return
+  if (!data) throw usageError(`stage '${stage.name}': pixels without data`)
+  writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
+}
+
+/** For a dry run: calibrate on the first images of this set only. */
+interface QuickCalibration {
+  readonly limit: number
+  readonly data: Dataset | null
+}
+
+export async function runPasses(
+  stage: Stage,
+  model: Model,
+  log: (message: string) => void,
+  quick?: QuickCalibration,
+): Promise<void> {
+  for (const { def, options, calibration } of stage.passes) {
+    const limits = calibration && { ...calibration, ...(quick && { limit: Math.min(calibration.limit, quick.limit) }) }
+    const source = quick ? quick.data : stage.data
+    const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
+    const { declined } = await runPass(model, def, options, {
+      ...{ seed: stage.seed, log },
+      ...(data && { calibration: data }),
+    })
+    if (declined.length > 0) log(`${def.alias ?? def.name}: left ${declined.length} alone`)
+  }
+}
+
+export async function teacherOf(stage: Stage, folder: WorkFolder, student: Preprocess) {
+  if (!stage.teacher) return undefined
+  const model = await readModel(pathOf(stage.teacher, folder))
+  return { model, preprocess: readPreprocess(model) ?? student }
+}
+
+/** Makes the graph; resumes training where the work folder has a checkpoint. */
+export async function make(stage: Stage, c: MakeContext): Promise<Made> {
+  const model = await sourceModel(stage, c.folder)
+  await applyPixels(stage, model, c.train, c.log)
+  await runPasses(stage, model, c.log)
+  const summary = stage.train ? await trainStage(stage, model, c) : null
+  if (stage.bnUpdate) await updateStage(stage, model, c)
+  if (!stage.export) return { model, train: summary, export: null, activationBits: null }
+  const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
+  const exported = await exportModel(model, stage.export)
+  return { model: exported.model, train: summary, export: exported.report, activationBits }
+}
+
+async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<TrainSummary> {
+  const options = stage.train!
+  const files = c.folder.files(stage.name)
+  const data = c.train!
+  const preprocess = await preprocessOf(model, data, {}, c.log)
+  writePreprocess(model, preprocess)
+  const run: TrainRun = {
+    ...{ data, preprocess, options, seed: stage.seed, signal: c.signal },
+    ...{ checkpoint: files.checkpoint, resume: true, checkpointSteps: c.checkpointSteps },
+    teacher: await teacherOf(stage, c.folder, preprocess),
+  }
+  const log = new TrainingLog(files.log)
+  try {
+    const summary = await train(model, run, async (event) => {
+      await log.write(event)
+      await c.onTrain(event)
+    })
+    recordTraining(model, options, data.name, stage.seed)
+    return summary
+  } finally {
+    await log.close()
+  }
+}
+
+async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<void> {
+  const { epochs, batch, augment, workers, limit } = stage.bnUpdate!
+  const data = c.train!
+  await updateBatchNorm(model, {
+    data: limit === undefined ? data : data.take(limit),
+    preprocess: await preprocessOf(model, data, {}, c.log),
+    ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
+    onProgress: (done, total) => c.progress('bn-update', done, total),
+  })
+  recordHistory(model, 'bn-update', { data: data.name, epochs, batch, augment, seed: stage.seed })
+}

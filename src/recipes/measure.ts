@@ -1,0 +1,99 @@
+/** What a recipe says about each stage's model: accuracy, sparsity, bits, bytes, score, checks. */
+import { fileBytes, type LayerInfo, modelInfo } from '../analysis/model-info.ts'
+import type { Dataset } from '../data/dataset.ts'
+import { preprocessOf } from '../data/preprocess.ts'
+import { usageError } from '../errors.ts'
+import { checkModels } from '../export/check.ts'
+import { checkBatches } from '../export/check-data.ts'
+import { readModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { score } from '../score/score.ts'
+import { evaluate } from '../train/evaluate.ts'
+import { pathOf } from './key.ts'
+import type { Stage, StageCheck } from './recipe.ts'
+import type { StageMetrics } from './record.ts'
+import type { WorkFolder } from './work-folder.ts'
+
+export interface MeasureContext {
+  readonly folder: WorkFolder
+  readonly test: Dataset | null
+  readonly signal?: AbortSignal | undefined
+  log(message: string): void
+  progress(label: string, done: number, total: number): void
+}
+
+/** Measures the model in the stage's file. */
+export async function measure(stage: Stage, c: MeasureContext): Promise<StageMetrics> {
+  const path = c.folder.files(stage.name).model
+  const model = await readModel(path)
+  const info = await modelInfo(model, { bytes: await fileBytes(model, path), warn: c.log })
+  const checks: StageMetrics['checks'][number][] = []
+  for (const check of stage.checks) checks.push(await runCheck(model, check, c))
+  return {
+    eval: stage.eval && (await accuracy(model, stage.eval, c)),
+    bytes: info.bytes,
+    parameters: info.parameters,
+    macs: info.macs,
+    ...layerSummary(info.layers),
+    score: stage.score && (await scoreTotals(model, stage.score)),
+    checks,
+  }
+}
+
+/** Over all layers: by weights, and for activations by multiply-accumulates. */
+export function layerSummary(
+  layers: readonly LayerInfo[],
+): Pick<StageMetrics, 'sparsity' | 'weightBits' | 'activationBits'> {
+  const mean = (value: (l: LayerInfo) => number, weight: (l: LayerInfo) => number): number => {
+    const total = layers.reduce((n, l) => n + weight(l), 0)
+    return total === 0 ? 0 : layers.reduce((n, l) => n + value(l) * weight(l), 0) / total
+  }
+  return {
+    sparsity: mean(
+      (l) => l.sparsity,
+      (l) => l.weights,
+    ),
+    weightBits: mean(
+      (l) => l.weightBits,
+      (l) => l.weights,
+    ),
+    activationBits: mean(
+      (l) => l.activationBits,
+      (l) => l.macs ?? l.weights,
+    ),
+  }
+}
+
+async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: MeasureContext) {
+  const { limit, batch, threads } = options
+  const data = testSet(c, limit)
+  const preprocess = await preprocessOf(model, data, {}, c.log)
+  return evaluate(model, data, preprocess, {
+    ...{ batch, load: { threads } },
+    ...(c.signal && { signal: c.signal }),
+    onProgress: (done, total) => c.progress('eval', done, total),
+  })
+}
+
+async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
+  const { layers: _, ...totals } = await score(model, options)
+  return totals
+}
+
+async function runCheck(model: Model, { against, options }: StageCheck, c: MeasureContext) {
+  const reference = await readModel(pathOf(against, c.folder))
+  const data = testSet(c, options.limit)
+  const preprocess = await preprocessOf(reference, data, {}, c.log)
+  const result = await checkModels(reference, model, {
+    batches: checkBatches(reference, model, data, preprocess, options.batch),
+    onProgress: (done) => c.progress('check', done, data.size),
+    ...(c.signal && { signal: c.signal }),
+  })
+  const { maxDrop, maxChange } = options
+  return { against: against.kind === 'file' ? against.path : against.name, gates: { maxDrop, maxChange }, result }
+}
+
+function testSet(c: MeasureContext, limit: number | undefined): Dataset {
+  if (!c.test) throw usageError('there are no data to measure on', 'name them in "data"')
+  return limit === undefined ? c.test : c.test.take(limit)
+}

@@ -1,0 +1,47 @@
+/** What is written about a stage, beside its model. */
+import type { CheckResult } from '../export/check.ts'
+import type { ParsedCheckOptions } from '../export/check-options.ts'
+import type { ExportReport } from '../export/export-model.ts'
+import type { ScoreReport } from '../score/report.ts'
+import type { Evaluation } from '../train/evaluate.ts'
+import type { TrainSummary } from '../train/trainer.ts'
+
+export interface StageMetrics {
+  /** On the test split; null where nothing is measured. */
+  readonly eval: Evaluation | null
+  /** Of the file. */
+  readonly bytes: number
+  readonly parameters: number
+  readonly macs: number | null
+  /** Share of the layers' weights that are zero. */
+  readonly sparsity: number
+  /** Mean over the layers' weights, and over their multiply-accumulates. */
+  readonly weightBits: number
+  readonly activationBits: number
+  readonly score: Omit<ScoreReport, 'layers'> | null
+  readonly checks: readonly { readonly against: string; readonly gates: Gates; readonly result: CheckResult }[]
+}
+
+type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
+
+export interface StageRecord {
+  readonly recipe: string
+  readonly stage: string
+  readonly version: string
+  readonly status: 'running' | 'done'
+  /** Hash of what the graph is made of. */
+  readonly key: string
+  /** Hash of what is measured. */
+  readonly measureKey: string
+  /** What went into `key`, for people. */
+  readonly settings: Readonly<Record<string, unknown>>
+  /** SHA-256 of the model file. */
+  readonly output?: string
+  /** Wall-clock seconds, measurement included; of the last run where a stage was resumed. */
+  readonly seconds?: number
+  readonly train?: TrainSummary | null
+  readonly export?: Omit<ExportReport, 'tensors'> | null
+  /** Of the graph behind an export. */
+  readonly activationBits?: number | null
+  readonly metrics?: StageMetrics
+}

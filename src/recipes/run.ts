@@ -1,0 +1,217 @@
+/**
+ * Runs a recipe: stages in order, each made, measured and recorded in the work folder; skipped where its files were
+ * made of the same inputs with the same options by the same version. Ends at the first gate that fails.
+ */
+import { existsSync } from 'node:fs'
+import type { Dataset, Split } from '../data/dataset.ts'
+import { openDataset } from '../data/open.ts'
+import { MncError, usageError } from '../errors.ts'
+import { gateCheck } from '../export/check-options.ts'
+import { writeModel } from '../graph/codec.ts'
+import { nearest } from '../options.ts'
+import type { TrainEvent } from '../train/trainer.ts'
+import { packageVersion } from '../version.ts'
+import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
+import { type MakeContext, make } from './make.ts'
+import { measure } from './measure.ts'
+import type { Recipe, Stage } from './recipe.ts'
+import type { StageMetrics, StageRecord } from './record.ts'
+import { WorkFolder } from './work-folder.ts'
+
+export interface RunOptions {
+  readonly workdir: string
+  /** First stage to consider; those before it are taken as they lie in the work folder. */
+  readonly from?: string | undefined
+  /** Last stage to run. */
+  readonly until?: string | undefined
+  readonly checkpointSteps?: number | undefined
+  /** Aborting checkpoints the stage that trains and ends the run with an `interrupt` error. */
+  readonly signal?: AbortSignal | undefined
+  readonly onEvent?: ((event: RunEvent) => void) | undefined
+}
+
+export type RunEvent =
+  | { readonly kind: 'stage'; readonly stage: Stage; readonly index: number; readonly reason: string | null }
+  | { readonly kind: 'train'; readonly stage: Stage; readonly event: TrainEvent }
+  | { readonly kind: 'progress'; readonly label: string; readonly done: number; readonly total: number }
+  | { readonly kind: 'log'; readonly message: string }
+  | { readonly kind: 'done'; readonly stage: Stage; readonly result: StageResult }
+
+export interface StageResult {
+  readonly stage: string
+  readonly status: 'made' | 'measured' | 'skipped'
+  readonly output: string
+  readonly seconds: number
+  readonly metrics: StageMetrics
+}
+
+export interface RunResult {
+  readonly recipe: string
+  readonly workdir: string
+  readonly stages: readonly StageResult[]
+  /** The gate that failed and ended the run; thrown by callers that want an exit code. */
+  readonly failed: MncError | null
+}
+
+/** Data sets opened once a run. */
+export class DataCache {
+  readonly #sets = new Map<string, Promise<Dataset>>()
+
+  open(reference: string, split: Split): Promise<Dataset> {
+    const key = `${reference} ${split}`
+    const known = this.#sets.get(key) ?? openDataset(reference, split)
+    this.#sets.set(key, known)
+    return known
+  }
+
+  async of(stage: Stage): Promise<{ train: Dataset | null; test: Dataset | null }> {
+    const { data } = stage
+    const pixels = Object.values(stage.pixels).some((v) => v !== undefined)
+    return {
+      train: data !== null && (usesTrainingData(stage) || pixels) ? await this.open(data, 'train') : null,
+      test: data !== null && usesTestData(stage) ? await this.open(data, 'test') : null,
+    }
+  }
+}
+
+/** The stages that --from and --until leave. */
+export function chosenStages(recipe: Recipe, from: string | undefined, until: string | undefined): readonly Stage[] {
+  const names = recipe.stages.map((s) => s.name)
+  const index = (name: string, flag: string): number => {
+    const at = names.indexOf(name)
+    if (at >= 0) return at
+    const near = nearest(name, names)
+    throw usageError(
+      `${flag}: recipe '${recipe.name}' has no stage '${name}'${near ? `, did you mean '${near}'?` : ''}`,
+      `stages: ${names.join(', ')}`,
+    )
+  }
+  const first = from === undefined ? 0 : index(from, '--from')
+  const last = until === undefined ? names.length - 1 : index(until, '--until')
+  if (first > last) throw usageError(`--from ${from} comes after --until ${until}`)
+  return recipe.stages.slice(first, last + 1)
+}
+
+/** Why a stage has to run; null where its files are as its options say. */
+export async function staleness(
+  stage: Stage,
+  record: StageRecord | null,
+  keys: StageKeys,
+  folder: WorkFolder,
+): Promise<string | null> {
+  const { model } = folder.files(stage.name)
+  if (!record) return existsSync(model) ? 'there is no record of how its file was made' : 'not made yet'
+  if (record.version !== packageVersion()) return `made by version ${record.version}`
+  if (record.key !== keys.key) return 'its inputs or options changed'
+  if (record.status !== 'done') return 'half done'
+  if (!existsSync(model)) return 'its file is missing'
+  if (record.output !== (await folder.hashOf(model))) return 'its file was changed'
+  return null
+}
+
+/** Input graphs that neither an earlier stage nor the work folder has. */
+export function missingInputs(stage: Stage, folder: WorkFolder): readonly string[] {
+  const inputs = [stage.source, stage.teacher, ...stage.checks.map((c) => c.against)]
+  return inputs.flatMap((g) => (g && g.kind !== 'build' && !existsSync(pathOf(g, folder)) ? [pathOf(g, folder)] : []))
+}
+
+export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<RunResult> {
+  const folder = new WorkFolder(options.workdir)
+  const stages = chosenStages(recipe, options.from, options.until)
+  const onEvent = options.onEvent ?? (() => {})
+  const data = new DataCache()
+  // a missing data set of the last stage is better known before the first one has trained
+  for (const stage of stages) await data.of(stage)
+  await folder.create()
+  const results: StageResult[] = []
+  let failed: MncError | null = null
+  try {
+    for (const stage of stages) {
+      const result = await runStage(recipe, stage, folder, await data.of(stage), options, onEvent)
+      results.push(result)
+      onEvent({ kind: 'done', stage, result })
+      failed = failedGate(stage, result)
+      if (failed) break
+    }
+  } catch (error) {
+    if (options.signal?.aborted && !(error instanceof MncError))
+      throw new MncError('interrupted', { code: 'interrupted', blame: 'interrupt', next: 'run again to go on' })
+    throw error
+  }
+  return { recipe: recipe.name, workdir: options.workdir, stages: results, failed }
+}
+
+async function runStage(
+  recipe: Recipe,
+  stage: Stage,
+  folder: WorkFolder,
+  sets: { train: Dataset | null; test: Dataset | null },
+  options: RunOptions,
+  onEvent: (event: RunEvent) => void,
+): Promise<StageResult> {
+  const { name } = stage
+  const started = performance.now()
+  const seconds = (): number => (performance.now() - started) / 1000
+  const [missing] = missingInputs(stage, folder)
+  if (missing)
+    throw usageError(`stage '${name}' needs ${missing}, which is not there`, 'run the stages before it first')
+  const files = folder.files(name)
+  const keys = await keysOf(stage, folder, sets)
+  const old = await folder.record(name)
+  const reason = await staleness(stage, old, keys, folder)
+  const index = recipe.stages.indexOf(stage)
+  onEvent({ kind: 'stage', stage, index, reason })
+  const base = { recipe: recipe.name, stage: name, version: packageVersion(), ...keys }
+  const context: MakeContext & { test: Dataset | null } = {
+    ...{ folder, ...sets, signal: options.signal, checkpointSteps: options.checkpointSteps },
+    log: (message) => onEvent({ kind: 'log', message }),
+    progress: (label, done, total) => onEvent({ kind: 'progress', label, done, total }),
+    onTrain: (event) => onEvent({ kind: 'train', stage, event }),
+  }
+  let record: StageRecord | null = reason === null ? old : null
+  if (!record) {
+    if (old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
+    await folder.writeRecord(name, { ...base, status: 'running' })
+    const made = await make(stage, context)
+    await writeModel(made.model, files.model)
+    folder.forget(files.model)
+    const { tensors: _, ...report } = made.export ?? { tensors: null }
+    record = {
+      ...{ ...base, measureKey: '', status: 'done', output: await folder.hashOf(files.model) },
+      ...{
+        train: made.train,
+        activationBits: made.activationBits,
+        export: made.export ? (report as Omit<typeof made.export, 'tensors'>) : null,
+      },
+    }
+    await folder.writeRecord(name, record)
+    await folder.dropCheckpoint(name)
+  }
+  const result = (status: StageResult['status'], metrics: StageMetrics): StageResult => ({
+    ...{ stage: name, status, output: files.model, seconds: seconds(), metrics },
+  })
+  if (record.metrics && record.measureKey === keys.measureKey) return result('skipped', record.metrics)
+  const measured = await measure(stage, context)
+  const metrics = { ...measured, activationBits: record.activationBits ?? measured.activationBits }
+  const done = { ...record, measureKey: keys.measureKey, metrics }
+  await folder.writeRecord(name, { ...done, seconds: reason === null ? (record.seconds ?? seconds()) : seconds() })
+  return result(reason === null ? 'measured' : 'made', metrics)
+}
+
+/** The first gate of the stage that its measurements do not pass. */
+function failedGate(stage: Stage, { metrics, output }: StageResult): MncError | null {
+  try {
+    const { eval: measured } = metrics
+    const least = stage.eval?.minAccuracy
+    if (measured && least !== undefined && measured.top1 < least) {
+      const shares = [measured.top1, least].map((x) => `${(x * 100).toFixed(2)} %`)
+      const message = `top-1 is ${shares[0]}, below min-accuracy ${shares[1]}`
+      throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: output })
+    }
+    for (const { result, gates, against } of metrics.checks) gateCheck(result, gates, `${output} against ${against}`)
+    return null
+  } catch (error) {
+    if (error instanceof MncError) return error
+    throw error
+  }
+}

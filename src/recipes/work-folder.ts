@@ -1,0 +1,79 @@
+/**
+ * The work folder: `<stage>.onnx`, its record `<stage>.json`, its loss curve `<stage>.jsonl`, and while it trains
+ * `<stage>.checkpoint.onnx`. A record says under which key (hash of inputs, options, tool version) the file was made.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileError, readFileBytes, writeFileAtomic } from '../files.ts'
+import type { StageRecord } from './record.ts'
+
+export interface StageFiles {
+  readonly model: string
+  readonly record: string
+  readonly log: string
+  readonly checkpoint: string
+  readonly best: string
+}
+
+export class WorkFolder {
+  readonly path: string
+  readonly #hashes = new Map<string, Promise<string>>()
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  async create(): Promise<void> {
+    await mkdir(this.path, { recursive: true }).catch((error: unknown) => {
+      throw fileError(error, this.path, 'written')
+    })
+  }
+
+  files(stage: string): StageFiles {
+    const at = (end: string): string => join(this.path, `${stage}.${end}`)
+    return {
+      ...{ model: at('onnx'), record: at('json'), log: at('jsonl') },
+      ...{ checkpoint: at('checkpoint.onnx'), best: at('best.onnx') },
+    }
+  }
+
+  /** The stage's record; null where there is none, or one that no version of mnc wrote. */
+  async record(stage: string): Promise<StageRecord | null> {
+    const { record } = this.files(stage)
+    if (!existsSync(record)) return null
+    try {
+      const value: unknown = JSON.parse(await readFile(record, 'utf8'))
+      return typeof value === 'object' && value !== null && 'key' in value ? (value as StageRecord) : null
+    } catch {
+      return null
+    }
+  }
+
+  async writeRecord(stage: string, record: StageRecord): Promise<void> {
+    await writeFileAtomic(this.files(stage).record, `${JSON.stringify(record, null, 2)}\n`)
+  }
+
+  /** Removes what a half-done run of another key left. */
+  async dropCheckpoint(stage: string): Promise<void> {
+    const { checkpoint, best } = this.files(stage)
+    await rm(checkpoint, { force: true })
+    await rm(best, { force: true })
+  }
+
+  /** SHA-256 of a file, remembered until `forget`. */
+  hashOf(path: string): Promise<string> {
+    const known = this.#hashes.get(path)
+    if (known) return known
+    const hash = readFileBytes(path).then(sha256)
+    this.#hashes.set(path, hash)
+    return hash
+  }
+
+  forget(path: string): void {
+    this.#hashes.delete(path)
+  }
+}
+
+export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')

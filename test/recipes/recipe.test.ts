@@ -1,0 +1,246 @@
+/** Recipes: the same bytes as single commands, what is skipped and what is not, resuming, gates, refusals. */
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import { runCommandLine } from '../../src/commands/program.ts'
+import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
+import { type RunEvent, runRecipe } from '../../src/recipes/run.ts'
+import { Sink } from '../cli/sink.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-recipes-'))
+after(() => rmSync(folder, { recursive: true }))
+const at = (...names: readonly string[]): string => join(folder, ...names)
+
+const train = { 'max-steps': 3, batch: 16, limit: 64, augment: 'none', lr: 0.02 }
+const prune = { sparsity: 0.5, ops: ['Conv', 'Gemm'] }
+const quantize = { ops: ['Conv', 'Gemm'], limit: 32 }
+
+const stages = {
+  dense: { name: 'dense', build: { family: 'densenet-bc', depth: 10, growth: 4, size: 28, channels: 1 }, train: {} },
+  small: {
+    ...{ name: 'small', from: 'dense', teacher: 'dense', score: true },
+    ...{
+      passes: [{ prune }, { quantize }],
+      train: { loss: 'kl' },
+      'bn-update': { limit: 32, batch: 16, augment: 'none' },
+    },
+  },
+  packed: { name: 'packed', from: 'small', export: { format: 'packed' }, check: [{ limit: 50, 'max-drop': 0.5 }] },
+}
+const tiny = {
+  ...{ name: 'tiny', data: 'embedded', defaults: { train, eval: { limit: 50 } } },
+  stages: Object.values(stages),
+}
+
+async function run(recipe: object, workdir: string, more: object = {}) {
+  return runRecipe(await parseRecipe(recipe), { workdir: at(workdir), ...more })
+}
+
+const statuses = ({ stages }: Awaited<ReturnType<typeof run>>): string[] => stages.map((s) => s.status)
+const bytes = (...path: readonly string[]): Buffer => readFileSync(at(...path))
+
+async function mnc(...args: readonly string[]) {
+  const [stdout, stderr] = [new Sink(), new Sink()]
+  const code = await runCommandLine(args, { stdout, stderr })
+  return { code, stdout: stdout.text, stderr: stderr.text }
+}
+
+test('a recipe writes the files that single commands write, and its records', async () => {
+  const result = await run(tiny, 'a')
+  assert.deepEqual(statuses(result), ['made', 'made', 'made'])
+  const commands = [
+    'build densenet-bc --depth 10 --growth 4 --size 28 --channels 1 -o d0.onnx',
+    'train d0.onnx TRAIN -o dense.onnx --log dense.jsonl',
+    'pass prune --sparsity 0.5 --ops Conv,Gemm dense.onnx -o s0.onnx',
+    'pass quantize --ops Conv,Gemm --limit 32 --data embedded s0.onnx -o s1.onnx',
+    'train s1.onnx TRAIN --loss kl --teacher dense.onnx -o s2.onnx',
+    'bn-update s2.onnx --data embedded --limit 32 --batch 16 --augment none -o small.onnx',
+    'export small.onnx -o packed.onnx',
+  ]
+  const flags = '--data embedded --max-steps 3 --batch 16 --limit 64 --augment none --lr 0.02'
+  for (const line of commands) {
+    const words = line.replace('TRAIN', flags).split(' ')
+    const { code, stderr } = await mnc(...words.map((w) => (/\.(onnx|jsonl)$/.test(w) ? at(w) : w)))
+    assert.equal(code, 0, stderr)
+  }
+  for (const stage of ['dense', 'small', 'packed'])
+    assert.ok(bytes('a', `${stage}.onnx`).equals(bytes(`${stage}.onnx`)), `${stage}.onnx differs`)
+
+  const losses = (path: string): number[] =>
+    readFileSync(path, 'utf8')
+      .trim()
+      .split('\n')
+      .map((l) => JSON.parse(l))
+      .flatMap((e) => ('loss' in e ? [e.loss] : []))
+  assert.equal(losses(at('a', 'dense.jsonl')).length, 3)
+  assert.deepEqual(losses(at('a', 'dense.jsonl')), losses(at('dense.jsonl')))
+
+  const record = JSON.parse(bytes('a', 'small.json').toString())
+  assert.equal(record.status, 'done')
+  const { metrics } = record
+  assert.equal(metrics.eval.samples, 50)
+  assert.ok(metrics.sparsity >= 0.5 && metrics.weightBits === 4 && metrics.activationBits < 32)
+  assert.ok(metrics.score.score > 0)
+  assert.equal(result.stages[2]?.metrics.activationBits, metrics.activationBits) // of the graph, not of the file's form
+  assert.deepEqual(
+    readdirSync(at('a')).filter((f) => /checkpoint|best|tmp/.test(f)),
+    [],
+  )
+})
+
+test('stages that are up to date are skipped; only what a change reaches is made again', async () => {
+  const before = bytes('a', 'dense.onnx')
+  assert.deepEqual(statuses(await run(tiny, 'a')), ['skipped', 'skipped', 'skipped'])
+
+  const remeasured = { ...tiny, defaults: { train, eval: { limit: 40 } } }
+  const again = await run(remeasured, 'a')
+  assert.deepEqual(statuses(again), ['measured', 'measured', 'measured'])
+  assert.equal(again.stages[0]?.metrics.eval?.samples, 40)
+  assert.ok(bytes('a', 'dense.onnx').equals(before))
+
+  const workers = { ...tiny, defaults: { train: { ...train, workers: 0 }, eval: { limit: 40 } } }
+  assert.deepEqual(statuses(await run(workers, 'a')), ['skipped', 'skipped', 'skipped'])
+
+  const other = { ...tiny, stages: [stages.dense, { ...stages.small, train: { lr: 0.01 } }, stages.packed] }
+  assert.deepEqual(statuses(await run({ ...other, defaults: remeasured.defaults }, 'a')), ['skipped', 'made', 'made'])
+
+  rmSync(at('a', 'dense.onnx')) // made again to the same bytes, which the later stages notice
+  assert.deepEqual(statuses(await run({ ...other, defaults: remeasured.defaults }, 'a')), [
+    'made',
+    'skipped',
+    'skipped',
+  ])
+})
+
+test('--until and --from: a part of the stages', async () => {
+  const short = { name: 'small', from: 'dense', passes: [{ prune }] }
+  const recipe = { ...tiny, stages: [{ ...stages.dense, train: undefined }, short, stages.packed] }
+  assert.deepEqual(statuses(await run(recipe, 'part', { until: 'dense' })), ['made'])
+  await assert.rejects(run(recipe, 'part', { from: 'packed' }), { blame: 'user', message: /needs .*small\.onnx/ })
+  assert.deepEqual(statuses(await run(recipe, 'part', { from: 'small', until: 'small' })), ['made'])
+  const unknown = /no stage 'smal', did you mean 'small'/
+  await assert.rejects(run(recipe, 'part', { from: 'smal' }), { blame: 'user', message: unknown })
+  const backwards = { from: 'packed', until: 'dense' }
+  await assert.rejects(run(recipe, 'part', backwards), { blame: 'user', message: /comes after/ })
+})
+
+test('a run that is interrupted goes on from its checkpoint and gives the same bytes', async () => {
+  const recipe = { ...tiny, stages: [stages.dense] }
+  const controller = new AbortController()
+  const seen: number[] = []
+  const watch = (stopAt: number) => (event: RunEvent) => {
+    if (event.kind !== 'train' || event.event.kind !== 'step') return
+    seen.push(event.event.step)
+    if (event.event.step === stopAt) controller.abort()
+  }
+  const half = run(recipe, 'half', { signal: controller.signal, onEvent: watch(1) })
+  await assert.rejects(half, { blame: 'interrupt' })
+  assert.ok(existsSync(at('half', 'dense.checkpoint.onnx')) && !existsSync(at('half', 'dense.onnx')))
+  assert.equal(JSON.parse(bytes('half', 'dense.json').toString()).status, 'running')
+  await run(recipe, 'half', { onEvent: watch(-1) })
+  assert.deepEqual(seen, [0, 1, 2])
+  assert.ok(bytes('half', 'dense.onnx').equals(bytes('dense.onnx')))
+  const steps = bytes('half', 'dense.jsonl')
+    .toString()
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l).step)
+  assert.deepEqual(steps, [0, 1, 2, undefined])
+})
+
+test('a gate that fails ends the run with exit 3, again when nothing is left to make', async () => {
+  const gated = { ...tiny, stages: [{ ...stages.dense, eval: { limit: 50, 'min-accuracy': 0.99 } }, stages.small] }
+  writeFileSync(at('gated.json'), JSON.stringify(gated))
+  for (const round of [1, 2]) {
+    const { code, stdout, stderr } = await mnc('run', at('gated.json'), '--workdir', at('gated'))
+    assert.equal(code, 3, stderr)
+    assert.match(stderr, /dense\.onnx: top-1 is .* below min-accuracy 99\.00 %/, `round ${round}`)
+    assert.match(stdout, /^stage +top-1 +zero +W bits +A bits +bytes/)
+  }
+  assert.ok(!existsSync(at('gated', 'small.onnx')))
+})
+
+test('--dry-run times real steps and writes nothing', async () => {
+  writeFileSync(at('tiny.json'), JSON.stringify({ ...tiny, data: 'cifar100:nowhere', stages: longer() }))
+  const { code, stdout, stderr } = await mnc('run', at('tiny.json'), '--workdir', at('dry'), '--dry-run', '--json')
+  assert.equal(code, 0, stderr)
+  assert.match(stderr, /nowhere.*random pixels/)
+  const { stages, seconds } = JSON.parse(stdout)
+  assert.deepEqual(
+    stages.map((s: { training: { steps: number } }) => s.training.steps),
+    [312, 1562],
+  )
+  assert.ok(stages[0].training.secondsPerStep > 0 && seconds > 312 * stages[0].training.secondsPerStep)
+  assert.match(stages[1].commands.join('\n'), /^pass prune --sparsity 0\.5 --ops Conv,Gemm$/m)
+  assert.ok(!existsSync(at('dry')))
+  const missing = await mnc('run', at('tiny.json'), '--workdir', at('dry'))
+  assert.equal(missing.code, 2)
+  assert.match(missing.stderr, /nowhere/)
+})
+
+function longer(): object[] {
+  const build = { family: 'densenet-bc', depth: 10, growth: 4, classes: 100 }
+  const epochs = { batch: 32, limit: undefined, 'max-steps': 100_000 }
+  return [
+    { name: 'dense', build, train: { ...epochs, epochs: 0.2, limit: 50_000 } },
+    {
+      name: 'small',
+      from: 'dense',
+      teacher: 'dense',
+      passes: [{ prune }],
+      train: { ...epochs, epochs: 1, limit: 50_000 },
+    },
+  ]
+}
+
+const { dense, small } = stages
+const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
+  [
+    'an unknown stage',
+    [dense, { ...small, from: 'dens' }],
+    /stage 'small': there is no stage 'dens', did you mean 'dense'/,
+  ],
+  ['a later stage', [{ ...small, name: 'a', from: 'dense' }, dense], /stage 'a': 'dense' comes after it/],
+  ['itself', [{ ...small, from: 'small' }], /needs itself: small -> small/],
+  [
+    'a cycle',
+    [
+      { ...small, name: 'a', from: 'b' },
+      { ...small, name: 'b', from: 'a' },
+    ],
+    /needs itself: a -> b -> a/,
+  ],
+  ['a missing file', [{ ...small, from: 'none.onnx' }], /stage 'small': there is no file 'none\.onnx'/],
+  ['two of one name', [dense, dense], /two stages of this name/],
+  ['no source', [{ name: 'a' }], /says not where its graph comes from/],
+  [
+    'an unknown option',
+    [{ ...dense, train: { epoch: 3 } }],
+    /stage 'dense', train: unknown 'epoch', did you mean 'epochs'/,
+  ],
+  ['an option in camel case', [{ ...dense, train: { maxSteps: 3 } }], /unknown 'maxSteps', did you mean 'max-steps'/],
+  ['an unknown pass', [{ ...dense, passes: [{ prun: {} }] }], /passes: unknown 'prun', did you mean 'prune'/],
+  ['a number out of range', [{ ...dense, passes: [{ prune: { sparsity: 2 } }] }], /prune, sparsity: must be < 1/],
+  ['an unknown spec', [{ name: 'a', build: 'lenett' }], /stage 'a': .*did you mean 'lenet'/],
+  ['an unknown key', [{ ...dense, trane: {} }], /stage 'dense': unknown 'trane', did you mean 'train'/],
+]
+
+test('what is wrong with a recipe is said in one message', async () => {
+  for (const [name, list, message] of refusals)
+    await assert.rejects(parseRecipe({ ...tiny, stages: list }), { blame: 'user', message }, name)
+  await assert.rejects(parseRecipe({ name: 'x', stages: [dense] }), { blame: 'user', message: /train need data/ })
+  await assert.rejects(parseRecipe([]), { blame: 'user', message: /must be object/ })
+  await assert.rejects(loadRecipe('quickstrt'), { blame: 'user', message: /did you mean 'quickstart'/ })
+  writeFileSync(at('bad.json'), '{')
+  await assert.rejects(loadRecipe(at('bad.json')), { blame: 'user', message: /no JSON/ })
+})
+
+test('the recipes in models/ are sound', async () => {
+  for (const name of ['quickstart', 'micronet-cifar100', 'micronet-cifar100-short']) {
+    const recipe = await loadRecipe(name)
+    assert.equal(recipe.name, name)
+    assert.ok(recipe.stages.length >= 8)
+  }
+})
