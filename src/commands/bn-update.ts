@@ -1,0 +1,37 @@
+/** `mnc bn-update`: running statistics anew from forward passes over the training data. */
+import { bnUpdateOptions } from '../train/bn-update-options.ts'
+import { defineCommand, output } from './define-command.ts'
+import { outputBeside } from './pass.ts'
+import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+
+export const bnUpdate = defineCommand({
+  name: 'bn-update',
+  summary: 'Estimate the running statistics of BatchNormalization anew',
+  arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
+  options: {
+    ...dataOption,
+    ...pixelOptions,
+    ...bnUpdateOptions,
+    output,
+  },
+  examples: ['mnc bn-update student.w4a4.onnx --data cifar100:data --epochs 10 -o student.bn.onnx'],
+  async run([path = ''], options, io) {
+    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const { updateBatchNorm } = await import('../train/bn-update.ts')
+    const { recordHistory } = await import('../passes/manager.ts')
+    const model = await readModel(path)
+    const { data, preprocess } = await openFor(model, options.data, 'train', options, io)
+    const progress = io.progress('bn-update', 1)
+    const { epochs, batch, augment, workers } = options
+    const layers = await updateBatchNorm(model, {
+      data: options.limit === undefined ? data : data.take(options.limit),
+      ...{ preprocess, epochs, batch, augment, workers, seed: io.seed },
+      onProgress: (done, total) => progress.update(done / total),
+    })
+    progress.end()
+    recordHistory(model, 'bn-update', { data: data.name, epochs, batch, augment, seed: io.seed })
+    const out = options.output ?? outputBeside(path, 'bn')
+    await writeModel(model, out)
+    io.wrote(out, { layers })
+  },
+})

@@ -1,0 +1,111 @@
+/** `mnc check`: what a model lost against its reference, in stock onnxruntime at both optimisation levels. */
+
+import type { CheckBatch, CheckResult, LevelResult } from '../export/check.ts'
+import type { LayerDifference } from '../export/check-layers.ts'
+import { checkOptions, gateCheck } from '../export/check-options.ts'
+import type { Model } from '../graph/model.ts'
+import type { OptionsOf } from '../options.ts'
+import { defineCommand } from './define-command.ts'
+import type { CommandIO } from './io.ts'
+import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { percent, table } from './table.ts'
+
+/** Above this share of the largest value a layer counts as different: float rounding stays well under it. */
+const LAYER_TOLERANCE = 1e-4
+
+export const check = defineCommand({
+  name: 'check',
+  summary: 'Compare a model with its reference: accuracy, drop, largest error, by optimisation level and by layer',
+  arguments: [
+    { name: 'REFERENCE', description: 'The model that MODEL was made from' },
+    { name: 'MODEL', description: 'The model to check' },
+  ],
+  options: {
+    ...dataOption,
+    ...checkOptions,
+    layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
+    ...pixelOptions,
+  },
+  examples: [
+    'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
+    'mnc check student.onnx student.packed.onnx --layers',
+  ],
+  async run([referencePath = '', path = ''], options, io) {
+    const { usageError } = await import('../errors.ts')
+    if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
+      throw usageError('--max-drop and --max-change are about accuracy and need --data')
+    const { readModel } = await import('../graph/codec.ts')
+    const { checkModels, randomBatches } = await import('../export/check.ts')
+    const [reference, model] = [await readModel(referencePath), await readModel(path)]
+    const data = options.data === undefined ? null : await dataOf(reference, model, options.data, options, io)
+    if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
+    const progress = data ? io.progress('check', data.samples) : null
+    const result = await checkModels(reference, model, {
+      seed: io.seed,
+      ...(data && { batches: data.batches() }),
+      onProgress: (done) => progress?.update(done),
+    })
+    progress?.end()
+    let layers: LayerDifference[] | null = null
+    if (options.layers) {
+      const { compareLayers } = await import('../export/check-layers.ts')
+      for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
+        layers = await compareLayers(reference, model, batch.feeds)
+        break
+      }
+    }
+    const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
+    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, () => describe(result, layers, first))
+    gateCheck(result, options, path)
+  },
+})
+
+interface DataOptions extends OptionsOf<typeof pixelOptions> {
+  readonly limit: number | undefined
+  readonly batch: number
+}
+
+/** Batches of the test split, preprocessed as the reference says. */
+async function dataOf(
+  reference: Model,
+  model: Model,
+  where: string,
+  options: DataOptions,
+  io: CommandIO,
+): Promise<{ samples: number; batches: () => AsyncGenerator<CheckBatch, void, undefined> }> {
+  const { checkBatches } = await import('../export/check-data.ts')
+  const { data, preprocess } = await openFor(reference, where, 'test', options, io)
+  const dataset = options.limit === undefined ? data : data.take(options.limit)
+  return {
+    samples: dataset.size,
+    batches: () => checkBatches(reference, model, dataset, preprocess, options.batch),
+  }
+}
+
+const points = (share: number): string => `${(share * 100).toFixed(2)} points`
+
+function describe(r: CheckResult, layers: readonly LayerDifference[] | null, first: string | null): string {
+  const row = (name: string, l: LevelResult): string[] => [
+    ...[name, l.top1 === null ? '-' : percent(l.top1), l.drop === null ? '-' : points(l.drop)],
+    ...[l.maxAbsError.toExponential(2), l.maxRelError.toExponential(2), percent(l.equal), percent(l.agreement)],
+  ]
+  const { noise } = r.reference
+  const own = noise ? ['', noise.maxRelError.toExponential(2), percent(noise.equal), ''] : ['', '', '', '']
+  const rows = [
+    ['', 'top-1', 'drop', 'max error', 'relative', 'within 1e-4', 'same class'],
+    ['reference (with itself, optimised)', r.reference.top1 === null ? '-' : percent(r.reference.top1), '', ...own],
+    row('ORT_DISABLE_ALL', r.byOptimisation.disabled),
+    row('ORT_ENABLE_ALL', r.byOptimisation.all),
+  ]
+  const kind = r.random ? 'random inputs' : 'samples'
+  const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr')}`]
+  if (layers) {
+    const lines = layers.map((l) => [
+      ...[l.name, l.op, l.dims.join('x'), Number.isFinite(l.sqnr) ? l.sqnr.toFixed(1) : 'equal'],
+      l.maxRelError.toExponential(1),
+    ])
+    parts.push(table([['value', 'op', 'shape', 'SQNR dB', 'relative'], ...lines], 'lllrr'))
+    parts.push(first === null ? 'no value differs beyond float rounding' : `first to differ: ${first}`)
+  }
+  return parts.join('\n\n')
+}

@@ -1,0 +1,35 @@
+/** `mnc convert`: reads a model and writes it without loss, in another opset, form or place. */
+import { defineCommand, output } from './define-command.ts'
+
+export const convert = defineCommand({
+  name: 'convert',
+  summary: 'Read and write a model without loss: another opset, external data, text',
+  arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
+  options: {
+    output,
+    opset: { type: 'integer', minimum: 7, maximum: 25, description: 'Raise the model to this opset' },
+    externalData: { type: 'boolean', default: false, description: 'Put large tensors into OUT.data beside the model' },
+    text: { type: 'boolean', default: false, description: 'Write the text form, for people and diffs' },
+  },
+  examples: ['mnc convert old.onnx --opset 21 -o new.onnx', 'mnc convert model.onnx --text -o -'],
+  async run([path = ''], { output, opset, externalData, text }, io) {
+    const { usageError } = await import('../errors.ts')
+    if (output === undefined) throw usageError('mnc convert needs -o OUT')
+    if (text && externalData) throw usageError('--text and --external-data exclude each other')
+    if (externalData && output === '-') throw usageError('--external-data needs a file to lie beside, not -o -')
+    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const model = await readModel(path)
+    if (opset !== undefined) {
+      const { upgradeModelTo } = await import('../passes/upgrade-opset.ts')
+      if (opset < model.opset)
+        throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
+      upgradeModelTo(model, opset)
+    }
+    if (text) {
+      const { printModel } = await import('../graph/text.ts')
+      const { writeFileAtomic } = await import('../files.ts')
+      await writeFileAtomic(output, printModel(model, { tensors: 'full' }))
+    } else await writeModel(model, output, { externalData })
+    io.wrote(output)
+  },
+})

@@ -1,0 +1,37 @@
+/**
+ * What a command is: one declaration. Flags, help, completion and docs derive from it. A declaration file imports
+ * types and light tables only; `run` imports the libraries it needs, so that `mnc --help` stays quick.
+ */
+import type { OptionSpec, OptionsOf, OptionTable } from '../options.ts'
+import type { CommandIO } from './io.ts'
+
+export interface ArgumentSpec {
+  /** As help shows it, e.g. `MODEL`. */
+  readonly name: string
+  readonly description: string
+  readonly optional?: boolean
+}
+
+export interface CommandDef<T extends OptionTable = OptionTable> {
+  readonly name: string
+  /** Other names it answers to. */
+  readonly aliases?: readonly string[]
+  readonly summary: string
+  readonly arguments: readonly ArgumentSpec[]
+  readonly options: T
+  /** Examples, one command line each, for the end of the help. */
+  readonly examples?: readonly string[]
+  run(args: readonly string[], options: OptionsOf<T>, io: CommandIO): Promise<void>
+  /** Commands below this one (`pass NAME`), loaded when this one is called. */
+  subcommands?(): Promise<readonly CommandDef[]>
+}
+
+export const defineCommand = <const T extends OptionTable>(def: CommandDef<T>): CommandDef<T> => def
+
+/** `-o`: the same in every command that writes a file. */
+export const output = {
+  type: 'string',
+  short: 'o',
+  placeholder: 'FILE',
+  description: 'Where to write; - is standard output',
+} as const satisfies OptionSpec

@@ -1,0 +1,44 @@
+/** `mnc eval`: accuracy of a classifier. */
+import { evaluateOptions } from '../train/evaluate-options.ts'
+import { defineCommand } from './define-command.ts'
+import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { percent } from './table.ts'
+
+export const evalCommand = defineCommand({
+  name: 'eval',
+  summary: 'Measure the accuracy of a classifier on a data set',
+  arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
+  options: {
+    ...dataOption,
+    ...pixelOptions,
+    ...evaluateOptions,
+  },
+  examples: [
+    'mnc eval student.onnx --data cifar100:data',
+    'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
+  ],
+  async run([path = ''], options, io) {
+    const { readModel } = await import('../graph/codec.ts')
+    const { evaluate } = await import('../train/evaluate.ts')
+    const model = await readModel(path)
+    const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
+    const set = options.limit === undefined ? data : data.take(options.limit)
+    const progress = io.progress('eval', set.size)
+    const result = await evaluate(model, set, preprocess, {
+      batch: options.batch,
+      load: { threads: options.threads },
+      onProgress: (done) => progress.update(done),
+    })
+    progress.end()
+    io.result(result, () => {
+      const { samples, top1, top5, loss, imagesPerSecond } = result
+      const speed = `${imagesPerSecond.toFixed(0)} img/s`
+      return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} images  ${speed}`
+    })
+    if (options.minAccuracy !== undefined && result.top1 < options.minAccuracy) {
+      const { MncError } = await import('../errors.ts')
+      const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
+      throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
+    }
+  },
+})

@@ -1,0 +1,77 @@
+/** Turns option tables into commander's options, and what commander parsed back into a table's input. */
+import { type Command, Option } from 'commander'
+import { flagOf, type OptionSpec, type OptionTable } from '../options.ts'
+
+const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
+  number: 'X',
+  integer: 'N',
+  boolean: '',
+  string: 'TEXT',
+  strings: 'A,B,...',
+  numbers: 'X,Y,...',
+  numberMap: 'NAME=X',
+}
+
+/** Declares every option of the table on `command`. Validation is left to the table's schema. */
+export function addFlags(command: Command, table: OptionTable): void {
+  for (const [name, spec] of Object.entries(table)) {
+    const flag = flagOf(name)
+    const short = spec.short ? `-${spec.short}, ` : ''
+    const description = describeOption(spec)
+    if (spec.type === 'boolean') {
+      command.addOption(new Option(`${short}${flag}`, description))
+      command.addOption(new Option(flag.replace(/^--/, '--no-'), `not ${flag}`).hideHelp(spec.default !== true))
+      continue
+    }
+    const placeholder = spec.placeholder ?? placeholders[spec.type]
+    const option = new Option(`${short}${flag} <${placeholder}>`, description)
+    command.addOption(option.argParser((text: string, previous: unknown) => parseValue(spec, text, previous)))
+  }
+}
+
+/** The options of `table` that the command line gave. */
+export function givenOptions(command: Command, table: OptionTable): Record<string, unknown> {
+  const given: Record<string, unknown> = {}
+  // commander gives `--x` beside `--no-x` no value of its own, but `--no-x` alone would default to true
+  for (const name of Object.keys(table))
+    if (command.getOptionValueSource(name) === 'cli') given[name] = command.getOptionValue(name)
+  return given
+}
+
+/** Text to a value; what is no number stays text, and the schema says so. */
+function parseValue(spec: OptionSpec, text: string, previous: unknown): unknown {
+  const number = (s: string): number | string => (s.trim() === '' || Number.isNaN(Number(s)) ? s : Number(s))
+  switch (spec.type) {
+    case 'number':
+    case 'integer':
+      return number(text)
+    case 'strings':
+      return [...(Array.isArray(previous) ? previous : []), ...text.split(',')]
+    case 'numbers':
+      return [...(Array.isArray(previous) ? previous : []), ...text.split(',').map(number)]
+    case 'numberMap': {
+      const parts = text.split(',')
+      const pairs = (parts.every((p) => p.includes('=')) ? parts : [text]).map((pair) => {
+        const at = pair.lastIndexOf('=')
+        return at < 0 ? [pair, ''] : [pair.slice(0, at), number(pair.slice(at + 1))]
+      })
+      return { ...(typeof previous === 'object' ? previous : {}), ...Object.fromEntries(pairs) }
+    }
+    default:
+      return text
+  }
+}
+
+/** Description with choices, bounds and default, as help and docs show it. */
+export function describeOption(spec: OptionSpec): string {
+  const facts: string[] = []
+  if (spec.type === 'string' && spec.enum) facts.push(`one of ${spec.enum.join(', ')}`)
+  if (spec.default !== undefined && spec.default !== false) facts.push(`default ${formatDefault(spec.default)}`)
+  return facts.length > 0 ? `${spec.description} (${facts.join('; ')})` : spec.description
+}
+
+function formatDefault(value: NonNullable<OptionSpec['default']>): string {
+  if (Array.isArray(value)) return value.length > 0 ? value.join(',') : 'none'
+  if (typeof value === 'object') return Object.entries(value).length > 0 ? JSON.stringify(value) : 'none'
+  return String(value)
+}

@@ -1,0 +1,31 @@
+/** Every command, in the order of the help. */
+import { bnUpdate } from './bn-update.ts'
+import { build } from './build.ts'
+import { check } from './check.ts'
+import { completion } from './completion.ts'
+import { convert } from './convert.ts'
+import type { CommandDef } from './define-command.ts'
+import { doctor } from './doctor.ts'
+import { evalCommand } from './eval.ts'
+import { exportCommand } from './export.ts'
+import { info } from './info.ts'
+import { pass } from './pass.ts'
+import { run } from './run.ts'
+import { score } from './score.ts'
+import { train } from './train.ts'
+
+export const commands: readonly CommandDef[] = [
+  build,
+  info,
+  convert,
+  pass,
+  train,
+  bnUpdate,
+  evalCommand,
+  exportCommand,
+  check,
+  score,
+  run,
+  doctor,
+  completion,
+]

@@ -1,0 +1,55 @@
+/** What a command talks through: stdout carries data, stderr everything else. */
+import type { Writable } from 'node:stream'
+import { Progress } from './progress.ts'
+
+export interface GlobalOptions {
+  readonly json: boolean
+  readonly quiet: boolean
+  readonly verbose: boolean
+  readonly seed: number
+}
+
+export class CommandIO implements GlobalOptions {
+  readonly json: boolean
+  readonly quiet: boolean
+  readonly verbose: boolean
+  readonly seed: number
+  readonly #out: Writable
+  readonly #err: Writable
+
+  constructor(options: GlobalOptions, out: Writable = process.stdout, err: Writable = process.stderr) {
+    this.json = options.json
+    this.quiet = options.quiet
+    this.verbose = options.verbose
+    this.seed = options.seed
+    this.#out = out
+    this.#err = err
+  }
+
+  /** The command's result: `value` as one JSON document with --json, else `text`. Called once a run. */
+  result(value: unknown, text: string | (() => string)): void {
+    const shown = this.json ? JSON.stringify(value, null, 2) : typeof text === 'string' ? text : text()
+    if (shown !== '') this.#out.write(shown.endsWith('\n') ? shown : `${shown}\n`)
+  }
+
+  /** The result of a command that wrote `path`: the path, unless the model itself went to standard output. */
+  wrote(path: string, facts: Readonly<Record<string, unknown>> = {}): void {
+    if (path === '-') return
+    this.result({ output: path, ...facts }, path)
+  }
+
+  /** A line of progress or a warning, for people. */
+  log(message: string): void {
+    if (!this.quiet) this.#err.write(`${message}\n`)
+  }
+
+  /** A line that only -v asks for. */
+  detail(message: string): void {
+    if (this.verbose) this.log(message)
+  }
+
+  /** A bar with the time left on a terminal; a line now and then elsewhere; nothing with --quiet. */
+  progress(label: string, total: number): Progress {
+    return new Progress(label, total, this.quiet ? null : this.#err)
+  }
+}

@@ -1,0 +1,94 @@
+/** `mnc pass NAME`: one command below it for each pass, made from the pass's declaration. */
+import { extname } from 'node:path'
+import { calibrationOptions } from '../data/calibration-options.ts'
+import { pixelOptions } from '../data/pixel-options.ts'
+import type { PreprocessOverrides } from '../data/preprocess.ts'
+import type { PassDef } from '../passes/define-pass.ts'
+import { type CommandDef, defineCommand, output } from './define-command.ts'
+import { table } from './table.ts'
+
+const dataOptions = {
+  data: { type: 'string', placeholder: 'REF', description: 'Data to calibrate on, e.g. cifar10:DIR or embedded' },
+  ...calibrationOptions,
+  ...pixelOptions,
+} as const
+
+export const pass = defineCommand({
+  name: 'pass',
+  summary: 'Apply one pass to a model: prune, quantize, freeze, fold-bn, ...',
+  arguments: [{ name: 'NAME', description: 'A pass', optional: true }],
+  options: { list: { type: 'boolean', default: false, description: 'List the passes' } },
+  examples: ['mnc pass --list', 'mnc pass prune --sparsity 0.75 student.onnx', 'mnc pass quantize --help'],
+  async subcommands() {
+    const { passes } = await import('../passes/index.ts')
+    return passes.map(commandOf)
+  },
+  async run(_, { list }, io) {
+    const { usageError } = await import('../errors.ts')
+    if (!list) throw usageError('mnc pass needs the name of a pass', 'mnc pass --list shows them')
+    const { passes } = await import('../passes/index.ts')
+    const { jsonSchemaOf } = await import('../options.ts')
+    const facts = passes.map(({ name, alias, summary, preserves, options }) => ({
+      ...{ name, alias: alias ?? null, summary, preserves, options: jsonSchemaOf(options) },
+    }))
+    io.result(facts, () =>
+      table(
+        passes.map((p) => [p.alias ?? '', p.name, p.summary]),
+        'lll',
+      ),
+    )
+  },
+})
+
+function commandOf(def: PassDef): CommandDef {
+  const short = def.alias ?? def.name
+  return {
+    name: short,
+    aliases: def.alias ? [def.name] : [],
+    summary: def.summary,
+    arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
+    options: {
+      ...def.options,
+      ...(def.data && dataOptions),
+      explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
+      output,
+    },
+    async run([path = ''], options, io) {
+      const { readModel, writeModel } = await import('../graph/codec.ts')
+      const { runPass } = await import('../passes/manager.ts')
+      const model = await readModel(path)
+      const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, options[k]]))
+      const calibration = def.data && typeof options.data === 'string' ? await calibrate(options.data) : undefined
+      const { changed, declined, milliseconds } = await runPass(model, def, own, {
+        seed: io.seed,
+        log: (message) => io.log(message),
+        ...(calibration && { calibration }),
+      })
+      if (options.explain) for (const d of declined) io.log(`${d.where}: ${d.reason}`)
+      else if (declined.length > 0) io.log(`${short}: left ${declined.length} alone; --explain says which and why`)
+      io.detail(`${short}: ${milliseconds.toFixed(1)} ms, ${model.graph.nodeCount} nodes`)
+      if (!changed) io.log(`${short}: nothing to change`)
+      const out = typeof options.output === 'string' ? options.output : outputBeside(path, short)
+      await writeModel(model, out)
+      io.wrote(out, { changed, declined })
+
+      /** --mean, --std, ... say how this model reads pixels: they go into what comes out. */
+      async function calibrate(reference: string) {
+        const { calibrationData, openDataset, preprocessOf, writePreprocess } = await import('../data/index.ts')
+        const data = await openDataset(reference, 'train')
+        const given = Object.entries(options).filter(([k, v]) => k in pixelOptions && v !== undefined)
+        const overrides = Object.fromEntries(given) as PreprocessOverrides
+        const warn = (message: string): void => io.log(message)
+        if (given.length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
+        return calibrationData(model, data, { limit: Number(options.limit), batch: Number(options.batch), warn })
+      }
+    },
+  }
+}
+
+/** `student.onnx` and `prune` make `student.prune.onnx`; standard input goes to standard output. */
+export function outputBeside(path: string, suffix: string): string {
+  if (path === '-') return '-'
+  const ext = extname(path)
+  return `${path.slice(0, path.length - ext.length)}.${suffix}${ext || '.onnx'}`
+}

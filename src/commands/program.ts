@@ -1,0 +1,128 @@
+/** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
+import type { Writable } from 'node:stream'
+import { Command, CommanderError } from 'commander'
+import { MncError, usageError } from '../errors.ts'
+import { nearest, parseOptions } from '../options.ts'
+import { packageVersion } from '../version.ts'
+import type { CommandDef } from './define-command.ts'
+import { addFlags, givenOptions } from './flags.ts'
+import { commands } from './index.ts'
+import { CommandIO, type GlobalOptions } from './io.ts'
+
+interface Streams {
+  readonly stdout: Writable
+  readonly stderr: Writable
+}
+
+const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
+
+/** System errors that say something about what the user named, not about mnc. */
+const INPUT_ERRORS = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'ENOSPC', 'EROFS', 'ENAMETOOLONG'])
+
+const globalFlags = [
+  ['--json', 'print the result as one JSON document'],
+  ['-q, --quiet', 'no progress and no warnings'],
+  ['-v, --verbose', 'more about what is done'],
+] as const
+
+/** Commander's program with every command; subcommands only of those that `argv` mentions. */
+async function makeProgram(argv: readonly string[], streams: Streams): Promise<Command> {
+  const program: Command = new Command('mnc')
+    .description('Compress neural networks as ONNX graphs: prune, quantise, fine-tune, distil, export.')
+    .version(packageVersion(), '--version', 'print the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help of a command')
+    .configureHelp({ showGlobalOptions: true, visibleGlobalOptions: () => program.options.filter((o) => !o.hidden) })
+    .showSuggestionAfterError(true)
+    .configureOutput({
+      writeOut: (text) => void streams.stdout.write(text),
+      writeErr: (text) => void streams.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'mnc: ')),
+    })
+    .exitOverride()
+  for (const [flags, description] of globalFlags) program.option(flags, description)
+  program.option('--seed <N>', 'seed of everything random (default 0)')
+  for (const def of commands) await addCommand(program, program, def, argv, streams)
+  return program
+}
+
+async function addCommand(
+  program: Command,
+  parent: Command,
+  def: CommandDef,
+  argv: readonly string[],
+  streams: Streams,
+): Promise<void> {
+  const command = parent.command(def.name).summary(def.summary).description(def.summary)
+  for (const a of def.arguments) command.argument(a.optional ? `[${a.name}]` : `<${a.name}>`, a.description)
+  addFlags(command, def.options)
+  command.aliases(def.aliases ?? []).allowExcessArguments(false)
+  if (def.examples) command.addHelpText('after', `\nExamples:\n${def.examples.map((e) => `  $ ${e}`).join('\n')}`)
+  if (def.subcommands && argv.includes(def.name))
+    for (const sub of await def.subcommands()) await addCommand(program, command, sub, argv, streams)
+  // an unknown word below a command with subcommands is a misspelt subcommand, whatever options follow it
+  if (def.subcommands) command.allowUnknownOption().allowExcessArguments()
+  command.action(async () => {
+    if (def.subcommands) refuseUnknown(command)
+    const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
+    const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
+    await def.run(command.args, options, io)
+  })
+}
+
+/** Says which subcommand was meant. */
+function refuseUnknown(command: Command): void {
+  const [word] = command.args
+  if (word === undefined) return
+  if (word.startsWith('-')) throw usageError(`unknown option '${word}'`, `mnc ${command.name()} --help lists them`)
+  const near = nearest(
+    word,
+    command.commands.flatMap((c) => [c.name(), ...c.aliases()]),
+  )
+  throw usageError(`unknown ${command.name()} '${word}'${near ? `, did you mean '${near}'?` : ''}`)
+}
+
+function globalOptions(program: Command): GlobalOptions {
+  const { json = false, quiet = false, verbose = false, seed = '0' } = program.opts()
+  if (!/^\d+$/.test(String(seed)) || !Number.isSafeInteger(Number(seed)))
+    throw new MncError(`--seed must be a whole number, not '${seed}'`, { code: 'bad-usage', blame: 'user' })
+  return { json, quiet, verbose, seed: Number(seed) }
+}
+
+/** Says what went wrong on stderr and gives the exit code. */
+function report(error: unknown, { stderr }: Streams): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput // commander has said it
+  const say = (text: string): void => void stderr.write(`mnc: ${text}\n`)
+  const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
+  if (debug && error instanceof Error) say(error.stack ?? String(error))
+  if (error instanceof MncError) {
+    say(error.describe())
+    const codes = {
+      user: EXIT.badInput,
+      model: EXIT.badInput,
+      pass: EXIT.bug,
+      gate: EXIT.gate,
+      interrupt: EXIT.interrupted,
+    }
+    return codes[error.blame]
+  }
+  const message = error instanceof Error ? error.message : String(error)
+  const system = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (INPUT_ERRORS.has(system)) {
+    say(message)
+    return EXIT.badInput
+  }
+  say(`${message} (a bug in mnc; MNC_DEBUG=1 shows where)`)
+  return EXIT.bug
+}
+
+/** Runs one command line (without `node mnc`) and gives the exit code. */
+export async function runCommandLine(argv: readonly string[], streams: Streams = process): Promise<number> {
+  try {
+    const program = await makeProgram(argv, streams)
+    await program.parseAsync([...argv], { from: 'user' })
+    return EXIT.ok
+  } catch (error) {
+    return report(error, streams)
+  }
+}

@@ -1,0 +1,159 @@
+/** `mnc run`: a recipe, stage by stage. */
+import type { StageEstimate } from '../recipes/estimate.ts'
+import type { Recipe, Stage } from '../recipes/recipe.ts'
+import type { RunEvent, RunResult, StageResult } from '../recipes/run.ts'
+import { defineCommand } from './define-command.ts'
+import { interruptible } from './interrupt.ts'
+import type { CommandIO } from './io.ts'
+import { dataOption } from './pixel-options.ts'
+import { formatDuration, type Progress } from './progress.ts'
+import { percent, table } from './table.ts'
+import { TrainingView } from './training-view.ts'
+
+export const run = defineCommand({
+  name: 'run',
+  summary: 'Run a recipe: its stages in order, finished ones skipped, a half-trained one resumed',
+  arguments: [{ name: 'RECIPE', description: 'A JSON file, or the name of a recipe in models/' }],
+  options: {
+    workdir: { type: 'string', placeholder: 'DIR', description: "Where stages' files go; build/NAME by default" },
+    from: { type: 'string', placeholder: 'STAGE', description: 'Start here; take earlier stages as they lie there' },
+    until: { type: 'string', placeholder: 'STAGE', description: 'Stop after this stage' },
+    dryRun: { type: 'boolean', default: false, description: 'Only show stages, settings and the time they would take' },
+    data: { ...dataOption.data, description: "Data reference in place of the recipe's own" },
+    checkpointSteps: {
+      type: 'integer',
+      minimum: 1,
+      description: 'Steps between checkpoints, besides every 10 minutes',
+    },
+  },
+  examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
+  async run([reference = ''], options, io) {
+    const { loadRecipe } = await import('../recipes/load.ts')
+    const { data, dryRun, from, until, checkpointSteps } = options
+    const recipe = await loadRecipe(reference, { data, seed: io.seed === 0 ? undefined : io.seed })
+    const workdir = options.workdir ?? `build/${recipe.name}`
+    const view = new RunView(recipe, io)
+    const settings = { workdir, from, until, checkpointSteps, onEvent: (event: RunEvent) => view.show(event) }
+    if (dryRun) return showEstimate(recipe, settings, io)
+    const { runRecipe } = await import('../recipes/run.ts')
+    const stop = interruptible()
+    try {
+      const result = await runRecipe(recipe, { ...settings, signal: stop.signal })
+      view.end()
+      const { failed, ...rest } = result
+      io.result({ ...rest, failed: failed?.message ?? null }, () => summaryTable(result))
+      if (failed) throw failed
+    } finally {
+      view.end()
+      stop.release()
+    }
+  },
+})
+
+/** Events as lines and bars on stderr. */
+class RunView {
+  readonly #io: CommandIO
+  readonly #count: number
+  #progress: { label: string; bar: Progress } | null = null
+  #training: TrainingView | null = null
+
+  constructor(recipe: Recipe, io: CommandIO) {
+    this.#io = io
+    this.#count = recipe.stages.length
+  }
+
+  show(event: RunEvent): void {
+    if (event.kind === 'stage') {
+      const { stage, index, reason } = event
+      this.#io.log(`[${index + 1}/${this.#count}] ${stage.name}: ${reason ?? 'up to date'}`)
+    } else if (event.kind === 'train') {
+      this.#training ??= new TrainingView(this.#io, event.stage.name)
+      this.#training.show(event.event)
+    } else if (event.kind === 'progress') {
+      const { label, done, total } = event
+      if (this.#progress?.label !== label) {
+        this.end()
+        this.#progress = { label, bar: this.#io.progress(label, total) }
+      }
+      this.#progress.bar.update(done)
+    } else if (event.kind === 'log') this.#io.log(event.message)
+    else {
+      this.end()
+      const { seconds, metrics, status } = event.result
+      const top1 = metrics.eval ? `top-1 ${percent(metrics.eval.top1, 2)}, ` : ''
+      if (status !== 'skipped') this.#io.log(`    ${top1}${metrics.bytes} bytes, ${formatDuration(seconds)}`)
+    }
+  }
+
+  end(): void {
+    this.#training?.end()
+    this.#progress?.bar.end()
+    this.#training = null
+    this.#progress = null
+  }
+}
+
+function summaryTable({ stages }: RunResult): string {
+  const scored = stages.some((s) => s.metrics.score)
+  const row = ({ stage, metrics: m, status, seconds }: StageResult): string[] => [
+    ...[stage, m.eval ? percent(m.eval.top1, 2) : '-', percent(m.sparsity), bits(m.weightBits), bits(m.activationBits)],
+    ...[m.bytes.toLocaleString('en'), ...(scored ? [m.score?.score.toFixed(6) ?? '-'] : [])],
+    status === 'skipped' ? 'up to date' : formatDuration(seconds),
+  ]
+  const heads = ['stage', 'top-1', 'zero', 'W bits', 'A bits', 'bytes', ...(scored ? ['score'] : []), '']
+  const body = table([heads, ...stages.map(row)], scored ? 'lrrrrrrr' : 'lrrrrrr')
+  const checks = stages.flatMap((s) =>
+    s.metrics.checks.map(({ against, result }) => {
+      const { disabled, all } = result.byOptimisation
+      const level = (l: typeof all): string => (l.top1 === null ? '-' : percent(l.top1, 2))
+      const reference = result.reference.top1 === null ? '-' : percent(result.reference.top1, 2)
+      return [`${s.stage} against ${against}`, reference, level(disabled), level(all), percent(all.agreement, 2)]
+    }),
+  )
+  if (checks.length === 0) return body
+  const checkHeads = ['check in onnxruntime', 'reference', 'ORT_DISABLE_ALL', 'ORT_ENABLE_ALL', 'same class']
+  return `${body}\n\n${table([checkHeads, ...checks], 'lrrrr')}`
+}
+
+/** `4`, `32`, or a mean such as `4.6`. */
+const bits = (mean: number): string => String(Number(mean.toFixed(1)))
+
+async function showEstimate(
+  recipe: Recipe,
+  settings: { workdir: string; from: string | undefined; until: string | undefined; onEvent: (e: RunEvent) => void },
+  io: CommandIO,
+): Promise<void> {
+  const { estimateRecipe } = await import('../recipes/estimate.ts')
+  const { commandLines } = await import('../recipes/command-lines.ts')
+  const estimates = await estimateRecipe(recipe, settings, ({ stage }, i) =>
+    io.log(`[${i + 1}/${recipe.stages.length}] ${stage.name}: timed`),
+  )
+  const times = estimates.map((e) => e.seconds)
+  const seconds = times.every((t) => t !== null) ? times.reduce((a, b) => a + b, 0) : null
+  const facts = estimates.map(({ stage, reason, training, seconds }) => ({
+    ...{ stage: stage.name, run: reason !== null, reason, from: sourceOf(stage), teacher: stage.teacher },
+    ...{ commands: commandLines(stage), training, seconds },
+  }))
+  io.result({ recipe: recipe.name, workdir: settings.workdir, stages: facts, seconds }, () =>
+    [
+      ...estimates.map((e) => describe(e, commandLines(e.stage))),
+      `in all ${seconds === null ? 'unknown: the size of a data set is not known' : `about ${formatDuration(seconds)}`} on this machine`,
+    ].join('\n'),
+  )
+}
+
+const sourceOf = ({ source }: Stage): string =>
+  source.kind === 'build' ? source.reference : source.kind === 'file' ? source.path : source.name
+
+function describe({ stage, reason, training, seconds }: StageEstimate, commands: readonly string[]): string {
+  const time = seconds === null ? 'time unknown' : `about ${formatDuration(seconds)}`
+  const head = `${stage.name}  from ${sourceOf(stage)}  ${reason === null ? 'up to date' : `${time} (${reason})`}`
+  const lines = commands.map((c) => `    ${c}`)
+  if (training) {
+    const { steps, secondsPerStep, measuredBatch } = training
+    const scaled = stage.train && measuredBatch < stage.train.batch ? `, measured with ${measuredBatch} images` : ''
+    const count = steps === null ? 'unknown' : steps.toLocaleString('en')
+    lines.push(`    steps: ${count}, ${secondsPerStep.toPrecision(3)} s each${scaled}`)
+  }
+  return [head, ...(stage.description ? [`    ${stage.description}`] : []), ...lines].join('\n')
+}

@@ -1,0 +1,23 @@
+/** Numbers and tables for people. */
+
+/** Columns aligned by content, two spaces apart; `align` has one of l, r a column. */
+export function table(rows: readonly (readonly string[])[], align: string): string {
+  const widths = [...align].map((_, c) => Math.max(0, ...rows.map((r) => r[c]?.length ?? 0)))
+  const cell = (text: string, c: number): string =>
+    align[c] === 'r' ? text.padStart(widths[c]!) : text.padEnd(widths[c]!)
+  return rows.map((r) => r.map(cell).join('  ').trimEnd()).join('\n')
+}
+
+/** 1234567 as `1.235 M`: four digits, at most. */
+export function bigNumber(n: number): string {
+  for (const [unit, size] of [
+    ['T', 1e12],
+    ['G', 1e9],
+    ['M', 1e6],
+    ['k', 1e3],
+  ] as const)
+    if (n >= size) return `${Number((n / size).toPrecision(4))} ${unit}`
+  return String(n)
+}
+
+export const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`

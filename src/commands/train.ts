@@ -1,0 +1,105 @@
+/** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
+import type { Model } from '../graph/model.ts'
+import { trainOptions } from '../train/train-options.ts'
+import { defineCommand, output } from './define-command.ts'
+import { interruptible } from './interrupt.ts'
+import type { CommandIO } from './io.ts'
+import { outputBeside } from './pass.ts'
+import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { TrainingView } from './training-view.ts'
+
+export const train = defineCommand({
+  name: 'train',
+  summary: 'Train a model: from scratch, fine-tuning, or with a teacher',
+  arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
+  options: {
+    ...dataOption,
+    ...pixelOptions,
+    teacher: { type: 'string', placeholder: 'FILE', description: 'Network whose outputs are learned' },
+    ...trainOptions,
+    resume: { type: 'boolean', default: false, description: 'Go on from the checkpoint, where there is one' },
+    checkpointMinutes: { type: 'number', exclusiveMinimum: 0, default: 10, description: 'Minutes between checkpoints' },
+    checkpointSteps: { type: 'integer', minimum: 1, description: 'Steps between checkpoints, besides' },
+    log: { type: 'string', placeholder: 'FILE.jsonl', description: 'One JSON object a step and an epoch' },
+    tensorboard: { type: 'string', placeholder: 'DIR', description: 'Event files for TensorBoard' },
+    profile: { type: 'string', placeholder: 'FILE.json', description: "The engine's profile as a Chrome trace" },
+    output,
+  },
+  examples: [
+    'mnc train student.prune.onnx --teacher teacher.onnx --data cifar100:data -o s1.onnx',
+    'mnc train net.onnx --data cifar10:data --epochs 10 --lr 0.01 --val-fraction 0.1 --resume',
+  ],
+  async run([path = ''], options, io) {
+    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const { train } = await import('../train/trainer.ts')
+    const { writePreprocess } = await import('../data/preprocess.ts')
+    const { recordTraining } = await import('../train/record.ts')
+    const { TrainingLog } = await import('../train/training-log.ts')
+    const { TensorBoardLog } = await import('../train/tensorboard.ts')
+    const model = await readModel(path)
+    const teacherModel = options.teacher === undefined ? undefined : await readModel(options.teacher)
+    const identity = await hashOf(model, teacherModel)
+    const { data, preprocess } =
+      options.data === RANDOM ? randomInputs(io) : await openFor(model, options.data, 'train', options, io)
+    if (preprocess) writePreprocess(model, preprocess)
+    const teacher = teacherModel && { model: teacherModel, preprocess: await teacherPixels(teacherModel) }
+    const out = options.output ?? outputBeside(path, 'train')
+    const checkpoint = out === '-' ? undefined : outputBeside(out, 'checkpoint')
+    const own = Object.fromEntries(Object.keys(trainOptions).map((k) => [k, options[k as keyof typeof options]]))
+    const stop = interruptible()
+    const log = options.log === undefined ? null : new TrainingLog(options.log)
+    const board = options.tensorboard === undefined ? null : new TensorBoardLog(options.tensorboard)
+    const view = new TrainingView(io)
+    try {
+      const run = {
+        ...{ data, preprocess, teacher, checkpoint, options: own, seed: io.seed, signal: stop.signal },
+        ...{ resume: options.resume, checkpointMinutes: options.checkpointMinutes },
+        ...{ checkpointSteps: options.checkpointSteps, profile: options.profile, identity },
+      }
+      const summary = await train(model, run, async (event) => {
+        view.show(event)
+        await log?.write(event)
+        await board?.write(event)
+      })
+      recordTraining(model, own, data === RANDOM ? RANDOM : data.name, io.seed)
+      await writeModel(model, out)
+      await dropCheckpoint(checkpoint, options.valFraction > 0)
+      io.wrote(out, { ...summary })
+    } finally {
+      view.end()
+      stop.release()
+      await log?.close()
+      await board?.close()
+    }
+
+    /** A teacher without a record is assumed to read what the student reads. */
+    async function teacherPixels(t: NonNullable<typeof teacherModel>) {
+      const { readPreprocess } = await import('../data/preprocess.ts')
+      return readPreprocess(t) ?? preprocess
+    }
+  },
+})
+
+/** `--data random`. */
+const RANDOM = 'random'
+
+function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefined } {
+  io.log('note: training on RANDOM inputs, normal numbers in the shape of the model input; real data are better')
+  return { data: RANDOM }
+}
+
+/** What a checkpoint is held to: the very files that the run began with. */
+async function hashOf(...models: (Model | undefined)[]): Promise<string> {
+  const { createHash } = await import('node:crypto')
+  const { encodeModel } = await import('../graph/codec.ts')
+  const hash = createHash('sha256')
+  for (const model of models) if (model) hash.update(encodeModel(model))
+  return hash.digest('hex').slice(0, 16)
+}
+
+/** A finished run needs no checkpoint, but where the best epoch was chosen the last one is kept beside it. */
+async function dropCheckpoint(path: string | undefined, keep: boolean): Promise<void> {
+  if (!path || keep) return
+  const { rm } = await import('node:fs/promises')
+  await rm(path, { force: true })
+}

@@ -1,0 +1,52 @@
+/** A training run's events as people see them: a line at the start and at each validation, a bar between. */
+import type { TrainEvent } from '../train/trainer.ts'
+import type { CommandIO } from './io.ts'
+import type { Progress } from './progress.ts'
+import { percent } from './table.ts'
+
+export class TrainingView {
+  readonly #io: CommandIO
+  readonly #label: string
+  #progress: Progress | null = null
+  #rate = 0
+  #top1: number | null = null
+
+  constructor(io: CommandIO, label = 'train') {
+    this.#io = io
+    this.#label = label
+  }
+
+  show(event: TrainEvent): void {
+    if (event.kind === 'start') {
+      const { parameters, stepsPerEpoch, totalSteps, device, seconds, step } = event
+      const from = step > 0 ? `, from step ${step}` : ''
+      const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch)${from}`
+      this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
+      this.#progress = this.#io.progress(this.#label, totalSteps)
+    } else if (event.kind === 'step') {
+      const { step, epoch, loss, top1, imagesPerSecond } = event
+      const right = top1 === null ? '' : `  top-1 ${percent(this.#smooth(top1))}`
+      this.#rate = this.#rate === 0 ? imagesPerSecond : 0.9 * this.#rate + 0.1 * imagesPerSecond
+      this.#progress?.update(
+        step + 1,
+        `epoch ${epoch}  loss ${loss.toFixed(4)}${right}  ${this.#rate.toFixed(0)} img/s`,
+      )
+    } else if (event.kind === 'epoch') {
+      const { epoch, valLoss, valTop1 } = event
+      this.end()
+      if (valTop1 !== null)
+        this.#io.log(`epoch ${epoch}: validation top-1 ${percent(valTop1, 2)}, loss ${valLoss?.toFixed(4)}`)
+    }
+  }
+
+  /** Accuracy of one batch is mostly noise. */
+  #smooth(top1: number): number {
+    this.#top1 = this.#top1 === null ? top1 : 0.95 * this.#top1 + 0.05 * top1
+    return this.#top1
+  }
+
+  /** Takes the bar away. */
+  end(): void {
+    this.#progress?.end()
+  }
+}

@@ -1,0 +1,58 @@
+/** The library: what the commands do, as typed functions. */
+export { type ModelInfo, modelInfo } from './analysis/model-info.ts'
+export { type CalibrationOptions, calibrationData } from './data/calibration.ts'
+export type { Dataset, Split } from './data/dataset.ts'
+export { openDataset } from './data/open.ts'
+export {
+  type Preprocess,
+  type PreprocessOverrides,
+  preprocessOf,
+  readPreprocess,
+  writePreprocess,
+} from './data/preprocess.ts'
+export { type Blame, MncError } from './errors.ts'
+export { type CheckBatch, type CheckOptions, type CheckResult, checkModels } from './export/check.ts'
+export { compareLayers, type LayerDifference } from './export/check-layers.ts'
+export { type Explanation, explainKernels } from './export/explain.ts'
+export { type ExportFormat, type ExportOptions, type ExportReport, exportModel } from './export/export-model.ts'
+export { type Attribute, type AttributeLike, float, floats, graphAttribute } from './graph/attribute.ts'
+export { Builder } from './graph/builder.ts'
+export { cloneModel } from './graph/clone.ts'
+export { decodeModel, encodeModel, readModel, type WriteOptions, writeModel } from './graph/codec.ts'
+export { Graph, Node, type NodeSpec, Value } from './graph/graph.ts'
+export { Model } from './graph/model.ts'
+export { Tensor } from './graph/tensor.ts'
+export { printModel } from './graph/text.ts'
+export { parseModel } from './graph/text-parse.ts'
+export type { Dim, ElementType, TensorType } from './graph/types.ts'
+export { verifyModel } from './graph/verify.ts'
+export { networks } from './models/index.ts'
+export { buildNetwork, loadSpec, type NetworkSpec } from './models/spec.ts'
+export { findOp, ops } from './ops/index.ts'
+export type { CalibrationData, PassContext, PassDef } from './passes/define-pass.ts'
+export { passes } from './passes/index.ts'
+export { type WeightLayer, weightLayers } from './passes/layers.ts'
+export { type Declined, type PassResult, pass } from './passes/manager.ts'
+export { upgradeModelTo } from './passes/upgrade-opset.ts'
+export { estimateRecipe, type StageEstimate } from './recipes/estimate.ts'
+export { loadRecipe, parseRecipe, type RecipeOverrides } from './recipes/load.ts'
+export type { Recipe, Stage } from './recipes/recipe.ts'
+export type { StageMetrics, StageRecord } from './recipes/record.ts'
+export { type RunEvent, type RunOptions, type RunResult, runRecipe, type StageResult } from './recipes/run.ts'
+export type { DeviceInfo, Executor, LoadOptions, Session } from './runtime/executor.ts'
+export { type InferOptions, inferTypes } from './runtime/infer-types.ts'
+export { ortExecutor } from './runtime/ort.ts'
+export { type BnUpdateOptions, updateBatchNorm } from './train/bn-update.ts'
+export { type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.ts'
+export { type TrainOptions, type TrainOptionsInput, trainOptions } from './train/train-options.ts'
+export {
+  type CheckpointEvent,
+  type EpochEvent,
+  type StartEvent,
+  type StepEvent,
+  type TrainEvent,
+  type TrainRun,
+  type TrainSummary,
+  train,
+  trainSteps,
+} from './train/trainer.ts'

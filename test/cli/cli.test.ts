@@ -1,0 +1,83 @@
+/** Whole command lines, some in a process of their own: exit codes, streams, and files that are there or not. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import { runCommandLine } from '../../src/commands/program.ts'
+import { Sink } from './sink.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-cli-'))
+after(() => rmSync(folder, { recursive: true }))
+const at = (name: string): string => join(folder, name)
+
+interface Outcome {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const mnc = (...args: readonly string[]): Promise<Outcome> =>
+  new Promise((done) => {
+    execFile(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], (error, stdout, stderr) => {
+      done({ code: error ? Number(error.code) : 0, stdout, stderr })
+    })
+  })
+
+test('build, prune and info through files; the same seed gives the same bytes', async () => {
+  const flags = ['densenet-bc', '--depth', '10', '--growth', '4', '--size', '8', '--seed', '5']
+  const built = await mnc('build', ...flags, '-o', at('a.onnx'))
+  assert.deepEqual(built, { code: 0, stdout: `${at('a.onnx')}\n`, stderr: '' })
+  await inProcess(['build', ...flags, '-o', at('b.onnx')])
+  assert.ok(readFileSync(at('a.onnx')).equals(readFileSync(at('b.onnx'))))
+
+  const pruned = await inProcess(['pass', 'prune', at('a.onnx'), '--sparsity', '0.75', '--json'])
+  assert.equal(pruned.code, 0, pruned.stderr)
+  const result = JSON.parse(pruned.stdout)
+  assert.equal(result.output, at('a.prune.onnx'))
+  assert.equal(result.changed, true)
+
+  const info = JSON.parse((await inProcess(['info', at('a.prune.onnx'), '--json'])).stdout)
+  const convs = info.layers.filter((l: { op: string }) => l.op === 'Conv')
+  const total = (f: (l: { weights: number; sparsity: number }) => number): number =>
+    convs.reduce((n: number, l: { weights: number; sparsity: number }) => n + f(l), 0)
+  const share = total((l) => l.weights * l.sparsity) / total((l) => l.weights)
+  assert.ok(Math.abs(share - 0.75) < 0.001, `${share}`)
+})
+
+const refusals: readonly [name: string, args: readonly string[], message: RegExp][] = [
+  ['an unknown command', ['bild', 'lenet'], /unknown command 'bild'\s+\(Did you mean build\?\)/],
+  ['an unknown flag', ['build', 'lenet', '-o', at('x.onnx'), '--clases', '3'], /Did you mean --classes\?/],
+  [
+    'an unknown pass',
+    ['pass', 'prun', at('a.onnx'), '--sparsity', '0.5'],
+    /unknown pass 'prun', did you mean 'prune'\?/,
+  ],
+  ['a number out of range', ['pass', 'prune', at('a.onnx'), '--sparsity', '1.5', '-o', at('x.onnx')], /--sparsity/],
+  ['no number', ['build', 'lenet', '--classes', 'ten', '-o', at('x.onnx')], /--classes must be integer/],
+  ['a truncated file', ['pass', 'prune', at('cut.onnx'), '-o', at('x.onnx')], /cut\.onnx: .*cut short/],
+  ['a file that is no model', ['convert', 'package.json', '-o', at('x.onnx')], /package\.json: this is no ONNX model/],
+  ['a missing file', ['info', at('none.onnx')], /none\.onnx: cannot be read: no such file/],
+]
+
+/** The same command line in this process. */
+async function inProcess(args: readonly string[]): Promise<Outcome> {
+  const [stdout, stderr] = [new Sink(), new Sink()]
+  const code = await runCommandLine(args, { stdout, stderr })
+  return { code, stdout: stdout.text, stderr: stderr.text }
+}
+
+test('bad input: one message on stderr, exit 2, nothing on stdout, no output file', async () => {
+  writeFileSync(at('cut.onnx'), readFileSync(at('a.onnx')).subarray(0, 5000))
+  const before = readdirSync(folder)
+  for (const [name, args, message] of refusals) {
+    const { code, stdout, stderr } = await inProcess(args)
+    assert.match(stderr, message, name)
+    assert.doesNotMatch(stderr, /\n\s+at /, `${name}: a stack`)
+    assert.deepEqual({ code, stdout }, { code: 2, stdout: '' }, name)
+  }
+  const { code, stdout } = await mnc('info', at('none.onnx')) // the process says so too
+  assert.deepEqual({ code, stdout }, { code: 2, stdout: '' })
+  assert.deepEqual(readdirSync(folder), before)
+})

@@ -1,0 +1,129 @@
+/** Commands in process, with captured streams. */
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import type { ModelInfo } from '../../src/analysis/model-info.ts'
+import type { CommandDef } from '../../src/commands/define-command.ts'
+import { commands } from '../../src/commands/index.ts'
+import { CommandIO } from '../../src/commands/io.ts'
+import { outputBeside } from '../../src/commands/pass.ts'
+import { Progress } from '../../src/commands/progress.ts'
+import { readModel } from '../../src/graph/codec.ts'
+import { parseOptions } from '../../src/options.ts'
+import { Sink } from './sink.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-commands-'))
+after(() => rmSync(folder, { recursive: true }))
+const at = (name: string): string => join(folder, name)
+
+async function call(def: CommandDef, args: readonly string[], given: Record<string, unknown> = {}, json = true) {
+  const [out, err] = [new Sink(), new Sink()]
+  const io = new CommandIO({ json, quiet: false, verbose: false, seed: 0 }, out, err)
+  await def.run(args, parseOptions(def.options, given, def.name), io)
+  return { out: out.text, err: err.text }
+}
+
+const command = (name: string): CommandDef => commands.find((c) => c.name === name)!
+
+test('info of DenseNet-BC-100-12: 800,032 parameters and 288.0 M MACs', async () => {
+  await call(command('build'), ['densenet-bc-100-12'], { output: at('student.onnx') })
+  const info = JSON.parse((await call(command('info'), [at('student.onnx')])).out)
+  const fields = ['irVersion', 'opset', 'inputs', 'outputs', 'nodes', 'ops', 'parameters', 'macs', 'bytes', 'layers']
+  assert.deepEqual(Object.keys(info), fields)
+  assert.equal(info.parameters, 800_032)
+  assert.equal((info.macs / 1e6).toFixed(1), '288.0')
+  assert.equal(info.opset, 21)
+  assert.equal(info.bytes, readFileSync(at('student.onnx')).length)
+  assert.deepEqual(info.inputs, [{ name: 'input', type: 'float32', dims: ['N', 3, 32, 32] }])
+  assert.equal(info.ops.Conv, 99)
+  const [stem] = info.layers
+  const macs = 32 * 32 * 24 * 27
+  assert.deepEqual(stem, {
+    ...{ name: 'stem', op: 'Conv', weights: 648, sparsity: 0, weightBits: 32, activationBits: 32, macs },
+  })
+})
+
+test('info sees masks and quantisers: sparsity and bits of what runs', async () => {
+  await call(command('build'), ['lenet'], { output: at('lenet.onnx') })
+  const passes = await command('pass').subcommands!()
+  const pass = (name: string): CommandDef => passes.find((p) => p.name === name)!
+  const pruning = { sparsity: 0.5, scope: 'layer', ops: ['Conv', 'Gemm'] }
+  await call(pass('prune'), [at('lenet.onnx')], { ...pruning, output: at('p.onnx') })
+  await call(pass('quantize'), [at('p.onnx')], { activationBits: 0, ops: ['Conv'], output: at('q.onnx') })
+  const info = JSON.parse((await call(command('info'), [at('q.onnx')])).out)
+  assert.equal(info.parameters, 61_706)
+  for (const l of info.layers) {
+    assert.equal(l.weightBits, l.op === 'Conv' ? 4 : 32, l.name)
+    if (l.op === 'Gemm') assert.ok(Math.abs(l.sparsity - 0.5) < 1e-3, `${l.name} ${l.sparsity}`)
+    else assert.ok(l.sparsity >= 0.5 && l.sparsity < 0.8, `${l.name} ${l.sparsity}`) // rounding adds zeros
+  }
+  const table = (await call(command('info'), [at('q.onnx')], {}, false)).out
+  assert.match(table, /^parameters +61,706$/m)
+  assert.match(table, /^fc3 +Gemm +840 +50\.0 % +32 +32 +840$/m)
+})
+
+test('info sees through the decoder of a packed file', async () => {
+  await call(command('export'), [at('q.onnx')], { format: 'packed', output: at('packed.onnx') })
+  const read = async (name: string) => JSON.parse((await call(command('info'), [at(name)])).out)
+  const [quantised, packed] = [await read('q.onnx'), await read('packed.onnx')]
+  const facts = (info: ModelInfo) => info.layers.map((l) => [l.op, l.weights, l.sparsity, l.weightBits, l.macs])
+  assert.deepEqual(facts(packed), facts(quantised))
+})
+
+test('MACs of a foreign ResNet-20 whose paddings are computed: 40.55 M', async (t) => {
+  const path = '../shared/zoo/akamaster_resnet20_bn_op13.onnx'
+  if (!existsSync(path)) return t.skip('no zoo')
+  const info = JSON.parse((await call(command('info'), [path])).out)
+  assert.equal((info.macs / 1e6).toFixed(2), '40.55')
+  assert.equal(info.parameters, 269_722)
+})
+
+test('convert: opset up, external data, text and back', async () => {
+  const convert = command('convert')
+  await call(convert, [at('lenet.onnx')], { output: at('l22.onnx'), opset: 22 })
+  assert.equal((await readModel(at('l22.onnx'))).opset, 22)
+  await call(convert, [at('lenet.onnx')], { output: at('ext.onnx'), externalData: true })
+  const [inline, external] = [await readModel(at('lenet.onnx')), await readModel(at('ext.onnx'))]
+  assert.ok(existsSync(at('ext.onnx.data')))
+  assert.ok(external.graph.find('fc1.weight')!.constant!.equals(inline.graph.find('fc1.weight')!.constant!))
+  await call(convert, [at('lenet.onnx')], { output: at('lenet.onnxtxt'), text: true })
+  await call(convert, [at('lenet.onnxtxt')], { output: at('back.onnx') })
+  assert.ok(readFileSync(at('back.onnx')).equals(readFileSync(at('lenet.onnx'))))
+  await assert.rejects(call(convert, [at('lenet.onnx')], {}), { blame: 'user', message: /needs -o/ })
+  await assert.rejects(call(convert, [at('lenet.onnx')], { output: at('x.onnx'), opset: 11 }), { blame: 'user' })
+  assert.ok(!existsSync(at('x.onnx')))
+})
+
+test('pass: default output beside the input, --explain on stderr', async () => {
+  assert.equal(outputBeside('a/student.onnx', 'prune'), 'a/student.prune.onnx')
+  assert.equal(outputBeside('a.b/model', 'prune'), 'a.b/model.prune.onnx')
+  assert.equal(outputBeside('-', 'prune'), '-')
+  const passes = await command('pass').subcommands!()
+  const foldBn = passes.find((p) => p.name === 'fold-bn')!
+  const { out, err } = await call(foldBn, [at('student.onnx')], { explain: true }, false)
+  assert.equal(out, `${at('student.fold-bn.onnx')}\n`)
+  assert.match(err, /^bn: .*Relu/m)
+})
+
+test('doctor runs a network; completion knows passes and flags', async () => {
+  const report = JSON.parse((await call(command('doctor'), [])).out)
+  assert.ok(report.forwardMilliseconds > 0 && report.devices.includes('cpu'))
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const { out } = await call(command('completion'), [shell], {}, false)
+    for (const word of ['prune', 'sparsity', 'build']) assert.ok(out.includes(word), `${shell}: ${word}`)
+  }
+  await assert.rejects(call(command('completion'), ['tcsh']), { blame: 'user' })
+})
+
+test('progress: silent with --quiet, lines without a terminal', () => {
+  const sink = new Sink()
+  const progress = new Progress('train', 10, sink)
+  progress.update(1)
+  assert.equal(sink.text, '') // the first plain line comes after 10 s
+  const live = Object.assign(new Sink(), { isTTY: true })
+  new Progress('train', 10, live).update(5, 'loss 1.5')
+  assert.match(live.text, /train {2}\[={12} {12}\] {2}5\/10 {2}loss 1\.5/)
+  new Progress('train', 10, null).update(5)
+})
