@@ -1,0 +1,89 @@
+/**
+ * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
+ * (src/train/tile-batch.ts), and blocked against plain convolutions with changing weights (src/runtime/ort-blocked-conv.ts).
+ *
+ *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
+ *
+ * The peer of each figure is the line beside it in the same run; one thread; best of 20 runs.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { parseArgs } from 'node:util'
+import { Model } from '../src/graph/model.ts'
+import { Tensor } from '../src/graph/tensor.ts'
+import { inferTypes } from '../src/runtime/infer-types.ts'
+import { ortExecutor } from '../src/runtime/ort.ts'
+import { blockConvolutions, findBlock } from '../src/runtime/ort-blocked-conv.ts'
+import { machine } from './torch-peer.ts'
+
+const { values: args } = parseArgs({ options: { out: { type: 'string', default: 'bench/results/kernels.json' } } })
+const RUNS = 20
+const CHAIN = 10
+
+/** Milliseconds of the best of RUNS runs on small numbers. */
+async function best(model: Model): Promise<number> {
+  const session = await ortExecutor().load(model, { threads: 1 })
+  const feeds = Object.fromEntries(
+    model.graph.inputs.map((v) => {
+      const size = v.dims.reduce((p, d) => p * d, 1)
+      return [
+        v.name,
+        Tensor.float32(
+          v.dims,
+          Float32Array.from({ length: size }, (_, i) => ((i * 7919) % 97) / 97),
+        ),
+      ]
+    }),
+  )
+  let ms = Number.POSITIVE_INFINITY
+  for (let i = 0; i < RUNS; i++) {
+    const start = performance.now()
+    await session.run(feeds)
+    ms = Math.min(ms, performance.now() - start)
+  }
+  await session.dispose()
+  return ms
+}
+
+/** A chain of multiplications by one number a channel; only one number leaves. */
+async function perHundredMegabytes(channels: number): Promise<number> {
+  const model = new Model()
+  const { graph } = model
+  let v = graph.addInput('x', { elem: 'float32', dims: [64, channels, 32, 32] })
+  const scale = graph.addInput('s', { elem: 'float32', dims: [channels, 1, 1] })
+  const b = graph.append()
+  for (let i = 0; i < CHAIN; i++) v = b.op('Mul', [v, scale])
+  graph.addOutput(b.op('ReduceMax', [v], { keepdims: 0 }))
+  return ((await best(model)) / CHAIN) * (1e8 / (4 * 64 * channels * 1024))
+}
+
+async function convolution(out: number, into: number, side: number) {
+  const model = new Model()
+  const { graph } = model
+  const x = graph.addInput('x', { elem: 'float32', dims: [64, into, side, side] })
+  const w = graph.addInput('w', { elem: 'float32', dims: [out, into, 3, 3] })
+  const y = graph.append().op('Conv', [x, w], { pads: [1, 1, 1, 1] })
+  graph.addOutput(graph.append().op('ReduceMax', [y], { keepdims: 0 }))
+  await inferTypes(model)
+  const plainMs = await best(model)
+  blockConvolutions(model, await findBlock((m) => ortExecutor().load(m)))
+  const blockedMs = await best(model)
+  return { channels: `${into} -> ${out}`, side, plainMs, blockedMs, ratio: plainMs / blockedMs }
+}
+
+const sizes: { megabytes: number; msPerHundredMegabytes: number }[] = []
+for (const channels of [3, 12, 24, 48, 96, 168])
+  sizes.push({ megabytes: (channels * 4) / 16, msPerHundredMegabytes: await perHundredMegabytes(channels) })
+const convolutions = []
+for (const [out, into, side] of [
+  [12, 48, 32],
+  [48, 12, 32],
+  [16, 16, 32],
+  [32, 32, 16],
+  [64, 64, 8],
+] as const)
+  convolutions.push(await convolution(out, into, side))
+console.table(sizes)
+console.table(convolutions)
+await mkdir(dirname(args.out), { recursive: true })
+await writeFile(args.out, `${JSON.stringify({ machine: await machine(), sizes, convolutions }, null, 2)}\n`)
