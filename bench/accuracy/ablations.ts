@@ -39,6 +39,7 @@ const variants: Readonly<Record<string, Variant>> = {
   defaults: { question: 'the defaults: global threshold, moving mask, ALS steps, reverse-kl' },
   layer: { question: 'one threshold for each layer', prune: { scope: 'layer' } },
   'fixed-mask': { question: 'the mask stays as the pass made it', train: { 'mask-update-every': 0 } },
+  gradual: { question: 'sparsity grows to 75 % by a cubic schedule', train: { 'mask-schedule': 'cubic' } },
   lsq: { question: 'steps of weights and activations are learned', train: { 'learn-scales': true } },
   'fixed-scales': { question: 'weight steps stay as the pass fitted them', train: { 'refit-scales': false } },
   kl: { question: 'KL(teacher || student)', train: { loss: 'kl' } },

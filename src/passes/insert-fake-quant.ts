@@ -26,7 +26,7 @@ import { nonNegativeTest } from './non-negative.ts'
 import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
-import { fitWeightScales, integerRange } from './quantizer.ts'
+import { fitWeightScales, integerRange, weightScaleMethods } from './quantizer.ts'
 import { mapNamed } from './select.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
 
@@ -56,7 +56,7 @@ const options = optionTable({
   layerActivationBits: { type: 'numberMap', description: 'Activation bits of single layers, by name (globs)' },
   weightScale: {
     type: 'string',
-    enum: ['als', 'mse', 'max'],
+    enum: weightScaleMethods,
     default: 'als',
     description: 'Weight steps: alternating least squares, grid search of the squared error, no clipping',
   },
@@ -176,7 +176,8 @@ function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
   const elem: ElementType = layer.maskPoint === layer.weight ? tensor.type : 'float32'
   const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale)
-  insertQuantizer(point, { name, bits: width, signed: true, scales, axis, role: WEIGHT_QUANT, elem })
+  const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
+  insertQuantizer(point, { ...spec, role: WEIGHT_QUANT })
 }
 
 function masked(weights: Float32Array, mask: Value | null): Float32Array {

@@ -51,11 +51,13 @@ export function prunable(layer: WeightLayer, weights = layer.tensor.toFloat32())
 /**
  * Masks of all pruned layers anew from latent weights, by the rule written on their mask nodes: what training does with
  * moving masks. `latent` gives a layer's present weights. Layers sharing a global threshold are those with scope
- * `global` and the same pattern and sparsity.
+ * `global` and the same pattern and sparsity. `progress` < 1 gives masks on the way there: that share of the sparsity,
+ * or of the channels that N:M takes from each M.
  */
 export function recomputeMasks(
   layers: readonly WeightLayer[],
   latent: (layer: WeightLayer) => Float32Array,
+  progress = 1,
 ): Map<WeightLayer, Float32Array> {
   const groups = new Map<string, WeightLayer[]>()
   for (const l of layers) {
@@ -69,7 +71,7 @@ export function recomputeMasks(
   for (const [key, group] of groups) {
     const [pattern, scope, sparsity] = JSON.parse(key) as [string, PruneScope, string]
     const input = group.map((l) => prunable(l, latent(l)))
-    const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) })
+    const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) * progress, progress })
     for (const l of group) {
       const mask = masks.get(l.name)
       if (mask) out.set(l, mask)

@@ -25,6 +25,8 @@ export interface MaskOptions {
   /** Fraction of weights (channels for `channel`) to zero, 0 <= sparsity < 1; n:m ignores it. */
   readonly sparsity: number
   readonly scope?: PruneScope
+  /** Share of the m - n channels that n:m takes from each m (rounded); 1 by default. */
+  readonly progress?: number
   /** `unstructured` (default), `n:m` such as `2:4`, or `channel`. */
   readonly pattern?: string
   /** Sparsity of single layers by name; they leave the global pool. */
@@ -41,11 +43,13 @@ export function parsePattern(pattern: string): readonly [number, number] | null 
 
 /** Masks (1 keeps, 0 prunes) in each layer's own layout, by layer name. */
 export function computeMasks(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, Float32Array> {
-  const { sparsity, scope = 'global', pattern = 'unstructured', overrides = new Map() } = options
+  const { sparsity, scope = 'global', pattern = 'unstructured', overrides = new Map(), progress = 1 } = options
   const nm = parsePattern(pattern)
   const masks = new Map<string, Float32Array>()
   if (nm) {
-    for (const l of layers) if (l.dims[l.inputAxis]! % nm[1] === 0) masks.set(l.name, groupMask(l, nm[0], nm[1]))
+    const [n, m] = nm
+    const kept = m - Math.round((m - n) * progress)
+    for (const l of layers) if (l.dims[l.inputAxis]! % m === 0) masks.set(l.name, groupMask(l, kept, m))
     return masks
   }
   const mask = pattern === 'channel' ? maskChannels : maskElements

@@ -11,10 +11,12 @@ import type { ElementType } from '../graph/types.ts'
 import { firstUse, ROLE_KEY, rewire } from './layers.ts'
 import { QUANT_GUARD } from './quant-guard.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
-import { integerRange } from './quantizer.ts'
+import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
 /** Node metadata: width of the quantiser. */
 export const BITS_KEY = 'mnc.bits'
+/** Node metadata: how weight steps are fitted, where not by alternating least squares. Training fits them so again. */
+export const FIT_KEY = 'mnc.fit'
 /** Value metadata `mnc.role` of a quantiser's step. */
 export const QUANT_SCALE = 'quant-scale'
 
@@ -30,6 +32,7 @@ export interface QuantizerSpec {
   readonly role: string
   /** Type of the value that is quantised, and so of the scale. */
   readonly elem: ElementType
+  readonly fit?: WeightScaleMethod
   /** Puts the identity of quant-guard.ts before the quantiser. */
   readonly guard?: boolean
 }
@@ -46,7 +49,8 @@ export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: Read
 
 function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
   const { name, bits, signed, scales, axis, role, elem } = spec
-  const metadata = { [ROLE_KEY]: role, [BITS_KEY]: String(bits) }
+  const fit = spec.fit && spec.fit !== 'als' ? { [FIT_KEY]: spec.fit } : {}
+  const metadata = { [ROLE_KEY]: role, [BITS_KEY]: String(bits), ...fit }
   const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
   const dims = axis === null ? [] : [scales.length]
   const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))

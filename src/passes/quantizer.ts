@@ -9,7 +9,8 @@
  */
 import { elementCount } from '../graph/types.ts'
 
-export type WeightScaleMethod = 'als' | 'mse' | 'max'
+export const weightScaleMethods = ['als', 'mse', 'max'] as const
+export type WeightScaleMethod = (typeof weightScaleMethods)[number]
 
 /** Rounds of alternating least squares, as published for the pipeline; DenseNet's weights settle in 5 to 30. */
 const ALS_ROUNDS = 100

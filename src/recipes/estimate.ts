@@ -183,6 +183,7 @@ class Estimator {
           epochs: TIMED_STEPS + 1,
           valFraction: 0,
           limit: undefined,
+          maskSchedule: 'constant',
         },
       },
       (event) => {

@@ -8,7 +8,9 @@ import { Tensor } from '../graph/tensor.ts'
 import { recomputeMasks } from '../passes/insert-prune-mask.ts'
 import { type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
-import { fitWeightScales } from '../passes/quantizer.ts'
+import { FIT_KEY } from '../passes/quant-nodes.ts'
+import type { QuantPair } from '../passes/quant-pair.ts'
+import { fitWeightScales, type WeightScaleMethod, weightScaleMethods } from '../passes/quantizer.ts'
 
 /** Frozen layers keep their masks and steps: their weights do not move. */
 const movingLayers = (model: Model): WeightLayer[] =>
@@ -26,12 +28,15 @@ export function hostConstantNames(model: Model, options: { masks: boolean; scale
   return names
 }
 
-/** Recomputes every mask from the model's present weights; returns the share of entries that changed. */
-export function refreshMasks(model: Model): number {
+/**
+ * Recomputes every mask from the model's present weights, at `progress` of its sparsity; returns the share of entries
+ * that changed.
+ */
+export function refreshMasks(model: Model, progress = 1): number {
   const layers = movingLayers(model).filter((l) => l.mask?.constant)
   let changed = 0
   let total = 0
-  for (const [layer, mask] of recomputeMasks(layers, (l) => l.tensor.toFloat32())) {
+  for (const [layer, mask] of recomputeMasks(layers, (l) => l.tensor.toFloat32(), progress)) {
     const old = layer.mask!.constant!
     const before = old.toFloat32()
     for (let i = 0; i < mask.length; i++) if (mask[i] !== before[i]) changed++
@@ -41,16 +46,21 @@ export function refreshMasks(model: Model): number {
   return total === 0 ? 0 : changed / total
 }
 
-/** Fits the steps of all weight quantisers to the present, masked weights (alternating least squares). */
+/** Fits the steps of all weight quantisers to the present, masked weights, by the method that the pass used. */
 export function refitScales(model: Model): void {
   for (const l of movingLayers(model)) {
     const scale = l.quant?.scale.constant
     if (!l.quant || !scale) continue
     const weights = masked(l)
     const axis = l.quant.axis === null ? null : l.outputAxis
-    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, 'als')
+    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, methodOf(l.quant))
     l.quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
   }
+}
+
+function methodOf({ dequantize }: QuantPair): WeightScaleMethod {
+  const named = dequantize.metadata.get(FIT_KEY)
+  return weightScaleMethods.find((m) => m === named) ?? 'als'
 }
 
 function masked(l: WeightLayer): Float32Array {

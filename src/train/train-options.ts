@@ -5,6 +5,8 @@ export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'l1'] as const
 export const optimizerNames = ['sgd', 'adamw'] as const
 export const scheduleNames = ['cosine', 'step', 'linear', 'constant'] as const
 
+export const maskScheduleNames = ['constant', 'cubic'] as const
+
 export const trainOptions = optionTable({
   epochs: {
     type: 'number',
@@ -110,6 +112,12 @@ export const trainOptions = optionTable({
     description: 'steps between recomputations of prune masks from the latent weights; 0: masks stay',
   },
   maskUpdateUntil: { type: 'integer', minimum: 0, default: 5000, description: 'step after which masks stay' },
+  maskSchedule: {
+    type: 'string',
+    enum: maskScheduleNames,
+    default: 'constant',
+    description: 'sparsity of moving masks: full from the start, or grown from 0 until --mask-update-until',
+  },
   refitScales: { type: 'boolean', default: true, description: 'fit weight quantiser steps anew every epoch' },
   learnScales: { type: 'boolean', default: false, description: 'train quantiser steps instead (LSQ)' },
   augment: {

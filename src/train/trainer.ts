@@ -19,6 +19,7 @@ import { firstNotFinite } from './diagnose.ts'
 import { evaluate } from './evaluate.ts'
 import { refitScales, refreshMasks } from './host-constants.ts'
 import { separateScales } from './learned-scales.ts'
+import { maskProgress, maskScheduleFault, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { hyperFeeds } from './optimizers.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
 import { checkClasses, type DataPlan, identityOf, optimizerOf, planData, planStep, scheduleOf } from './step-plan.ts'
@@ -96,8 +97,8 @@ class Training {
     this.#runner = runner
     this.#profileFolder = profileFolder
     const { stepsPerEpoch } = data.source
-    const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
-    this.#last = Math.min(total, o.maxSteps ?? total)
+    const { total, last } = stepsOf(o, stepsPerEpoch)
+    this.#last = last
     this.#schedule = scheduleOf(o, stepsPerEpoch, total)
     this.#average = o.ema > 0 ? new WeightAverage(o.ema) : null
     const position = checkpoint?.position
@@ -113,6 +114,8 @@ class Training {
 
   static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
     const data = planData(model, run, o)
+    const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
+    if (fault) throw fault
     liftConstants(model.graph)
     separateScales(model.graph)
     const identity = identityOf(model, run, o, data.source)
@@ -182,7 +185,7 @@ class Training {
     this.#validationPending = validation !== null
     const score = validation ? await this.#validate(validation) : null
     this.#validationPending = false
-    if (score && score.top1 > this.#best.top1) {
+    if (score && masksAreFinal(this.#o, this.#done) && score.top1 > this.#best.top1) {
       this.#best = { top1: score.top1, epoch, model: this.#averaged() }
       if (this.#bestPath) await writeModel(this.#best.model!, this.#bestPath)
     }
@@ -203,18 +206,18 @@ class Training {
 
   #patienceOver(epoch: number): boolean {
     const { patience } = this.#o
-    return patience > 0 && this.#data.validation !== null && epoch - this.#best.epoch >= patience
+    return patience > 0 && this.#best.epoch >= 0 && epoch - this.#best.epoch >= patience
   }
 
   /** Moves masks and quantiser steps where their time has come. */
   #moveHostConstants(step: number): void {
-    if (this.#runner.graph.host.size === 0 || step === 0) return
-    const { maskUpdateEvery, maskUpdateUntil, refitScales: refit, learnScales } = this.#o
-    const masks = maskUpdateEvery > 0 && step % maskUpdateEvery === 0 && step <= maskUpdateUntil
-    const scales = refit && !learnScales && step % this.#data.source.stepsPerEpoch === 0
+    if (this.#runner.graph.host.size === 0) return
+    const { refitScales: refit, learnScales } = this.#o
+    const masks = movesMasks(this.#o, step)
+    const scales = refit && !learnScales && step > 0 && step % this.#data.source.stepsPerEpoch === 0
     if (!masks && !scales) return
     this.#runner.storeTo(this.#model)
-    if (masks) refreshMasks(this.#model)
+    if (masks) refreshMasks(this.#model, maskProgress(this.#o, step))
     if (scales) refitScales(this.#model)
     this.#runner.refreshHost(this.#model)
   }
@@ -299,6 +302,12 @@ class Training {
     const next = 'lower --lr, warm up, or clip with --clip-norm'
     return new MncError(`step ${step}: ${what}${where}${kept}`, { code: 'diverged', blame: 'user', next })
   }
+}
+
+/** Steps of the whole schedule, and those that are done of it. */
+function stepsOf(o: TrainOptions, stepsPerEpoch: number): { total: number; last: number } {
+  const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
+  return { total, last: Math.min(total, o.maxSteps ?? total) }
 }
 
 function requireClassifier(model: Model, dims: readonly unknown[] | null): void {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { cloneModel } from '../../src/graph/clone.ts'
+import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/passes/layers.ts'
@@ -13,7 +14,10 @@ import { separateScales } from '../../src/train/learned-scales.ts'
 import { optimizerDefaults } from '../../src/train/optimizers.ts'
 import { buildStep, type StepOptions } from '../../src/train/step-graph.ts'
 import { StepRunner } from '../../src/train/step-runner.ts'
-import { CLASSES, linearModel, run, SIZE, tinyNet, values } from './fixtures.ts'
+import { trainSteps } from '../../src/train/trainer.ts'
+import { CLASSES, images, linearModel, pixels, run, SIZE, scratch, tinyNet, values } from './fixtures.ts'
+
+const file = scratch()
 
 const BATCH = 4
 const base: StepOptions = {
@@ -241,6 +245,50 @@ test('masks move by the rule in the graph while latent weights grow back, and th
     assert.ok(l.mask!.constant!.equals(moved.model.graph.find(l.mask!.name)!.constant!), 'none moves after step 4')
 })
 
+test('gradual masks follow the cubic schedule to the full sparsity, by any pattern', async () => {
+  const gradual = { maskSchedule: 'cubic', maskUpdateEvery: 2, maskUpdateUntil: 8, lr: 0.01 } as const
+  const zeros = async (model: Model, checkpoint: string, steps: number): Promise<number> => {
+    // the state in the middle of a run is what its checkpoint holds
+    const stop = new AbortController()
+    const options = { batch: 6, augment: 'none', workers: 0, threads: 1, epochs: 1, ...gradual } as const
+    const events = trainSteps(cloneModel(model), {
+      ...{ data: images(60), preprocess: pixels, options, checkpoint, signal: stop.signal },
+    })
+    await assert.rejects(async () => {
+      for await (const e of events) if (e.kind === 'step' && e.step + 1 === steps) stop.abort()
+    })
+    const masks = weightLayers((await readModel(checkpoint)).graph).map((l) => l.mask!.constant!.toFloat32())
+    const count = masks.reduce((n, m) => n + m.length, 0)
+    return masks.reduce((n, m) => n + zerosOf(m), 0) / count
+  }
+  const unstructured = await pruned(linearModel(), { sparsity: 0.75 })
+  for (const [steps, progress] of [
+    [1, 0],
+    [3, 1 - 0.75 ** 3],
+    [5, 1 - 0.5 ** 3],
+    [9, 1],
+  ] as const) {
+    const share = await zeros(unstructured, file(`gradual-${steps}.checkpoint.onnx`), steps)
+    assert.ok(Math.abs(share - 0.75 * progress) < 0.005, `after ${steps} steps: ${share}`)
+  }
+  const grouped = await pruned(linearModel(), { sparsity: undefined, pattern: '2:4' })
+  assert.equal(await zeros(grouped, file('grouped-3.checkpoint.onnx'), 3), 0.25)
+  assert.equal(await zeros(grouped, file('grouped-9.checkpoint.onnx'), 9), 0.5)
+  await assert.rejects(run(unstructured, { ...gradual, maxSteps: 8 }), /full sparsity at step 8.*8 steps/)
+  await assert.rejects(run(unstructured, { ...gradual, maskUpdateEvery: 0 }), /needs masks that move/)
+})
+
+test('of a gradual run only epochs at the full sparsity count as the best', async () => {
+  const model = await pruned(tinyNet(), { sparsity: 0.9 })
+  const gradual = { maskSchedule: 'cubic', maskUpdateEvery: 1, maskUpdateUntil: 20 } as const
+  const { model: trained, summary } = await run(model, { epochs: 3, valFraction: 0.2, ...gradual })
+  assert.equal(summary.bestEpoch, 2)
+  for (const l of weightLayers(trained.graph)) {
+    const mask = l.mask!.constant!.toFloat32()
+    assert.equal(zerosOf(mask), Math.round(0.9 * mask.length), l.name)
+  }
+})
+
 test('weight steps are fitted anew each epoch to the masked weights', async () => {
   const model = await pruned(linearModel())
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
@@ -252,6 +300,10 @@ test('weight steps are fitted anew each epoch to the masked weights', async () =
   const mask = values(again.model, 'weight.mask')
   const weights = values(again.model, 'weight').map((v, i) => v * mask[i]!)
   assert.deepEqual(values(after.model, scale), fitWeightScales(weights, [CLASSES, SIZE * SIZE], 0, 4, 'als'))
+  const byMax = await pruned(linearModel())
+  await pass(byMax, 'quantize', { ops: ['Gemm'], activationBits: 0, weightScale: 'max' })
+  const refitted = await run(byMax, { epochs: 2, maxSteps: 11, maskUpdateEvery: 0, lr: 0 })
+  assert.deepEqual(values(refitted.model, scale), values(byMax, scale), 'by the method of the pass')
   const fixed = await run(model, { epochs: 2, maxSteps: 11, refitScales: false })
   assert.deepEqual(values(fixed.model, scale), values(model, scale))
 })
