@@ -6,6 +6,8 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dim, ElementType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
+import { isFrozen } from '../passes/freeze-subgraph.ts'
+import { type HistoryEntry, readHistory } from '../passes/history.ts'
 import { ROLE_KEY } from '../passes/layers.ts'
 import { constantSource } from './constants.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
@@ -20,6 +22,8 @@ export interface PortInfo {
 export interface LayerInfo {
   readonly name: string
   readonly op: string
+  /** Of the weight. */
+  readonly shape: readonly number[]
   /** Elements of the weight. */
   readonly weights: number
   /** Share of them that is zero where the layer computes: masked, or rounded to zero. */
@@ -28,6 +32,21 @@ export interface LayerInfo {
   readonly activationBits: number
   /** Dense multiply-accumulates of one sample; null where shapes are not known. */
   readonly macs: number | null
+  /**
+   * Of the tensors in the file that the weight is made from: latent values, mask, steps, or a packed form. One that
+   * several layers share (a packed file's) is divided by the number of their weights.
+   */
+  readonly bytes: number
+  /** Whether training leaves the weight as it is. */
+  readonly frozen: boolean
+}
+
+/** Totals of what `mnc.frozen` marks. */
+export interface FrozenInfo {
+  readonly nodes: number
+  readonly tensors: number
+  /** Elements of those tensors. */
+  readonly elements: number
 }
 
 export interface ModelInfo {
@@ -43,6 +62,9 @@ export interface ModelInfo {
   /** Size of the file, external data included. */
   readonly bytes: number
   readonly layers: readonly LayerInfo[]
+  readonly frozen: FrozenInfo
+  /** Passes, training stages and exports that made the model, in order. */
+  readonly history: readonly HistoryEntry[]
 }
 
 export interface ModelInfoOptions {
@@ -56,6 +78,7 @@ export interface ModelInfoOptions {
 export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelInfoOptions = {}): Promise<ModelInfo> {
   const work = await oneSample(model, warn)
   const layers = await effectiveLayers(work, warn)
+  const stored = storedBytes(layers)
   return {
     irVersion: model.irVersion,
     opset: model.opset,
@@ -69,12 +92,35 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
     layers: layers.map((l) => ({
       name: l.name,
       op: l.node.op,
+      shape: l.values.dims,
       weights: l.values.size,
       sparsity: l.values.size > 0 ? l.zeros / l.values.size : 0,
       weightBits: l.weightBits,
       activationBits: l.activationBits,
       macs: macsOf(l.node),
+      bytes: stored.get(l)!,
+      frozen: isFrozen(l.node) || isFrozen(l.layer?.weight ?? l.operand),
     })),
+    frozen: frozenParts(model.graph),
+    history: readHistory(model),
+  }
+}
+
+/** See `LayerInfo.bytes`. */
+function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, number> {
+  const parts = new Map(layers.map((l) => [l, constantSource(l.operand)?.initializers ?? []]))
+  const readers = new Map<Value, number>()
+  for (const [l, values] of parts) for (const v of values) readers.set(v, (readers.get(v) ?? 0) + l.values.size)
+  const share = (l: EffectiveLayer, v: Value): number => (v.constant!.byteLength * l.values.size) / readers.get(v)!
+  return new Map([...parts].map(([l, values]) => [l, Math.round(values.reduce((n, v) => n + share(l, v), 0))]))
+}
+
+function frozenParts(graph: Graph): FrozenInfo {
+  const tensors = [...graph.initializers()].filter(isFrozen)
+  return {
+    nodes: [...graph.nodes()].filter(isFrozen).length,
+    tensors: tensors.length,
+    elements: tensors.reduce((n, v) => n + v.constant!.size, 0),
   }
 }
 

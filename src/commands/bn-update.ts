@@ -16,10 +16,11 @@ export const bnUpdate = defineCommand({
   },
   examples: ['mnc bn-update student.w4a4.onnx --data cifar100:data --epochs 10 -o student.bn.onnx'],
   async run([path = ''], options, io) {
-    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const { fingerprint, readModel, writeModel } = await import('../graph/codec.ts')
     const { updateBatchNorm } = await import('../train/bn-update.ts')
-    const { recordHistory } = await import('../passes/manager.ts')
+    const { recordHistory } = await import('../passes/history.ts')
     const model = await readModel(path)
+    const input = fingerprint(model)
     const { data, preprocess } = await openFor(model, options.data, 'train', options, io)
     const progress = io.progress('bn-update', 1)
     const { epochs, batch, augment, workers } = options
@@ -29,7 +30,8 @@ export const bnUpdate = defineCommand({
       onProgress: (done, total) => progress.update(done / total),
     })
     progress.end()
-    recordHistory(model, 'bn-update', { data: data.name, epochs, batch, augment, seed: io.seed })
+    const done = { data: data.name, epochs, batch, augment, seed: io.seed }
+    recordHistory(model, { pass: 'bn-update', options: done, input, metrics: { layers } })
     const out = options.output ?? outputBeside(path, 'bn')
     await writeModel(model, out)
     io.wrote(out, { layers })

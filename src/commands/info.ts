@@ -1,5 +1,6 @@
-/** `mnc info`: what is in a model. */
+/** `mnc info`: what is in a model, and where it comes from. */
 import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
+import type { HistoryEntry } from '../passes/history.ts'
 import { defineCommand } from './define-command.ts'
 import { bigNumber, percent, table } from './table.ts'
 
@@ -22,6 +23,7 @@ function describe(m: ModelInfo): string {
   const port = (p: PortInfo): string =>
     `${p.name} ${p.type ?? '?'}[${p.dims?.map((d) => d ?? '?').join(', ') ?? '...'}]`
   const ops = Object.entries(m.ops).map(([op, n]) => `${op} ${n}`)
+  const { nodes, tensors, elements } = m.frozen
   const facts = [
     ['opset', `${m.opset} (IR ${m.irVersion})`],
     ['inputs', m.inputs.map(port).join('; ')],
@@ -30,11 +32,49 @@ function describe(m: ModelInfo): string {
     ['parameters', m.parameters.toLocaleString('en')],
     ['MACs', m.macs === null ? '?' : bigNumber(m.macs)],
     ['bytes', m.bytes.toLocaleString('en')],
+    ...(nodes + tensors > 0
+      ? [['frozen', `${nodes} nodes, ${tensors} tensors (${elements.toLocaleString('en')} elements)`]]
+      : []),
   ]
-  const rows = m.layers.map((l: LayerInfo) => [
-    ...[l.name, l.op, l.weights.toLocaleString('en'), percent(l.sparsity)],
-    ...[String(l.weightBits), String(l.activationBits), l.macs === null ? '?' : bigNumber(l.macs)],
+  const parts = [table(facts, 'll')]
+  if (m.layers.length > 0) parts.push(layerTable(m.layers))
+  if (m.history.length > 0) parts.push(`made by\n${table(m.history.map(historyRow), 'llll')}`)
+  return parts.join('\n\n')
+}
+
+function layerTable(layers: readonly LayerInfo[]): string {
+  const number = (n: number | null): string => (n === null ? '?' : bigNumber(n))
+  const rows = layers.map((l) => [
+    ...[l.frozen ? `${l.name} (frozen)` : l.name, l.op, l.shape.join('x'), l.weights.toLocaleString('en')],
+    ...[percent(l.sparsity), String(l.weightBits), String(l.activationBits), number(l.macs)],
+    l.bytes.toLocaleString('en'),
   ])
-  const heads = ['layer', 'op', 'weights', 'zero', 'W bits', 'A bits', 'MACs']
-  return `${table(facts, 'll')}\n${rows.length > 0 ? `\n${table([heads, ...rows], 'llrrrrr')}\n` : ''}`
+  const sum = (of: (l: LayerInfo) => number): number => layers.reduce((n, l) => n + of(l), 0)
+  const weights = sum((l) => l.weights)
+  const mean = (of: (l: LayerInfo) => number, weight: (l: LayerInfo) => number): number =>
+    sum((l) => of(l) * weight(l)) / Math.max(1, sum(weight))
+  const bits = (x: number): string => String(Number(x.toFixed(2)))
+  const macs = layers.some((l) => l.macs === null) ? null : sum((l) => l.macs!)
+  const byWeights = (l: LayerInfo): number => l.weights
+  const total = [
+    ...['all', '', '', weights.toLocaleString('en'), percent(mean((l) => l.sparsity, byWeights))],
+    bits(mean((l) => l.weightBits, byWeights)),
+    bits(
+      mean(
+        (l) => l.activationBits,
+        (l) => l.macs ?? l.weights,
+      ),
+    ),
+    ...[number(macs), sum((l) => l.bytes).toLocaleString('en')],
+  ]
+  const heads = ['layer', 'op', 'shape', 'weights', 'zero', 'W bits', 'A bits', 'MACs', 'bytes']
+  return table([heads, ...rows, total], 'lllrrrrrr')
+}
+
+function historyRow({ pass, options, input, metrics = {} }: HistoryEntry): string[] {
+  const shown = (o: object): string =>
+    Object.entries(o)
+      .map(([k, v]) => `${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`)
+      .join(' ')
+  return ['', input ?? '', pass, [shown(options), shown(metrics)].filter(Boolean).join(' -> ')]
 }

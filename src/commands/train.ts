@@ -30,7 +30,7 @@ export const train = defineCommand({
     'mnc train net.onnx --data cifar10:data --epochs 10 --lr 0.01 --val-fraction 0.1 --resume',
   ],
   async run([path = ''], options, io) {
-    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const { fingerprint, readModel, writeModel } = await import('../graph/codec.ts')
     const { train } = await import('../train/trainer.ts')
     const { writePreprocess } = await import('../data/preprocess.ts')
     const { recordTraining } = await import('../train/record.ts')
@@ -39,6 +39,7 @@ export const train = defineCommand({
     const model = await readModel(path)
     const teacherModel = options.teacher === undefined ? undefined : await readModel(options.teacher)
     const identity = await hashOf(model, teacherModel)
+    const input = fingerprint(model)
     const { data, preprocess } =
       options.data === RANDOM ? randomInputs(io) : await openFor(model, options.data, 'train', options, io)
     if (preprocess) writePreprocess(model, preprocess)
@@ -61,7 +62,8 @@ export const train = defineCommand({
         await log?.write(event)
         await board?.write(event)
       })
-      recordTraining(model, own, data === RANDOM ? RANDOM : data.name, io.seed)
+      const source = data === RANDOM ? RANDOM : data.name
+      recordTraining(model, { options: own, data: source, seed: io.seed, input, summary })
       await writeModel(model, out)
       await dropCheckpoint(checkpoint, options.valFraction > 0)
       io.wrote(out, { ...summary })

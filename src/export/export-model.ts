@@ -9,10 +9,11 @@
  * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 import { cloneModel } from '../graph/clone.ts'
-import { encodeModel } from '../graph/codec.ts'
+import { encodeModel, fingerprint } from '../graph/codec.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { recordHistory } from '../passes/history.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
@@ -87,18 +88,22 @@ export async function exportModel(
     format === 'packed'
       ? [writePacked(graph, before)]
       : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
-  model.metadata.set('mnc.export', format)
-  const bytes = encodeModel(model).length
   const choices = plans.flatMap((p) => p.choices)
   const elements = before.reduce((n, w) => n + w.size, 0)
+  const weightBytes = encodeModel(model).length - baseline
+  model.metadata.set('mnc.export', format)
+  recordHistory(model, {
+    ...{ pass: 'export', options: { format, ...(options.packedWeights && { packedWeights: true }) } },
+    ...{ input: fingerprint(source), metrics: { weights: elements, weightBytes } },
+  })
   return {
     model,
     report: {
       format,
-      bytes,
-      weightBytes: bytes - baseline,
+      bytes: encodeModel(model).length,
+      weightBytes,
       weights: elements,
-      bytesPerWeight: elements === 0 ? 0 : (bytes - baseline) / elements,
+      bytesPerWeight: elements === 0 ? 0 : weightBytes / elements,
       batchNorms,
       activations: activations.length,
       tensors: choices.map(({ weight, kind, payload }) => ({

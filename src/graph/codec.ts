@@ -4,6 +4,7 @@
  * A model is written inline by default. External data stays where it is when the file is written into the folder it was
  * read from, and is taken into the file elsewhere, as long as that stays under protobuf's 2 GB.
  */
+import { createHash } from 'node:crypto'
 import { basename, dirname, resolve } from 'node:path'
 import { MncError, modelError, usageError } from '../errors.ts'
 import { fileError, openAtomic, readFileBytes, writeFileAtomic } from '../files.ts'
@@ -53,6 +54,15 @@ function parse(bytes: Uint8Array): ReturnType<typeof decodeProto<'ModelProto'>> 
 /** Protobuf bytes; deterministic. External tensors are inlined. */
 export function encodeModel(model: Model): Uint8Array {
   return encode(model, { place: () => undefined })
+}
+
+/** Hexadecimal digits of a fingerprint: 64 bits tell the versions of one model apart. */
+const FINGERPRINT_DIGITS = 16
+
+/** The start of the SHA-256 of the file that mnc would write; external data count by where they are. */
+export function fingerprint(model: Model): string {
+  const bytes = encode(model, { place: (t) => (t.origin?.external ? 'keep' : undefined) })
+  return createHash('sha256').update(bytes).digest('hex').slice(0, FINGERPRINT_DIGITS)
 }
 
 function encode(model: Model, placement: TensorPlacement): Uint8Array {

@@ -1,24 +1,21 @@
 /**
  * Runs passes: options parsed from the declaration, requires -> run -> ensures, the verifier after each, and the pass's
- * word on whether it changed anything checked against what happened. What ran is recorded in the model's metadata
- * (`mnc.history`: a JSON list of {pass, options}).
+ * word on whether it changed anything checked against what happened. What ran is recorded in the model (history.ts).
  *
  * MNC_DEBUG=1 prints time and node count on stderr, 2 also types the result through onnxruntime, 3 also writes each
  * stage to `mnc-debug-NN-<pass>.onnx` in the working folder.
  */
 import { bugError, MncError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
-import { writeModel } from '../graph/codec.ts'
+import { fingerprint, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { verifyModel } from '../graph/verify.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
+import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
-
-/** Model metadata: JSON list of {pass, options} of the passes that changed the model. */
-export const HISTORY_KEY = 'mnc.history'
 
 export interface Declined {
   /** Node or value. */
@@ -68,6 +65,7 @@ export async function runPass(
   }
   def.requires?.(model, parsed)
   const before = snapshot(model)
+  const input = fingerprint(model)
   const nodesBefore = model.graph.nodeCount
   const start = performance.now()
   const changed = await def.run(model, parsed, ctx)
@@ -75,7 +73,8 @@ export async function runPass(
   checkAfter(model, def, () => def.ensures?.(model, parsed))
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
-  if (changed) recordHistory(model, def.name, ordered(def, parsed))
+  const metrics = { nodes: model.graph.nodeCount, declined: declined.length }
+  if (changed) recordHistory(model, { pass: def.name, options: ordered(def, parsed), input, metrics })
   await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)
   return { changed, declined, milliseconds }
 }
@@ -105,21 +104,6 @@ function checkAfter(model: Model, def: PassDef, ensures: () => void): void {
       next: 'run again with MNC_DEBUG=3 and report the stages',
     })
   }
-}
-
-/**
- * Appends a step to the model's history (`mnc.history` in metadata_props), which `mnc info` prints. Options in a fixed
- * order, so that equal runs give equal bytes.
- */
-export function recordHistory(model: Model, name: string, options: Readonly<Record<string, unknown>>): void {
-  let list: unknown[] = []
-  try {
-    const known: unknown = JSON.parse(model.metadata.get(HISTORY_KEY) ?? '[]')
-    if (Array.isArray(known)) list = known
-  } catch {
-    // a foreign or damaged entry starts anew
-  }
-  model.metadata.set(HISTORY_KEY, JSON.stringify([...list, { pass: name, options }]))
 }
 
 let stage = 0

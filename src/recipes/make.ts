@@ -9,10 +9,11 @@ import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { usageError } from '../errors.ts'
 import { type ExportReport, exportModel } from '../export/export-model.ts'
-import { readModel } from '../graph/codec.ts'
+import { fingerprint, readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
-import { recordHistory, runPass } from '../passes/manager.ts'
+import { recordHistory } from '../passes/history.ts'
+import { runPass } from '../passes/manager.ts'
 import { updateBatchNorm } from '../train/bn-update.ts'
 import { recordTraining } from '../train/record.ts'
 import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/trainer.ts'
@@ -103,6 +104,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
   const files = c.folder.files(stage.name)
   const data = c.train!
   const preprocess = await preprocessOf(model, data, {}, c.log)
+  const input = fingerprint(model)
   writePreprocess(model, preprocess)
   const run: TrainRun = {
     ...{ data, preprocess, options, seed: stage.seed, signal: c.signal },
@@ -115,7 +117,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
       await log.write(event)
       await c.onTrain(event)
     })
-    recordTraining(model, options, data.name, stage.seed)
+    recordTraining(model, { options, data: data.name, seed: stage.seed, input, summary })
     return summary
   } finally {
     await log.close()
@@ -125,11 +127,13 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
 async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<void> {
   const { epochs, batch, augment, workers, limit } = stage.bnUpdate!
   const data = c.train!
-  await updateBatchNorm(model, {
+  const input = fingerprint(model)
+  const layers = await updateBatchNorm(model, {
     data: limit === undefined ? data : data.take(limit),
     preprocess: await preprocessOf(model, data, {}, c.log),
     ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
     onProgress: (done, total) => c.progress('bn-update', done, total),
   })
-  recordHistory(model, 'bn-update', { data: data.name, epochs, batch, augment, seed: stage.seed })
+  const done = { data: data.name, epochs, batch, augment, seed: stage.seed }
+  recordHistory(model, { pass: 'bn-update', options: done, input, metrics: { layers } })
 }

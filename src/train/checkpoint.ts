@@ -20,6 +20,9 @@ export interface Position {
   readonly run: string
   readonly bestTop1: number
   readonly bestEpoch: number
+  /** Losses of the present epoch's steps so far; missing in checkpoints of version 0.1.0. */
+  readonly lossSum?: number
+  readonly lossSteps?: number
   /** The step was the last of an epoch whose validation was interrupted. */
   readonly validationPending?: boolean
 }

@@ -1,10 +1,24 @@
-/** What training writes into a model's history: the options that differ from their defaults, data and seed. */
+/** What training writes into a model's history: the options that differ from their defaults, data, seed, results. */
 import type { Model } from '../graph/model.ts'
-import { recordHistory } from '../passes/manager.ts'
+import { recordHistory } from '../passes/history.ts'
 import { type TrainOptionsInput, trainOptions } from './train-options.ts'
+import type { TrainSummary } from './train-run.ts'
 
-export function recordTraining(model: Model, options: TrainOptionsInput, data: string, seed: number): void {
-  recordHistory(model, 'train', { ...changedOptions(options), data, seed })
+export interface TrainingFacts {
+  readonly options: TrainOptionsInput
+  readonly data: string
+  readonly seed: number
+  /** Fingerprint of the model before. */
+  readonly input: string
+  readonly summary: TrainSummary
+}
+
+export function recordTraining(model: Model, { options, data, seed, input, summary }: TrainingFacts): void {
+  const { steps, loss, bestEpoch, valTop1 } = summary
+  recordHistory(model, {
+    ...{ pass: 'train', options: { ...changedOptions(options), data, seed }, input },
+    metrics: { steps, loss, bestEpoch, valTop1 },
+  })
 }
 
 /** What the weights do not depend on: a run is the same with any number of threads. */

@@ -81,7 +81,7 @@ export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
 export interface TrainSummary {
   /** Steps done in all. */
   readonly steps: number
-  /** Mean loss of the last epoch's steps (or of what there was of it); null where a resumed run had none left. */
+  /** Mean loss of the last epoch's steps; null where there was no step. */
   readonly loss: number | null
   /** With `valFraction`: the epoch whose weights the model has now, and its accuracy. */
   readonly bestEpoch: number | null

@@ -76,7 +76,8 @@ class Training {
   #done: number
   #savedAt = performance.now()
   #best: { top1: number; epoch: number; model: Model | null }
-  #losses: number[] = []
+  /** Of the present epoch. */
+  #losses: { sum: number; steps: number }
   #finished = false
 
   private constructor(
@@ -105,6 +106,7 @@ class Training {
     this.#first = position?.step ?? 0
     this.#done = this.#first
     this.#validationPending = position?.validationPending ?? false
+    this.#losses = { sum: position?.lossSum ?? 0, steps: position?.lossSteps ?? 0 }
     this.#best = { top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: null }
     runner.loadFrom(model)
     if (!checkpoint) return
@@ -157,7 +159,7 @@ class Training {
   async #step(batch: SourceBatch): Promise<Omit<StepEvent, 'imagesPerSecond'>> {
     const runner = this.#runner
     const { step, epoch } = batch
-    if (step % this.#data.source.stepsPerEpoch === 0) this.#losses = []
+    if (step % this.#data.source.stepsPerEpoch === 0) this.#losses = { sum: 0, steps: 0 }
     this.#moveHostConstants(step)
     const lr = learningRate(this.#schedule, step)
     const hyper = hyperFeeds(optimizerOf(this.#o), lr, step)
@@ -171,7 +173,8 @@ class Training {
     runner.commit()
     this.#average?.update(runner)
     this.#done = step + 1
-    this.#losses.push(loss)
+    this.#losses.sum += loss
+    this.#losses.steps++
     return { kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) }
   }
 
@@ -250,7 +253,8 @@ class Training {
 
   #position(): Position {
     const { top1, epoch } = this.#best
-    const position = { step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch }
+    const { sum: lossSum, steps: lossSteps } = this.#losses
+    const position = { step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps }
     return this.#validationPending ? { ...position, validationPending: true } : position
   }
 
@@ -269,9 +273,9 @@ class Training {
     const profile = runner.endProfiling()
     if (profile && this.#run.profile) await rename(profile, this.#run.profile)
     const { top1, epoch } = this.#best
-    const n = this.#losses.length
+    const { sum, steps } = this.#losses
     return {
-      ...{ steps: this.#done, loss: n === 0 ? null : this.#losses.reduce((a, b) => a + b, 0) / n },
+      ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
       ...{ bestEpoch: validation ? epoch : null, valTop1: validation ? top1 : null },
     }
   }

@@ -1,10 +1,11 @@
 /** Commands in process, with captured streams. */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
-import type { ModelInfo } from '../../src/analysis/model-info.ts'
+import type { LayerInfo, ModelInfo } from '../../src/analysis/model-info.ts'
 import type { CommandDef } from '../../src/commands/define-command.ts'
 import { commands } from '../../src/commands/index.ts'
 import { CommandIO } from '../../src/commands/io.ts'
@@ -12,6 +13,7 @@ import { outputBeside } from '../../src/commands/pass.ts'
 import { Progress } from '../../src/commands/progress.ts'
 import { readModel } from '../../src/graph/codec.ts'
 import { parseOptions } from '../../src/options.ts'
+import type { HistoryEntry } from '../../src/passes/history.ts'
 import { Sink } from './sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-commands-'))
@@ -31,7 +33,7 @@ test('info of DenseNet-BC-100-12: 800,032 parameters and 288.0 M MACs', async ()
   await call(command('build'), ['densenet-bc-100-12'], { output: at('student.onnx') })
   const info = JSON.parse((await call(command('info'), [at('student.onnx')])).out)
   const fields = ['irVersion', 'opset', 'inputs', 'outputs', 'nodes', 'ops', 'parameters', 'macs', 'bytes', 'layers']
-  assert.deepEqual(Object.keys(info), fields)
+  assert.deepEqual(Object.keys(info), [...fields, 'frozen', 'history'])
   assert.equal(info.parameters, 800_032)
   assert.equal((info.macs / 1e6).toFixed(1), '288.0')
   assert.equal(info.opset, 21)
@@ -41,7 +43,8 @@ test('info of DenseNet-BC-100-12: 800,032 parameters and 288.0 M MACs', async ()
   const [stem] = info.layers
   const macs = 32 * 32 * 24 * 27
   assert.deepEqual(stem, {
-    ...{ name: 'stem', op: 'Conv', weights: 648, sparsity: 0, weightBits: 32, activationBits: 32, macs },
+    ...{ name: 'stem', op: 'Conv', shape: [24, 3, 3, 3], weights: 648, sparsity: 0, weightBits: 32 },
+    ...{ activationBits: 32, macs, bytes: 648 * 4, frozen: false },
   })
 })
 
@@ -61,7 +64,30 @@ test('info sees masks and quantisers: sparsity and bits of what runs', async () 
   }
   const table = (await call(command('info'), [at('q.onnx')], {}, false)).out
   assert.match(table, /^parameters +61,706$/m)
-  assert.match(table, /^fc3 +Gemm +840 +50\.0 % +32 +32 +840$/m)
+  // the weight and its mask, both float32
+  assert.match(table, /^fc3 +Gemm +10x84 +840 +50\.0 % +32 +32 +840 +6,720$/m)
+  assert.match(table, /^all +61,470 +\d/m)
+  assert.match(table, /^ +[0-9a-f]{16} +insert-prune-mask +sparsity=0\.5 .* -> nodes=\d+ declined=0$/m)
+  assert.deepEqual(
+    info.history.map((h: HistoryEntry) => h.pass),
+    ['insert-prune-mask', 'insert-fake-quant'],
+  )
+  const sha = createHash('sha256')
+    .update(readFileSync(at('p.onnx')))
+    .digest('hex')
+  assert.equal(info.history[1].input, sha.slice(0, 16), 'an entry names the file that the step read')
+})
+
+test('info says what is frozen', async () => {
+  const freeze = (await command('pass').subcommands!()).find((p) => p.name === 'freeze')!
+  await call(freeze, [at('lenet.onnx')], { allBut: ['fc3'], output: at('f.onnx') })
+  const info = JSON.parse((await call(command('info'), [at('f.onnx')])).out)
+  assert.equal(info.frozen.elements, 61_706 - 850)
+  assert.deepEqual(
+    info.layers.map((l: LayerInfo) => l.frozen),
+    [true, true, true, true, false],
+  )
+  assert.match((await call(command('info'), [at('f.onnx')], {}, false)).out, /^conv1 \(frozen\) +Conv/m)
 })
 
 test('info sees through the decoder of a packed file', async () => {

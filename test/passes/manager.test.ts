@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import test from 'node:test'
 import { MncError } from '../../src/errors.ts'
+import { encodeModel, fingerprint } from '../../src/graph/codec.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
 import { optionTable } from '../../src/options.ts'
 import { definePass, type PassDef } from '../../src/passes/define-pass.ts'
-import { HISTORY_KEY, runPass } from '../../src/passes/manager.ts'
+import { readHistory, recordHistory } from '../../src/passes/history.ts'
+import { runPass } from '../../src/passes/manager.ts'
 
 const model = () =>
   parseModel(`onnx {ir_version=10}
@@ -71,5 +74,30 @@ test('what ran is recorded in order, in the same bytes whatever the order of the
   const m = model()
   await runPass(m, 'freeze', { ops: ['Mul'], names: ['relu'] })
   await runPass(m, 'freeze', { names: ['relu'], ops: ['Mul'] })
-  assert.equal(m.metadata.get(HISTORY_KEY), '[{"pass":"freeze-subgraph","options":{"names":["relu"],"ops":["Mul"]}}]')
+  const input = fingerprint(model())
+  assert.equal(
+    m.metadata.get('mnc.history'),
+    `[{"pass":"freeze-subgraph","options":{"names":["relu"],"ops":["Mul"]},"input":"${input}","metrics":{"nodes":${m.graph.nodeCount},"declined":0}}]`,
+  )
+})
+
+test('the history chains: each entry names the bytes before it; damage and foreign entries do not stop it', async () => {
+  const m = model()
+  const before = encodeModel(m)
+  await runPass(m, 'freeze', { ops: ['Mul'] })
+  const between = encodeModel(m)
+  await runPass(m, 'freeze', { ops: ['Relu'] })
+  const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16)
+  assert.deepEqual(
+    readHistory(m).map((e) => e.input),
+    [sha(before), sha(between)],
+  )
+  m.metadata.set('mnc.history', '[{"tool":"other"},{"pass":"prune","options":{"sparsity":0.5}}]')
+  recordHistory(m, { pass: 'train', options: {}, input: 'x', metrics: { loss: null, steps: 3 } })
+  assert.deepEqual(readHistory(m), [
+    { pass: 'prune', options: { sparsity: 0.5 } },
+    { pass: 'train', options: {}, input: 'x', metrics: { steps: 3 } },
+  ])
+  m.metadata.set('mnc.history', '{broken')
+  assert.deepEqual(readHistory(m), [])
 })
