@@ -4,6 +4,7 @@
  * is written straight.
  */
 import { randomBytes } from 'node:crypto'
+import { writeSync } from 'node:fs'
 import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails } from './errors.ts'
@@ -47,9 +48,15 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
 /** A file being written: nothing is seen at its path before `commit`. */
 export interface PendingFile {
   readonly handle: FileHandle
+  /** Appends; done when it returns, so that the caller may use the memory again. */
+  write(bytes: Uint8Array): void
   commit(): Promise<void>
   /** Drops what was written. Does nothing after `commit`. */
   abort(): Promise<void>
+}
+
+function append({ fd }: FileHandle, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at)
 }
 
 /** Starts a file at `path` (not '-'). User error where the folder is missing or may not be written. */
@@ -59,7 +66,8 @@ export async function openAtomic(path: string): Promise<PendingFile> {
     const old = await stat(target).catch(() => null)
     if (old && !old.isFile()) {
       const handle = await open(target, 'w')
-      return { handle, commit: () => handle.close(), abort: () => handle.close().catch(() => {}) }
+      const write = (bytes: Uint8Array): void => append(handle, bytes)
+      return { handle, write, commit: () => handle.close(), abort: () => handle.close().catch(() => {}) }
     }
     const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
     const handle = await open(temporary, 'wx', old ? old.mode & 0o777 : 0o666)
@@ -67,6 +75,7 @@ export async function openAtomic(path: string): Promise<PendingFile> {
     let done = false
     return {
       handle,
+      write: (bytes) => append(handle, bytes),
       async commit() {
         await handle.close()
         await rename(temporary, target)

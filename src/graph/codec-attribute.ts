@@ -3,7 +3,7 @@ import { modelError } from '../errors.ts'
 import type { Attribute, Opaque } from './attribute.ts'
 import { encodeTensor, type TensorPlacement } from './codec-tensor.ts'
 import type { Graph } from './graph.ts'
-import { copyProto, fromBigInt, type Proto, toBigInt } from './proto-schema.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 import type { Tensor } from './tensor.ts'
 
 type AttributeProto = Proto<'AttributeProto'>
@@ -56,7 +56,7 @@ export function decodeAttribute(p: AttributeProto, read: AttributeReader): Attri
     case 'float':
       return { kind, value: p.f ?? 0 }
     case 'int':
-      return { kind, value: toBigInt(p.i) }
+      return { kind, value: p.i ?? 0n }
     case 'string':
       return { kind, value: p.s ?? new Uint8Array(0) }
     case 'tensor':
@@ -66,7 +66,7 @@ export function decodeAttribute(p: AttributeProto, read: AttributeReader): Attri
     case 'floats':
       return { kind, value: p.floats ?? [] }
     case 'ints':
-      return { kind, value: (p.ints ?? []).map(toBigInt) }
+      return { kind, value: p.ints ?? [] }
     case 'strings':
       return { kind, value: p.strings ?? [] }
     case 'tensors':
@@ -121,7 +121,7 @@ function setValue(p: AttributeProto, a: Attribute): void {
       p.f = a.value
       break
     case 'int':
-      p.i = fromBigInt(a.value)
+      p.i = a.value
       break
     case 'string':
       p.s = a.value
@@ -130,7 +130,7 @@ function setValue(p: AttributeProto, a: Attribute): void {
       p.floats = [...a.value]
       break
     case 'ints':
-      p.ints = a.value.map(fromBigInt)
+      p.ints = [...a.value]
       break
     case 'strings':
       p.strings = [...a.value]

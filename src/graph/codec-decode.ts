@@ -10,7 +10,7 @@ import { decodeType } from './codec-type.ts'
 import { DataFiles } from './external-data.ts'
 import { Graph, type Value } from './graph.ts'
 import { type FunctionDef, Model } from './model.ts'
-import { copyProto, type Proto, toBigInt } from './proto-schema.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 import { elementTypeOf } from './types.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
@@ -26,12 +26,12 @@ export function modelFromProto(p: Proto<'ModelProto'>, folder?: string): Model {
     })
   const files = new DataFiles(folder)
   const model = new Model(decodeGraph(p.graph, null, files))
-  model.irVersion = Number(toBigInt(p.ir_version))
+  model.irVersion = Number(p.ir_version ?? 0n)
   readOpsets(p.opset_import, model.opsets)
   model.producerName = p.producer_name ?? ''
   model.producerVersion = p.producer_version ?? ''
   model.domain = p.domain ?? ''
-  model.modelVersion = toBigInt(p.model_version)
+  model.modelVersion = p.model_version ?? 0n
   model.docString = text(p.doc_string)
   readProps(p.metadata_props, model.metadata)
   const known = new Set<string>()
@@ -52,7 +52,7 @@ export const text = (bytes: Uint8Array | undefined): string => (bytes ? new Text
 /** Files before IR version 3 import nothing and mean opset 1. */
 export function readOpsets(list: Proto<'OperatorSetIdProto'>[] | undefined, into: Map<string, number>): void {
   into.clear()
-  for (const { domain, version } of list ?? []) into.set(normalDomain(domain), Number(toBigInt(version)))
+  for (const { domain, version } of list ?? []) into.set(normalDomain(domain), Number(version ?? 0n))
   if (into.size === 0) into.set('', 1)
 }
 
@@ -91,7 +91,7 @@ function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, files: DataFi
   p.sparse_initializer?.forEach((proto, at) => {
     const v = graph.find(proto.values?.name ?? '') ?? graph.define(claim(graph, proto.values?.name))
     const elem = elementTypeOf(proto.values?.data_type ?? 0)
-    if (elem && !v.type) v.setType({ elem, dims: (proto.dims ?? []).map((d) => Number(toBigInt(d))) })
+    if (elem && !v.type) v.setType({ elem, dims: (proto.dims ?? []).map((d) => Number(d)) })
     note(notes, v).sparse = { at, proto }
   })
   decodeNodes(p.node ?? [], graph, files)

@@ -22,7 +22,7 @@ import { encodeTensor, type TensorPlacement } from './codec-tensor.ts'
 import { encodeType, sameType } from './codec-type.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
-import { copyProto, fromBigInt, type Proto, toBigInt } from './proto-schema.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 
 type Info = Proto<'ValueInfoProto'>
 type Strings<P> = { [K in keyof P]-?: string extends Exclude<P[K], undefined> ? K : never }[keyof P]
@@ -48,12 +48,12 @@ export function modelToProto(model: Model, placement: TensorPlacement): Proto<'M
 /** A model's message without graph and functions. Without `extra`: what a model says that was not read from a file. */
 export function modelShell(model: Model, extra: ModelExtra | undefined): Proto<'ModelProto'> {
   const p = copyProto<Proto<'ModelProto'>>(extra?.proto)
-  if (Number(toBigInt(p.ir_version)) !== model.irVersion) p.ir_version = fromBigInt(BigInt(model.irVersion))
+  if (Number(p.ir_version ?? 0n) !== model.irVersion) p.ir_version = BigInt(model.irVersion)
   putOpsets(p, model.opsets, extra !== undefined)
   put(p, 'producer_name', model.producerName)
   put(p, 'producer_version', model.producerVersion)
   put(p, 'domain', model.domain)
-  if (toBigInt(p.model_version) !== model.modelVersion) p.model_version = fromBigInt(model.modelVersion)
+  if ((p.model_version ?? 0n) !== model.modelVersion) p.model_version = model.modelVersion
   if (text(p.doc_string) !== model.docString) p.doc_string = new TextEncoder().encode(model.docString)
   putProps(p, model.metadata)
   return p
@@ -68,7 +68,7 @@ function putOpsets(
   const before = new Map<string, number>()
   readOpsets(p.opset_import, before)
   if (read && sameMap(before, opsets)) return
-  p.opset_import = [...opsets].map(([domain, version]) => ({ domain, version: fromBigInt(BigInt(version)) }))
+  p.opset_import = [...opsets].map(([domain, version]) => ({ domain, version: BigInt(version) }))
 }
 
 function encodeFunction(f: FunctionDef, placement: TensorPlacement): Proto<'FunctionProto'> {

@@ -4,9 +4,9 @@
  * lengths are checked at once.
  */
 import { modelError } from '../errors.ts'
+import { type Bytes, load } from './bytes.ts'
 import type { DataFiles } from './external-data.ts'
-import { readSlice } from './external-data.ts'
-import { copyProto, fromBigInt, type Proto, plain, toBigInt } from './proto-schema.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 import { Tensor } from './tensor.ts'
 import { byteLength, type ElementType, elementTypeOf, elementTypes } from './types.ts'
 
@@ -27,10 +27,26 @@ function storageOf(type: ElementType): { field: PackedField; fixed: 4 | 8 | 0; w
 /** First byte of an element that was written unpacked: its tag (field number << 3 | wire type). */
 const loneTag = { float_data: 0x25, int32_data: 0x28, int64_data: 0x38, double_data: 0x51, uint64_data: 0x58 } as const
 
-function chunksOf(p: TensorProto, field: PackedField): readonly Uint8Array[] {
+function chunksOf(p: TensorProto, field: PackedField): readonly Bytes[] {
   const packed = p[field]
   if (packed?.length) return packed
-  return (p.$unknowns ?? []).filter((raw) => raw[0] === loneTag[field]).map((raw) => raw.subarray(1))
+  return (p.$unknowns ?? []).filter((raw) => raw[0] === loneTag[field]).map((raw) => withoutTags(raw, loneTag[field]))
+}
+
+/** The elements of neighbours that were written one by one, each behind its tag. */
+function withoutTags(raw: Uint8Array, tag: number): Uint8Array {
+  const out = new Uint8Array(raw.length)
+  let size = 0
+  for (let at = 1; at < raw.length; at++) {
+    const wire = tag & 7
+    let end = at
+    if (wire === 0) while (raw[end]! > 127) end++
+    else end += (wire === 1 ? 8 : 4) - 1
+    out.set(raw.subarray(at, end + 1), size)
+    size += end + 1 - at
+    at = end + 1
+  }
+  return out.subarray(0, size)
 }
 
 /** How many varints: bytes without the continuation bit. */
@@ -66,11 +82,17 @@ function unpackVarints(chunks: readonly Uint8Array[], count: number, width: numb
 }
 
 function concat(chunks: readonly Uint8Array[]): Uint8Array {
-  return chunks.length === 1 ? chunks[0]! : plain(Buffer.concat(chunks))
+  const out = new Uint8Array(chunks.reduce((n, c) => n + c.length, 0))
+  let at = 0
+  for (const c of chunks) {
+    out.set(c, at)
+    at += c.length
+  }
+  return out
 }
 
 function dimsOf(p: TensorProto, name: string): number[] {
-  const dims = (p.dims ?? []).map((d) => Number(toBigInt(d)))
+  const dims = (p.dims ?? []).map(Number)
   const size = dims.reduce((a, b) => a * b, 1)
   if (dims.some((d) => d < 0) || !Number.isSafeInteger(size))
     throw modelError('tensor-dims', `tensor '${name}' has dims [${dims.join(',')}]`)
@@ -93,9 +115,8 @@ export function decodeTensor(p: TensorProto, name: string, files: DataFiles): Te
   }
   const length = byteLength(type, size)
   if (p.data_location === 1) {
-    const at = files.locate(p.external_data ?? [], name, length)
-    const external = { path: at.path, offset: at.offset, length }
-    return new Tensor(type, dims, () => readSlice(at, at.offset, length), { proto: p, external })
+    const external = files.locate(p.external_data ?? [], name, length)
+    return new Tensor(type, dims, external, { proto: p, external })
   }
   const raw = p.raw_data
   const { field, fixed, width } = storageOf(type)
@@ -104,10 +125,15 @@ export function decodeTensor(p: TensorProto, name: string, files: DataFiles): Te
     if ((raw?.length ?? 0) !== length) throw fail(raw?.length ?? 0, length, 'bytes')
     return new Tensor(type, dims, raw ?? new Uint8Array(0), { proto: p })
   }
-  const has = fixed ? chunks.reduce((n, c) => n + c.length, 0) / fixed : countVarints(chunks)
+  if (fixed) {
+    const has = chunks.reduce((n, c) => n + c.length, 0)
+    if (has !== length) throw fail(has / fixed, length / fixed, 'numbers')
+    return new Tensor(type, dims, chunks.length === 1 ? chunks[0]! : () => concat(chunks.map(load)), { proto: p })
+  }
+  const varints = chunks.map(load)
+  const has = countVarints(varints)
   if (has * width !== length) throw fail(has, length / width, 'numbers')
-  const unpack = () => (fixed ? concat(chunks) : unpackVarints(chunks, has, width))
-  return new Tensor(type, dims, unpack, { proto: p })
+  return new Tensor(type, dims, () => unpackVarints(varints, has, width), { proto: p })
 }
 
 /** Bytes of a string tensor in memory: each string's length (uint32, little-endian), then its bytes. */
@@ -117,7 +143,7 @@ export function packStrings(strings: readonly Uint8Array[]): Uint8Array {
     length.writeUInt32LE(s.length)
     return [length, s]
   })
-  return plain(Buffer.concat(parts))
+  return concat(parts)
 }
 
 /** The strings of a string tensor. */
@@ -146,12 +172,12 @@ export function encodeTensor(t: Tensor, name: string | undefined, placement: Ten
   let p: TensorProto
   if (read && where !== 'keep' && (where || t.origin?.external)) {
     p = { ...tensorShell(read), dims: read.dims ?? [], data_type: read.data_type ?? 0 }
-    if (!where) p.raw_data = t.bytes
+    if (!where) p.raw_data = t.data
   } else if (read) p = copyProto(read)
   else {
-    p = { dims: t.dims.map((d) => fromBigInt(BigInt(d))), data_type: elementTypes[t.type].code }
+    p = { dims: t.dims.map(BigInt), data_type: elementTypes[t.type].code }
     if (t.type === 'string') p.string_data = unpackStrings(t)
-    else if (!where) p.raw_data = t.bytes
+    else if (!where) p.raw_data = t.data
   }
   if (where && where !== 'keep') {
     p.external_data = where

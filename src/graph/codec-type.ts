@@ -1,10 +1,10 @@
 /** TypeProto to the IR's tensor types and back. Sequences, maps, optionals and sparse tensors have none: null. */
-import { copyProto, fromBigInt, type Proto, toBigInt } from './proto-schema.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 import { type Dim, elementTypeOf, elementTypes, type TensorType } from './types.ts'
 
 function decodeDim(d: Proto<'Dimension'>): Dim {
   if (d.dim_value !== undefined) {
-    const n = Number(toBigInt(d.dim_value))
+    const n = Number(d.dim_value)
     return n >= 0 ? n : null
   }
   return d.dim_param || null
@@ -39,7 +39,7 @@ export function encodeType(type: TensorType, before?: Proto<'TypeProto'>): Proto
 
 function encodeDim(d: Dim, before: Proto<'Dimension'> | undefined): Proto<'Dimension'> {
   const out = copyProto<Proto<'Dimension'>>(before, 'dim_value', 'dim_param')
-  if (typeof d === 'number') out.dim_value = fromBigInt(BigInt(d))
+  if (typeof d === 'number') out.dim_value = BigInt(d)
   else if (d !== null) out.dim_param = d
   return out
 }

@@ -4,18 +4,11 @@
  * The optional checksum (SHA-1 of the whole file) is carried and not verified: that would read files that may be far
  * larger than what is asked for.
  */
-import { closeSync, fstatSync, openSync, readSync, realpathSync, statSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
 import { isAbsolute, join, relative, sep } from 'node:path'
-import { modelError } from '../errors.ts'
+import { MncError, modelError } from '../errors.ts'
+import { DataFile, type FileSlice } from './data-file.ts'
 import type { Proto } from './proto-schema.ts'
-import type { ExternalLocation } from './tensor.ts'
-
-interface DataFile {
-  readonly path: string
-  readonly size: number
-  /** Identity at the time of reading the model: a file replaced since then must not be read as if it were the same. */
-  readonly stamp: string
-}
 
 /** Finds the data files of one model; each is checked once. */
 export class DataFiles {
@@ -27,7 +20,7 @@ export class DataFiles {
   }
 
   /** The place of a tensor of `length` bytes. Model error for a path outside, a missing file or a slice past its end. */
-  locate(entries: Proto<'StringStringEntryProto'>[], tensor: string, length: number): ExternalLocation & DataFile {
+  locate(entries: Proto<'StringStringEntryProto'>[], tensor: string, length: number): FileSlice {
     const keys = new Map(entries.map(({ key, value }) => [key ?? '', value ?? '']))
     const location = keys.get('location')
     if (!location) throw modelError('external-data', `tensor '${tensor}' is external and has no location`)
@@ -47,7 +40,7 @@ export class DataFiles {
         'external-data',
         `tensor '${tensor}' lies at ${offset}..${offset + length} of '${location}', which has ${file.size} bytes`,
       )
-    return { ...file, offset, length }
+    return file.slice(offset, length)
   }
 
   #open(location: string, tensor: string): DataFile {
@@ -67,34 +60,15 @@ export class DataFiles {
       const inside = relative(realpathSync(this.#folder), real)
       if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
         throw bad('a link that leaves the folder of the model')
-      const stat = statSync(real)
-      if (!stat.isFile()) throw bad('which is not a file')
-      file = { path: real, size: stat.size, stamp: stampOf(stat) }
+      // asked before it is opened: opening a pipe would wait for a writer
+      if (!statSync(real).isFile()) throw bad('which is not a file')
+      file = new DataFile(real)
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') throw bad('which does not exist')
-      throw error
+      if (error instanceof MncError) throw error
+      const { code } = error as NodeJS.ErrnoException
+      throw bad(code === 'ENOENT' ? 'which does not exist' : `which cannot be opened (${code})`)
     }
     this.#files.set(location, file)
     return file
-  }
-}
-
-const stampOf = (s: { ino: number; size: number; mtimeMs: number }): string => `${s.ino}:${s.size}:${s.mtimeMs}`
-
-/** Reads a slice of a data file; model error where the file is not the one that was seen when the model was read. */
-export function readSlice(file: DataFile, offset: number, length: number): Uint8Array {
-  const fd = openSync(file.path, 'r')
-  try {
-    if (stampOf(fstatSync(fd)) !== file.stamp)
-      throw modelError('external-data', 'the data file changed after the model was read', { file: file.path })
-    const out = new Uint8Array(length)
-    for (let at = 0; at < length; ) {
-      const n = readSync(fd, out, at, Math.min(length - at, 1 << 30), offset + at)
-      if (n === 0) throw modelError('external-data', 'the data file ended early', { file: file.path })
-      at += n
-    }
-    return out
-  } finally {
-    closeSync(fd)
   }
 }

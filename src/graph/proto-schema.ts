@@ -1,15 +1,15 @@
 /**
- * The messages of ONNX 1.22 (onnx-ml.proto) as one table; TypeScript types and the protobufjs reflection both come from
- * it. Wire-compatible with the official definition, and different from it in four ways that keep more of a file:
+ * The messages of ONNX 1.22 (onnx-ml.proto) as one table; the TypeScript types come from it, and proto.ts reads and
+ * writes by it. Wire-compatible with the official definition, and different from it in four ways that keep more of a
+ * file:
  * - enums are int32, so that values newer than this table survive;
  * - `oneof` members are plain optional fields;
  * - doc strings are bytes (some exporters write text that is not UTF-8; every other string must be UTF-8);
  * - the packed data of a tensor (`float_data` ...) is kept as its packed bytes, one entry a chunk: nothing is converted,
  *   so NaN payloads and 64-bit integers survive and a large tensor costs no array of numbers. Elements that a writer
- *   did not pack are found among the unknown fields (see codec-tensor.ts).
+ *   did not pack are found among the unknown fields (see codec-tensor.ts). `data` may stay in the file.
  */
-import { createRequire } from 'node:module'
-import type * as Protobuf from 'protobufjs'
+import type { Bytes } from './bytes.ts'
 
 const schema = {
   AttributeProto: {
@@ -106,13 +106,13 @@ const schema = {
     dims: [1, 'int64', '*'],
     data_type: [2, 'int32'],
     segment: [3, 'TensorSegment'],
-    float_data: [4, 'bytes', '*'],
+    float_data: [4, 'data', '*'],
     int32_data: [5, 'bytes', '*'],
     string_data: [6, 'bytes', '*'],
     int64_data: [7, 'bytes', '*'],
     name: [8, 'string'],
-    raw_data: [9, 'bytes'],
-    double_data: [10, 'bytes', '*'],
+    raw_data: [9, 'data'],
+    double_data: [10, 'data', '*'],
     uint64_data: [11, 'bytes', '*'],
     doc_string: [12, 'bytes'],
     external_data: [13, 'StringStringEntryProto', '*'],
@@ -153,22 +153,17 @@ const schema = {
   },
 } as const
 
-/** A 64-bit integer as protobufjs takes and gives it. */
-export interface Int64 {
-  readonly low: number
-  readonly high: number
-  readonly unsigned: boolean
-}
-
 interface Scalars {
   string: string
   bytes: Uint8Array
+  data: Bytes
   int32: number
-  int64: Int64
+  int64: bigint
   float: number
 }
 type Schema = typeof schema
 export type MessageName = keyof Schema
+export type ScalarName = keyof Scalars
 type Single<T> = T extends keyof Scalars ? Scalars[T] : T extends MessageName ? Proto<T> : never
 type Field<F> = F extends readonly [number, infer T, '*']
   ? Single<T>[]
@@ -178,77 +173,20 @@ type Field<F> = F extends readonly [number, infer T, '*']
 
 /** A message as the codec handles it: absent fields are absent, fields that the table lacks are in `$unknowns`. */
 export type Proto<M extends MessageName> = { -readonly [K in keyof Schema[M]]?: Field<Schema[M][K]> } & {
+  /** As they stood in the file, tags included; neighbours of one tag are one entry. */
   $unknowns?: Uint8Array[]
 }
 
+export type FieldSpec = readonly [number, ScalarName | MessageName, '*'?]
+
 /** The fields of a message, by name. */
-export const fieldsOf = (name: MessageName): Readonly<Record<string, readonly [number, string, '*'?]>> => schema[name]
+export const fieldsOf = (name: MessageName): Readonly<Record<string, FieldSpec>> => schema[name]
 
-function descriptor(fields: ReturnType<typeof fieldsOf>): Protobuf.IType {
-  const field = ([id, type, many]: readonly [number, string, '*'?]) => ({ id, type, ...(many && { rule: 'repeated' }) })
-  return {
-    edition: 'proto2',
-    options: { features: { utf8_validation: 'VERIFY' } },
-    fields: Object.fromEntries(Object.entries(fields).map(([name, f]) => [name, field(f)])),
-  }
-}
+export const messageNames = Object.keys(schema) as MessageName[]
 
-const load = createRequire(import.meta.url)
-let library: typeof Protobuf | undefined
-let root: Protobuf.Root | undefined
-
-function newRoot(pb: typeof Protobuf): Protobuf.Root {
-  const made = pb.Root.fromJSON({
-    nested: Object.fromEntries(Object.keys(schema).map((m) => [m, descriptor(fieldsOf(m as MessageName))])),
-  })
-  for (const name of Object.keys(schema)) {
-    const type = made.lookupType(name)
-    // protobufjs' own constructors make an empty array for every repeated field and show defaults for absent fields;
-    // here what is absent is undefined.
-    class Message extends pb.Message {}
-    type.ctor = Message
-    for (const field of type.fieldsArray) Reflect.set(Message.prototype, field.name, undefined)
-  }
-  return made
-}
-
-/** Loaded on first use: a command that touches no model does not pay for it. */
-function typeOf(name: MessageName): Protobuf.Type {
-  library ??= load('protobufjs/light.js') as typeof Protobuf
-  root ??= newRoot(library)
-  return root.lookupType(name)
-}
-
-/** Never a Buffer: `slice` of a Buffer does not copy, which callers of a Uint8Array count on. */
-export const plain = (bytes: Uint8Array): Uint8Array =>
-  Buffer.isBuffer(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : bytes
-
-/** Parses a message; fields that the table does not know are kept. Throws protobufjs' own errors. */
-export function decodeProto<M extends MessageName>(name: M, bytes: Uint8Array): Proto<M> {
-  const type = typeOf(name)
-  const reader = library!.Reader.create(plain(bytes))
-  reader.discardUnknown = false
-  return type.decode(reader) as Proto<M>
-}
-
-export function encodeProto<M extends MessageName>(name: M, message: Proto<M>): Uint8Array {
-  return plain(typeOf(name).encode(message).finish())
-}
-
-/** A copy to edit, without some of the fields; the unknown fields (not enumerable in protobufjs) come along. */
+/** A copy to edit, without some of the fields. */
 export function copyProto<P extends { $unknowns?: Uint8Array[] }>(message: P | undefined, ...without: (keyof P)[]): P {
   const copy = { ...message } as P
-  if (message?.$unknowns) copy.$unknowns = message.$unknowns
   for (const key of without) delete copy[key]
   return copy
 }
-
-/** 64-bit integers to and from bigint. */
-export const toBigInt = (x: Int64 | undefined): bigint =>
-  x === undefined ? 0n : BigInt.asIntN(64, (BigInt(x.high) << 32n) | BigInt(x.low >>> 0))
-
-export const fromBigInt = (x: bigint): Int64 => ({
-  low: Number(BigInt.asIntN(32, x)),
-  high: Number(BigInt.asIntN(32, x >> 32n)),
-  unsigned: false,
-})

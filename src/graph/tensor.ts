@@ -1,11 +1,16 @@
 /**
  * A constant tensor: element type, dims and little-endian bytes, row-major, sub-byte types packed low nibble first
- * (ONNX raw_data layout). Bytes may be lazy: a tensor of an external file is read when its bytes are first asked for.
- * Tensors are values: nobody writes to the bytes of a tensor that a graph holds; make a new one instead.
+ * (ONNX raw_data layout). Bytes may be lazy: a large tensor stays in its file until its bytes are asked for, and is
+ * better asked for them in pieces. Tensors are values: nobody writes to the bytes of a tensor that a graph holds; make a
+ * new one instead.
+ *
+ * Over 150 lines because every way to look at the elements is here.
  */
 import { bugError, modelError } from '../errors.ts'
+import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes } from './bytes.ts'
+import type { FileSlice } from './data-file.ts'
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
-import { byteLength, type ElementType, elementCount } from './types.ts'
+import { byteLength, type ElementType, elementCount, elementTypes } from './types.ts'
 
 export type TypedArray =
   | Float32Array
@@ -44,17 +49,11 @@ const subByte: Partial<Record<ElementType, { bits: 2 | 4; signed: boolean }>> = 
   int2: { bits: 2, signed: true },
 }
 
-/** Where a tensor of a file with external data lies; kept so that untouched tensors can be copied or referred to. */
-export interface ExternalLocation {
-  readonly path: string
-  readonly offset: number
-  readonly length: number
-}
-
 export interface TensorOrigin {
   /** The codec's own record of how the tensor was written, kept so that an untouched tensor is written back the same. */
   readonly proto?: unknown
-  readonly external?: ExternalLocation
+  /** Where a tensor of a file with external data lies; kept so that untouched tensors can be referred to. */
+  readonly external?: FileSlice
 }
 
 export class Tensor {
@@ -62,19 +61,15 @@ export class Tensor {
   readonly dims: readonly number[]
   /** Only on tensors that a codec read and nobody changed. */
   readonly origin: TensorOrigin | undefined
-  #bytes: Uint8Array | (() => Uint8Array)
+  #bytes: Bytes | (() => Uint8Array)
 
-  constructor(
-    type: ElementType,
-    dims: readonly number[],
-    bytes: Uint8Array | (() => Uint8Array),
-    origin?: TensorOrigin,
-  ) {
+  /** `bytes`: at once, in a file, or a function that is called when they are first asked for. */
+  constructor(type: ElementType, dims: readonly number[], bytes: Bytes | (() => Uint8Array), origin?: TensorOrigin) {
     this.type = type
     this.dims = dims
     this.origin = origin
     this.#bytes = bytes
-    if (bytes instanceof Uint8Array) this.#check(bytes)
+    if (typeof bytes !== 'function') this.#check(bytes)
   }
 
   get size(): number {
@@ -85,23 +80,61 @@ export class Tensor {
     return byteLength(this.type, this.size)
   }
 
-  /**
-   * The bytes; read on first use where they are lazy, and not kept when the tensor lies in an external file, so that
-   * walking over a model larger than memory stays flat.
-   */
+  /** The bytes in memory. What lies in a file is read anew each time, so that walking over a large model stays flat. */
   get bytes(): Uint8Array {
-    if (this.#bytes instanceof Uint8Array) return this.#bytes
+    return load(this.data)
+  }
+
+  /** The bytes, in memory or not: for those who read in pieces. */
+  get data(): Bytes {
+    if (typeof this.#bytes !== 'function') return this.#bytes
     const bytes = this.#bytes()
     this.#check(bytes)
-    if (!this.origin?.external) this.#bytes = bytes
+    this.#bytes = bytes
     return bytes
   }
 
-  #check(bytes: Uint8Array): void {
-    if (this.type !== 'string' && bytes.byteLength !== this.byteLength)
+  /** Whether the bytes are not in memory. */
+  get isLazy(): boolean {
+    return typeof this.#bytes !== 'function' && isLazy(this.#bytes)
+  }
+
+  /** The elements in order, as flat tensors: one where they are in memory, else of 256 KiB, each gone with the next. */
+  *parts(): Generator<Tensor, void, undefined> {
+    const { bits } = elementTypes[this.type]
+    if (!this.isLazy || bits === 0) {
+      if (this.size > 0) yield this
+      return
+    }
+    let left = this.size
+    for (const piece of pieces(this.data)) {
+      const count = Math.min(left, (piece.length * 8) / bits)
+      left -= count
+      yield new Tensor(this.type, [count], piece)
+    }
+  }
+
+  /**
+   * A float tensor of the same dims, each element made by `change` from this tensor's, in place and in float32; `first`
+   * is the index of the first. In memory at once where this one is; else each time that a part is asked for.
+   */
+  mapFloats(type: ElementType, change: (values: Float32Array, first: number) => void): Tensor {
+    if (this.isLazy) return new Tensor(type, this.dims, new MappedFloats(this, type, change))
+    const values = Float32Array.from(this.toFloat32())
+    change(values, 0)
+    return Tensor.float32(this.dims, values).as(type)
+  }
+
+  /** Rounded to another float type. */
+  as(type: ElementType): Tensor {
+    return type === this.type ? this : Tensor.from(type, this.dims, this.toFloat32())
+  }
+
+  #check(bytes: Bytes): void {
+    if (this.type !== 'string' && bytes.length !== this.byteLength)
       throw modelError(
         'tensor-length',
-        `a tensor of type ${this.type}[${this.dims.join(',')}] needs ${this.byteLength} bytes and has ${bytes.byteLength}`,
+        `a tensor of type ${this.type}[${this.dims.join(',')}] needs ${this.byteLength} bytes and has ${bytes.length}`,
       )
   }
 
@@ -156,7 +189,7 @@ export class Tensor {
   }
 
   reshape(dims: readonly number[]): Tensor {
-    return new Tensor(this.type, dims, this.bytes)
+    return new Tensor(this.type, dims, this.data)
   }
 
   /** From numbers, rounded to the type (integers: half to even, saturated). */
@@ -216,7 +249,37 @@ export class Tensor {
   /** Same type, dims and bytes (so 0 and -0 differ). */
   equals(other: Tensor): boolean {
     if (this.type !== other.type || this.dims.join() !== other.dims.join()) return false
-    return Buffer.compare(this.bytes, other.bytes) === 0
+    return sameBytes(this.data, other.data)
+  }
+}
+
+/** The bytes of a tensor that is made from one in a file. */
+class MappedFloats implements LazyBytes {
+  readonly length: number
+  readonly #source: Tensor
+  readonly #type: ElementType
+  readonly #change: (values: Float32Array, first: number) => void
+
+  constructor(source: Tensor, type: ElementType, change: (values: Float32Array, first: number) => void) {
+    this.length = byteLength(type, source.size)
+    this.#source = source
+    this.#type = type
+    this.#change = change
+  }
+
+  read(start: number, end: number, into?: Uint8Array): Uint8Array {
+    const size = elementTypes[this.#type].bits / 8
+    const from = elementTypes[this.#source.type].bits / 8
+    const [first, count] = [start / size, (end - start) / size]
+    const { data } = this.#source
+    if (!Number.isInteger(first) || !Number.isInteger(count) || !isLazy(data))
+      throw bugError('a part is no whole elements')
+    const aligned = into && into.byteOffset % 4 === 0 ? into : undefined
+    const read = data.read(first * from, (first + count) * from, aligned)
+    const part = new Tensor(this.#source.type, [count], read)
+    const values = part.toFloat32()
+    this.#change(values, first)
+    return Tensor.float32([count], values).as(this.#type).bytes
   }
 }
 
@@ -247,8 +310,10 @@ export function packBits(values: ArrayLike<number>, bits: 2 | 4): Uint8Array {
 
 /** How many elements are zero. Works for every real type; -0 counts as zero. */
 export function countZeros(t: Tensor): number {
-  const values = t.toNumbers()
   let zeros = 0
-  for (let i = 0; i < values.length; i++) if (values[i] === 0) zeros++
+  for (const part of t.parts()) {
+    const values = part.toNumbers()
+    for (let i = 0; i < values.length; i++) if (values[i] === 0) zeros++
+  }
   return zeros
 }

@@ -8,7 +8,8 @@ import { functionShell, graphShell, modelShell, nodeShell, valueInfo } from './c
 import { functionExtra, graphExtra, modelExtra, nodeExtra, valueExtra } from './codec-extra.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
-import { copyProto, encodeProto, type MessageName, type Proto } from './proto-schema.ts'
+import { encodeProto } from './proto.ts'
+import { copyProto, type MessageName, type Proto } from './proto-schema.ts'
 import { base64 } from './text-tensor.ts'
 
 const same = <M extends MessageName>(m: M, a: Proto<M>, b: Proto<M>): boolean =>

@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path'
 import test from 'node:test'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
-import { decodeProto, encodeProto } from '../../src/graph/proto-schema.ts'
+import { decodeProto, encodeProto } from '../../src/graph/proto.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
 import { nodeTests, zoo } from './files.ts'
@@ -416,7 +416,7 @@ test('a changed model keeps what the change does not touch', () => {
   assert.equal(y.type!.denotation, 'IMAGE')
   assert.deepEqual(again.graph.find('y')!.type, { elem: 'float16', dims: [2, 'M', null] })
   const i = p.graph!.node![0]!.attribute![0]!
-  assert.deepEqual([i.i!.low, Buffer.from(i.doc_string!).toString(), i.$unknowns?.length], [6, 'doc', 1])
+  assert.deepEqual([i.i, Buffer.from(i.doc_string!).toString(), i.$unknowns?.length], [6n, 'doc', 1])
   assert.deepEqual(again.graph.find('y')!.producer!.metadata.get('mnc.role'), 'test')
 })
 
@@ -512,6 +512,28 @@ test('typed tensor fields are unpacked to their bytes, packed or not', () => {
     model.graph.find('w')!.setConstant(new Tensor(type, dims, raw))
     assert.deepEqual([...decodeModel(encodeModel(model)).graph.find('w')!.constant!.bytes], bytes, what)
   }
+})
+
+test('a lone message that is there twice is merged, groups and packed lists are read', () => {
+  const group = new Uint8Array([0x1b, 0x08, 0x05, 0x1c]) // field 3, a varint in it, its end
+  const file = Buffer.concat([
+    graph([2, 'g'], [11, [[1, 'x']]]),
+    graph([12, [[1, 'x']]]),
+    write([[8, [[2, 9]]]]),
+    new Uint8Array([0xf3, 0x30, ...group.subarray(1, 3), 0xf4, 0x30]), // field 782
+  ])
+  const model = decodeModel(file)
+  assert.equal(model.graph.name, 'g')
+  assert.equal(model.graph.outputs[0], model.graph.find('x'))
+  const p = decodeProto('ModelProto', encodeModel(model))
+  assert.deepEqual(
+    p.$unknowns?.map((b) => [...b]),
+    [[0xf3, 0x30, 0x08, 0x05, 0xf4, 0x30]],
+  )
+  const packed = decodeProto('TensorProto', write([[1, new Uint8Array([3, 0x80, 1, 4])]]))
+  assert.deepEqual(packed.dims, [3n, 128n, 4n])
+  const negative = encodeProto('AttributeProto', { i: -1n, type: -2 })
+  assert.deepEqual(decodeProto('AttributeProto', negative), { i: -1n, type: -2 })
 })
 
 test('int attributes keep all 64 bits, nodes out of order are sorted', () => {

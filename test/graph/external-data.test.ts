@@ -18,7 +18,8 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { decodeModel, encodeModel, readModel, writeModel } from '../../src/graph/codec.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
-import { decodeProto } from '../../src/graph/proto-schema.ts'
+import { placeTensors } from '../../src/graph/placement.ts'
+import { decodeProto } from '../../src/graph/proto.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { externalZoo } from './files.ts'
 import { firstDifference, write } from './wire.ts'
@@ -179,11 +180,23 @@ test('a real model with external data is written back field by field', async (t)
     assert.ok(v.constant!.equals(moved.graph.find(v.name)!.constant!), `tensor ${v.name}`)
 })
 
-test('more than 2 GB inline is refused with the way out', async (t) => {
+test('more than 2 GB: refused in one piece, beside the file by itself', () => {
   const model = sample()
-  const lazy = new Tensor('float32', [2 ** 29], () => assert.fail('the tensor must not be read'))
-  model.graph.find('w')!.setConstant(lazy)
-  await assert.rejects(writeModel(model, join(scratch(t), 'big.onnx')), (e: unknown) => {
-    return e instanceof MncError && e.code === 'too-large' && e.next === 'use --external-data'
-  })
+  const untouched = { length: 2 ** 31, read: () => assert.fail('the tensor must not be read') }
+  const big = new Tensor('float32', [2 ** 29], untouched)
+  model.graph.find('w')!.setConstant(big)
+  assert.throws(
+    () => encodeModel(model),
+    (e: unknown) => e instanceof MncError && e.code === 'too-large' && /write to a file/.test(e.next ?? ''),
+  )
+  const { place, data } = placeTensors(model, '/nowhere/big.onnx', false)
+  assert.deepEqual(place(big), [
+    { key: 'location', value: 'big.onnx.data' },
+    { key: 'offset', value: '0' },
+    { key: 'length', value: String(2 ** 31) },
+  ])
+  assert.deepEqual(
+    data.map((part) => part.length),
+    [2 ** 31, 1200],
+  )
 })
