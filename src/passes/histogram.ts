@@ -3,7 +3,7 @@
  * it fits, so the result does not depend on how the stream was cut into batches beyond that. Zeros are counted apart
  * (behind a ReLU they are most of it, and no scale gets them wrong).
  *
- * Activation scales from it, for integers lo..hi with zero point 0:
+ * Activation scales from it, for integers lo..hi less the zero point:
  *   max         the smallest that clips nothing
  *   percentile  clips what lies beyond that percentile of |x|
  *   mse         the least squared error over 200 scales (bin centres stand for their values)
@@ -94,7 +94,7 @@ export function activationScale(
   method: CalibrationMethod,
   percentile = 99.99,
 ): number {
-  const unclipped = Math.max(h.max / hi, lo < 0 ? h.min / lo : 0)
+  const unclipped = Math.max(hi > 0 ? h.max / hi : 0, lo < 0 ? h.min / lo : 0)
   if (!(unclipped > 1.2e-38)) return 1
   switch (method) {
     case 'max':
@@ -125,7 +125,7 @@ function leastError(h: Histogram, unclipped: number, lo: number, hi: number): nu
   let bestError = Number.POSITIVE_INFINITY
   for (let k = SCALE_STEPS; k > 0; k--) {
     const s = Math.fround((unclipped * k) / SCALE_STEPS)
-    const error = sideError(h, h.positive, 1, s, lo, hi) + sideError(h, h.negative, -1, s, lo, hi)
+    const error = quantizationError(h, s, lo, hi)
     if (error < bestError) {
       best = s
       bestError = error
@@ -133,6 +133,10 @@ function leastError(h: Histogram, unclipped: number, lo: number, hi: number): nu
   }
   return best
 }
+
+/** Sum of squared errors at step `s`, with bin centres for their values. */
+export const quantizationError = (h: Histogram, s: number, lo: number, hi: number): number =>
+  sideError(h, h.positive, 1, s, lo, hi) + sideError(h, h.negative, -1, s, lo, hi)
 
 function sideError(h: Histogram, bins: Float64Array, sign: number, s: number, lo: number, hi: number): number {
   let sum = 0

@@ -3,7 +3,8 @@
  *
  *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, behind the
  *                prune mask, so that zeros stay zeros; steps from quantizer.ts
- *   activations  one step per layer input, unsigned where its producer cannot be negative, else signed and symmetric;
+ *   activations  one step per layer input, unsigned where its producer cannot be negative, else signed and symmetric or
+ *                with a zero point;
  *                an input of several layers is quantised once; steps from calibration (histogram.ts)
  *
  * Node metadata: mnc.role=weight-quant | activation-quant, mnc.bits. Biases and normalisations stay float. Layers that
@@ -17,16 +18,16 @@ import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
+import { activationRange, signedForms } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
 import { type ChosenLayers, chooseLayers, layerOptions } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
-import { activationScale } from './histogram.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
 import { nonNegativeTest } from './non-negative.ts'
 import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
-import { fitWeightScales, integerRange, weightScaleMethods } from './quantizer.ts'
+import { fitWeightScales, weightScaleMethods } from './quantizer.ts'
 import { mapNamed } from './select.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
 
@@ -71,6 +72,12 @@ const options = optionTable({
     enum: ['mse', 'max', 'percentile', 'entropy'],
     default: 'mse',
     description: 'Activation steps from calibration data: least squared error, no clipping, percentile, entropy',
+  },
+  signedInputs: {
+    type: 'string',
+    enum: signedForms,
+    default: 'zero-point',
+    description: 'Inputs that can be negative: unsigned integers with a zero point, or ones symmetric about 0',
   },
   percentile: {
     type: 'number',
@@ -206,15 +213,15 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
   if (fresh.length === 0) return
   const histograms = await collectHistograms(model, [...new Set(fresh.map((a) => a.value))], ctx.calibration!)
   const isNonNegative = nonNegativeTest()
-  const signs = fresh.map(({ value }) => !isNonNegative(value))
+  const ranges = fresh.map(({ value, bits }) =>
+    activationRange(histograms.get(value)!, { ...o, bits, nonNegative: isNonNegative(value) }),
+  )
   fresh.forEach(({ value, bits, readers }, i) => {
-    const signed = signs[i]!
-    const [lo, hi] = integerRange(bits, signed)
-    const scale = activationScale(histograms.get(value)!, lo, hi, o.calibration, o.percentile)
+    const { signed, scale, zeroPoint } = ranges[i]!
     const elem = value.type?.elem ?? 'float32'
     const guard = (bits < 8 || o.weightBits === 0) && needsGuard(value)
-    const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), axis: null, elem, guard }
-    insertQuantizer(value, { ...spec, role: ACTIVATION_QUANT }, new Set(readers))
+    const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), zeroPoint, axis: null }
+    insertQuantizer(value, { ...spec, elem, guard, role: ACTIVATION_QUANT }, new Set(readers))
   })
 }
 

@@ -27,6 +27,8 @@ export interface QuantizerSpec {
   readonly signed: boolean
   /** Per channel along `axis`, or one for axis null. */
   readonly scales: Float32Array
+  /** Of all channels; 0 by default. */
+  readonly zeroPoint?: number
   readonly axis: number | null
   /** weight-quant or activation-quant. */
   readonly role: string
@@ -55,7 +57,10 @@ function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
   const dims = axis === null ? [] : [scales.length]
   const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
   scale.metadata.set(ROLE_KEY, QUANT_SCALE)
-  const zero = b.initializer(`${name}.zero_point`, Tensor.from(container, dims, new Uint8Array(scales.length)))
+  const zero = b.initializer(
+    `${name}.zero_point`,
+    Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),
+  )
   const attributes: Record<string, number> = axis === null ? {} : { axis }
   const guard = { name: `${name}.guarded`, metadata: { [ROLE_KEY]: QUANT_GUARD }, type: value.type }
   const x = spec.guard ? b.op('Sum', [value], {}, guard) : value

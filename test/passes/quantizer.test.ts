@@ -3,7 +3,8 @@ import test from 'node:test'
 import fc from 'fast-check'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
-import { activationScale, Histogram } from '../../src/passes/histogram.ts'
+import { activationRange, type SignedForm } from '../../src/passes/activation-range.ts'
+import { activationScale, type CalibrationMethod, Histogram } from '../../src/passes/histogram.ts'
 import { insertQuantizer } from '../../src/passes/quant-nodes.ts'
 import { quantPairOf } from '../../src/passes/quant-pair.ts'
 import { fakeQuantize, fitWeightScales, integerRange, roundHalfEven } from '../../src/passes/quantizer.ts'
@@ -120,6 +121,31 @@ test('activation steps: mse is within a hair of the best, percentile and entropy
     assert.ok(s * 15 > 1.5 && s * 15 < 6, `${method} ${s * 15}`)
   }
   assert.equal(activationScale(new Histogram(), 0, 15, 'mse'), 1)
+})
+
+test('a zero point is never worse than symmetric integers, finds uneven ranges, and keeps zero exact', () => {
+  const hSwish = normal(20000, 5).map((v) => (2 * v * Math.min(6, Math.max(0, 2 * v + 3))) / 6)
+  const square = (values: Float32Array, bits: number, signedInputs: SignedForm, calibration: CalibrationMethod) => {
+    const h = new Histogram()
+    h.add(values, 'x')
+    const o = { bits, nonNegative: false, signedInputs, calibration, percentile: 99.99 }
+    const { scale, zeroPoint, signed } = activationRange(h, o)
+    const [lo, hi] = integerRange(bits, signed)
+    assert.ok(Number.isInteger(zeroPoint) && zeroPoint >= lo && zeroPoint <= hi)
+    const error = values.reduce((e, x) => {
+      const q = Math.min(hi - zeroPoint, Math.max(lo - zeroPoint, roundHalfEven(x / scale)))
+      return e + (x - q * scale) ** 2
+    }, 0)
+    return { error, zeroPoint, least: (lo - zeroPoint) * scale, most: (hi - zeroPoint) * scale }
+  }
+  for (const bits of [3, 4, 8])
+    for (const values of [hSwish, normal(20000, 6)]) {
+      const [even, uneven] = (['symmetric', 'zero-point'] as const).map((f) => square(values, bits, f, 'mse'))
+      assert.ok(uneven!.error <= even!.error * 1.001, `${bits} bits: ${uneven!.error}, not ${even!.error}`)
+    }
+  assert.ok(square(hSwish, 4, 'zero-point', 'mse').error < 0.4 * square(hSwish, 4, 'symmetric', 'mse').error)
+  const whole = square(hSwish, 8, 'zero-point', 'max')
+  assert.ok(whole.least <= Math.min(...hSwish) && whole.most >= Math.max(...hSwish), 'max clips nothing')
 })
 
 test('values that are not finite are named', () => {

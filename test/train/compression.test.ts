@@ -5,7 +5,7 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { weightLayers } from '../../src/passes/layers.ts'
+import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
 import { pass } from '../../src/passes/manager.ts'
 import { fakeQuantize, fitWeightScales, quantizeValue } from '../../src/passes/quantizer.ts'
 import { Rng } from '../../src/rng.ts'
@@ -164,42 +164,51 @@ test('learned steps of weights: LSQ gradient by hand, per channel', async () => 
   assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
 })
 
-test('learned steps of activations train, get no decay, and stay positive', async () => {
-  const model = linearModel()
-  const { x } = feed()
-  const calibration = {
-    async *batches() {
-      yield { input: x }
-    },
-  }
-  const quantised = { ops: ['Gemm'], firstLayer: 'quantize', activationBits: 4 }
-  await pass(model, 'quantize', quantised, { calibration })
-  const [layer] = weightLayers(model.graph)
-  const { scale } = layer!.activationQuant!
-  const step = scale.constant!.item()
-  const all = await gradients(model, { learnScales: true })
-  const dims = [BATCH, CLASSES, SIZE * SIZE]
-  const dx = inputGradient(model, dims)
-  let expected = 0
-  x.view('float32').forEach((v, i) => {
-    const q = v / step
-    expected += dx[i]! * (q > 7 ? 7 : q < -8 ? -8 : quantizeValue(v, step, -8, 7) - q)
-  })
-  assertNear(all.get(scale.name)!, [expected / Math.sqrt(SIZE * SIZE * 7)], 1e-6)
+for (const signedInputs of ['symmetric', 'zero-point'])
+  test(`learned steps of ${signedInputs} activations train, get no decay, and stay positive`, async () => {
+    const model = linearModel()
+    const { x } = feed()
+    const calibration = {
+      async *batches() {
+        yield { input: x }
+      },
+    }
+    const quantised = { ops: ['Gemm'], firstLayer: 'quantize', activationBits: 4, signedInputs }
+    await pass(model, 'quantize', quantised, { calibration })
+    const [layer] = weightLayers(model.graph)
+    const { scale } = layer!.activationQuant!
+    const [lo, hi] = levelsOf(layer!)
+    const step = scale.constant!.item()
+    const all = await gradients(model, { learnScales: true })
+    const dims = [BATCH, CLASSES, SIZE * SIZE]
+    const dx = inputGradient(model, dims)
+    let expected = 0
+    x.view('float32').forEach((v, i) => {
+      const q = v / step
+      expected += dx[i]! * (q > hi ? hi : q < lo ? lo : quantizeValue(v, step, lo, hi) - q)
+    })
+    assertNear(all.get(scale.name)!, [expected / Math.sqrt(SIZE * SIZE * hi)], 1e-6)
 
-  const still = await run(model, {
-    maxSteps: 1,
-    learnScales: true,
-    weightDecay: 0.5,
-    lr: 0.01,
-    lrFactor: { '*.scale': 0 },
+    const still = await run(model, {
+      maxSteps: 1,
+      learnScales: true,
+      weightDecay: 0.5,
+      lr: 0.01,
+      lrFactor: { '*.scale': 0 },
+    })
+    assert.equal(still.model.graph.find(scale.name)!.constant!.item(), step, 'no decay of steps')
+    const wild = await run(model, { maxSteps: 6, learnScales: true, lr: 50, clipNorm: 1, schedule: 'constant' })
+    for (const l of [layer!.quant!.scale, scale])
+      for (const s of values(wild.model, l.name)) assert.ok(s > 0 && Number.isFinite(s), `${l.name} ${s}`)
+    assert.notEqual(wild.model.graph.find(scale.name)!.constant!.item(), step)
   })
-  assert.equal(still.model.graph.find(scale.name)!.constant!.item(), step, 'no decay of steps')
-  const wild = await run(model, { maxSteps: 6, learnScales: true, lr: 50, clipNorm: 1, schedule: 'constant' })
-  for (const l of [layer!.quant!.scale, scale])
-    for (const s of values(wild.model, l.name)) assert.ok(s > 0 && Number.isFinite(s), `${l.name} ${s}`)
-  assert.notEqual(wild.model.graph.find(scale.name)!.constant!.item(), step)
-})
+
+/** Least and largest integer of a layer's activation quantiser, less the zero point. */
+function levelsOf(layer: WeightLayer): [number, number] {
+  const { lo, hi, zeroPoint } = layer.activationQuant!
+  const z = zeroPoint!.constant!.toNumbers()[0]!
+  return [lo - z, hi - z]
+}
 
 /** dL/d(quantised input) of the linear model with quantised weights. */
 function inputGradient(model: Model, [batch, classes, size]: readonly number[]): Float64Array {
@@ -207,7 +216,7 @@ function inputGradient(model: Model, [batch, classes, size]: readonly number[]):
   const w = fakeQuantize(values(model, 'weight'), [classes!, size!], 0, layer!.quant!.scale.constant!.toFloat32(), 4)
   const step = layer!.activationQuant!.scale.constant!.item()
   const { x, targets } = feed()
-  const q = x.view('float32').map((v) => quantizeValue(v, step, -8, 7) * step)
+  const q = x.view('float32').map((v) => quantizeValue(v, step, ...levelsOf(layer!)) * step)
   const bias = values(model, 'bias')
   const y = targets.view('float32')
   const dx = new Float64Array(q.length)
