@@ -1,4 +1,5 @@
 /** The library: what the commands do, as typed functions. */
+export { type DiffOptions, diffModels, type ModelDiff } from './analysis/model-diff.ts'
 export { type ModelInfo, modelInfo } from './analysis/model-info.ts'
 export { type CalibrationOptions, calibrationData } from './data/calibration.ts'
 export type { Dataset, Split } from './data/dataset.ts'

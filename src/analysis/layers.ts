@@ -9,6 +9,7 @@ import { countZeros, type Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { type WeightLayer, weightLayers } from '../passes/layers.ts'
+import { roundedBits } from './activation-bits.ts'
 import { constantSource, evaluateConstants } from './constants.ts'
 
 export interface EffectiveLayer {
@@ -62,7 +63,7 @@ export async function effectiveLayers(
       values: tensor,
       zeros: countZeros(tensor),
       weightBits: layer?.quant?.bits ?? storedBits(operand, layer),
-      activationBits: layer?.activationQuant?.bits ?? floatBits(node),
+      activationBits: activationBits(node, layer),
       layer,
     }
   })
@@ -90,7 +91,8 @@ function storedBits(operand: Value, layer: WeightLayer | null): number {
   return elementTypes[packed[0] ?? operand.constant?.type ?? operand.type?.elem ?? 'float32'].bits
 }
 
-function floatBits(node: Node): number {
+function activationBits(node: Node, layer: WeightLayer | null): number {
   const data = node.inputs[0]
-  return elementTypes[data?.type?.elem ?? 'float32'].bits
+  const rounded = layer?.activationQuant?.bits ?? (data && roundedBits(data))
+  return rounded ?? elementTypes[data?.type?.elem ?? 'float32'].bits
 }

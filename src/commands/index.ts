@@ -5,6 +5,7 @@ import { check } from './check.ts'
 import { completion } from './completion.ts'
 import { convert } from './convert.ts'
 import type { CommandDef } from './define-command.ts'
+import { diff } from './diff.ts'
 import { doctor } from './doctor.ts'
 import { evalCommand } from './eval.ts'
 import { exportCommand } from './export.ts'
@@ -25,6 +26,7 @@ export const commands: readonly CommandDef[] = [
   exportCommand,
   check,
   score,
+  diff,
   run,
   doctor,
   completion,

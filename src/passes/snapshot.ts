@@ -34,6 +34,13 @@ export function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   )
 }
 
+/** One attribute, to compare. */
+export function attributeSnapshot(a: Attribute): Snapshot {
+  const out: (string | Tensor)[] = []
+  addAttribute('', a, out)
+  return out
+}
+
 const metadataText = (m: Metadata): string => (m.size === 0 ? '' : JSON.stringify([...m].sort()))
 
 function addGraph(graph: Graph, out: (string | Tensor)[]): void {

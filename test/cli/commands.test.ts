@@ -98,6 +98,19 @@ test('info sees through the decoder of a packed file', async () => {
   assert.deepEqual(facts(packed), facts(quantised))
 })
 
+test('diff: a table for people, one document for programs', async () => {
+  const { out } = await call(command('diff'), [at('lenet.onnx'), at('q.onnx')], {}, false)
+  assert.match(out, /^bytes +[\d,]+ -> [\d,]+$/m)
+  assert.match(out, /^conv1 +Conv +6x1x5x5 +0\.0 % -> \d+\.\d % +32 -> 4 +32 +\d/m)
+  assert.match(out, /^ {2}\+ QuantizeLinear conv1\.weight\.quantized$/m)
+  assert.match(out, /^ {2}\.\.\. and \d+ more \(--all\)$/m)
+  const d = JSON.parse((await call(command('diff'), [at('q.onnx'), at('packed.onnx')])).out)
+  assert.equal(d.identical, false)
+  assert.equal(d.bytes.after, readFileSync(at('packed.onnx')).length)
+  const same = await call(command('diff'), [at('q.onnx'), at('q.onnx')], {}, false)
+  assert.match(same.out, /^the models are the same$/m)
+})
+
 test('MACs of a foreign ResNet-20 whose paddings are computed: 40.55 M', async (t) => {
   const path = '../shared/zoo/akamaster_resnet20_bn_op13.onnx'
   if (!existsSync(path)) return t.skip('no zoo')
