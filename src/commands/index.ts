@@ -11,6 +11,7 @@ import { evalCommand } from './eval.ts'
 import { exportCommand } from './export.ts'
 import { info } from './info.ts'
 import { pass } from './pass.ts'
+import { report } from './report.ts'
 import { run } from './run.ts'
 import { score } from './score.ts'
 import { train } from './train.ts'
@@ -28,6 +29,7 @@ export const commands: readonly CommandDef[] = [
   score,
   diff,
   run,
+  report,
   doctor,
   completion,
 ]

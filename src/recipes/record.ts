@@ -27,6 +27,8 @@ type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
 export interface StageRecord {
   readonly recipe: string
   readonly stage: string
+  /** Place in the recipe, from 0; missing in records of version 0.1.0. */
+  readonly index?: number
   readonly version: string
   readonly status: 'running' | 'done'
   /** Hash of what the graph is made of. */

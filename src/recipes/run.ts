@@ -161,7 +161,7 @@ async function runStage(
   const reason = await staleness(stage, old, keys, folder)
   const index = recipe.stages.indexOf(stage)
   onEvent({ kind: 'stage', stage, index, reason })
-  const base = { recipe: recipe.name, stage: name, version: packageVersion(), ...keys }
+  const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
   const context: MakeContext & { test: Dataset | null } = {
     ...{ folder, ...sets, signal: options.signal, checkpointSteps: options.checkpointSteps },
     log: (message) => onEvent({ kind: 'log', message }),

@@ -1,0 +1,22 @@
+/** `mnc report`: a recipe's run as one page to read. */
+import { defineCommand, output } from './define-command.ts'
+
+export const report = defineCommand({
+  name: 'report',
+  summary: "Write a recipe's run as one HTML page: accuracy, loss, size, score, layers, weights, checks",
+  arguments: [{ name: 'WORKDIR', description: 'The work folder of mnc run' }],
+  options: {
+    output: { ...output, description: 'Where to write; WORKDIR/report.html by default; - is standard output' },
+  },
+  examples: ['mnc report build/quickstart -o report.html'],
+  async run([workdir = ''], { output }, io) {
+    const { join } = await import('node:path')
+    const { writeFileAtomic } = await import('../files.ts')
+    const { reportFacts } = await import('../recipes/report-facts.ts')
+    const { reportPage } = await import('../recipes/report-page.ts')
+    const facts = await reportFacts(workdir, (m) => io.log(m))
+    const out = output ?? join(workdir, 'report.html')
+    await writeFileAtomic(out, reportPage(facts))
+    io.wrote(out, { recipe: facts.recipe, stages: facts.stages.map((s) => s.name) })
+  },
+})

@@ -1,0 +1,174 @@
+/**
+ * What a report says about a recipe's run, read from its work folder alone: each stage's record and loss curve, its
+ * score (counted anew where the recipe did not ask for one), and the layers of the last graph with its weights.
+ */
+import { existsSync } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type EffectiveLayer, effectiveLayers } from '../analysis/layers.ts'
+import { type ModelInfo, modelInfo } from '../analysis/model-info.ts'
+import { oneSample } from '../analysis/one-sample.ts'
+import { MncError, usageError } from '../errors.ts'
+import { fileError } from '../files.ts'
+import { readModel } from '../graph/codec.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import type { Totals } from '../score/report.ts'
+import { score } from '../score/score.ts'
+import type { StageRecord } from './record.ts'
+import { WorkFolder } from './work-folder.ts'
+
+export interface StageReport {
+  readonly name: string
+  readonly record: StageRecord
+  /** The stage that its graph comes from; null where that is no stage. */
+  readonly from: string | null
+  /** Loss before each step. */
+  readonly losses: readonly { readonly step: number; readonly loss: number }[]
+  /** null where the score does not know a construct. */
+  readonly score: Totals | null
+}
+
+export interface Histogram {
+  readonly layer: string
+  readonly shape: readonly number[]
+  /** Share of the weights that is zero; they are left out of the counts. */
+  readonly sparsity: number
+  /** Middle of each bin. */
+  readonly at: readonly number[]
+  readonly counts: readonly number[]
+}
+
+export interface ReportFacts {
+  readonly recipe: string
+  readonly version: string
+  readonly stages: readonly StageReport[]
+  /** The last graph before it was exported: its layers have their names, and their weights the steps that were trained. */
+  readonly detail: { readonly stage: string; readonly info: ModelInfo; readonly histograms: readonly Histogram[] }
+}
+
+/** Usage error where the folder has no finished stage. */
+export async function reportFacts(path: string, log: (message: string) => void = () => {}): Promise<ReportFacts> {
+  const folder = new WorkFolder(path)
+  const records = await finishedStages(folder)
+  if (records.length === 0)
+    throw usageError(`'${path}' holds no finished stage of a recipe`, 'mnc run RECIPE --workdir DIR makes one')
+  const stages: StageReport[] = []
+  for (const record of records) stages.push(await stageReport(record, folder, log))
+  const last = stages.at(-1)!
+  return {
+    recipe: last.record.recipe,
+    version: last.record.version,
+    stages,
+    detail: await detailOf(detailStage(stages), folder, log),
+  }
+}
+
+/** In the order of the recipe. */
+async function finishedStages(folder: WorkFolder): Promise<StageRecord[]> {
+  const names = await readdir(folder.path).catch((error: unknown) => {
+    throw fileError(error, folder.path, 'read')
+  })
+  const found: { record: StageRecord; made: number }[] = []
+  for (const name of names.filter((n) => n.endsWith('.json')).sort()) {
+    const stage = name.slice(0, -'.json'.length)
+    const record = await folder.record(stage)
+    if (record?.stage !== stage || record.status !== 'done' || !record.metrics) continue
+    if (!existsSync(folder.files(stage).model)) continue
+    found.push({ record, made: (await stat(join(folder.path, name))).mtimeMs })
+  }
+  // records of version 0.1.0 have no place in the recipe; what was made first comes first
+  found.sort((a, b) => (a.record.index ?? 0) - (b.record.index ?? 0) || a.made - b.made)
+  return sourcesFirst(found.map((f) => f.record))
+}
+
+/** The same order, but no stage stands before one that its graph or its teacher comes from. */
+function sourcesFirst(records: readonly StageRecord[]): StageRecord[] {
+  const byName = new Map(records.map((r) => [r.stage, r]))
+  const out = new Set<StageRecord>()
+  const visit = (r: StageRecord, above: ReadonlySet<StageRecord>): void => {
+    if (out.has(r) || above.has(r)) return
+    for (const name of [stageIn(r.settings.source), stageIn(r.settings.teacher)]) {
+      const before = name === null ? undefined : byName.get(name)
+      if (before) visit(before, new Set([...above, r]))
+    }
+    out.add(r)
+  }
+  for (const r of records) visit(r, new Set())
+  return [...out]
+}
+
+/** The name of the stage that a setting refers to. */
+function stageIn(setting: unknown): string | null {
+  if (typeof setting !== 'object' || setting === null || !('kind' in setting) || !('name' in setting)) return null
+  return setting.kind === 'stage' && typeof setting.name === 'string' ? setting.name : null
+}
+
+async function stageReport(
+  record: StageRecord,
+  folder: WorkFolder,
+  log: (message: string) => void,
+): Promise<StageReport> {
+  const files = folder.files(record.stage)
+  return {
+    name: record.stage,
+    record,
+    from: stageIn(record.settings.source),
+    losses: await readLosses(files.log),
+    score: record.metrics!.score ?? (await scoreOf(files.model, log)),
+  }
+}
+
+async function scoreOf(path: string, log: (message: string) => void): Promise<Totals | null> {
+  try {
+    return await score(await readModel(path))
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    log(`no score of ${path}: ${error.describe()}`)
+    return null
+  }
+}
+
+async function readLosses(path: string): Promise<{ step: number; loss: number }[]> {
+  const text = existsSync(path) ? await readFile(path, 'utf8') : ''
+  return text.split('\n').flatMap((line) => {
+    try {
+      const entry: unknown = JSON.parse(line)
+      if (typeof entry !== 'object' || entry === null || !('step' in entry) || !('loss' in entry)) return []
+      return [{ step: Number(entry.step), loss: Number(entry.loss) }]
+    } catch {
+      return [] // an empty line, or one cut short
+    }
+  })
+}
+
+/** The last stage, or the one that it was exported from. */
+function detailStage(stages: readonly StageReport[]): string {
+  const last = stages.at(-1)!
+  const exported = last.record.export != null && stages.some((s) => s.name === last.from)
+  return exported ? last.from! : last.name
+}
+
+async function detailOf(
+  stage: string,
+  folder: WorkFolder,
+  log: (message: string) => void,
+): Promise<ReportFacts['detail']> {
+  const model = await readModel(folder.files(stage).model)
+  const layers = await effectiveLayers(await oneSample(model, log), log)
+  return { stage, info: await modelInfo(model, { warn: log }), histograms: layers.map(histogramOf) }
+}
+
+/** Odd, so that one bin is around zero. */
+const BINS = 41
+
+function histogramOf({ name, values, zeros }: EffectiveLayer): Histogram {
+  const x = values.toFloat32()
+  const top = x.reduce((m, w) => Math.max(m, Math.abs(w)), 0) || 1
+  const counts = new Array<number>(BINS).fill(0)
+  for (const w of x) if (w !== 0) counts[binOf(w, top)]!++
+  const at = counts.map((_, i) => ((i - (BINS - 1) / 2) / ((BINS - 1) / 2)) * top)
+  return { layer: name, shape: values.dims, sparsity: share(zeros, values), at, counts }
+}
+
+const binOf = (w: number, top: number): number => Math.round(((w / top + 1) / 2) * (BINS - 1))
+const share = (zeros: number, t: Tensor): number => (t.size === 0 ? 0 : zeros / t.size)
