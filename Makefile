@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart test check bench docs format clean
+.PHONY: install build quickstart test check bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -28,6 +28,11 @@ check: install
 
 bench: build
 	$(MAKE) -C bench
+
+# docs/zoo.md: what mnc does with the models of a folder (ZOO=DIR)
+ZOO ?= ../shared/zoo
+zoo: install
+	node --import tsx bench/zoo.ts $(ZOO)
 
 docs: install
 	npm run --silent generate

@@ -8,7 +8,11 @@ import { type CommandDef, defineCommand, output } from './define-command.ts'
 import { table } from './table.ts'
 
 const dataOptions = {
-  data: { type: 'string', placeholder: 'REF', description: 'Data to calibrate on, e.g. cifar10:DIR or embedded' },
+  data: {
+    type: 'string',
+    placeholder: 'REF',
+    description: 'Data to calibrate on, e.g. cifar10:DIR, embedded, or random',
+  },
   ...calibrationOptions,
   ...pixelOptions,
 } as const
@@ -74,13 +78,20 @@ function commandOf(def: PassDef): CommandDef {
 
       /** --mean, --std, ... say how this model reads pixels: they go into what comes out. */
       async function calibrate(reference: string) {
-        const { calibrationData, openDataset, preprocessOf, writePreprocess } = await import('../data/index.ts')
+        const { calibrationData, openDataset, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
+          '../data/index.ts'
+        )
+        const size = { limit: Number(options.limit), batch: Number(options.batch) }
+        if (reference === RANDOM) {
+          io.log(randomWarning('calibrating on'))
+          return calibrationData(model, RANDOM, size)
+        }
         const data = await openDataset(reference, 'train')
         const given = Object.entries(options).filter(([k, v]) => k in pixelOptions && v !== undefined)
         const overrides = Object.fromEntries(given) as PreprocessOverrides
         const warn = (message: string): void => io.log(message)
         if (given.length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
-        return calibrationData(model, data, { limit: Number(options.limit), batch: Number(options.batch), warn })
+        return calibrationData(model, data, { ...size, warn })
       }
     },
   }

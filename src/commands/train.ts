@@ -1,4 +1,5 @@
 /** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
+import { RANDOM, randomWarning } from '../data/random.ts'
 import type { Model } from '../graph/model.ts'
 import { trainOptions } from '../train/train-options.ts'
 import { defineCommand, output } from './define-command.ts'
@@ -82,11 +83,8 @@ export const train = defineCommand({
   },
 })
 
-/** `--data random`. */
-const RANDOM = 'random'
-
 function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefined } {
-  io.log('note: training on RANDOM inputs, normal numbers in the shape of the model input; real data are better')
+  io.log(randomWarning('training on'))
   return { data: RANDOM }
 }
 

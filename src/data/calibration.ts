@@ -6,6 +6,8 @@ import type { Dataset } from './dataset.ts'
 import { batchDims, evalBatches } from './eval-batches.ts'
 import { openDataset } from './open.ts'
 import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
+import { RANDOM } from './random.ts'
+import { randomInputs } from './random-inputs.ts'
 
 export interface CalibrationOptions extends PreprocessOverrides {
   /** Images to use; 512 by default. */
@@ -16,8 +18,9 @@ export interface CalibrationOptions extends PreprocessOverrides {
 }
 
 /**
- * Opens `reference` (its training split by default; a data set is taken as it is) for `model`. Errors as openDataset and preprocessOf throw them. A
- * fixed batch dimension leaves the last, short batch out.
+ * Opens `reference` (its training split by default; a data set is taken as it is) for `model`; `random` makes inputs of
+ * the graph's own types. Errors as openDataset and preprocessOf throw them. A fixed batch dimension leaves the last, short
+ * batch out.
  */
 export async function calibrationData(
   model: Model,
@@ -25,16 +28,27 @@ export async function calibrationData(
   options: CalibrationOptions = {},
 ): Promise<CalibrationData> {
   const { limit = 512, batch = 64, warn, ...overrides } = options
+  if (reference === RANDOM) return randomCalibration(model, limit, batch)
   const dataset = (typeof reference === 'string' ? await openDataset(reference, 'train') : reference).take(limit)
   const preprocess = await preprocessOf(model, dataset, overrides, warn)
   const { name } = imageInput(model)
-  const fixed = model.graph.find(name)?.type?.dims?.[0]
+  const { elem, dims } = model.graph.find(name)!.type!
+  const fixed = dims?.[0]
   const size = typeof fixed === 'number' ? fixed : batch
   return {
     async *batches() {
       for await (const { images, count } of evalBatches(dataset, preprocess, size))
         if (count === size || typeof fixed !== 'number')
-          yield { [name]: Tensor.float32(batchDims(preprocess, count), images) }
+          yield { [name]: Tensor.from(elem, batchDims(preprocess, count), images) }
+    },
+  }
+}
+
+async function randomCalibration(model: Model, limit: number, batch: number): Promise<CalibrationData> {
+  const { feeds, batch: size } = await randomInputs(model, Math.min(batch, limit))
+  return {
+    async *batches() {
+      for (let i = 0; i * size < limit; i++) yield feeds(0, i)
     },
   }
 }

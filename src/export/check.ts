@@ -5,12 +5,12 @@
  *
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
+import { randomInputs } from '../data/random-inputs.ts'
 import { usageError } from '../errors.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
+import type { Tensor } from '../graph/tensor.ts'
 import { formatType } from '../graph/types.ts'
-import { Rng } from '../rng.ts'
 import type { LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 
@@ -222,23 +222,8 @@ function best(values: ArrayLike<number>, at: number, count: number): number {
 /** Samples of a random check, where the batch dimension is open. */
 const RANDOM_SAMPLES = 16
 
-/** One batch of standard normal inputs. */
+/** One batch of random inputs of the graph's own types. */
 export async function* randomBatches(model: Model, seed: number): AsyncGenerator<CheckBatch, void, undefined> {
-  const rng = new Rng(seed, 0)
-  const feeds: Record<string, Tensor> = {}
-  let count = 1
-  for (const [k, v] of fedInputs(model).entries()) {
-    if (v.type?.elem !== 'float32' || !v.type.dims)
-      throw usageError(`no random values for input '${v.name}' of type ${formatType(v.type)}`, 'give --data')
-    const dims = v.type.dims.map((d, i) => {
-      if (typeof d === 'number' && d > 0) return d
-      if (i === 0) return RANDOM_SAMPLES
-      throw usageError(`input '${v.name}' has an open dimension ${d ?? '?'}`, 'give --data')
-    })
-    if (k === 0) count = dims[0] ?? 1
-    const values = new Float32Array(dims.reduce((a, d) => a * d, 1))
-    for (let i = 0; i < values.length; i++) values[i] = rng.normal()
-    feeds[v.name] = Tensor.float32(dims, values)
-  }
-  yield { feeds, count }
+  const { batch, feeds } = await randomInputs(model, RANDOM_SAMPLES)
+  yield { feeds: feeds(seed, 0), count: batch }
 }

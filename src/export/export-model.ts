@@ -6,6 +6,8 @@
  *   int4    dense INT4 weights behind DequantizeLinear, activations in their 4-bit Q/DQ pairs
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers
  *
+ * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
+ *
  * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 import { cloneModel } from '../graph/clone.ts'
@@ -14,7 +16,9 @@ import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { recordHistory } from '../passes/history.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
 import { emitWeights } from './decode.ts'
@@ -69,7 +73,9 @@ export async function exportModel(
   const format = options.format ?? 'packed'
   const model = cloneModel(source)
   const { graph } = model
+  inlineFunctions(model)
   if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
+  widenInside(model)
   refuseTraining(graph)
   await inferTypes(model)
   dropNoOps(graph)

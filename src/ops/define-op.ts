@@ -50,6 +50,8 @@ export const noCost: Cost = { macs: 0, mults: 0, adds: 0, comparisons: 0 }
 /** Where an op's prunable and quantisable operand sits. */
 export interface WeightSlot {
   readonly input: number
+  /** The other operand looks rows of the weight up: it holds integers, not activations. */
+  readonly lookup?: boolean
   /** Axis of the weight tensor that counts output channels (quantisation axis); depends on attributes for Gemm. */
   outputAxis(node: Node): number
   /** Axis along which a dot product runs over input channels (N:M groups). */
@@ -88,7 +90,13 @@ export interface OpDef {
   readonly domain?: string
   /** since_version of every form whose meaning is known, ascending. */
   readonly since: readonly number[]
-  readonly gradient: GradientRule | 'zero' | Unsupported
+  /** `decompose`: what the op is written in by `decompose` is differentiated in its place. */
+  readonly gradient: GradientRule | 'zero' | 'decompose' | Unsupported
+  /**
+   * Writes the node in operators with gradient rules and removes it; types of its inputs and outputs are known. New
+   * values need no types. Throws unsupported-node for a form that it cannot write.
+   */
+  decompose?(node: Node): void
   cost(node: Node): Cost
   readonly weights?: WeightSlot
   /** Inputs that are parameters by nature, trained whatever their size (Conv: weight, bias). */
@@ -109,6 +117,11 @@ export interface OpDef {
   readonly carries?: 'value' | 'elements'
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
+  /**
+   * Which integers input `i` takes with sense: those below a number (indices into a table), or some numbers (that it is
+   * compared with). Random inputs keep to it. Absent or undefined: any.
+   */
+  integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
   /** Whether the output cannot be negative, given which inputs cannot. Default: unknown, so false. */
   nonNegative?(node: Node, input: (i: number) => boolean): boolean
   /** Steps in ascending order of `to`. */

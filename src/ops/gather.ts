@@ -38,16 +38,24 @@ function gatherGradient({ node, dy, b }: GradientContext): (Value | null)[] {
 
 const ints = (dims: readonly number[], values: readonly number[]) => ({ dims, type: 'int64' as const, values })
 
+/** Indices stay below the rows of a constant table. */
+function rowsOf(node: Node): { readonly below: number } | undefined {
+  const table = constantOf(node.inputs[0])
+  return table ? { below: table.dims[axisFromFront(node.int('axis', 0), table.dims.length)]! } : undefined
+}
+
 export const gather = defineOp({
   op: 'Gather',
   since: [1, 11, 13],
   gradient: gatherGradient,
   weights: {
     input: 0,
+    lookup: true,
     outputAxis: () => 0,
     inputAxis: (node) => ((node.input(0).constant?.dims ?? node.input(0).type?.dims)?.length ?? 2) - 1,
   },
   cost: () => noCost,
+  integers: (node, i) => (i === 1 ? rowsOf(node) : undefined),
   nonNegative: (_node, input) => input(0),
   samples: [
     { name: 'rows, repeated', inputs: [{ dims: [4, 3] }, ints([2, 2], [0, 2, 2, -1])] },

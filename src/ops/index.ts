@@ -9,6 +9,7 @@ import { averagePool, globalAveragePool } from './average-pool.ts'
 import { axisNormalizations } from './axis-normalization.ts'
 import { batchNormalization } from './batch-normalization.ts'
 import { concat, split } from './concat.ts'
+import { controlFlow } from './control-flow.ts'
 import { conv } from './conv.ts'
 import { convTranspose } from './conv-transpose.ts'
 import { cumSum } from './cumsum.ts'
@@ -30,6 +31,7 @@ import { passThrough } from './pass-through.ts'
 import { piecewiseActivations } from './piecewise-activations.ts'
 import { powers } from './powers.ts'
 import { quantizers } from './quantize-linear.ts'
+import { recurrents } from './recurrent.ts'
 import { reductions } from './reduce.ts'
 import { flatten, reshapeOp, squeeze, transposeOp, unsqueeze } from './reshape.ts'
 import { resize, upsample } from './resize.ts'
@@ -74,6 +76,8 @@ export const ops: readonly OpDef[] = [
   ...[gather, gatherElements, gatherND, scatter, scatterElements, scatterND],
   ...[depthToSpace, spaceToDepth],
   ...sampling,
+  ...recurrents,
+  ...controlFlow,
 ]
 
 const keyOf = (op: string, domain: string): string => `${domain === 'ai.onnx' ? '' : domain}::${op}`

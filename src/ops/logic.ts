@@ -4,7 +4,7 @@
  * and free; everything else is one comparison an element.
  */
 import { defineOp, type OpDef, type OpSample } from './define-op.ts'
-import { free, perElement } from './rules.ts'
+import { constantOf, free, perElement } from './rules.ts'
 
 const comparison = perElement({ comparisons: 1 })
 const floats = { dims: [2, 3], values: [-1.7, -0.5, 0.2, 0.9, 1.5, 2.3] } as const
@@ -16,23 +16,34 @@ const shifts = { dims: [1], type: 'uint8', values: [2] } as const
 const zero = (op: string, since: readonly number[], samples: readonly OpSample[], rest: Partial<OpDef> = {}): OpDef =>
   defineOp({ op, since, gradient: 'zero', cost: comparison, nonNegative: () => true, samples, ...rest })
 
-const compare = (op: string, since: readonly number[]): OpDef =>
-  zero(op, since, [
-    { name: 'broadcast', inputs: [floats, { dims: [3], values: [-1.7, 0, 1] }] },
-    {
-      name: 'integers',
-      inputs: [
-        { dims: [3], type: 'int64', values: [1, 2, 3] },
-        { ...words, type: 'int64', dims: [4, 1] },
-      ],
-    },
-  ])
+const compare = (op: string, since: readonly number[], rest: Partial<OpDef> = {}): OpDef =>
+  zero(
+    op,
+    since,
+    [
+      { name: 'broadcast', inputs: [floats, { dims: [3], values: [-1.7, 0, 1] }] },
+      {
+        name: 'integers',
+        inputs: [
+          { dims: [3], type: 'int64', values: [1, 2, 3] },
+          { ...words, type: 'int64', dims: [4, 1] },
+        ],
+      },
+    ],
+    rest,
+  )
+
+/** What is compared with constants takes one of them (a sample rate, a mode). */
+const comparedWith: NonNullable<OpDef['integers']> = (node, i) => {
+  const other = constantOf(node.inputs[1 - i])
+  return other ? { of: Array.from(other.toNumbers()) } : undefined
+}
 
 const rounding = (op: string, since: readonly number[], nonNegative: NonNullable<OpDef['nonNegative']>): OpDef =>
   zero(op, since, [{ name: 'halves', inputs: [floats] }], { cost: free, nonNegative })
 
 export const logic: readonly OpDef[] = [
-  compare('Equal', [7, 11, 13, 19]),
+  compare('Equal', [7, 11, 13, 19], { integers: comparedWith }),
   compare('Greater', [7, 9, 13]),
   compare('GreaterOrEqual', [12, 16]),
   compare('Less', [7, 9, 13]),

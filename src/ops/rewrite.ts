@@ -48,3 +48,17 @@ function moveValue(from: Value, to: Value): void {
   for (const [k, v] of from.metadata) to.metadata.set(k, v)
   from.graph.replaceUses(from, to)
 }
+
+/** Hands the uses of a node's outputs to `values` (null: of an output that nothing reads) and removes the node. */
+export function substitute(node: Node, values: readonly (Value | null)[]): void {
+  node.outputs.forEach((from, i) => {
+    const to = values[i]
+    if (!from || !to) return
+    if (!to.type) to.setType(from.type)
+    const old = to.name
+    node.graph.replaceUses(from, to)
+    // onnxruntime refuses two nodes of one name: what was named after its value goes along with it
+    if (to.producer?.name === old) to.producer.rename(to.name)
+  })
+  node.graph.remove(node)
+}

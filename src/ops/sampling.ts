@@ -5,6 +5,7 @@
  * renamed the modes; DFT 20 made the axis an input.
  */
 import { defineOp, noCost, type OpDef, type OpSample, outputSize } from './define-op.ts'
+import { scalarOf } from './rules.ts'
 
 const untrained = (op: string, since: readonly number[], why: string, rest: Partial<OpDef>): OpDef =>
   defineOp({
@@ -64,6 +65,10 @@ export const sampling: readonly OpDef[] = [
     since: [9, 11],
     gradient: 'zero',
     cost: () => noCost,
+    integers(node, i) {
+      const depth = i === 0 ? scalarOf(node.inputs[1]) : null
+      return depth === null ? undefined : { below: depth }
+    },
     samples: [
       {
         name: 'last axis',

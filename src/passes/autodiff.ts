@@ -16,6 +16,7 @@ import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define
 import { findOp, requireOp } from '../ops/index.ts'
 import { optionTable } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
+import { decomposeNodes } from './decompose-ops.ts'
 import { definePass } from './define-pass.ts'
 import { trainableParameters } from './parameters.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
@@ -54,7 +55,7 @@ export function differentiate(
     const node = nodes[i]!
     if (!node.outputs.some((v) => v && dependent.has(v) && parts.has(v))) continue
     const needs = node.inputs.map((v) => v !== null && dependent.has(v))
-    if (!needs.includes(true)) continue
+    if (!needs.includes(true) && node.subgraphs.length === 0) continue
     const dy = node.outputs.map((v) => (v && dependent.has(v) ? gradientOf(v) : null))
     const dx = gradientsOfNode(node, dy, needs, b)
     node.inputs.forEach((x, k) => {
@@ -85,13 +86,13 @@ export function requireGradients(graph: Graph, wrt: readonly Value[], targets: r
   const wanted = new Set(targets)
   for (const n of nodes.reverse()) {
     if (!n.outputs.some((v) => v && wanted.has(v) && dependent.has(v))) continue
-    if (!n.inputs.some((v) => v && dependent.has(v))) continue
+    if (!readsAny(n, dependent)) continue
     if (n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH) requireGradient(n)
     for (const v of n.inputs) if (v) wanted.add(v)
   }
 }
 
-function requireGradient(node: Node): GradientRule | 'zero' {
+function requireGradient(node: Node): GradientRule | 'zero' | 'decompose' {
   const { gradient } = requireOp(node)
   if (typeof gradient !== 'object') return gradient
   throw unsupportedNode(node, `no gradient: ${gradient.unsupported}`, 'freeze what lies before it, or replace it')
@@ -119,12 +120,19 @@ function moveAhead(lastForward: Node | null, seeds: ReadonlyMap<Value, Value>, g
 function dependentValues(nodes: readonly Node[], roots: readonly Value[]): Set<Value> {
   const out = new Set(roots)
   for (const n of nodes) {
-    if (!n.inputs.some((v) => v && out.has(v)) || findOp(n)?.gradient === 'zero') {
-      if (n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH || !n.inputs.some((v) => v && out.has(v))) continue
-    }
+    if (!readsAny(n, out)) continue
+    if (findOp(n)?.gradient === 'zero' && n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH) continue
     for (const v of n.outputs) if (v && isDifferentiable(v)) out.add(v)
   }
   return out
+}
+
+/** Whether a node reads one of `values` itself or in a body (If, Loop, Scan). */
+function readsAny(node: Node, values: ReadonlySet<Value>): boolean {
+  if (node.inputs.some((v) => v && values.has(v))) return true
+  return node.subgraphs.some(
+    (g) => [...g.outputs].some((v) => values.has(v)) || [...g.nodes()].some((n) => readsAny(n, values)),
+  )
 }
 
 const isDifferentiable = (v: Value): boolean =>
@@ -139,6 +147,8 @@ function gradientsOfNode(
   if (node.metadata.get(GRADIENT_KEY) === STRAIGHT_THROUGH) return [dy[0] ?? null]
   const gradient = requireGradient(node)
   if (gradient === 'zero') return []
+  if (gradient === 'decompose')
+    throw unsupportedNode(node, 'it has no gradient as it stands', 'run decompose-ops first')
   for (const v of [...node.inputs, ...node.outputs]) if (v) requireStatic(node, v)
   return gradient({ node, dy, needs, b })
 }
@@ -198,6 +208,7 @@ export const autodiff = definePass({
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
     upgradeModelTo(model, WORKING_OPSET)
     await inferTypes(model, { dims: { '*': batch } })
+    if (decomposeNodes(graph) > 0) await inferTypes(model)
     const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')
     const seeds = new Map(outputs.map((v) => [v, graph.addInput(`seed/${v.name}`, v.type)]))
     const gradients = differentiate(model, seeds, trainableParameters(graph))

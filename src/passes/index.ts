@@ -1,18 +1,22 @@
 /** Every pass, in an explicit list, in the order a pipeline meets them. */
 import { autodiff } from './autodiff.ts'
+import { decomposeOps } from './decompose-ops.ts'
 import type { PassDef } from './define-pass.ts'
 import { eliminateDead } from './eliminate-dead.ts'
 import { foldBn } from './fold-bn.ts'
 import { foldConstants } from './fold-constants.ts'
 import { freezeSubgraph } from './freeze-subgraph.ts'
+import { inlineFunctionsPass } from './inline-functions.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
+import { widenFloatsPass } from './widen-floats.ts'
 
 export const passes: readonly PassDef[] = [
   upgradeOpset,
+  inlineFunctionsPass,
   insertPruneMask,
   insertFakeQuant,
   freezeSubgraph,
@@ -21,5 +25,7 @@ export const passes: readonly PassDef[] = [
   eliminateDead,
   mergeTeacher,
   lowerFakeQuant,
+  widenFloatsPass,
+  decomposeOps,
   autodiff,
 ]

@@ -14,6 +14,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { chooseLayers, layerOptions } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { inlineFunctions } from './inline-functions.ts'
 import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
 import { computeMasks, type PrunableLayer, type PruneScope, parsePattern } from './magnitude.ts'
 import { mapNamed } from './select.ts'
@@ -42,10 +43,10 @@ const options = optionTable({
   layerSparsity: { type: 'numberMap', description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9' },
 })
 
-/** A layer's weights as computeMasks takes them; `weights` replaces the graph's (training holds newer ones). */
+/** A layer's weights as computeMasks takes them (axes count for structured patterns only); `weights` replaces the graph's (training holds newer ones). */
 export function prunable(layer: WeightLayer, weights = layer.tensor.toFloat32()): PrunableLayer {
   const { name, tensor, inputAxis, outputAxis } = layer
-  return { name, weights, dims: tensor.dims, inputAxis: inputAxis!, outputAxis: outputAxis! }
+  return { name, weights, dims: tensor.dims, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0 }
 }
 
 /**
@@ -95,11 +96,12 @@ function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeo
   return implied
 }
 
-function whyNot(layer: WeightLayer): string | null {
+function whyNot(layer: WeightLayer, pattern: string): string | null {
   const { tensor, otherUser, inputAxis, outputAxis } = layer
   if (!tensor.type.includes('float')) return `its weights are already integers (${tensor.type})`
   if (otherUser) return `its weights are also read by ${otherUser.label}`
-  if (inputAxis === null || outputAxis === null) return 'a Reshape of its weights hides the channel axes'
+  const hidden = pattern === 'channel' ? outputAxis === null : parsePattern(pattern) !== null && inputAxis === null
+  if (hidden) return 'a Reshape of its weights hides the channel axes'
   return null
 }
 
@@ -140,10 +142,11 @@ function insertMul(point: Value, mask: Value, name: string): Value {
 
 function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): boolean {
   const sparsity = checkOptions(o)
+  const inlined = inlineFunctions(model)
   const { chosen, left } = chooseLayers(model.graph, o)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
   const fit = chosen.filter((layer) => {
-    const reason = whyNot(layer)
+    const reason = whyNot(layer, o.pattern)
     if (reason) ctx.decline(layer.name, reason)
     return !reason
   })
@@ -153,7 +156,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
     fit.map((l) => prunable(l)),
     { sparsity, scope: o.scope, pattern: o.pattern, overrides: byName },
   )
-  let changed = false
+  let changed = inlined
   for (const layer of fit) {
     const mask = masks.get(layer.name)
     if (!mask) {

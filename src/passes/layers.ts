@@ -11,6 +11,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
+import { constantOf } from './constant-of.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 
 /** Node metadata: what mnc put the node there for. */
@@ -163,52 +164,81 @@ function otherUser(weight: Value, steps: readonly Node[], users: readonly Node[]
  * element count before it and its size stay (stride and size of the axis are what matters in row-major order).
  */
 function axisAtWeight(axis: number, steps: readonly Node[], weight: Tensor): number | null {
-  let at = axis
-  for (let i = 0; i < steps.length; i++) {
-    const n = steps[i]!
+  const stages = dimsBefore(steps, weight)
+  let at: number | null = axis
+  for (const [i, n] of steps.entries()) {
+    if (at === null) return null
+    const before = stages[i] ?? null
     if (n.op === 'Transpose') {
-      const rank = rankBefore(steps, i, weight)
-      const perm = n.ints('perm', rank === null ? [] : Array.from({ length: rank }, (_, k) => rank - 1 - k))
-      const from = perm[at]
-      if (from === undefined) return null
-      at = from
-    } else if (n.op === 'Reshape' || n.op === 'Squeeze' || n.op === 'Unsqueeze') {
-      return reshapedAxis(at, n, weight, steps.slice(i + 1))
+      const reversed = before?.map((_, k) => before.length - 1 - k) ?? []
+      at = n.ints('perm', reversed)[at] ?? null
+    } else if (RESHAPING.has(n.op)) {
+      const after = i === 0 ? reshapedDims(n, before) : (stages[i - 1] ?? null)
+      at = before && after ? axisBehindReshape(at, after, before) : null
     }
   }
   return at
 }
 
-function rankBefore(steps: readonly Node[], i: number, weight: Tensor): number | null {
-  const reshaped = steps.slice(i + 1).some((n) => n.op === 'Reshape' || n.op === 'Squeeze' || n.op === 'Unsqueeze')
-  return reshaped ? null : weight.dims.length
+const RESHAPING = new Set(['Reshape', 'Squeeze', 'Unsqueeze'])
+
+/** For each step, the dims of what it reads; null from where they are not known. `steps` go back to the weight. */
+function dimsBefore(steps: readonly Node[], weight: Tensor): (readonly number[] | null)[] {
+  const out: (readonly number[] | null)[] = []
+  let dims: readonly number[] | null = weight.dims
+  for (let i = steps.length - 1; i >= 0; i--) {
+    const n = steps[i]!
+    out[i] = dims
+    if (RESHAPING.has(n.op)) dims = reshapedDims(n, dims)
+    else if (n.op === 'Transpose' && dims) {
+      const from: readonly number[] = dims
+      dims = n
+        .ints(
+          'perm',
+          from.map((_, k) => from.length - 1 - k),
+        )
+        .map((p) => from[p] ?? 0)
+    }
+  }
+  return out
 }
 
-/** Only the plain case, the reshaping right behind the weight, with known dims. */
-function reshapedAxis(axis: number, node: Node, weight: Tensor, before: readonly Node[]): number | null {
-  if (before.some((n) => LAYOUT_OPS.has(n.op) && n.op !== 'Identity' && n.op !== 'Cast')) return null
-  const to = reshapedDims(node, weight)
-  const size = to?.[axis]
-  if (!to || size === undefined) return null
-  const outer = to.slice(0, axis).reduce((a, b) => a * b, 1)
+/** The axis of the same size with as many elements before it, which a Reshape leaves as it is. */
+function axisBehindReshape(axis: number, after: readonly number[], before: readonly number[]): number | null {
+  const size = after[axis]
+  const outer = after.slice(0, axis).reduce((a, b) => a * b, 1)
   let seen = 1
-  for (let k = 0; k < weight.dims.length; k++) {
-    if (seen === outer && weight.dims[k] === size) return k
-    seen *= weight.dims[k]!
+  for (let k = 0; k < before.length; k++) {
+    if (seen === outer && before[k] === size) return k
+    seen *= before[k]!
   }
   return null
 }
 
-function reshapedDims(node: Node, weight: Tensor): readonly number[] | null {
+function reshapedDims(node: Node, before: readonly number[] | null): readonly number[] | null {
   const declared = node.output.type?.dims
   if (declared?.every((d) => typeof d === 'number')) return declared as readonly number[]
-  if (node.op !== 'Reshape') return null
-  const shape = node.inputs[1]?.constant?.toNumbers()
-  if (!shape) return null
-  const dims = Array.from(shape, (d, i) => (d === 0 ? (weight.dims[i] ?? 0) : d))
+  const given = constantOf(node.inputs[1])?.toNumbers() ?? node.ints('axes', [])
+  if (!before) return null
+  const list = Array.from(given, Number)
+  if (node.op === 'Unsqueeze') return unsqueezed(before, list)
+  if (node.op === 'Squeeze') return squeezed(before, list)
+  if (list.length === 0) return null
+  const dims = list.map((d, i) => (d === 0 ? (before[i] ?? 0) : d))
+  const size = before.reduce((a, b) => a * b, 1)
   const known = dims.reduce((a, d) => (d < 0 ? a : a * d), 1)
-  return dims.map((d) => (d < 0 ? weight.size / known : d))
+  return dims.map((d) => (d < 0 ? size / known : d))
 }
+
+function unsqueezed(before: readonly number[], axes: readonly number[]): number[] {
+  const rank = before.length + axes.length
+  const ones = new Set(axes.map((a) => (a < 0 ? a + rank : a)))
+  const rest = [...before]
+  return Array.from({ length: rank }, (_, i) => (ones.has(i) ? 1 : rest.shift()!))
+}
+
+const squeezed = (before: readonly number[], axes: readonly number[]): number[] =>
+  before.filter((d, i) => (axes.length === 0 ? d !== 1 : !axes.includes(i) && !axes.includes(i - before.length)))
 
 /** Turns a Constant node's output into an initializer of the same name, so that it can be edited; returns it. */
 export function asInitializer(value: Value): Value {

@@ -3,7 +3,7 @@
  * Its outputs become outputs of the graph, named `teacher/<name>`; its nodes and initializers carry `mnc.frozen`.
  *
  * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
- * Does not apply to teachers with several inputs, or of another opset (lift both first).
+ * Several inputs are matched by position. Does not apply to teachers of another opset (lift both first).
  */
 import { modelError } from '../errors.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
@@ -28,9 +28,11 @@ export interface InputAdapter {
 export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapter): Value[] {
   const { graph } = model
   const inputs = teacher.graph.inputs.filter((v) => !v.constant)
-  const source = graph.inputs.find((v) => !v.constant)
-  if (inputs.length !== 1 || !source)
-    throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs; a merged teacher has one`)
+  const sources = graph.inputs.filter((v) => !v.constant)
+  const [source] = sources
+  if (inputs.length !== sources.length || !source)
+    throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs and the student ${sources.length}`)
+  if (adapter && inputs.length > 1) throw modelError('teacher-inputs', 'only one input can be scaled for the teacher')
   for (const [domain, version] of teacher.opsets) {
     const own = model.opsets.get(domain)
     if (own === undefined) model.opsets.set(domain, version)
@@ -39,7 +41,7 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
         next: 'lift both with `mnc pass upgrade-opset`',
       })
   }
-  const map: ValueMap = new Map([[inputs[0]!, adapter ? adapt(graph, source, adapter) : source]])
+  const map: ValueMap = new Map(inputs.map((v, i) => [v, adapter ? adapt(graph, source, adapter) : sources[i]!]))
   for (const v of teacher.graph.initializers()) {
     const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.constant!)
     copy.metadata.set(FROZEN_KEY, 'true')

@@ -20,6 +20,8 @@ export interface LoadOptions {
   /** Engine-specific session settings (onnxruntime session config entries). */
   readonly config?: Readonly<Record<string, string>>
   readonly threads?: number
+  /** The engine reports failing nodes by its error only, not on stderr: for runs that are tries. */
+  readonly quiet?: boolean
   /** Writes the optimised model there (onnxruntime). */
   readonly optimizedModelPath?: string
   /** Prefix of the engine's profile file; profiling is off without it. */

@@ -7,7 +7,6 @@
  * onnxruntime cannot expose (sequences, maps) stay null.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
-import { encodeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dim } from '../graph/types.ts'
 import { sessionTypes } from './ort.ts'
@@ -35,7 +34,7 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
   if (graph.outputs.length === 0) return
   // a declared type that disagrees with the fixed input would be refused; inference finds them anew
   for (const v of graph.values()) if (v.producer && v.type) v.setType(null)
-  const byName = new Map((await sessionTypes(encodeModel(copy))).map((t) => [t.name, t]))
+  const byName = new Map((await sessionTypes(copy)).map((t) => [t.name, t]))
   const ranked = await scalarsAmong(copy, byName)
   for (const [from, to] of map) {
     if (from.graph !== model.graph || !from.producer) continue
@@ -59,7 +58,7 @@ async function scalarsAmong(
   const b = graph.append()
   const shapes = new Map(suspects.map((v) => [b.op('Shape', [v]), v.name]))
   for (const s of shapes.keys()) graph.addOutput(s)
-  const found = new Map((await sessionTypes(encodeModel(copy))).map((t) => [t.name, t.dims]))
+  const found = new Map((await sessionTypes(copy)).map((t) => [t.name, t.dims]))
   return new Set([...shapes].filter(([s]) => found.get(s.name)?.[0] === 0).map(([, name]) => name))
 }
 

@@ -5,7 +5,7 @@
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
-import { MncError, usageError } from '../errors.ts'
+import { MncError, modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel } from '../graph/codec.ts'
 import { Model } from '../graph/model.ts'
@@ -48,7 +48,7 @@ async function loadSession(
     executionProviders: providers,
     graphOptimizationLevel: options.optimization ?? 'all',
     intraOpNumThreads: options.threads ?? 0,
-    logSeverityLevel: 3,
+    logSeverityLevel: options.quiet ? 4 : 3,
     // a step's memory plan is one block of all that is ever alive: without it DenseNet-BC-40-12 peaks at 790 MB, not 1380
     enableMemPattern: options.step !== true,
     ...(options.config && { extra: nestConfig(options.config) }),
@@ -62,7 +62,7 @@ async function loadSession(
         ? await InferenceSession.create(given, session)
         : await InferenceSession.create(given instanceof Model ? encodeModel(given) : given, session)
   } catch (cause) {
-    throw engineError(cause, 'refuses the model')
+    throw (given instanceof Model && foreignOperator(given)) || engineError(cause, 'refuses the model')
   }
   return {
     inputNames: inner.inputNames,
@@ -151,16 +151,32 @@ function engineError(cause: unknown, what: string): MncError {
   return new MncError(`onnxruntime ${what}: ${short}`, { code: 'engine', blame: 'model', cause })
 }
 
+/** Domains whose operators onnxruntime brings along. */
+const ENGINE_DOMAINS = /^(ai\.onnx(\..+)?|com\.microsoft(\..+)?|com\.ms\..+|org\.pytorch\.aten)?$/
+
+/** Why a model with an operator of somebody's own domain cannot run; null where there is none. */
+function foreignOperator(model: Model): MncError | null {
+  const own = new Set(model.functions.map((f) => `${f.domain}::${f.name}`))
+  for (const graph of [model.graph, ...model.functions.map((f) => f.graph)])
+    for (const n of graph.allNodes()) {
+      if (ENGINE_DOMAINS.test(n.domain) || own.has(`${n.domain}::${n.op}`)) continue
+      const what = `operator '${n.op}' of domain '${n.domain}' is not known to onnxruntime, and this has to run the model`
+      return modelError('foreign-operator', what, { node: n.id, next: 'replace it by standard operators' })
+    }
+  return null
+}
+
 /** Types and shapes of a model's inputs and outputs as onnxruntime sees them. */
 export async function sessionTypes(
-  bytes: Uint8Array,
+  model: Model,
 ): Promise<{ name: string; elem: ElementType; dims: (number | string | null)[] }[]> {
   const { InferenceSession } = await ort()
   let inner: InferenceSession
   try {
-    inner = await InferenceSession.create(bytes, { graphOptimizationLevel: 'disabled', logSeverityLevel: 3 })
+    const options = { graphOptimizationLevel: 'disabled', logSeverityLevel: 3 } as const
+    inner = await InferenceSession.create(encodeModel(model), options)
   } catch (cause) {
-    throw engineError(cause, 'refuses the model')
+    throw foreignOperator(model) ?? engineError(cause, 'refuses the model')
   }
   const out: { name: string; elem: ElementType; dims: (number | string | null)[] }[] = []
   for (const m of inner.outputMetadata) {

@@ -6,22 +6,29 @@ import type { Dataset } from '../data/dataset.ts'
 import { batchDims } from '../data/eval-batches.ts'
 import { createLoader } from '../data/loader.ts'
 import type { Preprocess } from '../data/preprocess.ts'
+import { RANDOM } from '../data/random.ts'
+import { randomInputs } from '../data/random-inputs.ts'
 import { modelError, usageError } from '../errors.ts'
-import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { Rng } from '../rng.ts'
-import { soleInput } from './step-graph.ts'
 
 /** Random inputs that count as an epoch where no --limit says otherwise. */
 const RANDOM_EPOCH = 10_000
+
+export interface SourcePart {
+  /** The model's first input. */
+  readonly images: Tensor
+  /** Its other inputs by name; random data only. */
+  readonly others?: Readonly<Record<string, Tensor>>
+  readonly labels: Int32Array | null
+}
 
 export interface SourceBatch {
   /** Counted from 0 over the whole run. */
   readonly step: number
   readonly epoch: number
   /** The inputs, in as many parts of equal size as gradients are accumulated over. */
-  readonly parts: readonly { readonly images: Tensor; readonly labels: Int32Array | null }[]
+  readonly parts: readonly SourcePart[]
   /** Inputs in all parts. */
   readonly count: number
 }
@@ -33,6 +40,10 @@ export interface BatchSource {
   /** null: there are no labels. */
   readonly classes: number | null
   readonly stepsPerEpoch: number
+  /** Inputs in one part. */
+  readonly batch: number
+  /** Dims of the model's inputs, where the source decides them. */
+  readonly dims?: Readonly<Record<string, readonly number[]>>
   /** The batches of steps from..to-1. */
   batches(from: number, to: number): AsyncIterable<SourceBatch>
 }
@@ -53,7 +64,7 @@ export function imageSource(
   const { batch, parts, seed, augment, workers } = options
   const loader = createLoader(data, { batchSize: batch * parts, preprocess, augment, seed, workers })
   return {
-    ...{ name: data.name, size: data.size, classes: data.classes, stepsPerEpoch: loader.stepsPerEpoch },
+    ...{ name: data.name, size: data.size, classes: data.classes, stepsPerEpoch: loader.stepsPerEpoch, batch },
     async *batches(from, to) {
       for await (const { step, epoch, images, labels, count } of loader.batches(from, to)) {
         const floats = images.length / parts
@@ -67,39 +78,31 @@ export function imageSource(
   }
 }
 
-/** Normal numbers in the shape of the model's input; `size` of them count as an epoch. Model error for other types. */
-export function randomSource(
+/**
+ * Random inputs of the model's own shapes and types (data/random-inputs.ts), also of models with several inputs. Without
+ * `size` every step sees new ones; `size` of them are an epoch that repeats.
+ */
+export async function randomSource(
   model: Model,
   options: SourceOptions & { readonly size?: number | undefined },
-): BatchSource {
-  const { batch, parts, seed, size = RANDOM_EPOCH } = options
-  const dims = [batch, ...inputShape(soleInput(model.graph))]
-  const elements = dims.reduce((a, b) => a * b, 1)
+): Promise<BatchSource> {
+  const { parts, seed, size = RANDOM_EPOCH } = options
+  const { batch, dims, feeds } = await randomInputs(model, options.batch)
   const stepsPerEpoch = Math.floor(size / (batch * parts))
   if (stepsPerEpoch === 0) throw usageError(`a step takes ${batch * parts} inputs, more than --limit ${size}`)
+  const [first] = Object.keys(dims)
+  if (first === undefined) throw modelError('no-input', 'the model has no input')
   return {
-    ...{ name: 'random', size, classes: null, stepsPerEpoch },
+    ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, dims },
     async *batches(from, to) {
       for (let step = from; step < to; step++) {
-        const rng = new Rng(seed, step)
-        const split = Array.from({ length: parts }, () => ({
-          images: Tensor.float32(
-            dims,
-            Float32Array.from({ length: elements }, () => rng.normal(0, 1)),
-          ),
-          labels: null,
-        }))
+        const draw = options.size === undefined ? step : step % stepsPerEpoch
+        const split = Array.from({ length: parts }, (_, part) => {
+          const { [first]: images, ...others } = feeds(seed, draw, part)
+          return { images: images!, others, labels: null }
+        })
         yield { step, epoch: Math.floor(step / stepsPerEpoch), parts: split, count: batch * parts }
       }
     },
   }
-}
-
-function inputShape(input: Value): number[] {
-  const dims = input.type?.dims?.slice(1)
-  if (input.type?.elem !== 'float32' || !dims?.every((d) => typeof d === 'number'))
-    throw modelError('no-random-input', `random inputs need a float32 input of fixed shape; '${input.name}' is not`, {
-      next: 'give real inputs with --data',
-    })
-  return dims as number[]
 }

@@ -18,18 +18,20 @@ import { cloneModel } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { isStatic } from '../graph/types.ts'
+import { formatType, isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
+import { decomposeNodes } from '../passes/decompose-ops.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { foldConstants } from '../passes/fold-constants.ts'
-import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
+import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
 import { trainableParameters } from '../passes/parameters.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { widenFloats } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
 import { type FlatEntry, FlatLayout } from './flat-layout.ts'
@@ -42,6 +44,8 @@ import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
 export interface StepOptions {
   /** Images in one run of the step graph. */
   readonly batch: number
+  /** Dims of the model's inputs by name, batch included; needed for models with several. */
+  readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
   /** Runs of the step graph that one update averages over; 1 by default. */
   readonly accumulate?: number | undefined
   readonly loss: LossName
@@ -94,7 +98,10 @@ export type HostSelector = (name: string) => boolean
 export async function buildStep(student: Model, options: StepOptions, isHost: HostSelector): Promise<StepGraph> {
   const model = cloneModel(student)
   const { graph } = model
-  const input = soleInput(graph)
+  const input = options.inputDims ? graph.inputs.find((v) => !v.constant)! : soleInput(graph)
+  widenFloats(model)
+  // initializers that callers may override (all of them before IR 4) are trained like others
+  for (const v of [...graph.inputs]) if (v.constant) graph.removeInput(v)
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
   for (const n of graph.nodes())
     if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
@@ -105,10 +112,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [l.scale.name, l]))
   const learnedSteps = [...scales.values()].map((l) => l.scale)
   const parameters = [...trained, ...learnedSteps].filter((v) => v.isUsed && v.constant)
-  if (parameters.length === 0)
-    throw modelError('nothing-to-train', 'the model has no trainable float32 weight', {
-      next: 'look for frozen parts with `mnc info`',
-    })
+  if (parameters.length === 0) throw nothingToTrain(graph)
 
   const heads = comparedOutputs(graph.outputs, options.loss).map(logitsOf)
   const own = heads.length
@@ -179,14 +183,30 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   }
 }
 
+/** Says what the weights are where none of them can be trained. */
+function nothingToTrain(graph: Graph): MncError {
+  const [layer] = weightLayers(graph)
+  const integers = layer && !layer.tensor.type.includes('float')
+  const next = integers
+    ? `its weights are ${layer.tensor.type} (quantised by another tool): start from the float model`
+    : 'look for frozen parts with `mnc info`'
+  return modelError('nothing-to-train', 'the model has no trainable float weight', { next })
+}
+
 /** Activations above this are worked on in tiles, each about as large or smaller; measured, see tile-batch.ts. */
 const TILE_BYTES = 8 * 2 ** 20
 const MAX_TILES = 4
 
 /** Fixes the batch, types the graph, and tiles the part of it that has large activations. */
-async function tiled(model: Model, input: Value, { batch, tiles: asked }: StepOptions): Promise<Tiles | null> {
+async function tiled(
+  model: Model,
+  input: Value,
+  { batch, inputDims, tiles: asked }: StepOptions,
+): Promise<Tiles | null> {
   fixBatch(input, batch)
+  fixInputs(model.graph, inputDims ?? {})
   await foldShapes(model)
+  if (Object.keys(inputDims ?? {}).length > 1) return null
   const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
   const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
   if (tiles <= 1) return null
@@ -216,20 +236,35 @@ export function fixBatch(input: Value, batch: number): void {
   if (input.type && dims && dims.length > 0) input.setType({ elem: input.type.elem, dims: [batch, ...dims.slice(1)] })
 }
 
-/** Shapes are known now, so what exporters compute from Shape nodes is constant: fold it, and type what it feeds. */
+function fixInputs(graph: Graph, dims: Readonly<Record<string, readonly number[]>>): void {
+  for (const v of graph.inputs) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
+}
+
+/**
+ * Shapes are known now, so what exporters compute from Shape nodes is constant: fold it, and type what it feeds, until
+ * no more shapes come to light. Then what has no gradient rule of its own is written in simpler operators.
+ */
 async function foldShapes(model: Model): Promise<void> {
   await inferTypes(model)
+  while (replaceShapes(model.graph)) {
+    await runPass(model, foldConstants, {})
+    await inferTypes(model)
+  }
+  if (decomposeNodes(model.graph) > 0) await inferTypes(model)
+}
+
+/** Shape nodes of known shapes become constants. */
+function replaceShapes(graph: Graph): boolean {
   let found = false
-  for (const n of model.graph.nodes()) {
+  for (const n of graph.nodes()) {
     const dims = n.op === 'Shape' && n.domain === '' ? n.input(0).type?.dims : null
     if (!isStatic(dims ?? null)) continue
     const shape = (dims as readonly number[]).slice(n.int('start', 0), n.int('end', dims!.length))
-    model.graph.replaceUses(n.output, model.graph.append().ints(shape))
+    graph.replaceUses(n.output, graph.append().ints(shape))
+    graph.remove(n)
     found = true
   }
-  if (!found) return
-  await runPass(model, foldConstants, {})
-  await inferTypes(model)
+  return found
 }
 
 /** The one data input of a model; a model error where there are several. */
@@ -271,7 +306,12 @@ function unpacked(b: Builder, graph: Graph, constants: readonly Value[], inputNa
 /** What the loss reads of a model's outputs: the first one's scores, or, to compare outputs as such, all float ones. */
 function comparedOutputs(outputs: readonly Value[], loss: LossName): readonly Value[] {
   if (needsClasses(loss)) return outputs.slice(0, 1)
-  return outputs.filter((v, i) => i === 0 || v.type === null || v.type.elem === 'float32')
+  const compared = outputs.filter((v) => v.type === null || v.type.elem === 'float32')
+  if (compared.length > 0) return compared
+  const types = outputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
+  throw modelError('no-float-output', `no output is a float that a loss could compare: ${types}`, {
+    next: 'make a float value inside an output of the model',
+  })
 }
 
 function lossOf(b: Builder, outputs: readonly Value[], teacher: readonly Value[], o: StepOptions): Value {

@@ -1,6 +1,7 @@
 /** From a run's options to the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import type { Dataset } from '../data/dataset.ts'
+import { RANDOM } from '../data/random.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { globToRegExp } from '../passes/select.ts'
@@ -19,12 +20,12 @@ export interface DataPlan {
 }
 
 /** Batches of the training part, and the part held out. */
-export function planData(model: Model, run: TrainRun, o: TrainOptions): DataPlan {
+export async function planData(model: Model, run: TrainRun, o: TrainOptions): Promise<DataPlan> {
   const seed = run.seed ?? 0
   const { batch, accumulate: parts, augment, workers, valFraction } = o
-  if (run.data === 'random') {
+  if (run.data === RANDOM) {
     if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
-    return { source: randomSource(model, { batch, parts, seed, size: o.limit }), validation: null }
+    return { source: await randomSource(model, { batch, parts, seed, size: o.limit }), validation: null }
   }
   if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
   const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
@@ -45,18 +46,19 @@ export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: n
   return { schedule, lr, totalSteps, warmupSteps, warmupFrom, milestones, gamma }
 }
 
-export async function planStep(model: Model, run: TrainRun, o: TrainOptions): Promise<StepGraph> {
+export async function planStep(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): Promise<StepGraph> {
   const loss = o.loss ?? (run.teacher ? 'reverse-kl' : 'ce')
   if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
-  if (run.data === 'random' && (loss === 'ce' || o.alpha < 1))
+  if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
   const host = hostConstantNames(model, {
     masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
     scales: o.refitScales && !o.learnScales,
   })
-  const { batch, accumulate, alpha, temperature, learnScales } = o
+  const { accumulate, alpha, temperature, learnScales } = o
+  const { batch, dims: inputDims } = source
   const options = {
-    ...{ batch, accumulate, loss, alpha, temperature, learnScales, optimizer: optimizerOf(o) },
+    ...{ batch, inputDims, accumulate, loss, alpha, temperature, learnScales, optimizer: optimizerOf(o) },
     batchStatistics: o.bn === 'batch',
     teacher: loss === 'ce' ? undefined : await teacherOf(run, o),
     learningRateOf: o.lrFactor ? factorOf(o.lrFactor, model) : undefined,

@@ -8,6 +8,7 @@ import { bugError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { isNarrowFloat } from '../passes/widen-floats.ts'
 import type { Executor, LoadOptions, Session } from '../runtime/executor.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { boundShrink } from './learned-scales.ts'
@@ -24,6 +25,8 @@ export interface StepFeed {
   readonly images: Tensor
   /** [batch, classes], where the loss reads labels. */
   readonly targets: Tensor | null
+  /** The model's inputs beside the first, by name. */
+  readonly others?: Readonly<Record<string, Tensor>>
 }
 
 export type Hyper = Readonly<Record<string, Tensor>>
@@ -86,7 +89,7 @@ export class StepRunner {
       for (const e of layout.entries) {
         const v = model.graph.find(e.name)
         if (!v?.constant) throw bugError(`'${e.name}' is not in the model that was trained`)
-        v.setConstant(Tensor.float32(e.dims, layout.slice(flat, e).slice()))
+        v.setConstant(Tensor.from(v.constant.type, e.dims, layout.slice(flat, e).slice()))
       }
     }
     write(this.graph.weights, vectors('weights'))
@@ -161,8 +164,9 @@ export class StepRunner {
   }
 
   /** All inputs of the step graph for one run at the present state. */
-  feeds({ images, targets }: StepFeed, hyper: Hyper): Record<string, Tensor> {
-    const feeds: Record<string, Tensor> = { [this.graph.inputName]: images, ...hyper, ...this.#now() }
+  feeds({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper, ...this.#now() }
+    for (const name of Object.keys(feeds)) feeds[name] = widened(feeds[name]!)
     if (targets && this.graph.classes !== null) feeds.targets = targets
     if (this.#host) feeds.host = this.#host
     return this.#pick(this.#session, feeds)
@@ -211,6 +215,9 @@ export class StepRunner {
     await this.#update?.dispose()
   }
 }
+
+/** The step works in float32 also where the model does not (widen-floats.ts). */
+const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
 
 function constantOf(graph: Graph, name: string): Float32Array {
   const tensor = graph.find(name)?.constant

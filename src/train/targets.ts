@@ -6,8 +6,8 @@ import type { StepFeed } from './step-runner.ts'
 
 /** Inputs with smoothed one-hot targets: (1 - s) at the label, s / classes everywhere. */
 export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: number): StepFeed[] {
-  return batch.parts.map(({ images, labels }) => {
-    if (classes === null || !labels) return { images, targets: null }
+  return batch.parts.map(({ images, others, labels }) => {
+    if (classes === null || !labels) return { images, targets: null, ...(others && { others }) }
     const targets = new Float32Array(labels.length * classes).fill(smoothing / classes)
     for (let i = 0; i < labels.length; i++) targets[i * classes + labels[i]!]! += 1 - smoothing
     return { images, targets: Tensor.float32([labels.length, classes], targets) }

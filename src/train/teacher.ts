@@ -5,18 +5,22 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { foldBn } from '../passes/fold-bn.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/manager.ts'
 import type { InputAdapter } from '../passes/merge-teacher.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
-import { soleInput } from './step-graph.ts'
+import { widenFloats } from '../passes/widen-floats.ts'
 
 /** A copy in the working opset; BN folded unless the teacher is to normalise by batch statistics. */
 export async function prepareTeacher(teacher: Model, batchStatistics: boolean): Promise<Model> {
   const copy = cloneModel(teacher)
+  inlineFunctions(copy)
+  widenFloats(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   if (!batchStatistics) await runPass(copy, foldBn, {})
-  const input = soleInput(copy.graph)
-  if (input.type?.dims) input.setType({ elem: input.type.elem, dims: [null, ...input.type.dims.slice(1)] })
+  for (const v of copy.graph.inputs)
+    if (v.type?.dims && v.type.dims.length > 0 && !v.constant)
+      v.setType({ elem: v.type.elem, dims: [null, ...v.type.dims.slice(1)] })
   return copy
 }
 

@@ -11,6 +11,7 @@ import { readModel, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { parseOptions } from '../options.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
@@ -115,15 +116,16 @@ class Training {
   }
 
   static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
-    const data = planData(model, run, o)
+    const data = await planData(model, run, o)
     const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
     if (fault) throw fault
+    inlineFunctions(model)
     liftConstants(model.graph)
     separateScales(model.graph)
     const identity = identityOf(model, run, o, data.source)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
     if (checkpoint) adopt(model, checkpoint.model)
-    const step = await planStep(model, run, o)
+    const step = await planStep(model, run, o, data.source)
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
     const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))

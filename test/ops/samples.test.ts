@@ -12,10 +12,12 @@ import type { Node, Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementCount, elementTypes } from '../../src/graph/types.ts'
+import { verifyModel } from '../../src/graph/verify.ts'
 import { type OpDef, type OpSample, WORKING_OPSET } from '../../src/ops/define-op.ts'
 import { ops, requireOp } from '../../src/ops/index.ts'
 import { sinceVersions } from '../../src/ops/schema-versions.ts'
 import { differentiate } from '../../src/passes/autodiff.ts'
+import { decomposeNodes } from '../../src/passes/decompose-ops.ts'
 import { Rng } from '../../src/rng.ts'
 import { inferTypes } from '../../src/runtime/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
@@ -88,6 +90,16 @@ async function prepare(def: OpDef, sample: OpSample, float: Float): Promise<Samp
   return built
 }
 
+/** Operators that are differentiated as what they consist of are written so; the outputs must stay the same. */
+async function decomposed(built: SampleModel): Promise<SampleModel> {
+  const map: ValueMap = new Map()
+  const model = cloneModel(built.model, map)
+  if (decomposeNodes(model.graph) === 0) return built
+  verifyModel(model)
+  await inferTypes(model)
+  return { model, feeds: built.feeds, variables: built.variables.map((v) => map.get(v)!) }
+}
+
 /** Gradients for loss = sum of y * r, r fixed and random. */
 async function gradientsOf(built: SampleModel): Promise<Differentiated> {
   const rng = new Rng(5)
@@ -118,7 +130,7 @@ async function gradientsOf(built: SampleModel): Promise<Differentiated> {
 /** The same in float64; null where the engine has no kernel for it, or the loss itself is float32. */
 async function gradientsInDouble(def: OpDef, sample: OpSample): Promise<Differentiated | null> {
   try {
-    const found = await gradientsOf(await prepare(def, sample, 'float64'))
+    const found = await gradientsOf(await decomposed(await prepare(def, sample, 'float64')))
     return found.r.some((t) => t?.type === 'float32') ? null : found
   } catch (error) {
     if (error instanceof MncError && error.code === 'engine') return null
@@ -223,6 +235,8 @@ function checkCosts(nodes: Iterable<Node>, what: string): void {
   }
 }
 
+const isDifferentiated = ({ gradient }: OpDef): boolean => typeof gradient === 'function' || gradient === 'decompose'
+
 /** True where the sample has a gradient. */
 async function checkSample(def: OpDef, sample: OpSample): Promise<boolean> {
   const what = `${def.op}, ${sample.name}`
@@ -244,9 +258,15 @@ async function checkSample(def: OpDef, sample: OpSample): Promise<boolean> {
       assertClose(forward[i]!.toNumbers(), y.toNumbers(), 1e-6, `${what}: upgraded output ${i}`)
     })
   }
-  if (typeof def.gradient !== 'function') return false
-  const single = await gradientsOf(lifted)
-  if (!withoutOracle[def.op]) checkOracle(single, forward, what)
+  if (!isDifferentiated(def)) return false
+  const parts = await decomposed(lifted)
+  const again = await run(parts.model, parts.feeds)
+  again.forEach((y, i) => {
+    assert.deepEqual(y.dims, forward[i]!.dims, `${what}: dims when decomposed`)
+    assertClose(y.toNumbers(), forward[i]!.toNumbers(), 1e-5, `${what}: output ${i} when decomposed`)
+  })
+  const single = { ...(await gradientsOf(parts)), sample: lifted }
+  if (!withoutOracle[def.op]) checkOracle({ ...single, sample: parts }, forward, what)
   const double = singleInside.has(def.op) ? null : await gradientsInDouble(def, sample)
   await checkFiniteDifferences(double ?? single, double ? 'float64' : 'float32', what)
   return single.gradients.some((g) => g !== null)
@@ -256,7 +276,7 @@ for (const def of ops) {
   test(`${def.domain ? `${def.domain}::` : ''}${def.op}`, async () => {
     let differentiated = false
     for (const sample of def.samples) if (await checkSample(def, sample)) differentiated = true
-    assert.equal(differentiated, typeof def.gradient === 'function', 'some sample has a gradient to test')
+    assert.equal(differentiated, isDifferentiated(def), 'some sample has a gradient to test')
   })
 }
 
@@ -282,6 +302,7 @@ test('definitions are complete and consistent', () => {
         `${key}: versions reachable from opset 7`,
       )
     }
+    assert.equal(def.gradient === 'decompose', def.decompose !== undefined, `${key}: decompose`)
     if (typeof def.gradient === 'function')
       assert.ok(oracle[def.op] || withoutOracle[def.op], `${key}: no oracle entry and no reason for that`)
   }

@@ -135,6 +135,7 @@ export const shapeOracle: Readonly<Record<string, OracleOp>> = {
     const rank = x!.rank
     return shapeTensor(x!.shape.slice(n.int('start', 0), n.int('end', rank)))
   },
+  ConstantOfShape: ([shape], n) => tf.fill(ints(shape)!, n.tensor('value')?.item() ?? 0),
   Gather([x, index], n) {
     const axis = wrapAxis(n.int('axis', 0), x!.rank)
     const list = ints(index)!.map((i) => wrapAxis(i, x!.shape[axis]!))
