@@ -1,5 +1,5 @@
 /** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
-import { RANDOM, randomWarning } from '../data/random.ts'
+import { RANDOM, randomWarning } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import { trainOptions } from '../train/train-options.ts'
 import { defineCommand, output } from './define-command.ts'

@@ -6,8 +6,8 @@ import type { Dataset } from './dataset.ts'
 import { batchDims, evalBatches } from './eval-batches.ts'
 import { openDataset } from './open.ts'
 import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
-import { RANDOM } from './random.ts'
 import { randomInputs } from './random-inputs.ts'
+import { RANDOM } from './random-options.ts'
 
 export interface CalibrationOptions extends PreprocessOverrides {
   /** Images to use; 512 by default. */

@@ -17,5 +17,5 @@ export {
   readPreprocess,
   writePreprocess,
 } from './preprocess.ts'
-export { RANDOM, randomWarning } from './random.ts'
 export { type RandomInputs, randomInputs } from './random-inputs.ts'
+export { RANDOM, randomWarning } from './random-options.ts'

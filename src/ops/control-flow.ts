@@ -6,15 +6,29 @@ import { graphAttribute } from '../graph/attribute.ts'
 import { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { defineOp, noCost, type OpDef, type OpSample } from './define-op.ts'
+import { defineOp, noCost, type OpDef, type OpSample, type Upgrade, unsupportedNode } from './define-op.ts'
 
-const control = (op: string, since: readonly number[], samples: readonly OpSample[]): OpDef =>
+/** Opset 8 scanned every sample of a batch for itself. */
+const scanTo9: Upgrade = {
+  to: 9,
+  apply(node) {
+    throw unsupportedNode(node, 'the batch axis of opset 8 has no later form', 'export the model at opset 9 or later')
+  },
+}
+
+const control = (
+  op: string,
+  since: readonly number[],
+  samples: readonly OpSample[],
+  rest: Partial<OpDef> = {},
+): OpDef =>
   defineOp({
     op,
     since,
     gradient: { unsupported: `nothing is differentiated through the body of ${op}` },
     cost: () => noCost,
     samples,
+    ...rest,
   })
 
 const typeExtensions = [19, 21, 23, 24, 25]
@@ -87,5 +101,6 @@ export const controlFlow: readonly OpDef[] = [
         attributes: { body: graphAttribute(summingBody()), num_scan_inputs: 1 },
       },
     ],
+    { upgrades: [scanTo9] },
   ),
 ]

@@ -1,7 +1,7 @@
 /** From a run's options to the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import type { Dataset } from '../data/dataset.ts'
-import { RANDOM } from '../data/random.ts'
+import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { globToRegExp } from '../passes/select.ts'
