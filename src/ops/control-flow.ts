@@ -1,34 +1,21 @@
 /**
  * If, Loop and Scan: their bodies are carried unharmed and run, but nothing is differentiated through them: which nodes
  * run, and how often, is known only when the graph runs. What lies before them trains only by other ways to the loss.
+ * Scan 8, which had a batch axis, has no later form.
  */
 import { graphAttribute } from '../graph/attribute.ts'
 import { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { defineOp, noCost, type OpDef, type OpSample, type Upgrade, unsupportedNode } from './define-op.ts'
+import { defineOp, noCost, type OpDef, type OpSample } from './define-op.ts'
 
-/** Opset 8 scanned every sample of a batch for itself. */
-const scanTo9: Upgrade = {
-  to: 9,
-  apply(node) {
-    throw unsupportedNode(node, 'the batch axis of opset 8 has no later form', 'export the model at opset 9 or later')
-  },
-}
-
-const control = (
-  op: string,
-  since: readonly number[],
-  samples: readonly OpSample[],
-  rest: Partial<OpDef> = {},
-): OpDef =>
+const control = (op: string, since: readonly number[], samples: readonly OpSample[]): OpDef =>
   defineOp({
     op,
     since,
     gradient: { unsupported: `nothing is differentiated through the body of ${op}` },
     cost: () => noCost,
     samples,
-    ...rest,
   })
 
 const typeExtensions = [19, 21, 23, 24, 25]
@@ -101,6 +88,5 @@ export const controlFlow: readonly OpDef[] = [
         attributes: { body: graphAttribute(summingBody()), num_scan_inputs: 1 },
       },
     ],
-    { upgrades: [scanTo9] },
   ),
 ]

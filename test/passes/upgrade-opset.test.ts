@@ -51,8 +51,10 @@ test('the table of since-versions covers every operator that is declared', () =>
 test('every reform of a declared operator from 8 to 25 has an upgrade', () => {
   for (const def of ops)
     for (const version of def.domain ? [] : reformsBetween(def.op, 7, 25))
-      assert.ok(
-        def.upgrades?.some((u) => u.to === version),
+      assert.equal(
+        def.upgrades?.some((u) => u.to === version) ?? false,
+        // its batch axis went and nothing came in its place
+        def.op !== 'Scan',
         `${def.op} ${version}`,
       )
 })
