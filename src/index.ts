@@ -45,6 +45,8 @@ export { type RunEvent, type RunOptions, type RunResult, runRecipe, type StageRe
 export type { DeviceInfo, Executor, LoadOptions, Session } from './runtime/executor.ts'
 export { type InferOptions, inferTypes } from './runtime/infer-types.ts'
 export { ortExecutor } from './runtime/ort.ts'
+export { sensitivityPlot } from './sensitivity/plot.ts'
+export { type Sensitivity, type SensitivityRun, scanSensitivity } from './sensitivity/sensitivity.ts'
 export { type BnUpdateOptions, updateBatchNorm } from './train/bn-update.ts'
 export { type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.ts'
 export { type TrainOptions, type TrainOptionsInput, trainOptions } from './train/train-options.ts'

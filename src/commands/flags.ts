@@ -1,5 +1,7 @@
 /** Turns option tables into commander's options, and what commander parsed back into a table's input. */
+import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
+import { usageError } from '../errors.ts'
 import { flagOf, type OptionSpec, type OptionTable } from '../options.ts'
 
 const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
@@ -25,7 +27,7 @@ export function addFlags(command: Command, table: OptionTable): void {
     }
     const placeholder = spec.placeholder ?? placeholders[spec.type]
     const option = new Option(`${short}${flag} <${placeholder}>`, description)
-    command.addOption(option.argParser((text: string, previous: unknown) => parseValue(spec, text, previous)))
+    command.addOption(option.argParser((text: string, previous: unknown) => parseValue(name, spec, text, previous)))
   }
 }
 
@@ -39,7 +41,7 @@ export function givenOptions(command: Command, table: OptionTable): Record<strin
 }
 
 /** Text to a value; what is no number stays text, and the schema says so. */
-function parseValue(spec: OptionSpec, text: string, previous: unknown): unknown {
+function parseValue(name: string, spec: OptionSpec, text: string, previous: unknown): unknown {
   const number = (s: string): number | string => (s.trim() === '' || Number.isNaN(Number(s)) ? s : Number(s))
   switch (spec.type) {
     case 'number':
@@ -50,6 +52,8 @@ function parseValue(spec: OptionSpec, text: string, previous: unknown): unknown 
     case 'numbers':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',').map(number)]
     case 'numberMap': {
+      if (text.startsWith('@'))
+        return { ...(typeof previous === 'object' ? previous : {}), ...readMap(text.slice(1), name) }
       const parts = text.split(',')
       const pairs = (parts.every((p) => p.includes('=')) ? parts : [text]).map((pair) => {
         const at = pair.lastIndexOf('=')
@@ -61,6 +65,29 @@ function parseValue(spec: OptionSpec, text: string, previous: unknown): unknown 
       return text
   }
 }
+
+/**
+ * `@FILE` in place of name=number pairs: a JSON object of numbers by name, or one that holds such objects by option under
+ * `settings`, as `mnc sensitivity` writes it. A usage error for anything else.
+ */
+function readMap(path: string, option: string): object {
+  const flag = flagOf(option)
+  let json: unknown
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (error) {
+    throw usageError(`${flag} @${path}: ${error instanceof Error ? error.message : error}`)
+  }
+  const settings = isObject(json) && 'settings' in json ? json.settings : null
+  const map = isObject(settings) ? Reflect.get(settings, flag.slice(2)) : json
+  if (isObject(map)) return map
+  throw usageError(
+    `${flag} @${path}: there are no numbers by name`,
+    'e.g. {"conv1": 0.5}, or a file of mnc sensitivity',
+  )
+}
+
+const isObject = (x: unknown): x is object => typeof x === 'object' && x !== null && !Array.isArray(x)
 
 /** Description with choices, bounds and default, as help and docs show it. */
 export function describeOption(spec: OptionSpec): string {

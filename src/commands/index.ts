@@ -14,6 +14,7 @@ import { pass } from './pass.ts'
 import { report } from './report.ts'
 import { run } from './run.ts'
 import { score } from './score.ts'
+import { sensitivity } from './sensitivity.ts'
 import { train } from './train.ts'
 
 export const commands: readonly CommandDef[] = [
@@ -28,6 +29,7 @@ export const commands: readonly CommandDef[] = [
   check,
   score,
   diff,
+  sensitivity,
   run,
   report,
   doctor,

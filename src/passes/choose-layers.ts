@@ -1,20 +1,8 @@
-/** Which layers a pruning or quantising pass treats: the options and the choice, shared by both. */
+/** Which layers a pruning or quantising pass treats (options: layer-options.ts). */
 import { modelError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
-import { optionTable } from '../options.ts'
 import { type WeightLayer, weightLayers } from './layers.ts'
 import { selectNamed } from './select.ts'
-
-export const layerOptions = optionTable({
-  ops: {
-    type: 'strings',
-    default: ['Conv'],
-    description: 'Operator types to treat, e.g. Conv,Gemm',
-    placeholder: 'OPS',
-  },
-  only: { type: 'strings', description: 'Treat only layers of these names (globs)', placeholder: 'NAMES' },
-  exclude: { type: 'strings', description: 'Leave layers of these names alone (globs)', placeholder: 'NAMES' },
-})
 
 export interface LayerChoice {
   readonly ops: readonly string[]

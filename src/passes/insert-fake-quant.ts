@@ -20,9 +20,10 @@ import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { activationRange, signedForms } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
-import { type ChosenLayers, chooseLayers, layerOptions } from './choose-layers.ts'
+import { type ChosenLayers, chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
+import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
 import { nonNegativeTest } from './non-negative.ts'
 import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
@@ -55,8 +56,14 @@ const options = optionTable({
     default: 'skip-input',
     description: 'The first layers: keep their input float, treat them like others, or leave them alone',
   },
-  layerWeightBits: { type: 'numberMap', description: 'Weight bits of single layers, by name (globs): fc=8,conv1=0' },
-  layerActivationBits: { type: 'numberMap', description: 'Activation bits of single layers, by name (globs)' },
+  layerWeightBits: {
+    type: 'numberMap',
+    description: 'Weight bits of single layers, by name (globs): fc=8,conv1=0, or @FILE',
+  },
+  layerActivationBits: {
+    type: 'numberMap',
+    description: 'Activation bits of single layers, by name (globs), or @FILE',
+  },
   weightScale: {
     type: 'string',
     enum: weightScaleMethods,

@@ -12,9 +12,10 @@ import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
-import { chooseLayers, layerOptions } from './choose-layers.ts'
+import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
+import { layerOptions } from './layer-options.ts'
 import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
 import { computeMasks, type PrunableLayer, type PruneScope, parsePattern } from './magnitude.ts'
 import { mapNamed } from './select.ts'
@@ -40,7 +41,10 @@ const options = optionTable({
     description: 'unstructured, N:M along input channels (2:4, 4:8), or channel',
   },
   ...layerOptions,
-  layerSparsity: { type: 'numberMap', description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9' },
+  layerSparsity: {
+    type: 'numberMap',
+    description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
+  },
 })
 
 /** A layer's weights as computeMasks takes them (axes count for structured patterns only); `weights` replaces the graph's (training holds newer ones). */

@@ -56,6 +56,11 @@ const refusals: readonly [name: string, args: readonly string[], message: RegExp
   ],
   ['a number out of range', ['pass', 'prune', at('a.onnx'), '--sparsity', '1.5', '-o', at('x.onnx')], /--sparsity/],
   ['no number', ['build', 'lenet', '--classes', 'ten', '-o', at('x.onnx')], /--classes must be integer/],
+  [
+    'a file of per-layer settings that is none',
+    ['pass', 'prune', at('a.onnx'), '--layer-sparsity', '@package-lock.txt', '-o', at('x.onnx')],
+    /--layer-sparsity @package-lock.txt: .*no such file/,
+  ],
   ['a truncated file', ['pass', 'prune', at('cut.onnx'), '-o', at('x.onnx')], /cut\.onnx: .*cut short/],
   ['a file that is no model', ['convert', 'package.json', '-o', at('x.onnx')], /package\.json: this is no ONNX model/],
   ['a missing file', ['info', at('none.onnx')], /none\.onnx: cannot be read: no such file/],
@@ -67,6 +72,21 @@ async function inProcess(args: readonly string[]): Promise<Outcome> {
   const code = await runCommandLine(args, { stdout, stderr })
   return { code, stdout: stdout.text, stderr: stderr.text }
 }
+
+test('per-layer settings come from a file of mnc sensitivity, or from one of plain numbers', async () => {
+  const sparsityOf = async (file: object): Promise<number> => {
+    writeFileSync(at('settings.json'), JSON.stringify(file))
+    const flags = ['--only', 'stem', '--layer-sparsity', `@${at('settings.json')}`, '-o', at('set.onnx')]
+    const { code, stderr } = await inProcess(['pass', 'prune', at('a.onnx'), ...flags])
+    assert.equal(code, 0, stderr)
+    const info = JSON.parse((await inProcess(['info', at('set.onnx'), '--json'])).stdout)
+    return info.layers.find((l: { name: string }) => l.name === 'stem').sparsity
+  }
+  assert.equal(await sparsityOf({ settings: { 'layer-sparsity': { stem: 0.25 } } }), 0.25)
+  assert.equal(await sparsityOf({ stem: 0.5 }), 0.5)
+  rmSync(at('settings.json'))
+  rmSync(at('set.onnx'))
+})
 
 test('bad input: one message on stderr, exit 2, nothing on stdout, no output file', async () => {
   writeFileSync(at('cut.onnx'), readFileSync(at('a.onnx')).subarray(0, 5000))

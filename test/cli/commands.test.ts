@@ -166,3 +166,23 @@ test('progress: silent with --quiet, lines without a terminal', () => {
   assert.match(live.text, /train {2}\[={12} {12}\] {2}5\/10 {2}loss 1\.5/)
   new Progress('train', 10, null).update(5)
 })
+
+test('sensitivity writes JSON and a chart, goes on from them, and feeds prune and quantize', async () => {
+  await call(command('build'), ['lenet'], { output: at('s.onnx') })
+  const given = { data: 'embedded', limit: 200, ops: ['Conv', 'Gemm'], sparsity: [0.5], weightBits: [4] }
+  const first = await call(command('sensitivity'), [at('s.onnx')], given)
+  const result = JSON.parse(first.out)
+  const file = at('s.sensitivity.json')
+  assert.equal(result.output, file)
+  assert.equal(result.points.length, 10)
+  assert.equal(result.samples, 200)
+  assert.match(readFileSync(at('s.sensitivity.svg'), 'utf8'), /^<svg /)
+  const again = await call(command('sensitivity'), [at('s.onnx')], { ...given, sparsity: [0.5, 0.9] }, false)
+  assert.match(again.err, /10 measurements are there already/)
+  assert.match(again.out, /90 % zero/)
+  const other = await call(command('sensitivity'), [at('s.onnx')], { ...given, limit: 100, output: file })
+  assert.match(other.err, /another model, data or metric/)
+  await assert.rejects(call(command('sensitivity'), [at('s.onnx')], { output: at('s.onnx') }), /no sensitivity scan/)
+  const settings = JSON.parse(readFileSync(file, 'utf8')).settings
+  for (const name of ['layer-sparsity', 'layer-weight-bits']) assert.equal(Object.keys(settings[name]).length, 5)
+})

@@ -1,0 +1,105 @@
+/** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
+import { byName, nameOf } from '../sensitivity/point.ts'
+import type { Sensitivity } from '../sensitivity/sensitivity.ts'
+import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
+import { defineCommand, output } from './define-command.ts'
+import { interruptible } from './interrupt.ts'
+import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { percent, table } from './table.ts'
+
+export const sensitivity = defineCommand({
+  name: 'sensitivity',
+  summary: 'Measure what pruning or quantising each layer alone would cost',
+  arguments: [{ name: 'MODEL', description: 'An .onnx file, or its text form' }],
+  options: {
+    data: {
+      ...dataOption.data,
+      description: `${dataOption.data.description}; its training images by default. Random inputs without it (sqnr)`,
+    },
+    ...pixelOptions,
+    ...sensitivityOptions,
+    plot: { type: 'string', placeholder: 'FILE', description: 'Where the SVG chart goes; beside the JSON by default' },
+    output: {
+      ...output,
+      description: 'Where the JSON goes, MODEL.sensitivity.json by default; measurements found there are not repeated',
+    },
+  },
+  examples: [
+    'mnc sensitivity student.onnx --data cifar100:DIR -o s.json',
+    'mnc pass prune student.onnx --layer-sparsity @s.json',
+    'mnc pass quantize student.onnx --data cifar100:DIR --layer-weight-bits @s.json --layer-activation-bits @s.json',
+  ],
+  async run([path = ''], options, io) {
+    const { readModel } = await import('../graph/codec.ts')
+    const { writeFileAtomic } = await import('../files.ts')
+    const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
+    const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
+    const { sensitivityPlot } = await import('../sensitivity/plot.ts')
+    const model = await readModel(path)
+    const base = path.replace(/\.\w+$/, '')
+    const out = options.output ?? `${base}.sensitivity.json`
+    const plot = options.plot ?? `${out.replace(/\.json$/, '')}.svg`
+    const own = Object.fromEntries(Object.keys(sensitivityOptions).map((k) => [k, options[k as keyof typeof options]]))
+    const data = options.data === undefined ? undefined : await openData(options.data)
+    const identity = scanIdentity(model, own, { seed: io.seed, ...(data && { images: data.set, ...data.preprocess }) })
+    const known = await readScan(out, identity, (message) => io.log(message))
+    const stop = interruptible()
+    const write = async (r: Sensitivity): Promise<void> => {
+      const facts = { model: path, data: options.data ?? null, identity }
+      await writeFileAtomic(out, `${JSON.stringify({ ...facts, ...r }, null, 2)}\n`)
+    }
+    let progress = null as ReturnType<typeof io.progress> | null
+    let start = 0
+    try {
+      const result = await scanSensitivity(model, {
+        ...{ options: own, seed: io.seed, known, signal: stop.signal, ...(data && { data }) },
+        async onPoint(r, done, total) {
+          if (!progress) start = done
+          progress ??= io.progress('sensitivity', total - done)
+          if (done > start) await write(r)
+          progress.update(done - start, lastOf(r))
+        },
+      })
+      await write(result)
+      await writeFileAtomic(plot, sensitivityPlot(result, `${path}: sensitivity of its layers`))
+      io.result({ output: out, plot, ...result }, () => `${describe(result)}\n\n${out}\n${plot}`)
+    } finally {
+      progress?.end()
+      stop.release()
+    }
+
+    async function openData(reference: string) {
+      const { calibrationData } = await import('../data/index.ts')
+      const { data: whole, preprocess } = await openFor(model, reference, 'train', options, io)
+      const { mean, std, scale, inputSize } = options
+      const { calibrate: limit, batch } = options
+      const calibration = await calibrationData(model, whole, { limit, batch, mean, std, scale, inputSize })
+      return { set: whole.take(options.limit), preprocess, calibration }
+    }
+  },
+})
+
+function lastOf(r: Sensitivity): string {
+  const last = r.points.at(-1)
+  return last ? `${last.layer} ${nameOf(last)}` : ''
+}
+
+function describe(r: Sensitivity): string {
+  const columns = [...byName(r.points).keys()]
+  const shown = (v: number): string =>
+    r.metric === 'accuracy' ? percent(v, 2) : v.toFixed(r.metric === 'loss' ? 4 : 1)
+  const rows = r.layers.map(({ name, op, weights }) => {
+    const own = new Map(r.points.filter((p) => p.layer === name).map((p) => [nameOf(p), p]))
+    const cells = columns.map((c) => own.get(c)?.value ?? null)
+    return [name, op, weights.toLocaleString('en'), ...cells.map((v) => (v === null ? '-' : shown(v)))]
+  })
+  const what = { accuracy: 'top-1', loss: 'cross entropy', sqnr: 'SQNR in dB' }[r.metric]
+  const unchanged = r.metric === 'sqnr' ? '' : `; unchanged ${shown(r.baseline)}`
+  const left = r.points.filter((p) => p.reason !== undefined)
+  const reasons = [...new Set(left.map((p) => `${p.layer}: ${p.reason}`))]
+  return [
+    `${what} on ${r.samples} samples with one layer changed${unchanged}`,
+    table([['layer', 'op', 'weights', ...columns], ...rows], `llr${'r'.repeat(columns.length)}`),
+    ...reasons,
+  ].join('\n')
+}

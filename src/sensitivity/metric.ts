@@ -1,0 +1,87 @@
+/**
+ * What a changed model is measured by, against the model as it was:
+ *
+ *   accuracy  top-1 on labelled images
+ *   loss      mean cross entropy on them, nats
+ *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
+ */
+import type { Dataset } from '../data/dataset.ts'
+import type { Preprocess } from '../data/preprocess.ts'
+import type { CheckBatch } from '../export/check.ts'
+import { randomBatches } from '../export/check.ts'
+import { checkBatches } from '../export/check-data.ts'
+import type { Model } from '../graph/model.ts'
+import type { LoadOptions } from '../runtime/executor.ts'
+import { ortExecutor } from '../runtime/ort.ts'
+import { evaluate } from '../train/evaluate.ts'
+import type { MetricName } from './sensitivity-options.ts'
+
+/** dB of outputs that do not differ at all. */
+const EQUAL_DB = 200
+
+export interface Metric {
+  readonly samples: number
+  /** Of the model as it was. */
+  readonly baseline: number
+  measure(changed: Model): Promise<number>
+}
+
+export interface MeasuredOn {
+  /** null: random inputs, for sqnr only. */
+  readonly data: Dataset | null
+  readonly preprocess: Preprocess | null
+  readonly batch: number
+  readonly seed: number
+  readonly load: LoadOptions
+}
+
+/** Worse by how much; for sqnr the value itself. */
+export const changeOf = (metric: MetricName, value: number, baseline: number): number =>
+  metric === 'accuracy' ? baseline - value : metric === 'loss' ? value - baseline : value
+
+/** Whether a change is one that the tolerance allows. */
+export const tolerable = (metric: MetricName, change: number, tolerance: number): boolean =>
+  metric === 'sqnr' ? change >= tolerance : change <= tolerance + 1e-12
+
+export async function metricOf(name: MetricName, model: Model, on: MeasuredOn): Promise<Metric> {
+  if (name === 'sqnr') return sqnrMetric(model, on)
+  const { batch, load } = on
+  const measure = async (m: Model) => evaluate(m, on.data!, on.preprocess!, { batch, load })
+  const scoreOf = (r: { top1: number; loss: number }): number => (name === 'accuracy' ? r.top1 : r.loss)
+  const baseline = scoreOf(await measure(model))
+  return { samples: on.data!.size, baseline, measure: async (m) => scoreOf(await measure(m)) }
+}
+
+async function sqnrMetric(model: Model, { data, preprocess, batch, seed, load }: MeasuredOn): Promise<Metric> {
+  const batches: CheckBatch[] = []
+  const source = data ? checkBatches(model, model, data, preprocess!, batch) : randomBatches(model, seed)
+  for await (const b of source) batches.push(b)
+  const run = async (m: Model, each: (values: Float32Array, i: number) => void): Promise<void> => {
+    const folder = m.folder === undefined ? {} : { folder: m.folder }
+    const session = await ortExecutor().load(m, { ...load, ...folder })
+    try {
+      const output = session.outputNames[0]!
+      for (const [i, { feeds, count }] of batches.entries()) {
+        const y = (await session.run(feeds, [output]))[output]!
+        each(y.toFloat32().subarray(0, (y.size / (y.dims[0] ?? 1)) * count), i)
+      }
+    } finally {
+      await session.dispose()
+    }
+  }
+  const wanted: Float32Array[] = []
+  await run(model, (values) => void wanted.push(values.slice()))
+  const measure = async (changed: Model): Promise<number> => {
+    let signal = 0
+    let noise = 0
+    await run(changed, (values, i) => {
+      const want = wanted[i]!
+      for (let k = 0; k < want.length; k++) {
+        signal += want[k]! ** 2
+        noise += (want[k]! - values[k]!) ** 2
+      }
+    })
+    return noise === 0 ? EQUAL_DB : Math.min(EQUAL_DB, 10 * Math.log10(signal / noise))
+  }
+  return { samples: batches.reduce((n, b) => n + b.count, 0), baseline: EQUAL_DB, measure }
+}

@@ -1,0 +1,47 @@
+/** The JSON that a scan leaves, as the place where a scan that was stopped goes on. */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import type { Dataset } from '../data/dataset.ts'
+import { usageError } from '../errors.ts'
+import { encodeModel } from '../graph/codec.ts'
+import type { Model } from '../graph/model.ts'
+import { packageVersion } from '../version.ts'
+import type { Point } from './point.ts'
+
+/** What measurements depend on. Not: which settings are tried in which layers, the tolerance, the threads. */
+export function scanIdentity(
+  model: Model,
+  options: Readonly<Record<string, unknown>>,
+  on: Readonly<Record<string, unknown>> & { readonly images?: Dataset },
+): string {
+  const { metric, limit, calibrate, batch } = options
+  const { images, ...rest } = on
+  const set = images && [images.name, images.size, hash(images.images)]
+  const facts = { version: packageVersion(), metric, limit, calibrate, batch, set, ...rest }
+  return hash(Buffer.concat([Buffer.from(JSON.stringify(facts)), encodeModel(model)]))
+}
+
+const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16)
+
+/** The measurements in `path` that belong to this scan; a usage error where the file is no scan at all. */
+export async function readScan(path: string, identity: string, log: (m: string) => void): Promise<readonly Point[]> {
+  if (!existsSync(path)) return []
+  const refuse = () => usageError(`'${path}' is there and holds no sensitivity scan`, 'name another file with -o')
+  let json: unknown
+  try {
+    json = JSON.parse(await readFile(path, 'utf8'))
+  } catch {
+    throw refuse()
+  }
+  if (!isScan(json)) throw refuse()
+  if (json.identity === identity) {
+    if (json.points.length > 0) log(`${json.points.length} measurements are there already, in ${path}`)
+    return json.points
+  }
+  log(`${path} holds a scan of another model, data or metric: it is replaced`)
+  return []
+}
+
+const isScan = (x: unknown): x is { identity: string; points: readonly Point[] } =>
+  typeof x === 'object' && x !== null && 'identity' in x && 'points' in x && Array.isArray(x.points)

@@ -1,0 +1,38 @@
+/** Options of a sensitivity scan, declared once for the command line and the library. */
+import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
+import { layerOptions } from '../passes/layer-options.ts'
+
+export const metricNames = ['accuracy', 'loss', 'sqnr'] as const
+export type MetricName = (typeof metricNames)[number]
+
+export const sensitivityOptions = optionTable({
+  sparsity: {
+    type: 'numbers',
+    description: 'Sparsities to try in each layer; 0.5,0.75,0.9 where nothing at all is said to be tried',
+  },
+  weightBits: { type: 'numbers', description: 'Widths of weights to try; 4,2 likewise' },
+  activationBits: { type: 'numbers', description: 'Widths of inputs to try; 4 likewise' },
+  metric: {
+    type: 'string',
+    enum: metricNames,
+    description:
+      'What is measured: accuracy by default, sqnr (of the first output, in dB, needs no labels) without data',
+  },
+  tolerance: {
+    type: 'number',
+    minimum: 0,
+    description:
+      'What one layer may cost for its setting to be proposed: accuracy lost (0.01), loss gained (0.05); for sqnr the least dB (20)',
+  },
+  ...layerOptions,
+  limit: { type: 'integer', minimum: 1, default: 1000, description: 'Images to measure on' },
+  calibrate: { type: 'integer', minimum: 1, default: 256, description: 'Images to fit steps of inputs on' },
+  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
+  threads: { type: 'integer', minimum: 0, default: 0, description: 'Threads of the engine; 0: one a core' },
+})
+
+export type SensitivityOptions = OptionsOf<typeof sensitivityOptions>
+export type SensitivityOptionsInput = OptionsInput<typeof sensitivityOptions>
+
+/** Where the tolerance is not given. */
+export const defaultTolerance: Readonly<Record<MetricName, number>> = { accuracy: 0.01, loss: 0.05, sqnr: 20 }

@@ -1,0 +1,136 @@
+/**
+ * How much each layer minds being pruned or quantised: one layer at a time is changed by the very passes that would
+ * change it (`prune` with a threshold of its own, `quantize` of weights or inputs alone), the model is measured, and the
+ * next is taken from the model as it was.
+ *
+ * A scan that was stopped goes on: what was measured is handed back in as `known`. Layers that a pass leaves alone get
+ * its reason instead of a number.
+ */
+import type { Dataset } from '../data/dataset.ts'
+import type { Preprocess } from '../data/preprocess.ts'
+import { MncError, usageError } from '../errors.ts'
+import { randomBatches } from '../export/check.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Model } from '../graph/model.ts'
+import { parseOptions } from '../options.ts'
+import { chooseLayers } from '../passes/choose-layers.ts'
+import type { CalibrationData } from '../passes/define-pass.ts'
+import { runPass } from '../passes/manager.ts'
+import { changeOf, metricOf } from './metric.ts'
+import { keyOf, type Point, type Trial } from './point.ts'
+import {
+  defaultTolerance,
+  type MetricName,
+  type SensitivityOptions,
+  type SensitivityOptionsInput,
+  sensitivityOptions,
+} from './sensitivity-options.ts'
+import { proposedSettings, type Settings } from './settings.ts'
+
+export interface Sensitivity {
+  readonly metric: MetricName
+  readonly samples: number
+  readonly baseline: number
+  readonly layers: readonly { readonly name: string; readonly op: string; readonly weights: number }[]
+  readonly points: readonly Point[]
+  readonly tolerance: number
+  /** For `--layer-sparsity`, `--layer-weight-bits` and `--layer-activation-bits`, by layer. */
+  readonly settings: Settings
+}
+
+export interface SensitivityRun {
+  /** Labelled images, or none: then random inputs serve, for the metric sqnr. */
+  readonly data?: { readonly set: Dataset; readonly preprocess: Preprocess; readonly calibration: CalibrationData }
+  readonly seed?: number
+  readonly options?: SensitivityOptionsInput
+  /** Measured by an earlier run of the same scan. */
+  readonly known?: readonly Point[]
+  readonly signal?: AbortSignal
+  /** After each measurement, and before the first. */
+  readonly onPoint?: (result: Sensitivity, done: number, total: number) => void | Promise<void>
+}
+
+/** What is tried in each layer: all lists by default, or those that are given. */
+function settingsToTry(o: SensitivityOptions): readonly Omit<Trial, 'layer'>[] {
+  const given = o.sparsity ?? o.weightBits ?? o.activationBits
+  const lists: readonly (readonly [Trial['kind'], readonly number[]])[] = [
+    ['sparsity', o.sparsity ?? (given ? [] : [0.5, 0.75, 0.9])],
+    ['weight-bits', o.weightBits ?? (given ? [] : [4, 2])],
+    ['activation-bits', o.activationBits ?? (given ? [] : [4])],
+  ]
+  return lists.flatMap(([kind, list]) => list.map((setting) => ({ kind, setting })))
+}
+
+/** The pass that changes one layer only, and its options. */
+function changeFor({ layer, kind, setting }: Trial, ops: readonly string[]) {
+  const chosen = { ops, only: [layer] }
+  if (kind === 'sparsity') return { pass: 'prune', options: { ...chosen, sparsity: setting, scope: 'layer' } }
+  const [weightBits, activationBits] = kind === 'weight-bits' ? [setting, 0] : [0, setting]
+  return { pass: 'quantize', options: { ...chosen, weightBits, activationBits, firstLayer: 'quantize' } }
+}
+
+/** Measures; `model` stays as it is. Usage errors for settings that no pass takes, and for labels that are not there. */
+export async function scanSensitivity(model: Model, run: SensitivityRun = {}): Promise<Sensitivity> {
+  const o = parseOptions(sensitivityOptions, run.options ?? {}, 'sensitivity')
+  const { data, seed = 0 } = run
+  const name = o.metric ?? (data ? 'accuracy' : 'sqnr')
+  if (!data && name !== 'sqnr')
+    throw usageError(`--metric ${name} needs labelled data`, 'give --data, or --metric sqnr')
+  const layers = chooseLayers(model.graph, o).chosen.map((l) => ({
+    ...{ name: l.name, op: l.node.op, weights: l.tensor.size },
+  }))
+  const todo = layers.flatMap((l) => settingsToTry(o).map((s) => ({ layer: l.name, ...s })))
+  const metric = await metricOf(name, model, {
+    ...{ data: data?.set ?? null, preprocess: data?.preprocess ?? null, batch: o.batch, seed },
+    load: { threads: o.threads },
+  })
+  const known = new Map((run.known ?? []).map((p) => [keyOf(p), p]))
+  const points = todo.map((t) => known.get(keyOf(t)) ?? null)
+  const tolerance = o.tolerance ?? defaultTolerance[name]
+  const result = (): Sensitivity => {
+    const done = points.filter((p) => p !== null)
+    const head = { metric: name, samples: metric.samples, baseline: metric.baseline, layers, points: done }
+    return { ...head, tolerance, settings: proposedSettings(done, name, tolerance) }
+  }
+  const tell = async (): Promise<void> => {
+    const now = result()
+    await run.onPoint?.(now, now.points.length, todo.length)
+  }
+  const measure = async (t: Trial): Promise<Point> => {
+    const { pass, options } = changeFor(t, o.ops)
+    const changed = cloneModel(model)
+    const reason = await apply(changed, pass, options, data?.calibration ?? randomCalibration(model, seed))
+    if (reason !== null) return { ...t, value: null, change: null, reason }
+    const value = await metric.measure(changed)
+    return { ...t, value, change: changeOf(name, value, metric.baseline) }
+  }
+  await tell()
+  for (const [i, t] of todo.entries()) {
+    if (points[i]) continue
+    if (run.signal?.aborted) throw interrupted(result().points.length, todo.length)
+    points[i] = await measure(t)
+    await tell()
+  }
+  return result()
+}
+
+/** Steps of inputs are fitted on what is measured where there are no images. */
+const randomCalibration = (model: Model, seed: number): CalibrationData => ({
+  async *batches() {
+    for await (const { feeds } of randomBatches(model, seed)) yield feeds
+  },
+})
+
+/** Runs the pass; why it left the layer alone, or null where it did not. */
+async function apply(model: Model, pass: string, options: Readonly<Record<string, unknown>>, data: CalibrationData) {
+  try {
+    const { changed, declined } = await runPass(model, pass, options, { calibration: data })
+    return changed ? null : (declined.at(-1)?.reason ?? 'nothing to change')
+  } catch (error) {
+    if (error instanceof MncError && error.blame === 'model') return error.message
+    throw error
+  }
+}
+
+const interrupted = (done: number, total: number): MncError =>
+  new MncError(`interrupted after ${done} of ${total} measurements`, { code: 'interrupted', blame: 'interrupt' })
