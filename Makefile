@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart test check bench zoo docs format clean
+.PHONY: install build quickstart swiftshader test check bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -17,6 +17,17 @@ dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsco
 
 quickstart: build
 	node dist/cli.js run models/quickstart.json --workdir build/quickstart
+
+# A software Vulkan driver for the tests of WebGPU, out of Debian's packages; nothing is installed
+SWIFTSHADER := build/swiftshader
+swiftshader: $(SWIFTSHADER)/libvulkan.so.1
+
+$(SWIFTSHADER)/libvulkan.so.1:
+	mkdir -p $(SWIFTSHADER)/deb
+	cd $(SWIFTSHADER)/deb && apt-get download chromium-common libvulkan1 && for d in *.deb; do dpkg-deb -x $$d .; done
+	cp $(SWIFTSHADER)/deb/usr/lib/chromium/*swiftshader* $(SWIFTSHADER)
+	cp -L $(SWIFTSHADER)/deb/usr/lib/*-linux-gnu/libvulkan.so.1 $(SWIFTSHADER)
+	rm -r $(SWIFTSHADER)/deb
 
 test: install
 	node test/run.mjs

@@ -1,6 +1,6 @@
 // Runs every *.test.ts under test/ (or the files named) in node's test runner and ends with one plain line of counts.
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +17,13 @@ const files =
         .sort()
         .map((f) => join(here, f))
 
+// a software Vulkan driver that `make swiftshader` fetched, unless the machine has its own
+const driver = join(here, '..', 'build', 'swiftshader')
+const vulkan =
+  existsSync(join(driver, 'libvulkan.so.1')) && !process.env.VK_ICD_FILENAMES
+    ? { VK_ICD_FILENAMES: join(driver, 'vk_swiftshader_icd.json'), LD_LIBRARY_PATH: driver }
+    : {}
+
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-test-'))
 const tap = join(scratch, 'counts.json')
 const child = spawn(
@@ -28,7 +35,7 @@ const child = spawn(
     ...flags,
     ...files,
   ],
-  { stdio: 'inherit', env: { ...process.env, NO_COLOR: '1' } },
+  { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1' } },
 )
 child.on('close', (code) => {
   const { passed, failed, skipped } = JSON.parse(readFileSync(tap, 'utf8'))

@@ -1,4 +1,5 @@
-/** `mnc doctor`: what mnc runs on, and whether it runs. */
+/** `mnc doctor`: what mnc runs on, and whether it runs; with a model, what of it a device leaves to the CPU. */
+import type { Fallback } from '../runtime/executor.ts'
 import { defineCommand } from './define-command.ts'
 import { table } from './table.ts'
 
@@ -6,15 +7,21 @@ const GIB = 2 ** 30
 
 export const doctor = defineCommand({
   name: 'doctor',
-  summary: 'Show versions, devices and memory, and try the installation',
-  arguments: [],
-  options: {},
-  async run(_args, _options, io) {
+  summary: 'Show versions, devices and memory, and try the installation; what of a model a device runs on the CPU',
+  arguments: [{ name: 'MODEL', description: 'A model to ask the device about', optional: true }],
+  options: {
+    device: { type: 'string', placeholder: 'DEVICE', description: 'Ask this device: see train --device' },
+    batch: { type: 'integer', minimum: 1, default: 8, description: 'Images in the training step that is asked about' },
+  },
+  examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],
+  async run([path], options, io) {
     const os = await import('node:os')
     const { engineInfo } = await import('../runtime/ort.ts')
+    const { openDevice } = await import('../runtime/device.ts')
     const { packageVersion } = await import('../version.ts')
     const [cpu] = os.cpus()
     const engine = await engineInfo()
+    const executor = await openDevice(options.device ?? 'cpu')
     const report = {
       mnc: packageVersion(),
       node: process.version,
@@ -25,7 +32,9 @@ export const doctor = defineCommand({
       onnxruntime: engine.version,
       devices: engine.bundled,
       devicesNeedingLibraries: engine.external,
-      forwardMilliseconds: await tryForward(),
+      device: executor.device,
+      forwardMilliseconds: await tryForward(executor),
+      ...(path !== undefined && { fallbacks: await fallbacksOf(path, options.batch, executor) }),
     }
     const rows = [
       ['mnc', report.mnc],
@@ -37,18 +46,21 @@ export const doctor = defineCommand({
         'devices',
         `${report.devices.join(', ')}; with their libraries installed: ${engine.external.join(', ') || 'none'}`,
       ],
+      ['device', report.device.description],
       ['one forward pass', `${report.forwardMilliseconds.toFixed(1)} ms (LeNet, 1 image)`],
     ]
-    io.result(report, () => table(rows, 'll'))
+    io.result(report, () => [table(rows, 'll'), ...describe(report.fallbacks)].join('\n\n'))
   },
 })
 
+type Executor = import('../runtime/executor.ts').Executor
+
 /** Builds a small network and runs it: the engine loads and computes. Milliseconds of the run. */
-async function tryForward(): Promise<number> {
+async function tryForward(executor: Executor): Promise<number> {
   const { buildNetwork } = await import('../models/spec.ts')
   const { Tensor } = await import('../graph/tensor.ts')
-  const { ortExecutor } = await import('../runtime/ort.ts')
-  const session = await ortExecutor().load(buildNetwork({ family: 'lenet' }))
+  const { liftedFor } = await import('../train/lift.ts')
+  const session = await executor.load(await liftedFor(executor, buildNetwork({ family: 'lenet' })))
   try {
     const start = performance.now()
     await session.run({ input: Tensor.float32([1, 1, 28, 28], new Float32Array(28 * 28)) })
@@ -56,4 +68,38 @@ async function tryForward(): Promise<number> {
   } finally {
     await session.dispose()
   }
+}
+
+interface Fallbacks {
+  readonly inference: readonly Fallback[]
+  /** null: the model cannot be trained; `reason` says why. */
+  readonly training: readonly Fallback[] | null
+  readonly reason?: string
+}
+
+async function fallbacksOf(path: string, batch: number, executor: Executor): Promise<Fallbacks> {
+  const { readModel } = await import('../graph/codec.ts')
+  const { liftedFor } = await import('../train/lift.ts')
+  const { stepFallbacks } = await import('../train/step-fallbacks.ts')
+  const { MncError } = await import('../errors.ts')
+  const model = await readModel(path)
+  const session = await executor.load(await liftedFor(executor, model))
+  const inference = session.fallbacks
+  await session.dispose()
+  try {
+    return { inference, training: await stepFallbacks(model, batch, executor) }
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    return { inference, training: null, reason: error.message }
+  }
+}
+
+function describe(fallbacks: Fallbacks | undefined): string[] {
+  if (!fallbacks) return []
+  const part = (what: string, list: readonly Fallback[]): string =>
+    list.length === 0
+      ? `${what}: every node runs on the device`
+      : `${what}: on the CPU\n${table([['op', 'nodes', 'why'], ...list.map((f) => [f.op, String(f.nodes), f.reason])], 'lrl')}`
+  const { inference, training, reason } = fallbacks
+  return [part('inference', inference), training ? part('training step', training) : `no training step: ${reason}`]
 }

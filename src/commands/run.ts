@@ -20,6 +20,11 @@ export const run = defineCommand({
     until: { type: 'string', placeholder: 'STAGE', description: 'Stop after this stage' },
     dryRun: { type: 'boolean', default: false, description: 'Only show stages, settings and the time they would take' },
     data: { ...dataOption.data, description: "Data reference in place of the recipe's own" },
+    device: {
+      type: 'string',
+      placeholder: 'DEVICE',
+      description: "Where graphs run, in place of the recipe's own: see train",
+    },
     checkpointSteps: {
       type: 'integer',
       minimum: 1,
@@ -29,8 +34,8 @@ export const run = defineCommand({
   examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
   async run([reference = ''], options, io) {
     const { loadRecipe } = await import('../recipes/load.ts')
-    const { data, dryRun, from, until, checkpointSteps } = options
-    const recipe = await loadRecipe(reference, { data, seed: io.seed === 0 ? undefined : io.seed })
+    const { data, dryRun, from, until, checkpointSteps, device } = options
+    const recipe = await loadRecipe(reference, { data, device, seed: io.seed === 0 ? undefined : io.seed })
     const workdir = options.workdir ?? `build/${recipe.name}`
     const view = new RunView(recipe, io)
     const settings = { workdir, from, until, checkpointSteps, onEvent: (event: RunEvent) => view.show(event) }

@@ -160,8 +160,19 @@ class Estimator {
     data: Dataset,
   ): Promise<{ seconds: number; batch: number }> {
     const options = stage.train!
-    const { loss, alpha, optimizer, teacherBn, learnScales, bn, clipNorm, threads } = options
-    const shape = { loss, alpha, optimizer, teacherBn, learnScales, bn, clipNorm, threads, batch: options.batch }
+    const { loss, alpha, optimizer, teacherBn, learnScales, bn, clipNorm, threads, device } = options
+    const shape = {
+      loss,
+      alpha,
+      optimizer,
+      teacherBn,
+      learnScales,
+      bn,
+      clipNorm,
+      threads,
+      device,
+      batch: options.batch,
+    }
     const key = JSON.stringify([shapeOf(model), teacher && shapeOf(teacher), shape])
     const known = this.#measured.get(key)
     if (known) return known

@@ -1,7 +1,8 @@
 /**
  * When a stage is up to date: two hashes, of what its graph is made of and of what is measured. In the first go the
  * tool's version, the hashes of the graphs it reads, of the images, of the augmentation policy, and all options with
- * their defaults; left out is what does not change the result (threads that prepare batches).
+ * their defaults; left out is what does not change the result beyond rounding (threads that prepare
+ * batches, the device).
  */
 import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'
@@ -42,14 +43,18 @@ export async function keysOf(
     seed,
     pixels,
     passes: passes.map(({ def, options, calibration }) => ({ pass: def.name, options, calibration })),
-    train: train && { ...train, workers: undefined, augment: policyOf(train.augment) },
-    bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, augment: policyOf(bnUpdate.augment) },
+    train: train && { ...train, workers: undefined, device: undefined, augment: policyOf(train.augment) },
+    bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, device: undefined, augment: policyOf(bnUpdate.augment) },
     export: stage.export,
   }
   const made = { format: FORMAT, version: packageVersion(), ...settings, images: fingerprint(datasets.train) }
   const checks = stage.checks.map(async (c) => ({ ...(await graph(c.against)), options: c.options }))
   const measured = {
-    ...{ eval: stage.eval, score: stage.score, checks: await Promise.all(checks) },
+    ...{
+      eval: stage.eval && { ...stage.eval, device: undefined },
+      score: stage.score,
+      checks: await Promise.all(checks),
+    },
     images: fingerprint(datasets.test),
   }
   return { key: sha256(JSON.stringify(made)), measureKey: sha256(JSON.stringify(measured)), settings }

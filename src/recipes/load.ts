@@ -57,6 +57,7 @@ export interface RecipeOverrides {
   /** In place of the recipe's own. */
   readonly data?: string | undefined
   readonly seed?: number | undefined
+  readonly device?: string | undefined
 }
 
 /** Recipes that come with the package. */
@@ -132,8 +133,12 @@ async function stageOf(
   const { defaults = {} } = recipe
   const options = <T extends OptionTable>(table: T, given: Options, name: string): OptionsOf<T> =>
     parseOptions(table, camelKeys(table, given), `stage '${raw.name}', ${name}`)
+  const onDevice = (name: string): Options =>
+    overrides.device === undefined || name === 'score' ? {} : { device: overrides.device }
   const merged = (name: 'train' | 'bn-update' | 'eval' | 'score', given: Options | boolean | undefined) =>
-    given === undefined || given === false ? null : { ...asOptions(defaults[name]), ...asOptions(given) }
+    given === undefined || given === false
+      ? null
+      : { ...asOptions(defaults[name]), ...asOptions(given), ...onDevice(name) }
   const wholesale = (name: 'eval' | 'score'): Options | boolean | undefined => raw[name] ?? defaults[name]
   const data = overrides.data ?? raw.data ?? recipe.data ?? null
 

@@ -7,6 +7,7 @@ import { checkModels } from '../export/check.ts'
 import { checkBatches } from '../export/check-data.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { openDevice } from '../runtime/device.ts'
 import { score } from '../score/score.ts'
 import { evaluate } from '../train/evaluate.ts'
 import { pathOf } from './key.ts'
@@ -65,11 +66,11 @@ export function layerSummary(
 }
 
 async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: MeasureContext) {
-  const { limit, batch, threads } = options
+  const { limit, batch, threads, device } = options
   const data = testSet(c, limit)
   const preprocess = await preprocessOf(model, data, {}, c.log)
   return evaluate(model, data, preprocess, {
-    ...{ batch, load: { threads } },
+    ...{ batch, load: { threads }, executor: await openDevice(device) },
     ...(c.signal && { signal: c.signal }),
     onProgress: (done, total) => c.progress('eval', done, total),
   })

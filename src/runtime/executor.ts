@@ -9,6 +9,23 @@ export interface DeviceInfo {
   readonly description: string
 }
 
+/** A tensor in the device's own memory. */
+export interface DeviceTensor {
+  readonly dims: readonly number[]
+  /** Copies it to the host. */
+  read(): Promise<Tensor>
+  /** Gives its memory back. */
+  dispose(): void
+}
+
+/** Nodes of one operator that a session runs on the CPU, though its device is another. */
+export interface Fallback {
+  readonly op: string
+  readonly nodes: number
+  /** What the engine said. */
+  readonly reason: string
+}
+
 export interface LoadOptions {
   /**
    * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; in and outputs
@@ -28,11 +45,22 @@ export interface LoadOptions {
   readonly profilePrefix?: string
   /** Folder that external data paths are relative to. */
   readonly folder?: string
+  /** Outputs that stay on the device; `runKept` gives them. Only where the executor has `upload`. */
+  readonly keep?: readonly string[]
+}
+
+export interface KeptOutputs {
+  /** Outputs that were fetched to the host. */
+  readonly read: Readonly<Record<string, Tensor>>
+  /** Those that stay on the device. They are the caller's to dispose. */
+  readonly kept: Readonly<Record<string, DeviceTensor>>
 }
 
 export interface Session {
   readonly inputNames: readonly string[]
   readonly outputNames: readonly string[]
+  /** What runs on the CPU, though the device is another. */
+  readonly fallbacks: readonly Fallback[]
   /**
    * Feeds by input name; results by output name, only `fetch` where given. A tensor in `into` receives that output in
    * its own memory (which must not be fed in the same call).
@@ -42,6 +70,8 @@ export interface Session {
     fetch?: readonly string[],
     into?: Readonly<Record<string, Tensor>>,
   ): Promise<Record<string, Tensor>>
+  /** The same with inputs and outputs (LoadOptions.keep) that stay on the device. */
+  runKept(feeds: Readonly<Record<string, Tensor | DeviceTensor>>, fetch: readonly string[]): Promise<KeptOutputs>
   /** Ends profiling; the path of the profile, where one was asked for. */
   endProfiling(): string | undefined
   dispose(): Promise<void>
@@ -49,5 +79,12 @@ export interface Session {
 
 export interface Executor {
   readonly device: DeviceInfo
+  /**
+   * The one opset whose operators it knows, where it does not know all: models are to be lifted to it, and their
+   * quantisers lowered to float arithmetic.
+   */
+  readonly opset?: number
+  /** Where tensors can stay on the device between runs: copies one there. */
+  readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
   load(model: Model | Uint8Array | string, options?: LoadOptions): Promise<Session>
 }

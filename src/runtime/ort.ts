@@ -2,16 +2,17 @@
  * The onnxruntime executor. Together with nothing else, this file imports onnxruntime. The module is loaded on first
  * use, so that commands which run no graph start fast.
  */
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
-import { MncError, modelError, usageError } from '../errors.ts'
+import { bugError, MncError, modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel } from '../graph/codec.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor, type TypedArray } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import type { Executor, LoadOptions, Session } from './executor.ts'
+import type { DeviceTensor, Executor, Fallback, LoadOptions, Session } from './executor.ts'
 import { blockConvolutions, findBlock } from './ort-blocked-conv.ts'
 
 type Ort = typeof import('onnxruntime-node')
@@ -28,24 +29,38 @@ const viewable = new Set<ElementType>([
 ])
 type Crossing = 'float32' | 'float64' | 'uint8' | 'int8' | 'uint16' | 'int16' | 'int32' | 'uint32'
 
-/** The executor of onnxruntime's CPU provider, or of another execution provider of the npm package. */
-export function ortExecutor(device = 'cpu'): Executor {
-  const providers = device === 'cpu' ? ['cpu'] : [device, 'cpu']
+/** The executor of onnxruntime's CPU provider. For others see ort-provider.ts. */
+export function ortExecutor(): Executor {
   return {
-    device: { id: device, description: `onnxruntime (${device})` },
-    load: (model, options = {}) => loadSession(model, options, providers),
+    device: { id: 'cpu', description: 'onnxruntime (cpu)' },
+    async load(model, options = {}) {
+      return loadSession(options.step && model instanceof Model ? await suited(model) : model, options, ['cpu'])
+    },
   }
 }
 
-async function loadSession(
-  model: Model | Uint8Array | string,
+type Providers = NonNullable<InferenceSession.SessionOptions['executionProviders']>
+
+interface ProviderExtras {
+  readonly fallbacks?: readonly Fallback[]
+  readonly download?: Download
+}
+
+const refuseDownload: Download = () => {
+  throw bugError('this session keeps no tensors on a device')
+}
+
+/** A session of the providers named, the first that has a kernel for a node first. */
+export async function loadSession(
+  given: Model | Uint8Array | string,
   options: LoadOptions,
-  providers: string[],
+  executionProviders: Providers,
+  { fallbacks = [], download = refuseDownload }: ProviderExtras = {},
 ): Promise<Session> {
   const { InferenceSession, Tensor: OrtTensor } = await ort()
-  const given = options.step && model instanceof Model && providers[0] === 'cpu' ? await suited(model) : model
+  const { keep } = options
   const session: InferenceSession.SessionOptions = {
-    executionProviders: providers,
+    executionProviders,
     graphOptimizationLevel: options.optimization ?? 'all',
     intraOpNumThreads: options.threads ?? 0,
     logSeverityLevel: options.quiet ? 4 : 3,
@@ -53,6 +68,7 @@ async function loadSession(
     enableMemPattern: options.step !== true,
     ...(options.config && { extra: nestConfig(options.config) }),
     ...(options.optimizedModelPath && { optimizedModelFilePath: options.optimizedModelPath }),
+    ...(keep && { preferredOutputLocation: Object.fromEntries(keep.map((name) => [name, 'gpu-buffer' as const])) }),
     ...(options.profilePrefix && { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
   }
   let inner: InferenceSession
@@ -64,26 +80,41 @@ async function loadSession(
   } catch (cause) {
     throw (given instanceof Model && foreignOperator(given)) || engineError(cause, 'refuses the model')
   }
+  const runOrt = async (feeds: Readonly<Record<string, Tensor | DeviceTensor>>, wanted: Wanted) => {
+    const fed: Record<string, OrtTensor> = {}
+    for (const [name, t] of Object.entries(feeds))
+      fed[name] = t instanceof OrtDeviceTensor ? t.inner : toOrt(OrtTensor, t as Tensor, name)
+    try {
+      return await inner.run(fed, wanted)
+    } catch (cause) {
+      throw engineError(cause, 'could not run the model')
+    }
+  }
   return {
     inputNames: inner.inputNames,
     outputNames: inner.outputNames,
+    fallbacks,
     async run(feeds, fetch, into) {
-      const fed: Record<string, OrtTensor> = {}
-      for (const [name, t] of Object.entries(feeds)) fed[name] = toOrt(OrtTensor, t, name)
-      const wanted: Record<string, OrtTensor | null> = {}
+      const wanted: Wanted = {}
       for (const name of fetch ?? inner.outputNames) {
         const target = into?.[name]
         wanted[name] = target ? toOrt(OrtTensor, target, name) : null
       }
-      let out: InferenceSession.OnnxValueMapType
-      try {
-        out = await inner.run(fed, wanted)
-      } catch (cause) {
-        throw engineError(cause, 'could not run the model')
-      }
+      const out = await runOrt(feeds, wanted)
       const result: Record<string, Tensor> = {}
       for (const [name, t] of Object.entries(out)) result[name] = into?.[name] ?? fromOrt(t as OrtTensor)
       return result
+    },
+    async runKept(feeds, fetch) {
+      const out = await runOrt(feeds, Object.fromEntries(fetch.map((name) => [name, null])))
+      const read: Record<string, Tensor> = {}
+      const kept: Record<string, DeviceTensor> = {}
+      for (const [name, value] of Object.entries(out)) {
+        const t = value as OrtTensor
+        if (t.location === 'gpu-buffer') kept[name] = new OrtDeviceTensor(t, download)
+        else read[name] = fromOrt(t)
+      }
+      return { read, kept }
     },
     endProfiling() {
       if (options.profilePrefix === undefined) return undefined
@@ -93,6 +124,33 @@ async function loadSession(
     async dispose() {
       await inner.release()
     },
+  }
+}
+
+type Wanted = Record<string, OrtTensor | null>
+
+/** Copies a float32 tensor from a provider's memory. The binding has no call for it: a session of one Identity does it. */
+export type Download = (t: DeviceTensor) => Promise<Tensor>
+
+class OrtDeviceTensor implements DeviceTensor {
+  readonly inner: OrtTensor
+  readonly #download: Download
+
+  constructor(inner: OrtTensor, download: Download) {
+    this.inner = inner
+    this.#download = download
+  }
+
+  get dims(): readonly number[] {
+    return this.inner.dims
+  }
+
+  read(): Promise<Tensor> {
+    return this.#download(this)
+  }
+
+  dispose(): void {
+    this.inner.dispose()
   }
 }
 
@@ -147,7 +205,9 @@ function fromOrt(t: OrtTensor): Tensor {
 /** Engine messages are long and start with boilerplate; keep the part that says what is wrong. */
 function engineError(cause: unknown, what: string): MncError {
   const message = cause instanceof Error ? cause.message : String(cause)
-  const short = message.replace(/^.*?\b(?:ORT_\w+|Exception during initialization): ?/s, '').split('\n')[0]!
+  const short = message
+    .replace(/^.*?\b(?:ORT_\w+|Exception during initialization|was false)[:.] ?/s, '')
+    .split('\n')[0]!
   return new MncError(`onnxruntime ${what}: ${short}`, { code: 'engine', blame: 'model', cause })
 }
 
@@ -186,6 +246,14 @@ export async function sessionTypes(
   }
   await inner.release()
   return out
+}
+
+/** The library that a provider is in, where the package does not bring it and it is not there. */
+export function missingLibrary(provider: string): string | null {
+  const folder = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
+  const name = `onnxruntime_providers_${provider}`
+  const file = process.platform === 'win32' ? `${name}.dll` : `lib${name}.so`
+  return existsSync(join(folder, 'bin', 'napi-v6', process.platform, process.arch, file)) ? null : file
 }
 
 /** The engine's version, the devices it brings along, and those that need libraries installed beside it. */

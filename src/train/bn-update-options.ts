@@ -1,11 +1,13 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../options.ts'
+import { deviceOptions } from './device-options.ts'
 
 export const bnUpdateOptions = optionTable({
   epochs: { type: 'number', exclusiveMinimum: 0, default: 1, description: 'Passes over the training set' },
   batch: { type: 'integer', minimum: 1, default: 64, description: 'Images in a batch' },
   augment: { type: 'string', default: 'standard', description: 'none, standard, micronet, or a policy FILE' },
   limit: { type: 'integer', minimum: 1, description: 'Use the first N images only' },
+  ...deviceOptions,
   workers: { type: 'integer', minimum: 0, default: 1, description: 'Threads that prepare batches' },
 })
 

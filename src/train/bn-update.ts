@@ -16,6 +16,7 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import type { Executor } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { normNodes, useBatchStatistics } from './batch-statistics.ts'
@@ -30,6 +31,8 @@ export interface BnUpdateOptions {
   readonly augment?: string
   readonly seed?: number
   readonly workers?: number
+  /** onnxruntime's CPU by default. */
+  readonly executor?: Executor
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -40,7 +43,7 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   const { forward, layout, layers } = await statisticsGraph(model, batch)
   const loader = createLoader(data, { batchSize: batch, preprocess, augment, seed, workers })
   const steps = Math.max(1, Math.round(loader.stepsPerEpoch * epochs))
-  const session = await ortExecutor().load(forward)
+  const session = await (options.executor ?? ortExecutor()).load(forward)
   const sum = new Float64Array(layout.size)
   try {
     const input = soleInput(model.graph).name

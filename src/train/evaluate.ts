@@ -8,14 +8,17 @@ import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
-import type { LoadOptions, Session } from '../runtime/executor.ts'
+import type { Executor, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import { liftedFor } from './lift.ts'
 import { soleInput } from './step-graph.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model with a fixed batch takes its own. */
   readonly batch?: number
   readonly load?: LoadOptions
+  /** onnxruntime's CPU by default. */
+  readonly executor?: Executor
   readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
 }
@@ -43,7 +46,9 @@ export async function evaluate(
   preprocess: Preprocess,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const session = await ortExecutor().load(model, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
+  const { executor = ortExecutor() } = options
+  const lifted = await liftedFor(executor, model)
+  const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
   try {
     return await evaluateSession(session, model, dataset, preprocess, options)
   } finally {

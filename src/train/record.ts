@@ -21,8 +21,8 @@ export function recordTraining(model: Model, { options, data, seed, input, summa
   })
 }
 
-/** What the weights do not depend on: a run is the same with any number of threads. */
-const RUN_ONLY: ReadonlySet<string> = new Set(['threads', 'workers'])
+/** What the weights do not depend on beyond rounding: threads, and the device. */
+const RUN_ONLY: ReadonlySet<string> = new Set(['threads', 'workers', 'device'])
 
 /** In the order of their declaration, so that equal runs give equal bytes. */
 function changedOptions(options: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -5,6 +5,7 @@ import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { globToRegExp } from '../passes/select.ts'
+import type { Executor } from '../runtime/executor.ts'
 import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
 import { hostConstantNames } from './host-constants.ts'
 import { type OptimizerOptions, optimizerDefaults } from './optimizers.ts'
@@ -46,7 +47,13 @@ export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: n
   return { schedule, lr, totalSteps, warmupSteps, warmupFrom, milestones, gamma }
 }
 
-export async function planStep(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): Promise<StepGraph> {
+export async function planStep(
+  model: Model,
+  run: TrainRun,
+  o: TrainOptions,
+  source: BatchSource,
+  executor: Executor,
+): Promise<StepGraph> {
   const loss = o.loss ?? (run.teacher ? 'reverse-kl' : 'ce')
   if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
   if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
@@ -60,6 +67,8 @@ export async function planStep(model: Model, run: TrainRun, o: TrainOptions, sou
   const options = {
     ...{ batch, inputDims, accumulate, loss, alpha, temperature, learnScales, optimizer: optimizerOf(o) },
     batchStatistics: o.bn === 'batch',
+    // tiles are for a processor's caches; other devices want few, large kernels
+    tiles: executor.device.id === 'cpu' ? undefined : 1,
     teacher: loss === 'ce' ? undefined : await teacherOf(run, o),
     learningRateOf: o.lrFactor ? factorOf(o.lrFactor, model) : undefined,
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
@@ -91,11 +100,11 @@ export function checkClasses(step: StepGraph, source: BatchSource): void {
 }
 
 /**
- * What a checkpoint must agree on to be this run's: everything that the weights depend on. Not the threads, nor how far
- * to go. Augmentation policies count by their file's name.
+ * What a checkpoint must agree on to be this run's: everything that the weights depend on. Not the threads, the device, nor
+ * how far to go. Augmentation policies count by their file's name.
  */
 export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
-  const { threads: _threads, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
+  const { threads: _threads, device: _device, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
   const structure = Array.from(model.graph.initializers(), (v) => `${v.name} ${v.constant?.dims.join('x')}`).sort()
   return JSON.stringify({
     ...options,

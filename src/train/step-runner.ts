@@ -3,13 +3,17 @@
  * buffers; a step reads one and the engine writes the next state straight into the other, so nothing is copied and the
  * state before a step that went wrong is still there. Where gradients are accumulated, a step is several runs of the
  * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
+ *
+ * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
+ * the host. Not where gradients are accumulated or quantiser steps are trained: the host has a part in those.
  */
 import { bugError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { isNarrowFloat } from '../passes/widen-floats.ts'
-import type { Executor, LoadOptions, Session } from '../runtime/executor.ts'
+import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
+import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { boundShrink } from './learned-scales.ts'
 import type { StepGraph } from './step-graph.ts'
@@ -49,17 +53,38 @@ export class StepRunner {
   #host: Tensor | null = null
   /** The statistics before the step at hand, where it has moved them already. */
   #undo: Float32Array | null = null
+  /** null: the state is the host's. */
+  readonly #device: DeviceState | null
+  /** Who has the present state; both after a copy. */
+  #current: 'host' | 'device' | 'both' = 'host'
 
-  private constructor(graph: StepGraph, session: Session, update: Session | null) {
+  private constructor(graph: StepGraph, session: Session, update: Session | null, device: DeviceState | null) {
     this.graph = graph
     this.#session = session
     this.#update = update
+    this.#device = device
   }
 
   static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
-    const session = await executor.load(graph.model, { step: true, ...options })
+    const { upload } = executor
+    const device = upload && !graph.update && graph.scales.length === 0 ? new DeviceState(upload) : null
+    const keep = graph.model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_'))
+    const session = await executor.load(graph.model, { step: true, ...options, ...(device && { keep }) })
     const { threads = 0 } = options
-    return new StepRunner(graph, session, graph.update && (await executor.load(graph.update, { threads })))
+    const update = graph.update && (await executor.load(graph.update, { threads }))
+    return new StepRunner(graph, session, update, device)
+  }
+
+  /** What of a step runs on the CPU, though its device is another. */
+  get fallbacks(): readonly Fallback[] {
+    return [...this.#session.fallbacks, ...(this.#update?.fallbacks ?? [])]
+  }
+
+  /** Brings the state to the host, where it is not there: before anything here reads it. */
+  async download(): Promise<void> {
+    if (this.#current !== 'device') return
+    for (const [name, t] of Object.entries(this.#device!.now)) this.#state.get(name)!.now = await t.read()
+    this.#current = 'both'
   }
 
   /** Takes weights, statistics and host constants from the model that the step was built of; zeroes the optimiser. */
@@ -98,6 +123,7 @@ export class StepRunner {
 
   /** The present value of a state vector; a view. */
   vector(name: string): Float32Array {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
     const state = this.#state.get(name)
     if (!state) throw bugError(`the step has no state '${name}'`)
     return state.now.view('float32')
@@ -115,6 +141,7 @@ export class StepRunner {
 
   /** One step: a run for each feed (as many as the graph accumulates), then the update. `commit` or `discard` it. */
   async step(feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
+    if (this.#device) return this.#stepOnDevice(this.#device, feeds[0]!, hyper)
     if (!this.#update) {
       const into = this.#into([...this.#state.keys()])
       const fetch = ['loss', 'gradient_norm', 'logits', ...Object.keys(into)]
@@ -139,8 +166,25 @@ export class StepRunner {
     return { loss, gradientNorm: out.gradient_norm!.item(), logits }
   }
 
+  async #stepOnDevice(device: DeviceState, feed: StepFeed, hyper: Hyper): Promise<StepResult> {
+    if (this.#current === 'host') {
+      await device.load(this.#now())
+      this.#current = 'both'
+    }
+    const given = this.#pick(this.#session, { ...this.#given(feed, hyper), ...device.now })
+    const next = Object.keys(device.now).map((name) => `next_${name}`)
+    const { read, kept } = await this.#session.runKept(given, ['loss', 'gradient_norm', 'logits', ...next])
+    device.offer(kept)
+    return { loss: read.loss!.item(), gradientNorm: read.gradient_norm!.item(), logits: [read.logits!] }
+  }
+
   /** Makes the state that the last step wrote the present one. */
   commit(): void {
+    if (this.#device) {
+      this.#device.commit()
+      this.#current = 'device'
+      return
+    }
     for (const entry of this.graph.scales) {
       const { now, spare } = this.#state.get('weights')!
       boundShrink(spare.view('float32'), now.view('float32'), entry)
@@ -151,12 +195,14 @@ export class StepRunner {
 
   /** Goes back to the state before the last step. */
   discard(): void {
+    this.#device?.discard()
     if (this.#undo) this.setVector('statistics', this.#undo)
     this.#undo = null
   }
 
   /** The gradient of each parameter at the present state, without an update. */
   async gradients(images: Tensor, targets: Tensor | null, hyper: Hyper): Promise<Map<string, Float32Array>> {
+    await this.download()
     const out = await this.#session.run(this.feeds({ images, targets }, hyper), ['gradient'])
     const flat = out.gradient!.view('float32')
     const { weights } = this.graph
@@ -164,12 +210,17 @@ export class StepRunner {
   }
 
   /** All inputs of the step graph for one run at the present state. */
-  feeds({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
-    const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper, ...this.#now() }
+  feeds(feed: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    return this.#pick(this.#session, { ...this.#given(feed, hyper), ...this.#now() })
+  }
+
+  /** What is not state. */
+  #given({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper }
     for (const name of Object.keys(feeds)) feeds[name] = widened(feeds[name]!)
     if (targets && this.graph.classes !== null) feeds.targets = targets
     if (this.#host) feeds.host = this.#host
-    return this.#pick(this.#session, feeds)
+    return feeds
   }
 
   /** State that the update (or the one graph that does all) moves on. */
@@ -179,6 +230,7 @@ export class StepRunner {
   }
 
   #now(): Record<string, Tensor> {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
     return Object.fromEntries([...this.#state].map(([name, { now }]) => [name, now]))
   }
 
@@ -194,11 +246,13 @@ export class StepRunner {
   }
 
   /** Only what the session reads: with accumulation the optimiser's inputs belong to the update. */
-  #pick(session: Session, feeds: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  #pick<T>(session: Session, feeds: Readonly<Record<string, T>>): Record<string, T> {
     return Object.fromEntries(Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)))
   }
 
   #set(name: string, values: Float32Array): void {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
+    this.#current = 'host'
     const dims = [values.length]
     this.#state.set(name, {
       now: Tensor.float32(dims, values),
@@ -211,6 +265,7 @@ export class StepRunner {
   }
 
   async dispose(): Promise<void> {
+    this.#device?.dispose()
     await this.#session.dispose()
     await this.#update?.dispose()
   }

@@ -2,7 +2,7 @@
 import type { Dataset } from '../data/dataset.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
-import type { Executor } from '../runtime/executor.ts'
+import type { Executor, Fallback } from '../runtime/executor.ts'
 import type { TrainOptionsInput } from './train-options.ts'
 
 export interface TrainRun {
@@ -29,6 +29,7 @@ export interface TrainRun {
   readonly identity?: string | undefined
   /** Aborting checkpoints and ends the run with an `interrupt` error. */
   readonly signal?: AbortSignal | undefined
+  /** In place of the option `device`. */
   readonly executor?: Executor
   /** Where to write the engine's profile, a Chrome trace; not profiled without. */
   readonly profile?: string | undefined
@@ -43,6 +44,8 @@ export interface StartEvent {
   /** Where the run goes on: 0 for a new one. */
   readonly step: number
   readonly device: string
+  /** What of a step runs on the CPU, though the device is another. */
+  readonly fallbacks: readonly Fallback[]
   /** Seconds that building and loading the step took. */
   readonly seconds: number
 }

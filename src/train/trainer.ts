@@ -12,7 +12,8 @@ import type { Model } from '../graph/model.ts'
 import { parseOptions } from '../options.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { openDevice } from '../runtime/device.ts'
+import type { Executor } from '../runtime/executor.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
 import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
@@ -66,6 +67,7 @@ class Training {
   readonly #run: TrainRun
   readonly #o: TrainOptions
   readonly #data: DataPlan
+  readonly #executor: Executor
   readonly #runner: StepRunner
   readonly #profileFolder: string | null
   readonly #identity: string
@@ -86,6 +88,7 @@ class Training {
     run: TrainRun,
     o: TrainOptions,
     data: DataPlan,
+    executor: Executor,
     identity: string,
     runner: StepRunner,
     profileFolder: string | null,
@@ -95,6 +98,7 @@ class Training {
     this.#run = run
     this.#o = o
     this.#data = data
+    this.#executor = executor
     this.#identity = identity
     this.#runner = runner
     this.#profileFolder = profileFolder
@@ -116,6 +120,7 @@ class Training {
   }
 
   static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
+    const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
     const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
     if (fault) throw fault
@@ -125,20 +130,23 @@ class Training {
     const identity = identityOf(model, run, o, data.source)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
     if (checkpoint) adopt(model, checkpoint.model)
-    const step = await planStep(model, run, o, data.source)
+    const step = await planStep(model, run, o, data.source, executor)
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
     const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))
     const load = { threads: o.threads, ...(folder && { profilePrefix: join(folder, 'step') }) }
-    const runner = await StepRunner.create(step, run.executor ?? ortExecutor(), load)
-    return new Training(model, run, o, data, identity, runner, folder, checkpoint)
+    const runner = await StepRunner.create(step, executor, load)
+    return new Training(model, run, o, data, executor, identity, runner, folder, checkpoint)
   }
 
   startEvent() {
-    const device = (this.#run.executor ?? ortExecutor()).device.description
     const { stepsPerEpoch } = this.#data.source
-    const parameters = this.#runner.graph.weights.size
-    return { kind: 'start', parameters, stepsPerEpoch, totalSteps: this.#last, step: this.#first, device } as const
+    const { graph, fallbacks } = this.#runner
+    const kind = 'start' as const
+    return {
+      ...{ kind, parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
+      ...{ device: this.#executor.device.description, fallbacks },
+    }
   }
 
   async *steps(): AsyncGenerator<TrainEvent, void, undefined> {
@@ -162,17 +170,19 @@ class Training {
     const runner = this.#runner
     const { step, epoch } = batch
     if (step % this.#data.source.stepsPerEpoch === 0) this.#losses = { sum: 0, steps: 0 }
-    this.#moveHostConstants(step)
+    await this.#moveHostConstants(step)
     const lr = learningRate(this.#schedule, step)
     const hyper = hyperFeeds(optimizerOf(this.#o), lr, step)
     const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)
     const { loss, gradientNorm, logits } = await runner.step(feeds, hyper)
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       runner.discard()
+      await runner.download()
       runner.storeTo(this.#model)
       throw await this.#diverged(step, `the loss is ${loss}`, feeds, hyper)
     }
     runner.commit()
+    if (this.#average) await runner.download()
     this.#average?.update(runner)
     this.#done = step + 1
     this.#losses.sum += loss
@@ -186,6 +196,7 @@ class Training {
 
   async *#endOfEpoch(epoch: number): AsyncGenerator<EpochEvent | CheckpointEvent, void, undefined> {
     const { validation } = this.#data
+    await this.#runner.download()
     this.#runner.storeTo(this.#model)
     this.#validationPending = validation !== null
     const score = validation ? await this.#validate(validation) : null
@@ -200,7 +211,7 @@ class Training {
 
   async #validate(validation: NonNullable<DataPlan['validation']>) {
     const { signal, preprocess } = this.#run
-    const options = { load: { threads: this.#o.threads }, ...(signal && { signal }) }
+    const options = { executor: this.#executor, load: { threads: this.#o.threads }, ...(signal && { signal }) }
     try {
       return await evaluate(this.#averaged(), validation, preprocess!, options)
     } catch (error) {
@@ -215,12 +226,13 @@ class Training {
   }
 
   /** Moves masks and quantiser steps where their time has come. */
-  #moveHostConstants(step: number): void {
+  async #moveHostConstants(step: number): Promise<void> {
     if (this.#runner.graph.host.size === 0) return
     const { refitScales: refit, learnScales } = this.#o
     const masks = movesMasks(this.#o, step)
     const scales = refit && !learnScales && step > 0 && step % this.#data.source.stepsPerEpoch === 0
     if (!masks && !scales) return
+    await this.#runner.download()
     this.#runner.storeTo(this.#model)
     if (masks) refreshMasks(this.#model, maskProgress(this.#o, step))
     if (scales) refitScales(this.#model)
@@ -244,6 +256,7 @@ class Training {
   async #checkpoint(): Promise<CheckpointEvent> {
     const path = this.#run.checkpoint!
     const runner = this.#runner
+    await runner.download()
     if (!runner.vector('weights').every(Number.isFinite))
       throw await this.#diverged(this.#done, 'the weights are not finite any more')
     runner.storeTo(this.#model)
@@ -268,6 +281,7 @@ class Training {
   async finish(): Promise<TrainSummary> {
     const { validation } = this.#data
     const runner = this.#runner
+    await runner.download()
     runner.storeTo(this.#model)
     if (this.#average) adopt(this.#model, this.#averaged())
     if (validation) adopt(this.#model, this.#best.model ?? (await readIfThere(this.#bestPath)))
@@ -283,7 +297,10 @@ class Training {
   }
 
   async close(): Promise<void> {
-    if (!this.#finished) this.#runner.storeTo(this.#model)
+    if (!this.#finished) {
+      await this.#runner.download()
+      this.#runner.storeTo(this.#model)
+    }
     await this.#runner.dispose()
     if (this.#profileFolder) await rm(this.#profileFolder, { recursive: true, force: true })
   }
@@ -300,7 +317,7 @@ class Training {
     let bad: string | null = null
     for (const feed of feeds) {
       const { graph } = this.#runner
-      bad ??= await firstNotFinite(graph.model, this.#runner.feeds(feed, hyper), this.#run.executor ?? ortExecutor())
+      bad ??= await firstNotFinite(graph.model, this.#runner.feeds(feed, hyper), this.#executor)
     }
     const where = bad === null ? '' : `; the first tensor that is not finite is '${bad}'`
     const { checkpoint } = this.#run

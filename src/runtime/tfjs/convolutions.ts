@@ -1,0 +1,140 @@
+/**
+ * Convolutions. TensorFlow.js' kernels want channels last on most backends, so images are turned around them; pads are
+ * made before and cropped behind.
+ *
+ * Not covered: three spatial axes, stride and dilation together, a dilated transposed convolution.
+ */
+import type { Node } from '../../graph/graph.ts'
+import {
+  type KernelCall,
+  type KernelTable,
+  NotCovered,
+  outputSizes,
+  perChannel,
+  range,
+  type Tf,
+  type TfTensor,
+} from './kernel.ts'
+import { padded } from './shapes.ts'
+
+interface Geometry {
+  readonly stride: [number, number]
+  readonly dilation: [number, number]
+  readonly begin: readonly number[]
+  readonly end: readonly number[]
+}
+
+type Rank4 = import('@tensorflow/tfjs-core').Tensor4D
+
+const channelsLast = (tf: Tf, x: TfTensor): Rank4 => tf.transpose(x as Rank4, [0, 2, 3, 1])
+const channelsFirst = (tf: Tf, x: TfTensor): TfTensor => tf.transpose(x, [0, 3, 1, 2])
+
+/** One spatial axis becomes two, the first of size 1. */
+const asImages = (tf: Tf, t: TfTensor): Rank4 =>
+  t.rank === 3 ? tf.reshape(t, [t.shape[0]!, t.shape[1]!, 1, t.shape[2]!]) : (t as Rank4)
+
+function pair(node: Node, name: string, spatial: number): [number, number] {
+  const given = node.ints(name, Array<number>(spatial).fill(1))
+  return spatial === 1 ? [1, given[0]!] : [given[0]!, given[1]!]
+}
+
+function geometryOf(node: Node, size: readonly number[], kernel: readonly number[], out: readonly number[]): Geometry {
+  const spatial = size.length
+  if (spatial > 2) throw new NotCovered(`${spatial} spatial axes`)
+  const [stride, dilation] = [pair(node, 'strides', spatial), pair(node, 'dilations', spatial)]
+  const auto = node.string('auto_pad', 'NOTSET')
+  const pads = node.ints('pads', Array<number>(2 * spatial).fill(0))
+  const first = 2 - spatial
+  const begin = [0, 0]
+  const end = [0, 0]
+  for (let i = 0; i < spatial; i++) {
+    const k = first + i
+    const total = Math.max(0, (out[i]! - 1) * stride[k]! + (kernel[i]! - 1) * dilation[k]! + 1 - size[i]!)
+    const half = Math.floor(total / 2)
+    begin[k] = auto === 'SAME_UPPER' ? half : auto === 'SAME_LOWER' ? total - half : auto === 'VALID' ? 0 : pads[i]!
+    end[k] = auto.startsWith('SAME') ? total - begin[k]! : auto === 'VALID' ? 0 : pads[i + spatial]!
+  }
+  return { stride, dilation, begin, end }
+}
+
+function conv(c: KernelCall): TfTensor {
+  const { tf, node } = c
+  const [x, w, bias] = c.x as [TfTensor, TfTensor, TfTensor | undefined]
+  const spatialOut = outputSizes(node, 2)
+  const g = geometryOf(node, x.shape.slice(2), w.shape.slice(2), spatialOut)
+  if (Math.max(...g.stride) > 1 && Math.max(...g.dilation) > 1) throw new NotCovered('stride and dilation together')
+  const group = node.int('group', 1)
+  const images = padded(tf, channelsLast(tf, asImages(tf, x)), [0, ...g.begin, 0], [0, ...g.end, 0]) as Rank4
+  const filter = tf.transpose(asImages(tf, w), [2, 3, 1, 0])
+  const run = (i: Rank4, f: Rank4): Rank4 => tf.conv2d(i, f, g.stride, 'valid', 'NHWC', g.dilation)
+  const y = channelsFirst(tf, group === 1 ? run(images, filter) : grouped(tf, images, filter, group, run))
+  const shaped = tf.reshape(y, [x.shape[0]!, w.shape[0]!, ...spatialOut])
+  return bias ? tf.add(shaped, perChannel(tf, bias, x.rank)) : shaped
+}
+
+function grouped(tf: Tf, x: Rank4, w: Rank4, group: number, run: (x: Rank4, w: Rank4) => Rank4): Rank4 {
+  const [xs, ws] = [tf.split<Rank4>(x, group, 3), tf.split<Rank4>(w, group, 3)]
+  return tf.concat(
+    range(group).map((i) => run(xs[i]!, ws[i]!)),
+    3,
+  )
+}
+
+/** The gradient of a convolution without pads, which gives every position; then the pads are cropped off. */
+function convTranspose(c: KernelCall): TfTensor {
+  const { tf, node } = c
+  const [x, w, bias] = c.x as [TfTensor, TfTensor, TfTensor | undefined]
+  const spatial = x.rank - 2
+  const out = outputSizes(node, 2)
+  if (spatial > 2) throw new NotCovered(`${spatial} spatial axes`)
+  const [stride, dilation] = [pair(node, 'strides', spatial), pair(node, 'dilations', spatial)]
+  if (Math.max(...dilation) > 1) throw new NotCovered('a dilated transposed convolution')
+  const images = channelsLast(tf, asImages(tf, x))
+  const [n, h, width] = images.shape
+  const filter = asImages(tf, w)
+  const [kh, kw] = filter.shape.slice(2) as [number, number]
+  const full = [(h - 1) * stride[0] + kh, (width - 1) * stride[1] + kw] as const
+  const group = node.int('group', 1)
+  const perOut = w.shape[1]!
+  const run = (i: Rank4, f: Rank4): Rank4 => tf.conv2dTranspose(i, f, [n, full[0], full[1], perOut], stride, 'valid')
+  // [in, out, h, w] -> [h, w, out, in]
+  const turned = tf.transpose(filter, [2, 3, 1, 0])
+  const xs = group === 1 ? [images] : tf.split<Rank4>(images, group, 3)
+  const ws = group === 1 ? [turned] : tf.split<Rank4>(turned, group, 3)
+  const all =
+    xs.length === 1
+      ? run(xs[0]!, ws[0]!)
+      : tf.concat(
+          xs.map((part, i) => run(part, ws[i]!)),
+          3,
+        )
+  const target = spatial === 1 ? [1, out[0]!] : [out[0]!, out[1]!]
+  const begin = beginOf(node, x.shape.slice(2), [kh, kw].slice(2 - spatial), stride.slice(2 - spatial), out)
+  const start = spatial === 1 ? [0, begin[0]!] : begin
+  const missing = target.map((t, i) => Math.max(0, start[i]! + t - full[i]!))
+  const reached = padded(tf, all, [0, 0, 0, 0], [0, missing[0]!, missing[1]!, 0])
+  const cropped = tf.slice(reached, [0, start[0]!, start[1]!, 0], [n, target[0]!, target[1]!, perOut * group])
+  const y = tf.reshape(channelsFirst(tf, cropped), [n, perOut * group, ...out])
+  return bias ? tf.add(y, perChannel(tf, bias, x.rank)) : y
+}
+
+/** What is cropped off in front. */
+function beginOf(
+  node: Node,
+  size: readonly number[],
+  kernel: readonly number[],
+  stride: readonly number[],
+  out: readonly number[],
+): number[] {
+  const auto = node.string('auto_pad', 'NOTSET')
+  const pads = node.ints('pads', [])
+  return size.map((n, i) => {
+    if (!auto.startsWith('SAME') && !node.attributes.has('output_shape')) return auto === 'VALID' ? 0 : (pads[i] ?? 0)
+    const extra = node.ints('output_padding', [])[i] ?? 0
+    const total = stride[i]! * (n - 1) + extra + kernel[i]! - out[i]!
+    const half = Math.floor(total / 2)
+    return auto === 'SAME_UPPER' ? half : total - half
+  })
+}
+
+export const convolutions: KernelTable = { Conv: conv, ConvTranspose: convTranspose }

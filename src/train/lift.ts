@@ -1,0 +1,18 @@
+/** A model in the form that an executor knows. */
+import { cloneModel } from '../graph/clone.ts'
+import type { Model } from '../graph/model.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
+import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
+import { runPass } from '../passes/manager.ts'
+import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import type { Executor } from '../runtime/executor.ts'
+
+/** The model itself where the executor knows every opset; else a copy, lifted, its quantisers in float arithmetic. */
+export async function liftedFor(executor: Executor, model: Model): Promise<Model> {
+  if (executor.opset === undefined) return model
+  const copy = cloneModel(model)
+  inlineFunctions(copy)
+  if (copy.opset < executor.opset) upgradeModelTo(copy, executor.opset)
+  await runPass(copy, lowerFakeQuant, {})
+  return copy
+}

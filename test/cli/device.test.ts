@@ -1,0 +1,76 @@
+/** `--device`: refusals, what a run says of its device, and the doctor's answer. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { test } from 'node:test'
+import { runCommandLine } from '../../src/commands/program.ts'
+import { writeModel } from '../../src/graph/codec.ts'
+import { buildNetwork } from '../../src/models/spec.ts'
+import { scratch } from '../train/fixtures.ts'
+import { Sink } from './sink.ts'
+
+const at = scratch()
+const MODEL = at('lenet.onnx')
+await writeModel(buildNetwork({ family: 'lenet', size: 12, mean: [0.286], std: [0.353] }), MODEL)
+const SMALL = ['--data', 'embedded', '--limit', '8', '--batch', '4']
+
+async function mnc(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const [stdout, stderr] = [new Sink(), new Sink()]
+  const code = await runCommandLine(argv, { stdout, stderr })
+  return { code, out: stdout.text, err: stderr.text }
+}
+
+test('a device that is not there is refused, by name, with what it needs', async () => {
+  for (const [device, says] of Object.entries({
+    webgp: /unknown --device 'webgp', did you mean 'webgpu'/,
+    dml: /has no such provider/,
+    'tfjs:wsm': /no backend 'wsm', did you mean 'wasm'/,
+    'tfjs:tensorflow-gpu': /needs @tensorflow\/tfjs-node-gpu .*npm install/,
+    'tfjs:webgpu': /needs @tensorflow\/tfjs-backend-webgpu and webgpu/,
+  })) {
+    const out = at('never.onnx')
+    const { code, err } = await mnc('train', MODEL, ...SMALL, '--device', device, '-o', out)
+    assert.equal(code, 2, `${device}: ${err}`)
+    assert.match(err, says)
+    assert.ok(!existsSync(out))
+  }
+})
+
+test('cuda without its library and webgpu without a driver end with 2 and one message', () => {
+  const env = {
+    ...process.env,
+    VK_ICD_FILENAMES: '/nowhere.json',
+    VK_DRIVER_FILES: '/nowhere.json',
+    LD_LIBRARY_PATH: '',
+  }
+  for (const [device, says] of Object.entries({
+    cuda: /^mnc: --device cuda does not work here: libonnxruntime_providers_cuda\.so is not installed/m,
+    webgpu: /^mnc: --device webgpu does not work here: Failed to get a WebGPU adapter/m,
+  })) {
+    const args = ['--import', 'tsx', 'src/cli.ts', 'eval', MODEL, ...SMALL, '--device', device]
+    const { status, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
+    assert.equal(status, 2, stderr)
+    assert.match(stderr, says)
+  }
+})
+
+test('train, eval and doctor on TensorFlow.js', async () => {
+  const out = at('trained.onnx')
+  const trained = await mnc('train', MODEL, ...SMALL, '--device', 'tfjs:wasm', '-o', out)
+  assert.equal(trained.code, 0, trained.err)
+  assert.match(trained.err, /on TensorFlow\.js [\d.]+ \(wasm\)/)
+  const [device, cpu] = await Promise.all([
+    mnc('eval', out, ...SMALL, '--device', 'tfjs', '--json'),
+    mnc('eval', out, ...SMALL, '--json'),
+  ])
+  assert.match(device.err, /on TensorFlow\.js .*chosen by --device tfjs/)
+  assert.ok(Math.abs(JSON.parse(device.out).loss - JSON.parse(cpu.out).loss) < 1e-4)
+  const doctor = await mnc('doctor', out, '--device', 'tfjs:cpu', '--json')
+  assert.deepEqual(JSON.parse(doctor.out).fallbacks, { inference: [], training: [] }, doctor.err)
+})
+
+test('auto says what it chose', async () => {
+  const { code, err } = await mnc('eval', MODEL, ...SMALL, '--device', 'auto')
+  assert.equal(code, 0)
+  assert.match(err, /^on .*chosen by --device auto$/m)
+})
