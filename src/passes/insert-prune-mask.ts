@@ -17,7 +17,14 @@ import { definePass, type PassContext } from './define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
-import { computeMasks, type PrunableLayer, type PruneScope, parsePattern } from './magnitude.ts'
+import {
+  computeMasks,
+  type MaskRule,
+  maskRules,
+  type PrunableLayer,
+  type PruneScope,
+  parsePattern,
+} from './magnitude.ts'
 import { mapNamed } from './select.ts'
 
 const DEFAULT_SPARSITY = 0.75
@@ -47,10 +54,12 @@ const options = optionTable({
   },
 })
 
-/** A layer's weights as computeMasks takes them (axes count for structured patterns only); `weights` replaces the graph's (training holds newer ones). */
-export function prunable(layer: WeightLayer, weights = layer.tensor.toFloat32()): PrunableLayer {
-  const { name, tensor, inputAxis, outputAxis } = layer
-  return { name, weights, dims: tensor.dims, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0 }
+/**
+ * A layer's weights as maskRules takes them (the axes count for structured patterns only); `weights` replaces the graph's
+ * (training holds newer ones).
+ */
+function prunable({ name, tensor, inputAxis, outputAxis }: WeightLayer, weights = tensor): PrunableLayer {
+  return { name, weights, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0 }
 }
 
 /**
@@ -75,7 +84,7 @@ export function recomputeMasks(
   const out = new Map<WeightLayer, Float32Array>()
   for (const [key, group] of groups) {
     const [pattern, scope, sparsity] = JSON.parse(key) as [string, PruneScope, string]
-    const input = group.map((l) => prunable(l, latent(l)))
+    const input = group.map((l) => prunable(l, Tensor.float32(l.tensor.dims, latent(l))))
     const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) * progress, progress })
     for (const l of group) {
       const mask = masks.get(l.name)
@@ -119,11 +128,11 @@ function markMask(node: Node, facts: Readonly<Record<string, string>>): boolean 
   return changed
 }
 
-/** Puts `mask` (W's shape) on the layer, in place of an earlier one. True where anything changed. */
-function applyMask(layer: WeightLayer, mask: Float32Array, facts: Readonly<Record<string, string>>): boolean {
+/** Puts a mask of W's shape on the layer, in place of an earlier one. True where anything changed. */
+function applyMask(layer: WeightLayer, rule: MaskRule, facts: Readonly<Record<string, string>>): boolean {
   const { tensor, maskNode, mask: old } = layer
   const point = layer.maskPoint === layer.weight ? asInitializer(layer.weight) : layer.maskPoint
-  const next = Tensor.from(point === layer.weight || point.constant ? tensor.type : 'float32', tensor.dims, mask)
+  const next = tensor.mapFloats(point === layer.weight || point.constant ? tensor.type : 'float32', rule)
   if (maskNode && old) {
     const same = old.constant?.equals(next) ?? false
     if (!same) old.setConstant(next)
@@ -156,14 +165,14 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   })
   const overrides = mapNamed(o.layerSparsity ?? {}, fit, 'layer')
   const byName = new Map([...overrides].map(([layer, s]) => [layer.name, s]))
-  const masks = computeMasks(
+  const rules = maskRules(
     fit.map((l) => prunable(l)),
     { sparsity, scope: o.scope, pattern: o.pattern, overrides: byName },
   )
   let changed = inlined
   for (const layer of fit) {
-    const mask = masks.get(layer.name)
-    if (!mask) {
+    const rule = rules.get(layer.name)
+    if (!rule) {
       const channels = layer.tensor.dims[layer.inputAxis!]
       ctx.decline(layer.name, `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`)
       continue
@@ -178,7 +187,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
       'mnc.scope': own === undefined ? o.scope : 'layer',
       'mnc.sparsity': String(own ?? sparsity),
     }
-    if (applyMask(layer, mask, facts)) changed = true
+    if (applyMask(layer, rule, facts)) changed = true
   }
   return changed
 }

@@ -53,44 +53,59 @@ export function canShiftInputs(node: Node, { c }: Affine, rank: (v: Value) => nu
   return padded ? `${node.label} pads, and the shift is not zero` : null
 }
 
-/** Calls `f` with each weight element's index, output channel and input channel. */
-function eachWeight(
+/**
+ * Calls `f` for each run of weight elements that share an output and an input channel, of the `count` elements from
+ * `first` on: where the run starts and ends behind `first`, and the two channels.
+ */
+function eachRun(
   { node, tensor, outputAxis, inputAxis }: WeightLayer,
-  f: (e: number, o: number, i: number) => void,
+  first: number,
+  count: number,
+  f: (from: number, to: number, o: number, i: number) => void,
 ) {
   const { dims } = tensor
   const stride = (axis: number): number => dims.slice(axis + 1).reduce((a, b) => a * b, 1)
   const [outs, ins] = [dims[outputAxis!]!, dims[inputAxis!]!]
   const [outStride, inStride] = [stride(outputAxis!), stride(inputAxis!)]
+  const run = Math.min(outStride, inStride)
   const groups = node.int('group', 1)
   const transposed = node.op === 'ConvTranspose'
-  for (let e = 0; e < tensor.size; e++) {
+  for (let from = 0; from < count; ) {
+    const e = first + from
+    const to = Math.min(count, from + run - (e % run))
     const o = Math.floor(e / outStride) % outs
     const i = Math.floor(e / inStride) % ins
-    if (transposed) f(e, Math.floor((i * groups) / ins) * outs + o, i)
-    else f(e, o, Math.floor((o * groups) / outs) * ins + i)
+    if (transposed) f(from, to, Math.floor((i * groups) / ins) * outs + o, i)
+    else f(from, to, o, Math.floor((o * groups) / outs) * ins + i)
+    from = to
   }
 }
 
 /** The bias that a shift c of the inputs amounts to: sum over inputs of W * c, per output channel (mask honoured). */
 export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: number): Float64Array {
   const out = new Float64Array(channels)
-  const w = layer.tensor.toFloat32()
-  const mask = layer.mask?.constant?.toFloat32()
   const alpha = layer.node.op === 'Gemm' ? layer.node.float('alpha', 1) : 1
-  eachWeight(layer, (e, o, i) => {
-    out[o]! += alpha * w[e]! * (mask?.[e] ?? 1) * c[i]!
-  })
+  const mask = layer.mask?.constant?.toFloat32()
+  let first = 0
+  for (const part of layer.tensor.parts()) {
+    const w = part.toFloat32()
+    eachRun(layer, first, w.length, (from, to, o, i) => {
+      for (let e = from; e < to; e++) out[o]! += alpha * w[e]! * (mask?.[first + e] ?? 1) * c[i]!
+    })
+    first += w.length
+  }
   return out
 }
 
 /** W' = W * k, by output or input channel. */
 export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: Float64Array): void {
-  const w = Float32Array.from(layer.tensor.toFloat32())
-  eachWeight(layer, (e, o, i) => {
-    w[e]! *= k[side === 'outputs' ? o : i]!
-  })
-  asInitializer(layer.weight).setConstant(Tensor.from(elementOf(layer), layer.tensor.dims, w))
+  const scaled = layer.tensor.mapFloats(elementOf(layer), (w, first) =>
+    eachRun(layer, first, w.length, (from, to, o, i) => {
+      const factor = k[side === 'outputs' ? o : i]!
+      for (let e = from; e < to; e++) w[e]! *= factor
+    }),
+  )
+  asInitializer(layer.weight).setConstant(scaled)
 }
 
 /** 16-bit weights behind a Cast become float32, or scaling would round them once more. */

@@ -1,5 +1,5 @@
 /**
- * Magnitude pruning, as pure functions on typed arrays: which weights to keep.
+ * Magnitude pruning: which weights to keep.
  *
  *   unstructured  the round(sparsity * N) weights of smallest |w| go, N over all layers (global) or each layer's own
  *   n:m           of each m consecutive input channels the n of largest |w| stay, per output channel and position
@@ -7,19 +7,23 @@
  *
  * Counts are exact; ties go by layer order, then index, so the same weights give the same mask everywhere. Selection is
  * linear in the number of weights (two counting passes over the bits of |w|, whose order as unsigned integers is that
- * of the magnitudes). n:m does not apply to layers whose input channels are no multiple of m: they get no mask.
+ * of the magnitudes). What is chosen is a rule that turns weights into their mask, part by part, so that neither has to
+ * be in memory. n:m does not apply to layers whose input channels are no multiple of m: they get no mask.
  */
 import { usageError } from '../errors.ts'
+import type { Tensor } from '../graph/tensor.ts'
 
 export type PruneScope = 'global' | 'layer'
 
 export interface PrunableLayer {
   readonly name: string
-  readonly weights: Float32Array
-  readonly dims: readonly number[]
+  readonly weights: Tensor
   readonly inputAxis: number
   readonly outputAxis: number
 }
+
+/** Replaces weights by their mask (1 keeps, 0 prunes); `first` is the index of the first in their layer. */
+export type MaskRule = (values: Float32Array, first: number) => void
 
 export interface MaskOptions {
   /** Fraction of weights (channels for `channel`) to zero, 0 <= sparsity < 1; n:m ignores it. */
@@ -41,60 +45,85 @@ export function parsePattern(pattern: string): readonly [number, number] | null 
   throw usageError(`--pattern '${pattern}' is none of unstructured, channel, N:M (such as 2:4, N < M)`)
 }
 
-/** Masks (1 keeps, 0 prunes) in each layer's own layout, by layer name. */
-export function computeMasks(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, Float32Array> {
+/** Rules for the masks of layers, by layer name. */
+export function maskRules(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, MaskRule> {
   const { sparsity, scope = 'global', pattern = 'unstructured', overrides = new Map(), progress = 1 } = options
   const nm = parsePattern(pattern)
-  const masks = new Map<string, Float32Array>()
+  const rules = new Map<string, MaskRule>()
   if (nm) {
     const [n, m] = nm
     const kept = m - Math.round((m - n) * progress)
-    for (const l of layers) if (l.dims[l.inputAxis]! % m === 0) masks.set(l.name, groupMask(l, kept, m))
-    return masks
+    for (const l of layers)
+      if (l.weights.dims[l.inputAxis]! % m === 0) rules.set(l.name, ruleOfBits(groupMask(l, kept, m)))
+    return rules
   }
-  const mask = pattern === 'channel' ? maskChannels : maskElements
+  const choose = pattern === 'channel' ? chooseChannels : chooseElements
   const pool = scope === 'global' ? layers.filter((l) => !overrides.has(l.name)) : []
-  if (pool.length > 0) mask(pool, sparsity, masks)
-  for (const l of layers) if (!masks.has(l.name)) mask([l], overrides.get(l.name) ?? sparsity, masks)
-  return masks
+  if (pool.length > 0) choose(pool, sparsity, rules)
+  for (const l of layers) if (!rules.has(l.name)) choose([l], overrides.get(l.name) ?? sparsity, rules)
+  return rules
 }
 
-function maskElements(layers: readonly PrunableLayer[], sparsity: number, masks: Map<string, Float32Array>): void {
-  const total = layers.reduce((n, l) => n + l.weights.length, 0)
+/** Masks in each layer's own layout, by layer name. */
+export function computeMasks(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, Float32Array> {
+  const rules = maskRules(layers, options)
+  const masked = ({ name, weights }: PrunableLayer): [string, Float32Array][] => {
+    const rule = rules.get(name)
+    return rule ? [[name, weights.mapFloats('float32', rule).toFloat32()]] : []
+  }
+  return new Map(layers.flatMap(masked))
+}
+
+function chooseElements(layers: readonly PrunableLayer[], sparsity: number, rules: Map<string, MaskRule>): void {
+  const total = layers.reduce((n, l) => n + l.weights.size, 0)
   const kept = keepLargest(
     layers.map((l) => l.weights),
     Math.round(sparsity * total),
   )
   layers.forEach((l, i) => {
-    masks.set(l.name, kept[i]!)
+    rules.set(l.name, kept[i]!)
   })
 }
 
-/** 1 for all but the `count` elements of smallest magnitude, which get 0. NaN counts as largest. */
-export function keepLargest(arrays: readonly Float32Array[], count: number): Float32Array[] {
+const bitsOf = (a: Float32Array): Uint32Array => new Uint32Array(a.buffer, a.byteOffset, a.length)
+
+/** Keeps all but the `count` elements of smallest magnitude. NaN counts as largest. */
+export function keepLargest(tensors: readonly Tensor[], count: number): MaskRule[] {
   const high = new Uint32Array(1 << 16)
-  const bitsOf = (a: Float32Array): Uint32Array =>
-    a.byteOffset % 4 === 0 ? new Uint32Array(a.buffer, a.byteOffset, a.length) : new Uint32Array(a.slice().buffer)
-  const bits = arrays.map(bitsOf)
-  for (const b of bits) countHigh(b, high)
+  for (const t of tensors) for (const part of t.parts()) countHigh(bitsOf(part.toFloat32()), high)
   const [top, before] = bucketOf(high, count)
   const low = new Uint32Array(1 << 16)
-  for (const b of bits) countLow(b, top, low)
+  for (const t of tensors) for (const part of t.parts()) countLow(bitsOf(part.toFloat32()), top, low)
   const [bottom, beforeLow] = bucketOf(low, count - before)
   const threshold = ((top << 16) | bottom) >>> 0
   let ties = count - before - beforeLow
-  return bits.map((b) => {
-    const mask = new Float32Array(b.length)
-    for (let i = 0; i < b.length; i++) {
-      const magnitude = b[i]! & 0x7fffffff
-      if (magnitude > threshold) mask[i] = 1
-      else if (magnitude === threshold) {
-        if (ties > 0) ties--
-        else mask[i] = 1
-      }
-    }
-    return mask
+  return tensors.map((t) => {
+    /** Elements at the threshold go before this index and stay from it on. */
+    let cut = 0
+    if (ties > 0) [cut, ties] = indexOfTie(t, threshold, ties)
+    return (values, first) => keepAbove(values, threshold, cut - first)
   })
+}
+
+/** Where the last of `ties` elements at the threshold is behind, and how many of them are still to come. */
+function indexOfTie(t: Tensor, threshold: number, ties: number): [cut: number, left: number] {
+  let first = 0
+  for (const part of t.parts()) {
+    const bits = bitsOf(part.toFloat32())
+    for (let i = 0; i < bits.length; i++)
+      if ((bits[i]! & 0x7fffffff) === threshold && --ties === 0) return [first + i + 1, 0]
+    first += bits.length
+  }
+  return [t.size, ties]
+}
+
+/** 1 above the threshold, and at it from index `cut` on; 0 elsewhere. */
+function keepAbove(values: Float32Array, threshold: number, cut: number): void {
+  const bits = bitsOf(values)
+  for (let i = 0; i < bits.length; i++) {
+    const magnitude = bits[i]! & 0x7fffffff
+    values[i] = magnitude > threshold || (magnitude === threshold && i >= cut) ? 1 : 0
+  }
 }
 
 function countHigh(bits: Uint32Array, counts: Uint32Array): void {
@@ -118,51 +147,69 @@ function bucketOf(counts: Uint32Array, count: number): readonly [number, number]
   return [counts.length - 1, before]
 }
 
-function groupMask({ weights, dims, inputAxis }: PrunableLayer, n: number, m: number): Float32Array {
-  const mask = new Float32Array(weights.length)
-  const channels = dims[inputAxis]!
-  const inner = dims.slice(inputAxis + 1).reduce((a, b) => a * b, 1)
+/** Elements from one index of an axis to the next. */
+const strideOf = (dims: readonly number[], axis: number): number => dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+
+/** Bits of the mask, one an element: n:m looks at weights that lie far apart, and is worked out at once. */
+function groupMask({ weights, inputAxis }: PrunableLayer, n: number, m: number): Uint8Array {
+  const values = weights.toFloat32()
+  const mask = new Uint8Array(Math.ceil(values.length / 8))
+  const channels = weights.dims[inputAxis]!
+  const inner = strideOf(weights.dims, inputAxis)
   const order = Array.from({ length: m }, (_, k) => k)
-  for (let at = 0; at < weights.length; at += channels * inner)
+  for (let at = 0; at < values.length; at += channels * inner)
     for (let c = 0; c < channels; c += m)
       for (let i = 0; i < inner; i++) {
         const start = at + c * inner + i
-        const magnitude = (k: number): number => Math.abs(weights[start + k * inner]!)
+        const magnitude = (k: number): number => Math.abs(values[start + k * inner]!)
         // among equals the later is pruned last, as in keepLargest
         const ranked = [...order].sort((a, b) => magnitude(b) - magnitude(a) || b - a)
-        for (let k = 0; k < n; k++) mask[start + ranked[k]! * inner] = 1
+        for (let k = 0; k < n; k++) {
+          const kept = start + ranked[k]! * inner
+          mask[kept >>> 3]! |= 1 << (kept & 7)
+        }
       }
   return mask
 }
 
-function maskChannels(layers: readonly PrunableLayer[], sparsity: number, masks: Map<string, Float32Array>): void {
+const ruleOfBits =
+  (mask: Uint8Array): MaskRule =>
+  (values, first) => {
+    for (let i = 0; i < values.length; i++) values[i] = (mask[(first + i) >>> 3]! >> ((first + i) & 7)) & 1
+  }
+
+function chooseChannels(layers: readonly PrunableLayer[], sparsity: number, rules: Map<string, MaskRule>): void {
   const all = layers.flatMap((layer, order) =>
     channelMeans(layer).map((mean, channel) => ({ layer, order, channel, mean })),
   )
-  const left = new Map(layers.map((l) => [l, l.dims[l.outputAxis]!]))
+  const kept = new Map(layers.map((l) => [l, new Uint8Array(l.weights.dims[l.outputAxis]!).fill(1)]))
+  const left = new Map(layers.map((l) => [l, l.weights.dims[l.outputAxis]!]))
   let count = Math.round(sparsity * all.length)
-  for (const l of layers) masks.set(l.name, new Float32Array(l.weights.length).fill(1))
   all.sort((a, b) => a.mean - b.mean || a.order - b.order || a.channel - b.channel)
   for (const { layer, channel } of all) {
     if (count === 0) break
-    const kept = left.get(layer)!
-    if (kept === 1) continue
-    left.set(layer, kept - 1)
+    if (left.get(layer) === 1) continue
+    left.set(layer, left.get(layer)! - 1)
     count--
-    zeroChannel(masks.get(layer.name)!, layer, channel)
+    kept.get(layer)![channel] = 0
+  }
+  for (const [layer, channels] of kept) {
+    const inner = strideOf(layer.weights.dims, layer.outputAxis)
+    rules.set(layer.name, (values, first) => {
+      for (let i = 0; i < values.length; i++) values[i] = channels[Math.floor((first + i) / inner) % channels.length]!
+    })
   }
 }
 
-function channelMeans({ weights, dims, outputAxis }: PrunableLayer): number[] {
-  const channels = dims[outputAxis]!
-  const inner = dims.slice(outputAxis + 1).reduce((a, b) => a * b, 1)
+function channelMeans({ weights, outputAxis }: PrunableLayer): number[] {
+  const channels = weights.dims[outputAxis]!
+  const inner = strideOf(weights.dims, outputAxis)
   const sums = new Float64Array(channels)
-  for (let i = 0; i < weights.length; i++) sums[Math.floor(i / inner) % channels]! += Math.abs(weights[i]!)
-  return Array.from(sums, (s) => (s * channels) / weights.length)
-}
-
-function zeroChannel(mask: Float32Array, { dims, outputAxis }: PrunableLayer, channel: number): void {
-  const channels = dims[outputAxis]!
-  const inner = dims.slice(outputAxis + 1).reduce((a, b) => a * b, 1)
-  for (let at = channel * inner; at < mask.length; at += channels * inner) mask.fill(0, at, at + inner)
+  let first = 0
+  for (const part of weights.parts()) {
+    const values = part.toFloat32()
+    for (let i = 0; i < values.length; i++) sums[Math.floor((first + i) / inner) % channels]! += Math.abs(values[i]!)
+    first += values.length
+  }
+  return Array.from(sums, (s) => (s * channels) / weights.size)
 }

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
 import { MncError } from '../../src/errors.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
 import { computeMasks, keepLargest, type PrunableLayer, parsePattern } from '../../src/passes/magnitude.ts'
 import { Rng } from '../../src/rng.ts'
 
 const layer = (name: string, dims: readonly number[], seed: number): PrunableLayer => {
   const rng = new Rng(seed)
   const weights = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => rng.uniform(-1, 1))
-  return { name, weights, dims, inputAxis: 1, outputAxis: 0 }
+  return { name, weights: Tensor.float32(dims, weights), inputAxis: 1, outputAxis: 0 }
 }
 const zeros = (m: Float32Array): number => m.reduce((n, x) => n + (x === 0 ? 1 : 0), 0)
 
@@ -20,13 +21,14 @@ test('keepLargest drops exactly the smallest magnitudes, ties by index', () => {
       fc.double({ min: 0, max: 1, noNaN: true }),
       (a, part) => {
         const arrays = a.map((x) => Float32Array.from(x))
+        const tensors = arrays.map((x) => Tensor.float32([x.length], x))
         const all = arrays.flatMap((x) => [...x])
         const count = Math.round(part * all.length)
         const order = all.map((w, i) => ({ w: Math.abs(w), i })).sort((x, y) => x.w - y.w || x.i - y.i)
         const expected = new Float32Array(all.length).fill(1)
         for (const { i } of order.slice(0, count)) expected[i] = 0
         assert.deepEqual(
-          keepLargest(arrays, count).flatMap((m) => [...m]),
+          keepLargest(tensors, count).flatMap((rule, i) => [...tensors[i]!.mapFloats('float32', rule).toFloat32()]),
           [...expected],
         )
       },
@@ -60,15 +62,17 @@ test('n:m keeps the n largest of each m consecutive input channels', () => {
         const at = [0, 1, 2, 3].map((k) => o * 16 + (g + k) * 2 + p)
         const kept = at.filter((i) => mask[i] === 1)
         assert.equal(kept.length, 2)
-        const least = Math.min(...kept.map((i) => Math.abs(l.weights[i]!)))
-        for (const i of at) if (mask[i] === 0) assert.ok(Math.abs(l.weights[i]!) <= least)
+        const weights = l.weights.toFloat32()
+        const least = Math.min(...kept.map((i) => Math.abs(weights[i]!)))
+        for (const i of at) if (mask[i] === 0) assert.ok(Math.abs(weights[i]!) <= least)
       }
   assert.equal(computeMasks([layer('stem', [4, 3, 3, 3], 1)], { sparsity: 0, pattern: '2:4' }).size, 0)
 })
 
 test('channel drops whole output channels and leaves one in every layer', () => {
   const small = layer('small', [4, 2, 1, 1], 1)
-  for (let i = 0; i < small.weights.length; i++) small.weights[i]! *= 1e-3
+  const values = small.weights.toFloat32()
+  for (let i = 0; i < values.length; i++) values[i]! *= 1e-3
   const masks = computeMasks([small, layer('large', [4, 2, 1, 1], 2)], { sparsity: 0.5, pattern: 'channel' })
   const channels = (m: Float32Array): number[] => [0, 1, 2, 3].map((c) => m[2 * c]! + m[2 * c + 1]!)
   for (const m of masks.values()) for (const c of channels(m)) assert.ok(c === 0 || c === 2)
