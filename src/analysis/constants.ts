@@ -2,12 +2,15 @@
  * Values that no graph input reaches, computed by onnxruntime: what a weight really is behind its mask, its quantiser
  * or the decoder of a packed file.
  *
+ * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
+ *
  * Does not apply to values that a node with a body (If, Loop, Scan) or a model-local function computes.
  */
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 
 /** What a constant value is computed from; null where a graph input reaches it. */
@@ -47,6 +50,11 @@ export async function evaluateConstants(model: Model, values: Iterable<Value>): 
       out.set(v, v.constant)
       continue
     }
+    const pruned = maskedWeight(v)
+    if (pruned) {
+      out.set(v, pruned)
+      continue
+    }
     const source = constantSource(v)
     if (!source) continue
     for (const c of source.initializers) if (!map.has(c)) map.set(c, graph.addInitializer(c.name, c.constant!))
@@ -67,4 +75,15 @@ export async function evaluateConstants(model: Model, values: Iterable<Value>): 
     await session.dispose()
   }
   return out
+}
+
+/** A float32 weight times its mask; null where the value is something else. */
+function maskedWeight({ producer }: Value): Tensor | null {
+  if (producer?.metadata.get(ROLE_KEY) !== PRUNE_MASK) return null
+  const [weight, mask] = producer.inputs.map((v) => v?.constant)
+  if (weight?.type !== 'float32' || mask?.type !== 'float32' || weight.dims.join() !== mask.dims.join()) return null
+  return weight.mapFloats('float32', (values, first) => {
+    const kept = mask.range(first, values.length).view('float32')
+    for (let i = 0; i < values.length; i++) values[i]! *= kept[i]!
+  })
 }

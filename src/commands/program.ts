@@ -32,7 +32,10 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     .version(packageVersion(), '--version', 'print the version')
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [command]', 'show help of a command')
-    .configureHelp({ showGlobalOptions: true, visibleGlobalOptions: () => program.options.filter((o) => !o.hidden) })
+    .configureHelp({
+      showGlobalOptions: true,
+      visibleGlobalOptions: (c) => (c.parent ? program.options.filter((o) => !o.hidden) : []),
+    })
     .showSuggestionAfterError(true)
     .configureOutput({
       writeOut: (text) => void streams.stdout.write(text),
@@ -54,8 +57,10 @@ async function addCommand(
   streams: Streams,
 ): Promise<void> {
   const command = parent.command(def.name).summary(def.summary).description(def.summary)
+  const names = [def.name, ...(def.aliases ?? [])]
   for (const a of def.arguments) command.argument(a.optional ? `[${a.name}]` : `<${a.name}>`, a.description)
-  addFlags(command, def.options)
+  // the list of commands needs no flags, and making them takes time
+  if (names.some((name) => argv.includes(name))) addFlags(command, def.options)
   command.aliases(def.aliases ?? []).allowExcessArguments(false)
   if (def.examples) command.addHelpText('after', `\nExamples:\n${def.examples.map((e) => `  $ ${e}`).join('\n')}`)
   if (def.subcommands && argv.includes(def.name))

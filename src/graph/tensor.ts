@@ -114,6 +114,14 @@ export class Tensor {
     }
   }
 
+  /** `count` elements from `first` on, as a flat tensor. Not for types of less than a byte, nor strings. */
+  range(first: number, count: number): Tensor {
+    const size = elementTypes[this.type].bits / 8
+    const [start, end] = [first * size, (first + count) * size]
+    const { data } = this
+    return new Tensor(this.type, [count], isLazy(data) ? data.read(start, end) : data.subarray(start, end))
+  }
+
   /**
    * A float tensor of the same dims, each element made by `change` from this tensor's, in place and in float32; `first`
    * is the index of the first. In memory at once where this one is; else each time that a part is asked for.

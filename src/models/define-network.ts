@@ -1,7 +1,10 @@
-/** What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it. */
+/**
+ * What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
+ * of one imports types alone, for `mnc --help` reads them too.
+ */
 import type { Model } from '../graph/model.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
-import type { Rng } from '../rng.ts'
+import type { NetworkBuilder } from './layers.ts'
 
 export interface NetworkDef<T extends OptionTable = OptionTable> {
   /** kebab-case; also the file's name. */
@@ -10,7 +13,7 @@ export interface NetworkDef<T extends OptionTable = OptionTable> {
   /** An option that two families share means the same in both. Each has a default. */
   readonly options: T
   /** A model with one input `input` [N, channels, size, size] and one output `logits` [N, classes]. */
-  build(options: OptionsOf<T>, rng: Rng): Model
+  build(options: OptionsOf<T>, net: NetworkBuilder): Model
 }
 
 export const defineNetwork = <const T extends OptionTable>(def: NetworkDef<T>): NetworkDef<T> => def

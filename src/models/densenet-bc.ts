@@ -6,7 +6,7 @@
  */
 import { usageError } from '../errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
-import { type Feature, NetworkBuilder } from './layers.ts'
+import type { Feature } from './layers.ts'
 
 const BLOCKS = 3
 
@@ -26,10 +26,9 @@ export const densenetBc = defineNetwork({
     },
     bottleneck: { type: 'integer', minimum: 1, default: 4, description: 'Channels of a 1x1 convolution, in growths' },
   },
-  build({ depth, growth, classes, size, channels, compression, bottleneck }, rng) {
+  build({ depth, growth, classes, size, channels, compression, bottleneck }, net) {
     if ((depth - 4) % 6 !== 0)
       throw usageError(`densenet-bc: --depth ${depth} is not 6 n + 4`, 'take 10, 16, 22, 28, 40, 100 or 172, say')
-    const net = new NetworkBuilder(rng)
     const normRelu = (x: Feature, norm: string, relu: string): Feature => net.relu(net.batchNorm(x, norm), relu)
 
     let x = net.conv(net.input({ channels, size }), 'stem', 2 * growth, { kernel: 3 })

@@ -4,7 +4,6 @@
  */
 import { usageError } from '../errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
-import { NetworkBuilder } from './layers.ts'
 
 export const lenet = defineNetwork({
   family: 'lenet',
@@ -14,9 +13,8 @@ export const lenet = defineNetwork({
     size: { ...imageOptions.size, minimum: 12, default: 28 },
     channels: { ...imageOptions.channels, default: 1 },
   },
-  build({ classes, size, channels }, rng) {
+  build({ classes, size, channels }, net) {
     if (size % 4 !== 0) throw usageError(`lenet: --size ${size} is not a multiple of 4`)
-    const net = new NetworkBuilder(rng)
     let x = net.conv(net.input({ channels, size }), 'conv1', 6, { kernel: 5, pad: 2, bias: true })
     x = net.pool(net.relu(x, 'relu1'), 'pool1', 'MaxPool')
     x = net.conv(x, 'conv2', 16, { kernel: 5, pad: 0, bias: true })

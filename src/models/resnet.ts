@@ -5,7 +5,7 @@
  */
 import { usageError } from '../errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
-import { type Feature, NetworkBuilder } from './layers.ts'
+import type { Feature } from './layers.ts'
 
 export const resnet = defineNetwork({
   family: 'resnet',
@@ -21,10 +21,9 @@ export const resnet = defineNetwork({
       description: 'Where the shape changes: A slices and pads with zeros, B is a 1x1 convolution',
     },
   },
-  build({ depth, width, classes, size, channels, shortcut }, rng) {
+  build({ depth, width, classes, size, channels, shortcut }, net) {
     if ((depth - 2) % 6 !== 0)
       throw usageError(`resnet: --depth ${depth} is not 6 n + 2`, 'take 8, 14, 20, 32, 44, 56 or 110')
-    const net = new NetworkBuilder(rng)
     const convNorm = (x: Feature, at: string, i: number, out: number, stride: number): Feature =>
       net.batchNorm(net.conv(x, `${at}.conv${i}`, out, { kernel: 3, stride }), `${at}.bn${i}`)
     const bypass = (x: Feature, at: string, out: number): Feature =>

@@ -14,6 +14,7 @@ import { nearest, type OptionsOf, parseOptions } from '../options.ts'
 import { Rng } from '../rng.ts'
 import { type NetworkDef, pixelOptions } from './define-network.ts'
 import { networks } from './index.ts'
+import { NetworkBuilder } from './layers.ts'
 
 export interface NetworkSpec {
   readonly family: string
@@ -89,7 +90,7 @@ export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number } 
     pick(given, (k) => k in pixelOptions),
     def.family,
   )
-  const model = def.build(own, new Rng(seed))
+  const model = def.build(own, new NetworkBuilder(new Rng(seed)))
   recordPixels(model, pixels)
   return model
 }

@@ -10,7 +10,7 @@ interface Field {
 }
 
 /** Field number to the message in it, written down from onnx.proto independently of the codec's table. */
-const nested: Readonly<Record<string, Readonly<Record<number, string>>>> = {
+export const nested: Readonly<Record<string, Readonly<Record<number, string>>>> = {
   Model: { 7: 'Graph', 8: 'Leaf', 14: 'Leaf', 20: 'Training', 25: 'Function', 26: 'Leaf' },
   Graph: { 1: 'Node', 5: 'Tensor', 11: 'Info', 12: 'Info', 13: 'Info', 14: 'Annotation', 15: 'Sparse', 16: 'Leaf' },
   Node: { 5: 'Attribute', 9: 'Leaf' },

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { densenetBc } from '../../src/models/densenet-bc.ts'
+import { NetworkBuilder } from '../../src/models/layers.ts'
 import { parseOptions } from '../../src/options.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
@@ -15,7 +16,7 @@ import { StepRunner } from '../../src/train/step-runner.ts'
 
 test('gradients with a dead channel are the same at every optimisation level', async () => {
   const shape = { depth: 10, growth: 2, classes: 4, size: 8, channels: 1 }
-  const model = densenetBc.build(parseOptions(densenetBc.options, shape, 'densenet-bc'), new Rng(1))
+  const model = densenetBc.build(parseOptions(densenetBc.options, shape, 'densenet-bc'), new NetworkBuilder(new Rng(1)))
   const stem = model.graph.find('stem.weight')!
   const weights = stem.constant!.toFloat32().slice()
   stem.setConstant(Tensor.float32(stem.constant!.dims, weights.fill(0, 0, 9)))
