@@ -8,7 +8,7 @@ import type { Model } from '../graph/model.ts'
 import { countZeros, type Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
-import { type WeightLayer, weightLayers } from '../passes/layers.ts'
+import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { roundedBits } from './activation-bits.ts'
 import { constantSource, evaluateConstants } from './constants.ts'
 
@@ -41,7 +41,7 @@ export async function effectiveLayers(
   for (const layer of weightLayers(graph)) for (const user of layer.users) byNode.set(user, layer)
   const found: { node: Node; operand: Value }[] = []
   for (const node of graph.nodes()) {
-    const slot = findOp(node)?.weights
+    const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights
     const operand = slot && node.inputs[slot.input]
     // a node that computes a constant is part of some weight's decoder
     if (operand && constantSource(operand) && !constantSource(node.output)) found.push({ node, operand })

@@ -9,6 +9,7 @@ import { emitInt8, emitWeights } from './decode.ts'
 import type { Layer } from './fold-affine.ts'
 import { channelForm } from './integer-bias.ts'
 import { inputStep, moveBiasBehind, quantisedBehind } from './layer-form.ts'
+import { emitSplit, type Split, splitOf } from './split-sums.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import type { Weight } from './weights.ts'
 
@@ -57,21 +58,51 @@ export function writeDense(
   { format, packed }: DenseOptions,
 ): StoragePlan[] {
   const b = graph.prepend()
+  const splits = format === 'int8' ? splitsOf(layers, paired) : new Map<Weight, Split>()
+  const isInteger = (w: Weight): boolean => paired.has(w) || splits.has(w)
   const others = planStorage(
-    weights.filter((w) => !paired.has(w)),
+    weights.filter((w) => !isInteger(w)),
     packed,
   )
   for (const [w, v] of emitWeights(b, others)) attach(graph, w, v)
-  const integers = weights.filter((w) => paired.has(w))
-  const multipliers = new Map(integers.map((w) => [w, format === 'int8' ? takeForm(w, layers) : Tensor.scalar(1)]))
+  const integers = weights.filter(isInteger)
+  const multiplierOf = (w: Weight): Tensor =>
+    splits.has(w) ? takeSigns(w) : format === 'int8' ? takeForm(w, layers) : Tensor.scalar(1)
+  const multipliers = new Map(integers.map((w) => [w, multiplierOf(w)]))
   const plan = packed ? planStorage(integers) : densePlan(integers, format)
   const stored = packed ? emitInt8(b, plan, multipliers) : denseIntegers(graph, plan, multipliers)
   for (const w of integers) {
+    const split = splits.get(w)
+    if (split) {
+      emitSplit(split, stored.get(w)!)
+      graph.removeInput(w.value)
+      continue
+    }
     const scale = graph.addInitializer('_s', Tensor.float32(w.axis === null ? [] : [w.scale.length], w.scale))
     const axis: Record<string, number> = w.axis === null ? {} : { axis: w.axis }
     attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], axis, { name: '_w' }))
   }
   return [others, plan]
+}
+
+/** The layers to compute in two halves: those with float outputs that gain by it. */
+function splitsOf(layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): Map<Weight, Split> {
+  const found = new Map<Weight, Split>()
+  for (const layer of layers.values()) {
+    const input = layer.node.attached ? layer.node.inputs[0]?.producer : null
+    if (input?.op !== 'DequantizeLinear' || paired.has(layer.weight)) continue
+    const split = splitOf(layer, spanOf(input))
+    if (split) found.set(layer.weight, split)
+  }
+  return found
+}
+
+/** Takes the signs of the scales into the integers; one scale for each output channel is left. */
+function takeSigns(w: Weight): Tensor {
+  w.multiply(new Float64Array(w.dims[0]!).fill(1), 0)
+  const signs = w.scale.map((s) => (s < 0 ? -1 : 1))
+  w.scale = w.scale.map(Math.abs)
+  return Tensor.float32(w.scaleDims, signs)
 }
 
 /**

@@ -4,7 +4,8 @@
  *
  *   packed  weights as mask + low-bit non-zeros, decoded by the file itself; activations rounded in float arithmetic
  *   int4    dense INT4 weights behind DequantizeLinear, activations in their 4-bit Q/DQ pairs
- *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers
+ *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
+ *           of wide layers with float outputs (split-sums.ts)
  *
  * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
  *
@@ -23,7 +24,7 @@ import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
 import { emitWeights } from './decode.ts'
 import { attach, pairedWeights, writeDense } from './dense.ts'
-import { foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
+import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
 import { inputStep, moveBiasBehind } from './layer-form.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import { readWeights, type Weight } from './weights.ts'
@@ -58,7 +59,7 @@ export interface ExportReport {
   readonly weightBytes: number
   readonly weights: number
   readonly bytesPerWeight: number
-  readonly batchNorms: { readonly folded: number; readonly reduced: number }
+  readonly batchNorms: BatchNorms
   readonly activations: number
   readonly tensors: readonly ExportedTensor[]
 }
@@ -82,7 +83,7 @@ export async function exportModel(
   removeDead(graph)
   const weights = await readWeights(model)
   const layers = layersOf(weights)
-  const batchNorms = foldBatchNorms(graph, layers)
+  const batchNorms = foldBatchNorms(graph, layers, format !== 'int8')
   const activations = activationsOf(graph)
   placeActivations(format, activations, layers)
   const paired = format === 'packed' ? new Set<Weight>() : pairedWeights(weights, layers, format)

@@ -16,7 +16,7 @@
  * Largest m * |w|: 64 * 255 * 2 = 32640 is under 2^15, so that kernels which add two products in 16 bits (AVX2 without
  * VNNI) do not saturate.
  */
-const SAFE_INTEGER = 64
+export const SAFE_INTEGER = 64
 
 /** Least distance from a threshold, in units of a: kernels multiply in float32, which errs by 1e-7 of the sum. */
 const MARGIN = 1e-4

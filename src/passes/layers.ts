@@ -19,6 +19,8 @@ export const ROLE_KEY = 'mnc.role'
 export const PRUNE_MASK = 'prune-mask'
 export const WEIGHT_QUANT = 'weight-quant'
 export const ACTIVATION_QUANT = 'activation-quant'
+/** Work that only makes up for the width of an engine's kernels (src/export/split-sums.ts); no layer of the network. */
+export const CORRECTION = 'correction'
 
 export interface WeightLayer {
   /** The first node, in graph order, that uses the weight. */

@@ -8,6 +8,8 @@
  * - QuantizeLinear and DequantizeLinear are format conversions and free, as is a clamp right before or behind rounding;
  *   their scales are stored.
  *
+ * What an export adds to work around the width of kernels (mnc.role=correction) is no part of the network.
+ *
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
@@ -17,6 +19,7 @@ import { isStatic } from '../graph/types.ts'
 import type { OpDef } from '../ops/define-op.ts'
 import { findOp, requireOp } from '../ops/index.ts'
 import { constantOf } from '../ops/rules.ts'
+import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
 import { constantFormat, dequantizedFacts, type Facts, quantizedFacts, widthOf } from './formats.ts'
@@ -33,6 +36,7 @@ export interface Count {
 const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
 const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
 const isQuantizer = (n: Node): boolean => n.domain === '' && n.op === 'QuantizeLinear'
+const isCorrection = (n: Node): boolean => n.metadata.get(ROLE_KEY) === CORRECTION
 const isDequantizer = (n: Node): boolean => n.domain === '' && n.op === 'DequantizeLinear'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
@@ -59,7 +63,7 @@ export class Counter {
 
   count(nodes: Iterable<Node>): Count {
     for (const node of nodes) {
-      if (node.outputs.every((v) => !v || this.#constants.has(v))) continue
+      if (node.outputs.every((v) => !v || this.#constants.has(v)) || isCorrection(node)) continue
       if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
         for (const v of node.outputs) if (v) this.#shapes.add(v)
       } else this.#node(node)
