@@ -10,6 +10,7 @@ import { MncError } from '../errors.ts'
 import type { AttributeLike } from '../graph/attribute.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import type { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 
 /** The opset that gradient and cost rules are written for. */
@@ -124,6 +125,8 @@ export interface OpDef {
   integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
   /** Whether the output cannot be negative, given which inputs cannot. Default: unknown, so false. */
   nonNegative?(node: Node, input: (i: number) => boolean): boolean
+  /** The output where it depends on the shape of an input only, and that is known; null where it is not. */
+  ofShape?(node: Node): Tensor | null
   /** Steps in ascending order of `to`. */
   readonly upgrades?: readonly Upgrade[]
   readonly samples: readonly OpSample[]

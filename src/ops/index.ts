@@ -5,6 +5,7 @@
 import { modelError } from '../errors.ts'
 import { argExtremes } from './arg-extreme.ts'
 import { arithmetic } from './arithmetic.ts'
+import { attention } from './attention.ts'
 import { averagePool, globalAveragePool } from './average-pool.ts'
 import { axisNormalizations } from './axis-normalization.ts'
 import { batchNormalization } from './batch-normalization.ts'
@@ -18,10 +19,12 @@ import { depthToSpace, spaceToDepth } from './depth-to-space.ts'
 import { dropout } from './dropout.ts'
 import { einsum } from './einsum.ts'
 import { expandOp, tile } from './expand.ts'
+import { fourier } from './fourier.ts'
 import { gather, gatherElements, gatherND } from './gather.ts'
 import { gemm } from './gemm.ts'
 import { groupNormalization, instanceNormalization, layerNormalization } from './layer-normalization.ts'
 import { logic } from './logic.ts'
+import { losses } from './loss.ts'
 import { globalLpPool, lpPool } from './lp-pool.ts'
 import { lrn } from './lrn.ts'
 import { matmul } from './matmul.ts'
@@ -77,6 +80,9 @@ export const ops: readonly OpDef[] = [
   ...[depthToSpace, spaceToDepth],
   ...sampling,
   ...recurrents,
+  ...attention,
+  ...fourier,
+  ...losses,
   ...controlFlow,
 ]
 

@@ -47,19 +47,6 @@ export const sampling: readonly OpDef[] = [
       { name: 'opset 16, default mode', inputs: [{ dims: [1, 1, 4, 4] }, grid], opset: 16 },
     ],
   }),
-  untrained('DFT', [17, 20], 'Fourier transforms are not differentiated', {
-    upgrades: [
-      {
-        to: 20,
-        apply(node) {
-          const axis = node.int('axis', 1)
-          node.setAttribute('axis', null)
-          node.setInput(2, node.graph.before(node).scalar(axis, 'int64'))
-        },
-      },
-    ],
-    samples: [{ name: 'opset 17', inputs: [{ dims: [1, 4, 1] }], attributes: { axis: 1 }, opset: 17 }],
-  }),
   defineOp({
     op: 'OneHot',
     since: [9, 11],

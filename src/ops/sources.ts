@@ -1,7 +1,14 @@
 /** What makes tensors out of constants, shapes and chance: nothing to differentiate, nothing to count. */
+import type { Node } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { elementCount, isStatic } from '../graph/types.ts'
 import { defineOp, type OpDef, type OpSample } from './define-op.ts'
 import { free, isNonNegativeConstant } from './rules.ts'
+
+const knownDims = (node: Node): readonly number[] | null => {
+  const dims = node.input(0).constant?.dims ?? node.input(0).type?.dims ?? null
+  return isStatic(dims) ? dims : null
+}
 
 const typeExtensions = [19, 21, 23, 24, 25]
 const x = { dims: [2, 3] }
@@ -36,9 +43,21 @@ export const sources: readonly OpDef[] = [
       { name: 'all', inputs: [x] },
       { name: 'part', inputs: [x], attributes: { start: -1 } },
     ],
-    { nonNegative: () => true },
+    {
+      nonNegative: () => true,
+      ofShape(node) {
+        const dims = knownDims(node)?.slice(node.int('start', 0), node.int('end', Number.MAX_SAFE_INTEGER))
+        return dims ? Tensor.int64([dims.length], dims) : null
+      },
+    },
   ),
-  source('Size', [1, 13, ...typeExtensions], [{ name: 'plain', inputs: [x] }], { nonNegative: () => true }),
+  source('Size', [1, 13, ...typeExtensions], [{ name: 'plain', inputs: [x] }], {
+    nonNegative: () => true,
+    ofShape(node) {
+      const dims = knownDims(node)
+      return dims && Tensor.scalar(elementCount(dims), 'int64')
+    },
+  }),
   source('Range', [11], [{ name: 'integers', inputs: [integer(1), integer(9), integer(3)] }]),
   source('EyeLike', [9, 22], [{ name: 'offset', inputs: [x], attributes: { k: 1 } }], { nonNegative: () => true }),
   source('NonZero', [9, 13], [{ name: 'plain', inputs: [{ dims: [3], values: [0, 1, 2] }] }], {

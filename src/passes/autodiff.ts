@@ -15,10 +15,10 @@ import type { Model } from '../graph/model.ts'
 import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp, requireOp } from '../ops/index.ts'
 import { optionTable } from '../options.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
-import { decomposeNodes } from './decompose-ops.ts'
+import { fixInputs } from '../runtime/infer-types.ts'
 import { definePass } from './define-pass.ts'
 import { trainableParameters } from './parameters.ts'
+import { settleShapes } from './settle-shapes.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
 
 /** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
@@ -207,8 +207,8 @@ export const autodiff = definePass({
     const { graph } = model
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
     upgradeModelTo(model, WORKING_OPSET)
-    await inferTypes(model, { dims: { '*': batch } })
-    if (decomposeNodes(graph) > 0) await inferTypes(model)
+    fixInputs(model, { '*': batch })
+    await settleShapes(model)
     const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')
     const seeds = new Map(outputs.map((v) => [v, graph.addInput(`seed/${v.name}`, v.type)]))
     const gradients = differentiate(model, seeds, trainableParameters(graph))

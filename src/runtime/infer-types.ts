@@ -62,7 +62,8 @@ async function scalarsAmong(
   return new Set([...shapes].filter(([s]) => found.get(s.name)?.[0] === 0).map(([, name]) => name))
 }
 
-function fixInputs(model: Model, fixed: Readonly<Record<string, number>>): void {
+/** Gives symbolic dims of graph inputs their size, by symbol; `*` is for every one that is not named. */
+export function fixInputs(model: Model, fixed: Readonly<Record<string, number>>): void {
   for (const v of model.graph.inputs) {
     if (!v.type?.dims || v.constant) continue
     const dims: Dim[] = v.type.dims.map((d) => (typeof d === 'number' ? d : (fixed[d ?? '*'] ?? fixed['*'] ?? d)))

@@ -22,14 +22,13 @@ import { formatType, isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
-import { decomposeNodes } from '../passes/decompose-ops.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { foldConstants } from '../passes/fold-constants.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
 import { trainableParameters } from '../passes/parameters.ts'
+import { settleShapes } from '../passes/settle-shapes.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -205,7 +204,7 @@ async function tiled(
 ): Promise<Tiles | null> {
   fixBatch(input, batch)
   fixInputs(model.graph, inputDims ?? {})
-  await foldShapes(model)
+  await settleShapes(model)
   if (Object.keys(inputDims ?? {}).length > 1) return null
   const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
   const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
@@ -238,33 +237,6 @@ export function fixBatch(input: Value, batch: number): void {
 
 function fixInputs(graph: Graph, dims: Readonly<Record<string, readonly number[]>>): void {
   for (const v of graph.inputs) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
-}
-
-/**
- * Shapes are known now, so what exporters compute from Shape nodes is constant: fold it, and type what it feeds, until
- * no more shapes come to light. Then what has no gradient rule of its own is written in simpler operators.
- */
-async function foldShapes(model: Model): Promise<void> {
-  await inferTypes(model)
-  while (replaceShapes(model.graph)) {
-    await runPass(model, foldConstants, {})
-    await inferTypes(model)
-  }
-  if (decomposeNodes(model.graph) > 0) await inferTypes(model)
-}
-
-/** Shape nodes of known shapes become constants. */
-function replaceShapes(graph: Graph): boolean {
-  let found = false
-  for (const n of graph.nodes()) {
-    const dims = n.op === 'Shape' && n.domain === '' ? n.input(0).type?.dims : null
-    if (!isStatic(dims ?? null)) continue
-    const shape = (dims as readonly number[]).slice(n.int('start', 0), n.int('end', dims!.length))
-    graph.replaceUses(n.output, graph.append().ints(shape))
-    graph.remove(n)
-    found = true
-  }
-  return found
 }
 
 /** The one data input of a model; a model error where there are several. */

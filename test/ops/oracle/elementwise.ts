@@ -37,6 +37,8 @@ const tfTypeOf = (type: ElementType | undefined): 'float32' | 'int32' | 'bool' =
   type?.startsWith('float') ? 'float32' : type === 'bool' ? 'bool' : 'int32'
 
 export const elementwiseOracle: Readonly<Record<string, OracleOp>> = {
+  Equal: ([a, b]) => tf.equal(a!, b!),
+  Not: ([a]) => tf.logicalNot(a!),
   Add: two(tf.add),
   Sub: two(tf.sub),
   Mul: two(tf.mul),
