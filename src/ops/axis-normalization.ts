@@ -2,7 +2,9 @@
  * LpNormalization and MeanVarianceNormalization: x divided by a statistic over axes. A row of zeros has no direction:
  * LpNormalization's gradient there is that of a norm of 1.
  */
+import type { Value } from '../graph/graph.ts'
 import { defineOp, type OpDef, outputSize } from './define-op.ts'
+import { substitute } from './rewrite.ts'
 import { axisFromFront, expressions } from './rules.ts'
 
 /**
@@ -39,7 +41,18 @@ const lpNormalization = defineOp({
 const meanVarianceNormalization = defineOp({
   op: 'MeanVarianceNormalization',
   since: [9, 13],
-  gradient: { unsupported: 'onnxruntime infers no shape for it; write it out with ReduceMean, Sub, Mul, Sqrt and Div' },
+  gradient: 'decompose',
+  // (x - mean) / (sqrt(mean of squares - mean^2) + 1e-9), as the standard writes it; onnxruntime infers no shape for it
+  decompose(node) {
+    const b = node.graph.before(node)
+    const x = node.input(0)
+    const axes = b.ints(node.ints('axes', [0, 2, 3]))
+    const over = (v: Value): Value => b.op('ReduceMean', [v, axes], { keepdims: 1 })
+    const f = expressions(b, x)
+    const mean = over(x)
+    const variance = f('Sub', over(f('Mul', x, x)), f('Mul', mean, mean))
+    substitute(node, [f('Div', f('Sub', x, mean), f('Add', f('Sqrt', variance), 1e-9))])
+  },
   cost(node) {
     const n = node.input(0).dims.reduce((p, d) => p * d, 1)
     return { macs: 0, mults: 2 * n, adds: 3 * n, comparisons: 0 }

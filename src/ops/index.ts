@@ -9,6 +9,10 @@ import { attention } from './attention.ts'
 import { averagePool, globalAveragePool } from './average-pool.ts'
 import { axisNormalizations } from './axis-normalization.ts'
 import { batchNormalization } from './batch-normalization.ts'
+import { reasonFor } from './carried.ts'
+import { centerCropPad } from './center-crop-pad.ts'
+import { col2Im } from './col2im.ts'
+import { compress } from './compress.ts'
 import { concat, split } from './concat.ts'
 import { controlFlow } from './control-flow.ts'
 import { conv } from './conv.ts'
@@ -22,6 +26,7 @@ import { expandOp, tile } from './expand.ts'
 import { fourier } from './fourier.ts'
 import { gather, gatherElements, gatherND } from './gather.ts'
 import { gemm } from './gemm.ts'
+import { affineGrid, gridSample } from './grid-sample.ts'
 import { groupNormalization, instanceNormalization, layerNormalization } from './layer-normalization.ts'
 import { logic } from './logic.ts'
 import { losses } from './loss.ts'
@@ -29,6 +34,7 @@ import { globalLpPool, lpPool } from './lp-pool.ts'
 import { lrn } from './lrn.ts'
 import { matmul } from './matmul.ts'
 import { globalMaxPool, maxPool } from './max-pool.ts'
+import { maxUnpool } from './max-unpool.ts'
 import { pad } from './pad.ts'
 import { passThrough } from './pass-through.ts'
 import { piecewiseActivations } from './piecewise-activations.ts'
@@ -38,6 +44,7 @@ import { recurrents } from './recurrent.ts'
 import { reductions } from './reduce.ts'
 import { flatten, reshapeOp, squeeze, transposeOp, unsqueeze } from './reshape.ts'
 import { resize, upsample } from './resize.ts'
+import { reverseSequence } from './reverse-sequence.ts'
 import { sampling } from './sampling.ts'
 import { scatter, scatterElements, scatterND } from './scatter.ts'
 import { selections } from './select.ts'
@@ -45,6 +52,7 @@ import { slice } from './slice.ts'
 import { smoothActivations } from './smooth-activations.ts'
 import { softmaxes } from './softmax.ts'
 import { sources } from './sources.ts'
+import { tensorScatter } from './tensor-scatter.ts'
 import { topK } from './top-k.ts'
 import { trigonometric } from './trigonometric.ts'
 import { trilu } from './trilu.ts'
@@ -83,6 +91,7 @@ export const ops: readonly OpDef[] = [
   ...attention,
   ...fourier,
   ...losses,
+  ...[affineGrid, gridSample, centerCropPad, col2Im, compress, maxUnpool, reverseSequence, tensorScatter],
   ...controlFlow,
 ]
 
@@ -99,6 +108,12 @@ export function findOp(node: { readonly op: string; readonly domain: string }): 
 export function requireOp(node: { readonly op: string; readonly domain: string; readonly id: string }): OpDef {
   const def = findOp(node)
   if (def) return def
+  const why = reasonFor(node)
+  if (why)
+    throw modelError('unsupported-node', `operator '${node.op}' of domain '${node.domain || 'ai.onnx'}': ${why}`, {
+      node: node.id,
+      next: 'freeze what lies before it, or replace it',
+    })
   throw modelError('unknown-op', `operator '${node.op}' of domain '${node.domain || 'ai.onnx'}' is not known to mnc`, {
     node: node.id,
     next: 'freeze or remove that part of the model, or leave it out of what this command must understand',

@@ -4,7 +4,7 @@
  * Forms: RoiAlign 10 sampled at output half pixels, 16 made that an attribute with another default; GridSample 20
  * renamed the modes; DFT 20 made the axis an input.
  */
-import { defineOp, noCost, type OpDef, type OpSample, outputSize } from './define-op.ts'
+import { defineOp, noCost, type OpDef, outputSize } from './define-op.ts'
 import { scalarOf } from './rules.ts'
 
 const untrained = (op: string, since: readonly number[], why: string, rest: Partial<OpDef>): OpDef =>
@@ -18,7 +18,6 @@ const untrained = (op: string, since: readonly number[], why: string, rest: Part
   })
 
 const indices = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
-const grid: OpSample['inputs'][number] = { dims: [1, 2, 2, 2] }
 
 export const sampling: readonly OpDef[] = [
   untrained('RoiAlign', [10, 16, 22], 'regions are sampled by a kernel of onnxruntime that has no transpose', {
@@ -30,21 +29,6 @@ export const sampling: readonly OpDef[] = [
         attributes: { output_height: 2, output_width: 2, sampling_ratio: 2 },
         opset: 10,
       },
-    ],
-  }),
-  untrained('GridSample', [16, 20, 22], 'positions are sampled by a kernel of onnxruntime that has no transpose', {
-    upgrades: [
-      {
-        to: 20,
-        apply(node) {
-          const mode = node.string('mode', 'bilinear')
-          node.setAttribute('mode', { bilinear: 'linear', bicubic: 'cubic' }[mode] ?? mode)
-        },
-      },
-    ],
-    samples: [
-      { name: 'opset 16', inputs: [{ dims: [1, 1, 4, 4] }, grid], attributes: { mode: 'bicubic' }, opset: 16 },
-      { name: 'opset 16, default mode', inputs: [{ dims: [1, 1, 4, 4] }, grid], opset: 16 },
     ],
   }),
   defineOp({

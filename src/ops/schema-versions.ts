@@ -51,6 +51,9 @@ const versions: ReadonlyMap<string, readonly number[]> = new Map(
   }),
 )
 
+/** Every operator of the default domain up to NEWEST_OPSET. */
+export const allOperators = (): readonly string[] => [...versions.keys()]
+
 /** since_versions of an operator of the default domain, ascending; undefined for one that ONNX does not define. */
 export const sinceVersions = (op: string): readonly number[] | undefined => versions.get(op)
 

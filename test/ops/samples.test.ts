@@ -13,9 +13,10 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementCount, elementTypes } from '../../src/graph/types.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
+import { carriedOps } from '../../src/ops/carried.ts'
 import { type OpDef, type OpSample, WORKING_OPSET } from '../../src/ops/define-op.ts'
-import { ops, requireOp } from '../../src/ops/index.ts'
-import { sinceVersions } from '../../src/ops/schema-versions.ts'
+import { findOp, ops, requireOp } from '../../src/ops/index.ts'
+import { allOperators, sinceVersions } from '../../src/ops/schema-versions.ts'
 import { differentiate } from '../../src/passes/autodiff.ts'
 import { decomposeNodes } from '../../src/passes/decompose-ops.ts'
 import { Rng } from '../../src/rng.ts'
@@ -307,4 +308,13 @@ test('definitions are complete and consistent', () => {
       assert.ok(oracle[def.op] || withoutOracle[def.op], `${key}: no oracle entry and no reason for that`)
   }
   for (const op of Object.keys(withoutOracle)) assert.ok(!oracle[op], `${op} has an oracle and a reason not to`)
+})
+
+test('every operator of the standard has a definition or a reason why it is only carried', () => {
+  for (const op of allOperators()) {
+    const [defined, carried] = [findOp({ op, domain: '' }) !== undefined, carriedOps.includes(op)]
+    assert.ok(defined !== carried, `${op}: ${defined ? 'both' : 'neither'}`)
+  }
+  assert.throws(() => requireOp({ op: 'Det', domain: '', id: 'd' }), /'Det' of domain 'ai.onnx': it needs the inverse/)
+  assert.throws(() => requireOp({ op: 'ZipMap', domain: 'ai.onnx.ml', id: 'z' }), /classical models/)
 })

@@ -37,14 +37,24 @@ const tfTypeOf = (type: ElementType | undefined): 'float32' | 'int32' | 'bool' =
   type?.startsWith('float') ? 'float32' : type === 'bool' ? 'bool' : 'int32'
 
 export const elementwiseOracle: Readonly<Record<string, OracleOp>> = {
-  Equal: ([a, b]) => tf.equal(a!, b!),
+  // taken off the tape: a comparison has no gradient, and tfjs knows none
+  Equal([a, b]) {
+    const same = tf.equal(a!, b!)
+    return tf.tensor(Array.from(same.dataSync()), same.shape, 'bool')
+  },
   Not: ([a]) => tf.logicalNot(a!),
+  Floor: ([x]) => tf.floor(x!),
+  Round: ([x]) => tf.round(x!),
   Add: two(tf.add),
   Sub: two(tf.sub),
   Mul: two(tf.mul),
   Div: two(tf.div),
   // fmod keeps the dividend's sign
-  Mod: two((a, b) => tf.sub(a, tf.mul(b, tf.mul(tf.sign(tf.div(a, b)), tf.floor(tf.abs(tf.div(a, b))))))),
+  Mod: two((a, b) =>
+    a.dtype === 'int32'
+      ? tf.mod(a, b)
+      : tf.sub(a, tf.mul(b, tf.mul(tf.sign(tf.div(a, b)), tf.floor(tf.abs(tf.div(a, b)))))),
+  ),
   Sum: many(tf.add),
   Mean: (x, node) => tf.div(many(tf.add)(x, node) as Tf, x.length),
   Max: many(maximum),

@@ -50,6 +50,26 @@ function write(x: Tf, at: readonly number[], updates: Tf, reduction: string): Tf
 }
 
 export const indexingOracle: Readonly<Record<string, OracleOp>> = {
+  MaxUnpool([x, index], n) {
+    const spatial = x!.shape
+      .slice(2)
+      .map((d, i) => (d - 1) * n.ints('strides', [])[i]! + n.ints('kernel_shape', [])[i]!)
+    const dims = [x!.shape[0]!, x!.shape[1]!, ...spatial]
+    const size = dims.reduce((p, d) => p * d, 1)
+    const rows = tf.oneHot(tf.cast(tf.reshape(index!, [index!.size]), 'int32'), size)
+    return tf.reshape(tf.matMul(tf.reshape(x!, [1, x!.size]), tf.cast(rows, 'float32')), dims)
+  },
+  ReverseSequence([x, lengths], n) {
+    const [time, batch] = [n.int('time_axis', 0), n.int('batch_axis', 1)]
+    const list = Array.from(lengths!.dataSync())
+    const strides = x!.shape.map((_, i) => x!.shape.slice(i + 1).reduce((p, d) => p * d, 1))
+    const from = Array.from({ length: x!.size }, (_, at) => {
+      const position = (axis: number): number => Math.floor(at / strides[axis]!) % x!.shape[axis]!
+      const [t, length] = [position(time), list[position(batch)]!]
+      return t < length ? at + (length - 1 - 2 * t) * strides[time]! : at
+    })
+    return pickFlat(x!, from, [...x!.shape])
+  },
   GatherElements: ([x, index], n) =>
     pickFlat(x!, alongAxis(x!, index!, wrapAxis(n.int('axis', 0), x!.rank)), index!.shape),
   GatherND([x, index], n) {

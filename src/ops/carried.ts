@@ -1,0 +1,54 @@
+/**
+ * Operators that mnc carries unharmed through every pass and knows nothing more about, and why nothing is differentiated
+ * through them. A test holds this list and the definitions against the standard: each operator is in one of the two.
+ */
+
+const sequences = 'sequences and optional values are not differentiated'
+const text = 'text has no gradient'
+const integers = 'it computes with integers: start from the float model, or lower its quantisers'
+const source = 'its output does not move with its inputs'
+
+const standard: Readonly<Record<string, string>> = {
+  BlackmanWindow: source,
+  HammingWindow: source,
+  HannWindow: source,
+  MelWeightMatrix: source,
+  ImageDecoder: source,
+  NonMaxSuppression: 'it gives indices',
+  TfIdfVectorizer: 'it counts tokens',
+  Unique: 'the shape of its output depends on the data',
+  ConvInteger: integers,
+  MatMulInteger: integers,
+  QLinearConv: integers,
+  QLinearMatMul: integers,
+  DeformConv: 'its samples lie where a kernel of onnxruntime takes them, which has no transpose',
+  MaxRoiPool: 'regions are sampled by a kernel of onnxruntime that has no transpose',
+  Det: 'it needs the inverse matrix, and no operator of the standard gives it',
+  ConcatFromSequence: sequences,
+  Optional: sequences,
+  OptionalGetElement: sequences,
+  OptionalHasElement: sequences,
+  SequenceAt: sequences,
+  SequenceConstruct: sequences,
+  SequenceEmpty: sequences,
+  SequenceErase: sequences,
+  SequenceInsert: sequences,
+  SequenceLength: sequences,
+  SequenceMap: sequences,
+  SplitToSequence: sequences,
+  RegexFullMatch: text,
+  StringConcat: text,
+  StringNormalizer: text,
+  StringSplit: text,
+}
+
+const domains: Readonly<Record<string, string>> = {
+  'ai.onnx.ml': 'classical models (trees, vectors, scalers) are not differentiated',
+  'com.microsoft': "it is one of onnxruntime's fused operators: take the file from before its optimiser",
+}
+
+/** Why there is no gradient; undefined for an operator that is not carried knowingly. */
+export const reasonFor = ({ op, domain }: { readonly op: string; readonly domain: string }): string | undefined =>
+  domain === '' || domain === 'ai.onnx' ? standard[op] : domains[domain]
+
+export const carriedOps: readonly string[] = Object.keys(standard)
