@@ -37,6 +37,7 @@ const mul = defineOp({
   op: 'Mul',
   since: versions,
   broadcasts: true,
+  channels: () => 'product',
   gradient({ node, dy: [dy], needs, b }) {
     if (!dy) return []
     const [a, c] = [node.input(0), node.input(1)]

@@ -45,6 +45,7 @@ const reciprocals = (perAxis: readonly number[][]): number[] =>
 
 export const averagePool = defineOp({
   op: 'AveragePool',
+  channels: () => 'same',
   since: [7, 10, 11, 19, 22],
   gradient,
   cost(node) {
@@ -94,6 +95,7 @@ export const averagePool = defineOp({
 
 export const globalAveragePool = defineOp({
   op: 'GlobalAveragePool',
+  channels: () => 'same',
   since: [1, 22],
   gradient({ node, dy, b }) {
     const g = dy[0]

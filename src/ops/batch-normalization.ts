@@ -124,6 +124,7 @@ export const batchNormalization = defineOp({
   gradient,
   parameters: [1, 2],
   state: [3, 4],
+  channels: (node) => (node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1 ? 'same' : null),
   upgrades: [drop7, to14],
   cost(node) {
     const n = outputSize(node)

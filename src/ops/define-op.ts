@@ -86,6 +86,16 @@ export interface Upgrade {
   readonly apply: (node: Node) => void
 }
 
+/**
+ * How the channels of feature maps (axis 1) go through an op:
+ *
+ *   same       channel c of the output comes of channel c of each feature map; constants have one entry a channel or one
+ *   product    the same, and a channel of zeros in one feature map makes the output's zero
+ *   joined     the output has the channels of all inputs, one input after the other
+ *   flattened  [N, C, ...] becomes [N, C * ...]: each channel a run of features
+ */
+export type ChannelFlow = 'same' | 'product' | 'joined' | 'flattened'
+
 export interface OpDef {
   readonly op: string
   readonly domain?: string
@@ -116,6 +126,8 @@ export interface OpDef {
    * order or type. A weight may pass such ops on the way to its layer.
    */
   readonly carries?: 'value' | 'elements'
+  /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */
+  channels?(node: Node): ChannelFlow | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
   /**

@@ -64,6 +64,7 @@ const ratio = { dims: [], values: [0.25], constant: true }
 
 export const dropout = defineOp({
   op: 'Dropout',
+  channels: () => 'same',
   since: [7, 10, 12, 13, 22],
   gradient,
   cost: free,

@@ -41,6 +41,7 @@ function scatter({ node, b }: GradientContext, g: Value, indices: Value): Value 
 
 export const maxPool = defineOp({
   op: 'MaxPool',
+  channels: () => 'same',
   since: [1, 8, 10, 11, 12, 22],
   gradient,
   cost(node) {
@@ -83,6 +84,7 @@ export const maxPool = defineOp({
 
 export const globalMaxPool = defineOp({
   op: 'GlobalMaxPool',
+  channels: () => 'same',
   since: [1, 22],
   gradient(c) {
     const g = c.dy[0]

@@ -11,7 +11,7 @@ import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
 import { constantNumbers, linearAlong, range, reshape } from './emit.ts'
 import { intsToInput } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { axisFromFront, constantOf, elemOf } from './rules.ts'
 
 /** Pads at the begin and end of every axis. */
 function padsOf(node: Node): { begin: number[]; end: number[] } {
@@ -78,8 +78,17 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
 
 const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 
+/** Whether batch and channels are left alone, as far as constants tell. */
+function spatialOnly(node: Node): boolean {
+  const pads = constantOf(node.inputs[1])?.toNumbers()
+  if (!pads || node.inputs[3]) return false
+  const rank = pads.length / 2
+  return [0, 1, rank, rank + 1].every((i) => pads[i] === 0)
+}
+
 export const pad = defineOp({
   op: 'Pad',
+  channels: (node) => (spatialOnly(node) ? 'same' : null),
   since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
   gradient,
   cost: () => noCost,

@@ -16,6 +16,7 @@ const castRule: GradientRule = ({ node, dy: [dy], b }) => {
 
 const identity = defineOp({
   op: 'Identity',
+  channels: () => 'same',
   since: [1, 13, 14, 16, 19, 21, 23, 24, 25],
   gradient: ({ dy: [dy = null] }) => [dy],
   carries: 'value',
@@ -28,6 +29,7 @@ const x = { dims: [2, 3] }
 
 const cast = defineOp({
   op: 'Cast',
+  channels: () => 'same',
   since: [6, 9, 13, 19, 21, 23, 24, 25],
   gradient: castRule,
   carries: 'elements',

@@ -25,6 +25,7 @@ const scales = { dims: [2], values: [0.05, 0.02], constant: true }
 export const quantizers: readonly OpDef[] = [
   defineOp({
     op: 'QuantizeLinear',
+    channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
     since: versions,
     gradient,
     cost: free,
@@ -42,6 +43,7 @@ export const quantizers: readonly OpDef[] = [
   }),
   defineOp({
     op: 'DequantizeLinear',
+    channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
     since: versions,
     gradient,
     cost: free,

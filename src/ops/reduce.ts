@@ -5,7 +5,7 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { type Cost, defineOp, type OpDef, type OpSample, outputSize } from './define-op.ts'
-import { axesToInput, constantOf, type Expression, expressions } from './rules.ts'
+import { axesToInput, axisFromFront, constantOf, type Expression, expressions } from './rules.ts'
 
 interface ReduceContext {
   readonly f: Expression
@@ -64,6 +64,14 @@ const samplesOf = (x: OpSample['inputs'][0], from: number): readonly OpSample[] 
   { name: 'opset 7, all', opset: 7, inputs: [x] },
 ]
 
+/** Whether only axes behind the channels are reduced. */
+function overPositions(node: Node): boolean {
+  const axes = constantOf(axesOf(node))?.toNumbers()
+  const rank = node.input(0).type?.dims?.length
+  if (!axes || rank === undefined) return false
+  return axes.length > 0 && Array.from(axes).every((a) => axisFromFront(a, rank) >= 2)
+}
+
 interface ReduceFacts {
   readonly since: readonly number[]
   /** Opset since which axes are an input. */
@@ -82,6 +90,7 @@ function reduction(op: string, { since, axesFrom = 18, rule, cost, nonNegative, 
     gradient: ({ node, dy: [dy], b }) => (dy ? [rule(contextOf(node, dy, b))] : []),
     cost: (node) => ({ macs: 0, mults: 0, adds: 0, comparisons: 0, ...cost(size(node.input(0)), outputSize(node)) }),
     ...(nonNegative && { nonNegative }),
+    channels: (node) => (overPositions(node) ? 'same' : null),
     upgrades: [axesToInput(axesFrom)],
     samples: samplesOf(x, axesFrom),
   })

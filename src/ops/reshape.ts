@@ -5,10 +5,10 @@
  *
  * Forms: Squeeze and Unsqueeze take their axes as an attribute below opset 13 and as an input since.
  */
-import type { Value } from '../graph/graph.ts'
+import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, type OpSample } from './define-op.ts'
 import { range, reshape } from './emit.ts'
-import { axesToInput } from './rules.ts'
+import { axesToInput, axisFromFront, constantOf } from './rules.ts'
 
 const reshaped = ({ node, dy, b }: GradientContext): (Value | null)[] => {
   const g = dy[0]
@@ -38,6 +38,7 @@ export const reshapeOp = renaming(
     { name: 'zero copies, -1 is worked out', inputs: [{ dims: [2, 3, 4] }, ints([0, -1, 2])] },
     { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }, ints([6, 4])], opset: 7 },
   ],
+  { channels: (node) => (node.output.type?.dims?.length === 2 ? 'flattened' : null) },
 )
 
 export const flatten = renaming(
@@ -49,7 +50,15 @@ export const flatten = renaming(
     { name: 'negative axis', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: -1 } },
     { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: 2 }, opset: 7 },
   ],
+  { channels: (node) => (node.int('axis', 1) === 1 ? 'flattened' : null) },
 )
+
+/** Whether only axes behind the channels go. */
+function behindChannels(node: Node): boolean {
+  const axes = constantOf(node.inputs[1])?.toNumbers()
+  const rank = node.input(0).type?.dims?.length
+  return rank !== undefined && axes !== undefined && Array.from(axes).every((a) => axisFromFront(a, rank) >= 2)
+}
 
 export const squeeze = renaming(
   'Squeeze',
@@ -60,7 +69,7 @@ export const squeeze = renaming(
     { name: 'opset 7', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [1] }, opset: 7 },
     { name: 'opset 11', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [-2] }, opset: 11 },
   ],
-  axesInput,
+  { ...axesInput, channels: (node) => (behindChannels(node) ? 'same' : null) },
 )
 
 export const unsqueeze = renaming(

@@ -130,8 +130,15 @@ const scales = (values: readonly number[]) => ({ dims: [values.length], values, 
 const sizes = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 const image = { dims: [1, 2, 4, 5] } as const
 
+/** Whether batch and channels keep their size, as far as constants tell. */
+function spatialOnly(node: Node): boolean {
+  const given = constantOf(node.inputs[2])?.toNumbers()
+  return node.attributes.get('axes') === undefined && given?.[0] === 1 && given[1] === 1
+}
+
 export const resize = defineOp({
   op: 'Resize',
+  channels: (node) => (spatialOnly(node) ? 'same' : null),
   since: [10, 11, 13, 18, 19],
   gradient,
   state: [1, 2],

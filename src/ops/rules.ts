@@ -75,7 +75,7 @@ export type UnaryFacts = Omit<OpDef, 'op' | 'gradient' | 'cost'> & {
 
 /** An elementwise op of one input. */
 export const unary = (op: string, { rule, cost, ...rest }: UnaryFacts): OpDef =>
-  defineOp({ op, gradient: unaryRule(rule), cost: perElement(cost), ...rest })
+  defineOp({ op, gradient: unaryRule(rule), cost: perElement(cost), channels: () => 'same', ...rest })
 
 /** Numbers of a value that is known without running: an initializer or the output of a Constant node. */
 export function constantOf(v: Value | null | undefined): Tensor | null {

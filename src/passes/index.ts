@@ -11,6 +11,7 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
+import { removeChannels } from './remove-channels.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -18,6 +19,7 @@ export const passes: readonly PassDef[] = [
   upgradeOpset,
   inlineFunctionsPass,
   insertPruneMask,
+  removeChannels,
   insertFakeQuant,
   freezeSubgraph,
   foldBn,

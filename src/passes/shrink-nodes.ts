@@ -1,0 +1,141 @@
+/** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
+import type { Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { findOp } from '../ops/index.ts'
+import type { Merge } from './channel-plan.ts'
+import { isDepthwise } from './channel-slots.ts'
+import { constantOf, dropConstant } from './constant-of.ts'
+import { addBias } from './layer-algebra.ts'
+import { asInitializer, rewire, type WeightLayer } from './layers.ts'
+
+export interface Kept {
+  /** Channels that stay; null: all. */
+  readonly inputs: readonly number[] | null
+  readonly outputs: readonly number[] | null
+  readonly shift: Float64Array | null
+  readonly merge: Merge | null
+}
+
+/** The indices `keep` of one axis. */
+export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Tensor {
+  const inner = t.dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const width = t.dims[axis]!
+  const values = t.toNumbers()
+  const out: number[] = []
+  for (let at = 0; at < values.length; at += width * inner)
+    for (const k of keep) for (let i = 0; i < inner; i++) out.push(values[at + k * inner + i]!)
+  return Tensor.from(
+    t.type,
+    t.dims.map((d, i) => (i === axis ? keep.length : d)),
+    out,
+  )
+}
+
+/** Gives `readers` a constant of their own in place of `v`; the only readers of an initializer get it changed in place. */
+function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void {
+  const known = constantOf(v)!
+  if (known.equals(next)) return
+  if (v.constant && !v.isInput && [...v.uses].every((n) => readers.includes(n))) {
+    v.setConstant(next)
+    return
+  }
+  const made = v.graph.addInitializer(v.name, next)
+  for (const [k, text] of v.metadata) made.metadata.set(k, text)
+  rewire(readers, v, made)
+  dropConstant(v)
+}
+
+export function shrinkLayer(n: Node, layer: WeightLayer, { inputs, outputs, shift, merge }: Kept): void {
+  const depthwise = isDepthwise(n, layer)
+  const { weight, mask, quant, maskNode } = layer
+  if (merge) mergeInputs(layer, merge)
+  const cut = (t: Tensor): Tensor => {
+    let out = t
+    const along = (axis: number | null, keep: readonly number[] | null): void => {
+      if (axis !== null && keep && out.dims[axis] === layer.tensor.dims[axis]) out = sliceAxis(out, axis, keep)
+    }
+    along(layer.outputAxis, outputs)
+    if (!depthwise) along(layer.inputAxis, inputs)
+    return out
+  }
+  const holder = asInitializer(weight)
+  holder.setConstant(cut(holder.constant!))
+  if (mask?.constant && maskNode) shrinkMask(maskNode, mask, cut(mask.constant))
+  if (quant && quant.axis !== null) {
+    const keep = quant.axis === layer.outputAxis ? outputs : depthwise ? null : inputs
+    const halves = [quant.quantize, quant.dequantize].filter((x) => x !== null)
+    for (const v of new Set(halves.flatMap((h) => h.inputs.slice(1))))
+      if (v && keep) replaceConstant(v, sliceAxis(constantOf(v)!, 0, keep), halves)
+  }
+  for (let v: Value | null = n.input(findOp(n)!.weights!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
+    v.setType(null)
+  const bias = n.op === 'MatMul' ? null : n.inputs[2]
+  const given = constantOf(bias)
+  const width = given?.dims.length ? given.dims.length - 1 : null
+  if (bias && given && outputs && width !== null && given.dims[width] !== 1)
+    replaceConstant(bias, sliceAxis(given, width, outputs), [n])
+  if (depthwise && inputs) n.setAttribute('group', inputs.length)
+  if (shift) addShift(n, layer, outputs ? Float64Array.from(outputs, (o) => shift[o]!) : shift)
+}
+
+function addShift(n: Node, layer: WeightLayer, c: Float64Array): void {
+  const before = n.output
+  const biased = addBias(layer, { k: new Float64Array(c.length).fill(1), c })
+  if (biased === before) return
+  n.graph.replaceUses(before, biased, biased.producer!)
+  biased.setType(before.type)
+}
+
+/** W'_u = W_u + sum ratio_i W_i over masked weights; the mask lets all of it through. */
+function mergeInputs(layer: WeightLayer, { into, from }: Merge): void {
+  const { tensor, mask, inputAxis } = layer
+  const w = Float32Array.from(tensor.toFloat32())
+  const m = mask?.constant ? Float32Array.from(mask.constant.toFloat32()) : null
+  const inner = tensor.dims.slice(inputAxis! + 1).reduce((a, b) => a * b, 1)
+  const width = tensor.dims[inputAxis!]!
+  for (let e = 0; e < w.length; e++) {
+    if (Math.floor(e / inner) % width !== into) continue
+    let sum = w[e]! * (m?.[e] ?? 1)
+    for (const { channel, ratio } of from) {
+      const other = e + (channel - into) * inner
+      sum += ratio * w[other]! * (m?.[other] ?? 1)
+    }
+    w[e] = sum
+    if (m) m[e] = sum === 0 ? 0 : 1
+  }
+  asInitializer(layer.weight).setConstant(Tensor.from(tensor.type, tensor.dims, w))
+  if (m && mask) mask.setConstant(Tensor.from(mask.constant!.type, mask.constant!.dims, m))
+}
+
+/** A mask that masks nothing any more goes; one of whole channels says how many of them are left. */
+function shrinkMask(node: Node, mask: Value, next: Tensor): void {
+  const values = next.toFloat32()
+  if (values.every((x) => x === 1)) {
+    node.graph.replaceUses(node.output, node.input(0))
+    node.graph.remove(node)
+    dropConstant(mask)
+    return
+  }
+  mask.setConstant(next)
+  if (node.metadata.get('mnc.pattern') !== 'channel') return
+  const share = values.filter((x) => x === 0).length / values.length
+  node.metadata.set('mnc.scope', 'layer')
+  node.metadata.set('mnc.sparsity', String(share))
+}
+
+/** Constants that stand beside feature maps of `width` channels, and what a Reshape says of their number. */
+export function shrinkConstants(
+  n: Node,
+  { width, rank, keep }: { width: number; rank: number; keep: readonly number[] },
+): void {
+  const def = findOp(n)
+  for (const v of new Set(n.inputs)) {
+    const t = constantOf(v)
+    if (!v || !t) continue
+    const axis = def?.broadcasts ? t.dims.length - rank + 1 : def?.parameters && t.dims.length === 1 ? 0 : -1
+    if (axis >= 0 && t.dims[axis] === width && width > 1) replaceConstant(v, sliceAxis(t, axis, keep), [n])
+  }
+  const shape = def?.carries === 'elements' && rank === 2 ? constantOf(n.inputs[1]) : null
+  const entries = shape?.size === 2 ? Array.from(shape.toNumbers()) : []
+  if (entries[1] === width) replaceConstant(n.inputs[1]!, Tensor.int64([2], [entries[0]!, keep.length]), [n])
+}
