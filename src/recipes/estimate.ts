@@ -172,6 +172,7 @@ class Estimator {
       threads,
       device,
       batch: options.batch,
+      features: options.cacheFeatures && options.augment === 'none',
     }
     const key = JSON.stringify([shapeOf(model), teacher && shapeOf(teacher), shape])
     const known = this.#measured.get(key)

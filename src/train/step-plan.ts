@@ -18,6 +18,8 @@ import type { TrainRun } from './train-run.ts'
 export interface DataPlan {
   readonly source: BatchSource
   readonly validation: Dataset | null
+  /** What `source` draws from; null for random inputs. */
+  readonly images: Dataset | null
 }
 
 /** Batches of the training part, and the part held out. */
@@ -26,13 +28,14 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
   const { batch, accumulate: parts, augment, workers, valFraction } = o
   if (run.data === RANDOM) {
     if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
-    return { source: await randomSource(model, { batch, parts, seed, size: o.limit }), validation: null }
+    return { source: await randomSource(model, { batch, parts, seed, size: o.limit }), validation: null, images: null }
   }
   if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
   const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
-  return { source: imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }), validation }
+  const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers })
+  return { source, validation, images: train }
 }
 
 export function optimizerOf(o: TrainOptions): OptimizerOptions {
@@ -47,8 +50,19 @@ export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: n
   return { schedule, lr, totalSteps, warmupSteps, warmupFrom, milestones, gamma }
 }
 
+/** Constants that are changed between steps, by name. */
+export function hostSelector(model: Model, o: TrainOptions): (name: string) => boolean {
+  const names = hostConstantNames(model, {
+    masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
+    scales: o.refitScales && !o.learnScales,
+  })
+  return (name) => names.has(name)
+}
+
+/** `whole`: the model that `model` is a part of, where a frozen front was cut off. */
 export async function planStep(
   model: Model,
+  whole: Model,
   run: TrainRun,
   o: TrainOptions,
   source: BatchSource,
@@ -58,10 +72,6 @@ export async function planStep(
   if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
   if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
-  const host = hostConstantNames(model, {
-    masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
-    scales: o.refitScales && !o.learnScales,
-  })
   const { accumulate, alpha, temperature, learnScales } = o
   const { batch, dims: inputDims } = source
   const options = {
@@ -70,10 +80,10 @@ export async function planStep(
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' ? undefined : 1,
     teacher: loss === 'ce' ? undefined : await teacherOf(run, o),
-    learningRateOf: o.lrFactor ? factorOf(o.lrFactor, model) : undefined,
+    learningRateOf: o.lrFactor ? factorOf(o.lrFactor, whole) : undefined,
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
   }
-  return buildStep(model, options, (name) => host.has(name))
+  return buildStep(model, options, hostSelector(whole, o))
 }
 
 async function teacherOf({ teacher, preprocess }: TrainRun, o: TrainOptions): Promise<TeacherOptions | undefined> {

@@ -119,6 +119,11 @@ export const trainOptions = optionTable({
     default: 'constant',
     description: 'sparsity of moving masks: full from the start, or grown from 0 until --mask-update-until',
   },
+  cacheFeatures: {
+    type: 'boolean',
+    default: true,
+    description: 'with --augment none, compute what a frozen front makes of each image once and keep it in memory',
+  },
   refitScales: { type: 'boolean', default: true, description: 'fit weight quantiser steps anew every epoch' },
   learnScales: { type: 'boolean', default: false, description: 'train quantiser steps instead (LSQ)' },
   augment: {

@@ -19,12 +19,22 @@ import type { SourceBatch } from './batch-source.ts'
 import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import { evaluate } from './evaluate.ts'
+import { cutFrozen } from './frozen-features.ts'
 import { refitScales, refreshMasks } from './host-constants.ts'
 import { separateScales } from './learned-scales.ts'
 import { maskProgress, maskScheduleFault, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { hyperFeeds } from './optimizers.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
-import { checkClasses, type DataPlan, identityOf, optimizerOf, planData, planStep, scheduleOf } from './step-plan.ts'
+import {
+  checkClasses,
+  type DataPlan,
+  hostSelector,
+  identityOf,
+  optimizerOf,
+  planData,
+  planStep,
+  scheduleOf,
+} from './step-plan.ts'
 import { StepRunner } from './step-runner.ts'
 import { countRight, feedsOf } from './targets.ts'
 import { type TrainOptions, trainOptions } from './train-options.ts'
@@ -130,13 +140,19 @@ class Training {
     const identity = identityOf(model, run, o, data.source)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
     if (checkpoint) adopt(model, checkpoint.model)
-    const step = await planStep(model, run, o, data.source, executor)
+    const { images } = data
+    const fed = images &&
+      run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
+    const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
+    const taught = cut ? { ...run, teacher: cut.teacher } : run
+    const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor)
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
     const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))
     const load = { threads: o.threads, ...(folder && { profilePrefix: join(folder, 'step') }) }
     const runner = await StepRunner.create(step, executor, load)
-    return new Training(model, run, o, data, executor, identity, runner, folder, checkpoint)
+    const drawn = cut ? { ...data, source: cut.source } : data
+    return new Training(model, run, o, drawn, executor, identity, runner, folder, checkpoint)
   }
 
   startEvent() {

@@ -5,16 +5,20 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { parseOptions } from '../../src/options.ts'
 import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
 import { pass } from '../../src/passes/manager.ts'
 import { fakeQuantize, fitWeightScales, quantizeValue } from '../../src/passes/quantizer.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
+import { imageSource } from '../../src/train/batch-source.ts'
+import { cutFrozen } from '../../src/train/frozen-features.ts'
 import { separateScales } from '../../src/train/learned-scales.ts'
 import { optimizerDefaults } from '../../src/train/optimizers.ts'
 import { buildStep, type StepOptions } from '../../src/train/step-graph.ts'
 import { StepRunner } from '../../src/train/step-runner.ts'
-import { trainSteps } from '../../src/train/trainer.ts'
+import { type TrainOptionsInput, trainOptions } from '../../src/train/train-options.ts'
+import { type TrainRun, trainSteps } from '../../src/train/trainer.ts'
 import { CLASSES, images, linearModel, pixels, run, SIZE, scratch, tinyNet, values } from './fixtures.ts'
 
 const file = scratch()
@@ -90,6 +94,51 @@ test('frozen parts get no gradient, no backward nodes, no new statistics', async
     const same = trained.graph.find(v.name)!.constant!.equals(v.constant!)
     assert.equal(same, !v.name.startsWith('fc.'), v.name)
   }
+})
+
+test('behind a frozen front, steps on kept features are those on images', async () => {
+  for (const [frozen, options] of [
+    [{ allBut: ['fc'] }, {}],
+    [{ names: ['stem.*'] }, { accumulate: 2, learnScales: true }],
+  ] as const) {
+    const model = await pruned(tinyNet(2))
+    await pass(model, 'quantize', { ops: ['Conv', 'Gemm'], activationBits: 0 })
+    await pass(model, 'freeze', frozen)
+    const own = { epochs: 2, valFraction: 0.2, loss: 'kl', alpha: 0.5, maskUpdateEvery: 2, ...options } as const
+    const teacher = { model: tinyNet(7), preprocess: pixels }
+    const [kept, anew] = [true, false].map((cacheFeatures) => run(model, { ...own, cacheFeatures }, { teacher }))
+    const [a, b] = [await kept!, await anew!]
+    assertNear(a.losses, b.losses, 1e-5)
+    for (const v of a.model.graph.initializers()) {
+      const other = b.model.graph.find(v.name)!.constant!
+      if (v.constant!.type === 'float32') assertNear(v.constant!.toFloat32(), other.toFloat32(), 1e-5)
+      else assert.ok(v.constant!.equals(other), v.name)
+    }
+    assert.equal(a.summary.valTop1, b.summary.valTop1)
+  }
+})
+
+test('features are kept only where every epoch would see the same', async () => {
+  const model = tinyNet()
+  await pass(model, 'freeze', { allBut: ['fc'] })
+  const data = images(60)
+  const sourceOptions = { batch: 6, parts: 1, seed: 0, augment: 'none', workers: 0 }
+  const cut = async (options: TrainOptionsInput, m = model, rest: Partial<TrainRun> = {}) => {
+    const o = parseOptions(trainOptions, { augment: 'none', batch: 6, ...options }, 'train')
+    const fed = { images: data, preprocess: pixels, source: imageSource(data, pixels, sourceOptions), seed: 0 }
+    return cutFrozen(m, { data, ...rest }, o, fed, () => false)
+  }
+  const done = await cut({})
+  assert.deepEqual(
+    [...done!.model.graph.nodes()].map((n) => n.op),
+    ['Gemm'],
+  )
+  assert.equal(await cut({ augment: 'standard' }), null)
+  assert.equal(await cut({ cacheFeatures: false }), null)
+  assert.equal(await cut({}, tinyNet()), null, 'nothing is frozen')
+  const teacher = { model: tinyNet(7), preprocess: pixels }
+  assert.equal(await cut({ loss: 'kl', teacherBn: 'batch' }, model, { teacher }), null)
+  assert.ok(await cut({ loss: 'kl' }, model, { teacher }))
 })
 
 test('a frozen front leaves the gradient of what is behind it as it was', async () => {
