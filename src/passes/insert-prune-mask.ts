@@ -12,6 +12,7 @@ import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
+import { CHANNELS_KEY, channelTies, formatChannels, parseChannels } from './channel-ties.ts'
 import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -58,8 +59,12 @@ const options = optionTable({
  * A layer's weights as maskRules takes them (the axes count for structured patterns only); `weights` replaces the graph's
  * (training holds newer ones).
  */
-function prunable({ name, tensor, inputAxis, outputAxis }: WeightLayer, weights = tensor): PrunableLayer {
-  return { name, weights, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0 }
+function prunable(
+  { name, tensor, inputAxis, outputAxis }: WeightLayer,
+  channels: readonly number[] | null,
+  weights = tensor,
+): PrunableLayer {
+  return { name, weights, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0, channels }
 }
 
 /**
@@ -84,7 +89,11 @@ export function recomputeMasks(
   const out = new Map<WeightLayer, Float32Array>()
   for (const [key, group] of groups) {
     const [pattern, scope, sparsity] = JSON.parse(key) as [string, PruneScope, string]
-    const input = group.map((l) => prunable(l, Tensor.float32(l.tensor.dims, latent(l))))
+    const input = group.map((l) => {
+      const width = l.tensor.dims[l.outputAxis ?? -1] ?? 0
+      const channels = parseChannels(l.maskNode?.metadata.get(CHANNELS_KEY), width)
+      return prunable(l, channels, Tensor.float32(l.tensor.dims, latent(l)))
+    })
     const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) * progress, progress })
     for (const l of group) {
       const mask = masks.get(l.name)
@@ -153,7 +162,7 @@ function insertMul(point: Value, mask: Value, name: string): Value {
   return masked
 }
 
-function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): boolean {
+async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   const sparsity = checkOptions(o)
   const inlined = inlineFunctions(model)
   const { chosen, left } = chooseLayers(model.graph, o)
@@ -165,8 +174,9 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   })
   const overrides = mapNamed(o.layerSparsity ?? {}, fit, 'layer')
   const byName = new Map([...overrides].map(([layer, s]) => [layer.name, s]))
+  const ties = o.pattern === 'channel' ? await channelTies(model, fit) : null
   const rules = maskRules(
-    fit.map((l) => prunable(l)),
+    fit.map((l) => prunable(l, ties?.get(l) ?? null)),
     { sparsity, scope: o.scope, pattern: o.pattern, overrides: byName },
   )
   let changed = inlined
@@ -182,10 +192,12 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
       ctx.decline(layer.name, 'its sparsity is set to 0')
       continue
     }
+    const channels = ties?.get(layer)
     const facts = {
       'mnc.pattern': o.pattern,
       'mnc.scope': own === undefined ? o.scope : 'layer',
       'mnc.sparsity': String(own ?? sparsity),
+      ...(channels && own === undefined && { [CHANNELS_KEY]: formatChannels(channels) }),
     }
     if (applyMask(layer, rule, facts)) changed = true
   }

@@ -3,7 +3,8 @@
  *
  *   unstructured  the round(sparsity * N) weights of smallest |w| go, N over all layers (global) or each layer's own
  *   n:m           of each m consecutive input channels the n of largest |w| stay, per output channel and position
- *   channel       the output channels of smallest mean |w| go, whole; each layer keeps at least one
+ *   channel       the output channels of smallest mean |w| go, whole; each layer keeps at least one. Channels that belong
+ *                 together count by the mean of theirs; with scope layer, layers that share some are one layer
  *
  * Counts are exact; ties go by layer order, then index, so the same weights give the same mask everywhere. Selection is
  * linear in the number of weights (two counting passes over the bits of |w|, whose order as unsigned integers is that
@@ -20,6 +21,8 @@ export interface PrunableLayer {
   readonly weights: Tensor
   readonly inputAxis: number
   readonly outputAxis: number
+  /** Numbers of the output channels: those of equal number, in any layers, go together (channel-ties.ts). */
+  readonly channels?: readonly number[] | null
 }
 
 /** Replaces weights by their mask (1 keeps, 0 prunes); `first` is the index of the first in their layer. */
@@ -60,7 +63,9 @@ export function maskRules(layers: readonly PrunableLayer[], options: MaskOptions
   const choose = pattern === 'channel' ? chooseChannels : chooseElements
   const pool = scope === 'global' ? layers.filter((l) => !overrides.has(l.name)) : []
   if (pool.length > 0) choose(pool, sparsity, rules)
-  for (const l of layers) if (!rules.has(l.name)) choose([l], overrides.get(l.name) ?? sparsity, rules)
+  const rest = layers.filter((l) => !rules.has(l.name))
+  for (const l of rest) if (overrides.has(l.name)) choose([l], overrides.get(l.name)!, rules)
+  for (const group of tied(rest.filter((l) => !rules.has(l.name)))) choose(group, sparsity, rules)
   return rules
 }
 
@@ -178,20 +183,54 @@ const ruleOfBits =
     for (let i = 0; i < values.length; i++) values[i] = (mask[(first + i) >>> 3]! >> ((first + i) & 7)) & 1
   }
 
+/** Layers that share channel numbers, directly or through others, in one group; all others alone. */
+function tied(layers: readonly PrunableLayer[]): readonly (readonly PrunableLayer[])[] {
+  let groups: { layers: PrunableLayer[]; numbers: Set<number> }[] = []
+  for (const l of layers) {
+    const numbers = new Set(l.channels ?? [])
+    const near = groups.filter((g) => [...numbers].some((n) => g.numbers.has(n)))
+    const all = [...near.flatMap((g) => [...g.numbers]), ...numbers]
+    groups = groups.filter((g) => !near.includes(g))
+    groups.push({ layers: [...near.flatMap((g) => g.layers), l], numbers: new Set(all) })
+  }
+  return groups.map((g) => g.layers)
+}
+
+interface Unit {
+  readonly members: { readonly layer: PrunableLayer; readonly channel: number; readonly mean: number }[]
+  readonly order: number
+}
+
+/** Channels that go together, with those that go alone, in order of their first. */
+function unitsOf(layers: readonly PrunableLayer[]): Unit[] {
+  const units = new Map<string, Unit>()
+  for (const [i, layer] of layers.entries())
+    for (const [channel, mean] of channelMeans(layer).entries()) {
+      const number = layer.channels?.[channel]
+      const key = number === undefined ? `${i}:${channel}` : String(number)
+      const unit = units.get(key) ?? { members: [], order: units.size }
+      unit.members.push({ layer, channel, mean })
+      units.set(key, unit)
+    }
+  return [...units.values()]
+}
+
 function chooseChannels(layers: readonly PrunableLayer[], sparsity: number, rules: Map<string, MaskRule>): void {
-  const all = layers.flatMap((layer, order) =>
-    channelMeans(layer).map((mean, channel) => ({ layer, order, channel, mean })),
-  )
+  const meanOf = ({ members }: Unit): number => members.reduce((sum, m) => sum + m.mean, 0) / members.length
+  const all = unitsOf(layers).map((u) => ({ ...u, mean: meanOf(u) }))
   const kept = new Map(layers.map((l) => [l, new Uint8Array(l.weights.dims[l.outputAxis]!).fill(1)]))
   const left = new Map(layers.map((l) => [l, l.weights.dims[l.outputAxis]!]))
-  let count = Math.round(sparsity * all.length)
-  all.sort((a, b) => a.mean - b.mean || a.order - b.order || a.channel - b.channel)
-  for (const { layer, channel } of all) {
-    if (count === 0) break
-    if (left.get(layer) === 1) continue
-    left.set(layer, left.get(layer)! - 1)
-    count--
-    kept.get(layer)![channel] = 0
+  let count = Math.round(sparsity * all.reduce((n, u) => n + u.members.length, 0))
+  all.sort((a, b) => a.mean - b.mean || a.order - b.order)
+  for (const { members } of all) {
+    if (members.length > count) continue
+    const own = (layer: PrunableLayer): number => members.filter((m) => m.layer === layer).length
+    if (members.some(({ layer }) => left.get(layer)! <= own(layer))) continue
+    for (const { layer, channel } of members) {
+      left.set(layer, left.get(layer)! - 1)
+      kept.get(layer)![channel] = 0
+    }
+    count -= members.length
   }
   for (const [layer, channels] of kept) {
     const inner = strideOf(layer.weights.dims, layer.outputAxis)

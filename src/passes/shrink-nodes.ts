@@ -4,6 +4,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
 import type { Merge } from './channel-plan.ts'
 import { isDepthwise } from './channel-slots.ts'
+import { CHANNELS_KEY } from './channel-ties.ts'
 import { constantOf, dropConstant } from './constant-of.ts'
 import { addBias } from './layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from './layers.ts'
@@ -120,6 +121,7 @@ function shrinkMask(node: Node, mask: Value, next: Tensor): void {
   if (node.metadata.get('mnc.pattern') !== 'channel') return
   const share = values.filter((x) => x === 0).length / values.length
   node.metadata.set('mnc.scope', 'layer')
+  node.metadata.delete(CHANNELS_KEY)
   node.metadata.set('mnc.sparsity', String(share))
 }
 

@@ -5,7 +5,9 @@ import { modelInfo } from '../../src/analysis/model-info.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { NetworkBuilder } from '../../src/models/layers.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
+import { recomputeMasks } from '../../src/passes/insert-prune-mask.ts'
 import { weightLayers } from '../../src/passes/layers.ts'
 import { pass } from '../../src/passes/manager.ts'
 import { Rng } from '../../src/rng.ts'
@@ -56,4 +58,35 @@ test('masks of what is gone go too; those of layers where zero channels stay tel
     assert.ok(share > 0, l.name)
     assert.equal(Number(l.maskNode!.metadata.get('mnc.sparsity')), share)
   }
+})
+
+test('channels that belong together are pruned together, so that all of them can go', async () => {
+  const net = new NetworkBuilder(new Rng(5))
+  const b = net.model.graph.append()
+  let x = net.relu(net.conv(net.input({ channels: 3, size: 8 }), 'stem', 8, { kernel: 3 }), 'relu0')
+  for (const k of [1, 2]) {
+    const inner = net.relu(net.conv(x, `block${k}.a`, 8, { kernel: 3 }), `relu${k}`)
+    const other = net.conv(inner, `block${k}.b`, 8, { kernel: 1 })
+    x = { ...x, value: b.op('Add', [x.value, other.value], {}, { name: `add${k}` }) }
+  }
+  const model = net.output(net.linear(net.globalAveragePool(x, 'pool'), 'fc', 3, 'logits'))
+  await pass(model, 'prune', { pattern: 'channel', sparsity: 0.5, scope: 'layer' })
+  const masks = weightLayers(model.graph).flatMap((l) => (l.mask ? [{ l, mask: l.mask.constant!.toFloat32() }] : []))
+  const dead = (name: string): string => {
+    const { mask, l } = masks.find((m) => m.l.name === name)!
+    const inner = mask.length / 8
+    assert.equal(l.tensor.dims[0], 8)
+    return Array.from({ length: 8 }, (_, c) => mask[c * inner]).join('')
+  }
+  assert.equal(dead('stem').replaceAll('0', '').length, 4)
+  for (const name of ['block1.b', 'block2.b']) assert.equal(dead(name), dead('stem'))
+  assert.notEqual(dead('block1.a'), dead('stem'))
+  const again = recomputeMasks(weightLayers(model.graph), (l) => l.tensor.toFloat32())
+  for (const { l, mask } of masks) assert.deepEqual([...again].find(([m]) => m.name === l.name)![1], mask)
+  const before = cloneModel(model)
+  const { declined } = await pass(model, 'remove-channels')
+  assert.deepEqual(declined, [])
+  for (const l of weightLayers(model.graph).filter((w) => w.node.op === 'Conv'))
+    assert.equal(l.tensor.dims[0], 4, l.name)
+  assert.ok(relativeError(await runModel(before), await runModel(model)) < 1e-5)
 })
