@@ -20,8 +20,9 @@ import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { activationRange, signedForms } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
-import { type ChosenLayers, chooseLayers } from './choose-layers.ts'
+import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { firstLayers, lastLayers } from './edge-layers.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
@@ -55,6 +56,12 @@ const options = optionTable({
     enum: ['skip-input', 'quantize', 'skip'],
     default: 'skip-input',
     description: 'The first layers: keep their input float, treat them like others, or leave them alone',
+  },
+  lastLayer: {
+    type: 'string',
+    enum: ['quantize', 'skip'],
+    default: 'quantize',
+    description: 'The last layers: treat them like others, or leave them alone',
   },
   layerWeightBits: {
     type: 'numberMap',
@@ -123,10 +130,15 @@ function makePlan(model: Model, o: Options): Plan {
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
   for (const { layer, reason } of layers.left) plan.declined.push({ where: layer.name, reason })
-  const first = firstLayers(layers)
+  const first = firstLayers(layers.all)
+  const last = lastLayers(layers.all)
   for (const layer of layers.chosen) {
     if (first.has(layer) && o.firstLayer === 'skip') {
       plan.declined.push({ where: layer.name, reason: 'the first layer is left alone' })
+      continue
+    }
+    if (last.has(layer) && o.lastLayer === 'skip') {
+      plan.declined.push({ where: layer.name, reason: 'the last layer is left alone' })
       continue
     }
     const w = weightBits.get(layer) ?? o.weightBits
@@ -138,21 +150,6 @@ function makePlan(model: Model, o: Options): Plan {
     else for (const node of layer.users) planActivation(plan, node, a)
   }
   return plan
-}
-
-/** Layers that no other layer comes before. */
-function firstLayers({ all }: ChosenLayers): Set<WeightLayer> {
-  const byNode = new Map(all.flatMap((l) => l.users.map((n) => [n, l] as const)))
-  const after = new Set<Value>()
-  const first = new Set(all)
-  const graph = all[0]?.node.graph
-  for (const n of graph?.nodes() ?? []) {
-    const layer = byNode.get(n)
-    const behind = n.inputs.some((v) => v && after.has(v))
-    if (layer && behind) first.delete(layer)
-    if (layer || behind) for (const v of n.outputs) if (v) after.add(v)
-  }
-  return first
 }
 
 function planWeight(plan: Plan, layer: WeightLayer, width: number): void {
