@@ -12,6 +12,7 @@ import { readModel, writeModel } from '../src/graph/codec.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { buildNetwork, loadSpec } from '../src/models/spec.ts'
 import { Rng } from '../src/rng.ts'
+import type { Executor, LoadOptions } from '../src/runtime/executor.ts'
 import { ortExecutor } from '../src/runtime/ort.ts'
 import { hyperFeeds, type OptimizerOptions, optimizerDefaults } from '../src/train/optimizers.ts'
 import { buildStep } from '../src/train/step-graph.ts'
@@ -88,7 +89,12 @@ async function readBatches(
 }
 
 /** mnc's side: a runner with the file's weights, and a function for one step. */
-export async function mncSide(setup: Setup, threads: number) {
+export async function mncSide(
+  setup: Setup,
+  threads: number,
+  executor: Executor = ortExecutor(),
+  load: LoadOptions = {},
+) {
   const model = await readModel(setup.model)
   const optimizer = { ...optimizerDefaults, ...setup.optimizer }
   const teacher = setup.teacher === undefined ? undefined : await prepareTeacher(await readModel(setup.teacher), false)
@@ -97,10 +103,11 @@ export async function mncSide(setup: Setup, threads: number) {
     {
       ...{ batch: setup.batch, loss: teacher ? 'reverse-kl' : 'ce', alpha: 1, temperature: 1, optimizer },
       ...{ batchStatistics: true, learnScales: false, teacher: teacher && { model: teacher, batchStatistics: false } },
+      tiles: executor.device.id === 'cpu' ? undefined : 1,
     },
     () => false,
   )
-  const runner = await StepRunner.create(step, ortExecutor(), { threads })
+  const runner = await StepRunner.create(step, executor, { threads, ...load })
   runner.loadFrom(model)
   const batches = await readBatches(setup, step.classes ?? CLASSES)
   const at = (i: number) => batches[i % batches.length]!

@@ -311,7 +311,7 @@ class Program:
         for proto in graph.initializer:
             tensor = torch.from_numpy(numpy_helper.to_array(proto).copy())
             if tensor.is_floating_point():
-                tensor = tensor.to(dtype)
+                tensor = tensor.to(example.device, dtype)
             if layout == 'channels_last' and tensor.dim() == 4:
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             if not tensor.is_floating_point() or tensor.numel() == 1:

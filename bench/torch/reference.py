@@ -33,6 +33,8 @@ def arguments():
     p.add_argument('--layout', choices=['nchw', 'channels_last'], default='nchw')
     p.add_argument('--dtype', choices=['float32', 'float64'], default='float32', help='float64: what is exact, what noise')
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--device', default='cpu', help='cpu, cuda, ...')
+    p.add_argument('--compile', action='store_true', help='torch.compile the forward pass (and with it the backward)')
     p.add_argument('--loss', choices=['ce', 'kl', 'reverse-kl'], default='ce')
     p.add_argument('--teacher')
     p.add_argument('--optimizer', choices=['sgd', 'adamw'], default='sgd')
@@ -60,7 +62,8 @@ def read_batches(a):
         images = torch.from_numpy(raw[at:at + count * 4].view('<f4').reshape([a.batch, *a.shape]).copy())
         images = images.to(getattr(torch, a.dtype))
         labels = torch.from_numpy(raw[at + count * 4:at + size].copy().view('<i8'))
-        batches.append((images.contiguous(memory_format=torch.channels_last) if channels_last else images, labels))
+        images = images.contiguous(memory_format=torch.channels_last) if channels_last else images
+        batches.append((images.to(a.device), labels.to(a.device)))
     return batches
 
 
@@ -91,7 +94,7 @@ def write_tensors(path, tensors):
     entries, offset = [], 0
     with open(path, 'wb') as file:
         for name, tensor in tensors.items():
-            data = tensor.detach().contiguous().numpy().astype('<f4', order='C')
+            data = tensor.detach().cpu().contiguous().numpy().astype('<f4', order='C')
             file.write(data.tobytes())
             entries.append({'name': name, 'dims': list(tensor.shape), 'offset': offset})
             offset += data.size
@@ -113,11 +116,15 @@ def main():
     parameters = list(program.parameters.values())
     optimizer = make_optimizer(a, parameters)
     program.training = a.command != 'eval'
-    result = {'torch': torch.__version__, 'threads': a.threads, 'layout': a.layout, 'batch': a.batch}
+    forward = torch.compile(program) if a.compile else program
+    cuda = a.device.startswith('cuda')
+    card = torch.cuda.get_device_name() if cuda else 'cpu'
+    result = {'torch': torch.__version__, 'device': card, 'compiled': a.compile, 'threads': a.threads, 'layout': a.layout,
+              'batch': a.batch}
 
     def step(images, labels):
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(images, labels, program(images))
+        loss = loss_of(images, labels, forward(images))
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -149,7 +156,7 @@ def main():
         median = float(np.median(seconds))
         result |= {
             'losses': losses, 'seconds': seconds, 'medianSeconds': median, 'imagesPerSecond': a.batch / median,
-            'peakBytes': peak_bytes(), 'peakBytesBeforeTraining': before,
+            'peakBytes': torch.cuda.max_memory_allocated() if cuda else peak_bytes(), 'peakBytesBeforeTraining': before,
         }
     else:
         correct, losses = 0, []

@@ -81,18 +81,32 @@ function answersOf(load: LoadAlone): Map<string, string | null> {
   return found
 }
 
-/** Nodes of one kind are run by the same kernel. */
+/**
+ * Nodes of one kind are run by the same kernel. Sizes count only where inputs are contracted or joined (their shapes do
+ * not broadcast): those kernels work in blocks and vectors, and what is left over by them is where they go wrong.
+ */
 function kindOf(n: Node): string {
+  const shapes = n.inputs.map((v) => v?.constant?.dims ?? v?.type?.dims ?? null)
+  const sized = !broadcast(shapes.filter((d) => d !== null && d.length > 1) as Dims[])
   const value = (v: Value | null): string => {
     if (!v) return '-'
     const dims = v.constant?.dims ?? v.type?.dims ?? ['?']
-    return `${v.type?.elem}${v.constant ? 'c' : ''}[${dims.map(sizeClass)}]`
+    return `${v.type?.elem}${v.constant ? 'c' : ''}${sized ? `[${dims.map(sizeClass)}]` : dims.length}`
   }
   const attributes = [...n.attributes].map(([k, a]) => `${k}=${String(a.value)}`).sort()
   return [n.domain, n.op, ...attributes, '<', ...n.inputs.map(value), '>', ...n.outputs.map(value)].join(' ')
 }
 
-/** Kernels work in vectors of 2 or 4; beyond the smallest sizes only the rest of that division matters. */
+type Dims = readonly Dim[]
+
+function broadcast(shapes: readonly Dims[]): boolean {
+  const rank = Math.max(0, ...shapes.map((d) => d.length))
+  return Array.from({ length: rank }, (_, i) => shapes.map((d) => d.at(-1 - i) ?? 1).filter((d) => d !== 1)).every(
+    (sizes) => sizes.every((d) => d === sizes[0]),
+  )
+}
+
+/** Vectors are of 2 or 4; beyond the smallest sizes only the rest of that division matters. */
 const sizeClass = (d: Dim): string => (typeof d !== 'number' ? '?' : d <= 8 ? String(d) : `4n+${d % 4}`)
 
 /** null: the provider runs it; else what it says. Nodes with graphs inside and untyped ones are not asked about. */

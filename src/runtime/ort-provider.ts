@@ -77,12 +77,16 @@ function copy(): Model {
   return model
 }
 
+/** A provider's device and its compiled shaders go with its last session; one that is never used keeps them. */
+const kept = new Map<string, Session>()
+
 /** Runs one addition on the provider alone; throws what the engine says where it cannot. */
 export async function tryProvider(provider: string): Promise<void> {
+  if (kept.has(provider)) return
   const model = new Model(new Graph('probe'))
   const x = model.graph.addInput('x', { elem: 'float32', dims: [2] })
   model.graph.addOutput(model.graph.append().op('Add', [x, x], {}, { name: 'y' }))
   const session = await loadSession(model, ALONE, [provider])
   await session.run({ x: Tensor.float32([2], [1, 2]) })
-  await session.dispose()
+  kept.set(provider, session)
 }
