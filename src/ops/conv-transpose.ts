@@ -8,7 +8,8 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { byShiftedInput, type Geometry } from './conv.ts'
+import type { Geometry } from './conv-geometry.ts'
+import { convWeightGradient } from './conv-weight-gradient.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { product, range, sumAxes } from './emit.ts'
 
@@ -65,7 +66,7 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   const y = node.output.dims
   return [
     needs[0] ? inputGradient(node, g, c, b) : null,
-    needs[1] ? byShiftedInput(g, node.input(0), c, b) : null,
+    needs[1] ? convWeightGradient(g, node.input(0), c, b) : null,
     needs[2] ? sumAxes(b, g, y, [0, ...range(y.length).slice(2)], false) : null,
   ]
 }
