@@ -37,8 +37,10 @@ check: install
 	$(BIN)/tsc --noEmit
 	node test/run.mjs
 
+# Needs Debian's python3-torch, python3-pil and python3-onnx, and a machine that does nothing else; about an hour.
+BENCHES := gradients train-speed data kernels export files
 bench: build
-	$(MAKE) -C bench
+	for task in $(BENCHES); do node --import tsx bench/$$task.ts || exit 1; done
 
 # docs/zoo.md: what mnc does with the models of a folder (ZOO=DIR)
 ZOO ?= ../shared/zoo

@@ -21,7 +21,7 @@ import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { Geometry } from './conv-geometry.ts'
-import { product, range, reshape, transpose, zeros } from './emit.ts'
+import { product, range, reshape, transpose } from './emit.ts'
 import { elemOf } from './rules.ts'
 
 /** [Cout, Cin / group, ...kernel] */
@@ -146,7 +146,7 @@ function arrangement(c: Geometry, line: number, origin: number) {
 function pitched(v: Value, dims: readonly number[], pitch: number, b: Builder): Value {
   const [n, channels, rows, width] = dims as readonly [number, number, number, number]
   const filled =
-    width === pitch ? v : concat(b, [reshape(b, v, dims), zeros(b, [n, channels, rows, pitch - width], elemOf(v))], 3)
+    width === pitch ? v : concat(b, [reshape(b, v, dims), gap(b, v, [n, channels, rows, pitch - width])], 3)
   return reshape(b, filled, [n, channels, rows * pitch])
 }
 
@@ -166,8 +166,8 @@ function joined(v: Value, dims: readonly number[], images: ReturnType<typeof ima
   const [n, channels, size] = dims as readonly [number, number, number]
   const { count, length } = images
   const turned = transpose(b, reshape(b, v, [n / count, count, channels, size]), [0, 2, 1, 3])
-  const gap = [n / count, channels, count, length - size]
-  const spaced = length === size ? turned : concat(b, [turned, zeros(b, gap, elemOf(v))], 3)
+  const between = [n / count, channels, count, length - size]
+  const spaced = length === size ? turned : concat(b, [turned, gap(b, v, between)], 3)
   return reshape(b, spaced, [n / count, channels, count * length])
 }
 
@@ -197,21 +197,28 @@ function rowsOf(
     copies.set(column, v)
     return v
   }
-  const elem = elemOf(o.value)
   const parts: Value[] = []
-  let gap = 0
+  let empty = 0
   const fill = (): void => {
-    if (gap > 0) parts.push(zeros(b, [batch, o.channels, gap], elem))
-    gap = 0
+    if (empty > 0) parts.push(gap(b, o.value, [batch, o.channels, empty]))
+    empty = 0
   }
   for (const { column, at } of places) {
-    gap += at
+    empty += at
     fill()
     parts.push(copyFor(column))
-    gap = length - at - o.size
+    empty = length - at - o.size
   }
   fill()
   return reshape(b, concat(b, parts, 2), [batch, o.channels * places.length, length])
+}
+
+/** Zeros of the type of `v`, made once for each size. */
+function gap(b: Builder, v: Value, dims: readonly number[]): Value {
+  const elem = elemOf(v)
+  const name = `gap_${elem}_${dims.join('_')}`
+  const value = Tensor.from(elem, [1], [0])
+  return b.graph.find(name) ?? b.op('ConstantOfShape', [b.ints(dims)], { value }, { name, type: { elem, dims } })
 }
 
 const concat = (b: Builder, parts: readonly Value[], axis: number): Value =>
