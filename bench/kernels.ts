@@ -1,16 +1,18 @@
 /**
  * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
- * (src/train/tile-batch.ts), and blocked against plain convolutions with changing weights (src/runtime/ort-blocked-conv.ts).
+ * (src/train/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/ort-blocked-conv.ts),
+ * and weight gradients on flat positions against one copy for each kernel offset (src/ops/conv-weight-gradient.ts).
  *
  *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
  *
- * The peer of each figure is the line beside it in the same run; one thread; best of 20 runs.
+ * The peer of each figure is the line beside it in the same run; best of 20 runs; one thread, weight gradients two.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
+import { byShiftedInput, convWeightGradient } from '../src/ops/conv-weight-gradient.ts'
 import { inferTypes } from '../src/runtime/infer-types.ts'
 import { ortExecutor } from '../src/runtime/ort.ts'
 import { blockConvolutions, findBlock } from '../src/runtime/ort-blocked-conv.ts'
@@ -21,8 +23,8 @@ const RUNS = 20
 const CHAIN = 10
 
 /** Milliseconds of the best of RUNS runs on small numbers. */
-async function best(model: Model): Promise<number> {
-  const session = await ortExecutor().load(model, { threads: 1 })
+async function best(model: Model, threads = 1): Promise<number> {
+  const session = await ortExecutor().load(model, { threads })
   const feeds = Object.fromEntries(
     model.graph.inputs.map((v) => {
       const size = v.dims.reduce((p, d) => p * d, 1)
@@ -71,6 +73,28 @@ async function convolution(out: number, into: number, side: number) {
   return { channels: `${into} -> ${out}`, side, plainMs, blockedMs, ratio: plainMs / blockedMs }
 }
 
+/** 3x3, padding 1, 64 images. */
+async function weightGradient(out: number, into: number, side: number, stride: number) {
+  const to = side / stride
+  const time = async (form: typeof convWeightGradient): Promise<number> => {
+    const model = new Model()
+    const { graph } = model
+    const x = graph.addInput('x', { elem: 'float32', dims: [64, into, side, side] })
+    const dy = graph.addInput('dy', { elem: 'float32', dims: [64, out, to, to] })
+    const pair = (v: number): readonly number[] => [v, v]
+    const geometry = {
+      ...{ n: 64, cin: into, cout: out, group: 1, kernel: pair(3), stride: pair(stride), dilation: pair(1) },
+      ...{ begin: pair(1), end: pair(stride === 1 ? 1 : 0), inSize: pair(side), outSize: pair(to) },
+    }
+    const b = graph.append()
+    graph.addOutput(b.op('ReduceMax', [form(x, dy, geometry, b)], { keepdims: 0 }))
+    return best(model, 2)
+  }
+  const copiedMs = await time(byShiftedInput)
+  const flatMs = await time(convWeightGradient)
+  return { channels: `${into} -> ${out}`, side, stride, copiedMs, flatMs, ratio: copiedMs / flatMs }
+}
+
 const sizes: { megabytes: number; msPerHundredMegabytes: number }[] = []
 for (const channels of [3, 12, 24, 48, 96, 168])
   sizes.push({ megabytes: (channels * 4) / 16, msPerHundredMegabytes: await perHundredMegabytes(channels) })
@@ -83,7 +107,20 @@ for (const [out, into, side] of [
   [64, 64, 8],
 ] as const)
   convolutions.push(await convolution(out, into, side))
+const weightGradients = []
+for (const [out, into, side, stride] of [
+  [12, 48, 32, 1],
+  [16, 16, 32, 1],
+  [32, 32, 16, 1],
+  [64, 64, 8, 1],
+  [32, 16, 32, 2],
+] as const)
+  weightGradients.push(await weightGradient(out, into, side, stride))
 console.table(sizes)
 console.table(convolutions)
+console.table(weightGradients)
 await mkdir(dirname(args.out), { recursive: true })
-await writeFile(args.out, `${JSON.stringify({ machine: await machine(), sizes, convolutions }, null, 2)}\n`)
+await writeFile(
+  args.out,
+  `${JSON.stringify({ machine: await machine(), sizes, convolutions, weightGradients }, null, 2)}\n`,
+)

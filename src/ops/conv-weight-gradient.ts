@@ -268,7 +268,7 @@ function* kernelOffsets(kernel: readonly number[]): Generator<number[]> {
 }
 
 /** The general form: x is padded and copied once per offset. */
-function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Value {
+export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   const axes = c.kernel.map((_, i) => i + 2)
   const noPads = [...c.begin, ...c.end].every((p) => p === 0)
   const padded = noPads ? x : b.op('Pad', [x, b.ints([0, 0, ...c.begin, 0, 0, ...c.end])])
