@@ -17,6 +17,14 @@ export interface MncErrorDetails {
   readonly cause?: unknown
 }
 
+/** Messages quote names of files that we have never seen: those may hold anything, and be of any length. */
+const LONGEST = 600
+
+function oneLine(text: string): string {
+  const plain = text.replace(/[\p{Cc}\u2028\u2029]/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  return plain.length <= LONGEST ? plain : `${plain.slice(0, LONGEST * 0.75)} ... ${plain.slice(-LONGEST / 4)}`
+}
+
 export class MncError extends Error {
   readonly code: string
   readonly blame: Blame
@@ -37,7 +45,7 @@ export class MncError extends Error {
   /** One line for a person: file, node, what is wrong, what to do. */
   describe(): string {
     const where = [this.file, this.node && `node '${this.node}'`].filter(Boolean).join(', ')
-    const message = where ? `${where}: ${this.message}` : this.message
+    const message = oneLine(where ? `${where}: ${this.message}` : this.message)
     return this.next ? `${message} (${this.next})` : message
   }
 

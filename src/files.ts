@@ -4,7 +4,7 @@
  * is written straight.
  */
 import { randomBytes } from 'node:crypto'
-import { writeSync } from 'node:fs'
+import { rmSync, writeSync } from 'node:fs'
 import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails } from './errors.ts'
@@ -45,6 +45,15 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
   }
 }
 
+/** Temporary files of writes under way. */
+const temporaries = new Set<string>()
+
+/** Takes away what is half written: for a process that is about to end. */
+export function dropTemporaries(): void {
+  for (const path of temporaries) rmSync(path, { force: true })
+  temporaries.clear()
+}
+
 /** A file being written: nothing is seen at its path before `commit`. */
 export interface PendingFile {
   readonly handle: FileHandle
@@ -71,6 +80,7 @@ export async function openAtomic(path: string): Promise<PendingFile> {
     }
     const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
     const handle = await open(temporary, 'wx', old ? old.mode & 0o777 : 0o666)
+    temporaries.add(temporary)
     if (old) await handle.chmod(old.mode & 0o777)
     let done = false
     return {
@@ -79,12 +89,14 @@ export async function openAtomic(path: string): Promise<PendingFile> {
       async commit() {
         await handle.close()
         await rename(temporary, target)
+        temporaries.delete(temporary)
         done = true
       },
       async abort() {
         if (done) return
         await handle.close().catch(() => {})
         await rm(temporary, { force: true })
+        temporaries.delete(temporary)
       },
     }
   } catch (error) {

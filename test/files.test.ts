@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { MncError } from '../src/errors.ts'
-import { openAtomic, readFileBytes, writeFileAtomic } from '../src/files.ts'
+import { dropTemporaries, openAtomic, readFileBytes, writeFileAtomic } from '../src/files.ts'
 
 function scratch(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'mnc-files-'))
@@ -42,6 +42,16 @@ test('an aborted file leaves nothing, and the old one as it was', async (t) => {
   await file.abort()
   assert.deepEqual(readdirSync(folder), ['a'])
   await writeFileAtomic('/dev/null', 'gone')
+})
+
+test('a process that ends takes its half-written files along', async (t) => {
+  const folder = scratch(t)
+  const file = await openAtomic(join(folder, 'a'))
+  file.write(new Uint8Array(10))
+  assert.equal(readdirSync(folder).length, 1)
+  dropTemporaries()
+  assert.deepEqual(readdirSync(folder), [])
+  await file.abort()
 })
 
 test('what cannot be read or written is a user error naming the file', async (t) => {

@@ -27,6 +27,9 @@ export interface WriteOptions {
   readonly externalData?: boolean
 }
 
+/** Bytes written before others get a turn: about a tenth of a second's. */
+const BREATH = 2 ** 27
+
 /** Files from this size on are not loaded, but read where needed. */
 const LAZY_MINIMUM = 2 ** 23
 
@@ -118,7 +121,16 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
 async function writePending(path: string, parts: readonly Bytes[]): Promise<PendingFile> {
   const file = await openAtomic(path)
   try {
-    for (const part of parts) for (const piece of pieces(part)) file.write(piece)
+    let written = 0
+    for (const part of parts)
+      for (const piece of pieces(part)) {
+        file.write(piece)
+        written += piece.length
+        if (written < BREATH) continue
+        // signals are heard, and timers run, between synchronous writes
+        await new Promise((done) => setImmediate(done))
+        written = 0
+      }
     return file
   } catch (error) {
     await file.abort()

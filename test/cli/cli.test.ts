@@ -1,7 +1,7 @@
 /** Whole command lines, some in a process of their own: exit codes, streams, and files that are there or not. */
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
@@ -65,6 +65,16 @@ const refusals: readonly [name: string, args: readonly string[], message: RegExp
   ['a file that is no model', ['convert', 'package.json', '-o', at('x.onnx')], /package\.json: this is no ONNX model/],
   ['a missing file', ['info', at('none.onnx')], /none\.onnx: cannot be read: no such file/],
 ]
+
+test('an interrupt ends a command with 130 and no output', async () => {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', 'convert', '-', '-o', at('never.onnx')])
+  const ended = new Promise<number | null>((done) => child.on('close', done))
+  // more than a pipe holds: once that is written the command reads, and waits for the rest
+  await new Promise((done) => child.stdin.write(Buffer.alloc(2 ** 20), done))
+  child.kill('SIGINT')
+  assert.equal(await ended, 130)
+  assert.ok(!existsSync(at('never.onnx')))
+})
 
 /** The same command line in this process. */
 async function inProcess(args: readonly string[]): Promise<Outcome> {
