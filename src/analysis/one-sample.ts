@@ -26,16 +26,27 @@ export async function oneSample(model: Model, warn: (message: string) => void = 
     if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
     closeBatch(work.graph)
     const folded = cloneModel(work)
+    openLarge(folded.graph)
     await runPass(folded, 'fold-constants')
     await inferTypes(folded)
     copyTypes(folded.graph, work.graph)
-    await typesByRunning(work)
+    await typesByRunning(work, warn)
     return work
   } catch (error) {
     if (!(error instanceof MncError)) throw error
     warn(`shapes are not known: ${error.describe()}`)
     return cloneModel(model)
   }
+}
+
+/** No shape is computed from more: larger constants become inputs, so that nothing is folded that nobody asked for. */
+const SHAPE_BYTES = 2 ** 20
+/** Larger models are not run for their shapes: it would take several times their size of memory. */
+const RUN_BYTES = 2 ** 28
+
+function openLarge(graph: Graph): void {
+  for (const v of [...graph.initializers()])
+    if (v.constant!.byteLength > SHAPE_BYTES && v.constant!.type !== 'string') graph.initializerToInput(v)
 }
 
 /** Sets open first dims of the inputs to 1, with every other dim of the same symbol. */
@@ -56,13 +67,18 @@ function copyTypes(from: Graph, to: Graph): void {
 }
 
 /** Runs the model on zeros for the shapes of known operators' operands and outputs that inference left open. */
-async function typesByRunning(model: Model): Promise<void> {
+async function typesByRunning(model: Model, warn: (message: string) => void): Promise<void> {
   const open = new Set<Value>()
   for (const n of model.graph.nodes())
     if (findOp(n))
       for (const v of [...n.inputs, ...n.outputs]) if (v && !v.constant && !isStatic(v.type?.dims ?? null)) open.add(v)
   const inputs = model.graph.inputs.filter((v) => !v.constant)
   if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return
+  const bytes = [...model.graph.initializers()].reduce((n, v) => n + v.constant!.byteLength, 0)
+  if (bytes > RUN_BYTES) {
+    warn(`the shapes of ${open.size} values are not known: the model is too large to run it for them`)
+    return
+  }
   const copy = cloneModel(model)
   for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
   for (const v of open) copy.graph.addOutput(copy.graph.find(v.name)!)

@@ -85,7 +85,8 @@ export async function loadSession(
     for (const [name, t] of Object.entries(feeds))
       fed[name] = t instanceof OrtDeviceTensor ? t.inner : toOrt(OrtTensor, t as Tensor, name)
     try {
-      return await inner.run(fed, wanted)
+      // what goes wrong comes as an error; the engine would log it to stderr besides, in colour
+      return await inner.run(fed, wanted, { logSeverityLevel: 4 })
     } catch (cause) {
       throw engineError(cause, 'could not run the model')
     }
@@ -233,7 +234,7 @@ export async function sessionTypes(
   const { InferenceSession } = await ort()
   let inner: InferenceSession
   try {
-    const options = { graphOptimizationLevel: 'disabled', logSeverityLevel: 3 } as const
+    const options = { graphOptimizationLevel: 'disabled', logSeverityLevel: 4 } as const
     inner = await InferenceSession.create(encodeModel(model), options)
   } catch (cause) {
     throw foreignOperator(model) ?? engineError(cause, 'refuses the model')

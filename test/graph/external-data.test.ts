@@ -22,7 +22,7 @@ import { placeTensors } from '../../src/graph/placement.ts'
 import { decodeProto } from '../../src/graph/proto.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { externalZoo } from './files.ts'
-import { firstDifference, write } from './wire.ts'
+import { firstDifference, type Written, write } from './wire.ts'
 
 function scratch(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'mnc-external-'))
@@ -86,6 +86,48 @@ test('without offset and length the data starts at 0', async (t) => {
   writeFileSync(join(folder, 'w.bin'), bytesOf(5, 6))
   const model = await readModel(join(folder, 'm.onnx'))
   assert.deepEqual([...model.graph.find('w')!.constant!.toFloat32()], [5, 6])
+})
+
+test('data in more files than are held open, at any offset: kept, taken in, gathered', async (t) => {
+  const folder = scratch(t)
+  const count = 300
+  const path = join(folder, 'm.onnx')
+  const entry = (key: string, value: string): Written => [
+    [1, key],
+    [2, value],
+  ]
+  const tensors = Array.from({ length: count }, (_, i): Written[number] => {
+    const [location, offset] = [`data/${i >> 1}.bin`, String(3 + 12 * (i & 1))]
+    const props = Object.entries({ location, offset, length: '12' }).map(([k, v]): Written[number] => [13, entry(k, v)])
+    return [5, [[1, 3], [2, 1], [8, `w${i}`], [14, 1], ...props]]
+  })
+  writeFileSync(
+    path,
+    write([
+      [1, 8],
+      [7, [...tensors, [12, [[1, 'w0']]]]],
+    ]),
+  )
+  mkdirSync(join(folder, 'data'))
+  // two tensors a file, behind three bytes of something else
+  for (let f = 0; f < count / 2; f++)
+    writeFileSync(
+      join(folder, `data/${f}.bin`),
+      Buffer.concat([Buffer.from('abc'), bytesOf(2 * f, 1, 2), bytesOf(2 * f + 1, 1, 2), Buffer.from('rest')]),
+    )
+  const model = await readModel(path)
+  await writeModel(model, join(folder, 'beside.onnx'))
+  assert.equal(firstDifference(readFileSync(path), readFileSync(join(folder, 'beside.onnx'))), undefined)
+  const other = scratch(t)
+  await writeModel(model, join(other, 'inline.onnx'))
+  await writeModel(model, join(other, 'one.onnx'), { externalData: true })
+  // 12 bytes are too few to lie outside
+  assert.deepEqual(readdirSync(other).sort(), ['inline.onnx', 'one.onnx'])
+  for (const name of ['inline.onnx', 'one.onnx']) {
+    const again = await readModel(join(other, name))
+    for (let i = 0; i < count; i++)
+      assert.deepEqual([...again.graph.find(`w${i}`)!.constant!.toFloat32()], [i, 1, 2], `${name} w${i}`)
+  }
 })
 
 const refused: [what: string, entries: Record<string, string>, RegExp][] = [
