@@ -1,6 +1,7 @@
 /**
  * Large files: time and peak memory of whole commands, against Python's onnx package and the onnxsim npm package on the
- * same files. Each side is a process of its own and includes its start; the sides take turns; medians.
+ * same files. Each side is a process of its own, and the sides take turns; medians. `seconds`: the whole process with its
+ * start. `work`: from reading the file to the last byte written, when everything is imported (mnc as a library).
  *
  *   node --import tsx bench/files.ts help|fold-bn|prune|onnxsim|large ...   (needs `make build`)
  *
@@ -70,6 +71,8 @@ function makeModel(layers: number, width: number, norms: number): Model {
 
 interface Run {
   readonly seconds: number
+  /** What the process printed last; undefined for the command line. */
+  readonly work?: number
   readonly peakMB: number
 }
 
@@ -79,9 +82,11 @@ const round = (x: number, digits = 3): number => Number(x.toFixed(digits))
 function time(command: readonly string[]): Run {
   execFileSync('sync')
   const log = join(scratch, 'time')
-  execFileSync('/usr/bin/time', ['-o', log, '-f', '%e %M', ...command], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const args = ['-o', log, '-f', '%e %M', ...command]
+  const said = execFileSync('/usr/bin/time', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
   const [seconds, kilobytes] = readFileSync(log, 'utf8').trim().split(' ').map(Number)
-  return { seconds: seconds!, peakMB: kilobytes! / 1024 }
+  const work = Number(said.trim().split(/\s/).at(-1))
+  return { seconds: seconds!, peakMB: kilobytes! / 1024, ...(said !== '' && !Number.isNaN(work) && { work }) }
 }
 
 /** Sides take turns; one turn each that does not count comes first where `rounds` > 1. */
@@ -94,6 +99,7 @@ function compare(sides: Readonly<Record<string, readonly string[]>>, rounds: num
     }
   const summary = (list: Run[]): Run => ({
     seconds: round(median(list.map((r) => r.seconds))),
+    ...(list[0]?.work !== undefined && { work: round(median(list.map((r) => r.work!))) }),
     peakMB: round(Math.max(...list.map((r) => r.peakMB)), 1),
   })
   return Object.fromEntries(Object.entries(runs).map(([k, list]) => [k, summary(list)]))
@@ -101,6 +107,13 @@ function compare(sides: Readonly<Record<string, readonly string[]>>, rounds: num
 
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-bench-files-'))
 const at = (name: string): string => join(scratch, name)
+const library = (pass: string, to: string): string[] => [
+  process.execPath,
+  'bench/onnx/mnc-pass.mjs',
+  pass,
+  at('in.onnx'),
+  to,
+]
 const mnc = (...args: string[]): string[] => [process.execPath, 'dist/cli.js', ...args]
 const sizes = { '100 MB': 11, '500 MB': 53 } as const
 
@@ -120,15 +133,12 @@ async function versus(pass: 'fold-bn' | 'prune', rounds: number): Promise<unknow
     await writeModel(makeModel(layers, 512, 1), at('in.onnx'))
     const sides = {
       mnc: mnc('pass', pass, at('in.onnx'), '-o', at('mnc.onnx'), '-q'),
+      library: library(pass, at('library.onnx')),
       onnx: [PYTHON, `bench/onnx/${pass.replace('-', '_')}.py`, at('in.onnx'), at('python.onnx')],
     }
     const runs = compare(sides, rounds)
     await sameResult(pass)
-    out[size] = {
-      bytes: statSync(at('in.onnx')).size,
-      ...runs,
-      faster: round(runs.onnx!.seconds / runs.mnc!.seconds, 2),
-    }
+    out[size] = { bytes: statSync(at('in.onnx')).size, ...runs, ...ratios(runs, 'onnx') }
   }
   return out
 }
@@ -161,15 +171,22 @@ async function versusOnnxsim(): Promise<unknown> {
     await writeModel(makeModel(layers, 512, 1), at('in.onnx'))
     const sides = {
       mnc: mnc('pass', 'fold-bn', at('in.onnx'), '-o', at('mnc.onnx'), '-q'),
+      library: library('fold-bn', at('library.onnx')),
       onnxsim: [process.execPath, join(folder, 'simplify.mjs'), at('in.onnx'), at('onnxsim.onnx')],
     }
     const runs = compare(sides, 1)
     const fused = [...(await readModel(at('onnxsim.onnx'))).graph.nodes()].every((n) => n.op !== 'BatchNormalization')
     if (!fused) throw new Error('onnxsim left the BatchNormalization')
-    out[size] = { ...runs, faster: round(runs.onnxsim!.seconds / runs.mnc!.seconds, 1) }
+    out[size] = { ...runs, ...ratios(runs, 'onnxsim') }
   }
   return out
 }
+
+/** How many times faster mnc is: whole process against whole process, work against work. */
+const ratios = (runs: Readonly<Record<string, Run>>, peer: string): Record<string, number> => ({
+  faster: round(runs[peer]!.seconds / runs.mnc!.seconds, 2),
+  workFaster: round(runs[peer]!.work! / runs.library!.work!, 2),
+})
 
 /** 2.3 GB beside the model; the largest tensor is 37.7 MB, and prune must touch all of them. */
 async function large(): Promise<unknown> {

@@ -15,6 +15,9 @@ for (const [signal, code] of Object.entries(EXIT_CODES))
 // a reader that has seen enough (`mnc info m.onnx | head`) is no error
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0)
-  throw error
+  process.stderr.write(`mnc: standard output cannot be written: ${error.message}\n`)
+  process.exit(2)
 })
+// nobody listens: the exit code still tells
+process.stderr.on('error', () => {})
 process.exitCode = await runCommandLine(process.argv.slice(2))

@@ -1,10 +1,12 @@
 """Folds BatchNormalization into the Conv before it, as one writes it with the onnx package: the peer of `mnc pass fold-bn`."""
 import sys
+import time
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+start = time.perf_counter()
 model = onnx.load(sys.argv[1])
 graph = model.graph
 initializers = {t.name: t for t in graph.initializer}
@@ -25,3 +27,4 @@ for bn in [n for n in graph.node if n.op_type == 'BatchNormalization']:
         graph.initializer.remove(initializers[name])
     graph.node.remove(bn)
 onnx.save(model, sys.argv[2])
+print(time.perf_counter() - start)

@@ -1,5 +1,6 @@
 """Global magnitude pruning with Mul(W, mask), as one writes it with the onnx package and numpy: the peer of `mnc pass prune`."""
 import sys
+import time
 
 import numpy as np
 import onnx
@@ -7,6 +8,7 @@ from onnx import helper, numpy_helper
 
 SPARSITY = 0.75
 
+start = time.perf_counter()
 model = onnx.load(sys.argv[1])
 graph = model.graph
 initializers = {t.name: t for t in graph.initializer}
@@ -23,3 +25,4 @@ for at, ((i, n), w) in enumerate(zip(convs, weights)):
     graph.node.insert(i + at, helper.make_node('Mul', [name, name + '.mask'], [name + '.masked']))
     n.input[1] = name + '.masked'
 onnx.save(model, sys.argv[2])
+print(time.perf_counter() - start)

@@ -1,7 +1,7 @@
 /** Whole command lines, some in a process of their own: exit codes, streams, and files that are there or not. */
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
@@ -65,6 +65,27 @@ const refusals: readonly [name: string, args: readonly string[], message: RegExp
   ['a file that is no model', ['convert', 'package.json', '-o', at('x.onnx')], /package\.json: this is no ONNX model/],
   ['a missing file', ['info', at('none.onnx')], /none\.onnx: cannot be read: no such file/],
 ]
+
+test('full and closed streams: the exit code tells, no stack is shown', async () => {
+  const script = ['--import', 'tsx', 'src/cli.ts']
+  const ended = (child: ChildProcess) => new Promise<number | null>((done) => child.on('close', done))
+  if (existsSync('/dev/full')) {
+    const full = openSync('/dev/full', 'w')
+    const child = spawn(process.execPath, [...script, 'info', at('a.onnx'), '--json'], {
+      stdio: ['ignore', full, 'pipe'],
+    })
+    let said = ''
+    child.stderr!.on('data', (chunk) => {
+      said += chunk
+    })
+    assert.equal(await ended(child), 2)
+    assert.match(said, /^mnc: standard output cannot be written: ENOSPC.*\n$/)
+    closeSync(full)
+  }
+  const child = spawn(process.execPath, [...script, 'info', at('none.onnx')], { stdio: ['ignore', 'ignore', 'pipe'] })
+  child.stderr!.destroy()
+  assert.equal(await ended(child), 2)
+})
 
 test('an interrupt ends a command with 130 and no output', async () => {
   const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', 'convert', '-', '-o', at('never.onnx')])
