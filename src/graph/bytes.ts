@@ -33,14 +33,17 @@ export function* pieces(bytes: Bytes): Generator<Uint8Array, void, undefined> {
   for (let at = 0; at < bytes.length; at += PIECE) yield bytes.read(at, Math.min(bytes.length, at + PIECE), buffer)
 }
 
+/** The bytes from `start` to before `end`: a view of what is in memory. */
+export const slice = (bytes: Bytes, start: number, end: number): Uint8Array =>
+  isLazy(bytes) ? bytes.read(start, end) : bytes.subarray(start, end)
+
 /** The same length and bytes. */
 export function sameBytes(a: Bytes, b: Bytes): boolean {
   if (a.length !== b.length) return false
   if (!isLazy(a) && !isLazy(b)) return Buffer.compare(a, b) === 0
-  const part = (x: Bytes, from: number, to: number): Uint8Array => (isLazy(x) ? x.read(from, to) : x.subarray(from, to))
   for (let at = 0; at < a.length; at += PIECE) {
     const to = Math.min(a.length, at + PIECE)
-    if (Buffer.compare(part(a, at, to), part(b, at, to)) !== 0) return false
+    if (Buffer.compare(slice(a, at, to), slice(b, at, to)) !== 0) return false
   }
   return true
 }

@@ -7,7 +7,7 @@
  * Over 150 lines because every way to look at the elements is here.
  */
 import { bugError, modelError } from '../errors.ts'
-import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes } from './bytes.ts'
+import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from './bytes.ts'
 import type { FileSlice } from './data-file.ts'
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
 import { byteLength, type ElementType, elementCount, elementTypes } from './types.ts'
@@ -118,8 +118,7 @@ export class Tensor {
   range(first: number, count: number): Tensor {
     const size = elementTypes[this.type].bits / 8
     const [start, end] = [first * size, (first + count) * size]
-    const { data } = this
-    return new Tensor(this.type, [count], isLazy(data) ? data.read(start, end) : data.subarray(start, end))
+    return new Tensor(this.type, [count], slice(this.data, start, end))
   }
 
   /**

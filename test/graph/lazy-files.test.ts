@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import test, { type TestContext } from 'node:test'
 import { MncError } from '../../src/errors.ts'
 import { PIECE } from '../../src/graph/bytes.ts'
-import { decodeModel, encodeModel, readModel, writeModel } from '../../src/graph/codec.ts'
+import { decodeModel, encodeModel, fingerprint, readModel, writeModel } from '../../src/graph/codec.ts'
 import { DataFile } from '../../src/graph/data-file.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
@@ -71,6 +71,29 @@ test('a large tensor stays in the file, is read in parts, and outlives the file 
     () => third.bytes,
     (e: unknown) => e instanceof MncError && e.code === 'data-changed' && e.file === path,
   )
+})
+
+test('the fingerprint is that of the content, in a file or in memory, and samples large tensors', async (t) => {
+  const path = join(scratch(t), 'm.onnx')
+  await writeModel(large(), path)
+  const print = fingerprint(large())
+  assert.equal(fingerprint(await readModel(path)), print)
+  // 9.6 MB are hashed whole: one element tells
+  const changed = large()
+  changed.graph.find('w')!.setConstant(weightOf(changed).mapFloats('float32', (v) => v.fill(9, 70_000, 70_001)))
+  assert.notEqual(fingerprint(changed), print)
+  // 4 x 9.6 MB are sampled, alike from a file and from memory
+  const four = large()
+  for (const name of ['a', 'b', 'c'])
+    four.graph.addInitializer(
+      name,
+      weightOf(four).mapFloats('float32', (v) => v.fill(1, 0, 9)),
+    )
+  await writeModel(four, path)
+  const sampled = fingerprint(four)
+  assert.equal(fingerprint(await readModel(path)), sampled)
+  four.graph.find('a')!.setConstant(weightOf(four))
+  assert.notEqual(fingerprint(four), sampled)
 })
 
 test('what is made of a tensor in a file is computed when it is written', async (t) => {
