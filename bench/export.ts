@@ -1,9 +1,19 @@
 /**
- * Size and speed of exported files against the dense float graph, in one run: `npx tsx bench/export.ts [--threads N]`.
- * ResNet-20 (from the zoo where it is, else fresh weights) and DenseNet-BC-40-12, pruned to 75 %, W4A4, calibrated on
- * random images: speed and size do not depend on what was learned. Each time is the median of runs taken in turns.
+ * Size and speed of exported files, in one run, against the float network and against the same file without its decode:
+ *
+ *   node --import tsx bench/export.ts [--threads 1] [--out bench/results/export.json]
+ *
+ * ResNet-20 (from the zoo where it is, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
+ * W4A4, calibrated on random images: speed and size do not depend on what was learned. Times are medians of runs taken
+ * in turns. `float` is the network before compression; `dense` is the packed file with its weights stored as floats;
+ * `int8, 8-bit additions` went through `quantize-additions`. The profile of the int8 file at batch 32 says what
+ * bounds it.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { explainKernels } from '../src/export/explain.ts'
 import { exportModel } from '../src/export/export-model.ts'
 import { cloneModel } from '../src/graph/clone.ts'
@@ -11,16 +21,25 @@ import { encodeModel, readModel } from '../src/graph/codec.ts'
 import type { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { buildNetwork } from '../src/models/spec.ts'
+import type { CalibrationData } from '../src/passes/define-pass.ts'
 import { runPass } from '../src/passes/manager.ts'
 import { upgradeModelTo } from '../src/passes/upgrade-opset.ts'
 import { Rng } from '../src/rng.ts'
 import type { Session } from '../src/runtime/executor.ts'
 import { ortExecutor } from '../src/runtime/ort.ts'
+import { machine } from './torch-peer.ts'
 
+const { values: args } = parseArgs({
+  options: {
+    threads: { type: 'string', default: '1' },
+    out: { type: 'string', default: 'bench/results/export.json' },
+  },
+})
+const threads = Number(args.threads)
 const ZOO_RESNET = '../shared/zoo/akamaster_resnet20_bn_op13.onnx'
 const ROUNDS = 15
-const at = process.argv.indexOf('--threads')
-const threads = at > 0 ? Number(process.argv[at + 1]) : 1
+const BATCHES = [32, 1]
+const LEVELS = ['all', 'disabled'] as const
 
 function images(count: number): Tensor {
   const rng = new Rng(1)
@@ -30,16 +49,30 @@ function images(count: number): Tensor {
   )
 }
 
+const calibrationFor = (model: Model): CalibrationData => ({
+  async *batches() {
+    yield { [model.graph.inputs[0]!.name]: images(16) }
+  },
+})
+
 async function compressed(dense: Model): Promise<Model> {
   const model = cloneModel(dense)
-  const { name } = model.graph.inputs[0]!
-  const calibration = {
-    async *batches() {
-      yield { [name]: images(16) }
-    },
-  }
   await runPass(model, 'insert-prune-mask', { sparsity: 0.75 })
-  await runPass(model, 'insert-fake-quant', {}, { calibration })
+  await runPass(model, 'insert-fake-quant', {}, { calibration: calibrationFor(model) })
+  return model
+}
+
+async function withRoundedSums(quantised: Model): Promise<Model> {
+  const model = cloneModel(quantised)
+  await runPass(model, 'quantize-additions', {}, { calibration: calibrationFor(model) })
+  return model
+}
+
+/** The packed file as it is after load: what depends on constants alone is computed. */
+async function folded(packed: Model): Promise<Model> {
+  const model = cloneModel(packed)
+  await runPass(model, 'fold-constants', { maxBytes: 2 ** 30 })
+  await runPass(model, 'eliminate-dead')
   return model
 }
 
@@ -50,7 +83,7 @@ interface Candidate {
   readonly bytes: number
 }
 
-async function candidate(label: string, model: Model, optimization: 'disabled' | 'all'): Promise<Candidate> {
+async function candidate(label: string, model: Model, optimization: (typeof LEVELS)[number]): Promise<Candidate> {
   const bytes = encodeModel(model)
   const start = performance.now()
   const session = await ortExecutor().load(bytes, { optimization, threads })
@@ -60,7 +93,7 @@ async function candidate(label: string, model: Model, optimization: 'disabled' |
 async function medians(candidates: readonly Candidate[], batch: number): Promise<number[]> {
   const x = images(batch)
   const times = candidates.map((): number[] => [])
-  for (let round = -1; round < ROUNDS; round++)
+  for (let round = -2; round < ROUNDS; round++)
     for (const [i, { session }] of candidates.entries()) {
       const start = performance.now()
       await session.run({ [session.inputNames[0]!]: x })
@@ -69,42 +102,105 @@ async function medians(candidates: readonly Candidate[], batch: number): Promise
   return times.map((t) => t.sort((a, b) => a - b)[Math.floor(t.length / 2)]!)
 }
 
-async function measure(title: string, dense: Model): Promise<void> {
+interface Event {
+  readonly cat: string
+  readonly name: string
+  readonly dur: number
+  readonly args: { readonly op_name?: string }
+}
+
+/** Microseconds an image by operator, at ORT_ENABLE_ALL and batch 32. */
+async function profile(model: Model): Promise<{ op: string; nodes: number; microseconds: number }[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'mnc-bench-'))
+  const [batch] = BATCHES
+  const x = images(batch!)
+  const session = await ortExecutor().load(model, { threads, profilePrefix: join(folder, 'profile') })
+  for (let i = 0; i < ROUNDS; i++) await session.run({ [session.inputNames[0]!]: x })
+  const events: readonly Event[] = JSON.parse(readFileSync(session.endProfiling()!, 'utf8'))
+  await session.dispose()
+  rmSync(folder, { recursive: true })
+  // the median of each node's runs, summed over the nodes of an operator
+  const byNode = new Map<string, { op: string; times: number[] }>()
+  for (const { cat, name, dur, args } of events) {
+    if (cat !== 'Node' || !name.endsWith('_kernel_time')) continue
+    const node = byNode.get(name) ?? { op: args.op_name ?? name, times: [] }
+    node.times.push(dur)
+    byNode.set(name, node)
+  }
+  const byOp = new Map<string, { op: string; nodes: number; microseconds: number }>()
+  for (const { op, times } of byNode.values()) {
+    const sum = byOp.get(op) ?? { op, nodes: 0, microseconds: 0 }
+    sum.nodes += 1
+    sum.microseconds += times.sort((a, b) => a - b)[Math.floor(times.length / 2)]! / batch!
+    byOp.set(op, sum)
+  }
+  return [...byOp.values()].sort((a, b) => b.microseconds - a.microseconds)
+}
+
+const rounded = (x: number, digits = 4): number => Number(x.toPrecision(digits))
+
+async function measure(title: string, dense: Model, withAdditions: boolean) {
   const quantised = await compressed(dense)
   const packed = await exportModel(quantised)
   const int8 = await exportModel(quantised, { format: 'int8' })
   const both = await exportModel(quantised, { format: 'int8', packedWeights: true })
   const int4 = await exportModel(quantised, { format: 'int4' })
-  const { bytesPerWeight, weights } = packed.report
+  const files: [string, Model][] = [
+    ['float', dense],
+    ['dense', await folded(packed.model)],
+    ['packed', packed.model],
+    ['int4', int4.model],
+    ['int8', int8.model],
+    ['int8 packed', both.model],
+  ]
+  if (withAdditions) {
+    const { model } = await exportModel(await withRoundedSums(quantised), { format: 'int8' })
+    files.push(['int8, 8-bit additions', model])
+  }
+  const { bytesPerWeight, weights, bytes } = packed.report
   console.log(
     `\n${title}: ${weights} weights, packed ${bytesPerWeight.toFixed(4)} bytes a weight, ${threads} thread(s)`,
   )
-  const { layers } = await explainKernels(int8.model)
-  console.log(`int8: ${layers.filter((l) => l.kernel).length} of ${layers.length} layers are integer kernels`)
-  for (const optimization of ['all', 'disabled'] as const) {
-    const candidates = [
-      await candidate('dense float', dense, optimization),
-      await candidate('packed', packed.model, optimization),
-      await candidate('int4', int4.model, optimization),
-      await candidate('int8', int8.model, optimization),
-      await candidate('int8 packed', both.model, optimization),
-    ]
-    for (const batch of [32, 1]) {
+  const speed = []
+  for (const optimization of LEVELS) {
+    const candidates: Candidate[] = []
+    for (const [label, model] of files) candidates.push(await candidate(label, model, optimization))
+    for (const batch of BATCHES) {
       const ms = await medians(candidates, batch)
-      for (const [i, c] of candidates.entries())
-        console.log(
-          [
-            `${optimization.padEnd(8)} batch ${String(batch).padStart(2)} ${c.label.padEnd(12)}`,
-            `${c.bytes.toString().padStart(8)} bytes, load ${c.loadMs.toFixed(0).padStart(4)} ms,`,
-            `${((batch * 1000) / ms[i]!).toFixed(0).padStart(5)} img/s, ${(ms[0]! / ms[i]!).toFixed(2)}x float`,
-          ].join(' '),
-        )
+      for (const [i, { label, bytes, loadMs }] of candidates.entries())
+        speed.push({
+          ...{ optimization, batch, file: label, bytes, loadMs: rounded(loadMs, 3) },
+          ...{ imagesPerSecond: rounded((batch * 1000) / ms[i]!), timesFloat: rounded(ms[0]! / ms[i]!, 3) },
+          timesDense: rounded(ms[1]! / ms[i]!, 3),
+        })
     }
     for (const c of candidates) await c.session.dispose()
   }
+  console.table(speed)
+  const profiles: Record<string, unknown> = {}
+  for (const [label, model] of files.filter(([l]) => l === 'float' || /^int8(,|$)/.test(l))) {
+    const ops = await profile(model)
+    const conv = ops.filter((o) => /Conv/.test(o.op)).reduce((n, o) => n + o.microseconds, 0)
+    const all = ops.reduce((n, o) => n + o.microseconds, 0)
+    const { layers } = await explainKernels(model)
+    profiles[label] = {
+      ...{ layers: layers.length, integerLayers: layers.filter((l) => l.kernel).length },
+      ...{ microsecondsPerImage: rounded(all), convolutions: rounded(conv) },
+      ops: ops.slice(0, 10).map((o) => ({ ...o, microseconds: rounded(o.microseconds) })),
+    }
+    console.log(`${label}: ${all.toFixed(0)} us an image, ${conv.toFixed(0)} in convolutions`)
+    console.table(ops.slice(0, 10))
+  }
+  return { network: title, weights, packed: { bytes, bytesPerWeight: rounded(bytesPerWeight) }, speed, profiles }
 }
 
 const resnet = existsSync(ZOO_RESNET) ? await readModel(ZOO_RESNET) : buildNetwork({ family: 'resnet' }, { seed: 1 })
 upgradeModelTo(resnet, 21)
-await measure('ResNet-20', resnet)
-await measure('DenseNet-BC-40-12', buildNetwork({ family: 'densenet-bc', depth: 40, growth: 12 }, { seed: 1 }))
+const densenet = (depth: number): Model => buildNetwork({ family: 'densenet-bc', depth, growth: 12 }, { seed: 1 })
+const networks = [
+  await measure('ResNet-20', resnet, true),
+  await measure('DenseNet-BC-40-12', densenet(40), false),
+  await measure('DenseNet-BC-100-12', densenet(100), false),
+]
+await mkdir(dirname(args.out), { recursive: true })
+await writeFile(args.out, `${JSON.stringify({ machine: machine(), threads, networks }, null, 2)}\n`)

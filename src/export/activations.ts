@@ -61,11 +61,15 @@ export function activationsOf(graph: Graph): Activation[] {
   return found
 }
 
-/** The value to quantise: in front of a ReLU where the quantisers make it superfluous. */
+/**
+ * The value to quantise: in front of a ReLU where the quantisers make it superfluous. Read from the graph as it is now:
+ * what a quantiser reads may be another one's output, which has been replaced.
+ */
 function sourceOf({ pair, lo }: Activation): Value {
-  const relu = pair.source.producer
-  if (lo < 0 || relu?.op !== 'Relu' || pair.source.isOutput) return pair.source
-  for (const n of pair.source.uses) if (n.op !== 'QuantizeLinear') return pair.source
+  const source = pair.quantize!.input(0)
+  const relu = source.producer
+  if (lo < 0 || relu?.op !== 'Relu' || source.isOutput) return source
+  for (const n of source.uses) if (n.op !== 'QuantizeLinear') return source
   return relu.input(0)
 }
 

@@ -15,6 +15,7 @@ import { cloneModel } from '../graph/clone.ts'
 import { encodeModel, fingerprint } from '../graph/codec.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { elementTypes } from '../graph/types.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { recordHistory } from '../passes/history.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
@@ -139,20 +140,22 @@ function placeActivations(
     lowerToFloat(lowered, layers)
     const rest = activations.filter((a) => !lowered.includes(a))
     if (format === 'int8') toContainers(rest)
-    else placePlain(rest, layers)
+    else placePlain(rest, layers, lowered.length > 0)
   }
 }
 
 /**
  * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
  * then refuses to load; and it drops a ReLU in front of a signed 4-bit quantiser, whose zero point it takes for its
- * lowest value.
+ * lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are: mixed-widths.ts says why.
  */
-function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>): void {
-  const wide = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
-  lowerToFloat(wide, layers)
-  const rest = activations.filter((a) => !wide.includes(a))
-  toContainers(rest.filter((a) => a.pair.container === 'int4' && a.pair.source.producer?.op === 'Relu'))
+function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
+  const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
+  lowerToFloat(lowered, layers)
+  const rest = activations.filter((a) => !lowered.includes(a))
+  const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
+  const behindRelu = rest.some((a) => a.pair.container === 'int4' && a.pair.source.producer?.op === 'Relu')
+  if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow)) toContainers(rest.filter(isNarrow))
   for (const layer of layers.values()) if (inputStep(layer.node) !== null) moveBiasBehind(layer)
 }
 

@@ -11,6 +11,7 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
+import { quantizeAdditions } from './quantize-additions.ts'
 import { removeChannels } from './remove-channels.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
@@ -21,6 +22,7 @@ export const passes: readonly PassDef[] = [
   insertPruneMask,
   removeChannels,
   insertFakeQuant,
+  quantizeAdditions,
   freezeSubgraph,
   foldBn,
   foldConstants,

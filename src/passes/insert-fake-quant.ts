@@ -26,6 +26,7 @@ import { firstLayers, lastLayers } from './edge-layers.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
+import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
 import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
@@ -250,6 +251,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   }
   for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
   await quantizeActivations(model, plan, o, ctx)
+  separateWidths(model.graph)
   return true
 }
 

@@ -1,0 +1,102 @@
+/**
+ * Quantises what residual connections add, and what comes out, so that an int8 export runs the whole network in integers
+ * (QLinearAdd): a residual block whose sum stays float keeps the convolution before it a float kernel.
+ *
+ *   operands   of every Add of two computed values, where they are not quantised yet
+ *   the sum    or the ReLU behind it where that is its only reader, for all its readers
+ *
+ * One step a value, unsigned where it cannot be negative, else symmetric; from calibration. Goes behind
+ * insert-fake-quant: quantisers of layer inputs then read the rounded sum. Does not apply to broadcasting additions
+ * (biases) and to graphs without an Add of two computed values of one shape.
+ */
+import { modelError, usageError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import { optionTable } from '../options.ts'
+import { inferTypes } from '../runtime/infer-types.ts'
+import { activationRange } from './activation-range.ts'
+import { collectHistograms } from './calibrate.ts'
+import { definePass } from './define-pass.ts'
+import { foldConstants } from './fold-constants.ts'
+import { insertFakeQuant } from './insert-fake-quant.ts'
+import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
+import { separateWidths } from './mixed-widths.ts'
+import { nonNegativeTest } from './non-negative.ts'
+import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
+import { insertQuantizer } from './quant-nodes.ts'
+import { quantPairOf } from './quant-pair.ts'
+
+const { calibration, percentile } = insertFakeQuant.options
+const options = optionTable({
+  bits: { type: 'integer', minimum: 2, maximum: 8, default: 8, description: 'Width of operands and sums, 2 to 8' },
+  calibration,
+  percentile,
+})
+
+/** Values to quantise, each with the nodes that shall read the rounded value. */
+function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
+  const plan = new Map<Value, Set<Node>>()
+  const add = (v: Value, readers: Iterable<Node>): void => {
+    if (v.producer && quantPairOf(v.producer)) return
+    plan.set(v, new Set([...(plan.get(v) ?? []), ...readers]))
+  }
+  for (const node of graph.nodes()) {
+    if (!isAddition(node, typed)) continue
+    for (const v of node.inputs) add(v!, [node])
+    const result = sumOf(node)
+    // a sum that only quantisers read is rounded as it is
+    if (!result.isOutput && ![...result.uses].every(isQuantiser)) add(result, result.uses)
+  }
+  return plan
+}
+
+/** `typed`: the same graph with inferred types. */
+function isAddition(node: Node, typed: Graph): boolean {
+  if (node.op !== 'Add' || node.domain !== '') return false
+  const [a, b] = node.inputs
+  if (!a?.producer || !b?.producer || a.constant || b.constant) return false
+  const [x, y] = [typed.find(a.name)?.type, typed.find(b.name)?.type]
+  return x?.elem === 'float32' && x.dims !== null && y?.dims?.join() === x.dims.join()
+}
+
+const isQuantiser = (n: Node): boolean => n.op === 'QuantizeLinear' || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+
+function sumOf(node: Node): Value {
+  const [only, ...others] = node.output.uses
+  return only?.op === 'Relu' && others.length === 0 && !node.output.isOutput ? only.output : node.output
+}
+
+export const quantizeAdditions = definePass({
+  name: 'quantize-additions',
+  summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs all in integers',
+  options,
+  preserves: 'interface',
+  data: 'required',
+  async run(model, o, ctx) {
+    const typed = cloneModel(model)
+    // shapes are often computed from constants
+    await foldConstants.run(typed, { maxBytes: 2 ** 20 }, { ...ctx, decline: () => {} })
+    await inferTypes(typed)
+    const plan = planAdditions(model.graph, typed.graph)
+    if (plan.size === 0) {
+      const known = [...model.graph.nodes()].some((n) => n.op === 'Add' && n.inputs.every((v) => v?.producer))
+      if (known) return false
+      throw modelError('no-additions', 'the model has no addition of two computed values of one shape')
+    }
+    if (model.opset < 13) throw usageError('quantised additions need opset 13', 'run upgrade-opset, or quantize, first')
+    const histograms = await collectHistograms(model, [...plan.keys()], ctx.calibration!)
+    const isNonNegative = nonNegativeTest()
+    // decided before the graph changes: a rounded value says no more whether it can be negative
+    const ranges = [...plan.keys()].map((value) =>
+      activationRange(histograms.get(value)!, { ...o, nonNegative: isNonNegative(value), signedInputs: 'symmetric' }),
+    )
+    for (const [i, [value, readers]] of [...plan].entries()) {
+      const { signed, scale, zeroPoint } = ranges[i]!
+      const spec = { name: `${value.name}.sum`, bits: o.bits, signed, scales: Float32Array.of(scale), zeroPoint }
+      const role = { axis: null, elem: 'float32', guard: needsGuard(value), role: ACTIVATION_QUANT } as const
+      insertQuantizer(value, { ...spec, ...role }, readers)
+    }
+    separateWidths(model.graph)
+    return true
+  },
+})
