@@ -132,7 +132,8 @@ function channelBits(values: readonly number[]): number | null {
       hi = Math.max(hi, r)
       return Math.abs(q - r) < GRID_ERROR
     })
-    if (fits) return widthOf(lo, hi)
+    // a channel's sign belongs to its scale: 8 of a negative one is the -8 of 4 bits
+    if (fits) return Math.min(widthOf(lo, hi), widthOf(-hi, -lo))
   }
   return null
 }

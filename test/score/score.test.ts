@@ -255,6 +255,15 @@ test('weights decoded in the graph count as the integers that they are', async (
   assert.ok(!r.layers.some((l) => l.name === 'decode'))
 })
 
+test('a negative scale of a channel does not widen its integers', async () => {
+  const net = new Net()
+  const values = Array.from({ length: 64 }, (_, i) => (i % 16) - 8)
+  const integers = net.op('Cast', [net.constant(values, [4, 16], 'int4')], { to: 1 })
+  const w = net.op('Mul', [integers, net.constant([0.1, -0.2, 0.3, -0.7], [4, 1])])
+  const r = await net.score(net.op('Gemm', [net.input([1, 16]), w], { transB: 1 }))
+  assert.equal(layer(r, 'Gemm').weightBits, 4)
+})
+
 test('what is not known is refused by name, never counted as zero', async () => {
   const custom = new Net()
   const y = custom.model.graph.append().op('Quant', [custom.input([1, 2])], {}, { domain: 'my.domain' })
