@@ -1,7 +1,7 @@
 /** `mnc bn-update`: running statistics anew from forward passes over the training data. */
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
-import { deviceFor } from './device.ts'
+import { deviceFor, warnOfFallbacks } from './device.ts'
 import { outputBeside } from './pass.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 
@@ -29,6 +29,7 @@ export const bnUpdate = defineCommand({
     const layers = await updateBatchNorm(model, {
       data: options.limit === undefined ? data : data.take(options.limit),
       ...{ preprocess, epochs, batch, augment, workers, executor, seed: io.seed },
+      onFallbacks: (list) => warnOfFallbacks(list, io),
       onProgress: (done, total) => progress.update(done / total),
     })
     progress.end()

@@ -18,6 +18,7 @@ export const doctor = defineCommand({
     const os = await import('node:os')
     const { engineInfo } = await import('../runtime/ort.ts')
     const { openDevice } = await import('../runtime/device.ts')
+    const { installedBackends } = await import('../runtime/tfjs/backends.ts')
     const { packageVersion } = await import('../version.ts')
     const [cpu] = os.cpus()
     const engine = await engineInfo()
@@ -32,6 +33,7 @@ export const doctor = defineCommand({
       onnxruntime: engine.version,
       devices: engine.bundled,
       devicesNeedingLibraries: engine.external,
+      tfjs: installedBackends(),
       device: executor.device,
       forwardMilliseconds: await tryForward(executor),
       ...(path !== undefined && { fallbacks: await fallbacksOf(path, options.batch, executor) }),
@@ -46,6 +48,7 @@ export const doctor = defineCommand({
         'devices',
         `${report.devices.join(', ')}; with their libraries installed: ${engine.external.join(', ') || 'none'}`,
       ],
+      ['TensorFlow.js', report.tfjs.join(', ') || 'not installed'],
       ['device', report.device.description],
       ['one forward pass', `${report.forwardMilliseconds.toFixed(1)} ms (LeNet, 1 image)`],
     ]

@@ -1,7 +1,7 @@
 /** `mnc eval`: accuracy of a classifier. */
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
-import { deviceFor } from './device.ts'
+import { deviceFor, warnOfFallbacks } from './device.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent } from './table.ts'
 
@@ -28,6 +28,7 @@ export const evalCommand = defineCommand({
     const progress = io.progress('eval', set.size)
     const result = await evaluate(model, set, preprocess, {
       executor,
+      onFallbacks: (list) => warnOfFallbacks(list, io),
       batch: options.batch,
       load: { threads: options.threads },
       onProgress: (done) => progress.update(done),

@@ -74,7 +74,7 @@ async function openProvider(device: string): Promise<Executor> {
   } catch (cause) {
     throw fault(cause instanceof MncError ? cause.message.replace(/^onnxruntime [^:]*: /, '') : String(cause), cause)
   }
-  return providerExecutor(device, { description: `onnxruntime ${version} (${device}) on ${nameOf(gpuInfo())}` })
+  return providerExecutor(device, `onnxruntime ${version} (${device}) on ${nameOf(gpuInfo())}`)
 }
 
 function nameOf(gpu: GpuInfo | null): string {

@@ -20,14 +20,7 @@ const KEEPS_TENSORS: ReadonlySet<string> = new Set(['webgpu'])
 /** No node may go to the CPU. */
 const ALONE: LoadOptions = { config: { 'session.disable_cpu_ep_fallback': '1' }, quiet: true }
 
-export interface ProviderSettings {
-  readonly description: string
-  /** Records the commands of a run and replays them from the second run on. Every node must run on the provider. */
-  readonly graphCapture?: boolean
-}
-
-export function providerExecutor(provider: string, settings: ProviderSettings): Executor {
-  const { description } = settings
+export function providerExecutor(provider: string, description: string): Executor {
   const only = (model: Model, options: LoadOptions = {}): Promise<Session> =>
     loadSession(model, { ...options, ...ALONE }, [provider])
 
@@ -56,14 +49,8 @@ export function providerExecutor(provider: string, settings: ProviderSettings): 
     async load(model, options = {}) {
       if (!(model instanceof Model)) return loadSession(model, options, [provider, 'cpu'])
       const { suited, fallbacks, onCpu } = await suitedTo(model, only)
-      const first =
-        provider === 'webgpu'
-          ? {
-              name: provider,
-              ...(onCpu.length > 0 && { forceCpuNodeNames: onCpu }),
-              ...(settings.graphCapture && fallbacks.length === 0 && { enableGraphCapture: '1' }),
-            }
-          : provider
+      // a node with a kernel that refuses must be kept from it by name
+      const first = onCpu.length > 0 && provider === 'webgpu' ? { name: provider, forceCpuNodeNames: onCpu } : provider
       return loadSession(suited, options, [first, 'cpu'], { fallbacks, download })
     },
   }

@@ -16,7 +16,7 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
-import type { Executor } from '../runtime/executor.ts'
+import type { Executor, Fallback } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { normNodes, useBatchStatistics } from './batch-statistics.ts'
@@ -33,6 +33,8 @@ export interface BnUpdateOptions {
   readonly workers?: number
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
+  /** Told what runs on the CPU, though the executor's device is another. */
+  readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -44,6 +46,7 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   const loader = createLoader(data, { batchSize: batch, preprocess, augment, seed, workers })
   const steps = Math.max(1, Math.round(loader.stepsPerEpoch * epochs))
   const session = await (options.executor ?? ortExecutor()).load(forward)
+  options.onFallbacks?.(session.fallbacks)
   const sum = new Float64Array(layout.size)
   try {
     const input = soleInput(model.graph).name

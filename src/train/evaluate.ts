@@ -8,7 +8,7 @@ import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
-import type { Executor, LoadOptions, Session } from '../runtime/executor.ts'
+import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { liftedFor } from './lift.ts'
 import { soleInput } from './step-graph.ts'
@@ -19,6 +19,8 @@ export interface EvaluateOptions {
   readonly load?: LoadOptions
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
+  /** Told what runs on the CPU, though the executor's device is another. */
+  readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
   readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
 }
@@ -49,6 +51,7 @@ export async function evaluate(
   const { executor = ortExecutor() } = options
   const lifted = await liftedFor(executor, model)
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
+  options.onFallbacks?.(session.fallbacks)
   try {
     return await evaluateSession(session, model, dataset, preprocess, options)
   } finally {

@@ -5,14 +5,14 @@
  * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
  *
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
- * the host. Not where gradients are accumulated or quantiser steps are trained: the host has a part in those.
+ * the host. Not where quantiser steps are trained: the host has a part in each update of those.
  */
 import { bugError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { isNarrowFloat } from '../passes/widen-floats.ts'
-import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
+import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { boundShrink } from './learned-scales.ts'
@@ -67,11 +67,12 @@ export class StepRunner {
 
   static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
     const { upload } = executor
-    const device = upload && !graph.update && graph.scales.length === 0 ? new DeviceState(upload) : null
-    const keep = graph.model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_'))
-    const session = await executor.load(graph.model, { step: true, ...options, ...(device && { keep }) })
+    const device = upload && graph.scales.length === 0 ? new DeviceState(upload) : null
+    const keep = (model: Model) =>
+      device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
+    const session = await executor.load(graph.model, { step: true, ...options, ...keep(graph.model) })
     const { threads = 0 } = options
-    const update = graph.update && (await executor.load(graph.update, { threads }))
+    const update = graph.update && (await executor.load(graph.update, { threads, ...keep(graph.update) }))
     return new StepRunner(graph, session, update, device)
   }
 
@@ -141,7 +142,7 @@ export class StepRunner {
 
   /** One step: a run for each feed (as many as the graph accumulates), then the update. `commit` or `discard` it. */
   async step(feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
-    if (this.#device) return this.#stepOnDevice(this.#device, feeds[0]!, hyper)
+    if (this.#device) return this.#stepOnDevice(this.#device, feeds, hyper)
     if (!this.#update) {
       const into = this.#into([...this.#state.keys()])
       const fetch = ['loss', 'gradient_norm', 'logits', ...Object.keys(into)]
@@ -166,16 +167,29 @@ export class StepRunner {
     return { loss, gradientNorm: out.gradient_norm!.item(), logits }
   }
 
-  async #stepOnDevice(device: DeviceState, feed: StepFeed, hyper: Hyper): Promise<StepResult> {
+  async #stepOnDevice(device: DeviceState, feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
     if (this.#current === 'host') {
       await device.load(this.#now())
       this.#current = 'both'
     }
-    const given = this.#pick(this.#session, { ...this.#given(feed, hyper), ...device.now })
-    const next = Object.keys(device.now).map((name) => `next_${name}`)
-    const { read, kept } = await this.#session.runKept(given, ['loss', 'gradient_norm', 'logits', ...next])
-    device.offer(kept)
-    return { loss: read.loss!.item(), gradientNorm: read.gradient_norm!.item(), logits: [read.logits!] }
+    const results: KeptOutputs[] = []
+    for (const feed of feeds) {
+      const given = this.#pick(this.#session, { ...this.#given(feed, hyper), ...device.next })
+      results.push(await this.#session.runKept(given, nextOf(this.#session, ['loss', 'gradient_norm', 'logits'])))
+      device.offer(results.at(-1)!.kept)
+    }
+    if (this.#update) {
+      const given = this.#pick(this.#update, { ...hyper, ...device.next })
+      results.push(await this.#update.runKept(given, nextOf(this.#update, ['gradient_norm'])))
+      device.offer(results.at(-1)!.kept)
+      await device.reset('accumulated')
+    }
+    const runs = results.slice(0, feeds.length)
+    return {
+      loss: runs.reduce((sum, { read }) => sum + read.loss!.item(), 0) / feeds.length,
+      gradientNorm: results.at(-1)!.read.gradient_norm!.item(),
+      logits: runs.map(({ read }) => read.logits!),
+    }
   }
 
   /** Makes the state that the last step wrote the present one. */
@@ -273,6 +287,10 @@ export class StepRunner {
 
 /** The step works in float32 also where the model does not (widen-floats.ts). */
 const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
+
+/** Those of `others` that the session has, and the state that it moves on. */
+const nextOf = (session: Session, others: readonly string[]): string[] =>
+  session.outputNames.filter((name) => others.includes(name) || name.startsWith('next_'))
 
 function constantOf(graph: Graph, name: string): Float32Array {
   const tensor = graph.find(name)?.constant

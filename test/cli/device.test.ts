@@ -5,6 +5,8 @@ import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { writeModel } from '../../src/graph/codec.ts'
+import { Graph } from '../../src/graph/graph.ts'
+import { Model } from '../../src/graph/model.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { scratch } from '../train/fixtures.ts'
 import { Sink } from './sink.ts'
@@ -25,8 +27,7 @@ test('a device that is not there is refused, by name, with what it needs', async
     webgp: /unknown --device 'webgp', did you mean 'webgpu'/,
     dml: /has no such provider/,
     'tfjs:wsm': /no backend 'wsm', did you mean 'wasm'/,
-    'tfjs:tensorflow-gpu': /needs @tensorflow\/tfjs-node-gpu .*npm install/,
-    'tfjs:webgpu': /needs @tensorflow\/tfjs-backend-webgpu and webgpu/,
+    'tfjs:tensorflow-gpu': /needs @tensorflow\/tfjs-node-gpu .*npm install|does not work here/,
   })) {
     const out = at('never.onnx')
     const { code, err } = await mnc('train', MODEL, ...SMALL, '--device', device, '-o', out)
@@ -67,6 +68,23 @@ test('train, eval and doctor on TensorFlow.js', async () => {
   assert.ok(Math.abs(JSON.parse(device.out).loss - JSON.parse(cpu.out).loss) < 1e-4)
   const doctor = await mnc('doctor', out, '--device', 'tfjs:cpu', '--json')
   assert.deepEqual(JSON.parse(doctor.out).fallbacks, { inference: [], training: [] }, doctor.err)
+})
+
+test('eval warns of what runs on the CPU', async () => {
+  const model = new Model(new Graph('odd'), 21)
+  const b = model.graph.append()
+  const x = model.graph.addInput('x', { elem: 'float32', dims: ['N', 1, 28, 28] })
+  const flat = b.op('Flatten', [x])
+  const first = b.op('Slice', [flat, b.ints([0]), b.ints([10]), b.ints([1])])
+  // the largest ten of ten, in their order: no kernel of TensorFlow.js here
+  const [top] = b.ops('TopK', [first, b.ints([10])], 2, {}, { type: { elem: 'float32', dims: ['N', 10] } })
+  model.graph.addOutput(top!)
+  const path = at('odd.onnx')
+  await writeModel(model, path)
+  const pixels = ['--mean', '0.286', '--std', '0.353', '--device', 'tfjs:cpu']
+  const { code, err } = await mnc('eval', path, ...SMALL, ...pixels)
+  assert.equal(code, 0, err)
+  assert.match(err, /WARNING: 1 TopK run on the CPU: .*no kernel/)
 })
 
 test('auto says what it chose', async () => {

@@ -83,7 +83,16 @@ test('nothing is left over: as many tensors and bytes in step 1000 as in the fir
 
 test('the trainer, with validation, weight average and BatchNormalization, on the device', async () => {
   const executor = await openDevice('tfjs:wasm')
-  const options = { epochs: 1, ema: 0.9, valFraction: 0.2, optimizer: 'adamw' as const, lr: 0.01, clipNorm: 1 }
+  const options = {
+    epochs: 1,
+    batch: 3,
+    accumulate: 2,
+    ema: 0.9,
+    valFraction: 0.2,
+    optimizer: 'adamw' as const,
+    lr: 0.01,
+    clipNorm: 1,
+  }
   const [have, want] = [await run(tinyNet(), options, { executor }), await run(tinyNet(), options)]
   for (const [i, loss] of want.losses.entries()) assert.ok(Math.abs(have.losses[i]! - loss) < 1e-4, `step ${i}`)
   const [a, b] = [
