@@ -6,12 +6,12 @@
  *   MaxPool with Indices                one Slice per kernel offset; the first that equals the maximum names the index
  *   Split, Concat of many               a tree of small ones
  *   Conv                                channels filled up to a multiple of 4
- *   Sum, LogSoftmax                     Adds; max, exp, sum, log
+ *   Sum, LogSoftmax, Round              Adds; max, exp, sum, log; an addition that rounds
  */
 import type { Node } from '../graph/graph.ts'
 import { lowerBatchNorm } from './lower-batch-norm.ts'
 import { lowerConv } from './lower-conv.ts'
-import { lowerLogSoftmax, lowerSum } from './lower-elementwise.ts'
+import { lowerLogSoftmax, lowerRound, lowerSum } from './lower-elementwise.ts'
 import { lowerConcat, lowerSplit } from './lower-many.ts'
 import { lowerMaxPool } from './lower-max-pool.ts'
 
@@ -25,4 +25,5 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   Split: lowerSplit,
   Concat: lowerConcat,
   Sum: lowerSum,
+  Round: lowerRound,
 }

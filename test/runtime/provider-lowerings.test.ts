@@ -72,7 +72,8 @@ test('Concat of many', () =>
     { axis: 1 },
   ))
 test('Conv of 6 channels', () => agree('Conv', [[2, 6, 5, 5], [4, 6, 3, 3], [4]], { pads: [1, 1, 1, 1] }))
-test('Sum, LogSoftmax', async () => {
+test('Sum, LogSoftmax, Round', async () => {
+  await agree('Round', [[200]], {})
   await agree('Sum', [[2, 3], [3], [2, 1]], {})
   await agree('LogSoftmax', [[4, 5]], { axis: 1 })
 })

@@ -44,15 +44,16 @@ test('what the provider has no kernel for, or computes wrongly, is listed, and t
   const b = graph.append()
   const x = graph.addInput('x', { elem: 'float32', dims: [1, 6, 6, 6] })
   const w = graph.addInput('w', { elem: 'float32', dims: [4, 6, 3, 3] })
-  // 6 channels are filled up by a lowering; for Det there is no kernel
+  // 6 channels are filled up by a lowering, Round is an addition; for Det there is no kernel
   const y = b.op('Conv', [x, w], { kernel_shape: [3, 3] }, { name: 'y' })
+  graph.addOutput(b.op('Round', [b.op('Mul', [y, b.scalar(10)])], {}, { name: 'rounded' }))
   graph.addOutput(y)
   graph.addOutput(b.op('Det', [y], {}, { name: 'det' }))
   const [have, want] = [await executor!.load(model), await ortExecutor().load(model)]
   assert.deepEqual(have.fallbacks, [{ op: 'Det', nodes: 1, reason: 'no kernel' }])
   const feeds = { x: ramp([1, 6, 6, 6]), w: ramp([4, 6, 3, 3]) }
   const [a, c] = [await have.run(feeds), await want.run(feeds)]
-  for (const name of ['y', 'det'])
+  for (const name of ['y', 'det', 'rounded'])
     for (const [i, v] of Array.from(c[name]!.toNumbers()).entries())
       assert.ok(Math.abs(a[name]!.toNumbers()[i]! - v) < 1e-3, `${name}[${i}]`)
   await have.dispose()
