@@ -41,7 +41,7 @@ export class Histogram {
     }
     const top = Math.max(this.max, -this.min)
     if (top === Number.POSITIVE_INFINITY) throw notFinite(what)
-    if (top > this.range) this.#widen(top)
+    if (top > 0 && top >= this.range) this.#widen(top)
     this.count += values.length
     const perUnit = this.range > 0 ? BINS / this.range : 0
     const { positive, negative } = this
@@ -57,11 +57,11 @@ export class Histogram {
 
   #widen(top: number): void {
     if (this.range === 0) {
-      // a power of two, so that where bins end does not depend on the first batch
-      this.range = 2 ** Math.ceil(Math.log2(top))
+      // a power of two, so that where bins end does not depend on the first batch; above `top`, as bins hold no upper end
+      this.range = 2 ** (Math.floor(Math.log2(top)) + 1)
       return
     }
-    while (this.range < top) {
+    while (this.range <= top) {
       for (const bins of [this.positive, this.negative]) {
         for (let i = 0; i < BINS / 2; i++) bins[i] = bins[2 * i]! + bins[2 * i + 1]!
         bins.fill(0, BINS / 2)

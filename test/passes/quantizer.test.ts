@@ -103,6 +103,7 @@ test('a histogram does not depend on how the stream was cut, and its memory not 
         assert.deepEqual(parts.negative, whole.negative)
       },
     ),
+    { examples: [[[1, 2]], [[1.401298464324817e-45, 2.802596928649634e-45]]] },
   )
 })
 
