@@ -1,9 +1,8 @@
 /** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
 import type { CalibrationData } from '../passes/define-pass.ts'
 import type { Dataset } from './dataset.ts'
-import { batchDims, evalBatches } from './eval-batches.ts'
+import { evalBatches, imageTensor } from './eval-batches.ts'
 import { openDataset } from './open.ts'
 import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
 import { randomInputs } from './random-inputs.ts'
@@ -38,8 +37,7 @@ export async function calibrationData(
   return {
     async *batches() {
       for await (const { images, count } of evalBatches(dataset, preprocess, size))
-        if (count === size || typeof fixed !== 'number')
-          yield { [name]: Tensor.from(elem, batchDims(preprocess, count), images) }
+        if (count === size || typeof fixed !== 'number') yield { [name]: imageTensor(preprocess, count, images, elem) }
     },
   }
 }

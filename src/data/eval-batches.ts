@@ -1,5 +1,7 @@
 /** Batches for evaluation and calibration: file order, no augmentation, the last one as short as it comes. */
 import { usageError } from '../errors.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
 import type { Dataset } from './dataset.ts'
 import { ImageWriter } from './image-writer.ts'
 import type { Preprocess } from './preprocess.ts'
@@ -14,6 +16,12 @@ export interface Batch {
 /** The dims of a batch of n images, as the model's input takes it. */
 export function batchDims({ size: [h, w], mean, layout }: Preprocess, n: number): readonly number[] {
   return layout === 'NCHW' ? [n, mean.length, h, w] : [n, h, w, mean.length]
+}
+
+/** `count` images as the model's input takes them, in its element type (16-bit models read 16-bit images). */
+export function imageTensor(preprocess: Preprocess, count: number, images: Float32Array, elem?: ElementType): Tensor {
+  const dims = batchDims(preprocess, count)
+  return elem === undefined || elem === 'float32' ? Tensor.float32(dims, images) : Tensor.from(elem, dims, images)
 }
 
 /** Every image of the set once; each batch has memory of its own. */

@@ -1,9 +1,8 @@
 /** Labelled batches for a check, preprocessed as the reference says, in the batch size that both models take. */
 import type { Dataset } from '../data/dataset.ts'
-import { batchDims, evalBatches } from '../data/eval-batches.ts'
+import { evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { imageInput, type Preprocess } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
 import type { CheckBatch } from './check.ts'
 
 /** Batches of `dataset` for `reference` (and `model`, which takes the same input). `batch`: images in one. */
@@ -15,6 +14,7 @@ export async function* checkBatches(
   batch: number,
 ): AsyncGenerator<CheckBatch, void, undefined> {
   const { name } = imageInput(reference)
+  const elem = reference.graph.find(name)?.type?.elem
   const fixed = [reference, model]
     .map((m) => m.graph.inputs.find((v) => !v.constant)?.type?.dims?.[0])
     .find((d) => typeof d === 'number')
@@ -24,6 +24,6 @@ export async function* checkBatches(
     const full = typeof fixed === 'number' ? size : count
     const values = new Float32Array((images.length / count) * full)
     values.set(images)
-    yield { feeds: { [name]: Tensor.float32(batchDims(preprocess, full), values) }, labels, count }
+    yield { feeds: { [name]: imageTensor(preprocess, full, values, elem) }, labels, count }
   }
 }

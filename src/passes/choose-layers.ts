@@ -1,7 +1,7 @@
 /** Which layers a pruning or quantising pass treats (options: layer-options.ts). */
 import { modelError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
-import { type WeightLayer, weightLayers } from './layers.ts'
+import { hiddenWeight, type WeightLayer, weightLayers } from './layers.ts'
 import { selectNamed } from './select.ts'
 
 export interface LayerChoice {
@@ -30,7 +30,7 @@ export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice):
   if (ofType.length === 0) {
     const there = [...new Set(all.map(({ layer }) => layer.node.op))].join(', ')
     throw modelError('no-layers', `the model has no ${ops.join(' or ')} layers with constant weights`, {
-      next: there ? `its layers are ${there}: name them with --ops` : 'it has no layers with constant weights at all',
+      next: there ? `its layers are ${there}: name them with --ops` : whyNone(graph),
     })
   }
   const wanted = only ? selectNamed(only, ofType, 'layer') : new Set(ofType)
@@ -44,4 +44,12 @@ export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice):
     else chosen.push(layer)
   }
   return { all: all.map(({ layer }) => layer), chosen, left }
+}
+
+function whyNone(graph: Graph): string {
+  const hidden = hiddenWeight(graph)
+  if (!hidden) return 'it has no layers with constant weights at all'
+  const { domain, label } = hidden.by
+  const what = domain ? `${label} (a domain that mnc does not know)` : label
+  return `the weight of ${hidden.layer.label} passes ${what} on its way`
 }

@@ -104,6 +104,27 @@ function walk(operand: Value): Chain | null {
   }
 }
 
+/**
+ * A layer whose weight comes from constants by a way that `weightLayers` does not see through, and the operator that bars
+ * it (a quantiser of somebody's own domain, say).
+ */
+export function hiddenWeight(graph: Graph): { readonly layer: Node; readonly by: Node } | null {
+  for (const layer of graph.nodes()) {
+    const slot = findOp(layer)?.weights
+    const operand = slot && layer.inputs[slot.input]
+    if (!operand?.producer || walk(operand) || !fromConstants(operand)) continue
+    let by: Node = operand.producer
+    while (by.domain === '' && LAYOUT_OPS.has(by.op) && by.input(0).producer) by = by.input(0).producer!
+    return { layer, by }
+  }
+  return null
+}
+
+function fromConstants(v: Value): boolean {
+  if (v.constant) return true
+  return v.producer?.inputs.every((x) => !x || fromConstants(x)) ?? false
+}
+
 function layerOf(node: Node, chain: Chain, users: readonly Node[]): WeightLayer {
   const { weight, tensor, steps, maskNode, quant } = chain
   const slot = findOp(node)!.weights!

@@ -1,12 +1,13 @@
 /** Accuracy of a classifier over a data set, in onnxruntime. */
 
 import type { Dataset } from '../data/dataset.ts'
-import { type Batch, batchDims, evalBatches } from '../data/eval-batches.ts'
+import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import { modelError } from '../errors.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
@@ -77,7 +78,7 @@ export async function evaluateSession(
   let seconds = 0
   for await (const batch of evalBatches(dataset, preprocess, size)) {
     options.signal?.throwIfAborted()
-    const images = padded(batch, preprocess, size, typeof fixed === 'number')
+    const images = padded(batch, preprocess, size, typeof fixed === 'number', input.type?.elem)
     const start = performance.now()
     const out = await session.run({ [input.name]: images }, [output.name])
     seconds += (performance.now() - start) / 1000
@@ -95,11 +96,17 @@ function isProbability(output: Value): boolean {
 }
 
 /** A model with a fixed batch gets its last, short batch filled up with zeros. */
-function padded(batch: Batch, preprocess: Preprocess, size: number, isFixed: boolean): Tensor {
-  if (!isFixed || batch.count === size) return Tensor.float32(batchDims(preprocess, batch.count), batch.images)
+function padded(
+  batch: Batch,
+  preprocess: Preprocess,
+  size: number,
+  isFixed: boolean,
+  elem: ElementType | undefined,
+): Tensor {
+  if (!isFixed || batch.count === size) return imageTensor(preprocess, batch.count, batch.images, elem)
   const full = new Float32Array((batch.images.length / batch.count) * size)
   full.set(batch.images)
-  return Tensor.float32(batchDims(preprocess, size), full)
+  return imageTensor(preprocess, size, full, elem)
 }
 
 class Scores {
