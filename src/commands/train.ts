@@ -14,7 +14,7 @@ export const train = defineCommand({
   summary: 'Train a model: from scratch, fine-tuning, or with a teacher',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    ...dataOption,
+    data: { ...dataOption.data, description: `${dataOption.data.description}; random: made inputs, with --teacher` },
     ...pixelOptions,
     teacher: { type: 'string', placeholder: 'FILE', description: 'Network whose outputs are learned' },
     ...trainOptions,

@@ -10,6 +10,7 @@ import { openCifar } from './formats/cifar.ts'
 import { openFolder } from './formats/folder.ts'
 import { openIdx } from './formats/idx.ts'
 import { openNpz } from './formats/npz.ts'
+import { RANDOM } from './random-options.ts'
 
 interface Kind {
   /** What stands after the colon, for messages; null where nothing does. */
@@ -67,6 +68,11 @@ export function parseDataReference(reference: string): DataReference {
   const kind = colon < 0 ? body : body.slice(0, colon)
   const place = colon < 0 ? '' : body.slice(colon + 1)
   const known = dataKinds[kind]
+  if (kind === RANDOM)
+    throw usageError(
+      'random inputs have no labels',
+      'they serve quantize, train with --teacher, and check without --data',
+    )
   if (!known) {
     const near = nearest(kind, Object.keys(dataKinds))
     const all = Object.entries(dataKinds).map(([name, k]) => (k.place ? `${name}:${k.place}` : name))
