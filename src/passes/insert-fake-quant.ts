@@ -177,6 +177,12 @@ function planActivation(plan: Plan, node: Node, width: number): void {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
+  if (value.producer?.op === 'DequantizeLinear') {
+    // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
+    plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
+    plan.foreign.push(node.id)
+    return
+  }
   const known = plan.activations.find((a) => a.value === value && a.bits === width)
   if (known) known.readers.push(node)
   else plan.activations.push({ value, bits: width, readers: [node] })
