@@ -33,5 +33,6 @@ console.log(
     share: good.length / all.length,
     rewrittenForms: rewritten.length,
     rewrittenEqual: rewritten.filter((o) => o.miss === null).length,
+    misses: Object.fromEntries(all.flatMap((o) => (o.miss ? [[o.where, o.miss]] : []))),
   }),
 )

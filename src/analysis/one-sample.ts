@@ -1,7 +1,7 @@
 /**
- * A copy of a model as it treats one sample, at the opset that op definitions are written for, with the type of every
- * value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are often computed from
- * constants), then, where a layer's shape is still open, seen by running the model once on zeros.
+ * A copy of a model as it treats one sample, functions inlined, at the opset that op definitions are written for, with
+ * the type of every value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are
+ * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
  * Does not apply where onnxruntime refuses the model, or where an input has an open dimension beside the first: then
  * types stay as the file has them, and `warn` hears why.
@@ -14,6 +14,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { byteLength, type Dim, elementCount, isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -23,6 +24,7 @@ import { ortExecutor } from '../runtime/ort.ts'
 export async function oneSample(model: Model, warn: (message: string) => void = () => {}): Promise<Model> {
   const work = cloneModel(model)
   try {
+    inlineFunctions(work)
     if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
     closeBatch(work.graph)
     const folded = cloneModel(work)
