@@ -50,18 +50,39 @@ function decomposeDft(node: Node): void {
   if (given === null || length === null) throw unsupportedNode(node, 'no gradient: its axis or length is computed')
   const axis = axisFromFront(given, rank)
   const [inverse, onesided] = [node.int('inverse', 0) === 1, node.int('onesided', 0) === 1]
-  if (inverse && onesided) throw unsupportedNode(node, 'no gradient: inverse of one side')
-  const n = length ?? x.dims[axis]!
+  const whole = inverse && onesided
+  const n = length ?? (whole ? 2 * (x.dims[axis]! - 1) : x.dims[axis]!)
   const bins = onesided ? onesidedBins(n) : n
   const complex = x.dims.at(-1) === 2
   const parts = complex ? b.ops('Split', [x, b.ints([1, 1])], 2, { axis: rank - 1 }) : [x]
   const lead = range(rank - 1).filter((i) => i !== axis)
   const perm = [...lead, rank - 1, axis]
-  const moved = parts.map((p) => fitted(b, b.op('Transpose', [p], { perm }), x.dims[axis]!, n, rank))
-  const results = transform(b, moved[0]!, moved[1] ?? null, [n, bins, inverse])
+  const points = whole ? bins : n
+  const moved = parts.map((p) => fitted(b, b.op('Transpose', [p], { perm }), x.dims[axis]!, points, rank))
+  const results = whole
+    ? [fromOneSide(b, moved[0]!, moved[1]!, n)]
+    : transform(b, moved[0]!, moved[1] ?? null, [n, bins, inverse])
   const back = range(rank).map((i) => perm.indexOf(i))
   const turned = results.map((r) => b.op('Transpose', [r], { perm: back }))
   substitute(node, [b.op('Concat', turned, { axis: rank - 1 })])
+}
+
+/**
+ * The real signal of n points whose transform has these bins: the others are their conjugates, so all but the first and,
+ * for even n, the last count twice.
+ */
+function fromOneSide(b: Builder, real: Value, imaginary: Value, n: number): Value {
+  const bins = onesidedBins(n)
+  const matrix = (f: (t: number) => number): Value => {
+    const values = new Float64Array(bins * n)
+    for (let k = 0; k < bins; k++)
+      for (let j = 0; j < n; j++) {
+        const times = k === 0 || 2 * k === n ? 1 : 2
+        values[k * n + j] = (times * f((2 * Math.PI * ((j * k) % n)) / n)) / n
+      }
+    return b.initializer(`wave_${bins}_${n}`, Tensor.from(elemOf(real), [bins, n], values))
+  }
+  return b.op('Sub', [b.op('MatMul', [real, matrix(Math.cos)]), b.op('MatMul', [imaginary, matrix(Math.sin)])])
 }
 
 /** Cut or filled up with zeros to `n` points along the last axis. */
@@ -126,6 +147,7 @@ export const fourier: readonly OpDef[] = [
       { name: 'opset 17', inputs: [{ dims: [1, 4, 1] }], attributes: { axis: 1 }, opset: 17 },
       { name: 'complex, inverse', inputs: [{ dims: [2, 5, 2] }], attributes: { inverse: 1 } },
       { name: 'one side, middle axis', inputs: [{ dims: [2, 6, 3, 1] }, null, axis(1)], attributes: { onesided: 1 } },
+      { name: 'inverse of one side', inputs: [{ dims: [2, 4, 2] }], attributes: { inverse: 1, onesided: 1 } },
       { name: 'filled up', inputs: [{ dims: [1, 3, 1] }, axis(5), axis(1)] },
     ],
   }),

@@ -186,9 +186,11 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
 function nothingToTrain(graph: Graph): MncError {
   const [layer] = weightLayers(graph)
   const integers = layer && !layer.tensor.type.includes('float')
-  const next = integers
-    ? `its weights are ${layer.tensor.type} (quantised by another tool): start from the float model`
-    : 'look for frozen parts with `mnc info`'
+  const next = !layer
+    ? 'it has no layers with constant weights at all'
+    : integers
+      ? `its weights are ${layer.tensor.type} (quantised by another tool): start from the float model`
+      : 'look for frozen parts with `mnc info`'
   return modelError('nothing-to-train', 'the model has no trainable float weight', { next })
 }
 
