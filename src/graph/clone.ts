@@ -48,6 +48,7 @@ export function cloneNode(node: Node, graph: Graph, map: ValueMap, rename = (nam
 export function cloneGraph(graph: Graph, parent: Graph | null = null, map: ValueMap = new Map()): Graph {
   const out = new Graph(graph.name, parent)
   out.extra = graph.extra
+  out.inheritNames(graph)
   for (const [k, v] of graph.metadata) out.metadata.set(k, v)
   const copyValue = (v: Value): Value => {
     const c = out.define(v.name)

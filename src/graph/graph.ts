@@ -233,6 +233,8 @@ export class Graph {
   #last: Node | null = null
   #count = 0
   readonly #counters = new Map<string, number>()
+  /** Names that values lost while their nodes, named after them, kept theirs: onnxruntime refuses two nodes of a name. */
+  readonly #released = new Set<string>()
 
   constructor(name = 'graph', parent: Graph | null = null) {
     this.name = name
@@ -296,11 +298,12 @@ export class Graph {
 
   /** A name that no value of this graph or those around has: `base`, or `base_1`, `base_2`, ... */
   freshName(base: string): string {
-    if (!this.resolve(base) && base !== '') return base
+    const isTaken = (name: string): boolean => this.#released.has(name) || this.resolve(name) !== undefined
+    if (!isTaken(base) && base !== '') return base
     let i = this.#counters.get(base) ?? 0
     let name: string
     do name = `${base}_${++i}`
-    while (this.resolve(name))
+    while (isTaken(name))
     this.#counters.set(base, i)
     return name
   }
@@ -369,8 +372,14 @@ export class Graph {
     if (v.name === name) return
     if (this.#values.has(name)) throw bugError(`two values would be named '${name}'`)
     this.#values.delete(v.name)
+    if (v.producer?.name === v.name) this.#released.add(v.name)
     ;(v as Mutable<Value>).name = name
     this.#values.set(name, v)
+  }
+
+  /** For copies: names that must not be given again. */
+  inheritNames(from: Graph): void {
+    for (const name of from.#released) this.#released.add(name)
   }
 
   /** For Value.setConstant only. */

@@ -55,10 +55,7 @@ export function substitute(node: Node, values: readonly (Value | null)[]): void 
     const to = values[i]
     if (!from || !to) return
     if (!to.type) to.setType(from.type)
-    const old = to.name
     node.graph.replaceUses(from, to)
-    // onnxruntime refuses two nodes of one name: what was named after its value goes along with it
-    if (to.producer?.name === old) to.producer.rename(to.name)
   })
   node.graph.remove(node)
 }
