@@ -57,7 +57,8 @@ test('an operator of an unknown domain: carried, and refused by name where it mu
     } catch (error) {
       assert.ok(error instanceof MncError && error.blame !== 'pass', `${name}: ${String(error)}`)
       // these lack a teacher, names, data
-      if (!['merge-teacher', 'freeze-subgraph', 'quantize-additions'].includes(name)) assert.match(error.describe(), /Quant/, name)
+      if (!['merge-teacher', 'freeze-subgraph', 'quantize-additions'].includes(name))
+        assert.match(error.describe(), /Quant/, name)
     }
   }
 })
