@@ -24,7 +24,8 @@ swiftshader: $(SWIFTSHADER)/libvulkan.so.1
 
 $(SWIFTSHADER)/libvulkan.so.1:
 	mkdir -p $(SWIFTSHADER)/deb
-	cd $(SWIFTSHADER)/deb && apt-get download chromium-common libvulkan1 && for d in *.deb; do dpkg-deb -x $$d .; done
+	cd $(SWIFTSHADER)/deb && get='apt-get download chromium-common libvulkan1' && { $$get || { apt-get update && $$get; }; }
+	cd $(SWIFTSHADER)/deb && for d in *.deb; do dpkg-deb -x $$d .; done
 	cp $(SWIFTSHADER)/deb/usr/lib/chromium/*swiftshader* $(SWIFTSHADER)
 	cp -L $(SWIFTSHADER)/deb/usr/lib/*-linux-gnu/libvulkan.so.1 $(SWIFTSHADER)
 	rm -r $(SWIFTSHADER)/deb
