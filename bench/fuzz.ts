@@ -154,15 +154,15 @@ async function many(kind: string, count: number): Promise<Summary> {
 
 function peakOf(path: string): { mb: number; seconds: number; code: number } {
   const log = join(scratch, 'time')
-  const args = ['-q', '-o', log, '-f', '%M %e', process.execPath, 'dist/cli.js', 'convert', path, '-o', '/dev/null']
+  const args = ['-q', '-o', log, '-f', '%M %U %S', process.execPath, 'dist/cli.js', 'convert', path, '-o', '/dev/null']
   let code = 0
   try {
     execFileSync('/usr/bin/time', args, { stdio: 'ignore' })
   } catch (error) {
     code = Number((error as { status?: number }).status ?? -1)
   }
-  const [kb, seconds] = readFileSync(log, 'utf8').trim().split('\n').at(-1)!.split(' ').map(Number)
-  return { mb: kb! / 1024, seconds: seconds!, code }
+  const [kb, user, system] = readFileSync(log, 'utf8').trim().split('\n').at(-1)!.split(' ').map(Number)
+  return { mb: kb! / 1024, seconds: user! + system!, code }
 }
 
 function memory(count: number): unknown {
