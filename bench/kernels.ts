@@ -1,6 +1,6 @@
 /**
  * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
- * (src/train/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/ort-blocked-conv.ts),
+ * (src/train/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
  * and weight gradients on flat positions against one copy for each kernel offset (src/ops/conv-weight-gradient.ts).
  *
  *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
@@ -13,9 +13,10 @@ import { parseArgs } from 'node:util'
 import { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { byShiftedInput, convWeightGradient } from '../src/ops/conv-weight-gradient.ts'
+import { findBlock } from '../src/runtime/blocked/find-block.ts'
+import { useBlockedLayout } from '../src/runtime/blocked/index.ts'
 import { inferTypes } from '../src/runtime/infer-types.ts'
 import { ortExecutor } from '../src/runtime/ort.ts'
-import { blockConvolutions, findBlock } from '../src/runtime/ort-blocked-conv.ts'
 import { machine } from './torch-peer.ts'
 
 const { values: args } = parseArgs({ options: { out: { type: 'string', default: 'bench/results/kernels.json' } } })
@@ -68,7 +69,7 @@ async function convolution(out: number, into: number, side: number) {
   graph.addOutput(graph.append().op('ReduceMax', [y], { keepdims: 0 }))
   await inferTypes(model)
   const plainMs = await best(model)
-  blockConvolutions(model, await findBlock((m) => ortExecutor().load(m)))
+  useBlockedLayout(model, await findBlock((m) => ortExecutor().load(m)))
   const blockedMs = await best(model)
   return { channels: `${into} -> ${out}`, side, plainMs, blockedMs, ratio: plainMs / blockedMs }
 }

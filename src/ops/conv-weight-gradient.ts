@@ -20,6 +20,7 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import type { TensorType } from '../graph/types.ts'
 import type { Geometry } from './conv-geometry.ts'
 import { product, range, reshape, transpose } from './emit.ts'
 import { elemOf } from './rules.ts'
@@ -227,29 +228,39 @@ const concat = (b: Builder, parts: readonly Value[], axis: number): Value =>
 // --- other strides ---------------------------------------------------------------------------------------------------
 
 /**
- * x padded and split into s x s phases, [n, s s Cin, rows / s, columns / s]: a convolution with stride 1 and a kernel of
- * ceil(k / s), whose weight gradient holds the wanted one (and what lies beyond the kernel, which is cut off).
+ * x split into s x s phases, [n, s s Cin, rows / s, columns / s]: a convolution with stride 1 and a kernel of few taps,
+ * whose weight gradient holds the wanted one (and what lies before and beyond the kernel, which is cut off). Tap j of
+ * phase a is kernel offset s (j - before) + a + begin, `before` being the taps that lie before the first position.
  */
 function byPhases(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   const [sh, sw] = c.stride as readonly [number, number]
-  const kernel = c.kernel.map((k, i) => Math.ceil(k / c.stride[i]!))
-  const size = c.outSize.map((o, i) => o - 1 + kernel[i]!)
-  const after = size.map((s, i) => s * c.stride[i]! - c.begin[i]! - c.inSize[i]!)
-  const flat = reshape(b, x, [c.n, c.cin, ...c.inSize])
-  const padded = b.op('Pad', [flat, b.ints([0, 0, ...c.begin, 0, 0, ...after])])
-  const ends = b.ints(size.map((s, i) => s * c.stride[i]!))
-  const phase = (at: readonly number[]): Value =>
-    b.op('Slice', [padded, b.ints(at), ends, b.ints([2, 3]), b.ints(c.stride)])
-  const type = { elem: elemOf(x), dims: [c.n, sh * sw * c.cin, ...size] }
-  const apart = range(sh * sw).map((k) => phase([Math.floor(k / sw), k % sw]))
-  const phases = b.op('Concat', apart, { axis: 1 }, { type })
-  const none = [0, 0]
-  const inner = { ...c, cin: type.dims[1]!, kernel, stride: [1, 1], begin: none, end: none, inSize: size }
+  const before = c.begin.map((p, i) => Math.ceil(p / c.stride[i]!))
+  const kernel = c.kernel.map((k, i) => before[i]! + Math.floor((k - 1 - c.begin[i]!) / c.stride[i]!) + 1)
+  // rows and columns of each phase: as many as the taps read, and as x has
+  const read = c.outSize.map((o, i) => o - 1 + kernel[i]! - before[i]!)
+  const size = c.inSize.map((n, i) => Math.max(Math.ceil(n / c.stride[i]!), read[i]!))
+  const missing = size.map((n, i) => n * c.stride[i]! - c.inSize[i]!)
+  const image = x.dims.length === 4 ? x : reshape(b, x, [c.n, c.cin, ...c.inSize])
+  const padded = missing.every((m) => m === 0) ? image : b.op('Pad', [image, b.ints([0, 0, 0, 0, 0, 0, ...missing])])
+  const phases = phasesOf(padded, { elem: elemOf(x), dims: [c.n, sh * sw * c.cin, ...size] }, c.stride, b)
+  const end = read.map((r, i) => r - size[i]!)
+  const inner = { ...c, cin: sh * sw * c.cin, kernel, stride: [1, 1], begin: before, end, inSize: size }
   const [kh, kw] = kernel as [number, number]
   const taken = b.op('Reshape', [byFlatShifts(phases, dy, inner, b), b.ints([c.cout, sh, sw, c.cin, kh, kw])])
   const ordered = b.op('Transpose', [taken], { perm: [0, 3, 4, 1, 5, 2] })
   const whole = b.op('Reshape', [ordered, b.ints([c.cout, c.cin, kh * sh, kw * sw])])
-  return b.op('Slice', [whole, b.ints(none), b.ints(c.kernel), b.ints([2, 3])])
+  const first = before.map((t, i) => c.stride[i]! * t - c.begin[i]!)
+  return b.op('Slice', [whole, b.ints(first), b.ints(first.map((f, i) => f + c.kernel[i]!)), b.ints([2, 3])])
+}
+
+function phasesOf(x: Value, type: TensorType, stride: readonly number[], b: Builder): Value {
+  const [sh, sw] = stride as [number, number]
+  if (sh === sw) return b.op('SpaceToDepth', [x], { blocksize: sh }, { type })
+  const apart = range(sh * sw).map((k) => {
+    const ends = b.ints([2 ** 31 - 1, 2 ** 31 - 1])
+    return b.op('Slice', [x, b.ints([Math.floor(k / sw), k % sw]), ends, b.ints([2, 3]), b.ints(stride)])
+  })
+  return b.op('Concat', apart, { axis: 1 }, { type })
 }
 
 // --- the general form ------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ export function differentiate(
     if (done) return done
     const list = parts.get(v)
     if (!list) return null
-    const sum = list.length === 1 ? list[0]! : b.op('Sum', list, {}, { name: `d_${v.name}`, type: v.type })
+    // Add by Add, not one Sum: onnxruntime's Sum runs on one core and cannot work in place
+    const sum = list.reduce((a, g) => b.op('Add', [a, g], {}, { name: `d_${v.name}`, type: v.type }))
     total.set(v, sum)
     return sum
   }

@@ -12,8 +12,9 @@ import { encodeModel } from '../graph/codec.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor, type TypedArray } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
+import { findBlock } from './blocked/find-block.ts'
+import { useBlockedLayout } from './blocked/index.ts'
 import type { DeviceTensor, Executor, Fallback, LoadOptions, Session } from './executor.ts'
-import { blockConvolutions, findBlock } from './ort-blocked-conv.ts'
 
 type Ort = typeof import('onnxruntime-node')
 let loaded: Promise<Ort> | undefined
@@ -163,7 +164,7 @@ async function suited(step: Model): Promise<Model> {
   const block = await channelBlock
   if (block === 0) return step
   const copy = cloneModel(step)
-  blockConvolutions(copy, block)
+  useBlockedLayout(copy, block)
   return copy
 }
 

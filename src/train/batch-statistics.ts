@@ -14,6 +14,8 @@ import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
+import { CENTRED_KEY } from '../runtime/executor.ts'
+import type { FlatLayout } from './flat-layout.ts'
 import type { Tiles } from './tile-batch.ts'
 
 export interface NormLayer {
@@ -113,6 +115,30 @@ function normaliseBy(copies: readonly Node[], s: Statistics): Statistics {
     node.setInput(4, s.variance)
   }
   return s
+}
+
+/**
+ * Convolutions that only one BatchNormalization reads get the running mean subtracted, as a bias, which costs nothing:
+ * normalising takes any constant out again, and the statistics can then be taken in one pass without cancellation. Gives
+ * the names of the running means whose batch means are less by themselves. `running` is the flat vector in `layout`'s order.
+ */
+export function centreConvolutions(norms: readonly NormLayer[], layout: FlatLayout, running: Value): Set<string> {
+  const parts = new Map<string, Value>()
+  const centred = new Set<string>()
+  for (const { node, runningMean } of norms) {
+    const conv = node.input(0).producer
+    const plain = conv?.op === 'Conv' && conv.domain === '' && !conv.inputs[2] && !conv.input(1).constant
+    if (!plain || node.int('training_mode', 0) !== 1 || node.input(0).uses.size !== 1) continue
+    if (parts.size === 0) {
+      const b = node.graph.prepend()
+      const values = layout.unpack(b, b.op('Neg', [running], {}, { name: 'minus_statistics', type: running.type }))
+      for (const [i, { name }] of layout.entries.entries()) parts.set(name, values[i]!)
+    }
+    conv.setInput(2, parts.get(runningMean.name)!)
+    node.metadata.set(CENTRED_KEY, 'true')
+    centred.add(runningMean.name)
+  }
+  return centred
 }
 
 /** Statistics of the inputs of a node's copies, part by part. */

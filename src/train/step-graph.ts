@@ -18,7 +18,7 @@ import { cloneModel } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { formatType, isStatic } from '../graph/types.ts'
+import { formatType, isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
@@ -32,7 +32,7 @@ import { settleShapes } from '../passes/settle-shapes.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
-import { type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
+import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
 import { type FlatEntry, FlatLayout } from './flat-layout.ts'
 import { gradientFactor, learnableScales } from './learned-scales.ts'
 import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
@@ -140,6 +140,8 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const tiles = await tiled(model, input, options)
   const norms = useBatchStatistics(trainedNorms, tiles)
   const statistics = runningStatistics(norms)
+  const running = statistics.size > 0 ? graph.addInput('statistics', vector(statistics)) : null
+  const centred = running ? centreConvolutions(norms, statistics, running) : new Set<string>()
   useBatchStatistics(teacherNorms, tiles)
   graph.sort()
   const outputs = graph.outputs.slice(0, own)
@@ -164,7 +166,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   name(graph, loss, 'loss')
   name(graph, logits, 'logits')
   const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient)
-  emitStatistics(graph, norms, statistics)
+  if (running) emitStatistics(norms, statistics, running, centred)
   graph.addOutput(gradient)
   removeDead(graph)
   return {
@@ -410,22 +412,28 @@ export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layou
   return b.op('Mul', [joined, b.initializer('unbiased', factors)], {}, { name: 'batch_statistics' })
 }
 
-/** running = momentum * running + (1 - momentum) * batch */
-function emitStatistics(graph: Graph, norms: readonly NormLayer[], layout: FlatLayout): void {
-  if (layout.size === 0) return
-  const flat = graph.addInput('statistics', { elem: 'float32', dims: [layout.size] })
+const vector = (layout: FlatLayout): TensorType => ({ elem: 'float32', dims: [layout.size] })
+
+/** running = momentum * running + (1 - momentum) * batch, where the means in `centred` were taken less the running ones. */
+function emitStatistics(
+  norms: readonly NormLayer[],
+  layout: FlatLayout,
+  running: Value,
+  centred: ReadonlySet<string>,
+): void {
+  const { graph } = running
   const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [v.name, n.momentum])))
   const batch = batchStatistics(graph, norms, layout)
   const b = graph.append()
   const keep = b.initializer(
     'statistics_keep',
-    perEntry(layout, (name) => momentum.get(name)!),
+    perEntry(layout, (name) => (centred.has(name) ? 1 : momentum.get(name)!)),
   )
   const take = b.initializer(
     'statistics_take',
     perEntry(layout, (name) => 1 - momentum.get(name)!),
   )
-  name(graph, b.op('Add', [b.op('Mul', [flat, keep]), b.op('Mul', [batch, take])]), 'next_statistics')
+  name(graph, b.op('Add', [b.op('Mul', [running, keep]), b.op('Mul', [batch, take])]), 'next_statistics')
 }
 
 /** A vector with one number for each tensor of the layout, repeated over its elements. */

@@ -4,14 +4,16 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { Rng } from '../../src/rng.ts'
+import { findBlock } from '../../src/runtime/blocked/find-block.ts'
+import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
 import { inferTypes } from '../../src/runtime/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
-import { blockConvolutions, findBlock } from '../../src/runtime/ort-blocked-conv.ts'
 
 const cases = [
   { name: '12 from 48', x: [2, 48, 6, 5], w: [12, 48, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
   { name: '48 from 12', x: [2, 12, 6, 5], w: [48, 12, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
   { name: 'stride 2, 5x5', x: [1, 16, 9, 9], w: [20, 16, 5, 5], attributes: { strides: [2, 2], pads: [2, 2, 2, 2] } },
+  { name: 'of an image', x: [2, 3, 8, 7], w: [16, 3, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
   { name: 'dilation', x: [1, 8, 9, 9], w: [8, 8, 3, 3], attributes: { dilations: [2, 2] } },
 ]
 
@@ -27,7 +29,7 @@ for (const { name, x, w, attributes } of cases)
     graph.addOutput(graph.append().op('Conv', inputs, attributes, { name: 'y' }))
     await inferTypes(model)
     const blocked = cloneModel(model)
-    assert.equal(blockConvolutions(blocked, block), 1)
+    assert.equal(useBlockedLayout(blocked, block), 1)
     const rng = new Rng(1)
     const feeds = Object.fromEntries(
       graph.inputs.map((v) => {
@@ -64,5 +66,5 @@ test('leaves 1x1, grouped, constant-weight and oddly wide convolutions alone', a
   graph.addOutput(b.op('Conv', [x, depth], { group: 16 }))
   graph.addOutput(b.op('Conv', [x, fixed]))
   graph.addOutput(b.op('Conv', [odd, few]))
-  assert.equal(blockConvolutions(model, 16), 0)
+  assert.equal(useBlockedLayout(model, 16), 0)
 })

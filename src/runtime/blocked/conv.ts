@@ -1,0 +1,70 @@
+/**
+ * Convolutions whose weights change between runs, on onnxruntime's blocked (NCHWc) kernels.
+ *
+ * onnxruntime lays constant weights out in blocks of 16 or 8 channels at load and convolves directly; weights that are
+ * inputs, as in a training step, go through im2col and GEMM instead, which takes 1.1 to 1.8 times as long for 3x3
+ * kernels of few channels (23 against 14 ms for 48 -> 12 channels, 64 images of 32x32, one thread, reordering included;
+ * bench/kernels.ts). The kernels are operators of the engine's own domain, so the layout can be made in the graph:
+ *
+ *   W [O,I,h,w] -> filled up to whole blocks and put in order (weights.ts)
+ *   x -> ReorderInput -> Conv -> ReorderOutput
+ *
+ * Inputs of few channels (images) are read as they are.
+ *
+ * Applies to 2-D convolutions of one group with kernels larger than 1x1, at least 8 channels out and either at least 8
+ * in, a multiple of 4 (ReorderInput refuses others), or at most 4; and to 1x1 kernels whose input is blocked already.
+ */
+import type { Builder } from '../../graph/builder.ts'
+import type { Node, Value } from '../../graph/graph.ts'
+import { isStatic } from '../../graph/types.ts'
+import { type BlockedLayout, DOMAIN, reorderable } from './layout.ts'
+import { blockedWeights, type Dims4 } from './weights.ts'
+
+const MIN_CHANNELS = 8
+/** Up to this many input channels are read from the plain layout. */
+const FEW = 4
+
+export function blockConv(node: Node, layout: BlockedLayout): boolean {
+  const dims = blockable(node) ?? pointwise(node, layout)
+  if (!dims) return false
+  const b = layout.graph.before(node)
+  const { block } = layout
+  const plainInput = dims[1] <= FEW
+  const weights = layout.once(node.input(1), (value) =>
+    blockedWeights(b, { value, dims }, { dims, source: null }, { block, plainInput }),
+  )
+  const x = node.input(0)
+  const inputs = [plainInput ? x : layout.blocked(b, x), weights]
+  if (node.inputs[2]) inputs.push(paddedTo(b, node.inputs[2], dims[0], block))
+  const conv = b.op('Conv', inputs, Object.fromEntries(node.attributes), { domain: DOMAIN })
+  layout.replace(node, conv, dims[0])
+  return true
+}
+
+function paddedTo(b: Builder, bias: Value, channels: number, block: number): Value {
+  const missing = -channels % block
+  return missing === 0 ? bias : b.op('Pad', [bias, b.ints([0, missing + block])])
+}
+
+/** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
+function kernelOf(node: Node): Dims4 | null {
+  if (node.op !== 'Conv' || node.domain !== '' || node.int('group', 1) !== 1) return null
+  const w = node.input(1)
+  const dims = w.type?.dims ?? null
+  return !w.constant && isStatic(dims) && dims.length === 4 ? (dims as unknown as Dims4) : null
+}
+
+/** A 1x1 convolution is as fast in the plain layout: it stays in the one that its input is in. */
+function pointwise(node: Node, layout: BlockedLayout): Dims4 | null {
+  const dims = kernelOf(node)
+  return dims && layout.twin(node.input(0)) && dims[0] % layout.block === 0 ? dims : null
+}
+
+/** The weight's dims where the rewrite applies whatever layout the input is in. */
+export function blockable(node: Node): Dims4 | null {
+  const dims = kernelOf(node)
+  if (!dims) return null
+  const [o, i, kh, kw] = dims
+  const fits = o >= MIN_CHANNELS && (i <= FEW || (i >= MIN_CHANNELS && reorderable(i)))
+  return kh * kw > 1 && fits ? dims : null
+}

@@ -1,0 +1,94 @@
+/**
+ * Operators that do not care where an element lies: each works on blocked values as it stands. An operand may be one
+ * number, or one a channel, which is spread over the blocks. Applies where all that has positions is there blocked, or
+ * some of it and the result is wanted so.
+ */
+import type { Node, Value } from '../../graph/graph.ts'
+import { isStatic } from '../../graph/types.ts'
+import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
+
+const UNARY = [
+  'Abs',
+  'Ceil',
+  'Clip',
+  'Elu',
+  'Erf',
+  'Exp',
+  'Floor',
+  'HardSigmoid',
+  'HardSwish',
+  'LeakyRelu',
+  'Log',
+  'Neg',
+]
+const MORE_UNARY = ['Reciprocal', 'Relu', 'Round', 'Sigmoid', 'Sign', 'Softplus', 'Sqrt', 'Tanh']
+const SEVERAL = ['Add', 'Div', 'Max', 'Min', 'Mul', 'Sub', 'Sum']
+export const elementwiseOps = [...UNARY, ...MORE_UNARY, ...SEVERAL]
+
+export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
+  const inputs = node.inputs as readonly Value[]
+  const twins = inputs.map((v) => layout.twin(v))
+  const first = twins.find((t) => t !== null)
+  if (!first || inputs.some((v) => v === null)) return false
+  const { dims } = first
+  const kinds = inputs.map((v, i) => (twins[i] ? 'twin' : operandKind(v, dims)))
+  if (kinds.includes(null) || twins.some((t) => t && t.dims.join() !== dims.join())) return false
+  if (kinds.includes('plain') && !layout.wanted.has(node.output)) return false
+  if (fusedRelu(node, first, layout)) return true
+  const b = layout.graph.before(node)
+  kinds.forEach((kind, i) => {
+    if (kind === 'plain') twins[i] = layout.twinOf(b, inputs[i]!, dims)
+  })
+  const attributes = Object.fromEntries(node.attributes)
+  if (!kinds.includes('channels')) {
+    const y = b.op(
+      node.op,
+      inputs.map((v, i) => twins[i]?.value ?? v),
+      attributes,
+      { type: node.output.type },
+    )
+    layout.replace(node, y, dims[1], dims)
+    return true
+  }
+  if (node.op === 'Mul' && inputs.length === 2) {
+    const scale = inputs[kinds.indexOf('channels')]!
+    layout.replace(node, layout.affine(b, twins.find((t) => t !== null)!, scale, null), dims[1], dims)
+    return true
+  }
+  const spread = (v: Value): Value => b.op('Reshape', [v, b.ints([dims[1] / layout.block, 1, 1, layout.block])])
+  const opened = inputs.map((v, i) => {
+    const t = twins[i]
+    return t ? layout.opened(b, t) : kinds[i] === 'channels' ? spread(v) : v
+  })
+  layout.replace(node, layout.closed(b, b.op(node.op, opened, attributes), dims), dims[1], dims)
+  return true
+}
+
+/** One number, one a channel ([C,1,1] or [1,C,1,1]), or all of them in the plain layout; null: anything else. */
+function operandKind(v: Value, whole: Twin['dims']): 'one' | 'channels' | 'plain' | null {
+  const dims = v.constant?.dims ?? v.type?.dims ?? shapeOf(v)
+  if (!isStatic(dims) || dims.length > 4) return null
+  if (dims.every((d) => d === 1)) return 'one'
+  if (dims.join() === whole.join()) return 'plain'
+  const [c, h, w] = dims.slice(-3)
+  return c === whole[1] && h === 1 && w === 1 && dims.slice(0, -3).every((d) => d === 1) ? 'channels' : null
+}
+
+/** What a Reshape to a constant shape gives. */
+function shapeOf(v: Value): readonly number[] | null {
+  if (v.producer?.op !== 'Reshape') return null
+  const shape = Array.from(v.producer.input(1).constant?.toNumbers() ?? [0])
+  return shape.every((d) => d > 0) ? shape : null
+}
+
+/** A Relu that alone reads a blocked convolution becomes a part of it. */
+function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): boolean {
+  const conv = value.producer
+  if (node.op !== 'Relu' || conv?.domain !== DOMAIN || conv.op !== 'Conv' || conv.attributes.has('activation'))
+    return false
+  const read = [...node.input(0).uses]
+  if (read.length !== 1 || [...value.uses].some((n) => n !== node.input(0).producer)) return false
+  conv.setAttribute('activation', 'Relu')
+  layout.replace(node, value, dims[1], dims)
+  return true
+}

@@ -1,0 +1,48 @@
+/**
+ * A rewrite for onnxruntime's CPU provider: a training step's convolutions go to the engine's blocked (NCHWc) kernels, and
+ * what lies between them stays in that layout as far as it can. A graph rewritten so lives in memory only: no file that
+ * mnc writes holds these operators.
+ *
+ * One form an operator; each says whether it applies. A new one is a function here.
+ */
+import type { Node, Value } from '../../graph/graph.ts'
+import type { Model } from '../../graph/model.ts'
+import { blockBatchNorm } from './batch-norm.ts'
+import { blockable, blockConv } from './conv.ts'
+import { blockElementwise, elementwiseOps } from './elementwise.ts'
+import { BlockedLayout, DOMAIN } from './layout.ts'
+import { blockReduceSum } from './reduce.ts'
+import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
+
+type Form = (node: Node, layout: BlockedLayout) => boolean
+
+const forms: Readonly<Record<string, Form>> = {
+  ...Object.fromEntries(elementwiseOps.map((op) => [op, blockElementwise])),
+  BatchNormalization: blockBatchNorm,
+  Conv: blockConv,
+  ConvTranspose: blockConvTranspose,
+  ReduceSum: blockReduceSum,
+  SpaceToDepth: blockSpaceToDepth,
+}
+
+/** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
+export function useBlockedLayout(model: Model, block: number, nodes: Iterable<Node> = model.graph.nodes()): number {
+  const layout = new BlockedLayout(model.graph, block, wantedBlocked(model.graph.nodesReversed()))
+  let changed = 0
+  for (const node of nodes) if (node.domain === '' && forms[node.op]?.(node, layout)) changed++
+  if (changed > 0) model.opsets.set(DOMAIN, 1)
+  for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
+  return changed
+}
+
+/** Values that a convolution reads in the end, through operators that have a blocked form. */
+function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
+  const wanted = new Set<Value>()
+  const throughThem = new Set([...elementwiseOps, 'BatchNormalization'])
+  for (const n of reversed) {
+    if (blockable(n)) wanted.add(n.input(0))
+    else if (n.domain === '' && throughThem.has(n.op) && n.outputs[0] && wanted.has(n.outputs[0]))
+      for (const v of n.inputs) if (v) wanted.add(v)
+  }
+  return wanted
+}

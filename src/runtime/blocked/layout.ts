@@ -1,0 +1,103 @@
+/**
+ * Values in onnxruntime's blocked (NCHWc) layout: [N, C/c, H, W, c] in memory, where the engine still says [N, C, H, W].
+ * A graph being rewritten holds such a value beside the plain one, its twin; whoever still reads the plain one gets it
+ * from a ReorderOutput, which removeDead takes away where nobody does.
+ */
+import type { Builder } from '../../graph/builder.ts'
+import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { type Dim, isStatic } from '../../graph/types.ts'
+
+/** The engine's own domain for operators on blocked values. */
+export const DOMAIN = 'com.microsoft.nchwc'
+/** What ReorderInput wants of the channels. */
+const CHANNEL_MULTIPLE = 4
+
+export interface Twin {
+  readonly value: Value
+  /** Of the plain value: [N, C, H, W], C a multiple of the block. */
+  readonly dims: readonly [number, number, number, number]
+}
+
+export class BlockedLayout {
+  readonly graph: Graph
+  /** Channels that lie side by side. */
+  readonly block: number
+  /** Where a blocked value is of use even if something has to be reordered for it. */
+  readonly wanted: ReadonlySet<Value>
+  readonly #twins = new Map<Value, Twin>()
+  readonly #made = new Map<Value, Value>()
+
+  constructor(graph: Graph, block: number, wanted: ReadonlySet<Value>) {
+    this.graph = graph
+    this.wanted = wanted
+    this.block = block
+  }
+
+  twin(v: Value | null | undefined): Twin | null {
+    return (v && this.#twins.get(v)) ?? null
+  }
+
+  /** `v` in blocked layout, reordered where it is not known so. Its channels may be any multiple of 4. */
+  blocked(b: Builder, v: Value): Value {
+    const made = this.#twins.get(v)?.value ?? this.once(v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))
+    this.#pair(v, made, v.type?.dims ?? null)
+    return made
+  }
+
+  /** The twin of a value of these dims, made where there is none yet. */
+  twinOf(b: Builder, v: Value, dims: Twin['dims']): Twin {
+    return { value: this.blocked(b, v), dims }
+  }
+
+  /** What was made of `v` before, or `make`s it. */
+  once(v: Value, make: (v: Value) => Value): Value {
+    const made = this.#made.get(v) ?? make(v)
+    this.#made.set(v, made)
+    return made
+  }
+
+  /**
+   * Puts `value`, blocked, in the place of the first output of `node`, whose channels are `channels`, and whose dims are
+   * `dims` where its type does not say. The node's other outputs must be unused by now.
+   */
+  replace(node: Node, value: Value, channels: number, dims: readonly Dim[] | null = null): void {
+    const y = node.output
+    const plain = this.graph.before(node).op('ReorderOutput', [value], { channels }, { domain: DOMAIN, type: y.type })
+    this.#pair(plain, value, y.type?.dims ?? dims)
+    this.graph.replaceUses(y, plain)
+    this.graph.remove(node)
+  }
+
+  #pair(plain: Value, value: Value, dims: readonly Dim[] | null): void {
+    if (isStatic(dims) && dims.length === 4 && dims[1]! % this.block === 0)
+      this.#twins.set(plain, { value, dims: dims as [number, number, number, number] })
+  }
+
+  /** [N, C/c, H, W, c]: how an ordinary operator sees a blocked value. Nothing moves. */
+  opened(b: Builder, { value, dims: [n, c, h, w] }: Twin): Value {
+    return b.op('Reshape', [value, b.ints([n, c / this.block, h, w, this.block])])
+  }
+
+  /** Back from what `opened` gives. */
+  closed(b: Builder, v: Value, dims: readonly number[]): Value {
+    return b.op('Reshape', [v, b.ints(dims)])
+  }
+
+  /** Sum over images and positions, [C]. */
+  channelSum(b: Builder, t: Twin): Value {
+    // one axis at a time: each has a fast kernel, several have none; and short sums of sums are more exact than a long one
+    const overRows = b.op('ReduceSum', [this.opened(b, t), b.ints([2])], { keepdims: 0 })
+    const perImage = b.op('ReduceSum', [overRows, b.ints([2])], { keepdims: 0 })
+    const perLane = b.op('ReduceSum', [perImage, b.ints([0])], { keepdims: 0 })
+    return b.op('Reshape', [perLane, b.ints([t.dims[1]])], {}, { type: { elem: 'float32', dims: [t.dims[1]] } })
+  }
+
+  /** x * scale + shift, [C] each: a convolution of each channel with one weight, the fastest kernel for it. */
+  affine(b: Builder, { value, dims }: Twin, scale: Value, shift: Value | null): Value {
+    const weight = b.op('Reshape', [scale, b.ints([dims[1], 1, 1, 1])])
+    const attributes = { kernel_shape: [1, 1], group: dims[1] }
+    return b.op('Conv', shift ? [value, weight, shift] : [value, weight], attributes, { domain: DOMAIN })
+  }
+}
+
+export const reorderable = (channels: number): boolean => channels % CHANNEL_MULTIPLE === 0

@@ -1,0 +1,16 @@
+/** ReduceSum of a blocked value: over images and positions ([C]), or over everything. */
+import type { Node } from '../../graph/graph.ts'
+import type { BlockedLayout } from './layout.ts'
+
+export function blockReduceSum(node: Node, layout: BlockedLayout): boolean {
+  const x = layout.twin(node.inputs[0])
+  if (!x) return false
+  const axes = node.inputs[1] ? Array.from(node.inputs[1].constant?.toNumbers() ?? [-1]).sort() : [0, 1, 2, 3]
+  const b = layout.graph.before(node)
+  if (node.int('keepdims', 1) !== 0) return false
+  if (axes.join() === '0,2,3') layout.graph.replaceUses(node.output, layout.channelSum(b, x))
+  else if (axes.join() === '0,1,2,3') node.setInput(0, x.value)
+  else return false
+  if (!node.output.isUsed) layout.graph.remove(node)
+  return true
+}
