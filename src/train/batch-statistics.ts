@@ -122,23 +122,40 @@ function normaliseBy(copies: readonly Node[], s: Statistics): Statistics {
  * normalising takes any constant out again, and the statistics can then be taken in one pass without cancellation. Gives
  * the names of the running means whose batch means are less by themselves. `running` is the flat vector in `layout`'s order.
  */
-export function centreConvolutions(norms: readonly NormLayer[], layout: FlatLayout, running: Value): Set<string> {
+export function centreConvolutions(
+  norms: readonly NormLayer[],
+  layout: FlatLayout,
+  running: Value,
+  tiles: Tiles | null,
+): Set<string> {
   const parts = new Map<string, Value>()
   const centred = new Set<string>()
   for (const { node, runningMean } of norms) {
-    const conv = node.input(0).producer
-    const plain = conv?.op === 'Conv' && conv.domain === '' && !conv.inputs[2] && !conv.input(1).constant
-    if (!plain || node.int('training_mode', 0) !== 1 || node.input(0).uses.size !== 1) continue
+    const inputs = (tiles?.get(node) ?? [node]).map((n) => n.input(0))
+    if (!inputs.every(isCentrable)) continue
     if (parts.size === 0) {
       const b = node.graph.prepend()
       const values = layout.unpack(b, b.op('Neg', [running], {}, { name: 'minus_statistics', type: running.type }))
       for (const [i, { name }] of layout.entries.entries()) parts.set(name, values[i]!)
     }
-    conv.setInput(2, parts.get(runningMean.name)!)
-    node.metadata.set(CENTRED_KEY, 'true')
+    for (const x of inputs) {
+      x.producer!.setInput(2, parts.get(runningMean.name)!)
+      for (const n of x.uses) n.metadata.set(CENTRED_KEY, 'true')
+    }
     centred.add(runningMean.name)
   }
   return centred
+}
+
+/** Made by a convolution without bias whose weights are trained, measured, and normalised by one layer at most. */
+function isCentrable(x: Value): boolean {
+  const conv = x.producer
+  const readers = [...x.uses]
+  const norms = readers.filter((n) => n.op === 'BatchNormalization' && n.domain === '')
+  const measures = (n: Node): boolean => n.int('training_mode', 0) === 1
+  const applied = norms.filter((n) => n.output.isUsed)
+  if (norms.length < readers.length || !norms.some(measures) || applied.length > 1) return false
+  return conv?.op === 'Conv' && conv.domain === '' && !conv.inputs[2] && !conv.input(1).constant
 }
 
 /** Statistics of the inputs of a node's copies, part by part. */

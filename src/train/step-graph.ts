@@ -141,7 +141,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const norms = useBatchStatistics(trainedNorms, tiles)
   const statistics = runningStatistics(norms)
   const running = statistics.size > 0 ? graph.addInput('statistics', vector(statistics)) : null
-  const centred = running ? centreConvolutions(norms, statistics, running) : new Set<string>()
+  const centred = running ? centreConvolutions(norms, statistics, running, tiles) : new Set<string>()
   useBatchStatistics(teacherNorms, tiles)
   graph.sort()
   const outputs = graph.outputs.slice(0, own)

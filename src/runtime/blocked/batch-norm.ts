@@ -13,10 +13,11 @@ import { CENTRED_KEY } from '../executor.ts'
 import type { BlockedLayout, Twin } from './layout.ts'
 
 export function blockBatchNorm(node: Node, layout: BlockedLayout): boolean {
-  const x = layout.twin(node.input(0))
   const training = node.int('training_mode', 0) === 1
-  if (!x || (training && !measurable(node))) return false
+  if (training && !measurable(node)) return false
   const b = layout.graph.before(node)
+  const x = layout.twin(node.input(0)) ?? layout.wantedTwin(b, node.input(0))
+  if (!x) return false
   const { mean, variance } = training ? measured(b, x, layout) : { mean: node.input(3), variance: node.input(4) }
   const gain = scaled(b, node, variance)
   const shift = isAll(mean, 0) ? node.input(2) : b.op('Sub', [node.input(2), b.op('Mul', [mean, gain])])

@@ -49,6 +49,13 @@ export class BlockedLayout {
     return { value: this.blocked(b, v), dims }
   }
 
+  /** The twin of a value that is wanted blocked and whose channels fill the blocks. */
+  wantedTwin(b: Builder, v: Value): Twin | null {
+    const dims = v.type?.dims ?? null
+    if (!this.wanted.has(v) || !isStatic(dims) || dims.length !== 4 || dims[1]! % this.block !== 0) return null
+    return this.twinOf(b, v, dims as unknown as Twin['dims'])
+  }
+
   /** What was made of `v` before, or `make`s it. */
   once(v: Value, make: (v: Value) => Value): Value {
     const made = this.#made.get(v) ?? make(v)
