@@ -1,15 +1,18 @@
 /**
  * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
  * (src/train/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
- * and weight gradients on flat positions against one copy for each kernel offset (src/ops/conv-weight-gradient.ts).
+ * weight gradients on flat positions against one copy for each kernel offset (src/ops/conv-weight-gradient.ts), and whole
+ * training steps in the plain and the blocked layout.
  *
  *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
  *
  * The peer of each figure is the line beside it in the same run; best of 20 runs; one thread, weight gradients two.
  */
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { readModel } from '../src/graph/codec.ts'
 import { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { byShiftedInput, convWeightGradient } from '../src/ops/conv-weight-gradient.ts'
@@ -17,7 +20,9 @@ import { findBlock } from '../src/runtime/blocked/find-block.ts'
 import { useBlockedLayout } from '../src/runtime/blocked/index.ts'
 import { inferTypes } from '../src/runtime/infer-types.ts'
 import { ortExecutor } from '../src/runtime/ort.ts'
-import { machine } from './torch-peer.ts'
+import { optimizerDefaults } from '../src/train/optimizers.ts'
+import { buildStep } from '../src/train/step-graph.ts'
+import { machine, writeNetwork } from './torch-peer.ts'
 
 const { values: args } = parseArgs({ options: { out: { type: 'string', default: 'bench/results/kernels.json' } } })
 const RUNS = 20
@@ -96,6 +101,26 @@ async function weightGradient(out: number, into: number, side: number, stride: n
   return { channels: `${into} -> ${out}`, side, stride, copiedMs, flatMs, ratio: copiedMs / flatMs }
 }
 
+/** A training step, batch 64, as it stands and with everything that has a blocked form in it; two threads. */
+async function step(network: string) {
+  const folder = await mkdtemp(join(tmpdir(), 'mnc-kernels-'))
+  const model = await readModel(await writeNetwork(folder, network, 1))
+  await rm(folder, { recursive: true })
+  const settings = {
+    batch: 64,
+    loss: 'ce',
+    alpha: 1,
+    temperature: 1,
+    batchStatistics: true,
+    learnScales: false,
+  } as const
+  const { model: plain } = await buildStep(model, { ...settings, optimizer: optimizerDefaults }, () => false)
+  const plainMs = await best(plain, 2)
+  useBlockedLayout(plain, await findBlock((m) => ortExecutor().load(m)))
+  const blockedMs = await best(plain, 2)
+  return { network, plainMs, blockedMs, ratio: plainMs / blockedMs }
+}
+
 const sizes: { megabytes: number; msPerHundredMegabytes: number }[] = []
 for (const channels of [3, 12, 24, 48, 96, 168])
   sizes.push({ megabytes: (channels * 4) / 16, msPerHundredMegabytes: await perHundredMegabytes(channels) })
@@ -117,11 +142,13 @@ for (const [out, into, side, stride] of [
   [32, 16, 32, 2],
 ] as const)
   weightGradients.push(await weightGradient(out, into, side, stride))
+const steps = [await step('resnet-20'), await step('densenet-bc-40-12')]
 console.table(sizes)
 console.table(convolutions)
 console.table(weightGradients)
+console.table(steps)
 await mkdir(dirname(args.out), { recursive: true })
 await writeFile(
   args.out,
-  `${JSON.stringify({ machine: await machine(), sizes, convolutions, weightGradients }, null, 2)}\n`,
+  `${JSON.stringify({ machine: await machine(), sizes, convolutions, weightGradients, steps }, null, 2)}\n`,
 )

@@ -28,6 +28,8 @@ export interface Setup {
   readonly batch: number
   readonly shape: readonly number[]
   readonly teacher?: string | undefined
+  /** Parts that mnc works on the batch in; its own choice where absent. */
+  readonly tiles?: number | undefined
   readonly optimizer?: Partial<OptimizerOptions>
 }
 
@@ -103,7 +105,7 @@ export async function mncSide(
     {
       ...{ batch: setup.batch, loss: teacher ? 'reverse-kl' : 'ce', alpha: 1, temperature: 1, optimizer },
       ...{ batchStatistics: true, learnScales: false, teacher: teacher && { model: teacher, batchStatistics: false } },
-      tiles: executor.device.id === 'cpu' ? undefined : 1,
+      tiles: executor.device.id === 'cpu' ? setup.tiles : 1,
     },
     () => false,
   )

@@ -8,6 +8,7 @@
  * (15 in all by default), and the median of all turns is the result. Memory is the process's peak. Only ratios within
  * one run say anything: run it on a machine that does nothing else.
  *
+ * `tiles` (DenseNets): the step worked on in 1, 2 and 4 parts of the batch, time against peak memory (src/train/tile-batch.ts).
  * `distillation`: student ResNet-20, teacher ResNet-56, KL(student || teacher), PyTorch's teacher in eval mode.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -100,10 +101,22 @@ async function measure(setup: Setup) {
   }
 }
 
+/** Time and peak memory of mnc's step for each number of tiles, taking turns. */
+async function memoryTrade(setup: Setup) {
+  const turns = new Map<number, Turn[]>([1, 2, 4].map((n) => [n, []]))
+  for (let round = 0; round < Number(args.rounds); round++)
+    for (const [tiles, list] of turns) list.push(await turn('mnc', { ...setup, tiles }))
+  return [...turns].map(([tiles, list]) => ({
+    tiles,
+    medianSeconds: median(list.flatMap((t) => t.seconds)),
+    peakBytes: Math.max(...list.map((t) => t.peakBytes)),
+  }))
+}
+
 async function main(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'mnc-speed-'))
   const batch = Number(args.batch)
-  const results: Record<string, Awaited<ReturnType<typeof measure>>> = {}
+  const results: Record<string, Awaited<ReturnType<typeof measure>> & { tiles?: unknown }> = {}
   try {
     const batches = join(folder, 'batches.bin')
     await writeBatches(batches, 4, batch, [3, 32, 32])
@@ -120,6 +133,11 @@ async function main(): Promise<void> {
       }
       const [a, b, m] = [r.ratioToNchw, r.ratioToFaster, r.memoryRatio].map((x) => x.toFixed(2))
       console.log(`${name}: mnc / torch nchw ${a}x, / faster torch ${b}x, memory ${m}x`)
+      if (!name.startsWith('densenet')) continue
+      const trade = await memoryTrade(setup)
+      results[name] = { ...r, tiles: trade }
+      for (const { tiles, medianSeconds, peakBytes } of trade)
+        console.log(`${name}: ${tiles} tiles ${medianSeconds.toFixed(3)} s, peak ${(peakBytes / 1e6).toFixed(0)} MB`)
     }
     const settings = { batch, rounds: Number(args.rounds), steps, warmUp: WARM_UP, threads: THREADS }
     await mkdir(dirname(args.out), { recursive: true })

@@ -1,7 +1,6 @@
 /** `mnc bn-update`: running statistics anew from forward passes over the training data. */
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
-import { deviceFor, warnOfFallbacks } from './device.ts'
 import { outputBeside } from './pass.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 
@@ -19,7 +18,8 @@ export const bnUpdate = defineCommand({
   async run([path = ''], options, io) {
     const { fingerprint, readModel, writeModel } = await import('../graph/codec.ts')
     const { updateBatchNorm } = await import('../train/bn-update.ts')
-    const executor = await deviceFor(options.device, io)
+    const { announceDevice } = await import('../runtime/device.ts')
+    const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordHistory } = await import('../passes/history.ts')
     const model = await readModel(path)
     const input = fingerprint(model)
@@ -28,8 +28,8 @@ export const bnUpdate = defineCommand({
     const { epochs, batch, augment, workers } = options
     const layers = await updateBatchNorm(model, {
       data: options.limit === undefined ? data : data.take(options.limit),
-      ...{ preprocess, epochs, batch, augment, workers, executor, seed: io.seed },
-      onFallbacks: (list) => warnOfFallbacks(list, io),
+      ...{ preprocess, epochs, batch, augment, workers, seed: io.seed },
+      ...device,
       onProgress: (done, total) => progress.update(done / total),
     })
     progress.end()

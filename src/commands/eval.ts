@@ -1,7 +1,6 @@
 /** `mnc eval`: accuracy of a classifier. */
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
-import { deviceFor, warnOfFallbacks } from './device.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent } from './table.ts'
 
@@ -21,14 +20,14 @@ export const evalCommand = defineCommand({
   async run([path = ''], options, io) {
     const { readModel } = await import('../graph/codec.ts')
     const { evaluate } = await import('../train/evaluate.ts')
-    const executor = await deviceFor(options.device, io)
+    const { announceDevice } = await import('../runtime/device.ts')
+    const device = await announceDevice(options.device, (line) => io.log(line))
     const model = await readModel(path)
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)
     const progress = io.progress('eval', set.size)
     const result = await evaluate(model, set, preprocess, {
-      executor,
-      onFallbacks: (list) => warnOfFallbacks(list, io),
+      ...device,
       batch: options.batch,
       load: { threads: options.threads },
       onProgress: (done) => progress.update(done),

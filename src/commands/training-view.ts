@@ -1,6 +1,6 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
+import { fallbackWarnings } from '../runtime/executor.ts'
 import type { TrainEvent } from '../train/trainer.ts'
-import { warnOfFallbacks } from './device.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
 import { percent } from './table.ts'
@@ -23,7 +23,7 @@ export class TrainingView {
       const from = step > 0 ? `, from step ${step}` : ''
       const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch)${from}`
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
-      warnOfFallbacks(event.fallbacks, this.#io)
+      for (const line of fallbackWarnings(event.fallbacks)) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
     } else if (event.kind === 'step') {
       const { step, epoch, loss, top1, imagesPerSecond } = event

@@ -14,7 +14,7 @@ import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { recordHistory } from '../passes/history.ts'
 import { runPass } from '../passes/manager.ts'
-import { openDevice } from '../runtime/device.ts'
+import { announceDevice } from '../runtime/device.ts'
 import { updateBatchNorm } from '../train/bn-update.ts'
 import { recordTraining } from '../train/record.ts'
 import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/trainer.ts'
@@ -132,7 +132,8 @@ async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<
   const layers = await updateBatchNorm(model, {
     data: limit === undefined ? data : data.take(limit),
     preprocess: await preprocessOf(model, data, {}, c.log),
-    ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal, executor: await openDevice(device) },
+    ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
+    ...(await announceDevice(device, c.log)),
     onProgress: (done, total) => c.progress('bn-update', done, total),
   })
   const done = { data: data.name, epochs, batch, augment, seed: stage.seed }

@@ -7,7 +7,7 @@ import { checkModels } from '../export/check.ts'
 import { checkBatches } from '../export/check-data.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { openDevice } from '../runtime/device.ts'
+import { announceDevice } from '../runtime/device.ts'
 import { score } from '../score/score.ts'
 import { evaluate } from '../train/evaluate.ts'
 import { pathOf } from './key.ts'
@@ -70,7 +70,8 @@ async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: Me
   const data = testSet(c, limit)
   const preprocess = await preprocessOf(model, data, {}, c.log)
   return evaluate(model, data, preprocess, {
-    ...{ batch, load: { threads }, executor: await openDevice(device) },
+    ...{ batch, load: { threads } },
+    ...(await announceDevice(device, c.log)),
     ...(c.signal && { signal: c.signal }),
     onProgress: (done, total) => c.progress('eval', done, total),
   })

@@ -11,7 +11,7 @@
  */
 import { MncError, usageError } from '../errors.ts'
 import { nearest } from '../options.ts'
-import type { Executor } from './executor.ts'
+import { type Executor, type Fallback, fallbackWarnings } from './executor.ts'
 import { type GpuInfo, gpuInfo } from './gpu-info.ts'
 import { engineInfo, missingLibrary, ortExecutor } from './ort.ts'
 import { providerExecutor, tryProvider } from './ort-provider.ts'
@@ -34,6 +34,16 @@ export async function openDevice(device: string): Promise<Executor> {
   const known = ['cpu', 'auto', 'tfjs', ...Object.keys(providers)]
   const near = nearest(kind, known)
   throw usageError(`unknown --device '${device}'${near ? `, did you mean '${near}'?` : ''}`, `take ${known.join(', ')}`)
+}
+
+/** The same, telling `log` which device it is where that is not the CPU, and what of a graph runs there all the same. */
+export async function announceDevice(device: string, log: (line: string) => void) {
+  const executor = await openDevice(device)
+  if (device !== 'cpu') log(`on ${executor.device.description}`)
+  const onFallbacks = (fallbacks: readonly Fallback[]): void => {
+    for (const line of fallbackWarnings(fallbacks)) log(line)
+  }
+  return { executor, onFallbacks }
 }
 
 /** Real hardware only: a software renderer is slower than the CPU's own kernels. */

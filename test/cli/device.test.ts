@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { writeModel } from '../../src/graph/codec.ts'
@@ -85,6 +86,23 @@ test('eval warns of what runs on the CPU', async () => {
   const { code, err } = await mnc('eval', path, ...SMALL, ...pixels)
   assert.equal(code, 0, err)
   assert.match(err, /WARNING: 1 TopK run on the CPU: .*no kernel/)
+})
+
+test('a recipe says of every stage that runs a graph what device it is on', async () => {
+  const recipe = at('recipe.json')
+  const train = { epochs: 1, limit: 8, batch: 4, device: 'tfjs:cpu' }
+  const stage = { 'bn-update': { limit: 8, batch: 4, device: 'tfjs:cpu' }, eval: { limit: 8, device: 'tfjs:cpu' } }
+  const spec = { family: 'resnet', depth: 8, width: 4, size: 28, channels: 1, mean: [0.286], std: [0.353] }
+  const net = at('net.onnx')
+  await writeModel(buildNetwork(spec), net)
+  const stages = [
+    { name: 'tuned', from: net, train },
+    { name: 'bn', from: 'tuned', ...stage },
+  ]
+  await writeFile(recipe, JSON.stringify({ name: 'r', data: 'embedded', stages }))
+  const { code, err } = await mnc('run', recipe, '--workdir', at('work'))
+  assert.equal(code, 0, err)
+  assert.equal(err.match(/on TensorFlow\.js [\d.]+ \(cpu\)/g)?.length, 3, err)
 })
 
 test('auto says what it chose', async () => {
