@@ -22,6 +22,9 @@ const UNARY = [
   'Neg',
 ]
 const MORE_UNARY = ['Reciprocal', 'Relu', 'Round', 'Sigmoid', 'Sign', 'Softplus', 'Sqrt', 'Tanh']
+/** ONNX's number for float32. */
+const FLOAT = 1
+const COMPARISONS = new Set(['Equal', 'Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual'])
 const SEVERAL = ['Add', 'Div', 'Max', 'Min', 'Mul', 'Sub', 'Sum']
 export const elementwiseOps = [...UNARY, ...MORE_UNARY, ...SEVERAL]
 
@@ -61,6 +64,30 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
     return t ? layout.opened(b, t) : kinds[i] === 'channels' ? spread(v) : v
   })
   layout.replace(node, layout.closed(b, b.op(node.op, opened, attributes), dims), dims[1], dims)
+  return true
+}
+
+/**
+ * A mask: a comparison as 0 and 1. The two go together, for truth values have no reordering; the comparison itself stays
+ * where something else reads it.
+ */
+export function blockMask(node: Node, layout: BlockedLayout): boolean {
+  const test = node.input(0).producer
+  const twins = test?.inputs.map((v) => layout.twin(v)) ?? []
+  if (
+    node.int('to', 0) !== FLOAT ||
+    !test ||
+    test.domain !== '' ||
+    !COMPARISONS.has(test.op) ||
+    twins.some((t) => t === null)
+  )
+    return false
+  const [x, y] = twins as [Twin, Twin]
+  if (x.dims.join() !== y.dims.join()) return false
+  const b = layout.graph.before(node)
+  const truth = b.op(test.op, [x.value, y.value])
+  const mask = b.op('Cast', [truth], Object.fromEntries(node.attributes), { type: node.output.type })
+  layout.replace(node, mask, x.dims[1], x.dims)
   return true
 }
 

@@ -9,7 +9,7 @@ import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { blockBatchNorm } from './batch-norm.ts'
 import { blockable, blockConv } from './conv.ts'
-import { blockElementwise, elementwiseOps } from './elementwise.ts'
+import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
 import { blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
@@ -19,6 +19,7 @@ type Form = (node: Node, layout: BlockedLayout) => boolean
 const forms: Readonly<Record<string, Form>> = {
   ...Object.fromEntries(elementwiseOps.map((op) => [op, blockElementwise])),
   BatchNormalization: blockBatchNorm,
+  Cast: blockMask,
   Conv: blockConv,
   ConvTranspose: blockConvTranspose,
   ReduceSum: blockReduceSum,

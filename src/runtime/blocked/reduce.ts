@@ -6,11 +6,12 @@ export function blockReduceSum(node: Node, layout: BlockedLayout): boolean {
   const x = layout.twin(node.inputs[0])
   if (!x) return false
   const axes = node.inputs[1] ? Array.from(node.inputs[1].constant?.toNumbers() ?? [-1]).sort() : [0, 1, 2, 3]
-  const b = layout.graph.before(node)
-  if (node.int('keepdims', 1) !== 0) return false
-  if (axes.join() === '0,2,3') layout.graph.replaceUses(node.output, layout.channelSum(b, x))
-  else if (axes.join() === '0,1,2,3') node.setInput(0, x.value)
-  else return false
-  if (!node.output.isUsed) layout.graph.remove(node)
+  if (axes.join() === '0,1,2,3') {
+    node.setInput(0, x.value)
+    return true
+  }
+  if (axes.join() !== '0,2,3' || node.int('keepdims', 1) !== 0) return false
+  layout.graph.replaceUses(node.output, layout.channelSum(layout.graph.before(node), x))
+  layout.graph.remove(node)
   return true
 }
