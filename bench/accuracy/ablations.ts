@@ -1,7 +1,7 @@
 /**
  * Does each default earn its place? ResNet-20 (91.73 % on CIFAR-10) goes to 75 % zeros and W4A4 in a short distillation
  * from ResNet-56, once with the defaults and once for each way to leave one of them. Everything else stays the same:
- * the same seeds, images and steps. Finished runs are kept in the work folder and not done again.
+ * the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not done again.
  *
  *   node --import tsx bench/accuracy/ablations.ts [--steps 600] [--seeds 2] [--only fixed-mask,lsq]
  *
@@ -25,6 +25,7 @@ const { values: given } = parseArgs({
   },
 })
 const steps = Number(given.steps)
+const LR = 0.01
 const limit = given.limit === undefined ? {} : { limit: Number(given.limit) }
 
 type Options = Readonly<Record<string, unknown>>
@@ -53,7 +54,7 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
     name: `${name}-${seed}`,
     data: 'cifar10:.data/cifar-10',
     seed,
-    defaults: { eval: limit },
+    defaults: { eval: { ...limit, threads: 1 }, train: { threads: 1 } },
     stages: [
       {
         ...{ name: 'dense', from: '.data/zoo/akamaster_resnet20_bn_op13.onnx', eval: false },
@@ -67,7 +68,7 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
       {
         ...{ name: 'trained', from: 'cut', teacher: '.data/zoo/akamaster_resnet56_bn_op10.onnx' },
         train: {
-          ...{ 'max-steps': steps, epochs: steps / Math.floor(50_000 / 64), lr: 0.02 },
+          ...{ 'max-steps': steps, epochs: steps / Math.floor(50_000 / 64), lr: LR },
           ...{ 'mask-update-until': Math.floor((steps * 2) / 3), ...train },
         },
       },
@@ -98,6 +99,6 @@ for (const name of names) {
   results[name] = { question, ...changes, seconds: Math.round(seconds), top1: Object.fromEntries(top1) }
   const what =
     'ResNet-20 on CIFAR-10, 75 % zeros and W4A4, short distillation from ResNet-56; one default left at a time'
-  const head = { what, steps, batch: 64, lr: 0.02, seeds: seeds.length, cpu: cpus()[0]?.model, cores: cpus().length }
+  const head = { what, steps, batch: 64, lr: LR, seeds: seeds.length, cpu: cpus()[0]?.model, cores: cpus().length }
   await writeFileAtomic(given.out, `${JSON.stringify({ ...head, variants: results }, null, 2)}\n`)
 }

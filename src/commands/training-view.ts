@@ -1,6 +1,6 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
-import { fallbackWarnings } from '../runtime/executor.ts'
 import type { TrainEvent } from '../train/trainer.ts'
+import { fallbackWarnings } from '../warnings.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
 import { percent } from './table.ts'

@@ -73,20 +73,18 @@ export class Builder {
 
   /** A scalar constant, shared within the graph by value and type. */
   scalar(value: number, type: ElementType = 'float32'): Value {
-    return this.#shared(`const_${type}_${value}`, () => Tensor.scalar(value, type))
+    return this.shared(`const_${type}_${value}`, Tensor.scalar(value, type))
   }
 
   /** A one-dimensional int64 constant (axes, shapes, pads), shared within the graph by content. */
   ints(values: readonly number[]): Value {
-    return this.#shared(`const_ints_${values.join('_')}`, () => Tensor.int64([values.length], values))
+    return this.shared(`const_ints_${values.join('_')}`, Tensor.int64([values.length], values))
   }
 
-  #shared(name: string, make: () => Tensor): Value {
+  /** A constant that is made once: an initializer of that name where it holds the same, else a new one. */
+  shared(name: string, tensor: Tensor): Value {
     const found = this.graph.find(name)
-    if (found?.constant) {
-      if (found.constant.equals(make())) return found
-    }
-    return this.graph.addInitializer(name, make())
+    return found?.constant?.equals(tensor) ? found : this.graph.addInitializer(name, tensor)
   }
 }
 

@@ -93,7 +93,7 @@ function channelAffine(b: Builder, x: Value, slope: Value | null, offset: Value 
   const channels = x.dims[1]!
   const filled = (value: number): Value => {
     const name = `channels_${channels}_of_${value}`
-    return b.graph.find(name) ?? b.initializer(name, Tensor.float32([channels], Array<number>(channels).fill(value)))
+    return b.shared(name, Tensor.float32([channels], Array<number>(channels).fill(value)))
   }
   const inputs = [x, slope ?? filled(0), offset ?? filled(0), filled(0), filled(1)]
   return b.op('BatchNormalization', inputs, { epsilon: { kind: 'float', value: 0 } }, { type: x.type })

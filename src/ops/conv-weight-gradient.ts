@@ -179,7 +179,7 @@ function cleaned(o: Operand, other: Operand, shift: number, pitch: number, b: Bu
   if (shift === 0 || from >= to) return o.value
   const keep = Float64Array.from({ length: o.size }, (_, i) => (i % pitch >= from && i % pitch < to ? 0 : 1))
   const name = `columns_${o.size}_${pitch}_without_${from}_${to}`
-  const mask = b.graph.find(name) ?? b.initializer(name, Tensor.from(elemOf(o.value), [o.size], keep))
+  const mask = b.shared(name, Tensor.from(elemOf(o.value), [o.size], keep))
   return b.op('Mul', [o.value, mask], {}, { type: o.value.type })
 }
 
@@ -219,7 +219,9 @@ function gap(b: Builder, v: Value, dims: readonly number[]): Value {
   const elem = elemOf(v)
   const name = `gap_${elem}_${dims.join('_')}`
   const value = Tensor.from(elem, [1], [0])
-  return b.graph.find(name) ?? b.op('ConstantOfShape', [b.ints(dims)], { value }, { name, type: { elem, dims } })
+  const found = b.graph.find(name)
+  if (found?.producer?.op === 'ConstantOfShape') return found
+  return b.op('ConstantOfShape', [b.ints(dims)], { value }, { name, type: { elem, dims } })
 }
 
 const concat = (b: Builder, parts: readonly Value[], axis: number): Value =>

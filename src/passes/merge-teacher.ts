@@ -22,6 +22,7 @@ export interface InputAdapter {
   readonly scale: readonly number[]
   readonly shift: readonly number[]
   readonly size?: readonly [number, number] | undefined
+  readonly layout: 'NCHW' | 'NHWC'
 }
 
 /** Returns the teacher's outputs inside the student's graph (not yet graph outputs). */
@@ -56,14 +57,18 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   return teacher.graph.outputs.map((v) => map.get(v)!)
 }
 
-function adapt(graph: Graph, source: Value, { scale, shift, size }: InputAdapter): Value {
+function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: InputAdapter): Value {
   const b = graph.append()
-  const perChannel = (values: readonly number[]) => Tensor.float32([1, values.length, 1, 1], values)
+  const last = layout === 'NHWC'
+  const perChannel = (values: readonly number[]) =>
+    Tensor.float32(last ? [values.length] : [values.length, 1, 1], values)
   let v = source
   if (scale.some((s) => s !== 1)) v = b.op('Mul', [v, b.initializer('teacher_scale', perChannel(scale))])
   if (shift.some((s) => s !== 0)) v = b.op('Add', [v, b.initializer('teacher_shift', perChannel(shift))])
   if (size) {
-    const sizes = b.op('Concat', [b.op('Shape', [source], { start: 0, end: 2 }), b.ints(size)], { axis: 0 })
+    const shape = (start: number, end: number): Value => b.op('Shape', [source], { start, end })
+    const parts = last ? [shape(0, 1), b.ints(size), shape(3, 4)] : [shape(0, 2), b.ints(size)]
+    const sizes = b.op('Concat', parts, { axis: 0 })
     const attributes = { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }
     v = b.op('Resize', [v, null, null, sizes], attributes)
   }

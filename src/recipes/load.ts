@@ -103,6 +103,8 @@ export async function parseRecipe(json: unknown, overrides: RecipeOverrides = {}
   const names = json.stages.map((s) => s.name)
   const double = json.stages.find((s, i) => names.indexOf(s.name) !== i)
   if (double) throw at(double, 'there are two stages of this name')
+  const taken = json.stages.find((s) => /\.(best|checkpoint)$/.test(s.name))
+  if (taken) throw at(taken, 'files of other stages are called so', 'let the name not end in .best or .checkpoint')
   refuseCycles(json.stages, at)
   const stages: Stage[] = []
   for (const raw of json.stages) {

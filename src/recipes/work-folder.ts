@@ -3,10 +3,11 @@
  * `<stage>.checkpoint.onnx`. A record says under which key (hash of inputs, options, tool version) the file was made.
  */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileError, readFileBytes, writeFileAtomic } from '../files.ts'
+import { readModel } from '../graph/codec.ts'
 import type { StageRecord } from './record.ts'
 
 export interface StageFiles {
@@ -66,7 +67,7 @@ export class WorkFolder {
   hashOf(path: string): Promise<string> {
     const known = this.#hashes.get(path)
     if (known) return known
-    const hash = readFileBytes(path).then(sha256)
+    const hash = contentHash(path)
     this.#hashes.set(path, hash)
     return hash
   }
@@ -77,3 +78,23 @@ export class WorkFolder {
 }
 
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
+
+/** Of a model: with the files that its tensors lie in. */
+async function contentHash(path: string): Promise<string> {
+  const own = sha256(await readFileBytes(path))
+  if (!path.endsWith('.onnx')) return own
+  const files = new Set<string>()
+  for (const v of (await readModel(path)).graph.initializers()) {
+    const file = v.constant?.origin?.external?.file.path
+    if (file) files.add(file)
+  }
+  if (files.size === 0) return own
+  const data = await Promise.all([...files].sort().map(hashOfFile))
+  return sha256([own, ...data].join(' '))
+}
+
+async function hashOfFile(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const piece of createReadStream(path)) hash.update(piece as Uint8Array)
+  return hash.digest('hex')
+}

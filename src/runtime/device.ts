@@ -11,7 +11,8 @@
  */
 import { MncError, usageError } from '../errors.ts'
 import { nearest } from '../options.ts'
-import { type Executor, type Fallback, fallbackWarnings } from './executor.ts'
+import { fallbackWarnings } from '../warnings.ts'
+import type { Executor, Fallback } from './executor.ts'
 import { type GpuInfo, gpuInfo } from './gpu-info.ts'
 import { engineInfo, missingLibrary, ortExecutor } from './ort.ts'
 import { providerExecutor, tryProvider } from './ort-provider.ts'

@@ -91,6 +91,3 @@ export interface Executor {
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
   load(model: Model | Uint8Array | string, options?: LoadOptions): Promise<Session>
 }
-
-export const fallbackWarnings = (fallbacks: readonly Fallback[]): string[] =>
-  fallbacks.map(({ op, nodes, reason }) => `WARNING: ${nodes} ${op} run on the CPU: ${reason}`)

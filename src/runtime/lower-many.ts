@@ -18,7 +18,8 @@ export function lowerSplit(node: Node): boolean {
   /** Parts from..to-1 of `v`, which holds just these. */
   const split = (v: Value, from: number, to: number): Value[] => {
     if (to - from === 1) return [v]
-    const span = FEW ** Math.max(0, Math.ceil(Math.log(to - from) / Math.log(FEW)) - 1)
+    let span = 1
+    while (span * FEW < to - from) span *= FEW
     const starts = Array.from({ length: Math.ceil((to - from) / span) }, (_, i) => from + i * span)
     const ends = starts.map((s) => Math.min(to, s + span))
     const parts = b.ops('Split', [v, b.ints(starts.map((s, i) => sum(s, ends[i]!)))], starts.length, { axis })

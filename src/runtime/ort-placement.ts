@@ -82,16 +82,20 @@ function answersOf(load: LoadAlone): Map<string, string | null> {
 }
 
 /**
- * Nodes of one kind are run by the same kernel. Sizes count only where inputs are contracted or joined (their shapes do
+ * Nodes of one kind are run by the same kernel. Where kernels decide by constants' values, those count. Sizes count only where inputs are contracted or joined (their shapes do
  * not broadcast): those kernels work in blocks and vectors, and what is left over by them is where they go wrong.
  */
+/** Whole and broken scales are different kernels. */
+const VALUES_DECIDE = new Set(['Resize', 'Upsample'])
+
 function kindOf(n: Node): string {
   const shapes = n.inputs.map((v) => v?.constant?.dims ?? v?.type?.dims ?? null)
   const sized = !broadcast(shapes.filter((d) => d !== null && d.length > 1) as Dims[])
   const value = (v: Value | null): string => {
     if (!v) return '-'
     const dims = v.constant?.dims ?? v.type?.dims ?? ['?']
-    return `${v.type?.elem}${v.constant ? 'c' : ''}${sized ? `[${dims.map(sizeClass)}]` : dims.length}`
+    const numbers = v.constant && VALUES_DECIDE.has(n.op) ? `{${Array.from(v.constant.toNumbers())}}` : ''
+    return `${v.type?.elem}${v.constant ? 'c' : ''}${numbers}${sized ? `[${dims.map(sizeClass)}]` : dims.length}`
   }
   const attributes = [...n.attributes].map(([k, a]) => `${k}=${String(a.value)}`).sort()
   return [n.domain, n.op, ...attributes, '<', ...n.inputs.map(value), '>', ...n.outputs.map(value)].join(' ')

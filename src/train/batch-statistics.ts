@@ -16,6 +16,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
 import { CENTRED_KEY } from '../runtime/executor.ts'
 import type { FlatLayout } from './flat-layout.ts'
+import { nameOf } from './step-names.ts'
 import type { Tiles } from './tile-batch.ts'
 
 export interface NormLayer {
@@ -61,6 +62,25 @@ export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null =
     const { mean, variance } = alone ? inOneKernel(node) : normaliseBy(copies, statisticsOf(copies, known))
     return { node, count, runningMean, runningVariance, batchMean: mean, batchVariance: variance, momentum }
   })
+}
+
+/**
+ * Gives every BatchNormalization running statistics of its own: files merge equal initializers, also with a scale or a bias
+ * (all zeros and ones in a new network), and modules are used twice; but each layer's statistics move on their own.
+ */
+export function separateStatistics(graph: Graph): void {
+  const owned = new Set<Value>()
+  for (const node of graph.nodes()) {
+    if (node.op !== 'BatchNormalization' || node.domain !== '') continue
+    for (const i of [3, 4]) {
+      const v = node.inputs[i]
+      if (!v?.constant) continue
+      const alone = [...v.uses].every((n) => n === node) && node.inputs.filter((x) => x === v).length === 1
+      if (alone && !v.isOutput) continue
+      if (owned.has(v) || !alone) node.setInput(i, graph.addInitializer(graph.freshName(v.name), v.constant))
+      owned.add(v)
+    }
+  }
 }
 
 /** How many layers normalise `x`, directly or as a part of a Concat. */
@@ -131,6 +151,7 @@ export function centreConvolutions(
   const parts = new Map<string, Value>()
   const centred = new Set<string>()
   for (const { node, runningMean } of norms) {
+    if (norms.filter((n) => n.runningMean === runningMean).length > 1) continue
     const inputs = (tiles?.get(node) ?? [node]).map((n) => n.input(0))
     if (!inputs.every(isCentrable)) continue
     if (parts.size === 0) {
@@ -139,16 +160,17 @@ export function centreConvolutions(
       for (const [i, { name }] of layout.entries.entries()) parts.set(name, values[i]!)
     }
     for (const x of inputs) {
-      x.producer!.setInput(2, parts.get(runningMean.name)!)
+      x.producer!.setInput(2, parts.get(nameOf(runningMean))!)
       for (const n of x.uses) n.metadata.set(CENTRED_KEY, 'true')
     }
-    centred.add(runningMean.name)
+    centred.add(nameOf(runningMean))
   }
   return centred
 }
 
 /** Made by a convolution without bias whose weights are trained, measured, and normalised by one layer at most. */
 function isCentrable(x: Value): boolean {
+  if (x.isOutput) return false
   const conv = x.producer
   const readers = [...x.uses]
   const norms = readers.filter((n) => n.op === 'BatchNormalization' && n.domain === '')
@@ -162,7 +184,7 @@ function isCentrable(x: Value): boolean {
 function statisticsOf(copies: readonly Node[], known: Map<Value, Statistics>): Statistics {
   const xs = copies.map((n) => n.input(0))
   const parts = xs.map(leavesOf)
-  const b = copies[0]!.graph.before(firstOf(copies))
+  const b = copies[0]!.graph.before(copies[0]!) // may need sorting afterwards (Graph.sort)
   const each = parts[0]!.map((leaf, i) => {
     const s =
       known.get(leaf) ??
@@ -178,14 +200,11 @@ function statisticsOf(copies: readonly Node[], known: Map<Value, Statistics>): S
   return { mean: join(each.map((e) => e.mean)), variance: join(each.map((e) => e.variance)) }
 }
 
-/** The copy that comes first in the graph; what is inserted before it may still need sorting (Graph.sort). */
-const firstOf = (copies: readonly Node[]): Node => copies[0]!
-
 /** Mean and population variance of each channel by onnxruntime's two-pass training kernel (exact, no cancellation). */
 function measured(b: Builder, x: Value): Statistics {
   const size = x.dims[1]!
   const vector = (name: string, value: number): Value =>
-    b.graph.find(`${name}_${size}`) ?? b.initializer(`${name}_${size}`, Tensor.float32([size], Array(size).fill(value)))
+    b.shared(`${name}_${size}`, Tensor.float32([size], Array(size).fill(value)))
   const inputs = [x, vector('ones', 1), vector('zeros', 0), ownBuffer(b.graph, size), ownBuffer(b.graph, size)]
   const attributes = { training_mode: 1, momentum: { kind: 'float', value: 0 } as const }
   const [y, mean, variance] = b.ops('BatchNormalization', inputs, 3, attributes)

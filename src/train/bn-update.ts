@@ -16,10 +16,11 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { widenFloats } from '../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
-import { normNodes, useBatchStatistics } from './batch-statistics.ts'
+import { normNodes, separateStatistics, useBatchStatistics } from './batch-statistics.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { batchStatistics, fixBatch, runningStatistics, soleInput } from './step-graph.ts'
 
@@ -42,6 +43,7 @@ export interface BnUpdateOptions {
 /** Updates `model` in place; returns how many BatchNormalization nodes it found. A model error where there is none. */
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
+  separateStatistics(model.graph)
   const { forward, layout, layers } = await statisticsGraph(model, batch)
   const loader = createLoader(data, { batchSize: batch, preprocess, augment, seed, workers })
   const steps = Math.max(1, Math.round(loader.stepsPerEpoch * epochs))
@@ -62,7 +64,8 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   }
   for (const e of layout.entries) {
     const mean = Float32Array.from(sum.subarray(e.offset, e.offset + e.size), (s) => s / steps)
-    model.graph.find(e.name)!.setConstant(Tensor.float32(e.dims, mean))
+    const v = model.graph.find(e.name)!
+    v.setConstant(Tensor.from(v.constant!.type, e.dims, mean))
   }
   return layers
 }
@@ -76,6 +79,7 @@ interface StatisticsGraph {
 async function statisticsGraph(model: Model, batch: number): Promise<StatisticsGraph> {
   const forward = cloneModel(model)
   const { graph } = forward
+  widenFloats(forward)
   if (forward.opset < WORKING_OPSET) upgradeModelTo(forward, WORKING_OPSET)
   fixBatch(soleInput(graph), batch)
   await inferTypes(forward, { dims: { '*': batch } })

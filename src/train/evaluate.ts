@@ -12,7 +12,7 @@ import { findOp } from '../ops/index.ts'
 import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { liftedFor } from './lift.ts'
-import { soleInput } from './step-graph.ts'
+import { keepsOrder, soleInput } from './step-graph.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model with a fixed batch takes its own. */
@@ -90,9 +90,9 @@ export async function evaluateSession(
 
 /** Whether the scores are probabilities already; logarithms of them are as good as logits. */
 function isProbability(output: Value): boolean {
-  const def = output.producer && findOp(output.producer)
-  if (def?.carries === 'value') return isProbability(output.producer!.input(0))
-  return def?.distribution === 'linear'
+  const n = output.producer
+  if (n && keepsOrder(n)) return isProbability(n.input(0))
+  return n !== null && findOp(n)?.distribution === 'linear'
 }
 
 /** A model with a fixed batch gets its last, short batch filled up with zeros. */
@@ -108,6 +108,8 @@ function padded(
   full.set(batch.images)
   return imageTensor(preprocess, size, full, elem)
 }
+
+const TOP = 5
 
 class Scores {
   samples = 0
@@ -136,17 +138,17 @@ class Scores {
 
   #addRow(values: ArrayLike<number>, at: number, classes: number, label: number): void {
     const own = values[at + label]!
-    let better = 0
+    let better = Number.isNaN(own) ? TOP : 0
     let max = Number.NEGATIVE_INFINITY
     let sum = 0
     for (let c = 0; c < classes; c++) {
       const v = values[at + c]!
       if (v > max) max = v
-      // ties go to the lower class, as argmax takes them
-      if (v > own || (v === own && c < label)) better++
+      // ties go to the lower class, as argmax takes them; what is no number beats everything
+      if (c !== label && !(v < own || (v === own && c > label))) better++
     }
     if (better === 0) this.#top1++
-    if (better < 5) this.#top5++
+    if (better < TOP) this.#top5++
     if (this.#probabilities) {
       this.#loss -= Math.log(Math.max(own, Number.MIN_VALUE))
       return

@@ -20,6 +20,7 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { weightLayers } from '../passes/layers.ts'
 import { trainableParameters } from '../passes/parameters.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { widenFloats } from '../passes/widen-floats.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import type { BatchSource } from './batch-source.ts'
 import { normNodes } from './batch-statistics.ts'
@@ -63,6 +64,7 @@ export async function cutFrozen(
   const sameSize = (teacher?.preprocess ?? preprocess).size.join() === preprocess.size.join()
   if (taught && (o.teacherBn === 'batch' || !sameSize || teacher.model.graph.outputs.length > 1)) return null
   const model = cloneModel(whole)
+  widenFloats(model)
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
   const border = borderOf(model, o, isHost)
   if (!border) return null
@@ -142,6 +144,7 @@ async function featuresOf(
   const session = await ortExecutor().load(front, { config: { 'session.disable_quant_qdq': '1' }, ...folder })
   const blocks: Block[] = []
   let row = 0
+  let bytes = 0
   try {
     for await (const batch of evalBatches(images, preprocess, BATCH)) {
       const out = await session.run({ [input]: Tensor.float32(batchDims(preprocess, batch.count), batch.images) })
@@ -149,10 +152,11 @@ async function featuresOf(
         const t = out[name]!
         if (t.type !== 'float32' || t.dims[0] !== batch.count) return null
         const width = t.size / batch.count
+        if (row === 0) bytes += 4 * width * images.size
+        if (bytes > CACHE_BYTES) return null
         blocks[i] ??= { width, dims: t.dims.slice(1), values: new Float32Array(width * images.size) }
         blocks[i].values.set(t.view('float32'), row * width)
       }
-      if (row === 0 && blocks.reduce((n, b) => n + b.values.byteLength, 0) > CACHE_BYTES) return null
       row += batch.count
     }
   } finally {

@@ -37,7 +37,7 @@ import { type FlatEntry, FlatLayout } from './flat-layout.ts'
 import { gradientFactor, learnableScales } from './learned-scales.ts'
 import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
 import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
-
+import { freeReservedNames, nameOf } from './step-names.ts'
 import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
 
 export interface StepOptions {
@@ -97,6 +97,7 @@ export type HostSelector = (name: string) => boolean
 export async function buildStep(student: Model, options: StepOptions, isHost: HostSelector): Promise<StepGraph> {
   const model = cloneModel(student)
   const { graph } = model
+  freeReservedNames(graph)
   const input = options.inputDims ? graph.inputs.find((v) => !v.constant)! : soleInput(graph)
   widenFloats(model)
   // initializers that callers may override (all of them before IR 4) are trained like others
@@ -106,9 +107,9 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
   const learned = options.learnScales ? learnableScales(graph) : []
   const trained = trainableParameters(graph)
-  const host = [...graph.initializers()].filter((v) => v.constant?.type === 'float32' && isHost(v.name))
+  const host = [...graph.initializers()].filter((v) => v.constant?.type === 'float32' && isHost(nameOf(v)))
   await runPass(model, lowerFakeQuant, { learnScales: options.learnScales })
-  const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [l.scale.name, l]))
+  const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [nameOf(l.scale), l]))
   const learnedSteps = [...scales.values()].map((l) => l.scale)
   const parameters = [...trained, ...learnedSteps].filter((v) => v.isUsed && v.constant)
   if (parameters.length === 0) throw nothingToTrain(graph)
@@ -251,12 +252,35 @@ export function soleInput(graph: Graph): Value {
   return inputs[0]!
 }
 
-/** The scores that a final distribution is made of: losses take logits. */
+/**
+ * The scores that a final distribution is made of: losses take logits. What only brings the distribution into another
+ * shape (Softmax on [N,C,1,1], then Flatten) is done to the scores instead.
+ */
 export function logitsOf(output: Value): Value {
-  for (let v = output; ; v = v.producer.input(0)) {
-    const def = v.producer && findOp(v.producer)
-    if (!v.producer || !(def?.distribution || def?.carries === 'value')) return v
+  const shaped: Node[] = []
+  let found = output
+  for (let v = output; v.producer; v = v.producer.input(0)) {
+    const n = v.producer
+    const def = findOp(n)
+    if (!def?.distribution && !keepsOrder(n)) break
+    if (def?.carries === 'elements') shaped.unshift(n)
+    else if (shaped.length === 0 || def?.distribution) found = n.input(0)
+    if (!def?.distribution) continue
+    for (const s of shaped.splice(0)) found = again(s, found)
   }
+  return found
+}
+
+/** Elements stay in their order, in whatever shape or type. */
+export function keepsOrder(n: Node): boolean {
+  const carries = findOp(n)?.carries
+  return carries === 'value' || (carries === 'elements' && n.op !== 'Transpose')
+}
+
+/** A copy of a node that reads `x` in the place of its first input. */
+function again(n: Node, x: Value): Value {
+  const inputs = [x, ...n.inputs.slice(1)]
+  return x.graph.append().op(n.op, inputs, Object.fromEntries(n.attributes), { domain: n.domain, type: n.output.type })
 }
 
 interface Unpacked {
@@ -268,7 +292,7 @@ interface Unpacked {
 
 /** Replaces initializers by parts of one flat graph input. */
 function unpacked(b: Builder, graph: Graph, constants: readonly Value[], inputName: string): Unpacked {
-  const layout = new FlatLayout(constants.map((v) => ({ name: v.name, dims: v.constant!.dims })))
+  const layout = new FlatLayout(constants.map((v) => ({ name: nameOf(v), dims: v.constant!.dims })))
   if (constants.length === 0) return { layout, flat: null, values: [] }
   const flat = graph.addInput(inputName, { elem: 'float32', dims: [layout.size] })
   const values = layout.unpack(b, flat)
@@ -390,7 +414,7 @@ function perParameter(layout: FlatLayout, base: number, of: ((name: string) => n
 /** The layout of all running means and variances. */
 export function runningStatistics(norms: readonly NormLayer[]): FlatLayout {
   const seen = new Map<string, readonly number[]>()
-  for (const n of norms) for (const v of [n.runningMean, n.runningVariance]) seen.set(v.name, v.constant!.dims)
+  for (const n of norms) for (const v of [n.runningMean, n.runningVariance]) seen.set(nameOf(v), v.constant!.dims)
   return new FlatLayout([...seen].map(([name, dims]) => ({ name, dims })))
 }
 
@@ -402,8 +426,8 @@ export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layou
   const now = new Map<string, { value: Value; factor: number }>()
   for (const n of norms) {
     const { count } = n
-    now.set(n.runningMean.name, { value: n.batchMean, factor: 1 })
-    now.set(n.runningVariance.name, { value: n.batchVariance, factor: count / Math.max(1, count - 1) })
+    now.set(nameOf(n.runningMean), { value: n.batchMean, factor: 1 })
+    now.set(nameOf(n.runningVariance), { value: n.batchVariance, factor: count / Math.max(1, count - 1) })
   }
   const b = graph.append()
   const factors = perEntry(layout, (name) => now.get(name)!.factor)
@@ -422,7 +446,7 @@ function emitStatistics(
   centred: ReadonlySet<string>,
 ): void {
   const { graph } = running
-  const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [v.name, n.momentum])))
+  const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [nameOf(v), n.momentum])))
   const batch = batchStatistics(graph, norms, layout)
   const b = graph.append()
   const keep = b.initializer(

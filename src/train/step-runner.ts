@@ -122,6 +122,13 @@ export class StepRunner {
     if (this.graph.statistics.size > 0) write(this.graph.statistics, vectors('statistics'))
   }
 
+  /** Whether the model's own weights cannot hold the present ones: float16 or bfloat16, trained in float32. */
+  isNarrower(model: Model): boolean {
+    const { weights, statistics } = this.graph
+    const typeOf = (name: string) => model.graph.find(name)?.constant?.type
+    return [...weights.entries, ...statistics.entries].some(({ name }) => typeOf(name) !== 'float32')
+  }
+
   /** The present value of a state vector; a view. */
   vector(name: string): Float32Array {
     if (this.#current === 'device') throw bugError('the state is on the device: download it first')

@@ -38,5 +38,5 @@ export function adapterBetween(student: Preprocess, teacher: Preprocess): InputA
   const shift = student.mean.map((m, i) => (m * ratio - teacher.mean[i]!) / teacher.std[i]!)
   const size = student.size.join() === teacher.size.join() ? undefined : teacher.size
   const same = scale.every((s) => Math.abs(s - 1) < 1e-7) && shift.every((s) => Math.abs(s) < 1e-7) && !size
-  return same ? undefined : { scale, shift, size }
+  return same ? undefined : { scale, shift, size, layout: student.layout }
 }

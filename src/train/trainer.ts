@@ -16,6 +16,7 @@ import { openDevice } from '../runtime/device.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
+import { separateStatistics } from './batch-statistics.ts'
 import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import { evaluate } from './evaluate.ts'
@@ -126,6 +127,11 @@ class Training {
     runner.loadFrom(model)
     if (!checkpoint) return
     for (const slot of runner.graph.slots) runner.setVector(slot, checkpoint.vectors.get(slot)!)
+    // the present weights in full, where the model's own type is narrower
+    for (const name of ['weights', 'statistics']) {
+      const kept = checkpoint.vectors.get(name)
+      if (kept) runner.setVector(name, kept)
+    }
     this.#average?.restore(checkpoint.vectors)
   }
 
@@ -137,6 +143,7 @@ class Training {
     inlineFunctions(model)
     liftConstants(model.graph)
     separateScales(model.graph)
+    separateStatistics(model.graph)
     const identity = identityOf(model, run, o, data.source)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
     if (checkpoint) adopt(model, checkpoint.model)
@@ -168,6 +175,9 @@ class Training {
   async *steps(): AsyncGenerator<TrainEvent, void, undefined> {
     const { source } = this.#data
     if (this.#validationPending) yield* this.#endOfEpoch(Math.floor((this.#first - 1) / source.stepsPerEpoch))
+    const { stepsPerEpoch } = source
+    const before = this.#first > 0 && this.#first % stepsPerEpoch === 0 ? this.#first / stepsPerEpoch - 1 : null
+    if (before !== null && this.#patienceOver(before)) return
     let mark = performance.now()
     for await (const batch of source.batches(this.#first, this.#last)) {
       if (this.#run.signal?.aborted) throw await this.#interrupted()
@@ -276,7 +286,10 @@ class Training {
     if (!runner.vector('weights').every(Number.isFinite))
       throw await this.#diverged(this.#done, 'the weights are not finite any more')
     runner.storeTo(this.#model)
-    const vectors: [string, Float32Array][] = runner.graph.slots.map((slot) => [slot, runner.vector(slot)])
+    const { slots, statistics } = runner.graph
+    const narrow = runner.isNarrower(this.#model)
+    const full = narrow ? ['weights', ...(statistics.size > 0 ? ['statistics'] : [])] : []
+    const vectors: [string, Float32Array][] = [...slots, ...full].map((name) => [name, runner.vector(name)])
     await saveCheckpoint(path, this.#model, [...vectors, ...(this.#average?.state() ?? [])], this.#position())
     this.#savedAt = performance.now()
     return { kind: 'checkpoint', step: this.#done, path }

@@ -5,8 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
+import { writeModel } from '../../src/graph/codec.ts'
+import { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
 import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
 import { type RunEvent, runRecipe } from '../../src/recipes/run.ts'
+import { WorkFolder } from '../../src/recipes/work-folder.ts'
 import { Sink } from '../cli/sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-recipes-'))
@@ -214,6 +218,7 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
   ],
   ['a missing file', [{ ...small, from: 'none.onnx' }], /stage 'small': there is no file 'none\.onnx'/],
   ['two of one name', [dense, dense], /two stages of this name/],
+  ['a name that its files would share', [{ ...dense, name: 'a.best' }], /stage 'a\.best': files of other stages/],
   ['no source', [{ name: 'a' }], /says not where its graph comes from/],
   [
     'an unknown option',
@@ -243,4 +248,21 @@ test('the recipes in models/ are sound', async () => {
     assert.equal(recipe.name, name)
     assert.ok(recipe.stages.length >= 8)
   }
+})
+
+test("a model's key covers the files that its tensors lie in", async () => {
+  const path = at('outside.onnx')
+  const model = new Model()
+  const b = model.graph.append()
+  const weight = (value: number): Tensor => Tensor.float32([512], new Float32Array(512).fill(value))
+  const w = b.initializer('w', weight(1))
+  model.graph.addOutput(b.op('Mul', [model.graph.addInput('x', { elem: 'float32', dims: [512] }), w]))
+  const keys: string[] = []
+  for (const value of [1, 1, 2]) {
+    w.setConstant(weight(value))
+    await writeModel(model, path, { externalData: true })
+    keys.push(await new WorkFolder(at('keys')).hashOf(path))
+  }
+  assert.equal(keys[0], keys[1])
+  assert.notEqual(keys[1], keys[2])
 })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Builder } from '../../src/graph/builder.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
+import type { Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { Rng } from '../../src/rng.ts'
@@ -67,4 +69,84 @@ test('leaves 1x1, grouped, constant-weight and oddly wide convolutions alone', a
   graph.addOutput(b.op('Conv', [x, fixed]))
   graph.addOutput(b.op('Conv', [odd, few]))
   assert.equal(useBlockedLayout(model, 16), 0)
+})
+
+/** `build` makes the outputs of a graph whose inputs are named; both layouts must agree on them. */
+async function agree(
+  inputs: Readonly<Record<string, readonly number[]>>,
+  build: (b: Builder, v: Readonly<Record<string, Value>>) => Value[],
+): Promise<void> {
+  const model = new Model()
+  const { graph } = model
+  const given = Object.fromEntries(
+    Object.entries(inputs).map(([name, dims]) => [name, graph.addInput(name, { elem: 'float32', dims })]),
+  )
+  for (const v of build(graph.append(), given)) graph.addOutput(v)
+  await inferTypes(model)
+  const rng = new Rng(4)
+  const feeds = Object.fromEntries(
+    Object.entries(inputs).map(([name, dims]) => {
+      const size = dims.reduce((p, d) => p * d, 1)
+      return [
+        name,
+        Tensor.float32(
+          dims,
+          Float32Array.from({ length: size }, () => rng.normal()),
+        ),
+      ]
+    }),
+  )
+  const [plain, blocked] = await Promise.all(
+    [false, true].map(async (step) => (await ortExecutor().load(model, { step })).run(feeds)),
+  )
+  for (const [name, t] of Object.entries(plain!)) {
+    const other = blocked![name]!.view('float32')
+    t.view('float32').forEach((v, i) => {
+      assert.ok(Math.abs(v - other[i]!) < 1e-3 * (1 + Math.abs(v)), `${name}[${i}]: ${v} and ${other[i]}`)
+    })
+  }
+}
+
+const W = [16, 16, 3, 3]
+const same = { pads: [1, 1, 1, 1] }
+const outer = (b: Builder, x: Value, w: Value): Value => b.op('Conv', [x, w], same)
+
+test('what has a blocked form keeps its meaning in the rarer forms of its operator', async () => {
+  const x = [2, 16, 6, 6]
+  // a kernel turned along a negative axis
+  await agree({ x, w: W }, (b, v) => {
+    const turned = b.op('Slice', [v.w!, b.ints([-1]), b.ints([-(2 ** 31)]), b.ints([-2]), b.ints([-1])])
+    return [outer(b, v.x!, turned)]
+  })
+  // output_shape decides the pads of a transposed convolution
+  await agree({ x, w: W, u: W }, (b, v) => {
+    const attributes = { strides: [2, 2], output_shape: [12, 12], kernel_shape: [3, 3] }
+    return [b.op('ConvTranspose', [outer(b, v.x!, v.w!), v.u!], attributes)]
+  })
+  // a sum over no axes that is none
+  await agree({ x, w: W }, (b, v) => {
+    const y = outer(b, v.x!, v.w!)
+    return [b.op('ReduceSum', [y], { noop_with_empty_axes: 1 }), b.op('ReduceSum', [y], { keepdims: 0 })]
+  })
+  // an output that a Relu reads too
+  await agree({ x, w: W }, (b, v) => {
+    const y = outer(b, v.x!, v.w!)
+    return [y, b.op('Relu', [y])]
+  })
+  // one value that is a kernel here and an image there
+  await agree({ x: [1, 16, 5, 5], w: W, u: W }, (b, v) => [outer(b, v.x!, v.w!), outer(b, v.w!, v.u!)])
+  // a value with the name of a helper
+  await agree({ x, w: W, zero: [16, 20, 3, 3] }, (b, v) => [
+    b.op('ConvTranspose', [outer(b, v.x!, v.w!), b.op('Slice', [v.zero!, b.ints([0]), b.ints([16]), b.ints([1])])], {
+      ...{ strides: [2, 2], output_padding: [1, 1], kernel_shape: [3, 3] },
+      ...same,
+    }),
+  ])
+  // one number and one a channel, masks, a kernel that is not a multiple of the block
+  await agree({ x, w: W, c: [16, 1, 1], k: [20, 16, 1, 1] }, (b, v) => {
+    const y = outer(b, v.x!, v.w!)
+    const mask = b.op('Cast', [b.op('Less', [y, b.op('Mul', [y, b.scalar(2)])])], { to: 1 })
+    const z = b.op('Add', [b.op('Mul', [b.op('Sub', [y, v.c!]), mask]), b.op('Max', [y, b.scalar(0.1)])])
+    return [z, b.op('Conv', [z, v.k!]), b.op('ReduceSum', [z, b.ints([0, 2, 3])], { keepdims: 0 })]
+  })
 })

@@ -65,6 +65,12 @@ const pool = { kernel_shape: [3, 2], strides: [2, 2] }
 test('BatchNormalization in training form', () =>
   agree('BatchNormalization', [image, [3], [3], [3], [3]], { training_mode: 1, momentum: 0.75 }, 3))
 test('Split of many', () => agree('Split', [[2, 120]], { axis: 1 }, 60))
+// logarithms round: 343 is a power of the branching, and one more than it needs another level
+for (const [count, size] of [
+  [343, 685],
+  [344, 687],
+] as const)
+  test(`Split of ${count}`, () => agree('Split', [[2, size]], { axis: 1 }, count))
 test('Concat of many', () =>
   agree(
     'Concat',

@@ -30,8 +30,8 @@ export function blockConv(node: Node, layout: BlockedLayout): boolean {
   const b = layout.graph.before(node)
   const { block } = layout
   const plainInput = dims[1] <= FEW
-  const weights = layout.once(node.input(1), (value) =>
-    blockedWeights(b, { value, dims }, { dims, source: null }, { block, plainInput }),
+  const weights = layout.kernel(node.input(1), () =>
+    blockedWeights(b, { value: node.input(1), dims }, { dims, source: null }, { block, plainInput }),
   )
   const x = node.input(0)
   const inputs = [plainInput ? x : layout.blocked(b, x), weights]

@@ -114,7 +114,8 @@ function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): bo
   if (node.op !== 'Relu' || conv?.domain !== DOMAIN || conv.op !== 'Conv' || conv.attributes.has('activation'))
     return false
   const read = [...node.input(0).uses]
-  if (read.length !== 1 || [...value.uses].some((n) => n !== node.input(0).producer)) return false
+  if (node.input(0).isOutput || read.length !== 1 || [...value.uses].some((n) => n !== node.input(0).producer))
+    return false
   conv.setAttribute('activation', 'Relu')
   layout.replace(node, value, dims[1], dims)
   return true

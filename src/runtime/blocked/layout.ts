@@ -25,7 +25,8 @@ export class BlockedLayout {
   /** Where a blocked value is of use even if something has to be reordered for it. */
   readonly wanted: ReadonlySet<Value>
   readonly #twins = new Map<Value, Twin>()
-  readonly #made = new Map<Value, Value>()
+  readonly #reordered = new Map<Value, Value>()
+  readonly #kernels = new Map<Value, Value>()
 
   constructor(graph: Graph, block: number, wanted: ReadonlySet<Value>) {
     this.graph = graph
@@ -39,7 +40,8 @@ export class BlockedLayout {
 
   /** `v` in blocked layout, reordered where it is not known so. Its channels may be any multiple of 4. */
   blocked(b: Builder, v: Value): Value {
-    const made = this.#twins.get(v)?.value ?? this.once(v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))
+    const made =
+      this.#twins.get(v)?.value ?? once(this.#reordered, v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))
     this.#pair(v, made, v.type?.dims ?? null)
     return made
   }
@@ -56,11 +58,9 @@ export class BlockedLayout {
     return this.twinOf(b, v, dims as unknown as Twin['dims'])
   }
 
-  /** What was made of `v` before, or `make`s it. */
-  once(v: Value, make: (v: Value) => Value): Value {
-    const made = this.#made.get(v) ?? make(v)
-    this.#made.set(v, made)
-    return made
+  /** The kernel that was made of `w` before, or `make`s it. */
+  kernel(w: Value, make: () => Value): Value {
+    return once(this.#kernels, w, make)
   }
 
   /**
@@ -108,3 +108,9 @@ export class BlockedLayout {
 }
 
 export const reorderable = (channels: number): boolean => channels % CHANNEL_MULTIPLE === 0
+
+function once(made: Map<Value, Value>, v: Value, make: () => Value): Value {
+  const value = made.get(v) ?? make()
+  made.set(v, value)
+  return value
+}

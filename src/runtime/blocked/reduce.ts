@@ -4,7 +4,7 @@ import type { BlockedLayout } from './layout.ts'
 
 export function blockReduceSum(node: Node, layout: BlockedLayout): boolean {
   const x = layout.twin(node.inputs[0])
-  if (!x) return false
+  if (!x || (!node.inputs[1] && node.int('noop_with_empty_axes', 0) !== 0)) return false
   const axes = node.inputs[1] ? Array.from(node.inputs[1].constant?.toNumbers() ?? [-1]).sort() : [0, 1, 2, 3]
   if (axes.join() === '0,1,2,3') {
     node.setInput(0, x.value)

@@ -45,7 +45,8 @@ export function blockConvTranspose(node: Node, layout: BlockedLayout): boolean {
     s > 1 && s === other && node.int('group', 1) === 1 && node.ints('dilations', [1, 1]).every((d) => d === 1)
   const whole = to[2] === s * h && to[3] === s * width && i % layout.block === 0
   const pads = node.ints('pads', [])
-  if (!fits || !whole || pads.length !== 4) return false
+  const derived = node.attributes.has('output_shape') || node.string('auto_pad', 'NOTSET') !== 'NOTSET'
+  if (!fits || !whole || derived || pads.length !== 4) return false
   const [top, left] = pads as [number, number]
   const least = (begin: number, k: number): number => Math.ceil((begin - k + 1) / s)
   const most = (begin: number): number => Math.floor((s - 1 + begin) / s)

@@ -45,13 +45,10 @@ export function blockedWeights(
       for (let k = 0; k < kh * kw; k++)
         for (let x = 0; x < ci; x++) for (let y = 0; y < block; y++) put(O + y, I + x, k)
   let flat = b.op('Reshape', [root, b.ints([-1])])
-  if (order.includes(zero)) flat = b.op('Concat', [flat, zeroVector(b)], { axis: 0 })
+  if (order.includes(zero)) flat = b.op('Concat', [flat, b.shared('zero', Tensor.float32([1], [0]))], { axis: 0 })
   const indices = b.initializer(b.graph.freshName('order_of_weights'), Tensor.of('int32', [n], order))
   return b.op('Reshape', [b.op('GatherElements', [flat, indices]), b.ints([po, pi, kh, kw])])
 }
-
-const zeroVector = (b: Builder): Value =>
-  b.graph.find('one_zero') ?? b.initializer('one_zero', Tensor.float32([1], [0]))
 
 /** Where the elements of `v` come from, through operators that only move them. */
 function moved(v: Value, dims: readonly number[]): Moved {
@@ -69,7 +66,8 @@ function moved(v: Value, dims: readonly number[]): Moved {
     if (starts && axes && steps) {
       const first = from.map(() => 0)
       const step = from.map(() => 1)
-      Array.from(axes).forEach((axis, i) => {
+      Array.from(axes).forEach((given, i) => {
+        const axis = given < 0 ? given + from.length : given
         const size = from[axis]!
         first[axis] = Math.min(Math.max(starts[i]! < 0 ? starts[i]! + size : starts[i]!, 0), size - 1)
         step[axis] = steps[i]!
