@@ -20,6 +20,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { type QuantPair, quantPairOf } from '../passes/quant-pair.ts'
+import { constantValues } from './constants.ts'
 import type { Layer } from './fold-affine.ts'
 import { sweepNode } from './sweep.ts'
 
@@ -47,10 +48,11 @@ export function dropNoOps(graph: Graph): void {
 /** Quantisers of computed values with one step and constant parameters, in graph order. */
 export function activationsOf(graph: Graph): Activation[] {
   const found: Activation[] = []
+  const constant = constantValues(graph)
   for (const n of graph.nodes()) {
     if (n.op !== 'DequantizeLinear') continue
     const pair = quantPairOf(n)
-    if (!pair?.quantize || pair.source.constant || pair.axis !== null) continue
+    if (!pair?.quantize || constant.has(pair.source) || pair.axis !== null) continue
     const scale = pair.scale.constant
     const zero = pair.zeroPoint ? pair.zeroPoint.constant : Tensor.scalar(0)
     if (scale?.size !== 1 || zero?.size !== 1) continue

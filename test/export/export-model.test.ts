@@ -1,50 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ExportOptions, exportModel } from '../../src/export/export-model.ts'
+import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { encodeModel, fingerprint } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { verifyModel } from '../../src/graph/verify.ts'
 import { readHistory } from '../../src/passes/history.ts'
-import type { LoadOptions } from '../../src/runtime/executor.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
-import { Net, type NetOptions, noise, smallNet } from './nets.ts'
-
-async function run(model: Model, options: LoadOptions, seed = 7): Promise<Float32Array> {
-  const r = noise(seed)
-  const [input] = model.graph.inputs
-  const dims = input!.type!.dims as number[]
-  const n = dims.reduce((a, d) => a * d, 1)
-  const x = Tensor.float32(
-    dims,
-    Float32Array.from({ length: n }, () => r() * 2),
-  )
-  const session = await ortExecutor().load(model, options)
-  const out = await session.run({ [input!.name]: x })
-  await session.dispose()
-  return Object.values(out)[0]!.toFloat32()
-}
-
-function relativeError(got: Float32Array, want: Float32Array): number {
-  let error = 0
-  let largest = 0
-  for (let i = 0; i < want.length; i++) {
-    error = Math.max(error, Math.abs(got[i]! - want[i]!))
-    largest = Math.max(largest, Math.abs(want[i]!))
-  }
-  assert.ok(largest > 0, 'the reference gives only zeros')
-  return error / largest
-}
-
-/** Largest relative error of the exported model at each level, against what the source means. */
-async function errors(source: Model, options: ExportOptions): Promise<{ disabled: number; all: number; model: Model }> {
-  const want = await run(source, { optimization: 'disabled' })
-  const { model } = await exportModel(source, options)
-  verifyModel(model)
-  const disabled = relativeError(await run(model, { optimization: 'disabled' }), want)
-  return { disabled, all: relativeError(await run(model, { optimization: 'all' }), want), model }
-}
+import { errors } from './errors.ts'
+import { Net, type NetOptions, smallNet } from './nets.ts'
 
 const cases: readonly (readonly [string, NetOptions])[] = [
   ['W4A4 at 75 %', {}],
