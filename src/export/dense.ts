@@ -119,8 +119,6 @@ function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>): Tensor {
   const inner = w.dims.slice(axis + 1).reduce((a, d) => a * d, 1)
   const channelOf = (i: number): number => Math.floor(i / inner) % channels
   w.multiply(new Float64Array(channels).fill(1), axis)
-  // kernels want a positive step; the sign goes into the integers (-8 becomes 8, which 8 bits hold)
-  const sign = w.scale.map((s) => (s < 0 ? -1 : 1))
   const largest = new Float64Array(channels)
   const sum = new Float64Array(channels)
   ints.forEach((v, i) => {
@@ -128,6 +126,9 @@ function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>): Tensor {
     largest[c] = Math.max(largest[c]!, Math.abs(v))
     sum[c]! += Math.abs(v)
   })
+  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose step stays negative
+  const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
+  const sign = w.scale.map((s, c) => (s < 0 ? -mirror[c]! : 1))
   const bias = biasOf(node)
   const step = inputStep(node)!
   const span = Math.max(...spanOf(node.input(0).producer!))
@@ -141,9 +142,10 @@ function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>): Tensor {
   })
   w.scale = w.scale.map((s, c) => {
     const stepped = behind ? behind.step / (step * forms[c]!.step) : Math.abs(s) || 1
-    return stepped / forms[c]!.multiplier
+    return (mirror[c]! * stepped) / forms[c]!.multiplier
   })
-  if (bias) writeBias(node, forms, w.scale, step)
+  const biases = forms.map((f, c) => mirror[c]! * f.bias)
+  if (bias) writeBias(node, biases, w.scale, step)
   const values = forms.map((f, c) => f.multiplier * sign[c]!)
   return Tensor.float32(w.scaleDims, values)
 }
@@ -154,11 +156,11 @@ function biasOf(node: Node): Float32Array | null {
   return node.inputs[2]?.constant?.toFloat32() ?? null
 }
 
-function writeBias(node: Node, forms: readonly { bias: number }[], weightScale: Float32Array, step: number): void {
+function writeBias(node: Node, biases: readonly number[], weightScale: Float32Array, step: number): void {
   const b = node.graph.before(node)
   const name = node.input(2).name
   const scale = weightScale.map((s) => s * step)
-  const ints = Int32Array.from(forms, (f) => Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, f.bias)))
+  const ints = Int32Array.from(biases, (v) => Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, v)))
   const stored = b.initializer(`${name}.q`, Tensor.of('int32', [ints.length], ints))
   const steps = b.initializer(`${name}.s`, Tensor.float32([scale.length], scale))
   const old = node.input(2)
