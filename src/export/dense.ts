@@ -128,20 +128,29 @@ function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>): Tensor {
   })
   // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose step stays negative
   const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
-  const sign = w.scale.map((s, c) => (s < 0 ? -mirror[c]! : 1))
+  const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
   const bias = biasOf(node)
   const step = inputStep(node)!
   const span = Math.max(...spanOf(node.input(0).producer!))
   const behind = outputQuantiser(node)
+  // a gain of 0 leaves integers of 0 and the bias: any step that is fine enough for that
+  const sizeOf = (s: number): number => Math.abs(s) || (behind ? behind.step / (1024 * step) : 1)
   const forms = Array.from(w.scale, (s, c) => {
-    const u = step * (Math.abs(s) || 1)
+    const u = step * sizeOf(s)
     const value = (bias?.[bias.length === 1 ? 0 : c] ?? 0) / u
     const [lo, hi] = behind?.range ?? [0, 0]
-    const reach = sum[c]! * span
-    return channelForm({ largest: largest[c]!, reach, bias: value, step: (behind?.step ?? u) / u, lo, hi })
+    const reach = s === 0 ? 0 : sum[c]! * span
+    return channelForm({
+      largest: s === 0 ? 0 : largest[c]!,
+      reach,
+      bias: value,
+      step: (behind?.step ?? u) / u,
+      lo,
+      hi,
+    })
   })
   w.scale = w.scale.map((s, c) => {
-    const stepped = behind ? behind.step / (step * forms[c]!.step) : Math.abs(s) || 1
+    const stepped = behind ? behind.step / (step * forms[c]!.step) : sizeOf(s)
     return (mirror[c]! * stepped) / forms[c]!.multiplier
   })
   const biases = forms.map((f, c) => mirror[c]! * f.bias)

@@ -25,7 +25,7 @@ function normalised(bits: number, gain: (s: number, channel: number) => number, 
   const y = n.bn(c, 'bn', 16)
   const s = n.model.graph.find('bn.scale')!
   s.setConstant(Tensor.float32([16], s.constant!.toFloat32().map(gain)))
-  return n.finish(n.relu(n.act(n.relu(y), 3 * step)))
+  return n.finish(n.relu(n.act(n.relu(y), bits === 4 ? 0.1 : 3 * step)))
 }
 
 test('the integer -128 behind a negative gain of a normalisation', async () => {
@@ -38,4 +38,8 @@ test('the integer -128 behind a negative gain of a normalisation', async () => {
   for (const part of ['bias', 'mean'])
     model.graph.find(`bn.${part}`)!.setConstant(Tensor.float32([16], new Float32Array(16)))
   await assertSame(model, '', [{ format: 'int8' }, { format: 'int8', packedWeights: true }])
+})
+
+test('a gain of 0', async () => {
+  await assertSame(normalised(4, (s, c) => (c % 2 ? s : 0)))
 })
