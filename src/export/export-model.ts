@@ -27,6 +27,7 @@ import { emitWeights } from './decode.ts'
 import { attach, pairedWeights, writeDense } from './dense.ts'
 import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
 import { inputStep, moveBiasBehind } from './layer-form.ts'
+import { settleParameters } from './settle-parameters.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import { readWeights, type Weight } from './weights.ts'
 
@@ -82,6 +83,7 @@ export async function exportModel(
   await inferTypes(model)
   dropNoOps(graph)
   removeDead(graph)
+  await settleParameters(model)
   const weights = await readWeights(model)
   const layers = layersOf(weights)
   const batchNorms = foldBatchNorms(graph, layers, format !== 'int8')

@@ -55,6 +55,7 @@ export function splitOf(layer: Layer, [below, above]: readonly [number, number])
   const zero = input?.inputs[2]?.constant
   if (node.op !== 'Conv' || !weight.ints || weight.reader !== node || quantisedBehind(node) !== 'none') return null
   if (input?.op !== 'DequantizeLinear' || step?.size !== 1 || zero?.type !== 'uint8' || zero.size !== 1) return null
+  if (node.inputs[2] && !node.inputs[2].constant) return null
   if (!weight.canMultiply(0) || !keepsSize(node, weight.dims)) return null
   const [out, into, kh, kw] = weight.dims as [number, number, number, number]
   if (kh * kw === 1 || into % 2 === 1 || 2 * padded(out) > into) return null

@@ -1,5 +1,7 @@
 /** Forms that graphs of our passes take seldom, and those of other tools often. */
+import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { exportModel } from '../../src/export/export-model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { assertSame } from './errors.ts'
 import { Net } from './nets.ts'
@@ -42,4 +44,34 @@ test('the integer -128 behind a negative gain of a normalisation', async () => {
 
 test('a gain of 0', async () => {
   await assertSame(normalised(4, (s, c) => (c % 2 ? s : 0)))
+})
+
+for (const kind of ['Constant', 'int32'] as const)
+  test(`a bias that is no initializer: ${kind}`, async () => {
+    // between quantisers; and with float outputs, where int8 files compute the sum in two halves
+    for (const between of [true, false]) {
+      const n = new Net(7)
+      const a = n.act(n.relu(n.input([1, 64, 5, 5])))
+      const t = n.floats([12], (u) => 5 * u)
+      const ints = t.toFloat32().map((v) => Math.round(v * 1000))
+      const bias =
+        kind === 'Constant'
+          ? n.b.op('Constant', [], { value: t })
+          : n.b.op('DequantizeLinear', [n.b.initializer('bq', Tensor.from('int32', [12], ints)), n.b.scalar(0.001)])
+      const w = n.weight('c', [12, 64, 3, 3], 0)
+      const y = n.b.op('Conv', [a, w, bias], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] })
+      await assertSame(n.finish(between ? n.relu(n.act(n.relu(y), 0.7)) : y), `between ${between}`)
+    }
+  })
+
+test('parameters of a normalisation in Constant nodes', async () => {
+  const n = new Net(7)
+  const a = n.act(n.relu(n.input([1, 16, 5, 5])))
+  const y = n.bn(n.conv(a, 'c', 16, 8, 3, { bias: true }), 'bn', 8)
+  const node = y.producer!
+  for (let i = 1; i < 5; i++)
+    node.setInput(i, n.model.graph.before(node).op('Constant', [], { value: node.input(i).constant! }))
+  const model = n.finish(y)
+  assert.equal((await exportModel(model)).report.batchNorms.folded, 1)
+  await assertSame(model)
 })
