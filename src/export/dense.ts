@@ -62,14 +62,14 @@ export function writeDense(
   const isInteger = (w: Weight): boolean => paired.has(w) || splits.has(w)
   const others = planStorage(
     weights.filter((w) => !isInteger(w)),
-    packed,
+    { sparse: packed },
   )
   for (const [w, v] of emitWeights(b, others)) attach(graph, w, v)
   const integers = weights.filter(isInteger)
   const multiplierOf = (w: Weight): Tensor =>
     splits.has(w) ? takeSigns(w) : format === 'int8' ? takeForm(w, layers) : Tensor.scalar(1)
   const multipliers = new Map(integers.map((w) => [w, multiplierOf(w)]))
-  const plan = packed ? planStorage(integers) : densePlan(integers, format)
+  const plan = packed ? planStorage(integers, { integers: true }) : densePlan(integers, format)
   const stored = packed ? emitInt8(b, plan, multipliers) : denseIntegers(graph, plan, multipliers)
   for (const w of integers) {
     const split = splits.get(w)

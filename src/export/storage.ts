@@ -44,9 +44,15 @@ export interface StoragePlan {
   readonly groups: readonly StorageGroup[]
 }
 
-/** `sparse` false leaves the packed forms out (plain dense files). */
-export function planStorage(weights: readonly Weight[], sparse = true): StoragePlan {
-  const best = weights.map((w) => ({ weight: w, options: optionsOf(w, sparse) }))
+export interface StorageForms {
+  /** false leaves the packed forms out (plain dense files). */
+  readonly sparse?: boolean
+  /** Leaves out what holds no integers. */
+  readonly integers?: boolean
+}
+
+export function planStorage(weights: readonly Weight[], forms: StorageForms = {}): StoragePlan {
+  const best = weights.map((w) => ({ weight: w, options: optionsOf(w, forms) }))
   const choices = best.map(({ weight, options }) => ({ weight, options, choice: options[0]! }))
   for (const key of new Set(choices.map((c) => groupKey(c.choice, c.weight)))) {
     if (!key) continue
@@ -86,10 +92,10 @@ const isGrouped = (kind: StorageKind): boolean => kind === 'packed' || kind === 
 const groupKey = (o: Option, w: Weight): string | null => (isGrouped(o.kind) ? `${o.kind}:${w.bits}` : null)
 
 /** Cheapest first. */
-function optionsOf(w: Weight, sparse: boolean): Option[] {
+function optionsOf(w: Weight, { sparse = true, integers = false }: StorageForms): Option[] {
   const n = w.size
   const { bits } = w
-  const options: Option[] = [{ kind: 'raw', payload: 4 * n, total: 4 * n }]
+  const options: Option[] = integers ? [] : [{ kind: 'raw', payload: 4 * n, total: 4 * n }]
   const add = (kind: StorageKind, payload: number, overhead: number): void => {
     options.push({ kind, payload, total: payload + overhead })
   }

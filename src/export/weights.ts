@@ -5,16 +5,14 @@
  *   w[i] = ints[i] * scale[channel(i)]     or, where there is no quantiser,     w[i] = floats[i]
  *
  * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they stand in
- * the graph, as do float tensors under 64 elements (biases, scales: nothing to gain).
+ * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
+ * floats what is not worth a decode.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
 import { constantValues, evaluateConstants } from './constants.ts'
-
-/** Under this a tensor is not worth a decode: its nodes and names take as much. */
-const SMALL = 64
 
 /** Copies of data that must not be materialised because they are small as they are. */
 const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])
@@ -103,7 +101,7 @@ export class Weight {
   }
 }
 
-/** All weights: constant float32 values of some size that are layers' operands or dequantised. In graph order. */
+/** All weights: constant float32 values that are layers' operands or dequantised. In graph order. */
 export async function readWeights(model: Model): Promise<Weight[]> {
   const constant = constantValues(model.graph)
   const found = [...constant].filter((v) => isFrontier(v, constant))
@@ -136,7 +134,7 @@ function scaleParts(v: Value): Value[] {
 
 function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null {
   const tensor = contents.get(v)!
-  if (tensor.type !== 'float32' || tensor.size < SMALL) return null
+  if (tensor.type !== 'float32') return null
   const { dims } = tensor
   const floats = tensor.view('float32')
   const n = v.producer

@@ -75,3 +75,12 @@ test('parameters of a normalisation in Constant nodes', async () => {
   assert.equal((await exportModel(model)).report.batchNorms.folded, 1)
   await assertSame(model)
 })
+
+for (const bits of [4, 8, 32])
+  test(`weights of a few elements, ${bits} bits`, async () => {
+    const n = new Net(7, { sparsity: 0, bits })
+    const a = n.act(n.relu(n.input([2, 4, 6, 6])))
+    const dw = n.conv(a, 'dw', 4, 4, 3, { group: 4, bias: true })
+    const pw = n.conv(n.act(n.relu(dw), 0.26), 'pw', 4, 8, 1, { bias: true })
+    await assertSame(n.finish(n.b.op('Neg', [n.act(n.relu(pw), 0.26)])))
+  })
