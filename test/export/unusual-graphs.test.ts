@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { Value } from '../../src/graph/graph.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { assertSame } from './errors.ts'
 import { Net } from './nets.ts'
@@ -84,3 +85,14 @@ for (const bits of [4, 8, 32])
     const pw = n.conv(n.act(n.relu(dw), 0.26), 'pw', 4, 8, 1, { bias: true })
     await assertSame(n.finish(n.b.op('Neg', [n.act(n.relu(pw), 0.26)])))
   })
+
+test('8-bit activations whose range needs a zero point', async () => {
+  const n = new Net(7, { sparsity: 0, bits: 8 })
+  const { b } = n
+  const quantise = (x: Value, step: number, zeroPoint: number): Value => {
+    const [s, z] = [b.scalar(step), b.scalar(zeroPoint, 'uint8')]
+    return b.op('DequantizeLinear', [b.op('QuantizeLinear', [b.op('Sum', [x]), s, z]), s, z])
+  }
+  const c = n.conv(quantise(n.input([2, 16, 6, 6]), 0.02, 100), 'c', 16, 16, 3, { bias: true })
+  await assertSame(n.finish(b.op('Relu', [quantise(c, 0.2, 120)])), '', [{ format: 'packed' }])
+})
