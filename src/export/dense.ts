@@ -23,8 +23,7 @@ export function attach(graph: Graph, w: Weight, value: Value): void {
 
 /**
  * The weights to stand behind a DequantizeLinear. int4: all, but not those of MatMul, of which onnxruntime makes
- * MatMulNBits, which rounds the input to 8 bits. int8: those of layers between quantisers; where the layer's output is
- * read in floats too, its bias is moved behind it.
+ * MatMulNBits, which rounds the input to 8 bits. int8: those of layers between quantisers.
  */
 export function pairedWeights(
   weights: readonly Weight[],
@@ -35,13 +34,24 @@ export function pairedWeights(
   if (format === 'int4')
     return new Set(quantised.filter((w) => w.bits > 4 || [...w.value.uses].every((n) => n.op !== 'MatMul')))
   const between = (n: Node): boolean => layers.has(n) && inputStep(n) !== null && quantisedBehind(n) !== 'none'
-  const paired = new Set(quantised.filter((w) => [...w.value.uses].some(between)))
-  for (const w of paired)
-    for (const n of w.value.uses) {
-      const layer = layers.get(n)
-      if (layer && inputStep(n) !== null && (quantisedBehind(n) !== 'all' || !w.reader)) moveBiasBehind(layer)
-    }
-  return paired
+  return new Set(quantised.filter((w) => [...w.value.uses].some(between)))
+}
+
+/**
+ * Moves biases behind the layers: int4, all of those with quantised inputs; int8, where the layer's output is read in
+ * floats too. No other bias is left that onnxruntime would round.
+ */
+export function moveBiases(
+  paired: ReadonlySet<Weight>,
+  layers: ReadonlyMap<Node, Layer>,
+  format: 'int4' | 'int8',
+): void {
+  for (const layer of layers.values()) {
+    const { node, weight } = layer
+    if (inputStep(node) === null) continue
+    const moved = paired.has(weight) && (quantisedBehind(node) !== 'all' || !weight.reader)
+    if (format === 'int4' || moved) moveBiasBehind(layer)
+  }
 }
 
 export interface DenseOptions {

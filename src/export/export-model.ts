@@ -24,9 +24,9 @@ import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
 import { emitWeights } from './decode.ts'
-import { attach, pairedWeights, writeDense } from './dense.ts'
+import { attach, moveBiases, pairedWeights, writeDense } from './dense.ts'
 import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
-import { inputStep, moveBiasBehind } from './layer-form.ts'
+import { guardQuantisers } from './guard-quantisers.ts'
 import { settleParameters } from './settle-parameters.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import { readWeights, type Weight } from './weights.ts'
@@ -90,6 +90,10 @@ export async function exportModel(
   const activations = activationsOf(graph)
   placeActivations(format, activations, layers)
   const paired = format === 'packed' ? new Set<Weight>() : pairedWeights(weights, layers, format)
+  if (format !== 'packed') {
+    guardQuantisers(graph, layers, paired)
+    moveBiases(paired, layers, format)
+  }
   const before = detach(model, weights)
   strip(model)
   if (options.shortNames) shorten(graph)
@@ -158,7 +162,6 @@ function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node
   const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
   const behindRelu = rest.some((a) => a.pair.container === 'int4' && a.pair.source.producer?.op === 'Relu')
   if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow)) toContainers(rest.filter(isNarrow))
-  for (const layer of layers.values()) if (inputStep(layer.node) !== null) moveBiasBehind(layer)
 }
 
 /** Whether a layer reads the quantised value whose weight is such. */

@@ -28,7 +28,7 @@ import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
 import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
-import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
+import { layerBefore, needsGuard, QUANT_GUARD } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { fitWeightScales, weightScaleMethods } from './quantizer.ts'
@@ -113,6 +113,8 @@ interface Plan {
   readonly declined: { where: string; reason: string }[]
   /** Layers found quantised otherwise than asked. */
   readonly foreign: string[]
+  /** Layers whose weights stay floats. */
+  readonly float: Set<Node>
 }
 
 function checkOptions(o: Options): void {
@@ -127,7 +129,7 @@ function checkOptions(o: Options): void {
 
 function makePlan(model: Model, o: Options): Plan {
   const layers = chooseLayers(model.graph, o)
-  const plan: Plan = { weights: [], activations: [], declined: [], foreign: [] }
+  const plan: Plan = { weights: [], activations: [], declined: [], foreign: [], float: new Set() }
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
   for (const { layer, reason } of layers.left) plan.declined.push({ where: layer.name, reason })
@@ -150,6 +152,9 @@ function makePlan(model: Model, o: Options): Plan {
       plan.declined.push({ where: layer.name, reason: 'the first layer keeps its float input' })
     else for (const node of layer.users) planActivation(plan, node, a)
   }
+  const planned = new Set(plan.weights.map(({ layer }) => layer))
+  for (const layer of layers.all)
+    if (!layer.quant && !planned.has(layer)) for (const node of layer.users) plan.float.add(node)
   return plan
 }
 
@@ -232,8 +237,9 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
   fresh.forEach(({ value, bits, readers }, i) => {
     const { signed, scale, zeroPoint } = ranges[i]!
     const elem = value.type?.elem ?? 'float32'
+    const before = layerBefore(value)
     // integer kernels that onnxruntime 1.30 makes of 16-bit float layers give noise (0.2 dB where 26 dB was written)
-    const guard = (bits < 8 || o.weightBits === 0 || isNarrowFloat(elem)) && needsGuard(value)
+    const guard = (bits < 8 || (before && plan.float.has(before)) || isNarrowFloat(elem)) && needsGuard(value)
     const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), zeroPoint, axis: null }
     insertQuantizer(value, { ...spec, elem, guard, role: ACTIVATION_QUANT }, new Set(readers))
   })

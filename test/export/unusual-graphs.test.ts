@@ -96,3 +96,31 @@ test('8-bit activations whose range needs a zero point', async () => {
   const c = n.conv(quantise(n.input([2, 16, 6, 6]), 0.02, 100), 'c', 16, 16, 3, { bias: true })
   await assertSame(n.finish(b.op('Relu', [quantise(c, 0.2, 120)])), '', [{ format: 'packed' }])
 })
+
+const between: Readonly<Record<string, (n: Net, x: Value) => Value>> = {
+  MaxPool: ({ b }, x) => b.op('MaxPool', [b.op('Relu', [x])], { kernel_shape: [2, 2], strides: [2, 2] }),
+  Clip: ({ b }, x) => b.op('Clip', [x, b.scalar(0), b.scalar(6)]),
+  Transpose: ({ b }, x) => b.op('Transpose', [x], { perm: [0, 1, 3, 2] }),
+  Slice: ({ b }, x) => b.op('Slice', [x, b.ints([1]), b.ints([5]), b.ints([2])]),
+  Squeeze: ({ b }, x) => b.op('Squeeze', [b.op('Unsqueeze', [x, b.ints([0])]), b.ints([0])]),
+  Dropout: ({ b }, x) => b.op('Dropout', [x]),
+  'Add of a constant': (n, x) => n.b.op('Add', [x, n.b.initializer('c', n.floats([16, 1, 1]))]),
+  'Mul with a constant': (n, x) =>
+    n.b.op('Mul', [
+      x,
+      n.b.initializer(
+        'c',
+        n.floats([16, 1, 1], (u) => 1 + u / 2),
+      ),
+    ]),
+}
+
+for (const [name, op] of Object.entries(between))
+  test(`${name} between a layer and a quantiser`, async () => {
+    for (const bits of [4, 8]) {
+      const n = new Net(7, { sparsity: 0, bits })
+      const a = n.act(n.relu(n.input([1, 16, 6, 6])))
+      const x = n.act(op(n, n.conv(a, 'c', 16, 16, 3, { bias: true })), 0.4)
+      await assertSame(n.finish(n.conv(x, 'd', 16, 8, 1)), `${bits} bits`, [{ format: 'int4' }, { format: 'int8' }])
+    }
+  })
