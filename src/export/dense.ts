@@ -5,6 +5,7 @@
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { findOp } from '../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
 import type { Layer } from './fold-affine.ts'
 import { channelForm } from './integer-bias.ts'
@@ -22,7 +23,7 @@ export function attach(graph: Graph, w: Weight, value: Value): void {
 }
 
 /**
- * The weights to stand behind a DequantizeLinear. int4: all, but not those of MatMul, of which onnxruntime makes
+ * The weights to stand behind a DequantizeLinear. int4: all, but not those stored [in, out], of which onnxruntime makes
  * MatMulNBits, which rounds the input to 8 bits. int8: those of layers between quantisers.
  */
 export function pairedWeights(
@@ -31,8 +32,7 @@ export function pairedWeights(
   format: 'int4' | 'int8',
 ): Set<Weight> {
   const quantised = weights.filter((w) => w.ints)
-  if (format === 'int4')
-    return new Set(quantised.filter((w) => w.bits > 4 || [...w.value.uses].every((n) => n.op !== 'MatMul')))
+  if (format === 'int4') return new Set(quantised.filter((w) => !isInByOut(w)))
   const between = (n: Node): boolean => layers.has(n) && inputStep(n) !== null && quantisedBehind(n) !== 'none'
   return new Set(quantised.filter((w) => [...w.value.uses].some(between)))
 }
@@ -53,6 +53,13 @@ export function moveBiases(
     if (format === 'int4' || moved) moveBiasBehind(layer)
   }
 }
+
+/** Whether a layer reads the weight with its outputs along the last axis: MatMul, and Gemm without transB. */
+const isInByOut = (w: Weight): boolean =>
+  [...w.value.uses].some((n) => {
+    const slot = findOp(n)?.weights
+    return slot && !slot.lookup && w.dims.length > 1 && slot.outputAxis(n) === w.dims.length - 1
+  })
 
 export interface DenseOptions {
   readonly format: 'int4' | 'int8'

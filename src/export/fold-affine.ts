@@ -112,6 +112,8 @@ function foldIntoLayer(node: Node, { gain, shift }: Affine, layers: ReadonlyMap<
   weight.multiply(gain, outputAxis)
   const bias = Float32Array.from(shift, (h, i) => oldBias[oldBias.length === 1 ? 0 : i]! * gain[i]! + h)
   layer.node.setInput(2, node.graph.addInitializer(`${layer.node.id}.b`, Tensor.float32([bias.length], bias)))
+  // without a C to scale, beta meant nothing
+  if (!old && layer.node.float('beta', 1) !== 1) layer.node.setAttribute('beta', null)
   const { graph } = node
   const { name } = node.output
   graph.replaceUses(node.output, x)

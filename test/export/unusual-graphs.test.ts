@@ -97,6 +97,24 @@ test('8-bit activations whose range needs a zero point', async () => {
   await assertSame(n.finish(b.op('Relu', [quantise(c, 0.2, 120)])), '', [{ format: 'packed' }])
 })
 
+for (const bits of [4, 8])
+  test(`weights that are stored [in, out], ${bits} bits`, async () => {
+    for (const op of ['Gemm', 'MatMul'])
+      for (const between of [false, true]) {
+        const n = new Net(7, { sparsity: 0, bits })
+        const a = n.act(n.relu(n.input([5, 64])))
+        const y = n.b.op(op, [a, n.weight('w', [64, 32], 1)])
+        await assertSame(n.finish(between ? n.relu(n.act(n.relu(y), 0.7)) : y), `${op}, between ${between}`)
+      }
+  })
+
+test('a Gemm of beta 0 without C, with a normalisation behind it', async () => {
+  const n = new Net(7)
+  const a = n.act(n.relu(n.input([5, 64])))
+  const y = n.b.op('Gemm', [a, n.weight('w', [32, 64], 0)], { beta: { kind: 'float', value: 0 }, transB: 1 })
+  await assertSame(n.finish(n.bn(y, 'bn', 32)))
+})
+
 const between: Readonly<Record<string, (n: Net, x: Value) => Value>> = {
   MaxPool: ({ b }, x) => b.op('MaxPool', [b.op('Relu', [x])], { kernel_shape: [2, 2], strides: [2, 2] }),
   Clip: ({ b }, x) => b.op('Clip', [x, b.scalar(0), b.scalar(6)]),
