@@ -36,7 +36,11 @@ export async function collectHistograms(
       if (batches++ === 0) samples = await samplesAtOnce(model, values, batch)
       for (const feeds of cut(batch, samples)) {
         const out = await run.run(feeds)
-        for (const [v, h] of histograms) h.add((out[v.name] ?? feeds[v.name]!).toFloat32(), v.name)
+        for (const [v, h] of histograms) {
+          const values = out[v.name] ?? feeds[v.name]!
+          h.elem = values.type
+          h.add(values.toFloat32(), v.name)
+        }
       }
     }
   } finally {

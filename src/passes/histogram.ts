@@ -11,6 +11,7 @@
  *               2017), on |x|
  */
 import { modelError } from '../errors.ts'
+import type { ElementType } from '../graph/types.ts'
 import { quantizeValue } from './quantizer.ts'
 
 export type CalibrationMethod = 'mse' | 'max' | 'percentile' | 'entropy'
@@ -26,6 +27,8 @@ export class Histogram {
   readonly negative = new Float64Array(BINS)
   zeros = 0
   count = 0
+  /** Element type of what the model computes, whether or not the file declares it. */
+  elem: ElementType = 'float32'
   min = 0
   max = 0
   /** Upper end of the last bin of either side; 0 before the first non-zero value. */

@@ -10,7 +10,7 @@
  * Node metadata: mnc.role=weight-quant | activation-quant, mnc.bits. Biases and normalisations stay float. Layers that
  * are quantised already, by this pass or another tool, are left with a reason; a model error where nothing is left and
  * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
- * than layers reads.
+ * than layers reads, nor to float64, which QuantizeLinear does not take.
  */
 import { modelError, usageError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
@@ -38,6 +38,8 @@ import { isNarrowFloat } from './widen-floats.ts'
 
 /** The first opset with 4-bit types. */
 const QUANT_OPSET = 21
+/** What QuantizeLinear takes. */
+const QUANTIZABLE: readonly ElementType[] = ['float32', 'float16', 'bfloat16']
 
 const bits = (what: string) =>
   ({
@@ -162,7 +164,8 @@ function planWeight(plan: Plan, layer: WeightLayer, width: number): void {
   const decline = (reason: string): void => void plan.declined.push({ where: layer.name, reason })
   if (layer.quant) {
     noteQuantised(plan, layer.name, 'its weights are', layer.quant, width)
-  } else if (!layer.tensor.type.includes('float')) decline(`its weights are ${layer.tensor.type}`)
+  } else if (!layer.tensor.type.includes('float') || !QUANTIZABLE.includes(elementAt(layer)))
+    decline(`its weights are ${layer.tensor.type}`)
   else if (layer.otherUser) decline(`its weights are also read by ${layer.otherUser.label}`)
   else if (layer.outputAxis === null) decline('a Reshape of its weights hides the output channel axis')
   else plan.weights.push({ layer, bits: width })
@@ -193,13 +196,17 @@ function planActivation(plan: Plan, node: Node, width: number): void {
   else plan.activations.push({ value, bits: width, readers: [node] })
 }
 
+/** Element type of the weights where their quantiser belongs. */
+const elementAt = ({ maskPoint, weight, tensor }: WeightLayer): ElementType =>
+  maskPoint === weight ? tensor.type : 'float32'
+
 function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const { tensor, mask, outputAxis } = layer
   const values = masked(tensor.toFloat32(), mask)
   const axis = o.granularity === 'tensor' ? null : outputAxis
   const { name } = layer.weight
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
-  const elem: ElementType = layer.maskPoint === layer.weight ? tensor.type : 'float32'
+  const elem = elementAt(layer)
   const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale)
   const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
   insertQuantizer(point, { ...spec, role: WEIGHT_QUANT })
@@ -221,14 +228,16 @@ function existingQuantizer(value: Value, width: number): QuantPair | null {
   return null
 }
 
-async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: PassContext): Promise<void> {
+/** True where anything changed. */
+async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: PassContext): Promise<boolean> {
   const fresh = plan.activations.filter(({ value, bits, readers }) => {
     const pair = existingQuantizer(value, bits)
     if (!pair) return true
     rewire(readers, value, pair.dequantize.output)
     return false
   })
-  if (fresh.length === 0) return
+  let changed = fresh.length < plan.activations.length
+  if (fresh.length === 0) return changed
   const histograms = await collectHistograms(model, [...new Set(fresh.map((a) => a.value))], ctx.calibration!)
   const isNonNegative = nonNegativeTest()
   const ranges = fresh.map(({ value, bits }) =>
@@ -236,13 +245,19 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
   )
   fresh.forEach(({ value, bits, readers }, i) => {
     const { signed, scale, zeroPoint } = ranges[i]!
-    const elem = value.type?.elem ?? 'float32'
+    const { elem } = histograms.get(value)!
+    if (!QUANTIZABLE.includes(elem)) {
+      for (const { id } of readers) ctx.decline(id, `its input is ${elem}`)
+      return
+    }
+    changed = true
     const before = layerBefore(value)
     // integer kernels that onnxruntime 1.30 makes of 16-bit float layers give noise (0.2 dB where 26 dB was written)
     const guard = (bits < 8 || (before && plan.float.has(before)) || isNarrowFloat(elem)) && needsGuard(value)
     const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), zeroPoint, axis: null }
     insertQuantizer(value, { ...spec, elem, guard, role: ACTIVATION_QUANT }, new Set(readers))
   })
+  return changed
 }
 
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
@@ -257,14 +272,15 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   }
   if (plan.activations.length > 0 && !ctx.calibration)
     throw usageError('quantising activations needs calibration data', 'give --data, or --activation-bits 0')
-  if (model.opset < QUANT_OPSET) {
+  const raised = model.opset < QUANT_OPSET
+  if (raised) {
     await upgradeModelTo(model, QUANT_OPSET)
     plan = makePlan(model, o)
   }
   for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
-  await quantizeActivations(model, plan, o, ctx)
+  const rounded = await quantizeActivations(model, plan, o, ctx)
   separateWidths(model.graph)
-  return true
+  return inlined || raised || rounded || plan.weights.length > 0
 }
 
 export const insertFakeQuant = definePass({
