@@ -3,14 +3,15 @@
  * comes before it), so that pruning whole channels chooses them together: a channel that is zero on one side only says
  * nothing and costs as much as before.
  *
- * Written to mask nodes as `mnc.channels`, numbers of the channels' slots in ranges: `0-15,20,22-23`.
+ * Written to mask nodes as `mnc.channels`, numbers of the channels' slots in ranges: `0-15,20,22-23`. Numbers are the
+ * model's: those that masks of other layers have already, from an earlier run, are not given again.
  */
 import { MncError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ChannelSlots } from './channel-slots.ts'
-import type { WeightLayer } from './layers.ts'
+import { type WeightLayer, weightLayers } from './layers.ts'
 
 export const CHANNELS_KEY = 'mnc.channels'
 
@@ -35,9 +36,14 @@ export async function channelTies(
     own.set(l, channels)
     for (const s of new Set(channels)) readers.set(s, (readers.get(s) ?? 0) + 1)
   }
+  const taken = numbersOfOthers(model, layers)
   const numbers = new Map<number, number>()
+  let next = 0
   const numberOf = (slot: number): number => {
-    if (!numbers.has(slot)) numbers.set(slot, numbers.size)
+    if (!numbers.has(slot)) {
+      while (taken.has(next)) next++
+      numbers.set(slot, next++)
+    }
     return numbers.get(slot)!
   }
   return new Map(
@@ -46,6 +52,15 @@ export async function channelTies(
       .map(([l, channels]) => [l, channels.map(numberOf)]),
   )
 }
+
+function numbersOfOthers(model: Model, layers: readonly WeightLayer[]): Set<number> {
+  const own = new Set(layers.map((l) => l.weight))
+  return new Set(weightLayers(model.graph).flatMap((l) => (own.has(l.weight) ? [] : (channelsOf(l) ?? []))))
+}
+
+/** What is written to a layer's mask node. */
+export const channelsOf = ({ maskNode, tensor, outputAxis }: WeightLayer): readonly number[] | null =>
+  parseChannels(maskNode?.metadata.get(CHANNELS_KEY), tensor.dims[outputAxis ?? -1] ?? 0)
 
 export function formatChannels(channels: readonly number[]): string {
   const ranges: [number, number][] = []
@@ -58,7 +73,7 @@ export function formatChannels(channels: readonly number[]): string {
 }
 
 /** null for what is no list of `count` numbers. */
-export function parseChannels(text: string | undefined, count: number): readonly number[] | null {
+function parseChannels(text: string | undefined, count: number): readonly number[] | null {
   if (text === undefined) return null
   const channels = text.split(',').flatMap((range) => {
     const [a, b = a] = range.split('-').map(Number)

@@ -12,7 +12,7 @@ import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
-import { CHANNELS_KEY, channelTies, formatChannels, parseChannels } from './channel-ties.ts'
+import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from './channel-ties.ts'
 import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -60,11 +60,11 @@ const options = optionTable({
  * (training holds newer ones).
  */
 function prunable(
-  { name, tensor, inputAxis, outputAxis }: WeightLayer,
+  { tensor, inputAxis, outputAxis }: WeightLayer,
   channels: readonly number[] | null,
   weights = tensor,
 ): PrunableLayer {
-  return { name, weights, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0, channels }
+  return { weights, inputAxis: inputAxis ?? 0, outputAxis: outputAxis ?? 0, channels }
 }
 
 /**
@@ -89,16 +89,10 @@ export function recomputeMasks(
   const out = new Map<WeightLayer, Float32Array>()
   for (const [key, group] of groups) {
     const [pattern, scope, sparsity] = JSON.parse(key) as [string, PruneScope, string]
-    const input = group.map((l) => {
-      const width = l.tensor.dims[l.outputAxis ?? -1] ?? 0
-      const channels = parseChannels(l.maskNode?.metadata.get(CHANNELS_KEY), width)
-      return prunable(l, channels, Tensor.float32(l.tensor.dims, latent(l)))
-    })
-    const masks = computeMasks(input, { pattern, scope, sparsity: Number(sparsity) * progress, progress })
-    for (const l of group) {
-      const mask = masks.get(l.name)
-      if (mask) out.set(l, mask)
-    }
+    const input = new Map<PrunableLayer, WeightLayer>()
+    for (const l of group) input.set(prunable(l, channelsOf(l), Tensor.float32(l.tensor.dims, latent(l))), l)
+    const options = { pattern, scope, sparsity: Number(sparsity) * progress, progress }
+    for (const [l, mask] of computeMasks([...input.keys()], options)) out.set(input.get(l)!, mask)
   }
   return out
 }
@@ -173,15 +167,15 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     return !reason
   })
   const overrides = mapNamed(o.layerSparsity ?? {}, fit, 'layer')
-  const byName = new Map([...overrides].map(([layer, s]) => [layer.name, s]))
   const ties = o.pattern === 'channel' ? await channelTies(model, fit) : null
-  const rules = maskRules(
-    fit.map((l) => prunable(l, ties?.get(l) ?? null)),
-    { sparsity, scope: o.scope, pattern: o.pattern, overrides: byName },
-  )
+  const input = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null)]))
+  const rules = maskRules([...input.values()], {
+    ...{ sparsity, scope: o.scope, pattern: o.pattern },
+    overrides: new Map([...overrides].map(([l, own]) => [input.get(l)!, own])),
+  })
   let changed = inlined
   for (const layer of fit) {
-    const rule = rules.get(layer.name)
+    const rule = rules.get(input.get(layer)!)
     if (!rule) {
       const channels = layer.tensor.dims[layer.inputAxis!]
       ctx.decline(layer.name, `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`)

@@ -17,7 +17,6 @@ import type { Tensor } from '../graph/tensor.ts'
 export type PruneScope = 'global' | 'layer'
 
 export interface PrunableLayer {
-  readonly name: string
   readonly weights: Tensor
   readonly inputAxis: number
   readonly outputAxis: number
@@ -36,8 +35,8 @@ export interface MaskOptions {
   readonly progress?: number
   /** `unstructured` (default), `n:m` such as `2:4`, or `channel`. */
   readonly pattern?: string
-  /** Sparsity of single layers by name; they leave the global pool. */
-  readonly overrides?: ReadonlyMap<string, number>
+  /** Sparsity of single layers; they leave the global pool. */
+  readonly overrides?: ReadonlyMap<PrunableLayer, number>
 }
 
 /** [n, m] of an `n:m` pattern, null for the two named ones; a usage error for anything else. */
@@ -48,45 +47,42 @@ export function parsePattern(pattern: string): readonly [number, number] | null 
   throw usageError(`--pattern '${pattern}' is none of unstructured, channel, N:M (such as 2:4, N < M)`)
 }
 
-/** Rules for the masks of layers, by layer name. */
-export function maskRules(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, MaskRule> {
+type MaskRules = Map<PrunableLayer, MaskRule>
+
+/** Rules for the masks of layers. (Names would not do as keys: two nodes may have the same.) */
+export function maskRules(layers: readonly PrunableLayer[], options: MaskOptions): MaskRules {
   const { sparsity, scope = 'global', pattern = 'unstructured', overrides = new Map(), progress = 1 } = options
   const nm = parsePattern(pattern)
-  const rules = new Map<string, MaskRule>()
+  const rules: MaskRules = new Map()
   if (nm) {
     const [n, m] = nm
     const kept = m - Math.round((m - n) * progress)
-    for (const l of layers)
-      if (l.weights.dims[l.inputAxis]! % m === 0) rules.set(l.name, ruleOfBits(groupMask(l, kept, m)))
+    for (const l of layers) if (l.weights.dims[l.inputAxis]! % m === 0) rules.set(l, ruleOfBits(groupMask(l, kept, m)))
     return rules
   }
   const choose = pattern === 'channel' ? chooseChannels : chooseElements
-  const pool = scope === 'global' ? layers.filter((l) => !overrides.has(l.name)) : []
+  const pool = scope === 'global' ? layers.filter((l) => !overrides.has(l)) : []
   if (pool.length > 0) choose(pool, sparsity, rules)
-  const rest = layers.filter((l) => !rules.has(l.name))
-  for (const l of rest) if (overrides.has(l.name)) choose([l], overrides.get(l.name)!, rules)
-  for (const group of tied(rest.filter((l) => !rules.has(l.name)))) choose(group, sparsity, rules)
+  const rest = layers.filter((l) => !rules.has(l))
+  for (const l of rest) if (overrides.has(l)) choose([l], overrides.get(l)!, rules)
+  for (const group of tied(rest.filter((l) => !rules.has(l)))) choose(group, sparsity, rules)
   return rules
 }
 
-/** Masks in each layer's own layout, by layer name. */
-export function computeMasks(layers: readonly PrunableLayer[], options: MaskOptions): Map<string, Float32Array> {
+/** Masks in each layer's own layout. */
+export function computeMasks(layers: readonly PrunableLayer[], options: MaskOptions): Map<PrunableLayer, Float32Array> {
   const rules = maskRules(layers, options)
-  const masked = ({ name, weights }: PrunableLayer): [string, Float32Array][] => {
-    const rule = rules.get(name)
-    return rule ? [[name, weights.mapFloats('float32', rule).toFloat32()]] : []
-  }
-  return new Map(layers.flatMap(masked))
+  return new Map([...rules].map(([l, rule]) => [l, l.weights.mapFloats('float32', rule).toFloat32()]))
 }
 
-function chooseElements(layers: readonly PrunableLayer[], sparsity: number, rules: Map<string, MaskRule>): void {
+function chooseElements(layers: readonly PrunableLayer[], sparsity: number, rules: MaskRules): void {
   const total = layers.reduce((n, l) => n + l.weights.size, 0)
   const kept = keepLargest(
     layers.map((l) => l.weights),
     Math.round(sparsity * total),
   )
   layers.forEach((l, i) => {
-    rules.set(l.name, kept[i]!)
+    rules.set(l, kept[i]!)
   })
 }
 
@@ -215,7 +211,7 @@ function unitsOf(layers: readonly PrunableLayer[]): Unit[] {
   return [...units.values()]
 }
 
-function chooseChannels(layers: readonly PrunableLayer[], sparsity: number, rules: Map<string, MaskRule>): void {
+function chooseChannels(layers: readonly PrunableLayer[], sparsity: number, rules: MaskRules): void {
   const meanOf = ({ members }: Unit): number => members.reduce((sum, m) => sum + m.mean, 0) / members.length
   const all = unitsOf(layers).map((u) => ({ ...u, mean: meanOf(u) }))
   const kept = new Map(layers.map((l) => [l, new Uint8Array(l.weights.dims[l.outputAxis]!).fill(1)]))
@@ -234,7 +230,7 @@ function chooseChannels(layers: readonly PrunableLayer[], sparsity: number, rule
   }
   for (const [layer, channels] of kept) {
     const inner = strideOf(layer.weights.dims, layer.outputAxis)
-    rules.set(layer.name, (values, first) => {
+    rules.set(layer, (values, first) => {
       for (let i = 0; i < values.length; i++) values[i] = channels[Math.floor((first + i) / inner) % channels.length]!
     })
   }

@@ -5,6 +5,8 @@
 import { usageError } from '../errors.ts'
 import { nearest } from '../options.ts'
 
+const GLOB = /[*?]/
+
 /** The regular expression of a glob; the whole name must fit. */
 export function globToRegExp(glob: string): RegExp {
   const body = glob
@@ -35,14 +37,19 @@ export function selectNamed<T extends Named>(
   return chosen
 }
 
-/** Values of `name=number` overrides by candidate; later entries win. */
+/**
+ * Values of `name=number` overrides by candidate. A whole name wins over a glob, else the later entry: JavaScript and
+ * JSON objects put names that are integers first, whatever was typed.
+ */
 export function mapNamed<T extends Named>(
   overrides: Readonly<Record<string, number>>,
   candidates: readonly T[],
   what: string,
 ): Map<T, number> {
   const out = new Map<T, number>()
-  for (const [pattern, value] of Object.entries(overrides))
+  const globs = Object.entries(overrides).filter(([pattern]) => GLOB.test(pattern))
+  const names = Object.entries(overrides).filter(([pattern]) => !GLOB.test(pattern))
+  for (const [pattern, value] of [...globs, ...names])
     for (const c of selectNamed([pattern], candidates, what)) out.set(c, value)
   return out
 }
