@@ -211,14 +211,16 @@ function strip(model: Model): void {
   }
 }
 
-/** Values inside the graph get the shortest free names. */
+/** Values inside the graph get the shortest names that are free, here and in bodies of If, Loop and Scan. */
 function shorten(graph: Graph): void {
+  const bodies = [...graph.allNodes()].flatMap((n) => n.subgraphs)
+  const inner = new Set(bodies.flatMap((body) => Array.from(body.values(), (v) => v.name)))
   let next = 0
   for (const v of [...graph.values()]) {
     if (v.isInput || v.isOutput) continue
     let name: string
     do name = (next++).toString(36)
-    while (graph.find(name))
+    while (graph.find(name) || inner.has(name))
     if (name.length < v.name.length) graph.rename(v, name)
   }
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { encodeModel, fingerprint } from '../../src/graph/codec.ts'
+import { Graph } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { readHistory } from '../../src/passes/history.ts'
@@ -144,4 +145,27 @@ test('a model in training mode is refused', async () => {
   const y = n.bn(n.conv(x, 'c', 4, 4, 1), 'bn', 4)
   y.producer!.setAttribute('training_mode', 1)
   await assert.rejects(exportModel(n.finish(y)), { name: 'MncError', code: 'training-mode' })
+})
+
+test('short names leave those in bodies of If alone', async () => {
+  const net = new Net(3, { sparsity: 0, bits: 32 })
+  const { b } = net
+  const h = b.op('MatMul', [net.input([1, 4]), net.weight('weight', [4, 4], 1)], {}, { name: 'product' })
+  const outer = b.op('Add', [h, h], {}, { name: 'product_twice' })
+  const condition = b.op('Greater', [b.op('ReduceMax', [outer], { keepdims: 0 }), b.scalar(0)])
+  const branch = b.op('If', [condition], {}, { name: 'branch' })
+  for (const [name, op] of [
+    ['then_branch', 'Abs'],
+    ['else_branch', 'Neg'],
+  ] as const) {
+    const body = new Graph(name, net.model.graph)
+    let v = body.append().op(op, [outer], {}, { name: '0' })
+    for (let i = 1; i < 9; i++) v = body.append().op('Add', [v, outer], {}, { name: String(i) })
+    body.addOutput(v)
+    branch.producer!.setAttribute(name, { kind: 'graph', value: body })
+  }
+  const source = net.finish(b.op('Neg', [branch]))
+  const { disabled, model } = await errors(source, { format: 'packed', shortNames: true })
+  assert.ok(disabled < 1e-6)
+  assert.equal(model.graph.find('product_twice'), undefined)
 })
