@@ -112,6 +112,12 @@ export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: F
 const elementOf = (layer: WeightLayer): ElementType =>
   layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
 
+/** What the layer computes in: of a quantised weight the type that it is dequantised to. */
+function computedElement(layer: WeightLayer): ElementType {
+  const type = layer.quant ? constantOf(layer.quant.scale)?.type : elementOf(layer)
+  return type?.includes('float') ? type : 'float32'
+}
+
 /** Output channels of a layer. */
 export const outputChannels = ({ node, tensor, outputAxis }: WeightLayer): number =>
   tensor.dims[outputAxis!]! * (node.op === 'ConvTranspose' ? node.int('group', 1) : 1)
@@ -123,9 +129,10 @@ export function addBias(layer: WeightLayer, { k, c }: Affine): Value {
   const old = node.inputs[2] ?? null
   const given = node.op === 'MatMul' ? null : constantOf(old)?.toNumbers()
   const beta = node.op === 'Gemm' ? node.float('beta', 1) : 1
+  const elem = (given && constantOf(old)?.type) ?? computedElement(layer)
   const values = c.map((x, i) => x + (given ? beta * given[given.length === 1 ? 0 : i]! * k[i]! : 0))
   if (!given && values.every((x) => x === 0)) return node.output
-  const bias = graph.addInitializer(`${node.id}.bias`, Tensor.from(elementOf(layer), [c.length], values))
+  const bias = graph.addInitializer(`${node.id}.bias`, Tensor.from(elem, [c.length], values))
   if (node.op === 'MatMul') return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
   node.setInput(2, bias)
   if (node.op === 'Gemm') node.setAttribute('beta', null)

@@ -62,10 +62,13 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
   const decision = await decide(model)
   for (const { layer, reason } of decision.plan.stays) ctx.decline(layer, reason)
   if (decision.plan.removed === 0) return false
-  const before = await probe(model, model.graph.outputs)
+  // tried on a copy: where it goes wrong the caller's model stays as it was
+  const trial = cloneModel(model)
+  await lift(trial)
+  shrink(trial, decision)
+  await compare(trial, await probe(model, model.graph.outputs))
   await lift(model)
   shrink(model, decision)
-  await compare(model, before)
   return true
 }
 

@@ -137,7 +137,26 @@ export function shrinkConstants(
     const axis = def?.broadcasts ? t.dims.length - rank + 1 : def?.parameters && t.dims.length === 1 ? 0 : -1
     if (axis >= 0 && t.dims[axis] === width && width > 1) replaceConstant(v, sliceAxis(t, axis, keep), [n])
   }
-  const shape = def?.carries === 'elements' && rank === 2 ? constantOf(n.inputs[1]) : null
-  const entries = shape?.size === 2 ? Array.from(shape.toNumbers()) : []
-  if (entries[1] === width) replaceConstant(n.inputs[1]!, Tensor.int64([2], [entries[0]!, keep.length]), [n])
+  const shape = def?.carries === 'elements' && rank === 2 ? n.inputs[1] : null
+  if (!shape) return
+  const known = constantOf(shape)
+  const entries = known?.size === 2 ? Array.from(known.toNumbers()) : []
+  if (entries[1] === width) replaceConstant(shape, Tensor.int64([2], [entries[0]!, keep.length]), [n])
+  else if (!known && keep.length < width) flattenAnyWidth(n, shape)
+}
+
+/** In place of a shape that is computed, as `x.view(x.size(0), 128)` is exported: the batch, and all the rest. */
+function flattenAnyWidth(reshape: Node, shape: Value): void {
+  reshape.setInput(1, reshape.graph.addInitializer(shape.name, Tensor.int64([2], [0, -1])))
+  reshape.setAttribute('allowzero', null)
+  dropUnread(shape)
+}
+
+function dropUnread(v: Value): void {
+  dropConstant(v)
+  const node = v.producer
+  if (!node?.attached || node.outputs.some((x) => x?.isUsed)) return
+  const inputs = new Set(node.inputs)
+  node.graph.remove(node)
+  for (const x of inputs) if (x) dropUnread(x)
 }
