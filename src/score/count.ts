@@ -10,6 +10,8 @@
  *
  * What an export adds to work around the width of kernels (mnc.role=correction) is no part of the network.
  *
+ * A look-up in a table (Gather) stores the table and does nothing; what it gives has the table's width.
+ *
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
@@ -129,6 +131,10 @@ export class Counter {
   #dotProducts(node: Node, def: OpDef, row: Row): void {
     const slot = def.weights!
     const weight = node.input(slot.input)
+    if (slot.lookup) {
+      if (this.#constants.has(weight)) this.#storeWeight(node, def, row)
+      return
+    }
     const data = node.inputs.find((v, i) => v && i !== slot.input) ?? weight
     const x = this.#of(data)
     const cost = def.cost(node)
@@ -143,7 +149,6 @@ export class Counter {
       const axis = slot.outputAxis(node)
       const tensor = this.#constants.tensor(weight)
       const format = constantFormat(weight, this.#constants, this.#floatBits, axis)
-      this.#quantized ||= format.integer
       const perWeight = cost.macs / tensor.size
       const nonZeros = countByChannel(tensor.toNumbers(), tensor.dims, axis)
       const perChannel = outputs / nonZeros.length
@@ -158,11 +163,10 @@ export class Counter {
 
   /** `count` sums of n products each. */
   #addProducts(row: Row, n: number, count: number, w: Width, x: Width): void {
-    row.adds.fp32 += (n - 1) * count
+    const adds = Math.max(0, n - 1) * count
+    row.adds.fp32 += adds
     row.adds.adderTree +=
-      w.integer && x.integer
-        ? adderTree(Math.ceil(n), w.bits, x.bits) * count
-        : (n - 1) * count * weightOf(this.#floatBits)
+      w.integer && x.integer ? adderTree(Math.ceil(n), w.bits, x.bits) * count : adds * weightOf(this.#floatBits)
   }
 
   #storeWeight(node: Node, def: OpDef, row: Row): void {
@@ -172,6 +176,7 @@ export class Counter {
     const tensor = this.#constants.tensor(weight)
     const format = constantFormat(weight, this.#constants, this.#floatBits, axes.output)
     const stored = storedBits(tensor.toNumbers(), tensor.dims, format.bits, axes)
+    this.#quantized ||= format.integer
     row.weights = tensor.size
     row.nonZeros = stored.nonZeros
     row.weightBits = format.bits
@@ -270,9 +275,11 @@ export class Counter {
   /** Ops that only choose among their inputs' elements keep their format; all others give floats. */
   #setFacts(node: Node, def: OpDef): void {
     const cost = def.cost(node)
-    const inputs = node.inputs.flatMap((v) =>
+    const table = def.weights?.lookup ? node.input(def.weights.input) : null
+    const computed = node.inputs.flatMap((v) =>
       v && !this.#constants.has(v) && !this.#shapes.has(v) ? [this.#of(v)] : [],
     )
+    const inputs = table ? [this.#tableFacts(table)] : computed
     const keeps = cost.macs + cost.mults + cost.adds === 0 && inputs.length > 0
     const limits = ['Clip', 'Max', 'Min'].includes(node.op) ? this.#limits(node) : OPEN
     const nonNegative = def.nonNegative?.(node, (i) => this.#isNonNegative(node.inputs[i] ?? null)) ?? false
@@ -287,6 +294,12 @@ export class Counter {
     const bits = cast ? Math.min(widest, widthOf(lo, hi)) : keeps ? widest : this.#floatBits
     const scale = keeps && inputs.length === 1 ? inputs[0]!.scale : undefined
     for (const v of node.outputs) if (v) this.#facts.set(v, { bits, integer, lo, hi, ...(scale && { scale }) })
+  }
+
+  #tableFacts(table: Value): Facts {
+    if (!this.#constants.has(table)) return this.#of(table)
+    const { bits, integer } = constantFormat(table, this.#constants, this.#floatBits, null)
+    return { bits, integer, ...OPEN }
   }
 
   #limits(node: Node): { lo: number; hi: number } {

@@ -6,6 +6,7 @@ import type { Model } from '../graph/model.ts'
 import { isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { parseOptions } from '../options.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { type Constants, constantValues, evaluateConstants } from './constants.ts'
 import { Counter, requireKnown } from './count.ts'
@@ -96,6 +97,7 @@ interface Prepared {
 /** A copy with one image a run, at the opset that cost rules are written for, with types and constants known. */
 async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
+  inlineFunctions(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   requireKnown(copy.graph.nodes(), constantValues(copy))
   const inputs = copy.graph.inputs.filter((v) => !v.constant)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MncError } from '../../src/errors.ts'
 import type { AttributeLike } from '../../src/graph/attribute.ts'
-import type { Value } from '../../src/graph/graph.ts'
+import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
@@ -300,4 +300,31 @@ test('the passes: pruned and quantised as the file says', async () => {
   for (const l of quantized.layers.filter((l) => l.op === 'Conv')) assert.equal(l.weightBits, 4)
   assert.ok(quantized.storage < pruned.storage / 2)
   assert.equal(quantized.macs, pruned.macs)
+})
+
+test('a look-up stores its table, adds nothing, and gives values of its width', async () => {
+  const net = new Net()
+  const ids = net.model.graph.addInput('ids', { elem: 'int64', dims: [1, 5] })
+  const rows = net.op('Gather', [net.constant(new Array(1600).fill(1), [100, 16]), ids])
+  const r = await net.score(net.op('MatMul', [rows, net.constant(new Array(64).fill(1), [16, 4])]))
+  const { macs, mults, adds, storage, activationBits } = layer(r, 'Gather')
+  assert.deepEqual([macs, mults, adds.fp32, adds.adderTree, storage, activationBits], [0, 0, 0, 0, 1600, null])
+  const product = layer(r, 'MatMul')
+  assert.deepEqual([product.macs, product.mults, product.adds.fp32], [320, 320, 300])
+})
+
+test('functions are counted by what they do', async () => {
+  const net = new Net()
+  const x = net.input([1, 2])
+  const body = new Graph('double')
+  const v = body.addInput('v', null)
+  body.addOutput(body.append().op('Add', [v, v], {}, { name: 'sum' }))
+  const opsets = new Map([['', net.model.opset]])
+  const signature = { domain: 'own', name: 'Double', overload: '', attributes: [] }
+  net.model.functions.push({ ...signature, opsets, graph: body, extra: undefined })
+  net.model.opsets.set('own', 1)
+  const w = net.constant([1, 2, 3, 4], [2, 2])
+  const y = net.model.graph.append().op('Double', [net.op('MatMul', [x, w])], {}, { name: 'double', domain: 'own' })
+  const r = await net.score(y)
+  assert.deepEqual([r.macs, r.adds], [4, 2 + 2])
 })
