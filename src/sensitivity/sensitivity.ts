@@ -15,6 +15,7 @@ import type { Model } from '../graph/model.ts'
 import { parseOptions } from '../options.ts'
 import { chooseLayers } from '../passes/choose-layers.ts'
 import type { CalibrationData } from '../passes/define-pass.ts'
+import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/manager.ts'
 import { changeOf, metricOf } from './metric.ts'
 import { keyOf, type Point, type Trial } from './point.ts'
@@ -69,13 +70,16 @@ function changeFor({ layer, kind, setting }: Trial, ops: readonly string[]) {
   return { pass: 'quantize', options: { ...chosen, weightBits, activationBits, firstLayer: 'quantize' } }
 }
 
-/** Measures; `model` stays as it is. Usage errors for settings that no pass takes, and for labels that are not there. */
-export async function scanSensitivity(model: Model, run: SensitivityRun = {}): Promise<Sensitivity> {
+/** Measures; `source` stays as it is. Usage errors for settings that no pass takes, and for labels that are not there. */
+export async function scanSensitivity(source: Model, run: SensitivityRun = {}): Promise<Sensitivity> {
   const o = parseOptions(sensitivityOptions, run.options ?? {}, 'sensitivity')
   const { data, seed = 0 } = run
   const name = o.metric ?? (data ? 'accuracy' : 'sqnr')
   if (!data && name !== 'sqnr')
     throw usageError(`--metric ${name} needs labelled data`, 'give --data, or --metric sqnr')
+  // a pass that leaves the layer alone then changes nothing at all
+  const model = cloneModel(source)
+  inlineFunctions(model)
   const layers = chooseLayers(model.graph, o).chosen.map((l) => ({
     ...{ name: l.name, op: l.node.op, weights: l.tensor.size },
   }))

@@ -3,6 +3,7 @@ import test from 'node:test'
 import { MncError } from '../../src/errors.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { parseModel } from '../../src/graph/text-parse.ts'
 import { pass } from '../../src/passes/manager.ts'
 import { Rng } from '../../src/rng.ts'
 import { sensitivityPlot } from '../../src/sensitivity/plot.ts'
@@ -139,4 +140,31 @@ test('the chart is well-formed and holds every layer and measurement', async () 
   }
   assert.deepEqual(open, [])
   assert.ok(!/NaN|undefined|Infinity/.test(svg))
+})
+
+test('a layer that a pass leaves alone has no number, also where the model has functions', async () => {
+  const model = parseModel(`onnx {ir_version=10}
+opset ai.onnx=21 own=1
+graph "net"
+  input %x : float32[2,2]
+  init %w = float32[2,2] [1, 2, 3, 4]
+  %h = MatMul(%x, %w) #name "product"
+  %n = Neg(%w)
+  %s = Add(%h, %n)
+  %y : float32[2,2] = own::Act(%s) #name "act"
+  output %y
+end
+function own::Act () opset ai.onnx=21
+graph "Act"
+  input %x
+  %y = LeakyRelu(%x) #name "leaky"
+  output %y
+end
+`)
+  const options = { ops: ['MatMul'], sparsity: [0.5], weightBits: [2], metric: 'sqnr' } as const
+  const { points, settings } = await scanSensitivity(model, { options })
+  assert.equal(points.length, 2)
+  for (const p of points) assert.match(p.value === null ? p.reason! : `${p.value}`, /also read by/)
+  assert.deepEqual([settings['layer-sparsity'], settings['layer-weight-bits']], [{}, {}])
+  assert.equal(model.functions.length, 1)
 })
