@@ -1,7 +1,8 @@
 /**
  * Compares a model with its reference in onnxruntime: accuracy, largest error and agreement, at ORT_DISABLE_ALL and at
  * ORT_ENABLE_ALL, because optimisers change results (see activations.ts). The reference runs at ORT_DISABLE_ALL: that
- * is what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name.
+ * is what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name. Errors are
+ * those of all float outputs that both have; classes are the first output's.
  *
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
@@ -30,12 +31,15 @@ export interface LevelResult {
   readonly top1: number | null
   /** reference.top1 - top1. */
   readonly drop: number | null
+  /** Of all outputs. */
   readonly maxAbsError: number
-  /** maxAbsError over the reference's largest |output|. */
+  /** Of all outputs: largest error over the largest |value| that the reference gives there. */
   readonly maxRelError: number
+  /** Where maxRelError is, by the reference's name; null where nothing differs. */
+  readonly worstOutput: string | null
   /** Share of samples with the same best class in both. */
   readonly agreement: number
-  /** Share of samples whose every output is within 1e-4 of the reference, relative to its largest |output|. */
+  /** Share of samples whose every output is within 1e-4 of the reference, relative to that output's largest |value|. */
   readonly equal: number
 }
 
@@ -43,6 +47,8 @@ export interface CheckResult {
   readonly samples: number
   /** Inputs were random: nothing here says anything about accuracy. */
   readonly random: boolean
+  /** Names, in the reference, of the outputs that are compared. */
+  readonly outputs: readonly string[]
   readonly reference: {
     readonly top1: number | null
     /**
@@ -73,21 +79,23 @@ const levels: readonly Level[] = ['disabled', 'all']
 /** Usage error where the two models do not take the same inputs; model error where onnxruntime refuses one. */
 export async function checkModels(reference: Model, model: Model, options: CheckOptions = {}): Promise<CheckResult> {
   const rename = matchInputs(reference, model)
+  const outputs = matchOutputs(reference, model)
+  const [ours, theirs] = [outputs.map(([a]) => a), outputs.map(([, b]) => b)]
   const ref = await load(reference, 'disabled')
   const sessions = { disabled: await load(model, 'disabled'), all: await load(model, 'all') }
   try {
-    const tally = { disabled: new Tally(), all: new Tally() }
+    const tally = { disabled: new Tally(ours), all: new Tally(ours) }
     let noise: LevelResult | null | undefined
     let right = 0
     let samples = 0
     let labelled = true
     for await (const batch of options.batches ?? randomBatches(reference, options.seed ?? 0)) {
       options.signal?.throwIfAborted()
-      const want = await firstOutput(ref, batch.feeds)
+      const want = await outputsOf(ref, batch.feeds, ours)
       const feeds = Object.fromEntries(Object.entries(batch.feeds).map(([name, t]) => [rename.get(name) ?? name, t]))
-      for (const level of levels) tally[level].add(want, await firstOutput(sessions[level], feeds), batch)
-      if (noise === undefined) noise = await noiseOf(reference, want, batch)
-      if (batch.labels) right += countRight(want, batch)
+      for (const level of levels) tally[level].add(want, await outputsOf(sessions[level], feeds, theirs), batch)
+      if (noise === undefined) noise = await noiseOf(reference, ours, want, batch)
+      if (batch.labels) right += countRight(want[0]!, batch)
       else labelled = false
       samples += batch.count
       options.onProgress?.(samples)
@@ -99,6 +107,7 @@ export async function checkModels(reference: Model, model: Model, options: Check
     return {
       samples,
       random: options.batches === undefined,
+      outputs: ours,
       reference: { top1, noise: noise ? { maxRelError: noise.maxRelError, equal: noise.equal } : null },
       model: { top1: byOptimisation.all.top1 },
       drop: top1 === null ? null : larger((r) => r.drop ?? 0),
@@ -116,25 +125,43 @@ const load = (model: Model, optimization: Level, more: LoadOptions = {}): Promis
   return ortExecutor().load(model, { optimization, ...folder, ...more })
 }
 
-async function noiseOf(reference: Model, want: Tensor, batch: CheckBatch): Promise<LevelResult | null> {
+async function noiseOf(
+  reference: Model,
+  names: readonly string[],
+  want: readonly Tensor[],
+  batch: CheckBatch,
+): Promise<LevelResult | null> {
   let session: Session
   try {
     session = await load(reference, 'all', { config: { 'session.disable_quant_qdq': '1' } })
   } catch {
     return null
   }
-  const tally = new Tally()
+  const tally = new Tally(names)
   try {
-    tally.add(want, await firstOutput(session, batch.feeds), batch)
+    tally.add(want, await outputsOf(session, batch.feeds, names), batch)
   } finally {
     await session.dispose()
   }
   return tally.result(null)
 }
 
-async function firstOutput(session: Session, feeds: Readonly<Record<string, Tensor>>): Promise<Tensor> {
-  const name = session.outputNames[0]!
-  return (await session.run(feeds, [name]))[name]!
+async function outputsOf(
+  session: Session,
+  feeds: Readonly<Record<string, Tensor>>,
+  names: readonly string[],
+): Promise<Tensor[]> {
+  const all = await session.run(feeds, names)
+  return names.map((name) => all[name]!)
+}
+
+/** The first output, and the other float ones that both have: names in the reference and in the model. */
+function matchOutputs(reference: Model, model: Model): (readonly [string, string])[] {
+  const isFloat = (v: Value): boolean => /^float(16|32|64)$/.test(v.type?.elem ?? '')
+  return reference.graph.outputs.flatMap((v, i) => {
+    const twin = model.graph.outputs[i]
+    return twin && (i === 0 || (isFloat(v) && isFloat(twin))) ? [[v.name, twin.name] as const] : []
+  })
 }
 
 const fedInputs = (model: Model): Value[] => model.graph.inputs.filter((v) => !v.constant)
@@ -161,34 +188,58 @@ class Tally {
   #samples = 0
   #agree = 0
   #right = 0
-  #largest = 0
-  /** Largest error of each sample. */
-  readonly #errors: number[] = []
+  readonly #names: readonly string[]
+  /** By output: the reference's largest |value|. */
+  readonly #largest: number[]
+  /** By output: the largest error of each sample. */
+  readonly #errors: readonly number[][]
 
-  add(want: Tensor, got: Tensor, batch: CheckBatch): void {
-    if (want.size !== got.size)
-      throw usageError(`the models' outputs differ in shape: [${want.dims.join(',')}] and [${got.dims.join(',')}]`)
-    const [a, b] = [want.toNumbers(), got.toNumbers()]
-    const row = want.size / (want.dims[0] ?? 1)
-    for (let i = 0; i < batch.count; i++) {
-      this.#errors.push(rowError(a, b, i * row, row))
-      if (best(a, i * row, row) === best(b, i * row, row)) this.#agree++
-    }
-    for (let i = 0; i < batch.count * row; i++) this.#largest = Math.max(this.#largest, Math.abs(a[i]!) || 0)
-    if (batch.labels) this.#right += countRight(got, batch)
+  constructor(names: readonly string[]) {
+    this.#names = names
+    this.#largest = names.map(() => 0)
+    this.#errors = names.map(() => [])
+  }
+
+  add(want: readonly Tensor[], got: readonly Tensor[], batch: CheckBatch): void {
+    const samples = want[0]!.dims[0] ?? 1
+    for (const k of this.#names.keys()) this.#addOutput(k, want[k]!, got[k]!, samples, batch.count)
+    const [a, b] = [want[0]!.toNumbers(), got[0]!.toNumbers()]
+    const row = want[0]!.size / samples
+    for (let i = 0; i < batch.count; i++) if (best(a, i * row, row) === best(b, i * row, row)) this.#agree++
+    if (batch.labels) this.#right += countRight(got[0]!, batch)
     this.#samples += batch.count
+  }
+
+  #addOutput(k: number, want: Tensor, got: Tensor, samples: number, count: number): void {
+    if (want.size !== got.size)
+      throw usageError(
+        `the models' outputs '${this.#names[k]}' differ in shape: [${want.dims.join(',')}] and [${got.dims.join(',')}]`,
+      )
+    const [a, b] = [want.toNumbers(), got.toNumbers()]
+    // what has no batch axis belongs to every sample
+    const isBatched = want.dims[0] === samples
+    const row = isBatched ? want.size / samples : want.size
+    for (let i = 0; i < count; i++) this.#errors[k]!.push(rowError(a, b, isBatched ? i * row : 0, row))
+    const seen = isBatched ? count * row : row
+    for (let i = 0; i < seen; i++) this.#largest[k] = Math.max(this.#largest[k]!, Math.abs(a[i]!) || 0)
   }
 
   result(reference: number | null): LevelResult {
     const top1 = reference === null ? null : this.#right / this.#samples
-    const error = this.#errors.reduce((m, e) => Math.max(m, e), 0)
+    const errors = this.#errors.map((list) => list.reduce((m, e) => Math.max(m, e), 0))
+    const relative = errors.map((e, k) => (e === 0 ? 0 : e / this.#largest[k]!))
+    const maxRelError = Math.max(...relative)
+    const equal = this.#errors[0]!.filter((_, i) =>
+      this.#errors.every((list, k) => list[i]! <= EQUAL * this.#largest[k]!),
+    )
     return {
       top1,
       drop: reference === null || top1 === null ? null : reference - top1,
-      maxAbsError: error,
-      maxRelError: error === 0 ? 0 : error / this.#largest,
+      maxAbsError: Math.max(...errors),
+      maxRelError,
+      worstOutput: maxRelError === 0 ? null : this.#names[relative.indexOf(maxRelError)]!,
       agreement: this.#agree / this.#samples,
-      equal: this.#errors.filter((e) => e <= EQUAL * this.#largest).length / this.#samples,
+      equal: equal.length / this.#samples,
     }
   }
 }

@@ -96,3 +96,30 @@ test('explain reads the kernels from the graph that onnxruntime makes', async ()
   assert.deepEqual(packed.unfolded, [])
   assert.ok(packed.layers.every((l) => l.kernel === null))
 })
+
+/** Relu and a scaled copy of it beside, by the names given. */
+function twoOutputs(scale: number, names: readonly [string, string] = ['a', 'b']) {
+  const n = new Net(1)
+  const a = n.b.op('Relu', [n.input([2, 3])], {}, { name: names[0] })
+  n.model.graph.addOutput(n.b.op('Mul', [a, n.b.scalar(scale)], {}, { name: names[1] }))
+  const [b] = n.model.graph.outputs
+  b!.setType({ elem: 'float32', dims: [2, 3] })
+  n.model.graph.removeOutput(b!)
+  for (const v of [a, b!]) n.model.graph.addOutput(v)
+  a.setType({ elem: 'float32', dims: [2, 3] })
+  return n.model
+}
+
+test('every output is compared', async () => {
+  const same = await checkModels(twoOutputs(2), twoOutputs(2))
+  assert.deepEqual([same.outputs, same.maxAbsError, same.byOptimisation.all.worstOutput], [['a', 'b'], 0, null])
+  const other = await checkModels(twoOutputs(2), twoOutputs(3))
+  const { equal, agreement, worstOutput } = other.byOptimisation.all
+  assert.deepEqual([equal, agreement, worstOutput], [0, 1, 'b'])
+  assert.ok(Math.abs(other.maxRelError - 0.5) < 1e-6)
+})
+
+test('models without a name in common have no layers to compare', async () => {
+  const x = { x: Tensor.float32([2, 3], new Float32Array(6)) }
+  assert.deepEqual(await compareLayers(twoOutputs(2), twoOutputs(2, ['c', 'd']), x), [])
+})
