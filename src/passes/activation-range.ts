@@ -4,11 +4,18 @@
  *   unsigned    0 .. 2^b-1, zero point 0          values that cannot be negative
  *   symmetric   -2^(b-1) .. 2^(b-1)-1, zero point 0
  *   zero-point  0 .. 2^b-1, zero point z: the float range is [-z s, (2^b-1-z) s], as uneven as the values are; zero
- *               itself is still exact. z is the ratio of the extremes; for `mse` the best of those that come into question.
+ *               itself is still exact. z is the ratio of the extremes (of what is not clipped); for `mse` the best of
+ *               those that come into question.
  *
  * An h-swish ends at -0.375 and goes up to several units: of 16 symmetric integers it uses 8 or 9.
  */
-import { activationScale, type CalibrationMethod, type Histogram, quantizationError } from './histogram.ts'
+import {
+  activationScale,
+  type CalibrationMethod,
+  clippingPoint,
+  type Histogram,
+  quantizationError,
+} from './histogram.ts'
 import { integerRange } from './quantizer.ts'
 
 export const signedForms = ['symmetric', 'zero-point'] as const
@@ -32,7 +39,7 @@ export function activationRange(h: Histogram, o: ActivationOptions): ActivationR
   const signed = !o.nonNegative && o.signedInputs === 'symmetric'
   const [lo, hi] = integerRange(o.bits, signed)
   const scaleFor = (z: number): number => activationScale(h, lo - z, hi - z, o.calibration, o.percentile)
-  const candidates = o.nonNegative || signed ? [0] : zeroPoints(h, hi, o.calibration === 'mse')
+  const candidates = o.nonNegative || signed ? [0] : zeroPoints(h, hi, o)
   let best = { signed, scale: 1, zeroPoint: 0 }
   let bestError = Number.POSITIVE_INFINITY
   for (const zeroPoint of candidates) {
@@ -45,10 +52,14 @@ export function activationRange(h: Histogram, o: ActivationOptions): ActivationR
   return best
 }
 
-/** Zero points to try: that of the whole range, and where steps may clip also others (all of up to 16, else 17). */
-function zeroPoints(h: Histogram, hi: number, search: boolean): number[] {
-  const whole = h.max > h.min ? Math.round((-h.min * hi) / (h.max - h.min)) : 0
-  if (!search) return [whole]
+/** Zero points to try: that of the whole range, and for mse also others (all of up to 16, else 17). */
+function zeroPoints(h: Histogram, hi: number, { calibration, percentile }: ActivationOptions): number[] {
+  const within = (limit: number): number => {
+    const [least, most] = [Math.max(h.min, -limit), Math.min(h.max, limit)]
+    return most > least ? Math.round((-least * hi) / (most - least)) : 0
+  }
+  const whole = within(Number.POSITIVE_INFINITY)
+  if (calibration !== 'mse') return [within(clippingPoint(h, -whole, hi - whole, calibration, percentile))]
   if (hi <= 15) return Array.from({ length: hi }, (_, z) => z)
   return [...new Set(Array.from({ length: 17 }, (_, k) => Math.min(hi, Math.round((whole * k) / 8))))]
 }

@@ -5,7 +5,7 @@
  *
  * Activation scales from it, for integers lo..hi less the zero point:
  *   max         the smallest that clips nothing
- *   percentile  clips what lies beyond that percentile of |x|
+ *   percentile  the smallest that clips nothing within that percentile of |x|
  *   mse         the least squared error over 200 scales (bin centres stand for their values)
  *   entropy     the least KL(values || quantised values) over clipping points (Migacz, 8-bit inference with TensorRT,
  *               2017), on |x|
@@ -97,18 +97,28 @@ export function activationScale(
   method: CalibrationMethod,
   percentile = 99.99,
 ): number {
-  const unclipped = Math.max(hi > 0 ? h.max / hi : 0, lo < 0 ? h.min / lo : 0)
+  const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
   if (!(unclipped > 1.2e-38)) return 1
-  switch (method) {
-    case 'max':
-      return Math.fround(unclipped)
-    case 'percentile':
-      return Math.fround(Math.min(unclipped, percentileOf(h, percentile) / hi))
-    case 'mse':
-      return leastError(h, unclipped, lo, hi)
-    case 'entropy':
-      return Math.fround(Math.min(unclipped, leastDivergence(h, hi) / hi))
-  }
+  if (method === 'mse') return leastError(h, unclipped, lo, hi)
+  return Math.fround(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi))
+}
+
+/** The smallest scale that clips no value of at most `limit`, on either side of zero. */
+const scaleWithin = (h: Histogram, limit: number, lo: number, hi: number): number =>
+  Math.max(hi > 0 ? Math.min(h.max, limit) / hi : 0, lo < 0 ? Math.max(h.min, -limit) / lo : 0)
+
+/** |x| beyond which a method clips, for integers lo..hi; Infinity where it clips nothing, or decides by scale. */
+export function clippingPoint(
+  h: Histogram,
+  lo: number,
+  hi: number,
+  method: CalibrationMethod,
+  percentile: number,
+): number {
+  if (method === 'percentile') return percentileOf(h, percentile)
+  // the wider side of zero decides; zero is one of the positive integers
+  if (method === 'entropy') return leastDivergence(h, Math.max(hi + 1, -lo))
+  return Number.POSITIVE_INFINITY
 }
 
 /** |x| that `percentile` percent of all values (zeros included) do not exceed, to one bin. */
@@ -156,10 +166,9 @@ function sideError(h: Histogram, bins: Float64Array, sign: number, s: number, lo
  * The clipping point T of least KL(P || Q): P the values below T with all beyond counted into the last bin, Q the same
  * spread evenly within each of the levels.
  */
-function leastDivergence(h: Histogram, hi: number): number {
+function leastDivergence(h: Histogram, levels: number): number {
   const bins = h.magnitudes()
   const used = Math.min(BINS, Math.ceil((Math.max(h.max, -h.min) * BINS) / h.range))
-  const levels = hi + 1
   let best = used
   let bestDivergence = Number.POSITIVE_INFINITY
   const step = Math.max(1, Math.floor((used - levels) / ENTROPY_STEPS))

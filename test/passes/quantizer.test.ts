@@ -149,6 +149,26 @@ test('a zero point is never worse than symmetric integers, finds uneven ranges, 
   assert.ok(whole.least <= Math.min(...hSwish) && whole.most >= Math.max(...hSwish), 'max clips nothing')
 })
 
+test('percentile and entropy clip outliers on either side of zero, in both signed forms', () => {
+  const positive = normal(20000, 8).map(Math.abs)
+  positive[7] = 40
+  const uneven = normal(20000, 9).map((v) => (v < 0 ? v / 10 : v))
+  uneven[7] = 40
+  for (const values of [positive, positive.map((x) => -x), uneven, uneven.map((x) => -x)])
+    for (const signedInputs of ['symmetric', 'zero-point'] as const)
+      for (const calibration of ['percentile', 'entropy'] as const) {
+        const h = new Histogram()
+        h.add(values, 'x')
+        const o = { bits: 8, nonNegative: false, signedInputs, calibration, percentile: 99.9 }
+        const { scale, zeroPoint, signed } = activationRange(h, o)
+        const [lo, hi] = integerRange(8, signed)
+        const mass = values.filter((x) => x >= (lo - zeroPoint - 0.5) * scale && x <= (hi - zeroPoint + 0.5) * scale)
+        const what = `${signedInputs} ${calibration}: ${scale}, ${zeroPoint}`
+        assert.ok((hi - lo) * scale < (signed ? 2 : 1) * 8, what)
+        assert.ok(mass.length >= 0.99 * values.length && mass.length < values.length, `${what}: ${mass.length}`)
+      }
+})
+
 test('values that are not finite are named', () => {
   assert.throws(() => new Histogram().add(Float32Array.of(1, Number.NaN), 'conv3'), /'conv3' takes values that are not/)
   assert.throws(() => new Histogram().add(Float32Array.of(1, Number.POSITIVE_INFINITY), 'conv3'), /'conv3'/)
