@@ -4,12 +4,14 @@
  *
  * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
  *
- * Does not apply to values that a node with a body (If, Loop, Scan) or a model-local function computes.
+ * Does not apply to values that a node with a body (If, Loop, Scan), a model-local function or a random operator
+ * computes.
  */
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { findOp } from '../ops/index.ts'
 import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 
@@ -27,7 +29,7 @@ export function constantSource(value: Value): ConstantSource | null {
   const visit = (v: Value): boolean => {
     if (v.constant) return !!initializers.add(v)
     const n = v.producer
-    if (!n || n.subgraphs.length > 0) return false
+    if (!n || n.subgraphs.length > 0 || findOp(n)?.random) return false
     if (nodes.has(n)) return true
     for (const x of n.inputs) if (x && !visit(x)) return false
     return !!nodes.add(n)

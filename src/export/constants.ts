@@ -8,30 +8,33 @@ import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
+import { findOp } from '../ops/index.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 
-const random = new Set([
-  'RandomNormal',
-  'RandomUniform',
-  'RandomNormalLike',
-  'RandomUniformLike',
-  'Bernoulli',
-  'Multinomial',
-])
-
-/** Initializers that no caller can override, and what is computed from them alone. */
-export function constantValues(graph: Graph): ReadonlySet<Value> {
+/**
+ * Initializers, and what is computed from them alone. Those that a caller can override (graph inputs with a default) are
+ * constants only where `overridable` says so.
+ */
+export function constantValues(graph: Graph, { overridable = false } = {}): ReadonlySet<Value> {
   const constant = new Set<Value>()
-  for (const v of graph.initializers()) if (!v.isInput) constant.add(v)
+  for (const v of graph.initializers()) if (overridable || !v.isInput) constant.add(v)
   for (const n of graph.nodes()) {
-    if (random.has(n.op) || n.subgraphs.length > 0) continue
+    if (findOp(n)?.random || n.subgraphs.length > 0) continue
     if (n.inputs.every((v) => v === null || constant.has(v))) for (const v of n.outputs) if (v) constant.add(v)
   }
   return constant
 }
 
-/** Contents of constant values; float32, float16, 8 to 64 bit integers and bool (sub-byte types cannot cross). */
-export async function evaluateConstants(model: Model, values: readonly Value[]): Promise<Map<Value, Tensor>> {
+/**
+ * Contents of constant values; float32, float16, 8 to 64 bit integers and bool (sub-byte types cannot cross), or with
+ * `asFloat` anything, what is computed as float32.
+ */
+export async function evaluateConstants(
+  model: Model,
+  values: readonly Value[],
+  { asFloat = false } = {},
+): Promise<Map<Value, Tensor>> {
   const known = new Map<Value, Tensor>()
   const computed = values.filter((v) => !v.constant)
   for (const v of values) if (v.constant) known.set(v, v.constant)
@@ -47,12 +50,20 @@ export async function evaluateConstants(model: Model, values: readonly Value[]):
     for (const v of n.inputs) if (v?.constant && !map.has(v)) map.set(v, part.graph.addInitializer(v.name, v.constant))
     cloneNode(n, part.graph, map)
   }
-  for (const v of computed) part.graph.addOutput(map.get(v)!)
+  const b = part.graph.append()
+  const outputs = computed.map((v) => {
+    const value = map.get(v)!
+    return asFloat ? b.op('Cast', [value], { to: elementTypes.float32.code }) : value
+  })
+  for (const v of outputs) part.graph.addOutput(v)
   const session = await ortExecutor().load(part, { optimization: 'disabled' })
-  const results = await session.run({})
-  await session.dispose()
-  for (const v of computed) known.set(v, results[v.name]!)
-  return known
+  try {
+    const results = await session.run({})
+    for (const [i, v] of computed.entries()) known.set(v, results[outputs[i]!.name]!)
+    return known
+  } finally {
+    await session.dispose()
+  }
 }
 
 /** The nodes that the values are computed by, in graph order. */

@@ -137,6 +137,8 @@ export interface OpDef {
   integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
   /** Whether the output cannot be negative, given which inputs cannot. Default: unknown, so false. */
   nonNegative?(node: Node, input: (i: number) => boolean): boolean
+  /** Gives something else in every run, also of constants alone. */
+  readonly random?: boolean
   /** The output where it depends on the shape of an input only, and that is known; null where it is not. */
   ofShape?(node: Node): Tensor | null
   /** Steps in ascending order of `to`. */

@@ -63,14 +63,20 @@ export const sources: readonly OpDef[] = [
   source('NonZero', [9, 13], [{ name: 'plain', inputs: [{ dims: [3], values: [0, 1, 2] }] }], {
     nonNegative: () => true,
   }),
-  source('RandomNormal', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }]),
-  source('RandomNormalLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }]),
-  source('RandomUniform', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }]),
-  source('RandomUniformLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }]),
+  source('RandomNormal', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }], {
+    random: true,
+  }),
+  source('RandomNormalLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }], { random: true }),
+  source('RandomUniform', [1, 22], [{ name: 'seeded', inputs: [], attributes: { shape: [2, 2], seed } }], {
+    random: true,
+  }),
+  source('RandomUniformLike', [1, 22], [{ name: 'seeded', inputs: [x], attributes: { seed } }], { random: true }),
   source('Bernoulli', [15, 22], [{ name: 'seeded', inputs: [{ dims: [4], range: [0, 1] }], attributes: { seed } }], {
     nonNegative: () => true,
+    random: true,
   }),
   source('Multinomial', [7, 22], [{ name: 'seeded', inputs: [x], attributes: { sample_size: 2, seed } }], {
     nonNegative: () => true,
+    random: true,
   }),
 ]

@@ -13,16 +13,14 @@ import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypeOf } from '../graph/types.ts'
+import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { constantNodeTensor, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ROLE_KEY } from './layers.ts'
 
-const KEEP = new Set([
-  ...['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'Dropout'],
-  ...['RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Multinomial', 'Bernoulli'],
-])
+const KEEP = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'Dropout'])
 
 const CROSSING: ReadonlySet<ElementType> = new Set([
   ...(['float32', 'float64', 'float16', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32'] as const),
@@ -63,7 +61,8 @@ function foldable(model: Model): Set<Node> {
   }
   for (const n of model.graph.nodes()) {
     const to = n.op === 'Cast' ? elementTypeOf(n.int('to', 0)) : 'float32'
-    if (n.domain !== '' || KEEP.has(n.op) || n.subgraphs.length > 0 || n.metadata.has(ROLE_KEY)) continue
+    if (n.domain !== '' || KEEP.has(n.op) || findOp(n)?.random || n.subgraphs.length > 0 || n.metadata.has(ROLE_KEY))
+      continue
     if (!to || !CROSSING.has(to)) continue
     const inputs = n.inputs.filter((v) => v !== null)
     if (inputs.length > 0 && inputs.every(isConstant)) out.add(n)

@@ -8,7 +8,7 @@ import { WORKING_OPSET } from '../ops/define-op.ts'
 import { parseOptions } from '../options.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
-import { type Constants, constantValues, evaluateConstants } from './constants.ts'
+import { type Constants, evaluateKnown, knownValues } from './constants.ts'
 import { Counter, requireKnown } from './count.ts'
 import {
   type Accumulator,
@@ -99,7 +99,7 @@ async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
   inlineFunctions(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
-  requireKnown(copy.graph.nodes(), constantValues(copy))
+  requireKnown(copy.graph.nodes(), knownValues(copy.graph))
   const inputs = copy.graph.inputs.filter((v) => !v.constant)
   for (const v of inputs)
     if (!isStatic(v.type?.dims?.slice(1) ?? null))
@@ -109,7 +109,7 @@ async function prepare(model: Model): Promise<Prepared> {
   const work = await oneSample(copy, (why) => {
     throw modelError('unknown-shape', why)
   })
-  const constants = await evaluateConstants(work)
+  const constants = await evaluateKnown(work)
   const dims = work.graph.inputs.find((v) => !v.constant)?.dims ?? []
   return { graph: work.graph, constants, batch: dims.length > 1 ? dims[0]! : 1 }
 }

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { constantSource } from '../../src/analysis/constants.ts'
+import { constantValues, evaluateConstants } from '../../src/export/constants.ts'
+import { parseModel } from '../../src/graph/text-parse.ts'
+
+const model = parseModel(`onnx {ir_version=10}
+opset ai.onnx=21
+graph "g"
+  input %x : float32[2]
+  input %w : float32[2]
+  init %w = float32[2] [1, 0.5]
+  init %half = float32[2] [0.5, 0.5]
+  init %scale = float32[] [0.25]
+  init %zero = int4[] [0]
+  %drawn = Bernoulli(%half)
+  %noise = Neg(%drawn)
+  %default = Neg(%w)
+  %fixed = QuantizeLinear(%half, %scale, %zero)
+  %y = Sum(%x, %noise, %default)
+  output %y
+end
+`)
+
+test('what a random operator makes of constants is none; a default that callers can override is one on request', () => {
+  const { graph } = model
+  const known = (options = {}): string[] =>
+    Array.from(constantValues(graph, options), (v) => v.name).filter((n) => graph.find(n)!.producer)
+  assert.deepEqual(known(), ['fixed'])
+  assert.deepEqual(known({ overridable: true }), ['default', 'fixed'])
+  assert.equal(constantSource(graph.find('noise')!), null)
+  assert.equal(constantSource(graph.find('fixed')!)?.nodes.length, 1)
+})
+
+test('4-bit constants are evaluated as floats', async () => {
+  const fixed = model.graph.find('fixed')!
+  const values = await evaluateConstants(model, [fixed], { asFloat: true })
+  assert.deepEqual([...values.get(fixed)!.toFloat32()], [2, 2])
+})
