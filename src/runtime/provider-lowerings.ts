@@ -6,6 +6,7 @@
  *   MaxPool with Indices                one Slice per kernel offset; the first that equals the maximum names the index
  *   Split, Concat of many               a tree of small ones
  *   Conv                                channels filled up to a multiple of 4
+ *   SpaceToDepth                        Reshape and Transpose
  *   Sum, LogSoftmax, Round              Adds; max, exp, sum, log; an addition that rounds
  */
 import type { Node } from '../graph/graph.ts'
@@ -14,6 +15,7 @@ import { lowerConv } from './lower-conv.ts'
 import { lowerLogSoftmax, lowerRound, lowerSum } from './lower-elementwise.ts'
 import { lowerConcat, lowerSplit } from './lower-many.ts'
 import { lowerMaxPool } from './lower-max-pool.ts'
+import { lowerSpaceToDepth } from './lower-space-to-depth.ts'
 
 export type Lowering = (node: Node) => boolean
 
@@ -24,6 +26,7 @@ export const lowerings: Readonly<Record<string, Lowering>> = {
   MaxPool: lowerMaxPool,
   Split: lowerSplit,
   Concat: lowerConcat,
+  SpaceToDepth: lowerSpaceToDepth,
   Sum: lowerSum,
   Round: lowerRound,
 }

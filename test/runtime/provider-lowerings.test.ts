@@ -77,6 +77,7 @@ test('Concat of many', () =>
     Array.from({ length: 60 }, (_, i) => [2, 1 + (i % 3)]),
     { axis: 1 },
   ))
+test('SpaceToDepth', () => agree('SpaceToDepth', [[2, 3, 4, 6]], { blocksize: 2 }))
 test('Conv of 6 channels', () => agree('Conv', [[2, 6, 5, 5], [4, 6, 3, 3], [4]], { pads: [1, 1, 1, 1] }))
 test('Sum, LogSoftmax, Round', async () => {
   await agree('Round', [[200]], {})
