@@ -81,13 +81,14 @@ function answersOf(load: LoadAlone): Map<string, string | null> {
   return found
 }
 
-/**
- * Nodes of one kind are run by the same kernel. Where kernels decide by constants' values, those count. Sizes count only where inputs are contracted or joined (their shapes do
- * not broadcast): those kernels work in blocks and vectors, and what is left over by them is where they go wrong.
- */
-/** Whole and broken scales are different kernels. */
+/** Operators whose kernels decide by constants' values: whole and broken scales are different ones. */
 const VALUES_DECIDE = new Set(['Resize', 'Upsample'])
 
+/**
+ * Nodes of one kind are run by the same kernel. Where kernels decide by constants' values, those count. Sizes count only
+ * where inputs are contracted or joined (their shapes do not broadcast): those kernels work in blocks and vectors, and
+ * what is left over by them is where they go wrong.
+ */
 function kindOf(n: Node): string {
   const shapes = n.inputs.map((v) => v?.constant?.dims ?? v?.type?.dims ?? null)
   const sized = !broadcast(shapes.filter((d) => d !== null && d.length > 1) as Dims[])

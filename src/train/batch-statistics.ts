@@ -69,16 +69,13 @@ export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null =
  * (all zeros and ones in a new network), and modules are used twice; but each layer's statistics move on their own.
  */
 export function separateStatistics(graph: Graph): void {
-  const owned = new Set<Value>()
   for (const node of graph.nodes()) {
     if (node.op !== 'BatchNormalization' || node.domain !== '') continue
     for (const i of [3, 4]) {
       const v = node.inputs[i]
       if (!v?.constant) continue
       const alone = [...v.uses].every((n) => n === node) && node.inputs.filter((x) => x === v).length === 1
-      if (alone && !v.isOutput) continue
-      if (owned.has(v) || !alone) node.setInput(i, graph.addInitializer(graph.freshName(v.name), v.constant))
-      owned.add(v)
+      if (!alone || v.isOutput) node.setInput(i, graph.addInitializer(v.name, v.constant)) // the last reader keeps it
     }
   }
 }
