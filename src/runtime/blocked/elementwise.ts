@@ -20,13 +20,20 @@ const UNARY = [
   'LeakyRelu',
   'Log',
   'Neg',
+  'Reciprocal',
+  'Relu',
+  'Round',
+  'Sigmoid',
+  'Sign',
+  'Softplus',
+  'Sqrt',
+  'Tanh',
 ]
-const MORE_UNARY = ['Reciprocal', 'Relu', 'Round', 'Sigmoid', 'Sign', 'Softplus', 'Sqrt', 'Tanh']
 /** ONNX's number for float32. */
 const FLOAT = 1
 const COMPARISONS = new Set(['Equal', 'Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual'])
 const SEVERAL = ['Add', 'Div', 'Max', 'Min', 'Mul', 'Sub', 'Sum']
-export const elementwiseOps = [...UNARY, ...MORE_UNARY, ...SEVERAL]
+export const elementwiseOps = [...UNARY, ...SEVERAL]
 
 export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   const inputs = node.inputs as readonly Value[]

@@ -1,7 +1,7 @@
 /**
  * Values in onnxruntime's blocked (NCHWc) layout: [N, C/c, H, W, c] in memory, where the engine still says [N, C, H, W].
  * A graph being rewritten holds such a value beside the plain one, its twin; whoever still reads the plain one gets it
- * from a ReorderOutput, which removeDead takes away where nobody does.
+ * from a ReorderOutput, which index.ts takes away in the end where nobody does.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
