@@ -3,7 +3,7 @@
  * from ResNet-56, once with the defaults and once for each way to leave one of them. Everything else stays the same:
  * the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not done again.
  *
- *   node --import tsx bench/accuracy/ablations.ts [--steps 600] [--seeds 2] [--only fixed-mask,lsq]
+ *   node --import tsx bench/accuracy/ablations.ts [--steps 800] [--lr 0.003] [--seeds 2] [--only fixed-mask,lsq]
  *
  * Writes bench/results/ablations.json: of each variant its options, and top-1 on the test images by seed before
  * training, after it, and after bn-update.
@@ -16,7 +16,8 @@ import { runRecipe } from '../../src/recipes/run.ts'
 
 const { values: given } = parseArgs({
   options: {
-    steps: { type: 'string', default: '600' },
+    steps: { type: 'string', default: '800' },
+    lr: { type: 'string', default: '0.003' },
     seeds: { type: 'string', default: '2' },
     only: { type: 'string' },
     workdir: { type: 'string', default: 'build/ablations' },
@@ -25,7 +26,7 @@ const { values: given } = parseArgs({
   },
 })
 const steps = Number(given.steps)
-const LR = 0.01
+const lr = Number(given.lr)
 const limit = given.limit === undefined ? {} : { limit: Number(given.limit) }
 
 type Options = Readonly<Record<string, unknown>>
@@ -68,7 +69,7 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
       {
         ...{ name: 'trained', from: 'cut', teacher: '.data/zoo/akamaster_resnet56_bn_op10.onnx' },
         train: {
-          ...{ 'max-steps': steps, epochs: steps / Math.floor(50_000 / 64), lr: LR },
+          ...{ 'max-steps': steps, epochs: steps / Math.floor(50_000 / 64), lr },
           ...{ 'mask-update-until': Math.floor((steps * 2) / 3), ...train },
         },
       },
@@ -78,27 +79,33 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
 }
 
 const names = given.only?.split(',') ?? Object.keys(variants)
-const seeds = Array.from({ length: Number(given.seeds) }, (_, seed) => seed)
-const results: Record<string, unknown> = {}
+const bySeed = new Map<string, { seconds: number; stages: Record<string, number[]> }>()
+const head = {
+  what: 'ResNet-20 on CIFAR-10, 75 % zeros and W4A4, short distillation from ResNet-56; one default left at a time',
+  ...{ steps, batch: 64, lr, cpu: cpus()[0]?.model, cores: cpus().length },
+}
 
-for (const name of names) {
-  const { question, ...changes } = variants[name]!
-  const bySeed: Record<string, number[]> = {}
-  let seconds = 0
-  for (const seed of seeds) {
-    const recipe = await parseRecipe(recipeOf(name, changes, seed))
-    const { stages } = await runRecipe(recipe, { workdir: `${given.workdir}/${steps}/${recipe.name}` })
-    for (const { stage, metrics } of stages)
-      if (metrics.eval) bySeed[stage] = [...(bySeed[stage] ?? []), metrics.eval.top1]
-    seconds += stages.reduce((sum, s) => sum + s.seconds, 0)
-    console.log(name, seed, stages.map((s) => `${s.stage} ${s.metrics.eval?.top1 ?? '-'}`).join('  '))
-  }
+function summary(name: string): unknown {
   const mean = (xs: readonly number[]) => xs.reduce((a, b) => a + b, 0) / xs.length
   const spread = (xs: readonly number[]) => Math.max(...xs) - Math.min(...xs)
-  const top1 = Object.entries(bySeed).map(([stage, xs]) => [stage, { mean: mean(xs), spread: spread(xs), bySeed: xs }])
-  results[name] = { question, ...changes, seconds: Math.round(seconds), top1: Object.fromEntries(top1) }
-  const what =
-    'ResNet-20 on CIFAR-10, 75 % zeros and W4A4, short distillation from ResNet-56; one default left at a time'
-  const head = { what, steps, batch: 64, lr: LR, seeds: seeds.length, cpu: cpus()[0]?.model, cores: cpus().length }
-  await writeFileAtomic(given.out, `${JSON.stringify({ ...head, variants: results }, null, 2)}\n`)
+  const { seconds, stages } = bySeed.get(name)!
+  const top1 = Object.entries(stages).map(([stage, xs]) => [stage, { mean: mean(xs), spread: spread(xs), bySeed: xs }])
+  return { ...variants[name], seconds: Math.round(seconds), top1: Object.fromEntries(top1) }
+}
+
+for (let seed = 0; seed < Number(given.seeds); seed++) {
+  for (const name of names) {
+    const { question, ...changes } = variants[name]!
+    const recipe = await parseRecipe(recipeOf(name, changes, seed))
+    const { stages } = await runRecipe(recipe, { workdir: `${given.workdir}/${steps}-${lr}/${recipe.name}` })
+    const result = bySeed.get(name) ?? { seconds: 0, stages: {} }
+    for (const { stage, metrics, seconds } of stages) {
+      result.seconds += seconds
+      if (metrics.eval) result.stages[stage] = [...(result.stages[stage] ?? []), metrics.eval.top1]
+    }
+    bySeed.set(name, result)
+    console.log(name, seed, stages.map((s) => `${s.stage} ${s.metrics.eval?.top1 ?? '-'}`).join('  '))
+    const done = Object.fromEntries([...bySeed.keys()].map((done) => [done, summary(done)]))
+    await writeFileAtomic(given.out, `${JSON.stringify({ ...head, variants: done }, null, 2)}\n`)
+  }
 }

@@ -19,6 +19,7 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
+import { markWeightGradient } from '../graph/hints.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { TensorType } from '../graph/types.ts'
 import type { Geometry } from './conv-geometry.ts'
@@ -111,7 +112,9 @@ function byFlatShifts(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   const l = rowsOf(DY, left, clean(DY, X, -1), batch, length, b)
   const r = rowsOf(X, right, clean(X, DY, 1), batch, length, b)
   const sum = summedProduct(l, r, b)
-  return order(reshape(b, sum, [c.cout, left.length, c.cin, right.length]), b)
+  const gradient = order(reshape(b, sum, [c.cout, left.length, c.cin, right.length]), b)
+  markWeightGradient(gradient, x, dy, c)
+  return gradient
 }
 
 /**

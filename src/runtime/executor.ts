@@ -26,9 +26,6 @@ export interface Fallback {
   readonly reason: string
 }
 
-/** Metadata of BatchNormalization nodes whose input has about zero mean in every channel: one pass over it measures it. */
-export const CENTRED_KEY = 'mnc.centred'
-
 export interface LoadOptions {
   /**
    * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; in and outputs

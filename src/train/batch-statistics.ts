@@ -12,9 +12,9 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { CENTRED_KEY } from '../graph/hints.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
-import { CENTRED_KEY } from '../runtime/executor.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { nameOf } from './step-names.ts'
 import type { Tiles } from './tile-batch.ts'

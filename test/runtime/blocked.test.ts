@@ -3,8 +3,10 @@ import { test } from 'node:test'
 import type { Builder } from '../../src/graph/builder.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Value } from '../../src/graph/graph.ts'
+import { weightGradientOf } from '../../src/graph/hints.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { convWeightGradient } from '../../src/ops/conv-weight-gradient.ts'
 import { Rng } from '../../src/rng.ts'
 import { findBlock } from '../../src/runtime/blocked/find-block.ts'
 import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
@@ -75,6 +77,7 @@ test('leaves 1x1, grouped, constant-weight and oddly wide convolutions alone', a
 async function agree(
   inputs: Readonly<Record<string, readonly number[]>>,
   build: (b: Builder, v: Readonly<Record<string, Value>>) => Value[],
+  tolerance = 1e-3,
 ): Promise<void> {
   const model = new Model()
   const { graph } = model
@@ -102,7 +105,7 @@ async function agree(
   for (const [name, t] of Object.entries(plain!)) {
     const other = blocked![name]!.view('float32')
     t.view('float32').forEach((v, i) => {
-      assert.ok(Math.abs(v - other[i]!) < 1e-3 * (1 + Math.abs(v)), `${name}[${i}]: ${v} and ${other[i]}`)
+      assert.ok(Math.abs(v - other[i]!) < tolerance * (1 + Math.abs(v)), `${name}[${i}]: ${v} and ${other[i]}`)
     })
   }
 }
@@ -149,4 +152,60 @@ test('what has a blocked form keeps its meaning in the rarer forms of its operat
     const z = b.op('Add', [b.op('Mul', [b.op('Sub', [y, v.c!]), mask]), b.op('Max', [y, b.scalar(0.1)])])
     return [z, b.op('Conv', [z, v.k!]), b.op('ReduceSum', [z, b.ints([0, 2, 3])], { keepdims: 0 })]
   })
+})
+
+const gradients = [
+  { name: '3x3', n: 4, i: 16, o: 32, size: [5, 16], kernel: [3, 3], pads: [1, 1, 1, 1], applies: true },
+  { name: '5x5, two blocks', n: 2, i: 32, o: 16, size: [6, 32], kernel: [5, 5], pads: [2, 2, 2, 2], applies: true },
+  { name: '1x3', n: 3, i: 16, o: 16, size: [4, 16], kernel: [1, 3], pads: [0, 1, 0, 1], applies: true },
+  { name: 'rows not padded', n: 2, i: 16, o: 16, size: [6, 16], kernel: [3, 3], pads: [0, 1, 0, 1], applies: true },
+  { name: 'uneven pads', n: 2, i: 16, o: 16, size: [6, 16], kernel: [3, 3], pads: [2, 2, 0, 0], applies: true },
+  { name: 'shared kernels', n: 64, i: 64, o: 64, size: [2, 16], kernel: [3, 3], pads: [1, 1, 1, 1], applies: true },
+  { name: 'other widths', n: 2, i: 16, o: 16, size: [5, 16], kernel: [3, 3], pads: [1, 0, 1, 0], applies: false },
+  { name: 'part of a block', n: 2, i: 16, o: 16, size: [5, 12], kernel: [3, 3], pads: [1, 1, 1, 1], applies: false },
+]
+
+for (const { name, n, i, o, size, kernel, pads, applies } of gradients)
+  test(`a weight gradient on blocked values equals the plain one: ${name}`, async (t) => {
+    const block = await findBlock((m) => ortExecutor().load(m))
+    if (block === 0) return t.skip('this processor has no blocked kernels')
+    const [begin, end] = [pads.slice(0, 2), pads.slice(2)]
+    const outSize = size.map((s, d) => s + begin[d]! + end[d]! - kernel[d]! + 1)
+    const geometry = { stride: [1, 1], dilation: [1, 1], kernel, begin, end, group: 1, n, cin: i, cout: o }
+    const inputs = { x: [n, i, ...size], y: [n, o, ...outSize], u: [i, i, 3, 3], v: [o, o, 3, 3] }
+    const gradient = (b: Builder, v: Readonly<Record<string, Value>>): Value => {
+      const [x, dy] = [outer(b, v.x!, v.u!), outer(b, v.y!, v.v!)]
+      x.setType({ elem: 'float32', dims: inputs.x })
+      dy.setType({ elem: 'float32', dims: inputs.y })
+      return convWeightGradient(x, dy, { ...geometry, inSize: size, outSize }, b)
+    }
+    await agree(inputs, (b, v) => [gradient(b, v)], 0.02)
+    const model = new Model()
+    const given = Object.entries(inputs).map(([name, dims]) => [
+      name,
+      model.graph.addInput(name, { elem: 'float32', dims }),
+    ])
+    model.graph.addOutput(gradient(model.graph.append(), Object.fromEntries(given)))
+    await inferTypes(model)
+    useBlockedLayout(model, block)
+    const products = [...model.graph.nodes()].filter((node) => node.op === 'MatMul')
+    assert.equal(products.length, applies && size[1]! % block === 0 ? 0 : 1)
+  })
+
+test('a weight gradient whose operand is another by now is left alone', async () => {
+  const model = new Model()
+  const { graph } = model
+  const [x, y] = ['x', 'y'].map((name) => graph.addInput(name, { elem: 'float32', dims: [1, 16, 4, 16] }))
+  const w = graph.addInput('w', { elem: 'float32', dims: W })
+  const b = graph.append()
+  const made = [outer(b, x!, w), outer(b, y!, w)] as const
+  for (const v of made) v.setType({ elem: 'float32', dims: [1, 16, 4, 16] })
+  const size = { inSize: [4, 16], outSize: [4, 16], begin: [1, 1], end: [1, 1], n: 1, cin: 16, cout: 16 }
+  graph.addOutput(
+    convWeightGradient(made[0], made[1], { ...size, kernel: [3, 3], stride: [1, 1], dilation: [1, 1], group: 1 }, b),
+  )
+  const marked = [...graph.nodes()].find((n) => weightGradientOf(n) !== null)!
+  assert.equal(weightGradientOf(marked)?.x, made[0])
+  graph.replaceUses(made[0], b.op('Abs', [made[0]], {}, { type: made[0].type }))
+  assert.equal(weightGradientOf(marked), null)
 })

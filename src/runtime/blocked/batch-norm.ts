@@ -9,7 +9,7 @@
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
-import { CENTRED_KEY } from '../executor.ts'
+import { CENTRED_KEY } from '../../graph/hints.ts'
 import type { BlockedLayout, Twin } from './layout.ts'
 
 export function blockBatchNorm(node: Node, layout: BlockedLayout): boolean {
@@ -35,12 +35,9 @@ const measurable = (node: Node): boolean =>
   node.float('momentum', 0.9) === 0 && node.input(0).producer !== null && node.metadata.get(CENTRED_KEY) === 'true'
 
 function measured(b: Builder, x: Twin, layout: BlockedLayout): { mean: Value; variance: Value } {
-  const [n, c, h, w] = x.dims
-  const type = { elem: 'float32', dims: [c] } as const
-  const share = b.scalar(1 / (n * h * w))
-  const mean = b.op('Mul', [layout.channelSum(b, x), share], {}, { type })
-  const squares = { value: b.op('Mul', [x.value, x.value]), dims: x.dims }
-  const square = b.op('Mul', [layout.channelSum(b, squares), share])
+  const type = { elem: 'float32', dims: [x.dims[1]] } as const
+  const mean = layout.channelMean(b, x)
+  const square = layout.channelMean(b, { value: b.op('Mul', [x.value, x.value]), dims: x.dims })
   const spread = b.op('Sub', [square, b.op('Mul', [mean, mean])])
   return { mean, variance: b.op('Max', [spread, b.scalar(0)], {}, { type }) }
 }

@@ -44,7 +44,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   const kinds = inputs.map((v, i) => (twins[i] ? 'twin' : operandKind(v, dims)))
   if (kinds.includes(null) || twins.some((t) => t && t.dims.join() !== dims.join())) return false
   if (kinds.includes('plain') && !layout.wanted.has(node.output)) return false
-  if (fusedRelu(node, first, layout)) return true
+  if (fusedRelu(node, first, layout) || fusedAdd(node, twins, layout)) return true
   const b = layout.graph.before(node)
   kinds.forEach((kind, i) => {
     if (kind === 'plain') twins[i] = layout.twinOf(b, inputs[i]!, dims)
@@ -117,13 +117,31 @@ function shapeOf(v: Value): readonly number[] | null {
 
 /** A Relu that alone reads a blocked convolution becomes a part of it. */
 function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): boolean {
-  const conv = value.producer
-  if (node.op !== 'Relu' || conv?.domain !== DOMAIN || conv.op !== 'Conv' || conv.attributes.has('activation'))
-    return false
-  const read = [...node.input(0).uses]
-  if (node.input(0).isOutput || read.length !== 1 || [...value.uses].some((n) => n !== node.input(0).producer))
-    return false
-  conv.setAttribute('activation', 'Relu')
+  if (node.op !== 'Relu' || !readAlone(node, 0, value)) return false
+  value.producer!.setAttribute('activation', 'Relu')
   layout.replace(node, value, dims[1], dims)
   return true
+}
+
+/** So does an Add: the convolution adds to what is there, in the same memory where nothing else reads that later. */
+function fusedAdd(node: Node, twins: readonly (Twin | null)[], layout: BlockedLayout): boolean {
+  if (node.op !== 'Add') return false
+  const at = [1, 0].find((i) => twins[i] && twins[1 - i] && readAlone(node, i, twins[i]!.value))
+  if (at === undefined) return false
+  const { value, dims } = twins[at]!
+  const conv = value.producer!
+  if (conv.inputs.length > 3 || twins[1 - at]!.value === value) return false
+  const inputs = [conv.input(0), conv.input(1), conv.inputs[2] ?? null, twins[1 - at]!.value]
+  const sum = layout.graph.before(node).op('Conv', inputs, Object.fromEntries(conv.attributes), { domain: DOMAIN })
+  layout.replace(node, sum, dims[1], dims)
+  return true
+}
+
+/** Whether input `i` of `node` is a blocked convolution, without activation, that nothing else reads. */
+function readAlone(node: Node, i: number, value: Value): boolean {
+  const conv = value.producer
+  if (conv?.domain !== DOMAIN || conv.op !== 'Conv' || conv.attributes.has('activation')) return false
+  const plain = node.input(i)
+  const readers = [...plain.uses]
+  return !plain.isOutput && readers.length === 1 && [...value.uses].every((n) => n === plain.producer)
 }

@@ -13,6 +13,7 @@ import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
 import { blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
+import { blockWeightGradient } from './weight-gradient.ts'
 
 type Form = (node: Node, layout: BlockedLayout) => boolean
 
@@ -24,6 +25,7 @@ const forms: Readonly<Record<string, Form>> = {
   ConvTranspose: blockConvTranspose,
   ReduceSum: blockReduceSum,
   SpaceToDepth: blockSpaceToDepth,
+  Transpose: blockWeightGradient,
 }
 
 /** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */

@@ -5,6 +5,7 @@
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { weightGradientOf } from '../../graph/hints.ts'
 import { type Dim, isStatic } from '../../graph/types.ts'
 
 /** The engine's own domain for operators on blocked values. */
@@ -18,6 +19,8 @@ export interface Twin {
   readonly dims: readonly [number, number, number, number]
 }
 
+type OperandsOfGradient = NonNullable<ReturnType<typeof weightGradientOf>>
+
 export class BlockedLayout {
   readonly graph: Graph
   /** Channels that lie side by side. */
@@ -27,11 +30,21 @@ export class BlockedLayout {
   readonly #twins = new Map<Value, Twin>()
   readonly #reordered = new Map<Value, Value>()
   readonly #kernels = new Map<Value, Value>()
+  readonly #gradients = new Map<Node, OperandsOfGradient>()
 
   constructor(graph: Graph, block: number, wanted: ReadonlySet<Value>) {
     this.graph = graph
     this.wanted = wanted
     this.block = block
+    for (const n of graph.nodes()) {
+      const gradient = weightGradientOf(n)
+      if (gradient) this.#gradients.set(n, gradient)
+    }
+  }
+
+  /** What the node is marked as having made, with the values that stood in the graph before the rewrite. */
+  weightGradient(node: Node): OperandsOfGradient | null {
+    return this.#gradients.get(node) ?? null
   }
 
   twin(v: Value | null | undefined): Twin | null {
@@ -71,6 +84,7 @@ export class BlockedLayout {
     const y = node.output
     const plain = this.graph.before(node).op('ReorderOutput', [value], { channels }, { domain: DOMAIN, type: y.type })
     this.#pair(plain, value, y.type?.dims ?? dims)
+    this.#pair(y, value, y.type?.dims ?? dims)
     this.graph.replaceUses(y, plain)
     this.graph.remove(node)
   }
@@ -90,13 +104,12 @@ export class BlockedLayout {
     return b.op('Reshape', [v, b.ints(dims)])
   }
 
-  /** Sum over images and positions, [C]. */
-  channelSum(b: Builder, t: Twin): Value {
-    // one axis at a time: each has a fast kernel, several have none; and short sums of sums are more exact than a long one
-    const overRows = b.op('ReduceSum', [this.opened(b, t), b.ints([2])], { keepdims: 0 })
-    const perImage = b.op('ReduceSum', [overRows, b.ints([2])], { keepdims: 0 })
-    const perLane = b.op('ReduceSum', [perImage, b.ints([0])], { keepdims: 0 })
-    return b.op('Reshape', [perLane, b.ints([t.dims[1]])], {}, { type: { elem: 'float32', dims: [t.dims[1]] } })
+  /** Mean over images and positions, [C]: of each image first, which the engine has a kernel for. */
+  channelMean(b: Builder, t: Twin): Value {
+    const perImage = b.op('GlobalAveragePool', [t.value], {}, { domain: DOMAIN })
+    const type = { elem: 'float32', dims: [t.dims[1]] } as const
+    const rows = b.op('Reshape', [perImage, b.ints([t.dims[0], t.dims[1]])])
+    return b.op('ReduceMean', [rows, b.ints([0])], { keepdims: 0 }, { type })
   }
 
   /** x * scale + shift, [C] each: a convolution of each channel with one weight, the fastest kernel for it. */

@@ -11,7 +11,12 @@ export function blockReduceSum(node: Node, layout: BlockedLayout): boolean {
     return true
   }
   if (axes.join() !== '0,2,3' || node.int('keepdims', 1) !== 0) return false
-  layout.graph.replaceUses(node.output, layout.channelSum(layout.graph.before(node), x))
+  const b = layout.graph.before(node)
+  const elements = b.scalar(x.dims[0] * x.dims[2] * x.dims[3])
+  layout.graph.replaceUses(
+    node.output,
+    b.op('Mul', [layout.channelMean(b, x), elements], {}, { type: node.output.type }),
+  )
   layout.graph.remove(node)
   return true
 }

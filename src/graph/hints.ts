@@ -1,0 +1,58 @@
+/**
+ * What a graph tells the engine that is to run it: metadata of nodes that say what they are for, where the engine may
+ * know a better way. Whoever does not read them gets the same numbers.
+ */
+import type { Node, Value } from './graph.ts'
+
+/** Of BatchNormalization nodes whose input has about zero mean in every channel: one pass over it measures it. */
+export const CENTRED_KEY = 'mnc.centred'
+
+const WEIGHT_GRADIENT_KEY = 'mnc.weight-gradient'
+
+/** A convolution with stride 1 and one group: sizes as [rows, columns], pads before the first row and column. */
+export interface WeightGradient {
+  readonly kernel: readonly number[]
+  readonly dilation: readonly number[]
+  readonly begin: readonly number[]
+}
+
+/** Says that `result`, [Cout, Cin, kernel], is the weight gradient of a convolution of `x` whose output has `dy`. */
+export function markWeightGradient(result: Value, x: Value, dy: Value, c: WeightGradient): void {
+  const { kernel, dilation, begin } = c
+  const mark = { x: x.name, dy: dy.name, kernel, dilation, begin }
+  result.producer?.metadata.set(WEIGHT_GRADIENT_KEY, JSON.stringify(mark))
+}
+
+/** What `markWeightGradient` said of the node, where its operands are still the same. */
+export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Value; readonly dy: Value }) | null {
+  const text = node.metadata.get(WEIGHT_GRADIENT_KEY)
+  if (text === undefined) return null
+  const { x, dy, ...c } = JSON.parse(text) as WeightGradient & { readonly x: string; readonly dy: string }
+  const found = ancestors(node, new Set([x, dy]))
+  return found.has(x) && found.has(dy) ? { ...c, x: found.get(x)!, dy: found.get(dy)! } : null
+}
+
+/** What a weight gradient does to its operands: anything else on the way, and they are not what was marked. */
+const moves = new Set(['Concat', 'MatMul', 'Mul', 'ReduceSum', 'Reshape', 'Transpose'])
+/** The longest such way. */
+const REACH = 16
+
+/** The nearest values of these names that the node is made of. */
+function ancestors(node: Node, names: ReadonlySet<string>): Map<string, Value> {
+  const found = new Map<string, Value>()
+  const seen = new Set<Node>()
+  let front: Node[] = [node]
+  for (let i = 0; i < REACH && found.size < names.size && front.length > 0; i++) {
+    const next: Node[] = []
+    for (const v of front.flatMap((n) => n.inputs)) {
+      if (!v) continue
+      if (names.has(v.name)) found.set(v.name, found.get(v.name) ?? v)
+      else if (v.producer && moves.has(v.producer.op) && !seen.has(v.producer)) {
+        seen.add(v.producer)
+        next.push(v.producer)
+      }
+    }
+    front = next
+  }
+  return found
+}
