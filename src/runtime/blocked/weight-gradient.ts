@@ -9,7 +9,8 @@
  * and the convolution's sum over the kernel is the sum over positions: output [(n O/16), kernel row, i, 16 o]. Kernel rows
  * are rows of its output. Columns do not fall on blocks; for each, dy is moved along its lines by a convolution of each
  * channel with one tap, which knows nothing of the next line. Nothing else is copied but x, once: 1.3 against 2.1 ms for
- * the plain form with 64 images of 16 x 32 x 32, 0.75 against 1.5 ms for 32 x 16 x 16 (two cores; bench/kernels.ts).
+ * the plain form with 64 images of 16 x 32 x 32, 0.75 against 1.5 ms for 32 x 16 x 16 (two cores; whole steps are in
+ * bench/kernels.ts).
  *
  * Applies to strides and dilations of 1, one group, and lines that are whole blocks and as long in x as in dy.
  */
