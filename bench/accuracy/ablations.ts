@@ -105,7 +105,7 @@ for (let seed = 0; seed < Number(given.seeds); seed++) {
     }
     bySeed.set(name, result)
     console.log(name, seed, stages.map((s) => `${s.stage} ${s.metrics.eval?.top1 ?? '-'}`).join('  '))
-    const done = Object.fromEntries([...bySeed.keys()].map((done) => [done, summary(done)]))
+    const done = Object.fromEntries([...bySeed.keys()].map((n) => [n, summary(n)]))
     await writeFileAtomic(given.out, `${JSON.stringify({ ...head, variants: done }, null, 2)}\n`)
   }
 }
