@@ -35,7 +35,7 @@ const child = spawn(
     ...flags,
     ...files,
   ],
-  { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1' } },
+  { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1', MNC_CACHE: 'off' } },
 )
 child.on('close', (code) => {
   const { passed, failed, skipped } = JSON.parse(readFileSync(tap, 'utf8'))

@@ -41,9 +41,10 @@ export const run = defineCommand({
     const settings = { workdir, from, until, checkpointSteps, onEvent: (event: RunEvent) => view.show(event) }
     if (dryRun) return showEstimate(recipe, settings, io)
     const { runRecipe } = await import('../recipes/run.ts')
+    const { cacheFolder } = await import('../runtime/session-cache.ts')
     const stop = interruptible()
     try {
-      const result = await runRecipe(recipe, { ...settings, signal: stop.signal })
+      const result = await runRecipe(recipe, { ...settings, cache: cacheFolder(), signal: stop.signal })
       view.end()
       const { failed, ...rest } = result
       io.result({ ...rest, failed: failed?.message ?? null }, () => summaryTable(result))

@@ -36,6 +36,7 @@ export const train = defineCommand({
     const { writePreprocess } = await import('../data/preprocess.ts')
     const { recordTraining } = await import('../train/record.ts')
     const { TrainingLog } = await import('../train/training-log.ts')
+    const { cacheFolder } = await import('../runtime/session-cache.ts')
     const { TensorBoardLog } = await import('../train/tensorboard.ts')
     const model = await readModel(path)
     const teacherModel = options.teacher === undefined ? undefined : await readModel(options.teacher)
@@ -56,7 +57,7 @@ export const train = defineCommand({
       const run = {
         ...{ data, preprocess, teacher, checkpoint, options: own, seed: io.seed, signal: stop.signal },
         ...{ resume: options.resume, checkpointMinutes: options.checkpointMinutes },
-        ...{ checkpointSteps: options.checkpointSteps, profile: options.profile, identity },
+        ...{ checkpointSteps: options.checkpointSteps, profile: options.profile, identity, cache: cacheFolder() },
       }
       const summary = await train(model, run, async (event) => {
         view.show(event)

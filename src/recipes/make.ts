@@ -29,6 +29,7 @@ export interface MakeContext {
   readonly train: Dataset | null
   readonly signal?: AbortSignal | undefined
   readonly checkpointSteps?: number | undefined
+  readonly cache?: string | undefined
   log(message: string): void
   progress(label: string, done: number, total: number): void
   onTrain(event: TrainEvent): void | Promise<void>
@@ -109,7 +110,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
   writePreprocess(model, preprocess)
   const run: TrainRun = {
     ...{ data, preprocess, options, seed: stage.seed, signal: c.signal },
-    ...{ checkpoint: files.checkpoint, resume: true, checkpointSteps: c.checkpointSteps },
+    ...{ checkpoint: files.checkpoint, resume: true, checkpointSteps: c.checkpointSteps, cache: c.cache },
     teacher: await teacherOf(stage, c.folder, preprocess),
   }
   const log = new TrainingLog(files.log)

@@ -25,6 +25,8 @@ export interface RunOptions {
   /** Last stage to run. */
   readonly until?: string | undefined
   readonly checkpointSteps?: number | undefined
+  /** Folder that large training steps are kept in for the next stage or run; they are not without. */
+  readonly cache?: string | undefined
   /** Aborting checkpoints the stage that trains and ends the run with an `interrupt` error. */
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: RunEvent) => void) | undefined
@@ -163,7 +165,7 @@ async function runStage(
   onEvent({ kind: 'stage', stage, index, reason })
   const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
   const context: MakeContext & { test: Dataset | null } = {
-    ...{ folder, ...sets, signal: options.signal, checkpointSteps: options.checkpointSteps },
+    ...{ folder, ...sets, signal: options.signal, checkpointSteps: options.checkpointSteps, cache: options.cache },
     log: (message) => onEvent({ kind: 'log', message }),
     progress: (label, done, total) => onEvent({ kind: 'progress', label, done, total }),
     onTrain: (event) => onEvent({ kind: 'train', stage, event }),

@@ -32,6 +32,8 @@ export interface LoadOptions {
    * stay the same.
    */
   readonly step?: boolean
+  /** Folder for what the engine made of large training steps before (session-cache.ts); not kept without. */
+  readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
   /** Engine-specific session settings (onnxruntime session config entries). */

@@ -31,6 +31,8 @@ export interface TrainRun {
   readonly signal?: AbortSignal | undefined
   /** In place of the option `device`. */
   readonly executor?: Executor
+  /** Folder that large training steps are kept in for the next run, see session-cache.ts; they are not without. */
+  readonly cache?: string | undefined
   /** Where to write the engine's profile, a Chrome trace; not profiled without. */
   readonly profile?: string | undefined
 }

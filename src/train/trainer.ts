@@ -156,7 +156,7 @@ class Training {
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
     const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))
-    const load = { threads: o.threads, ...(folder && { profilePrefix: join(folder, 'step') }) }
+    const load = { threads: o.threads, cache: run.cache, ...(folder && { profilePrefix: join(folder, 'step') }) }
     const runner = await StepRunner.create(step, executor, load)
     const drawn = cut ? { ...data, source: cut.source } : data
     return new Training(model, run, o, drawn, executor, identity, runner, folder, checkpoint)
