@@ -1,12 +1,13 @@
-/** Constants wherever they stand: initializers and Constant nodes; and clearing away what an edit left unused. */
+/** Constants wherever they stand: initializers, Constant nodes, either behind Identity; and clearing away what an edit left unused. */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 
-/** The tensor of an initializer or of a Constant node's output; null for anything computed (and sparse constants). */
+/** The tensor of an initializer, a Constant node's output or an Identity of them; null otherwise (and for sparse ones). */
 export function constantOf(value: Value | null | undefined): Tensor | null {
   if (!value) return null
   if (value.constant) return value.constant
   const node = value.producer
+  if (node?.op === 'Identity' && node.domain === '') return constantOf(node.input(0))
   return node?.op === 'Constant' && node.domain === '' ? constantNodeTensor(node) : null
 }
 

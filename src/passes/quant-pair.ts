@@ -4,11 +4,12 @@
  *
  *   y = (clamp(round_half_even(x / scale) + zeroPoint, lo, hi) - zeroPoint) * scale
  *
- * The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
+ * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
  * apply to blocked quantisation (block_size) and to float8: those give null.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
+import { constantOf } from './constant-of.ts'
 import { QUANT_GUARD } from './quant-guard.ts'
 
 export interface QuantPair {
@@ -54,24 +55,26 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
     return null
   const scale = dequantize.input(1)
   const zeroPoint = dequantize.inputs[2] ?? null
-  const below = dequantize.input(0)
+  const casts: Node[] = []
+  const below = behindCasts(dequantize.input(0), casts)
   const clip = below.producer?.op === 'Clip' ? below.producer : null
-  const integers = clip ? clip.input(0) : below
+  const integers = clip ? behindCasts(clip.input(0), casts) : below
   const quantize = integers.producer?.op === 'QuantizeLinear' ? integers.producer : null
   if (!quantize && (clip || !integers.constant)) return null
   if (quantize && !sameParameters(quantize, dequantize)) return null
   const container = integers.constant?.type ?? zeroTypeOf(quantize, zeroPoint)
   const range = container && ranges[container]
-  if (!container || !range) return null
+  if (!container || !range || casts.some((n) => n.int('to', 0) !== elementTypes[container].code)) return null
   const lo = limit(clip?.inputs[1], range[0])
   const hi = limit(clip?.inputs[2], range[1])
   if (lo === null || hi === null) return null
-  const scaleDims = scale.constant?.dims ?? scale.type?.dims
+  const known = constantOf(scale)
+  const scaleDims = known?.dims ?? scale.type?.dims
   const marked = Number(dequantize.metadata.get('mnc.bits'))
   const before = quantize?.input(0).producer
   const guard = before?.metadata.get('mnc.role') === QUANT_GUARD ? before : null
   return {
-    nodes: [dequantize, clip, quantize, guard].filter((n) => n !== null),
+    nodes: [dequantize, ...casts, clip, quantize, guard].filter((n) => n !== null),
     guard,
     quantize,
     clip,
@@ -83,8 +86,17 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
     lo,
     hi,
     bits: marked || (clip ? Math.ceil(Math.log2(hi - lo + 1)) : elementTypes[container].bits),
-    axis: scaleDims?.length === 1 && scale.constant?.size !== 1 ? dequantize.int('axis', 1) : null,
+    axis: scaleDims?.length === 1 && known?.size !== 1 ? dequantize.int('axis', 1) : null,
   }
+}
+
+function behindCasts(v: Value, casts: Node[]): Value {
+  let at = v
+  for (let n = at.producer; n?.op === 'Cast'; n = at.producer) {
+    casts.push(n)
+    at = n.input(0)
+  }
+  return at
 }
 
 /** Both halves read the same scale and zero point, by object or by content. */
@@ -92,19 +104,19 @@ function sameParameters(quantize: Node, dequantize: Node): boolean {
   const same = (i: number): boolean => {
     const a = quantize.inputs[i] ?? null
     const b = dequantize.inputs[i] ?? null
-    return a === b || Boolean(a?.constant && b?.constant?.equals(a.constant))
+    const [u, v] = [constantOf(a), constantOf(b)]
+    return a === b || Boolean(u && v?.equals(u))
   }
   return same(1) && same(2) && quantize.int('axis', 1) === dequantize.int('axis', 1)
 }
 
 /** Without a zero point the type is output_dtype, or uint8. */
 function zeroTypeOf(quantize: Node | null, zeroPoint: Value | null): ElementType | undefined {
-  if (zeroPoint) return zeroPoint.constant?.type ?? zeroPoint.type?.elem
+  if (zeroPoint) return constantOf(zeroPoint)?.type ?? zeroPoint.type?.elem
   const code = quantize?.int('output_dtype', 0) || elementTypes.uint8.code
   return (Object.keys(elementTypes) as ElementType[]).find((k) => elementTypes[k].code === code)
 }
 
 function limit(v: Value | null | undefined, fallback: number): number | null {
-  if (!v) return fallback
-  return v.constant ? v.constant.item() : null
+  return v ? (constantOf(v)?.item() ?? null) : fallback
 }

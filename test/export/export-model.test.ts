@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { modelInfo } from '../../src/analysis/model-info.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { encodeModel, fingerprint } from '../../src/graph/codec.ts'
-import { Graph } from '../../src/graph/graph.ts'
+import { Graph, type Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { elementTypes } from '../../src/graph/types.ts'
 import { readHistory } from '../../src/passes/history.ts'
 import { errors } from './errors.ts'
 import { Net, type NetOptions, smallNet } from './nets.ts'
@@ -94,6 +96,42 @@ test('an opset-13 Q/DQ graph of another tool: INT8 weights with zero points, per
   const e = await errors(m, { format: 'packed' })
   assert.equal(e.model.opset, 21)
   assert.ok(e.disabled < 1e-4 && e.all < 1e-4, `${e.disabled}, ${e.all}`)
+})
+
+test('a Q/DQ graph with Casts between the halves and shared parameters behind Identity', async () => {
+  const n = new Net(5)
+  const { b } = n
+  const step = b.scalar(0.02)
+  const zero = b.scalar(0, 'uint8')
+  const copy = (v: Value): Value => b.op('Identity', [v])
+  const quantised = (x: Value): Value => {
+    const q = b.op('QuantizeLinear', [x, copy(step), copy(zero)])
+    const cast = b.op('Cast', [q], { to: elementTypes.uint8.code })
+    return b.op('DequantizeLinear', [cast, copy(step), copy(zero)])
+  }
+  const layer = (x: Value, name: string): Value => {
+    const ints = n
+      .floats([8, 8, 3, 3])
+      .toFloat32()
+      .map((u) => Math.round(u * 100))
+    const stored = b.initializer(name, Tensor.from('int8', [8, 8, 3, 3], ints))
+    const w = b.op('DequantizeLinear', [stored, b.scalar(0.01), b.scalar(0, 'int8')])
+    return b.op('Relu', [b.op('Conv', [x, w], { kernel_shape: [3, 3] })])
+  }
+  const x = n.input([1, 8, 8, 8])
+  const m = n.finish(quantised(layer(quantised(layer(quantised(x), 'w1')), 'w2')))
+  const layers = (await modelInfo(m, { bytes: 0 })).layers
+  assert.deepEqual(
+    layers.map((l) => [l.weightBits, l.activationBits]),
+    [
+      [8, 8],
+      [8, 8],
+    ],
+  )
+  for (const format of ['packed', 'int8'] as const) {
+    const e = await errors(m, { format })
+    assert.ok(e.disabled < 1e-4 && e.all < 1e-4, `${format}: ${e.disabled}, ${e.all}`)
+  }
 })
 
 test('no BatchNormalization, mask, latent weight or quantiser of weights is left, and a second export changes nothing', async () => {
