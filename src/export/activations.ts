@@ -7,7 +7,7 @@
  *
  * with lo..hi the range less the zero point. Both give exactly what the 4-bit pair gives: the division and the rounding
  * to even are QuantizeLinear's own, and clamping commutes with rounding since both limits are multiples of the step.
- * A ReLU that only such quantisers read is dropped where lo >= 0: the lower limit does its work.
+ * A ReLU or Clip that only such quantisers read is dropped: lo and hi do its work, for rounding keeps order.
  *
  * float is for files whose weights reach onnxruntime as floats. There a Q/DQ pair must not stand: its optimiser
  * (WeightBiasQuantization) makes an INT8 tensor of any constant float weight between a DequantizeLinear and a
@@ -21,6 +21,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { type QuantPair, quantPairOf } from '../passes/quant-pair.ts'
+import { roundHalfEven } from '../passes/quantizer.ts'
 import { constantValues } from './constants.ts'
 import type { Layer } from './fold-affine.ts'
 import { sweepNode } from './sweep.ts'
@@ -28,9 +29,11 @@ import { sweepNode } from './sweep.ts'
 export interface Activation {
   readonly pair: QuantPair
   readonly step: number
-  /** Range of the integers less the zero point; lo is 0 behind a ReLU, whatever the type holds. */
+  /** Range of the integers less the zero point; narrower than the type behind a ReLU or Clip. */
   readonly lo: number
   readonly hi: number
+  /** The ReLU or Clip stays: the quantiser holds none of what it leaves. */
+  readonly plain?: boolean
 }
 
 /**
@@ -58,22 +61,40 @@ export function activationsOf(graph: Graph): Activation[] {
     const zero = pair.zeroPoint ? pair.zeroPoint.constant : Tensor.scalar(0)
     if (scale?.size !== 1 || zero?.size !== 1) continue
     const z = zero.toNumbers()[0]!
-    const lowest = pair.source.producer?.op === 'Relu' ? 0 : Number.NEGATIVE_INFINITY
-    found.push({ pair, step: scale.toNumbers()[0]!, lo: Math.max(pair.lo - z, lowest), hi: pair.hi - z })
+    const step = scale.toNumbers()[0]!
+    const [least, most] = limitsOf(pair.source.producer) ?? [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
+    const level = (limit: number): number => roundHalfEven(Math.fround(Math.fround(limit) / step))
+    const [lo, hi] = [Math.max(pair.lo - z, level(least)), Math.min(pair.hi - z, level(most))]
+    // limits beyond what the quantiser holds: it gives one level
+    const outside = lo > pair.hi - z || hi < pair.lo - z || lo > hi
+    found.push({ pair, step, ...(outside ? { lo: pair.lo - z, hi: pair.hi - z, plain: true } : { lo, hi }) })
   }
   return found
 }
 
+/** What a ReLU or a Clip between constants leaves of the numbers; null for other nodes. */
+function limitsOf(node: Node | null | undefined): readonly [number, number] | null {
+  if (node?.domain !== '') return null
+  if (node.op === 'Relu') return [0, Number.POSITIVE_INFINITY]
+  if (node.op !== 'Clip') return null
+  const at = (i: number, open: number): number | null => {
+    const v = node.inputs[i]
+    return v ? (v.constant?.size === 1 ? v.constant.item() : null) : open
+  }
+  const [least, most] = [at(1, Number.NEGATIVE_INFINITY), at(2, Number.POSITIVE_INFINITY)]
+  return least === null || most === null ? null : [least, most]
+}
+
 /**
- * The value to quantise: in front of a ReLU where the quantisers make it superfluous. Read from the graph as it is now:
+ * The value to quantise: in front of a ReLU or Clip where the quantisers make it superfluous. Read from the graph as it is now:
  * what a quantiser reads may be another one's output, which has been replaced.
  */
-function sourceOf({ pair, lo }: Activation): Value {
+function sourceOf({ pair, plain }: Activation): Value {
   const source = pair.quantize!.input(0)
-  const relu = source.producer
-  if (lo < 0 || relu?.op !== 'Relu' || source.isOutput) return source
+  const limiter = source.producer
+  if (plain || !limiter || !limitsOf(limiter) || source.isOutput) return source
   for (const n of source.uses) if (n.op !== 'QuantizeLinear') return source
-  return relu.input(0)
+  return limiter.input(0)
 }
 
 /** Replaces the pairs by float arithmetic; steps go into the weights of `layers` where they can. */

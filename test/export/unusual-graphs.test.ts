@@ -1,6 +1,7 @@
 /** Forms that graphs of our passes take seldom, and those of other tools often. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
@@ -142,3 +143,25 @@ for (const [name, op] of Object.entries(between))
       await assertSame(n.finish(n.conv(x, 'd', 16, 8, 1)), `${bits} bits`, [{ format: 'int4' }, { format: 'int8' }])
     }
   })
+
+test('a Clip before a quantiser becomes the limits of its integers', async () => {
+  const limits = [
+    [0, 6, true],
+    [-0.7, 1.1, true],
+    [0, 0.5, true],
+    [-9, -8, false],
+    [0.3, 2, false],
+    [7, 99, false],
+  ] as const
+  for (const bits of [4, 8])
+    for (const [least, most, integer] of limits) {
+      const n = new Net(7, { sparsity: 0, bits, activationBits: bits })
+      const a = n.act(n.relu(n.input([1, 16, 6, 6])))
+      const y = n.b.op('Clip', [n.conv(a, 'c', 16, 16, 3, { bias: true }), n.b.scalar(least), n.b.scalar(most)])
+      const m = n.finish(n.conv(n.act(y, 0.4), 'd', 16, 8, 1, { bias: true }))
+      const what = `${bits} bits, [${least}, ${most}]`
+      await assertSame(m, what)
+      const [first] = (await explainKernels((await exportModel(m, { format: 'int8' })).model)).layers
+      assert.equal(first!.kernel === 'QLinearConv', integer, what)
+    }
+})
