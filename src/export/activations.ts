@@ -1,8 +1,8 @@
 /**
  * How an activation quantiser (QuantizeLinear -> DequantizeLinear) stands in an exported file.
  *
- *   float     Clip(x, lo*s, hi*s) -> QuantizeLinear(s, 8 bit, zero point 0) -> Cast -> [Mul s]
- *             QuantizeLinear(s, uint8, zero point -lo) -> Cast -> Sub -lo -> [Mul s]     where lo..hi fits no 8-bit type
+ *   float     Clip(x, lo*s, hi*s) -> QuantizeLinear(s, 8 or 16 bit, zero point 0) -> Cast -> [Mul s]
+ *             QuantizeLinear(s, unsigned, zero point -lo) -> Cast -> Sub -lo -> [Mul s]   where lo..hi fits no type
  *   container QuantizeLinear(uint8, zero point 255-hi) -> Max(q, 255-hi+lo) -> DequantizeLinear
  *
  * with lo..hi the range less the zero point. Both give exactly what the 4-bit pair gives: the division and the rounding
@@ -127,7 +127,7 @@ export function lowerToFloat(activations: readonly Activation[], layers: Readonl
 const stepOf = (graph: Graph, a: Activation): Value =>
   a.pair.scale.constant!.dims.length === 0 ? a.pair.scale : graph.addInitializer('step', Tensor.scalar(a.step))
 
-/** The integers less the zero point as float32; null where no 8-bit type holds them. */
+/** The integers less the zero point as float32; null where no type holds them. */
 function emitLevels(b: Builder, x: Value, a: Activation, name: string): Value | null {
   const form = containerOf(a)
   if (!form) return null
@@ -135,17 +135,28 @@ function emitLevels(b: Builder, x: Value, a: Activation, name: string): Value | 
   const limit = (levels: number): Value => b.scalar(Math.fround(levels * a.step))
   const low = a.lo > min || a.hi < max ? limit(a.lo) : null
   const limited = low ? b.op('Clip', [x, low, limit(a.hi)], {}, { name: `${name}.c` }) : x
-  const shift = type === 'uint8' ? -min : 0
+  const shift = type.startsWith('u') ? -min : 0
   const q = b.op('QuantizeLinear', [limited, stepOf(b.graph, a), b.scalar(shift, type)], {}, { name: `${name}.q` })
   const levels = b.op('Cast', [q], { to: elementTypes.float32.code }, { name: `${name}.f` })
   return shift === 0 ? levels : b.op('Sub', [levels, b.scalar(shift)], {}, { name: `${name}.l` })
 }
 
-/** The 8-bit type for lo..hi and what it saturates at: without a zero point where that will do. */
-function containerOf({ lo, hi }: Activation): { type: 'int8' | 'uint8'; min: number; max: number } | null {
-  if (lo >= 0 && hi <= 255) return { type: 'uint8', min: 0, max: 255 }
-  if (lo >= -128 && hi <= 127) return { type: 'int8', min: -128, max: 127 }
-  return lo >= -255 && lo < 0 && hi - lo <= 255 ? { type: 'uint8', min: lo, max: lo + 255 } : null
+interface Container {
+  readonly type: 'int8' | 'uint8' | 'int16' | 'uint16'
+  readonly min: number
+  readonly max: number
+}
+
+/** The type for lo..hi and what it saturates at: without a zero point where that will do. */
+function containerOf({ lo, hi }: Activation): Container | null {
+  for (const bits of [8, 16] as const) {
+    const most = 2 ** bits - 1
+    const half = 2 ** (bits - 1)
+    if (lo >= 0 && hi <= most) return { type: `uint${bits}`, min: 0, max: most }
+    if (lo >= -half && hi < half) return { type: `int${bits}`, min: -half, max: half - 1 }
+    if (lo >= -most && lo < 0 && hi - lo <= most) return { type: `uint${bits}`, min: lo, max: lo + most }
+  }
+  return null
 }
 
 /** Replaces the pairs by uint8 pairs that saturate at the same steps; returns the new DequantizeLinear nodes. */

@@ -98,6 +98,21 @@ test('8-bit activations whose range needs a zero point', async () => {
   await assertSame(n.finish(b.op('Relu', [quantise(c, 0.2, 120)])), '', [{ format: 'packed' }])
 })
 
+for (const type of ['uint16', 'int16'] as const)
+  test(`16-bit activations: ${type}`, async () => {
+    for (const bits of [4, 8, 32]) {
+      const n = new Net(7, { sparsity: 0, bits })
+      const { b } = n
+      const quantise = (x: Value, step: number): Value => {
+        const [s, z] = [b.scalar(step), b.scalar(type === 'uint16' ? 32768 : 0, type)]
+        return b.op('DequantizeLinear', [b.op('QuantizeLinear', [x, s, z]), s, z])
+      }
+      const c = n.conv(quantise(n.input([1, 16, 6, 6]), 0.0001), 'c', 16, 16, 3, { bias: true })
+      const d = n.conv(quantise(b.op('Relu', [c]), 0.0004), 'd', 16, 8, 1)
+      await assertSame(n.finish(quantise(d, 0.0007)), `weights of ${bits} bits`)
+    }
+  })
+
 for (const bits of [4, 8])
   test(`weights that are stored [in, out], ${bits} bits`, async () => {
     for (const op of ['Gemm', 'MatMul'])
