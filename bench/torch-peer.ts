@@ -30,6 +30,7 @@ export interface Setup {
   readonly teacher?: string | undefined
   /** Parts that mnc works on the batch in; its own choice where absent. */
   readonly tiles?: number | undefined
+  readonly precision?: 'float32' | 'float16' | undefined
   readonly optimizer?: Partial<OptimizerOptions>
 }
 
@@ -106,22 +107,25 @@ export async function mncSide(
       ...{ batch: setup.batch, loss: teacher ? 'reverse-kl' : 'ce', alpha: 1, temperature: 1, optimizer },
       ...{ batchStatistics: true, learnScales: false, teacher: teacher && { model: teacher, batchStatistics: false } },
       tiles: executor.device.id === 'cpu' ? setup.tiles : 1,
+      precision: setup.precision,
     },
     () => false,
   )
   const runner = await StepRunner.create(step, executor, { threads, ...load })
   runner.loadFrom(model)
+  // what a run ends up with: small enough for no overflow
+  const scale = step.lossScaled ? { loss_scale: Tensor.scalar(1024) } : {}
   const batches = await readBatches(setup, step.classes ?? CLASSES)
   const at = (i: number) => batches[i % batches.length]!
   return {
     runner,
     async step(i: number, lr: number): Promise<number> {
-      const { loss } = await runner.run(at(i).images, at(i).targets, hyperFeeds(optimizer, lr, i))
+      const { loss } = await runner.run(at(i).images, at(i).targets, { ...hyperFeeds(optimizer, lr, i), ...scale })
       runner.commit()
       return loss
     },
     async gradients(): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
-      const hyper = hyperFeeds(optimizer, 0, 0)
+      const hyper = { ...hyperFeeds(optimizer, 0, 0), ...scale }
       const gradients = await runner.gradients(at(0).images, at(0).targets, hyper)
       const { loss } = await runner.run(at(0).images, at(0).targets, hyper)
       return { loss, gradients }

@@ -3,8 +3,8 @@
  *
  *   node --import tsx bench/gpu/run.ts [--device webgpu] [--torch-device cuda] [--cases ...] [--batches 64,512]
  *
- * Same ONNX file, weights, batches, loss and optimiser on all sides (bench/torch-peer.ts). Sides: mnc on --device, PyTorch
- * eager NCHW, eager channels_last, torch.compile. Every side is a process of its own, the sides take turns, `rounds`
+ * Same ONNX file, weights, batches, loss and optimiser on all sides (bench/torch-peer.ts). Sides: mnc on --device in float32
+ * and in mixed precision, PyTorch eager NCHW, eager channels_last, torch.compile, autocast to float16. Every side is a process of its own, the sides take turns, `rounds`
  * times; the median of the steps behind the warm-up is the result. A side that fails is written down with its reason.
  * The profile is onnxruntime's, summed by operator and provider over the steps of one more turn.
  *
@@ -23,7 +23,7 @@ import { vulkanEnvironment } from './vulkan.ts'
 
 const LR = 0.01
 const THREADS = 2
-const sides = ['mnc', 'torch nchw', 'torch channels_last', 'torch compile'] as const
+const sides = ['mnc', 'mnc float16', 'torch nchw', 'torch channels_last', 'torch compile', 'torch float16'] as const
 type Side = (typeof sides)[number]
 
 const { values: args } = parseArgs({
@@ -113,7 +113,8 @@ function summary(events: readonly ProfileEvent[]): ProfileLine[] {
 }
 
 function command(side: Side, setup: Setup, profile?: string): readonly [string, readonly string[]] {
-  if (side === 'mnc') {
+  if (side === 'mnc' || side === 'mnc float16') {
+    const ours = side === 'mnc' ? setup : { ...setup, precision: 'float16' }
     const own = [
       '--device',
       args.device,
@@ -122,7 +123,7 @@ function command(side: Side, setup: Setup, profile?: string): readonly [string, 
       '--warmup',
       args.warmup,
       '--turn',
-      JSON.stringify(setup),
+      JSON.stringify(ours),
     ]
     return [
       process.execPath,
@@ -135,7 +136,8 @@ function command(side: Side, setup: Setup, profile?: string): readonly [string, 
     [
       ...['bench/torch/reference.py', 'time', setup.model, '--batches', setup.batches, '--batch', String(setup.batch)],
       ...['--shape', ...setup.shape.map(String), '--steps', args.steps, '--warmup', args.warmup, '--lr', String(LR)],
-      ...['--device', args['torch-device'], '--layout', layout, ...(side === 'torch compile' ? ['--compile'] : [])],
+      ...['--device', args['torch-device'], '--layout', layout],
+      ...(side === 'torch compile' ? ['--compile'] : side === 'torch float16' ? ['--autocast'] : []),
     ],
   ]
 }
@@ -180,10 +182,12 @@ async function measure(setup: Setup, env: Record<string, string>, folder: string
     result[side] = { imagesPerSecond: speeds[side], medianSeconds, ...facts, firstLosses: losses.slice(0, 5) }
   }
   const profiled = failures.mnc === undefined ? await turn('mnc', setup, env, join(folder, 'profile')) : null
-  const { mnc, ...torch } = speeds
-  const ratios = Object.fromEntries(
-    Object.entries(torch).map(([side, speed]) => [`mnc / ${side}`, mnc === undefined ? null : mnc / speed]),
-  )
+  const ratio = (ours: Side, theirs: Side) => {
+    const [a, b] = [speeds[ours], speeds[theirs]]
+    return a === undefined || b === undefined ? [] : [[`${ours} / ${theirs}`, a / b]]
+  }
+  const peers = sides.filter((s) => s.startsWith('torch'))
+  const ratios = Object.fromEntries(peers.flatMap((p) => [...ratio('mnc', p), ...ratio('mnc float16', p)]))
   const profile = profiled === null || typeof profiled === 'string' ? profiled : profiled.profile
   return { ratios, ...result, failures, profile }
 }

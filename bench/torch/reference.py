@@ -35,6 +35,7 @@ def arguments():
     p.add_argument('--threads', type=int, default=2)
     p.add_argument('--device', default='cpu', help='cpu, cuda, ...')
     p.add_argument('--compile', action='store_true', help='torch.compile the forward pass (and with it the backward)')
+    p.add_argument('--autocast', action='store_true', help='torch.autocast: float16 with a GradScaler on cuda, bfloat16 on cpu')
     p.add_argument('--loss', choices=['ce', 'kl', 'reverse-kl'], default='ce')
     p.add_argument('--teacher')
     p.add_argument('--optimizer', choices=['sgd', 'adamw'], default='sgd')
@@ -122,11 +123,16 @@ def main():
     result = {'torch': torch.__version__, 'device': card, 'compiled': a.compile, 'threads': a.threads, 'layout': a.layout,
               'batch': a.batch}
 
+    kind = a.device.split(':')[0]
+    scaler = torch.cuda.amp.GradScaler(enabled=a.autocast and cuda)
+
     def step(images, labels):
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(images, labels, forward(images))
-        loss.backward()
-        optimizer.step()
+        with torch.autocast(kind, dtype=torch.float16 if cuda else torch.bfloat16, enabled=a.autocast):
+            loss = loss_of(images, labels, forward(images))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         return loss.item()
 
     if a.command == 'grads':

@@ -32,6 +32,17 @@ export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Va
   return found.has(x) && found.has(dy) ? { ...c, x: found.get(x)!, dy: found.get(dy)! } : null
 }
 
+/** The nodes that make a weight gradient of its operands, itself among them; null for other nodes. */
+export function weightGradientNodes(node: Node): ReadonlySet<Node> | null {
+  const mark = weightGradientOf(node)
+  if (!mark) return null
+  const found = new Set([node])
+  for (const n of found)
+    for (const v of n.inputs)
+      if (v?.producer && v !== mark.x && v !== mark.dy && moves.has(v.producer.op)) found.add(v.producer)
+  return found
+}
+
 /** What a weight gradient does to its operands: anything else on the way, and they are not what was marked. */
 const moves = new Set(['Concat', 'MatMul', 'Mul', 'ReduceSum', 'Reshape', 'Transpose'])
 /** The longest such way. */

@@ -14,6 +14,7 @@ const samples = [
 // y = a + b: da = dy, db = dy
 const add = defineOp({
   op: 'Add',
+  half: true,
   since: versions,
   broadcasts: true,
   gradient: ({ dy: [dy = null] }) => [dy, dy],
@@ -25,6 +26,7 @@ const add = defineOp({
 // y = a - b: da = dy, db = -dy
 const sub = defineOp({
   op: 'Sub',
+  half: true,
   since: versions,
   broadcasts: true,
   gradient: ({ dy: [dy], needs, b }) => (dy ? [dy, needs[1] ? b.op('Neg', [dy]) : null] : []),
@@ -35,6 +37,7 @@ const sub = defineOp({
 // y = a * c: da = dy * c, dc = dy * a
 const mul = defineOp({
   op: 'Mul',
+  half: true,
   since: versions,
   broadcasts: true,
   channels: () => 'product',
@@ -90,6 +93,7 @@ const mod = defineOp({
 // y = sum of the inputs: d = dy
 const sum = defineOp({
   op: 'Sum',
+  half: true,
   since: [6, 8, 13],
   broadcasts: true,
   gradient: ({ node, dy: [dy = null] }) => node.inputs.map(() => dy),
@@ -105,6 +109,7 @@ const sum = defineOp({
 // y = sum of the n inputs / n: d = dy / n
 const mean = defineOp({
   op: 'Mean',
+  half: true,
   since: [6, 8, 13],
   broadcasts: true,
   gradient({ node, dy: [dy], b }) {
@@ -122,6 +127,7 @@ const mean = defineOp({
 
 // y = -x: dx = -dy
 const neg = unary('Neg', {
+  half: true,
   since: [6, 13],
   rule: ({ f, dy }) => f('Neg', dy),
   cost: { adds: 1 },
@@ -130,6 +136,7 @@ const neg = unary('Neg', {
 
 // y = |x|: dx = dy * sign(x), 0 at the kink
 const abs = unary('Abs', {
+  half: true,
   since: [6, 13],
   rule: ({ f, dy, x }) => f('Mul', dy, f('Sign', x)),
   cost: { comparisons: 1 },

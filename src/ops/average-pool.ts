@@ -45,6 +45,7 @@ const reciprocals = (perAxis: readonly number[][]): number[] =>
 
 export const averagePool = defineOp({
   op: 'AveragePool',
+  half: true,
   channels: () => 'same',
   since: [7, 10, 11, 19, 22],
   gradient,

@@ -35,6 +35,7 @@ function concatGradient({ node, dy, needs, b }: GradientContext): (Value | null)
 
 export const concat = defineOp({
   op: 'Concat',
+  half: true,
   channels: (node) => (node.int('axis', 0) === 1 ? 'joined' : null),
   since: [4, 11, 13],
   gradient: concatGradient,
@@ -84,6 +85,7 @@ function splitGradient({ node, dy, b }: GradientContext): (Value | null)[] {
 
 export const split = defineOp({
   op: 'Split',
+  half: true,
   since: [2, 11, 13, 18],
   gradient: splitGradient,
   cost: () => noCost,

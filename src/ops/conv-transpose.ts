@@ -75,6 +75,7 @@ const image = { dims: [2, 3, 4, 3] } as const
 
 export const convTranspose = defineOp({
   op: 'ConvTranspose',
+  half: true,
   since: [1, 11, 22],
   gradient,
   weights: { input: 1, outputAxis: () => 1, inputAxis: () => 0 },

@@ -82,6 +82,7 @@ function flipped(w: Value, c: Geometry, b: Builder): Value {
 
 export const conv = defineOp({
   op: 'Conv',
+  half: true,
   since: [1, 11, 22],
   gradient,
   weights: { input: 1, outputAxis: () => 0, inputAxis: () => 1 },

@@ -137,6 +137,11 @@ export interface OpDef {
   integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
   /** Whether the output cannot be negative, given which inputs cannot. Default: unknown, so false. */
   nonNegative?(node: Node, input: (i: number) => boolean): boolean
+  /**
+   * float16 holds its results where it holds its inputs: it moves numbers, compares them, or adds few of them up. Layers
+   * count, for GPUs add their products up in float32 or are few. Mixed precision runs it so.
+   */
+  readonly half?: boolean
   /** Gives something else in every run, also of constants alone. */
   readonly random?: boolean
   /** The output where it depends on the shape of an input only, and that is known; null where it is not. */

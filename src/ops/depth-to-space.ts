@@ -9,6 +9,7 @@ import { elemOf } from './rules.ts'
 
 export const depthToSpace = defineOp({
   op: 'DepthToSpace',
+  half: true,
   since: [1, 11, 13],
   gradient({ node, dy, b }) {
     const g = dy[0]
@@ -31,6 +32,7 @@ export const depthToSpace = defineOp({
 
 export const spaceToDepth = defineOp({
   op: 'SpaceToDepth',
+  half: true,
   since: [1, 13],
   gradient: ({ node, dy, b }) =>
     dy[0] ? [b.op('DepthToSpace', [dy[0]], { blocksize: node.int('blocksize', 1), mode: 'DCR' })] : [],

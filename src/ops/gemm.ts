@@ -36,6 +36,7 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
 
 export const gemm = defineOp({
   op: 'Gemm',
+  half: true,
   since: [7, 9, 11, 13],
   gradient,
   weights: {

@@ -30,7 +30,7 @@ const compare = (op: string, since: readonly number[], rest: Partial<OpDef> = {}
         ],
       },
     ],
-    rest,
+    { half: true, ...rest },
   )
 
 /** What is compared with constants takes one of them (a sample rate, a mode). */

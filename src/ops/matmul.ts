@@ -68,6 +68,7 @@ function rightRank(node: Node): number {
 
 export const matmul = defineOp({
   op: 'MatMul',
+  half: true,
   since: [1, 9, 13],
   gradient,
   weights: {

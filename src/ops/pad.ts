@@ -88,6 +88,7 @@ function spatialOnly(node: Node): boolean {
 
 export const pad = defineOp({
   op: 'Pad',
+  half: true,
   channels: (node) => (spatialOnly(node) ? 'same' : null),
   since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
   gradient,

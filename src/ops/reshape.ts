@@ -21,6 +21,7 @@ const renaming = (op: string, since: readonly number[], samples: readonly OpSamp
     since,
     gradient: reshaped,
     carries: 'elements',
+    half: true,
     cost: () => noCost,
     nonNegative: (_node, input) => input(0),
     samples,

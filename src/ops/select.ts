@@ -7,6 +7,7 @@ import { elemOf, expressions, isNonNegativeConstant, masked, perElement } from '
 // y = where(c, a, z): da = where(c, dy, 0), dz = where(c, 0, dy)
 const where = defineOp({
   op: 'Where',
+  half: true,
   since: [9, 16],
   broadcasts: true,
   gradient({ node, dy: [dy], needs, b }) {
@@ -78,6 +79,7 @@ const extremeSamples = [
 
 const max = defineOp({
   op: 'Max',
+  half: true,
   since: [6, 8, 12, 13],
   broadcasts: true,
   gradient: extremeRule('GreaterOrEqual'),
@@ -88,6 +90,7 @@ const max = defineOp({
 
 const min = defineOp({
   op: 'Min',
+  half: true,
   since: [6, 8, 12, 13],
   broadcasts: true,
   gradient: extremeRule('LessOrEqual'),
@@ -116,6 +119,7 @@ const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, 
  */
 const clip = defineOp({
   op: 'Clip',
+  half: true,
   since: [6, 11, 12, 13],
   broadcasts: true,
   state: [1, 2],

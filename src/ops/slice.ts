@@ -86,6 +86,7 @@ const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int
 
 export const slice = defineOp({
   op: 'Slice',
+  half: true,
   since: [1, 10, 11, 13],
   gradient,
   cost: () => noCost,

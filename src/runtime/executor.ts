@@ -88,5 +88,7 @@ export interface Executor {
   readonly opset?: number
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
+  /** Whether it computes in float16; absent: it does, in its own way. */
+  readonly float16?: () => Promise<boolean>
   load(model: Model | Uint8Array | string, options?: LoadOptions): Promise<Session>
 }

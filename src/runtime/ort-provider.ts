@@ -46,6 +46,16 @@ export function providerExecutor(provider: string, description: string): Executo
         return kept.y!
       },
     }),
+    async float16() {
+      try {
+        const session = await only(sum16())
+        await session.run({ x: Tensor.from('float16', [2], [1, 2]) })
+        await session.dispose()
+        return true
+      } catch {
+        return false
+      }
+    },
     async load(model, options = {}) {
       if (!(model instanceof Model)) return loadSession(model, options, [provider, 'cpu'])
       const { suited, fallbacks, onCpu } = await suitedTo(model, only)
@@ -61,6 +71,14 @@ function copy(): Model {
   const model = new Model(new Graph('copy'))
   const x = model.graph.addInput('x', { elem: 'float32', dims: null })
   model.graph.addOutput(model.graph.append().op('Identity', [x], {}, { name: 'y' }))
+  return model
+}
+
+/** y = x + x in float16. */
+function sum16(): Model {
+  const model = new Model(new Graph('sum16'), OPSET)
+  const x = model.graph.addInput('x', { elem: 'float16', dims: [2] })
+  model.graph.addOutput(model.graph.append().op('Add', [x, x], {}, { name: 'y' }))
   return model
 }
 

@@ -16,6 +16,8 @@ import type { ElementType } from '../graph/types.ts'
 import { findBlock } from './blocked/find-block.ts'
 import { useBlockedLayout } from './blocked/index.ts'
 import type { DeviceTensor, Executor, Fallback, LoadOptions, Session } from './executor.ts'
+import { inferTypes } from './infer-types.ts'
+import { holdsHalf, roundHalf } from './rounded-half.ts'
 import { SessionCache } from './session-cache.ts'
 
 type Ort = typeof import('onnxruntime-node')
@@ -194,6 +196,12 @@ let channelBlock: Promise<number> | undefined
 
 /** A copy of a training step for the engine's own kernels. */
 async function suited(step: Model): Promise<Model> {
+  if (holdsHalf(step)) {
+    const copy = cloneModel(step)
+    await inferTypes(copy)
+    roundHalf(copy)
+    return copy
+  }
   channelBlock ??= findBlock((model) => loadSession(model, { threads: 1 }, ['cpu']))
   const block = await channelBlock
   if (block === 0) return step

@@ -31,6 +31,8 @@ export async function tfjsExecutor(backend?: string): Promise<Executor> {
   return {
     device: { id: `tfjs:${id}`, description: `TensorFlow.js ${tf.version_core} (${id})${named}` },
     opset: OPSET,
+    // its tensors have no such type
+    float16: async () => false,
     async upload(t) {
       if (tf.getBackend() !== name) await tf.setBackend(name)
       return new TfDeviceTensor(toDevice(tf, t, 'state'), t.type)

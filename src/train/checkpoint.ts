@@ -9,6 +9,7 @@ import { cloneModel } from '../graph/clone.ts'
 import { readModel, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
+import type { LossScaleState } from './loss-scale.ts'
 
 const STATE_PREFIX = 'mnc.state/'
 const TRAINING_KEY = 'mnc.training'
@@ -25,6 +26,8 @@ export interface Position {
   readonly lossSteps?: number
   /** The step was the last of an epoch whose validation was interrupted. */
   readonly validationPending?: boolean
+  /** In mixed precision. */
+  readonly lossScale?: LossScaleState
 }
 
 /** Writes the state after `position.step` steps; `model` must hold the present weights. */

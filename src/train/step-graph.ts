@@ -4,6 +4,7 @@
  *
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
+ *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
  *   outputs  loss  logits  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
@@ -36,6 +37,7 @@ import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } fro
 import { type FlatEntry, FlatLayout } from './flat-layout.ts'
 import { gradientFactor, learnableScales } from './learned-scales.ts'
 import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
+import { narrowStep } from './mixed-precision.ts'
 import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
 import { freeReservedNames, nameOf } from './step-names.ts'
 import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
@@ -59,6 +61,8 @@ export interface StepOptions {
   readonly tiles?: number | undefined
   /** Train the quantiser steps too (LSQ). */
   readonly learnScales: boolean
+  /** float16: what it is enough for computes in it (mixed-precision.ts). */
+  readonly precision?: 'float32' | 'float16' | undefined
   /** Factors on the weight decay and learning rate of each parameter, by initializer name. */
   readonly weightDecayOf?: ((name: string) => number) | undefined
   readonly learningRateOf?: ((name: string) => number) | undefined
@@ -83,6 +87,8 @@ export interface StepGraph {
   /** Constants that the host may change between steps. */
   readonly host: FlatLayout
   readonly slots: readonly string[]
+  /** The loss is multiplied by the input `loss_scale`. */
+  readonly lossScaled: boolean
   /** Quantiser steps among the weights: they must stay positive. */
   readonly scales: readonly FlatEntry[]
   /** Of the first output's logits, batch included, where known. */
@@ -155,7 +161,10 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   graph.addOutput(loss)
   await inferTypes(model)
   graph.removeOutput(loss)
-  const gradients = differentiate(model, new Map([[loss, tail.scalar(1)]]), weights.values)
+  const mixed = options.precision === 'float16'
+  const lossScale = mixed ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
+  const gradients = differentiate(model, new Map([[loss, lossScale ?? tail.scalar(1)]]), weights.values)
+  if (mixed) await narrowBetween(model, [loss, logits, ...gradients.values()])
   const outputDims = isStatic(logits.type?.dims ?? null) ? logits.dims : null
   const gradientOf = (v: Value, name: string): Value | null => {
     const g = gradients.get(v) ?? null
@@ -163,7 +172,8 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     return g && step ? graph.append().op('Mul', [g, graph.append().scalar(gradientFactor(step))]) : g
   }
   const parts = weights.values.map((v, i) => gradientOf(v, weights.layout.entries[i]!.name))
-  const gradient = weights.layout.concat(graph.append(), parts, 'gradient')
+  const scaled = weights.layout.concat(graph.append(), parts, lossScale ? 'scaled_gradient' : 'gradient')
+  const gradient = lossScale ? graph.append().op('Div', [scaled, lossScale], {}, { name: 'gradient' }) : scaled
   name(graph, loss, 'loss')
   name(graph, logits, 'logits')
   const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient)
@@ -179,10 +189,22 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     statistics,
     host: hostConstants.layout,
     slots: slotsOf(options.optimizer.optimizer),
+    lossScaled: mixed,
     scales: weights.layout.entries.filter((e) => scales.has(e.name)),
     outputDims,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }
+}
+
+/** Mixed precision for all that makes these values, which stay in float32 themselves. */
+async function narrowBetween(model: Model, results: readonly Value[]): Promise<void> {
+  const { graph } = model
+  const added = [...new Set(results)].filter((v) => !v.isOutput)
+  for (const v of added) graph.addOutput(v)
+  removeDead(graph)
+  await inferTypes(model)
+  narrowStep(model)
+  for (const v of added) graph.removeOutput(v)
 }
 
 /** Says what the weights are where none of them can be trained. */

@@ -72,10 +72,12 @@ export async function planStep(
   if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
   if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
-  const { accumulate, alpha, temperature, learnScales } = o
+  const { accumulate, alpha, temperature, learnScales, precision } = o
+  if (precision === 'float16' && executor.float16 && !(await executor.float16()))
+    throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
   const { batch, dims: inputDims } = source
   const options = {
-    ...{ batch, inputDims, accumulate, loss, alpha, temperature, learnScales, optimizer: optimizerOf(o) },
+    ...{ batch, inputDims, accumulate, loss, alpha, temperature, learnScales, precision, optimizer: optimizerOf(o) },
     batchStatistics: o.bn === 'batch',
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' ? undefined : 1,

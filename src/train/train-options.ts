@@ -94,6 +94,12 @@ export const trainOptions = optionTable({
     description: 'largest global norm of the gradient; 0: not clipped',
   },
   lrFactor: { type: 'numberMap', description: 'learning-rate factors of parameters by name (globs)' },
+  precision: {
+    type: 'string',
+    enum: ['float32', 'float16'],
+    default: 'float32',
+    description: 'float16: layers and what lies between them, weights in float32, loss scaled; for GPUs',
+  },
   bn: {
     type: 'string',
     enum: ['batch', 'frozen'],

@@ -62,6 +62,8 @@ export interface StepEvent {
   readonly lr: number
   /** L2 norm over all parameters, before clipping. */
   readonly gradientNorm: number
+  /** In mixed precision. Where the gradient overflowed its norm is not finite, and the step changed nothing. */
+  readonly lossScale?: number
   /** Share of the step's images that were classified rightly; null where there are no labels. */
   readonly top1: number | null
   readonly imagesPerSecond: number

@@ -9,6 +9,7 @@ import { MncError, modelError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { readModel, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
 import { parseOptions } from '../options.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
@@ -23,6 +24,7 @@ import { evaluate } from './evaluate.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { refitScales, refreshMasks } from './host-constants.ts'
 import { separateScales } from './learned-scales.ts'
+import { LossScale } from './loss-scale.ts'
 import { maskProgress, maskScheduleFault, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { hyperFeeds } from './optimizers.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
@@ -86,6 +88,7 @@ class Training {
   readonly #first: number
   readonly #last: number
   readonly #average: WeightAverage | null
+  readonly #lossScale: LossScale | null
   #validationPending: boolean
   #done: number
   #savedAt = performance.now()
@@ -119,6 +122,7 @@ class Training {
     this.#schedule = scheduleOf(o, stepsPerEpoch, total)
     this.#average = o.ema > 0 ? new WeightAverage(o.ema) : null
     const position = checkpoint?.position
+    this.#lossScale = runner.graph.lossScaled ? new LossScale(position?.lossScale) : null
     this.#first = position?.step ?? 0
     this.#done = this.#first
     this.#validationPending = position?.validationPending ?? false
@@ -198,22 +202,37 @@ class Training {
     if (step % this.#data.source.stepsPerEpoch === 0) this.#losses = { sum: 0, steps: 0 }
     await this.#moveHostConstants(step)
     const lr = learningRate(this.#schedule, step)
-    const hyper = hyperFeeds(optimizerOf(this.#o), lr, step)
+    const lossScale = this.#lossScale?.scale
+    const hyper = {
+      ...hyperFeeds(optimizerOf(this.#o), lr, step),
+      ...(lossScale !== undefined && { loss_scale: Tensor.scalar(lossScale) }),
+    }
     const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)
     const { loss, gradientNorm, logits } = await runner.step(feeds, hyper)
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+    const overflowed = lossScale !== undefined && Number.isFinite(loss) && !Number.isFinite(gradientNorm)
+    if (overflowed && this.#lossScale!.overflowed()) runner.discard()
+    else if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       runner.discard()
       await runner.download()
       runner.storeTo(this.#model)
-      throw await this.#diverged(step, `the loss is ${loss}`, feeds, hyper)
+      const what = overflowed ? 'the gradient overflows in float16 with any loss scale' : `the loss is ${loss}`
+      throw await this.#diverged(step, what, feeds, hyper)
     }
-    runner.commit()
-    if (this.#average) await runner.download()
-    this.#average?.update(runner)
+    if (!overflowed) await this.#accept()
     this.#done = step + 1
     this.#losses.sum += loss
     this.#losses.steps++
-    return { kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) }
+    const scale = lossScale === undefined ? {} : { lossScale }
+    return { kind: 'step', step, epoch, loss, lr, gradientNorm, ...scale, top1: countRight(batch, logits) }
+  }
+
+  /** Makes the step's state the present one. */
+  async #accept(): Promise<void> {
+    const runner = this.#runner
+    runner.commit()
+    this.#lossScale?.passed()
+    if (this.#average) await runner.download()
+    this.#average?.update(runner)
   }
 
   #epochEnds(): boolean {
@@ -298,8 +317,11 @@ class Training {
   #position(): Position {
     const { top1, epoch } = this.#best
     const { sum: lossSum, steps: lossSteps } = this.#losses
-    const position = { step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps }
-    return this.#validationPending ? { ...position, validationPending: true } : position
+    return {
+      ...{ step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps },
+      ...(this.#validationPending && { validationPending: true }),
+      ...(this.#lossScale && { lossScale: this.#lossScale.state }),
+    }
   }
 
   /** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
@@ -351,7 +373,8 @@ class Training {
     const where = bad === null ? '' : `; the first tensor that is not finite is '${bad}'`
     const { checkpoint } = this.#run
     const kept = checkpoint && existsSync(checkpoint) ? `; the last checkpoint (${checkpoint}) is good` : ''
-    const next = 'lower --lr, warm up, or clip with --clip-norm'
+    const remedies = 'lower --lr, warm up, or clip with --clip-norm'
+    const next = this.#lossScale ? `${remedies}; or take --precision float32` : remedies
     return new MncError(`step ${step}: ${what}${where}${kept}`, { code: 'diverged', blame: 'user', next })
   }
 }

@@ -36,6 +36,19 @@ test("a training step runs on the provider alone, its state stays there, and the
   }
 })
 
+test('float16: the losses of float32 nearly, or, where the adapter has none, one error', { skip }, async () => {
+  const options = { maxSteps: 4, precision: 'float16' } as const
+  if (!(await executor!.float16!())) {
+    await assert.rejects(run(tinyNet(), options, { executor: executor! }), {
+      code: 'bad-usage',
+      message: /does not compute in float16/,
+    })
+    return
+  }
+  const [have, want] = [await run(tinyNet(), options, { executor: executor! }), await run(tinyNet(), { maxSteps: 4 })]
+  for (const [i, loss] of want.losses.entries()) assert.ok(Math.abs(have.losses[i]! - loss) < 0.02, `step ${i}`)
+})
+
 test('what the provider has no kernel for, or computes wrongly, is listed, and the results are right', {
   skip,
 }, async () => {

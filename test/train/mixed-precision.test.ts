@@ -1,0 +1,138 @@
+/** float16 inside a training step: what is narrow, how near it stays, and that an overflow costs a step and no more. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { cloneModel } from '../../src/graph/clone.ts'
+import type { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { buildNetwork } from '../../src/models/spec.ts'
+import { pass } from '../../src/passes/manager.ts'
+import { openDevice } from '../../src/runtime/device.ts'
+import { inferTypes } from '../../src/runtime/infer-types.ts'
+import { LossScale } from '../../src/train/loss-scale.ts'
+import { optimizerDefaults } from '../../src/train/optimizers.ts'
+import { buildStep, type StepGraph } from '../../src/train/step-graph.ts'
+import { type TrainEvent, train } from '../../src/train/trainer.ts'
+import { bytesOf, CLASSES, images, pixels, run, SIZE, scratch, values } from './fixtures.ts'
+
+const at = scratch()
+
+/** With shortcuts: onnxruntime's CPU provider computes some of their operators in float16, and no convolution. */
+const smallNet = (seed = 0): Model =>
+  buildNetwork({ family: 'resnet', depth: 8, size: SIZE, channels: 1, classes: CLASSES }, { seed })
+
+function stepOf(model: Model): Promise<StepGraph> {
+  const options = { batch: 4, loss: 'ce', alpha: 1, temperature: 1, tiles: 1, optimizer: optimizerDefaults } as const
+  return buildStep(model, { ...options, batchStatistics: true, learnScales: false, precision: 'float16' }, () => false)
+}
+
+for (const family of ['resnet', 'densenet-bc'] as const)
+  test(`layers and what lies between them are narrow, sums and state are not: ${family}`, async () => {
+    const model = buildNetwork(family === 'resnet' ? { family, depth: 8 } : { family, depth: 10, growth: 8 })
+    await pass(model, 'quantize', { activationBits: 0 })
+    const { model: step, lossScaled } = await stepOf(model)
+    assert.ok(lossScaled)
+    await inferTypes(step)
+    const counts = new Map<string, number>()
+    for (const n of step.graph.nodes()) {
+      const elem = n.output.type?.elem
+      counts.set(`${n.op} ${elem}`, (counts.get(`${n.op} ${elem}`) ?? 0) + 1)
+      // logarithms, roots, sums, normalisations, rounding to steps
+      if (/^(Reduce|BatchNorm|LogSoftmax|Softmax|Sqrt|Div|Round|HardSigmoid)/.test(n.op))
+        for (const v of n.inputs) assert.notEqual(v?.type?.elem, 'float16', `${n.op} reads '${v?.name}'`)
+    }
+    // the student's convolutions, and the gradients of all their inputs but the image
+    const convs = [...model.graph.nodes()].filter((n) => n.op === 'Conv').length
+    assert.equal(counts.get('Conv float32') ?? 0, 0)
+    const backward = (counts.get('Conv float16') ?? 0) + (counts.get('ConvTranspose float16') ?? 0) - convs
+    assert.equal(backward, convs - 1)
+    assert.ok(counts.get('Relu float16'))
+    for (const v of step.graph.outputs) assert.equal(v.type?.elem, 'float32', v.name)
+    for (const v of step.graph.inputs) assert.equal(v.type?.elem, 'float32', v.name)
+  })
+
+test('losses and weights stay near those of float32', async () => {
+  const some = { maxSteps: 20, batch: 12 }
+  const [wide, narrow] = [await run(smallNet(), some), await run(smallNet(), { ...some, precision: 'float16' })]
+  assert.notDeepEqual(wide.losses, narrow.losses)
+  for (const [i, loss] of wide.losses.entries())
+    assert.ok(Math.abs(narrow.losses[i]! - loss) < 0.02 * (1 + loss), `step ${i}: ${narrow.losses[i]} for ${loss}`)
+  const [a, b] = [values(wide.model, 'stage1.block1.conv1.weight'), values(narrow.model, 'stage1.block1.conv1.weight')]
+  const start = values(smallNet(), 'stage1.block1.conv1.weight')
+  const norm = (f: (i: number) => number): number => Math.hypot(...Array.from(a, (_, i) => f(i)))
+  const [moved, apart] = [norm((i) => a[i]! - start[i]!), norm((i) => a[i]! - b[i]!)]
+  assert.ok(apart < 0.1 * moved, `${apart} apart after moving by ${moved}`)
+  for (const e of narrow.events) if (e.kind === 'step') assert.equal(e.lossScale, 65536)
+})
+
+/** A student whose gradient overflows float16 at first: the teacher's outputs are far away. */
+function farTeacher(): Model {
+  const teacher = smallNet(1)
+  for (const name of ['fc.weight', 'fc.bias']) {
+    const v = teacher.graph.find(name)!
+    v.setConstant(
+      Tensor.float32(
+        v.constant!.dims,
+        v.constant!.toFloat32().map((x) => 400 * x),
+      ),
+    )
+  }
+  return teacher
+}
+
+const far = { loss: 'mse', precision: 'float16', maxSteps: 24, epochs: 3, lr: 0.02, optimizer: 'adamw' } as const
+
+test('an overflow changes nothing, halves the scale, and training goes on', async () => {
+  const teacher = { model: farTeacher(), preprocess: pixels }
+  const { events, losses } = await run(smallNet(), far, { teacher })
+  const steps = events.filter((e) => e.kind === 'step')
+  const overflows = steps.findIndex((e) => Number.isFinite(e.gradientNorm))
+  assert.ok(overflows >= 1, 'the first steps overflow')
+  let scale = 65536
+  for (const e of steps) {
+    assert.equal(e.lossScale, scale)
+    if (!Number.isFinite(e.gradientNorm)) scale /= 2
+  }
+  assert.ok(losses.every(Number.isFinite))
+  const only = await run(smallNet(), { ...far, maxSteps: overflows }, { teacher })
+  assert.ok(bytesOf(only.model).equals(bytesOf((await run(smallNet(), { ...far, maxSteps: 1 }, { teacher })).model)))
+  const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b) / list.length
+  assert.ok(mean(losses.slice(-8)) < 0.8 * mean(losses.slice(0, 8)))
+})
+
+test('24 steps are 5 and 19, the scale included', async () => {
+  const teacher = { model: farTeacher(), preprocess: pixels }
+  const options = { batch: 6, augment: 'none', workers: 0, threads: 1, ...far } as const
+  const inputs = { data: images(60), preprocess: pixels, teacher, options }
+  const [straight, halted] = [smallNet(), smallNet()]
+  await train(straight, inputs)
+  const controller = new AbortController()
+  const stop = (e: TrainEvent): void => {
+    if (e.kind === 'step' && e.step === 4) controller.abort()
+  }
+  const checkpoint = at('16.checkpoint.onnx')
+  const stopped = train(cloneModel(halted), { ...inputs, checkpoint, signal: controller.signal }, stop)
+  await assert.rejects(stopped, { code: 'interrupted' })
+  await train(halted, { ...inputs, checkpoint, resume: true })
+  assert.ok(bytesOf(straight).equals(bytesOf(halted)))
+})
+
+test('the scale: halved by an overflow, doubled after 2,000 steps without, until no scale helps', () => {
+  const scale = new LossScale({ scale: 2 ** 10, since: 1998 })
+  scale.passed()
+  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 1999 })
+  scale.passed()
+  assert.deepEqual(scale.state, { scale: 2 ** 11, since: 0 })
+  scale.passed()
+  assert.ok(scale.overflowed())
+  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 0 })
+  for (let i = 0; i < 18; i++) assert.ok(scale.overflowed())
+  assert.ok(!scale.overflowed())
+})
+
+test('a device without float16 is refused', async () => {
+  const executor = await openDevice('tfjs:cpu')
+  await assert.rejects(run(smallNet(), { precision: 'float16', maxSteps: 1 }, { executor }), {
+    code: 'bad-usage',
+    message: /TensorFlow\.js .* does not compute in float16/,
+  })
+})
