@@ -10,10 +10,13 @@
  *
  * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
  */
+import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
 import { weightLayers } from '../passes/layers.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
 import { quantPairOf } from '../passes/quant-pair.ts'
+import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {
   readonly scale: Value
@@ -26,7 +29,8 @@ export interface LearnedScale {
 }
 
 /** Largest factor by which one update shrinks a step. At one half, ResNet-20 (W4A4, lr 0.04) lost channels this way. */
-export const SMALLEST_SHRINK = 0.9
+const SMALLEST_SHRINK = 0.9
+const LOWEST = -3.4028234663852886e38
 /** No step gets below this: weights divided by it are still far from float32's end. */
 const LEAST_STEP = 2 ** -40
 
@@ -52,16 +56,23 @@ export function gradientFactor({ scale, source, isWeight, largest }: LearnedScal
   return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
 }
 
-/** Keeps the steps in `next`, an update of `now`, positive. Both hold them at `offset`, `size` of them. */
+/** `next`, an update of the flat vector `now`, with the quantiser steps in it, `scales`, kept positive. */
 export function boundShrink(
-  next: Float32Array,
-  now: Float32Array,
-  { offset, size }: { offset: number; size: number },
-): void {
-  for (let i = offset; i < offset + size; i++) {
-    const least = Math.max(now[i]! * SMALLEST_SHRINK, LEAST_STEP)
-    if (next[i]! < least) next[i] = least
+  b: Builder,
+  next: Value,
+  now: Value,
+  layout: FlatLayout,
+  scales: ReadonlySet<string>,
+): Value {
+  const perEntry = (ofScale: number, ofOther: number): Tensor => {
+    const out = new Float32Array(layout.size).fill(ofOther)
+    for (const e of layout.entries) if (scales.has(e.name)) out.fill(ofScale, e.offset, e.offset + e.size)
+    return Tensor.float32([layout.size], out)
   }
+  const shrunk = b.op('Mul', [now, b.initializer('smallest_shrink', perEntry(SMALLEST_SHRINK, 0))])
+  const least = b.op('Add', [shrunk, b.initializer('no_bound', perEntry(0, LOWEST))])
+  const bounded = b.op('Max', [next, least])
+  return b.op('Max', [bounded, b.initializer('least_step', perEntry(LEAST_STEP, LOWEST))])
 }
 
 /**

@@ -34,8 +34,8 @@ import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
-import { type FlatEntry, FlatLayout } from './flat-layout.ts'
-import { gradientFactor, learnableScales } from './learned-scales.ts'
+import { FlatLayout } from './flat-layout.ts'
+import { boundShrink, gradientFactor, learnableScales } from './learned-scales.ts'
 import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
 import { narrowStep } from './mixed-precision.ts'
 import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
@@ -89,8 +89,6 @@ export interface StepGraph {
   readonly slots: readonly string[]
   /** The loss is multiplied by the input `loss_scale`. */
   readonly lossScaled: boolean
-  /** Quantiser steps among the weights: they must stay positive. */
-  readonly scales: readonly FlatEntry[]
   /** Of the first output's logits, batch included, where known. */
   readonly outputDims: readonly number[] | null
   /** Classes of the output, where a label loss is used. */
@@ -176,7 +174,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const gradient = lossScale ? graph.append().op('Div', [scaled, lossScale], {}, { name: 'gradient' }) : scaled
   name(graph, loss, 'loss')
   name(graph, logits, 'logits')
-  const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient)
+  const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient, new Set(scales.keys()))
   if (running) emitStatistics(norms, statistics, running, centred)
   graph.addOutput(gradient)
   removeDead(graph)
@@ -190,7 +188,6 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     host: hostConstants.layout,
     slots: slotsOf(options.optimizer.optimizer),
     lossScaled: mixed,
-    scales: weights.layout.entries.filter((e) => scales.has(e.name)),
     outputDims,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }
@@ -380,12 +377,18 @@ function name(graph: Graph, v: Value, outputName: string): void {
 }
 
 /** The update in the step graph itself, or, where gradients are accumulated, as a graph of its own, which is returned. */
-function emitUpdates(graph: Graph, o: StepOptions, weights: Unpacked, gradient: Value): Model | null {
+function emitUpdates(
+  graph: Graph,
+  o: StepOptions,
+  weights: Unpacked,
+  gradient: Value,
+  scales: ReadonlySet<string>,
+): Model | null {
   const { layout, flat } = weights
   const vector = { elem: 'float32', dims: [layout.size] } as const
   const micro = o.accumulate ?? 1
   if (micro === 1) {
-    emitOptimizer(graph, o, layout, flat!, gradient)
+    emitOptimizer(graph, o, layout, flat!, gradient, scales)
     return null
   }
   const b = graph.append()
@@ -393,11 +396,18 @@ function emitUpdates(graph: Graph, o: StepOptions, weights: Unpacked, gradient: 
   name(graph, b.op('Add', [graph.addInput('accumulated', vector), share]), 'next_accumulated')
   const update = new Model(new Graph('update'), WORKING_OPSET)
   const own = update.graph
-  emitOptimizer(own, o, layout, own.addInput('weights', vector), own.addInput('accumulated', vector))
+  emitOptimizer(own, o, layout, own.addInput('weights', vector), own.addInput('accumulated', vector), scales)
   return update
 }
 
-function emitOptimizer(graph: Graph, o: StepOptions, layout: FlatLayout, weights: Value, gradient: Value): void {
+function emitOptimizer(
+  graph: Graph,
+  o: StepOptions,
+  layout: FlatLayout,
+  weights: Value,
+  gradient: Value,
+  scales: ReadonlySet<string>,
+): void {
   const vector = (name: string): Value => graph.addInput(name, { elem: 'float32', dims: [layout.size] })
   const slots = slotsOf(o.optimizer.optimizer).map(vector)
   const hyper = Object.fromEntries(
@@ -412,7 +422,8 @@ function emitOptimizer(graph: Graph, o: StepOptions, layout: FlatLayout, weights
     learningRate: perParameter(layout, 1, o.learningRateOf),
   })
   name(graph, update.gradientNorm, 'gradient_norm')
-  name(graph, update.weights, 'next_weights')
+  const next = scales.size > 0 ? boundShrink(graph.append(), update.weights, weights, layout, scales) : update.weights
+  name(graph, next, 'next_weights')
   update.slots.forEach((v, i) => {
     name(graph, v, `next_${slots[i]!.name}`)
   })

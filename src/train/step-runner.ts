@@ -5,7 +5,7 @@
  * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
  *
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
- * the host. Not where quantiser steps are trained: the host has a part in each update of those.
+ * the host.
  */
 import { bugError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -15,7 +15,6 @@ import { isNarrowFloat } from '../passes/widen-floats.ts'
 import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
-import { boundShrink } from './learned-scales.ts'
 import type { StepGraph } from './step-graph.ts'
 
 /** A state vector: what the next step reads, and the buffer that it will write. */
@@ -67,7 +66,7 @@ export class StepRunner {
 
   static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
     const { upload } = executor
-    const device = upload && graph.scales.length === 0 ? new DeviceState(upload) : null
+    const device = upload ? new DeviceState(upload) : null
     const keep = (model: Model) =>
       device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
     const session = await executor.load(graph.model, { step: true, ...options, ...keep(graph.model) })
@@ -205,10 +204,6 @@ export class StepRunner {
       this.#device.commit()
       this.#current = 'device'
       return
-    }
-    for (const entry of this.graph.scales) {
-      const { now, spare } = this.#state.get('weights')!
-      boundShrink(spare.view('float32'), now.view('float32'), entry)
     }
     this.#swap(this.#updated)
     this.#undo = null

@@ -8,10 +8,11 @@ import { MncError } from '../../src/errors.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { pass } from '../../src/passes/manager.ts'
 import { openDevice } from '../../src/runtime/device.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
-import { run, tinyNet } from '../train/fixtures.ts'
+import { linearModel, run, tinyNet } from '../train/fixtures.ts'
 
 const executor: Executor | null = await openDevice('webgpu').catch((error: unknown) => {
   if (error instanceof MncError && error.code === 'no-device') return null
@@ -29,6 +30,18 @@ test("a training step runs on the provider alone, its state stays there, and the
   assert.deepEqual(start.fallbacks, [])
   assert.match(start.device, /^onnxruntime [\d.]+ \(webgpu\) on /)
   assert.equal(have.losses.length, 4)
+  for (const [i, loss] of want.losses.entries()) assert.ok(Math.abs(have.losses[i]! - loss) < 1e-4, `step ${i}`)
+  for (const v of want.model.graph.initializers()) {
+    const [a, b] = [have.model.graph.find(v.name)!.constant!.toNumbers(), v.constant!.toNumbers()]
+    for (let i = 0; i < b.length; i++) assert.ok(Math.abs(a[i]! - b[i]!) < 1e-4, `${v.name}[${i}]`)
+  }
+})
+
+test('learned quantiser steps stay on the device, too', { skip }, async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
+  const options = { maxSteps: 4, learnScales: true }
+  const [have, want] = [await run(model, options, { executor: executor! }), await run(model, options)]
   for (const [i, loss] of want.losses.entries()) assert.ok(Math.abs(have.losses[i]! - loss) < 1e-4, `step ${i}`)
   for (const v of want.model.graph.initializers()) {
     const [a, b] = [have.model.graph.find(v.name)!.constant!.toNumbers(), v.constant!.toNumbers()]

@@ -213,6 +213,23 @@ test('learned steps of weights: LSQ gradient by hand, per channel', async () => 
   assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
 })
 
+test('one update takes a tenth off a learned step at most, also where gradients are accumulated', async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
+  const before = weightLayers(model.graph)[0]!.quant!.scale.constant!.toFloat32()
+  for (const accumulate of [1, 2]) {
+    const { model: after } = await run(model, { maxSteps: 1, learnScales: true, lr: 1e4, accumulate })
+    const scales = weightLayers(after.graph)[0]!.quant!.scale.constant!.toFloat32()
+    const shares = Array.from(scales, (s, i) => s / before[i]!)
+    for (const share of shares) assert.ok(share >= 0.9 - 1e-6, `${share}`)
+    assert.ok(shares.some((share) => share < 0.9 + 1e-6))
+    assert.ok(
+      values(after, 'weight').some((w) => w < 0),
+      'weights are not bounded',
+    )
+  }
+})
+
 for (const signedInputs of ['symmetric', 'zero-point'])
   test(`learned steps of ${signedInputs} activations train, get no decay, and stay positive`, async () => {
     const model = linearModel()
