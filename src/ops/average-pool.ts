@@ -7,11 +7,12 @@
  * lets stick out beyond them is never counted). Windows side by side are repeated, others go through ConvTranspose.
  */
 import type { Value } from '../graph/graph.ts'
+import type { SlidingWindow } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { product, range, typed } from './emit.ts'
 import { elemOf } from './rules.ts'
-import { fill, spread, type Window, windowOf } from './window.ts'
+import { fill, spread, windowOf } from './window.ts'
 
 function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   const g = dy[0]
@@ -28,7 +29,7 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
 }
 
 /** Taps that count, for each window along axis i. */
-function counts(w: Window, i: number, includePads: boolean): number[] {
+function counts(w: SlidingWindow, i: number, includePads: boolean): number[] {
   const [low, high] = includePads ? [-w.begin[i]!, w.inSize[i]! + w.end[i]!] : [0, w.inSize[i]!]
   return range(w.outSize[i]!).map((o) => {
     const first = o * w.stride[i]! - w.begin[i]!

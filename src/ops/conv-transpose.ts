@@ -8,6 +8,7 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { croppedBefore } from '../graph/sliding-window.ts'
 import type { Geometry } from './conv-geometry.ts'
 import { convWeightGradient } from './conv-weight-gradient.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
@@ -16,29 +17,16 @@ import { product, range, sumAxes } from './emit.ts'
 /** The Conv that this node transposes: its input has the dims of Y, its output those of X. */
 function transposedConv(node: Node): Geometry {
   const [x, w, y] = [node.input(0).dims, node.input(1).dims, node.output.dims]
-  const spatial = w.length - 2
-  const ones = Array<number>(spatial).fill(1)
-  const none = Array<number>(2 * spatial).fill(0)
-  const kernel = w.slice(2)
-  const stride = node.ints('strides', ones)
-  const dilation = node.ints('dilations', ones)
-  const extra = node.ints('output_padding', none)
-  const auto = node.string('auto_pad', 'NOTSET')
-  const explicit = auto === 'NOTSET' && !node.attributes.has('output_shape')
-  const pads = auto === 'VALID' ? none : node.ints('pads', none)
-  const begin: number[] = []
-  const end: number[] = []
-  for (let i = 0; i < spatial; i++) {
-    const span = (kernel[i]! - 1) * dilation[i]! + 1
-    const total = (x[i + 2]! - 1) * stride[i]! + span - y[i + 2]!
-    const cut = Math.max(0, total + extra[i]!)
-    const half = auto === 'SAME_UPPER' ? Math.floor(cut / 2) : cut - Math.floor(cut / 2)
-    begin.push(explicit || auto === 'VALID' ? pads[i]! : half)
-    end.push(Math.max(0, total - begin[i]!))
-  }
+  const [kernel, inSize, outSize] = [w.slice(2), y.slice(2), x.slice(2)]
+  const ones = kernel.map(() => 1)
+  const [stride, dilation] = [node.ints('strides', ones), node.ints('dilations', ones)]
+  const begin = croppedBefore(node, kernel, outSize, inSize)
+  const end = kernel.map((k, i) => {
+    const whole = (outSize[i]! - 1) * stride[i]! + (k - 1) * dilation[i]! + 1
+    return Math.max(0, whole - inSize[i]! - begin[i]!)
+  })
   const group = node.int('group', 1)
-  const [n, cin, cout] = [x[0]!, y[1]!, x[1]!]
-  return { n, cin, cout, group, kernel, stride, dilation, begin, end, inSize: y.slice(2), outSize: x.slice(2) }
+  return { n: x[0]!, cin: y[1]!, cout: x[1]!, group, kernel, stride, dilation, begin, end, inSize, outSize }
 }
 
 function inputGradient(node: Node, dy: Value, c: Geometry, b: Builder): Value {

@@ -5,51 +5,23 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { type SlidingWindow, slidingWindow } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { expand, product, reshape } from './emit.ts'
 import { elemOf } from './rules.ts'
 
-export interface Window {
-  readonly kernel: readonly number[]
-  readonly stride: readonly number[]
-  readonly dilation: readonly number[]
-  readonly begin: readonly number[]
-  /** Declared (or automatic) pads at the end; `ceil_mode` may let the last window reach beyond them. */
-  readonly end: readonly number[]
-  readonly inSize: readonly number[]
-  readonly outSize: readonly number[]
-}
-
 /** Geometry of a pooling node. */
-export function windowOf(node: Node): Window {
+export function windowOf(node: Node): SlidingWindow {
   const inSize = node.input(0).dims.slice(2)
-  const outSize = node.output.dims.slice(2)
-  const spatial = inSize.length
-  const ones = Array<number>(spatial).fill(1)
-  const kernel = node.ints('kernel_shape', ones)
-  const stride = node.ints('strides', ones)
-  const dilation = node.ints('dilations', ones)
-  const auto = node.string('auto_pad', 'NOTSET')
-  const pads = auto === 'NOTSET' || auto === '' ? node.ints('pads', Array<number>(2 * spatial).fill(0)) : []
-  const begin: number[] = []
-  const end: number[] = []
-  for (let i = 0; i < spatial; i++) {
-    if (auto.startsWith('SAME')) {
-      const span = (kernel[i]! - 1) * dilation[i]! + 1
-      const total = Math.max(0, (outSize[i]! - 1) * stride[i]! + span - inSize[i]!)
-      const small = Math.floor(total / 2)
-      begin.push(auto === 'SAME_UPPER' ? small : total - small)
-      end.push(auto === 'SAME_UPPER' ? total - small : small)
-    } else {
-      begin.push(pads[i] ?? 0)
-      end.push(pads[i + spatial] ?? 0)
-    }
-  }
-  return { kernel, stride, dilation, begin, end, inSize, outSize }
+  const kernel = node.ints(
+    'kernel_shape',
+    inSize.map(() => 1),
+  )
+  return slidingWindow(node, kernel, inSize, node.output.dims.slice(2))
 }
 
 /** The transpose of the window sum, times `factor`: `v` has the pool's output dims, the result its input dims `x`. */
-export function spread(b: Builder, v: Value, w: Window, x: readonly number[], factor = 1): Value {
+export function spread(b: Builder, v: Value, w: SlidingWindow, x: readonly number[], factor = 1): Value {
   const elem = elemOf(v)
   if (w.outSize.every((o, i) => o === 1 && w.kernel[i] === w.inSize[i] && w.begin[i] === 0))
     return fill(b, v, x, factor)
@@ -85,7 +57,7 @@ export function fill(b: Builder, v: Value, x: readonly number[], factor: number)
  * Windows side by side: every element repeated over its window. Resize by nearest takes a tenth of the time of an Expand
  * over inner axes (64x48x16x16 to 32x32), but has no kernel for double.
  */
-function repeated(b: Builder, v: Value, w: Window, x: readonly number[], factor: number): Value {
+function repeated(b: Builder, v: Value, w: SlidingWindow, x: readonly number[], factor: number): Value {
   const elem = elemOf(v)
   const scaled = factor === 1 ? v : b.op('Mul', [v, b.scalar(factor, elem)])
   const covered = w.outSize.map((o, i) => o * w.kernel[i]!)

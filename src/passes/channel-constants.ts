@@ -4,6 +4,7 @@
  * that borders do not break it (padded average pools), is seen by running the model.
  */
 import type { Node, Value } from '../graph/graph.ts'
+import { padsInput } from '../graph/sliding-window.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
 import { type ChannelSlots, featuresOf, flowOf, isDepthwise } from './channel-slots.ts'
@@ -121,8 +122,7 @@ export class ChannelConstants {
 /** Whether a constant input channel looks different at the borders of a layer's output. */
 export function pads(n: Node): boolean {
   if (n.op === 'ConvTranspose') return true
-  const auto = n.string('auto_pad', 'NOTSET')
-  return auto.startsWith('SAME') || (auto === 'NOTSET' && n.ints('pads', []).some((p) => p !== 0))
+  return padsInput(n)
 }
 
 /** Constants beside feature maps do not differ between positions. */

@@ -3,6 +3,7 @@
  * channel, or layer(k * x + c) per input channel. Conv and ConvTranspose with groups, Gemm, MatMul of rank 2.
  */
 import type { Node, Value } from '../graph/graph.ts'
+import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { constantOf, dropConstant } from './constant-of.ts'
@@ -48,9 +49,7 @@ export function canShiftInputs(node: Node, { c }: Affine, rank: (v: Value) => nu
   if (node.op === 'Gemm') return node.int('transA', 0) === 0 ? null : `${node.label} transposes its input`
   if (c.every((x) => x === 0)) return null
   if (node.op === 'ConvTranspose') return `${node.label} adds up different numbers of inputs at its borders`
-  const auto = node.string('auto_pad', 'NOTSET')
-  const padded = auto.startsWith('SAME') || (auto === 'NOTSET' && node.ints('pads', []).some((p) => p !== 0))
-  return padded ? `${node.label} pads, and the shift is not zero` : null
+  return padsInput(node) ? `${node.label} pads, and the shift is not zero` : null
 }
 
 /**

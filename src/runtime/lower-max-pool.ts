@@ -10,19 +10,12 @@
  * Does not apply to column-major indices, to more than 2^31 elements, nor where the indices are an output of the graph.
  */
 import type { Node, Value } from '../graph/graph.ts'
+import { type SlidingWindow, slidingWindow } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementCount, isStatic } from '../graph/types.ts'
 
 const LOWEST = -3.4028234663852886e38
 const LARGEST_INDEX = 2 ** 31
-
-interface Window {
-  readonly kernel: readonly number[]
-  readonly stride: readonly number[]
-  readonly dilation: readonly number[]
-  readonly begin: readonly number[]
-  readonly end: readonly number[]
-}
 
 export function lowerMaxPool(node: Node): boolean {
   const [y, indices] = node.outputs
@@ -62,20 +55,11 @@ export function lowerMaxPool(node: Node): boolean {
   return true
 }
 
-function windowOf(node: Node, xs: readonly number[], ys: readonly number[]): Window {
-  const kernel = node.ints('kernel_shape', [])
-  const ones = kernel.map(() => 1)
-  const [stride, dilation] = [node.ints('strides', ones), node.ints('dilations', ones)]
-  const auto = node.string('auto_pad', 'NOTSET')
-  const given = node.ints('pads', [...ones, ...ones].fill(0))
+function windowOf(node: Node, xs: readonly number[], ys: readonly number[]): SlidingWindow {
+  const w = slidingWindow(node, node.ints('kernel_shape', []), xs.slice(2), ys.slice(2))
   // what the last window reads; beyond the input it is padding, whatever rounded the output's size
-  const reach = kernel.map((k, i) => (ys[i + 2]! - 1) * stride[i]! + (k - 1) * dilation[i]! + 1 - xs[i + 2]!)
-  const begin = reach.map((r, i) => {
-    const total = Math.max(0, r)
-    if (auto === 'SAME_UPPER') return total >> 1
-    return auto === 'SAME_LOWER' ? total - (total >> 1) : auto === 'VALID' ? 0 : given[i]!
-  })
-  return { kernel, stride, dilation, begin, end: reach.map((r, i) => Math.max(0, r - begin[i]!)) }
+  const reach = (k: number, i: number): number => (w.outSize[i]! - 1) * w.stride[i]! + (k - 1) * w.dilation[i]! + 1
+  return { ...w, end: w.kernel.map((k, i) => Math.max(0, reach(k, i) - w.inSize[i]! - w.begin[i]!)) }
 }
 
 /** Kernel offsets in row-major order. */
@@ -87,7 +71,7 @@ function offsets(kernel: readonly number[]): number[][] {
 }
 
 /** Position in the plane that each window reads at kernel offset `at`; those in the padding are never chosen. */
-function positionsOf(at: readonly number[], w: Window, size: readonly number[], out: readonly number[]): Tensor {
+function positionsOf(at: readonly number[], w: SlidingWindow, size: readonly number[], out: readonly number[]): Tensor {
   const per = at.map((k, i) =>
     Array.from({ length: out[i]! }, (_, o) => o * w.stride[i]! + k * w.dilation[i]! - w.begin[i]!),
   )

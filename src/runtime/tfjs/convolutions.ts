@@ -5,6 +5,7 @@
  * Not covered: three spatial axes, stride and dilation together, a dilated transposed convolution.
  */
 import type { Node } from '../../graph/graph.ts'
+import { croppedBefore, slidingWindow } from '../../graph/sliding-window.ts'
 import {
   type KernelCall,
   type KernelTable,
@@ -41,20 +42,10 @@ function pair(node: Node, name: string, spatial: number): [number, number] {
 function geometryOf(node: Node, size: readonly number[], kernel: readonly number[], out: readonly number[]): Geometry {
   const spatial = size.length
   if (spatial > 2) throw new NotCovered(`${spatial} spatial axes`)
-  const [stride, dilation] = [pair(node, 'strides', spatial), pair(node, 'dilations', spatial)]
-  const auto = node.string('auto_pad', 'NOTSET')
-  const pads = node.ints('pads', Array<number>(2 * spatial).fill(0))
-  const first = 2 - spatial
-  const begin = [0, 0]
-  const end = [0, 0]
-  for (let i = 0; i < spatial; i++) {
-    const k = first + i
-    const total = Math.max(0, (out[i]! - 1) * stride[k]! + (kernel[i]! - 1) * dilation[k]! + 1 - size[i]!)
-    const half = Math.floor(total / 2)
-    begin[k] = auto === 'SAME_UPPER' ? half : auto === 'SAME_LOWER' ? total - half : auto === 'VALID' ? 0 : pads[i]!
-    end[k] = auto.startsWith('SAME') ? total - begin[k]! : auto === 'VALID' ? 0 : pads[i + spatial]!
-  }
-  return { stride, dilation, begin, end }
+  const w = slidingWindow(node, kernel, size, out)
+  const two = (list: readonly number[], first: number): [number, number] =>
+    spatial === 1 ? [first, list[0]!] : [list[0]!, list[1]!]
+  return { stride: two(w.stride, 1), dilation: two(w.dilation, 1), begin: two(w.begin, 0), end: two(w.end, 0) }
 }
 
 function conv(c: KernelCall): TfTensor {
@@ -109,32 +100,13 @@ function convTranspose(c: KernelCall): TfTensor {
           3,
         )
   const target = spatial === 1 ? [1, out[0]!] : [out[0]!, out[1]!]
-  const begin = beginOf(node, x.shape.slice(2), [kh, kw].slice(2 - spatial), stride.slice(2 - spatial), out)
-  const start = spatial === 1 ? [0, begin[0]!] : begin
+  const begin = croppedBefore(node, [kh, kw].slice(2 - spatial), x.shape.slice(2), out)
+  const start = spatial === 1 ? [0, begin[0]!] : [...begin]
   const missing = target.map((t, i) => Math.max(0, start[i]! + t - full[i]!))
   const reached = padded(tf, all, [0, 0, 0, 0], [0, missing[0]!, missing[1]!, 0])
   const cropped = tf.slice(reached, [0, start[0]!, start[1]!, 0], [n, target[0]!, target[1]!, perOut * group])
   const y = tf.reshape(channelsFirst(tf, cropped), [n, perOut * group, ...out])
   return bias ? tf.add(y, perChannel(tf, bias, x.rank)) : y
-}
-
-/** What is cropped off in front. */
-function beginOf(
-  node: Node,
-  size: readonly number[],
-  kernel: readonly number[],
-  stride: readonly number[],
-  out: readonly number[],
-): number[] {
-  const auto = node.string('auto_pad', 'NOTSET')
-  const pads = node.ints('pads', [])
-  return size.map((n, i) => {
-    if (!auto.startsWith('SAME') && !node.attributes.has('output_shape')) return auto === 'VALID' ? 0 : (pads[i] ?? 0)
-    const extra = node.ints('output_padding', [])[i] ?? 0
-    const total = stride[i]! * (n - 1) + extra + kernel[i]! - out[i]!
-    const half = Math.floor(total / 2)
-    return auto === 'SAME_UPPER' ? half : total - half
-  })
 }
 
 export const convolutions: KernelTable = { Conv: conv, ConvTranspose: convTranspose }

@@ -4,6 +4,7 @@
  *
  * MaxPool's Indices are made before a graph comes here (lower-max-pool.ts).
  */
+import { slidingWindow } from '../../graph/sliding-window.ts'
 import {
   type KernelCall,
   type KernelTable,
@@ -28,23 +29,11 @@ interface Axis {
 }
 
 function axesOf({ node, x: [x] }: KernelCall): Axis[] {
-  const kernel = node.ints('kernel_shape', [])
-  const rank = kernel.length
-  const ones = kernel.map(() => 1)
-  const [strides, dilations] = [node.ints('strides', ones), node.ints('dilations', ones)]
-  const pads = node.ints('pads', Array<number>(2 * rank).fill(0))
-  const auto = node.string('auto_pad', 'NOTSET')
-  const outs = outputSizes(node, 2)
-  return kernel.map((k, i) => {
-    const [size, out] = [x!.shape[i + 2]!, outs[i]!]
-    const [stride, dilation] = [strides[i]!, dilations[i]!]
-    const total = Math.max(0, (out - 1) * stride + (k - 1) * dilation + 1 - size)
-    const half = Math.floor(total / 2)
-    const same = auto.startsWith('SAME')
-    const begin = auto === 'SAME_UPPER' ? half : same ? total - half : auto === 'VALID' ? 0 : pads[i]!
-    const end = same ? total - begin : auto === 'VALID' ? 0 : pads[i + rank]!
-    return { size, out, kernel: k, stride, dilation, begin, end }
-  })
+  const w = slidingWindow(node, node.ints('kernel_shape', []), x!.shape.slice(2), outputSizes(node, 2))
+  return w.kernel.map((kernel, i) => ({
+    ...{ size: w.inSize[i]!, out: w.outSize[i]!, kernel, stride: w.stride[i]!, dilation: w.dilation[i]! },
+    ...{ begin: w.begin[i]!, end: w.end[i]! },
+  }))
 }
 
 /** The element of every window at each kernel offset; beyond the input stands `fill`. */
