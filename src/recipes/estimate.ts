@@ -160,13 +160,13 @@ class Estimator {
     data: Dataset,
   ): Promise<{ seconds: number; batch: number }> {
     const options = stage.train!
-    const { loss, alpha, optimizer, teacherBn, learnScales, bn, clipNorm, threads, device } = options
+    const { loss, alpha, optimizer, teacherBn, scales, bn, clipNorm, threads, device } = options
     const shape = {
       loss,
       alpha,
       optimizer,
       teacherBn,
-      learnScales,
+      scales,
       bn,
       clipNorm,
       threads,

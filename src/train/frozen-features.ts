@@ -100,7 +100,7 @@ function borderOf(model: Model, o: TrainOptions, isHost: (name: string) => boole
   const [input] = inputs
   if (!input || inputs.length > 1 || typeof input.type?.dims?.[0] === 'number') return null
   const moving = new Set<Value>(trainableParameters(graph))
-  if (o.learnScales) for (const { scale } of learnableScales(graph)) moving.add(scale)
+  if (o.scales === 'learn') for (const { scale } of learnableScales(graph)) moving.add(scale)
   for (const v of graph.initializers()) if (isHost(v.name)) moving.add(v)
   const norms = new Set<Node>(o.bn === 'batch' ? normNodes(graph) : [])
   const fed = new Set<Value>([input])

@@ -54,7 +54,7 @@ export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: n
 export function hostSelector(model: Model, o: TrainOptions): (name: string) => boolean {
   const names = hostConstantNames(model, {
     masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
-    scales: o.refitScales && !o.learnScales,
+    scales: o.scales === 'refit',
   })
   return (name) => names.has(name)
 }
@@ -72,7 +72,8 @@ export async function planStep(
   if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
   if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
-  const { accumulate, alpha, temperature, learnScales, precision } = o
+  const { accumulate, alpha, temperature, precision } = o
+  const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
     throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
   const { batch, dims: inputDims } = source

@@ -116,9 +116,14 @@ export const trainOptions = optionTable({
     type: 'integer',
     minimum: 0,
     default: 50,
-    description: 'steps between recomputations of prune masks from the latent weights; 0: masks stay',
+    description: 'steps between recomputations of prune masks from the latent weights, where they move',
   },
-  maskUpdateUntil: { type: 'integer', minimum: 0, default: 5000, description: 'step after which masks stay' },
+  maskUpdateUntil: {
+    type: 'integer',
+    minimum: 0,
+    default: 0,
+    description: 'step up to which prune masks move; 0: they stay as the pass made them',
+  },
   maskSchedule: {
     type: 'string',
     enum: maskScheduleNames,
@@ -130,8 +135,12 @@ export const trainOptions = optionTable({
     default: true,
     description: 'with --augment none, compute what a frozen front makes of each image once and keep it in memory',
   },
-  refitScales: { type: 'boolean', default: true, description: 'fit weight quantiser steps anew every epoch' },
-  learnScales: { type: 'boolean', default: false, description: 'train quantiser steps instead (LSQ)' },
+  scales: {
+    type: 'string',
+    enum: ['learn', 'refit', 'keep'],
+    default: 'learn',
+    description: 'quantiser steps: trained like weights (LSQ), fitted to the weights anew every epoch, or as they are',
+  },
   augment: {
     type: 'string',
     default: 'standard',

@@ -273,9 +273,8 @@ class Training {
   /** Moves masks and quantiser steps where their time has come. */
   async #moveHostConstants(step: number): Promise<void> {
     if (this.#runner.graph.host.size === 0) return
-    const { refitScales: refit, learnScales } = this.#o
     const masks = movesMasks(this.#o, step)
-    const scales = refit && !learnScales && step > 0 && step % this.#data.source.stepsPerEpoch === 0
+    const scales = this.#o.scales === 'refit' && step > 0 && step % this.#data.source.stepsPerEpoch === 0
     if (!masks && !scales) return
     await this.#runner.download()
     this.#runner.storeTo(this.#model)

@@ -98,13 +98,21 @@ test('frozen parts get no gradient, no backward nodes, no new statistics', async
 
 test('behind a frozen front, steps on kept features are those on images', async () => {
   for (const [frozen, options] of [
-    [{ allBut: ['fc'] }, {}],
-    [{ names: ['stem.*'] }, { accumulate: 2, learnScales: true }],
+    [{ allBut: ['fc'] }, { scales: 'refit' }],
+    [{ names: ['stem.*'] }, { accumulate: 2 }],
   ] as const) {
     const model = await pruned(tinyNet(2))
     await pass(model, 'quantize', { ops: ['Conv', 'Gemm'], activationBits: 0 })
     await pass(model, 'freeze', frozen)
-    const own = { epochs: 2, valFraction: 0.2, loss: 'kl', alpha: 0.5, maskUpdateEvery: 2, ...options } as const
+    const own = {
+      epochs: 2,
+      valFraction: 0.2,
+      loss: 'kl',
+      alpha: 0.5,
+      maskUpdateEvery: 2,
+      maskUpdateUntil: 99,
+      ...options,
+    } as const
     const teacher = { model: tinyNet(7), preprocess: pixels }
     const [kept, anew] = [true, false].map((cacheFeatures) => run(model, { ...own, cacheFeatures }, { teacher }))
     const [a, b] = [await kept!, await anew!]
@@ -218,7 +226,7 @@ test('one update takes a tenth off a learned step at most, also where gradients 
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
   const before = weightLayers(model.graph)[0]!.quant!.scale.constant!.toFloat32()
   for (const accumulate of [1, 2]) {
-    const { model: after } = await run(model, { maxSteps: 1, learnScales: true, lr: 1e4, accumulate })
+    const { model: after } = await run(model, { maxSteps: 1, lr: 1e4, accumulate })
     const scales = weightLayers(after.graph)[0]!.quant!.scale.constant!.toFloat32()
     const shares = Array.from(scales, (s, i) => s / before[i]!)
     for (const share of shares) assert.ok(share >= 0.9 - 1e-6, `${share}`)
@@ -257,13 +265,12 @@ for (const signedInputs of ['symmetric', 'zero-point'])
 
     const still = await run(model, {
       maxSteps: 1,
-      learnScales: true,
       weightDecay: 0.5,
       lr: 0.01,
       lrFactor: { '*.scale': 0 },
     })
     assert.equal(still.model.graph.find(scale.name)!.constant!.item(), step, 'no decay of steps')
-    const wild = await run(model, { maxSteps: 6, learnScales: true, lr: 50, clipNorm: 1, schedule: 'constant' })
+    const wild = await run(model, { maxSteps: 6, lr: 50, clipNorm: 1, schedule: 'constant' })
     for (const l of [layer!.quant!.scale, scale])
       for (const s of values(wild.model, l.name)) assert.ok(s > 0 && Number.isFinite(s), `${l.name} ${s}`)
     assert.notEqual(wild.model.graph.find(scale.name)!.constant!.item(), step)
@@ -304,7 +311,7 @@ function inputGradient(model: Model, [batch, classes, size]: readonly number[]):
 test('masks move by the rule in the graph while latent weights grow back, and then stay', async () => {
   const model = await pruned(tinyNet())
   const start = values(model, 'fc.weight.mask')
-  const still = await run(model, { maxSteps: 8, maskUpdateEvery: 0 })
+  const still = await run(model, { maxSteps: 8 })
   assert.deepEqual(values(still.model, 'fc.weight.mask'), start)
   const moved = await run(model, { maxSteps: 8, maskUpdateEvery: 2, maskUpdateUntil: 4, lr: 0.2, schedule: 'constant' })
   for (const l of weightLayers(moved.model.graph)) {
@@ -350,7 +357,7 @@ test('gradual masks follow the cubic schedule to the full sparsity, by any patte
   assert.equal(await zeros(grouped, file('grouped-3.checkpoint.onnx'), 3), 0.25)
   assert.equal(await zeros(grouped, file('grouped-9.checkpoint.onnx'), 9), 0.5)
   await assert.rejects(run(unstructured, { ...gradual, maxSteps: 8 }), /full sparsity at step 8.*8 steps/)
-  await assert.rejects(run(unstructured, { ...gradual, maskUpdateEvery: 0 }), /needs masks that move/)
+  await assert.rejects(run(unstructured, { ...gradual, maskUpdateUntil: 0 }), /needs masks that move/)
 })
 
 test('of a gradual run only epochs at the full sparsity count as the best', async () => {
@@ -367,9 +374,9 @@ test('of a gradual run only epochs at the full sparsity count as the best', asyn
 test('weight steps are fitted anew each epoch to the masked weights', async () => {
   const model = await pruned(linearModel())
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
-  const atEpoch = await run(model, { maxSteps: 10, maskUpdateEvery: 0 })
-  const after = await run(model, { epochs: 2, maxSteps: 11, maskUpdateEvery: 0, lr: 0.05, schedule: 'constant' })
-  const again = await run(model, { epochs: 2, maxSteps: 10, maskUpdateEvery: 0, lr: 0.05, schedule: 'constant' })
+  const atEpoch = await run(model, { maxSteps: 10, scales: 'refit' })
+  const after = await run(model, { epochs: 2, maxSteps: 11, scales: 'refit', lr: 0.05, schedule: 'constant' })
+  const again = await run(model, { epochs: 2, maxSteps: 10, scales: 'refit', lr: 0.05, schedule: 'constant' })
   const scale = weightLayers(model.graph)[0]!.quant!.scale.name
   assert.deepEqual(values(atEpoch.model, scale), values(model, scale), 'not within an epoch')
   const mask = values(again.model, 'weight.mask')
@@ -377,16 +384,16 @@ test('weight steps are fitted anew each epoch to the masked weights', async () =
   assert.deepEqual(values(after.model, scale), fitWeightScales(weights, [CLASSES, SIZE * SIZE], 0, 4, 'als'))
   const byMax = await pruned(linearModel())
   await pass(byMax, 'quantize', { ops: ['Gemm'], activationBits: 0, weightScale: 'max' })
-  const refitted = await run(byMax, { epochs: 2, maxSteps: 11, maskUpdateEvery: 0, lr: 0 })
+  const refitted = await run(byMax, { epochs: 2, maxSteps: 11, scales: 'refit', lr: 0 })
   assert.deepEqual(values(refitted.model, scale), values(byMax, scale), 'by the method of the pass')
-  const fixed = await run(model, { epochs: 2, maxSteps: 11, refitScales: false })
+  const fixed = await run(model, { epochs: 2, maxSteps: 11, scales: 'keep' })
   assert.deepEqual(values(fixed.model, scale), values(model, scale))
 })
 
 test('what was trained with masks and quantisers is what the file computes', async () => {
   const model = await pruned(tinyNet())
   await pass(model, 'quantize', { ops: ['Conv', 'Gemm'], activationBits: 0 })
-  const { model: trained } = await run(model, { maxSteps: 4, maskUpdateEvery: 2 })
+  const { model: trained } = await run(model, { maxSteps: 4, maskUpdateEvery: 2, maskUpdateUntil: 99 })
   const { x, targets } = feed()
   const frozen = { ...base, batchStatistics: false }
   const runner = await StepRunner.create(await buildStep(trained, frozen, () => false), ortExecutor())
@@ -407,6 +414,6 @@ test('steps that a foreign file shares or repeats become one for each quantiser'
   const before = cloneModel(model)
   separateScales(model.graph)
   assert.equal(pair.quantize!.inputs[1], pair.dequantize.inputs[1])
-  const { model: trained } = await run(before, { maxSteps: 3, learnScales: true })
+  const { model: trained } = await run(before, { maxSteps: 3 })
   assert.ok(weightLayers(trained.graph)[0]!.quant, 'both halves still agree')
 })

@@ -44,7 +44,8 @@ test('24 steps are 13 and 11: sgd with moving masks, fitted steps, an average of
   const model = tinyNet()
   await pass(model, 'prune', { sparsity: 0.5 })
   await pass(model, 'quantize', { activationBits: 0 })
-  const own = { ...options, epochs: 3, maskUpdateEvery: 5, ema: 0.9, valFraction: 0.2, augment: 'standard' }
+  const moving = { maskUpdateEvery: 5, maskUpdateUntil: 99, scales: 'refit' } as const
+  const own = { ...options, ...moving, epochs: 3, ema: 0.9, valFraction: 0.2, augment: 'standard' }
   const straight = cloneModel(model)
   await train(straight, { ...inputs, options: own })
   const resumed = await interruptedAndResumed(
