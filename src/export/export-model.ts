@@ -16,6 +16,7 @@ import { encodeModel, fingerprint } from '../graph/codec.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../passes/constant-of.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { recordHistory } from '../passes/history.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
@@ -152,17 +153,19 @@ function placeActivations(
 
 /**
  * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
- * then refuses to load; and it drops a ReLU in front of a signed 4-bit quantiser, whose zero point it takes for its
- * lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are: mixed-widths.ts says why.
+ * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
+ * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are: mixed-widths.ts says why.
  */
 function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
   const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
   lowerToFloat(lowered, layers)
   const rest = activations.filter((a) => !lowered.includes(a))
   const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
-  const behindRelu = rest.some((a) => a.pair.container === 'int4' && a.pair.source.producer?.op === 'Relu')
+  const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
   if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow)) toContainers(rest.filter(isNarrow))
 }
+
+const holdsNegatives = ({ pair }: Activation): boolean => pair.lo < (constantOf(pair.zeroPoint)?.toNumbers()[0] ?? 0)
 
 /** Whether a layer reads the quantised value whose weight is such. */
 function someWeight(a: Activation, layers: ReadonlyMap<Node, Layer>, test: (w: Weight) => boolean): boolean {

@@ -7,6 +7,16 @@ import type { Node, Value } from './graph.ts'
 /** Of BatchNormalization nodes whose input has about zero mean in every channel: one pass over it measures it. */
 export const CENTRED_KEY = 'mnc.centred'
 
+const WIDE_KEY = 'mnc.wide'
+
+/** Says that what makes the value sums over so much that float16 would lose it. Returns the value. */
+export function keepWide(v: Value): Value {
+  v.producer?.metadata.set(WIDE_KEY, 'true')
+  return v
+}
+
+export const isKeptWide = (n: Node): boolean => n.metadata.get(WIDE_KEY) === 'true'
+
 const WEIGHT_GRADIENT_KEY = 'mnc.weight-gradient'
 
 /** A convolution with stride 1 and one group: sizes as [rows, columns], pads before the first row and column. */
@@ -30,17 +40,6 @@ export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Va
   const { x, dy, ...c } = JSON.parse(text) as WeightGradient & { readonly x: string; readonly dy: string }
   const found = ancestors(node, new Set([x, dy]))
   return found.has(x) && found.has(dy) ? { ...c, x: found.get(x)!, dy: found.get(dy)! } : null
-}
-
-/** The nodes that make a weight gradient of its operands, itself among them; null for other nodes. */
-export function weightGradientNodes(node: Node): ReadonlySet<Node> | null {
-  const mark = weightGradientOf(node)
-  if (!mark) return null
-  const found = new Set([node])
-  for (const n of found)
-    for (const v of n.inputs)
-      if (v?.producer && v !== mark.x && v !== mark.dy && moves.has(v.producer.op)) found.add(v.producer)
-  return found
 }
 
 /** What a weight gradient does to its operands: anything else on the way, and they are not what was marked. */

@@ -19,7 +19,7 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
-import { markWeightGradient } from '../graph/hints.ts'
+import { keepWide, markWeightGradient } from '../graph/hints.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { TensorType } from '../graph/types.ts'
 import type { Geometry } from './conv-geometry.ts'
@@ -67,7 +67,7 @@ function overPositions(left: Value, rows: number, right: Value, columns: number,
 
 /** sum over i of left[i] right[i]^T, of [i, rows, length] each. */
 function summedProduct(left: Value, right: Value, b: Builder): Value {
-  const each = b.op('MatMul', [left, b.op('Transpose', [right], { perm: [0, 2, 1] })])
+  const each = keepWide(b.op('MatMul', [left, b.op('Transpose', [right], { perm: [0, 2, 1] })]))
   return b.op('ReduceSum', [each, b.ints([0])], { keepdims: 0 })
 }
 
@@ -309,7 +309,7 @@ export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Va
     // depthwise: no dot products over channels, a product and a sum
     const spread = b.op('Reshape', [all, b.ints([c.n, offsets, c.cin, positions])])
     const weight = b.op('Reshape', [dy, b.ints([c.n, 1, c.cout, positions])])
-    const sum = b.op('ReduceSum', [b.op('Mul', [spread, weight]), b.ints([0, 3])], { keepdims: 0 })
+    const sum = b.op('ReduceSum', [keepWide(b.op('Mul', [spread, weight])), b.ints([0, 3])], { keepdims: 0 })
     const ordered = b.op('Transpose', [sum], { perm: [1, 0] })
     return b.op('Reshape', [ordered, b.ints([c.cout, 1, ...c.kernel])])
   }
@@ -317,6 +317,6 @@ export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Va
   const right = b.op('Transpose', [spread], { perm: [0, 2, 4, 3, 1] })
   const flat = b.op('Reshape', [right, b.ints([c.n, c.group, positions, perGroupIn * offsets])])
   const left = b.op('Reshape', [dy, b.ints([c.n, c.group, perGroupOut, positions])])
-  const sum = b.op('ReduceSum', [b.op('MatMul', [left, flat]), b.ints([0])], { keepdims: 0 })
+  const sum = b.op('ReduceSum', [keepWide(b.op('MatMul', [left, flat])), b.ints([0])], { keepdims: 0 })
   return b.op('Reshape', [sum, b.ints([c.cout, perGroupIn, ...c.kernel])])
 }

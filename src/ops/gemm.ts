@@ -6,6 +6,7 @@
  *   dC = beta dY, summed over the axes along which C was broadcast
  */
 import type { Value } from '../graph/graph.ts'
+import { keepWide } from '../graph/hints.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { product, sumBack, typed } from './emit.ts'
 import { elemOf } from './rules.ts'
@@ -26,7 +27,7 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
       ...(tr && { transB: 1 }),
     })
   const dA = () => typed(transA ? gemm(w, g, transB, 1) : gemm(g, w, 0, 1 - transB), a.dims, elem)
-  const dB = () => typed(transB ? gemm(g, a, 1, transA) : gemm(a, g, 1 - transA, 0), w.dims, elem)
+  const dB = () => typed(keepWide(transB ? gemm(g, a, 1, transA) : gemm(a, g, 1 - transA, 0)), w.dims, elem)
   const dC = () => {
     const sum = sumBack(b, typed(g, node.output.dims, elem), node.output.dims, c!.dims)
     return beta === 1 ? sum : b.op('Mul', [sum, b.scalar(beta, elem)], {}, { type: { elem, dims: c!.dims } })

@@ -8,6 +8,7 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { keepWide } from '../graph/hints.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { product, range, reshape, sumBack, transpose, typed } from './emit.ts'
 import { elemOf } from './rules.ts'
@@ -52,7 +53,7 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
       const rows = product(batch) * m
       const flat = aDims.length === 2 ? am : reshape(b, am, [rows, k])
       const gFlat = yDims.length === 2 ? gm : reshape(b, gm, [rows, n])
-      const sum = typed(b.op('Gemm', [flat, gFlat], { transA: 1 }), bDims, elem)
+      const sum = typed(keepWide(b.op('Gemm', [flat, gFlat], { transA: 1 })), bDims, elem)
       return right.dims.length === 2 ? sum : reshape(b, sum, right.dims)
     }
     return back(matmul(swapped(b, am, aDims), gm, [...batch, k, n]), bDims, right.dims)

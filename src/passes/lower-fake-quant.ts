@@ -16,7 +16,7 @@
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
-import { removeUnused } from './constant-of.ts'
+import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { rankLookup } from './ranks.ts'
@@ -58,7 +58,7 @@ const whyNot = (pair: QuantPair): string =>
 
 function uniformZeroPoint({ zeroPoint }: QuantPair): number | null {
   if (!zeroPoint) return 0
-  const values = Array.from(zeroPoint.constant?.toNumbers() ?? [])
+  const values = Array.from(constantOf(zeroPoint)?.toNumbers() ?? [])
   return values.length > 0 && values.every((z) => z === values[0]) ? values[0]! : null
 }
 

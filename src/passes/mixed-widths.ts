@@ -7,6 +7,7 @@
 import type { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
+import { constantOf, removeUnused } from './constant-of.ts'
 import { ROLE_KEY, WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 
@@ -23,6 +24,7 @@ export function separateWidths(graph: Graph): boolean {
   for (const pair of narrow) {
     if (done.has(pair.quantize)) continue
     done.add(pair.quantize)
+    dropCasts(pair)
     widen(pair)
   }
   return true
@@ -32,13 +34,24 @@ export function separateWidths(graph: Graph): boolean {
 const isActivation = ({ source, axis, dequantize }: QuantPair): boolean =>
   !source.constant && axis === null && dequantize.metadata.get(ROLE_KEY) !== WEIGHT_QUANT
 
+/** Casts to the type that the integers have anyway. */
+function dropCasts({ quantize }: QuantPair): void {
+  const levels = quantize!.output
+  for (const n of [...levels.uses]) {
+    if (n.op !== 'Cast') continue
+    n.graph.replaceUses(n.output, levels)
+    removeUnused([n])
+  }
+}
+
 function widen({ quantize, dequantize, container, zeroPoint, lo, hi }: QuantPair): void {
   const { graph } = dequantize
   const wide: ElementType = container === 'uint4' ? 'uint8' : 'int8'
   const levels = quantize!.output
-  const zero = zeroPoint?.constant?.toNumbers() ?? [0]
+  const given = constantOf(zeroPoint)
+  const zero = given?.toNumbers() ?? [0]
   const b = graph.after(quantize!)
-  const z = graph.addInitializer(`${levels.name}.zero`, Tensor.from(wide, zeroPoint?.constant?.dims ?? [], zero))
+  const z = graph.addInitializer(`${levels.name}.zero`, Tensor.from(wide, given?.dims ?? [], zero))
   const readers = [...levels.uses]
   const metadata = Object.fromEntries(dequantize.metadata)
   const limits = [b.scalar(lo, wide), b.scalar(hi, wide)]

@@ -15,6 +15,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { elementCount, isStatic } from '../graph/types.ts'
 
 const LOWEST = -3.4028234663852886e38
+const LOWEST_HALF = -65504
 const LARGEST_INDEX = 2 ** 31
 
 export function lowerMaxPool(node: Node): boolean {
@@ -31,7 +32,8 @@ export function lowerMaxPool(node: Node): boolean {
   const spatial = w.kernel.length
   const axes = b.ints(w.kernel.map((_, i) => i + 2))
   const pads = b.ints([0, 0, ...w.begin, 0, 0, ...w.end])
-  const padded = [...w.begin, ...w.end].every((p) => p === 0) ? x : b.op('Pad', [x, pads, b.scalar(LOWEST)])
+  const lowest = x.type!.elem === 'float16' ? b.scalar(LOWEST_HALF, 'float16') : b.scalar(LOWEST)
+  const padded = [...w.begin, ...w.end].every((p) => p === 0) ? x : b.op('Pad', [x, pads, lowest])
   let found: Value | null = null
   for (const at of offsets(w.kernel).reverse()) {
     const starts = at.map((k, i) => k * w.dilation[i]!)

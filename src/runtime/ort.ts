@@ -3,7 +3,6 @@
  * use, so that commands which run no graph start fast.
  */
 import { existsSync, readdirSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
@@ -55,7 +54,7 @@ async function loadStep(step: Model, options: LoadOptions): Promise<Session> {
   if (!options.cache || !whole || step.graph.nodeCount < LARGE_STEP_NODES) return loadSession(step, options, ['cpu'])
   const cache = new SessionCache(options.cache)
   const bytes = encodeModel(step)
-  const key = cache.key(bytes, `onnxruntime ${(await ort()).env.versions.node}`)
+  const key = cache.key(bytes, `onnxruntime ${(await ort()).env.versions.node}, blocks of ${await blockOfEngine()}`)
   const kept = await cache.find(key)
   if (kept) {
     try {
@@ -71,7 +70,7 @@ async function loadStep(step: Model, options: LoadOptions): Promise<Session> {
     await cache.keep(key, path)
     return session
   } catch {
-    await rm(path, { force: true })
+    await cache.abandon(path)
     return loadSession(step, options, ['cpu'])
   }
 }
@@ -193,6 +192,10 @@ class OrtDeviceTensor implements DeviceTensor {
 }
 
 let channelBlock: Promise<number> | undefined
+const blockOfEngine = (): Promise<number> => {
+  channelBlock ??= findBlock((model) => loadSession(model, { threads: 1 }, ['cpu']))
+  return channelBlock
+}
 
 /** A copy of a training step for the engine's own kernels. */
 async function suited(step: Model): Promise<Model> {
@@ -202,8 +205,7 @@ async function suited(step: Model): Promise<Model> {
     roundHalf(copy)
     return copy
   }
-  channelBlock ??= findBlock((model) => loadSession(model, { threads: 1 }, ['cpu']))
-  const block = await channelBlock
+  const block = await blockOfEngine()
   if (block === 0) return step
   const copy = cloneModel(step)
   useBlockedLayout(copy, block)

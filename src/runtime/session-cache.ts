@@ -9,12 +9,16 @@
  * together grow beyond a limit.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { cpus, homedir } from 'node:os'
 import { join } from 'node:path'
 
 /** Raised where what is kept changes though its graph does not. */
 const FORMAT = 1
+
+const UNFINISHED = '.unfinished'
+/** No step takes as long to load. */
+const STALE_MS = 3_600_000
 
 /** Bytes of all files together. */
 const LIMIT = 2 * 2 ** 30
@@ -53,7 +57,7 @@ export class SessionCache {
     const path = join(this.#folder, name)
     const bytes = await readFile(path).catch(() => null)
     if (!bytes || name !== nameOf(key, bytes)) {
-      await rm(path, { force: true })
+      await removed(path)
       return null
     }
     const now = new Date()
@@ -61,11 +65,13 @@ export class SessionCache {
     return bytes
   }
 
-  /** A path to write to before `keep`; null where the folder cannot be used. */
+  /** An empty file to write to before `keep`; null where the folder cannot be used. */
   async begin(): Promise<string | null> {
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 })
-      return join(this.#folder, `.${randomBytes(8).toString('hex')}.tmp`)
+      const path = join(this.#folder, `${randomBytes(8).toString('hex')}${UNFINISHED}`)
+      await writeFile(path, '', { flag: 'wx', mode: 0o600 })
+      return path
     } catch {
       return null
     }
@@ -77,13 +83,17 @@ export class SessionCache {
       await rename(temporary, join(this.#folder, nameOf(key, await readFile(temporary))))
       await this.#makeRoom()
     } catch {
-      await rm(temporary, { force: true })
+      await removed(temporary)
     }
   }
 
+  /** Takes away what `begin` gave. */
+  async abandon(temporary: string): Promise<void> {
+    await removed(temporary)
+  }
+
   async drop(key: string): Promise<void> {
-    for (const name of await this.#names())
-      if (name.startsWith(key)) await rm(join(this.#folder, name), { force: true })
+    for (const name of await this.#names()) if (name.startsWith(key)) await removed(join(this.#folder, name))
   }
 
   async #names(): Promise<readonly string[]> {
@@ -101,9 +111,18 @@ export class SessionCache {
     let bytes = 0
     for (const file of files) {
       bytes += file.bytes
-      if (bytes > this.#limit) await rm(file.path, { force: true })
+      if (bytes > this.#limit) await removed(file.path)
+    }
+    // what a process that was killed left behind
+    for (const name of await readdir(this.#folder)) {
+      const path = join(this.#folder, name)
+      const found = name.endsWith(UNFINISHED) ? await stat(path).catch(() => null) : null
+      if (found && Date.now() - found.mtimeMs > STALE_MS) await removed(path)
     }
   }
 }
+
+/** What cannot be removed is not this process's to remove. */
+const removed = (path: string): Promise<void> => rm(path, { force: true }).catch(() => {})
 
 const nameOf = (key: string, content: Uint8Array): string => `${key}-${sha256(content)}.onnx`

@@ -10,9 +10,10 @@
  *
  * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
  */
+import { bugError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { Tensor } from '../graph/tensor.ts'
+import { constantOf, removeUnused } from '../passes/constant-of.ts'
 import { weightLayers } from '../passes/layers.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
 import { quantPairOf } from '../passes/quant-pair.ts'
@@ -30,7 +31,6 @@ export interface LearnedScale {
 
 /** Largest factor by which one update shrinks a step. At one half, ResNet-20 (W4A4, lr 0.04) lost channels this way. */
 const SMALLEST_SHRINK = 0.9
-const LOWEST = -3.4028234663852886e38
 /** No step gets below this: weights divided by it are still far from float32's end. */
 const LEAST_STEP = 2 ** -40
 
@@ -56,7 +56,7 @@ export function gradientFactor({ scale, source, isWeight, largest }: LearnedScal
   return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
 }
 
-/** `next`, an update of the flat vector `now`, with the quantiser steps in it, `scales`, kept positive. */
+/** `next`, an update of the flat vector `now`, with the quantiser steps at its end, `scales`, kept positive. */
 export function boundShrink(
   b: Builder,
   next: Value,
@@ -64,15 +64,27 @@ export function boundShrink(
   layout: FlatLayout,
   scales: ReadonlySet<string>,
 ): Value {
-  const perEntry = (ofScale: number, ofOther: number): Tensor => {
-    const out = new Float32Array(layout.size).fill(ofOther)
-    for (const e of layout.entries) if (scales.has(e.name)) out.fill(ofScale, e.offset, e.offset + e.size)
-    return Tensor.float32([layout.size], out)
+  const first = layout.entries.findIndex((e) => scales.has(e.name))
+  if (layout.entries.slice(first).some((e) => !scales.has(e.name))) throw bugError('quantiser steps come last')
+  const { offset } = layout.entries[first]!
+  const part = (v: Value, from: number, to: number): Value => b.op('Slice', [v, b.ints([from]), b.ints([to])])
+  const least = b.op('Mul', [part(now, offset, layout.size), b.scalar(SMALLEST_SHRINK)])
+  const bounded = b.op('Max', [part(next, offset, layout.size), b.op('Max', [least, b.scalar(LEAST_STEP)])])
+  return offset === 0 ? bounded : b.op('Concat', [part(next, 0, offset), bounded], { axis: 0 })
+}
+
+/** Quantisers read the initializers of their steps and zero points, no Identity of them. */
+function parametersThemselves(graph: Graph): void {
+  for (const n of [...graph.nodes()]) {
+    if (!['QuantizeLinear', 'DequantizeLinear'].includes(n.op) || n.domain !== '') continue
+    for (const i of [1, 2])
+      for (let v = n.inputs[i]; v && !v.constant && constantOf(v); v = n.inputs[i]) {
+        const identity = v.producer!
+        if (identity.op !== 'Identity') break
+        n.setInput(i, identity.input(0))
+        removeUnused([identity])
+      }
   }
-  const shrunk = b.op('Mul', [now, b.initializer('smallest_shrink', perEntry(SMALLEST_SHRINK, 0))])
-  const least = b.op('Add', [shrunk, b.initializer('no_bound', perEntry(0, LOWEST))])
-  const bounded = b.op('Max', [next, least])
-  return b.op('Max', [bounded, b.initializer('least_step', perEntry(LEAST_STEP, LOWEST))])
 }
 
 /**
@@ -80,6 +92,7 @@ export function boundShrink(
  * does. Foreign files share equal constants or repeat them, and a step that moves must move in both halves only.
  */
 export function separateScales(graph: Graph): void {
+  parametersThemselves(graph)
   const owned = new Set<Value>()
   for (const dequantize of graph.nodes()) {
     const pair = quantPairOf(dequantize)

@@ -6,6 +6,8 @@ export interface LossScaleState {
   readonly scale: number
   /** Steps since it was last changed. */
   readonly since: number
+  /** Steps that an overflow has cost, in all. */
+  readonly skipped: number
 }
 
 const FIRST = 2 ** 16
@@ -17,14 +19,16 @@ const PATIENCE = 2000
 export class LossScale {
   #scale: number
   #since: number
+  #skipped: number
 
-  constructor({ scale, since }: LossScaleState = { scale: FIRST, since: 0 }) {
+  constructor({ scale, since, skipped }: LossScaleState = { scale: FIRST, since: 0, skipped: 0 }) {
     this.#scale = scale
     this.#since = since
+    this.#skipped = skipped
   }
 
   get state(): LossScaleState {
-    return { scale: this.#scale, since: this.#since }
+    return { scale: this.#scale, since: this.#since, skipped: this.#skipped }
   }
 
   get scale(): number {
@@ -42,6 +46,7 @@ export class LossScale {
   overflowed(): boolean {
     this.#scale /= 2
     this.#since = 0
+    this.#skipped++
     return this.#scale >= LEAST
   }
 }

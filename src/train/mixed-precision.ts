@@ -10,8 +10,9 @@
  * Done to the finished step: gradient rules know float32 alone. Micikevicius et al., Mixed Precision Training, 2018.
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { weightGradientNodes } from '../graph/hints.ts'
+import { isKeptWide } from '../graph/hints.ts'
 import type { Model } from '../graph/model.ts'
+import type { Tensor } from '../graph/tensor.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 
@@ -46,7 +47,7 @@ const isLarge = (v: Value): boolean => {
  * and a Cast, which do the same, may be narrow.
  */
 function plainStepFunction(n: Node): void {
-  if (n.op !== 'HardSigmoid' || n.domain !== '' || n.float('alpha', 0.2) < 65504 || !isLarge(n.output)) return
+  if (n.op !== 'HardSigmoid' || n.domain !== '' || n.float('alpha', 0.2) <= LARGEST || !isLarge(n.output)) return
   const b = n.graph.before(n)
   const { type } = n.output
   const positive = b.op('Greater', [n.input(0), b.scalar(0)], {}, { type: type && { ...type, elem: 'bool' } })
@@ -56,9 +57,7 @@ function plainStepFunction(n: Node): void {
 
 /** Layers first; then what has at least as many narrow neighbours as wide ones, until there is no more. */
 function nodesToNarrow(graph: Graph): ReadonlySet<Node> {
-  const gradients = new Set<Node>()
-  for (const n of graph.nodes()) for (const part of weightGradientNodes(n) ?? []) gradients.add(part)
-  const candidates = [...graph.nodes()].filter((n) => !gradients.has(n) && mayBeNarrow(n))
+  const candidates = [...graph.nodes()].filter(mayBeNarrow)
   const open = new Set(candidates)
   const chosen = new Set<Node>()
   const choose = (n: Node): void => {
@@ -77,7 +76,8 @@ function nodesToNarrow(graph: Graph): ReadonlySet<Node> {
 }
 
 function mayBeNarrow(n: Node): boolean {
-  if (n.domain !== '' || n.outputs.some((v) => !v || v.isOutput || !v.type)) return false
+  if (n.domain !== '' || isKeptWide(n) || n.outputs.some((v) => !v || v.isOutput || !v.type)) return false
+  if (n.inputs.some((v) => v?.constant && isFloat(v) && !fits(v.constant))) return false
   for (const v of n.outputs) for (const user of v!.uses) if (user.subgraphs.length > 0) return false
   if (n.op === 'Cast') return n.input(0).type?.elem === 'bool' && isFloat(n.output) && isLarge(n.output)
   const def = findOp(n)
@@ -85,6 +85,16 @@ function mayBeNarrow(n: Node): boolean {
   if (def.weights) return true
   // the vector of all weights has wide readers, too
   return n.outputs.some((v) => isLarge(v!)) && !n.inputs.some((v) => v?.isInput)
+}
+
+const LARGEST = 65504
+const SMALLEST = 2 ** -24
+
+/** Whether float16 holds the numbers: none overflows, and a single one is no zero. */
+function fits(t: Tensor): boolean {
+  const values = t.view('float32')
+  if (values.length === 1 && values[0] !== 0 && Math.abs(values[0]!) < SMALLEST) return false
+  return values.every((x) => Math.abs(x) <= LARGEST)
 }
 
 /** How many of the large values that a node reads and gives come from or go to narrow nodes, and to such that stay wide. */

@@ -115,5 +115,23 @@ function factor(b: Builder, f: Factor, name: string): Value | null {
     const neutral = name === 'weight_decay' ? 0 : 1
     return f === neutral ? null : b.scalar(f)
   }
-  return b.initializer(name, Tensor.float32([f.length], f))
+  const runs = runsOf(f)
+  if (runs.length > FEW_RUNS) return b.initializer(name, Tensor.float32([f.length], f))
+  const parts = runs.map(({ value, count }) =>
+    b.op('ConstantOfShape', [b.ints([count])], { value: Tensor.float32([1], [value]) }),
+  )
+  return parts.length === 1 ? parts[0]! : b.op('Concat', parts, { axis: 0 }, { name })
+}
+
+/** A vector of so few runs is written as those: learned steps without decay stand behind all weights with it. */
+const FEW_RUNS = 16
+
+function runsOf(f: Float32Array): readonly { readonly value: number; readonly count: number }[] {
+  const runs: { value: number; count: number }[] = []
+  for (const value of f) {
+    const last = runs.at(-1)
+    if (last?.value === value) last.count++
+    else runs.push({ value, count: 1 })
+  }
+  return runs
 }

@@ -204,7 +204,7 @@ class Training {
     const lr = learningRate(this.#schedule, step)
     const lossScale = this.#lossScale?.scale
     const hyper = {
-      ...hyperFeeds(optimizerOf(this.#o), lr, step),
+      ...hyperFeeds(optimizerOf(this.#o), lr, step - (this.#lossScale?.state.skipped ?? 0)),
       ...(lossScale !== undefined && { loss_scale: Tensor.scalar(lossScale) }),
     }
     const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)

@@ -1,6 +1,7 @@
 /**
  * The loss curve as JSON lines: one object a step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
- * that step's update), and one an epoch, `{epoch, valLoss, valTop1}`.
+ * that step's update), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
+ * and `skipped: true` where its gradient overflowed.
  */
 import { type FileHandle, open, readFile } from 'node:fs/promises'
 import { fileError, writeFileAtomic } from '../files.ts'
@@ -18,8 +19,9 @@ export class TrainingLog {
   async write(event: TrainEvent): Promise<void> {
     if (event.kind === 'start') await this.#start(event.step)
     else if (event.kind === 'step') {
-      const { step, epoch, loss, lr, imagesPerSecond } = event
-      await this.#line({ step, epoch, loss, lr, imagesPerSecond })
+      const { step, epoch, loss, lr, imagesPerSecond, lossScale } = event
+      const skipped = lossScale !== undefined && !Number.isFinite(event.gradientNorm)
+      await this.#line({ step, epoch, loss, lr, imagesPerSecond, lossScale, ...(skipped && { skipped }) })
     } else if (event.kind === 'epoch') {
       const { epoch, valLoss, valTop1 } = event
       await this.#line({ epoch, valLoss, valTop1 })

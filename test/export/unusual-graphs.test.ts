@@ -5,6 +5,10 @@ import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { elementTypes } from '../../src/graph/types.ts'
+import { verifyModel } from '../../src/graph/verify.ts'
+import { separateWidths } from '../../src/passes/mixed-widths.ts'
+import { ortExecutor } from '../../src/runtime/ort.ts'
 import { assertSame } from './errors.ts'
 import { Net } from './nets.ts'
 
@@ -96,6 +100,47 @@ test('8-bit activations whose range needs a zero point', async () => {
   }
   const c = n.conv(quantise(n.input([2, 16, 6, 6]), 0.02, 100), 'c', 16, 16, 3, { bias: true })
   await assertSame(n.finish(b.op('Relu', [quantise(c, 0.2, 120)])), '', [{ format: 'packed' }])
+})
+
+test('4-bit activations behind a ReLU whose type holds negative numbers', async () => {
+  for (const [type, zero] of [
+    ['uint4', 3],
+    ['uint4', 0],
+    ['int4', 0],
+  ] as const) {
+    const n = new Net(7, { sparsity: 0, bits: 4 })
+    const { b } = n
+    const quantise = (x: Value, step: number): Value => {
+      const [s, z] = [b.scalar(step), b.scalar(zero, type)]
+      return b.op('DequantizeLinear', [b.op('QuantizeLinear', [x, s, z]), s, z])
+    }
+    const c = n.conv(quantise(n.input([2, 16, 6, 6]), 0.2), 'c', 16, 16, 3, { bias: true })
+    const y = quantise(b.op('Relu', [c]), 0.25)
+    await assertSame(n.finish(n.conv(y, 'd', 16, 8, 1)), `${type}, zero point ${zero}`)
+  }
+})
+
+test('4-bit pairs with a Cast between get 8-bit containers beside 8-bit pairs', async () => {
+  const n = new Net(5)
+  const { b } = n
+  const pair = (x: Value, step: number, zero: number, type: 'uint4' | 'uint8'): Value => {
+    const [s, z] = [b.scalar(step), b.scalar(zero, type)]
+    const levels = b.op('QuantizeLinear', [x, s, z])
+    const cast = type === 'uint4' ? b.op('Cast', [levels], { to: elementTypes.uint4.code }) : levels
+    return b.op('DequantizeLinear', [cast, s, z])
+  }
+  const m = n.finish(pair(pair(n.input([1, 4]), 0.1, 8, 'uint4'), 0.05, 3, 'uint8'))
+  const run = async (): Promise<number[]> => {
+    const session = await ortExecutor().load(m, { optimization: 'disabled' })
+    const out = await session.run({ x: Tensor.float32([1, 4], [-5, -0.2, 0.3, 0.6]) })
+    await session.dispose()
+    return Array.from(Object.values(out)[0]!.toNumbers())
+  }
+  const want = await run()
+  assert.ok(separateWidths(m.graph))
+  verifyModel(m)
+  assert.deepEqual(await run(), want)
+  assert.ok([...m.graph.nodes()].every((node) => node.op !== 'Cast'))
 })
 
 for (const type of ['uint16', 'int16'] as const)

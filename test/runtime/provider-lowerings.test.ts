@@ -64,6 +64,34 @@ const pool = { kernel_shape: [3, 2], strides: [2, 2] }
 
 test('BatchNormalization in training form', () =>
   agree('BatchNormalization', [image, [3], [3], [3], [3]], { training_mode: 1, momentum: 0.75 }, 3))
+test('MaxPool in float16 is padded in float16', async () => {
+  const model = new Model(new Graph('half'), 21)
+  const { graph } = model
+  const b = graph.append()
+  const x = b.op('Cast', [graph.addInput('x', { elem: 'float32', dims: [1, 2, 5, 5] })], { to: 10 })
+  const attributes = { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] }
+  const [y, indices] = b.ops('MaxPool', [x], 2, attributes)
+  graph.addOutput(b.op('Cast', [y!], { to: 1 }))
+  graph.addOutput(b.op('Cast', [indices!], { to: 1 }))
+  const feeds = {
+    x: Tensor.float32(
+      [1, 2, 5, 5],
+      Float32Array.from({ length: 50 }, (_, i) => (i * 37) % 50),
+    ),
+  }
+  const run = async (): Promise<number[][]> => {
+    const session = await ortExecutor().load(model, { optimization: 'disabled' })
+    const out = await session.run(feeds)
+    await session.dispose()
+    return session.outputNames.map((name) => Array.from(out[name]!.toNumbers()))
+  }
+  const want = await run()
+  await inferTypes(model)
+  assert.ok(lowerings.MaxPool!(y!.producer!))
+  graph.sort()
+  verifyModel(model)
+  assert.deepEqual(await run(), want)
+})
 test('Split of many', () => agree('Split', [[2, 120]], { axis: 1 }, 60))
 // logarithms round: 343 is a power of the branching, and one more than it needs another level
 for (const [count, size] of [

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { after, test } from 'node:test'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
@@ -96,6 +96,20 @@ test('the key tells graphs and engines apart; the least used files go', async ()
   assert.ok(await cache.find(keys[0]!))
   assert.equal(await cache.find(keys[1]!), null)
   assert.ok(await cache.find(keys[2]!))
+})
+
+test('what a killed process left goes in time', async () => {
+  const folder = join(scratch, 'killed')
+  const cache = new SessionCache(folder)
+  const [old, young, done] = [(await cache.begin())!, (await cache.begin())!, (await cache.begin())!]
+  utimesSync(old, 0, 0)
+  writeFileSync(done, 'x')
+  await cache.keep('d'.repeat(32), done)
+  const left = readdirSync(folder)
+  assert.equal(left.length, 2)
+  assert.ok(left.includes(basename(young)))
+  await cache.abandon(young)
+  assert.equal(readdirSync(folder).length, 1)
 })
 
 test('where commands keep them', () => {

@@ -221,6 +221,22 @@ test('learned steps of weights: LSQ gradient by hand, per channel', async () => 
   assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
 })
 
+test('steps and zero points behind Identity are those behind it', async () => {
+  const model = linearModel()
+  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 8 })
+  const behind = cloneModel(model)
+  for (const n of behind.graph.nodes())
+    for (const i of [1, 2])
+      if (n.op.endsWith('Linear')) n.setInput(i, behind.graph.before(n).op('Identity', [n.input(i)]))
+  for (const scales of ['learn', 'refit', 'keep'] as const) {
+    const options = { maxSteps: 6, scales, epochs: 0.5, weightDecay: 0.1 }
+    const [a, b] = [await run(model, options), await run(behind, options)]
+    assert.deepEqual(b.losses, a.losses)
+    const [x, y] = [a, b].map(({ model: m }) => weightLayers(m.graph)[0]!.quant!.scale.constant!.toFloat32())
+    assert.deepEqual(x, y)
+  }
+})
+
 test('one update takes a tenth off a learned step at most, also where gradients are accumulated', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })

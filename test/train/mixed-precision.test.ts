@@ -1,17 +1,22 @@
 /** float16 inside a training step: what is narrow, how near it stays, and that an overflow costs a step and no more. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { cloneModel } from '../../src/graph/clone.ts'
-import type { Model } from '../../src/graph/model.ts'
+import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { pass } from '../../src/passes/manager.ts'
+import { Rng } from '../../src/rng.ts'
 import { openDevice } from '../../src/runtime/device.ts'
 import { inferTypes } from '../../src/runtime/infer-types.ts'
+import { ortExecutor } from '../../src/runtime/ort.ts'
 import { LossScale } from '../../src/train/loss-scale.ts'
 import { optimizerDefaults } from '../../src/train/optimizers.ts'
 import { buildStep, type StepGraph } from '../../src/train/step-graph.ts'
+import { StepRunner } from '../../src/train/step-runner.ts'
 import { type TrainEvent, train } from '../../src/train/trainer.ts'
+import { TrainingLog } from '../../src/train/training-log.ts'
 import { bytesOf, CLASSES, images, pixels, run, SIZE, scratch, values } from './fixtures.ts'
 
 const at = scratch()
@@ -40,6 +45,8 @@ for (const family of ['resnet', 'densenet-bc'] as const)
       if (/^(Reduce|BatchNorm|LogSoftmax|Softmax|Sqrt|Div|Round|HardSigmoid)/.test(n.op))
         for (const v of n.inputs) assert.notEqual(v?.type?.elem, 'float16', `${n.op} reads '${v?.name}'`)
     }
+    // products over positions: sums of thousands
+    for (const op of ['MatMul', 'Gemm']) assert.ok((counts.get(`${op} float16`) ?? 0) <= (op === 'Gemm' ? 1 : 0), op)
     // the student's convolutions, and the gradients of all their inputs but the image
     const convs = [...model.graph.nodes()].filter((n) => n.op === 'Conv').length
     assert.equal(counts.get('Conv float32') ?? 0, 0)
@@ -62,6 +69,45 @@ test('losses and weights stay near those of float32', async () => {
   const [moved, apart] = [norm((i) => a[i]! - start[i]!), norm((i) => a[i]! - b[i]!)]
   assert.ok(apart < 0.1 * moved, `${apart} apart after moving by ${moved}`)
   for (const e of narrow.events) if (e.kind === 'step') assert.equal(e.lossScale, 65536)
+})
+
+test('numbers that float16 does not hold stay wide: the mask of an attention', async () => {
+  const [batch, length, width] = [4, 64, 16]
+  const model = new Model()
+  const { graph } = model
+  const b = graph.append()
+  const rng = new Rng(3)
+  const draw = (...dims: number[]): Tensor =>
+    Tensor.float32(
+      dims,
+      Float32Array.from({ length: dims.reduce((a, c) => a * c) }, () => rng.normal(0, 0.3)),
+    )
+  const x = graph.addInput('input', { elem: 'float32', dims: ['N', length, width] })
+  const [q, k, v] = ['q', 'k', 'v'].map((name) => b.op('MatMul', [x, b.initializer(name, draw(width, width))]))
+  const scores = b.op('MatMul', [q!, b.op('Transpose', [k!], { perm: [0, 2, 1] })])
+  // no position is masked: 0 times the lowest number
+  const hidden = b.op('Cast', [b.op('Less', [b.op('ReduceMax', [x, b.ints([2])]), b.scalar(-99)])], { to: 1 })
+  const mask = b.op('Mul', [b.op('Transpose', [hidden], { perm: [0, 2, 1] }), b.scalar(-3.4028234663852886e38)])
+  const mixed = b.op('MatMul', [b.op('Softmax', [b.op('Add', [scores, mask])], { axis: -1 }), v!])
+  const type = { elem: 'float32', dims: ['N', CLASSES] } as const
+  const mean = b.op('ReduceMean', [mixed, b.ints([1])], { keepdims: 0 })
+  graph.addOutput(b.op('Gemm', [mean, b.initializer('fc', draw(width, CLASSES))], {}, { name: 'logits', type }))
+  const losses = []
+  for (const precision of ['float32', 'float16'] as const) {
+    const options = { batch, loss: 'ce', alpha: 1, temperature: 1, tiles: 1, optimizer: optimizerDefaults } as const
+    const more = { batchStatistics: true, learnScales: false, precision }
+    const step = await buildStep(cloneModel(model), { ...options, ...more }, () => false)
+    const runner = await StepRunner.create(step, ortExecutor(), { threads: 1 })
+    runner.loadFrom(model)
+    const images = new Rng(9)
+    const data = Float32Array.from({ length: batch * length * width }, () => images.normal(0, 1))
+    const targets = Float32Array.from({ length: batch * CLASSES }, (_, i) => (i % (CLASSES + 1) === 0 ? 1 : 0))
+    const hyper = { lr: Tensor.scalar(0), ...(step.lossScaled && { loss_scale: Tensor.scalar(1024) }) }
+    const feeds = [Tensor.float32([batch, length, width], data), Tensor.float32([batch, CLASSES], targets)] as const
+    losses.push((await runner.run(...feeds, hyper)).loss)
+    await runner.dispose()
+  }
+  assert.ok(Math.abs(losses[0]! - losses[1]!) < 1e-3, `${losses}`)
 })
 
 /** A student whose gradient overflows float16 at first: the teacher's outputs are far away. */
@@ -93,6 +139,18 @@ test('an overflow changes nothing, halves the scale, and training goes on', asyn
     if (!Number.isFinite(e.gradientNorm)) scale /= 2
   }
   assert.ok(losses.every(Number.isFinite))
+  const log = new TrainingLog(at('16.jsonl'))
+  for (const e of events) await log.write(e)
+  await log.close()
+  const lines = readFileSync(at('16.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l))
+  const logged = lines.filter((l) => 'step' in l)
+  assert.deepEqual(
+    logged.map((l) => [l.lossScale, l.skipped ?? false]),
+    steps.map((e) => [e.lossScale, !Number.isFinite(e.gradientNorm)]),
+  )
   const only = await run(smallNet(), { ...far, maxSteps: overflows }, { teacher })
   assert.ok(bytesOf(only.model).equals(bytesOf((await run(smallNet(), { ...far, maxSteps: 1 }, { teacher })).model)))
   const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b) / list.length
@@ -117,14 +175,14 @@ test('24 steps are 5 and 19, the scale included', async () => {
 })
 
 test('the scale: halved by an overflow, doubled after 2,000 steps without, until no scale helps', () => {
-  const scale = new LossScale({ scale: 2 ** 10, since: 1998 })
+  const scale = new LossScale({ scale: 2 ** 10, since: 1998, skipped: 0 })
   scale.passed()
-  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 1999 })
+  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 1999, skipped: 0 })
   scale.passed()
-  assert.deepEqual(scale.state, { scale: 2 ** 11, since: 0 })
+  assert.deepEqual(scale.state, { scale: 2 ** 11, since: 0, skipped: 0 })
   scale.passed()
   assert.ok(scale.overflowed())
-  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 0 })
+  assert.deepEqual(scale.state, { scale: 2 ** 10, since: 0, skipped: 1 })
   for (let i = 0; i < 18; i++) assert.ok(scale.overflowed())
   assert.ok(!scale.overflowed())
 })
