@@ -1,9 +1,10 @@
 /**
  * Does each default earn its place? ResNet-20 (91.73 % on CIFAR-10) goes to 75 % zeros and W4A4 in a short distillation
- * from ResNet-56, once with the defaults and once for each way to leave one of them. Everything else stays the same:
- * the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not done again.
+ * from ResNet-56, with one thing changed at a time from `base`, whose options are all written out here. Everything else
+ * stays the same: the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not done
+ * again.
  *
- *   node --import tsx bench/accuracy/ablations.ts [--steps 800] [--lr 0.003] [--seeds 2] [--only fixed-mask,lsq]
+ *   node --import tsx bench/accuracy/ablations.ts [--steps 1600] [--lr 0.003] [--seeds 2] [--only moving-mask,learn]
  *
  * Writes bench/results/ablations.json: of each variant its options, and top-1 on the test images by seed before
  * training, after it, and after bn-update.
@@ -16,7 +17,7 @@ import { runRecipe } from '../../src/recipes/run.ts'
 
 const { values: given } = parseArgs({
   options: {
-    steps: { type: 'string', default: '800' },
+    steps: { type: 'string', default: '1600' },
     lr: { type: 'string', default: '0.003' },
     seeds: { type: 'string', default: '2' },
     only: { type: 'string' },
@@ -37,17 +38,35 @@ interface Variant {
   readonly train?: Options
 }
 
+/** `base` in the options that variants change; kl and temperature 4 suit this teacher. */
+const base = { loss: 'kl', temperature: 4, 'mask-update-until': 0, scales: 'refit' }
+const moving = (share: number): Options => ({ 'mask-update-every': 50, 'mask-update-until': Math.floor(steps * share) })
+const published = { loss: 'reverse-kl', temperature: 1 }
+
 const variants: Readonly<Record<string, Variant>> = {
-  defaults: { question: 'the defaults: global threshold, moving mask, ALS steps, reverse-kl' },
+  base: { question: 'global threshold, fixed mask, ALS steps refitted, mse calibration, kl at temperature 4' },
   layer: { question: 'one threshold for each layer', prune: { scope: 'layer' } },
-  'fixed-mask': { question: 'the mask stays as the pass made it', train: { 'mask-update-every': 0 } },
-  gradual: { question: 'sparsity grows to 75 % by a cubic schedule', train: { 'mask-schedule': 'cubic' } },
-  lsq: { question: 'steps of weights and activations are learned', train: { 'learn-scales': true } },
-  'fixed-scales': { question: 'weight steps stay as the pass fitted them', train: { 'refit-scales': false } },
-  kl: { question: 'KL(teacher || student)', train: { loss: 'kl' } },
-  'kl-t4': { question: 'KL(teacher || student), temperature 4', train: { loss: 'kl', temperature: 4 } },
-  ce: { question: 'cross entropy, no teacher', train: { loss: 'ce' } },
+  'moving-mask': { question: 'the mask moves for two thirds of the steps', train: moving(2 / 3) },
+  'moving-early': { question: 'the mask moves for a quarter of the steps', train: moving(1 / 4) },
+  gradual: {
+    question: 'sparsity grows to 75 % by a cubic schedule',
+    train: { ...moving(2 / 3), 'mask-schedule': 'cubic' },
+  },
+  learn: { question: 'steps of weights and activations are learned', train: { scales: 'learn' } },
+  keep: { question: 'steps stay as the pass fitted them', train: { scales: 'keep' } },
   'max-calibration': { question: 'activation steps that clip nothing', quantize: { calibration: 'max' } },
+  'reverse-kl': { question: 'KL(student || teacher)', train: { loss: 'reverse-kl' } },
+  t2: { question: 'temperature 2', train: { temperature: 2 } },
+  'reverse-kl-t1': { question: 'KL(student || teacher), temperature 1', train: published },
+  ce: { question: 'cross entropy, no teacher', train: { loss: 'ce' } },
+  'new-defaults': {
+    question: 'what mnc train does: fixed mask, learned steps, KL(student || teacher) at temperature 1',
+    train: { ...published, scales: 'learn' },
+  },
+  'old-defaults': {
+    question: 'what it did before, as published: moving mask, refitted steps, the same loss',
+    train: { ...published, ...moving(2 / 3) },
+  },
 }
 
 function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'question'>, seed: number): unknown {
@@ -70,7 +89,7 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
         ...{ name: 'trained', from: 'cut', teacher: '.data/zoo/akamaster_resnet56_bn_op10.onnx' },
         train: {
           ...{ 'max-steps': steps, epochs: steps / Math.floor(50_000 / 64), lr },
-          ...{ 'mask-update-until': Math.floor((steps * 2) / 3), ...train },
+          ...{ ...base, ...train },
         },
       },
       { name: 'trained-bn', from: 'trained', 'bn-update': { augment: 'standard', limit: 10_000 } },
@@ -81,7 +100,7 @@ function recipeOf(name: string, { prune, quantize, train }: Omit<Variant, 'quest
 const names = given.only?.split(',') ?? Object.keys(variants)
 const bySeed = new Map<string, { seconds: number; stages: Record<string, number[]> }>()
 const head = {
-  what: 'ResNet-20 on CIFAR-10, 75 % zeros and W4A4, short distillation from ResNet-56; one default left at a time',
+  what: 'ResNet-20 on CIFAR-10, 75 % zeros and W4A4, short distillation from ResNet-56; one thing changed at a time from base',
   ...{ steps, batch: 64, lr, cpu: cpus()[0]?.model, cores: cpus().length },
 }
 
