@@ -115,8 +115,11 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   await runPass(model, lowerFakeQuant, { learnScales: options.learnScales })
   const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [nameOf(l.scale), l]))
   const learnedSteps = [...scales.values()].map((l) => l.scale)
-  const parameters = [...trained, ...learnedSteps].filter((v) => v.isUsed && v.constant)
-  if (parameters.length === 0) throw nothingToTrain(graph)
+  const isLeft = (v: Value): boolean => v.isUsed && v.constant !== null
+  const weightsLeft = trained.filter(isLeft)
+  // quantiser steps alone are not what anybody means by training
+  if (weightsLeft.length === 0) throw nothingToTrain(graph)
+  const parameters = [...weightsLeft, ...learnedSteps.filter(isLeft)]
 
   const heads = comparedOutputs(graph.outputs, options.loss).map(logitsOf)
   const own = heads.length

@@ -1,6 +1,7 @@
 /** Training what is pruned, quantised or frozen. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
@@ -8,6 +9,7 @@ import { Tensor } from '../../src/graph/tensor.ts'
 import { parseOptions } from '../../src/options.ts'
 import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
 import { pass } from '../../src/passes/manager.ts'
+import { FROZEN_KEY } from '../../src/passes/merge-teacher.ts'
 import { fakeQuantize, fitWeightScales, quantizeValue } from '../../src/passes/quantizer.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
@@ -219,6 +221,21 @@ test('learned steps of weights: LSQ gradient by hand, per channel', async () => 
   const all = await gradients(model, { learnScales: true })
   assertNear(all.get(scale.name)!, expected)
   assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
+})
+
+test("integer weights are not trained by way of their activations' steps", async () => {
+  const model = linearModel()
+  const { x } = feed()
+  const calibration = {
+    async *batches() {
+      yield { input: x }
+    },
+  }
+  await pass(model, 'quantize', { ops: ['Gemm'], firstLayer: 'quantize' }, { calibration })
+  const { model: integers } = await exportModel(model, { format: 'int8' })
+  for (const v of [...integers.graph.initializers()])
+    if (v.constant!.type === 'float32' && v.constant!.size === CLASSES) v.metadata.set(FROZEN_KEY, 'true')
+  await assert.rejects(run(integers, { maxSteps: 1 }), { code: 'nothing-to-train' })
 })
 
 test('steps and zero points behind Identity are those behind it', async () => {
