@@ -1,6 +1,6 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
 import type { TrainEvent } from '../train/trainer.ts'
-import { fallbackWarnings } from '../warnings.ts'
+import { fallbackWarnings, temperatureWarning } from '../warnings.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
 import { percent } from './table.ts'
@@ -26,7 +26,9 @@ export class TrainingView {
       for (const line of fallbackWarnings(event.fallbacks)) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
     } else if (event.kind === 'step') {
-      const { step, epoch, loss, top1, imagesPerSecond } = event
+      const { step, epoch, loss, top1, imagesPerSecond, teacherEntropy } = event
+      const warning = teacherEntropy === undefined ? null : temperatureWarning(teacherEntropy)
+      if (warning) this.#io.log(warning)
       const right = top1 === null ? '' : `  top-1 ${percent(this.#smooth(top1))}`
       this.#rate = this.#rate === 0 ? imagesPerSecond : 0.9 * this.#rate + 0.1 * imagesPerSecond
       this.#progress?.update(

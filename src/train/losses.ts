@@ -32,13 +32,31 @@ export function crossEntropy(b: Builder, logits: Value, targets: Value, batch: n
   return b.op('Neg', [batchMean(b, b.op('Mul', [targets, logSoftmax(b, logits)]), batch)])
 }
 
+/**
+ * How undecided the teacher is at that temperature: the mean entropy of its distributions, as a share of log(classes).
+ * 0 where each is one class, 1 where all classes are alike.
+ */
+export function teacherEntropy(b: Builder, teacher: Value, classes: number, o: Softened): Value {
+  const logP = logSoftmax(b, cooled(b, teacher, o))
+  const sum = batchMean(b, b.op('Mul', [b.op('Exp', [logP]), logP]), o.batch)
+  return b.op('Mul', [sum, b.scalar(-1 / Math.log(classes))])
+}
+
+interface Softened {
+  readonly batch: number
+  readonly temperature: number
+}
+
+const cooled = (b: Builder, x: Value, { temperature }: Softened): Value =>
+  temperature === 1 ? x : b.op('Mul', [x, b.scalar(1 / temperature)])
+
 /** Any loss against a teacher. `student` and `teacher` have the same shape, batch first. */
 export function distillation(
   b: Builder,
   loss: Exclude<LossName, 'ce'>,
   student: Value,
   teacher: Value,
-  options: { readonly batch: number; readonly temperature: number },
+  options: Softened,
 ): Value {
   if (loss === 'mse') {
     const d = b.op('Sub', [student, teacher])
@@ -46,9 +64,8 @@ export function distillation(
   }
   if (loss === 'l1') return elementMean(b, b.op('Abs', [b.op('Sub', [student, teacher])]))
   const { batch, temperature } = options
-  const cool = (x: Value): Value => (temperature === 1 ? x : b.op('Mul', [x, b.scalar(1 / temperature)]))
-  const logQ = logSoftmax(b, cool(student))
-  const logP = logSoftmax(b, cool(teacher))
+  const logQ = logSoftmax(b, cooled(b, student, options))
+  const logP = logSoftmax(b, cooled(b, teacher, options))
   const [weight, difference] =
     loss === 'kl' ? [b.op('Exp', [logP]), b.op('Sub', [logP, logQ])] : [b.op('Exp', [logQ]), b.op('Sub', [logQ, logP])]
   const mean = batchMean(b, b.op('Mul', [weight, difference]), batch)

@@ -5,7 +5,8 @@
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
- *   outputs  loss  logits  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
+ *   outputs  loss  logits  teacher_entropy (where a loss compares distributions)
+ *             gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
  * slots and gives next_accumulated = accumulated + gradient / K; a second graph does the update after the K-th.
@@ -36,7 +37,7 @@ import { inferTypes } from '../runtime/infer-types.ts'
 import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
 import { FlatLayout } from './flat-layout.ts'
 import { boundShrink, gradientFactor, learnableScales } from './learned-scales.ts'
-import { crossEntropy, distillation, type LossName, needsClasses } from './losses.ts'
+import { crossEntropy, distillation, type LossName, needsClasses, teacherEntropy } from './losses.ts'
 import { narrowStep } from './mixed-precision.ts'
 import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
 import { freeReservedNames, nameOf } from './step-names.ts'
@@ -159,6 +160,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
 
   const tail = graph.append()
   const loss = lossOf(tail, outputs, teacherOutputs, options)
+  const entropy = entropyOf(tail, teacherOutputs, options)
   graph.addOutput(loss)
   await inferTypes(model)
   graph.removeOutput(loss)
@@ -176,6 +178,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const scaled = weights.layout.concat(graph.append(), parts, lossScale ? 'scaled_gradient' : 'gradient')
   const gradient = lossScale ? graph.append().op('Div', [scaled, lossScale], {}, { name: 'gradient' }) : scaled
   name(graph, loss, 'loss')
+  if (entropy) name(graph, entropy, 'teacher_entropy')
   name(graph, logits, 'logits')
   const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient, new Set(scales.keys()))
   if (running) emitStatistics(norms, statistics, running, centred)
@@ -356,6 +359,12 @@ function lossOf(b: Builder, outputs: readonly Value[], teacher: readonly Value[]
     terms.push(scaled(crossEntropy(b, logits, targets, o.batch), o.loss === 'ce' ? 1 : 1 - o.alpha))
   }
   return terms.length === 1 ? terms[0]! : b.op('Sum', terms)
+}
+
+function entropyOf(b: Builder, [teacher]: readonly Value[], o: StepOptions): Value | null {
+  const classes = teacher?.type?.dims?.at(-1)
+  if (!teacher || typeof classes !== 'number' || classes < 2 || o.loss === 'ce' || !needsClasses(o.loss)) return null
+  return teacherEntropy(b, teacher, classes, o)
 }
 
 function missingTeacher(loss: LossName, outputs: number, taught: number): MncError {

@@ -39,6 +39,8 @@ export interface StepResult {
   readonly gradientNorm: number
   /** One tensor a run of the graph. */
   readonly logits: readonly Tensor[]
+  /** Of the first run's batch (losses.ts); null where the step has none. */
+  readonly teacherEntropy: number | null
 }
 
 /** State that the step graph itself moves on where gradients are accumulated; the update moves the rest. */
@@ -151,26 +153,29 @@ export class StepRunner {
     if (this.#device) return this.#stepOnDevice(this.#device, feeds, hyper)
     if (!this.#update) {
       const into = this.#into([...this.#state.keys()])
-      const fetch = ['loss', 'gradient_norm', 'logits', ...Object.keys(into)]
+      const fetch = ['gradient_norm', ...this.#read, ...Object.keys(into)]
       const out = await this.#session.run(this.feeds(feeds[0]!, hyper), fetch, into)
-      return { loss: out.loss!.item(), gradientNorm: out.gradient_norm!.item(), logits: [out.logits!] }
+      const [loss, gradientNorm] = [out.loss!.item(), out.gradient_norm!.item()]
+      return { loss, gradientNorm, logits: [out.logits!], teacherEntropy: out.teacher_entropy?.item() ?? null }
     }
     this.vector('accumulated').fill(0)
     if (this.#state.has('statistics')) this.#undo = this.vector('statistics').slice()
     const moving = MICRO_STATE.filter((name) => this.#state.has(name))
     const logits: Tensor[] = []
     let loss = 0
+    let teacherEntropy: number | null = null
     for (const feed of feeds) {
       const into = this.#into(moving)
-      const out = await this.#session.run(this.feeds(feed, hyper), ['loss', 'logits', ...Object.keys(into)], into)
+      const out = await this.#session.run(this.feeds(feed, hyper), [...this.#read, ...Object.keys(into)], into)
       this.#swap(moving)
       loss += out.loss!.item() / feeds.length
+      teacherEntropy ??= out.teacher_entropy?.item() ?? null
       logits.push(out.logits!)
     }
     const into = this.#into(this.#updated)
     const given = this.#pick(this.#update, { ...hyper, ...this.#now() })
     const out = await this.#update.run(given, ['gradient_norm', ...Object.keys(into)], into)
-    return { loss, gradientNorm: out.gradient_norm!.item(), logits }
+    return { loss, gradientNorm: out.gradient_norm!.item(), logits, teacherEntropy }
   }
 
   async #stepOnDevice(device: DeviceState, feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
@@ -181,7 +186,7 @@ export class StepRunner {
     const results: KeptOutputs[] = []
     for (const feed of feeds) {
       const given = this.#pick(this.#session, { ...this.#given(feed, hyper), ...device.next })
-      results.push(await this.#session.runKept(given, nextOf(this.#session, ['loss', 'gradient_norm', 'logits'])))
+      results.push(await this.#session.runKept(given, nextOf(this.#session, ['gradient_norm', ...this.#read])))
       device.offer(results.at(-1)!.kept)
     }
     if (this.#update) {
@@ -195,6 +200,7 @@ export class StepRunner {
       loss: runs.reduce((sum, { read }) => sum + read.loss!.item(), 0) / feeds.length,
       gradientNorm: results.at(-1)!.read.gradient_norm!.item(),
       logits: runs.map(({ read }) => read.logits!),
+      teacherEntropy: runs[0]!.read.teacher_entropy?.item() ?? null,
     }
   }
 
@@ -228,6 +234,11 @@ export class StepRunner {
   /** All inputs of the step graph for one run at the present state. */
   feeds(feed: StepFeed, hyper: Hyper): Record<string, Tensor> {
     return this.#pick(this.#session, { ...this.#given(feed, hyper), ...this.#now() })
+  }
+
+  /** What the host reads of each run. */
+  get #read(): readonly string[] {
+    return ['loss', 'logits', 'teacher_entropy'].filter((name) => this.#session.outputNames.includes(name))
   }
 
   /** What is not state. */

@@ -41,8 +41,8 @@ export const trainOptions = optionTable({
   temperature: {
     type: 'number',
     exclusiveMinimum: 0,
-    default: 1,
-    description: 'softens both distributions of a KL loss',
+    default: 4,
+    description: 'softens both distributions of a KL loss; less for a teacher that is undecided by itself',
   },
   labelSmoothing: {
     type: 'number',

@@ -64,6 +64,8 @@ export interface StepEvent {
   readonly gradientNorm: number
   /** In mixed precision. Where the gradient overflowed its norm is not finite, and the step changed nothing. */
   readonly lossScale?: number
+  /** How undecided the teacher is, 0 to 1 (losses.ts); in the first step of a run that compares distributions. */
+  readonly teacherEntropy?: number
   /** Share of the step's images that were classified rightly; null where there are no labels. */
   readonly top1: number | null
   readonly imagesPerSecond: number

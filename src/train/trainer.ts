@@ -208,7 +208,7 @@ class Training {
       ...(lossScale !== undefined && { loss_scale: Tensor.scalar(lossScale) }),
     }
     const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)
-    const { loss, gradientNorm, logits } = await runner.step(feeds, hyper)
+    const { loss, gradientNorm, logits, teacherEntropy } = await runner.step(feeds, hyper)
     const overflowed = lossScale !== undefined && Number.isFinite(loss) && !Number.isFinite(gradientNorm)
     if (overflowed && this.#lossScale!.overflowed()) runner.discard()
     else if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
@@ -222,8 +222,11 @@ class Training {
     this.#done = step + 1
     this.#losses.sum += loss
     this.#losses.steps++
-    const scale = lossScale === undefined ? {} : { lossScale }
-    return { kind: 'step', step, epoch, loss, lr, gradientNorm, ...scale, top1: countRight(batch, logits) }
+    return {
+      ...{ kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) },
+      ...(lossScale !== undefined && { lossScale }),
+      ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
+    }
   }
 
   /** Makes the step's state the present one. */

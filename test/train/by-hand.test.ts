@@ -10,6 +10,7 @@ import { evaluate } from '../../src/train/evaluate.ts'
 import type { LossName } from '../../src/train/losses.ts'
 import { learningRate, type ScheduleName } from '../../src/train/schedule.ts'
 import type { TrainOptionsInput } from '../../src/train/train-options.ts'
+import { temperatureWarning } from '../../src/warnings.ts'
 import { CLASSES, images, linearModel, pixels, run, values } from './fixtures.ts'
 
 const STEPS = 20
@@ -79,7 +80,7 @@ interface Reference {
 
 /** The run by hand. `group` batches make one update. */
 async function byHand(options: TrainOptionsInput, teacherSeed: number, group = 1): Promise<Reference> {
-  const { loss = 'ce', alpha = 1, temperature = 1, labelSmoothing = 0, weightDecay = 1e-4 } = options
+  const { loss = 'ce', alpha = 1, temperature = 4, labelSmoothing = 0, weightDecay = 1e-4 } = options
   const { optimizer = 'sgd', momentum = 0.9, nesterov = false, clipNorm = 0, lr = 0.05, schedule = 'cosine' } = options
   const terms = { loss, alpha, temperature, labelSmoothing } as Terms
   const params = (seed: number): Matrix => {
@@ -160,7 +161,7 @@ const cases: Readonly<Record<string, TrainOptionsInput>> = {
   'cross entropy, sgd with momentum': { loss: 'ce', weightDecay: 0.01 },
   'label smoothing, Nesterov, linear schedule': { labelSmoothing: 0.1, nesterov: true, schedule: 'linear' },
   'kl at temperature 4, adamw, warm-up': { loss: 'kl', temperature: 4, optimizer: 'adamw', lr: 0.003, warmupSteps: 5 },
-  'kl mixed with cross entropy, clipped': { loss: 'kl', alpha: 0.7, clipNorm: 0.5 },
+  'kl mixed with cross entropy, clipped': { loss: 'kl', temperature: 1, alpha: 0.7, clipNorm: 0.5 },
   'reverse kl at temperature 2, step schedule': { loss: 'reverse-kl', temperature: 2, schedule: 'step', gamma: 0.5 },
   'mse, constant rate': { loss: 'mse', schedule: 'constant', lr: 0.01, momentum: 0 },
   // not adamw: a gradient of signs can cancel to a rounding error, which Adam would normalise to a whole step
@@ -172,6 +173,31 @@ test('two batches accumulated are one of twice the size', () => compare({ accumu
 
 test('accumulation with adamw and clipping', () =>
   compare({ accumulate: 2, optimizer: 'adamw', lr: 0.003, clipNorm: 1 }, 2))
+
+test('the first step says how undecided the teacher is', async () => {
+  const teacher = { model: linearModel(7), preprocess: pixels }
+  const { x } = (await batchesOf(BATCH))[0]!
+  const size = x[0]!.length
+  const [weight, bias] = [values(teacher.model, 'weight'), values(teacher.model, 'bias')]
+  for (const temperature of [1, 4]) {
+    const entropies = x.map((image) => {
+      const scores = Array.from(bias, (b, c) => b + image.reduce((a, v, k) => a + v * weight[c * size + k]!, 0))
+      return -softmax(scores.map((s) => s / temperature)).reduce((a, p) => a + p * Math.log(p), 0)
+    })
+    const expected = entropies.reduce((a, e) => a + e) / x.length / Math.log(CLASSES)
+    for (const options of [{ loss: 'kl' }, { loss: 'reverse-kl', alpha: 0.5 }] as const) {
+      const { events } = await run(linearModel(), { ...options, temperature, maxSteps: 2 }, { teacher })
+      const [first, second] = events.flatMap((e) => (e.kind === 'step' ? [e.teacherEntropy] : []))
+      near(first!, expected, 1e-5)
+      assert.equal(second, undefined)
+    }
+  }
+  const { events } = await run(linearModel(), { loss: 'mse', maxSteps: 1 }, { teacher })
+  assert.ok(events.every((e) => !('teacherEntropy' in e)))
+  assert.match(temperatureWarning(0.01)!, /nearly always certain.*raise --temperature/)
+  assert.match(temperatureWarning(0.97)!, /nearly alike.*lower --temperature/)
+  assert.equal(temperatureWarning(0.5), null)
+})
 
 test('rates at the corners of every schedule', () => {
   const o = { lr: 0.1, totalSteps: 100, warmupSteps: 20, warmupFrom: 0.001, milestones: [0.5, 0.75], gamma: 0.1 }
