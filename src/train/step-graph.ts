@@ -115,12 +115,12 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const host = [...graph.initializers()].filter((v) => v.constant?.type === 'float32' && isHost(nameOf(v)))
   await runPass(model, lowerFakeQuant, { learnScales: options.learnScales })
   const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [nameOf(l.scale), l]))
-  const learnedSteps = [...scales.values()].map((l) => l.scale)
   const isLeft = (v: Value): boolean => v.isUsed && v.constant !== null
+  const learnedSteps = [...scales.values()].map((l) => l.scale).filter(isLeft)
   const weightsLeft = trained.filter(isLeft)
   // quantiser steps alone are not what anybody means by training
   if (weightsLeft.length === 0) throw nothingToTrain(graph)
-  const parameters = [...weightsLeft, ...learnedSteps.filter(isLeft)]
+  const parameters = [...weightsLeft, ...learnedSteps]
 
   const heads = comparedOutputs(graph.outputs, options.loss).map(logitsOf)
   const own = heads.length
@@ -139,7 +139,9 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   removeDead(graph)
 
   const b = graph.prepend()
-  const weights = unpacked(b, graph, parameters, 'weights')
+  // without what only dead nodes read
+  const stepNames = new Set(learnedSteps.filter(isLeft).map(nameOf))
+  const weights = unpacked(b, graph, parameters.filter(isLeft), 'weights')
   const hostConstants = unpacked(
     b,
     graph,
@@ -180,7 +182,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   name(graph, loss, 'loss')
   if (entropy) name(graph, entropy, 'teacher_entropy')
   name(graph, logits, 'logits')
-  const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient, new Set(scales.keys()))
+  const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient, stepNames)
   if (running) emitStatistics(norms, statistics, running, centred)
   graph.addOutput(gradient)
   removeDead(graph)

@@ -237,6 +237,19 @@ test("integer weights are not trained by way of their activations' steps", async
   await assert.rejects(run(model, { maxSteps: 1 }), { code: 'nothing-to-train' })
 })
 
+test('a quantiser and a layer that no output depends on', async () => {
+  const model = linearModel()
+  const b = model.graph.append()
+  b.op('Gemm', [
+    b.op('Flatten', [model.graph.inputs[0]!]),
+    b.initializer('dead', Tensor.from('float32', [64, 2], Array(128).fill(1))),
+  ])
+  const step = b.initializer('dead.step', Tensor.scalar(0.1))
+  b.op('DequantizeLinear', [b.op('QuantizeLinear', [model.graph.inputs[0]!, step]), step])
+  const [beside, alone] = [await run(model, { maxSteps: 2 }), await run(linearModel(), { maxSteps: 2 })]
+  assert.deepEqual(beside.losses, alone.losses)
+})
+
 test('steps and zero points behind Identity are those behind it', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 8 })
