@@ -59,13 +59,14 @@ const variants: Readonly<Record<string, Variant>> = {
   t2: { question: 'temperature 2', train: { temperature: 2 } },
   'reverse-kl-t1': { question: 'KL(student || teacher), temperature 1', train: published },
   ce: { question: 'cross entropy, no teacher', train: { loss: 'ce' } },
-  'new-defaults': {
-    question: 'what mnc train does: fixed mask, learned steps, KL(student || teacher) at temperature 1',
-    train: { ...published, scales: 'learn' },
-  },
-  'old-defaults': {
-    question: 'what it did before, as published: moving mask, refitted steps, the same loss',
+  'reverse-kl-t1-learn': { question: 'the same, and learned steps', train: { ...published, scales: 'learn' } },
+  published: {
+    question: 'as published: moving mask, refitted steps, KL(student || teacher) at temperature 1',
     train: { ...published, ...moving(2 / 3) },
+  },
+  defaults: {
+    question: 'what mnc train does: fixed mask, learned steps, KL(student || teacher) at temperature 4',
+    train: { loss: 'reverse-kl', scales: 'learn' },
   },
 }
 
