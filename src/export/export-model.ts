@@ -154,7 +154,8 @@ function placeActivations(
 /**
  * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
  * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
- * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are: mixed-widths.ts says why.
+ * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
+ * mixed-widths.ts says why.
  */
 function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
   const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
