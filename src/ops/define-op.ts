@@ -139,7 +139,7 @@ export interface OpDef {
   nonNegative?(node: Node, input: (i: number) => boolean): boolean
   /**
    * float16 holds its results where it holds its inputs: it moves numbers, compares them, or adds few of them up. Layers
-   * count, for GPUs add their products up in float32 or are few. Mixed precision runs it so.
+   * count; whether their products are added up in float32 is the device's choice. Mixed precision runs it so.
    */
   readonly half?: boolean
   /** Gives something else in every run, also of constants alone. */
