@@ -6,7 +6,7 @@
  * ResNet-20 (from the zoo where it is, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
  * W4A4, calibrated on random images: speed and size do not depend on what was learned. Times are medians of runs taken
  * in turns. `float` is the network before compression; `dense` is the packed file with its weights stored as floats;
- * `int8, 8-bit additions` went through `quantize-additions`. The profile of the int8 file at batch 32 says what
+ * `int8, 8-bit additions` went through `quantize-additions`, `row pairs` is exported with `--row-pairs`. The profile of the int8 file at batch 32 says what
  * bounds it.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -154,8 +154,13 @@ async function measure(title: string, dense: Model, withAdditions: boolean) {
     ['int8 packed', both.model],
   ]
   if (withAdditions) {
-    const { model } = await exportModel(await withRoundedSums(quantised), { format: 'int8' })
-    files.push(['int8, 8-bit additions', model])
+    const rounded = await withRoundedSums(quantised)
+    const options = [{}, { rowPairs: true }, { rowPairs: true, packedWeights: true }]
+    const [sums, pairs, packedPairs] = await Promise.all(
+      options.map(async (o) => (await exportModel(rounded, { format: 'int8', ...o })).model),
+    )
+    files.push(['int8, 8-bit additions', sums!], ['int8, 8-bit additions, row pairs', pairs!])
+    files.push(['int8 packed, 8-bit additions, row pairs', packedPairs!])
   }
   const { bytesPerWeight, weights, bytes } = packed.report
   console.log(

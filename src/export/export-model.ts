@@ -28,6 +28,7 @@ import { emitWeights } from './decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './dense.ts'
 import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
 import { guardQuantisers } from './guard-quantisers.ts'
+import { arrangeIntegers } from './integer-layout/index.ts'
 import { settleParameters } from './settle-parameters.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import { readWeights, type Weight } from './weights.ts'
@@ -38,6 +39,8 @@ export interface ExportOptions {
   readonly format?: ExportFormat
   /** int8: weights stored packed and decoded to INT8 at load. */
   readonly packedWeights?: boolean
+  /** int8: convolutions of up to 16 channels on two rows at once, for AVX-512 VNNI. */
+  readonly rowPairs?: boolean
   /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
   readonly shortNames?: boolean
 }
@@ -103,12 +106,20 @@ export async function exportModel(
     format === 'packed'
       ? [writePacked(graph, before)]
       : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
+  if (format === 'int8') await arrangeIntegers(model, { rowPairs: options.rowPairs ?? false })
   const choices = plans.flatMap((p) => p.choices)
   const elements = before.reduce((n, w) => n + w.size, 0)
   const weightBytes = encodeModel(model).length - baseline
   model.metadata.set('mnc.export', format)
   recordHistory(model, {
-    ...{ pass: 'export', options: { format, ...(options.packedWeights && { packedWeights: true }) } },
+    ...{
+      pass: 'export',
+      options: {
+        format,
+        ...(options.packedWeights && { packedWeights: true }),
+        ...(options.rowPairs && { rowPairs: true }),
+      },
+    },
     ...{ input: fingerprint(source), metrics: { weights: elements, weightBytes } },
   })
   return {

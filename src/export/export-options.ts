@@ -10,6 +10,12 @@ export const exportOptions = optionTable({
       'packed: one mask bit an element and the low-bit non-zeros, decoded by the file itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
   },
   packedWeights: { type: 'boolean', default: false, description: 'int8: store the weights packed, decode to INT8' },
+  rowPairs: {
+    type: 'boolean',
+    default: false,
+    description:
+      'int8: compute convolutions of up to 16 channels on two rows at once, for processors with AVX-512 VNNI',
+  },
   shortNames: {
     type: 'boolean',
     default: false,

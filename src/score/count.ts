@@ -20,7 +20,6 @@ import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
 import type { OpDef } from '../ops/define-op.ts'
 import { findOp, requireOp } from '../ops/index.ts'
-import { constantOf } from '../ops/rules.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
@@ -65,8 +64,11 @@ export class Counter {
 
   count(nodes: Iterable<Node>): Count {
     for (const node of nodes) {
-      if (node.outputs.every((v) => !v || this.#constants.has(v)) || isCorrection(node)) continue
-      if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
+      if (node.outputs.every((v) => !v || this.#constants.has(v))) continue
+      if (isCorrection(node)) {
+        const def = isQuantizer(node) || isDequantizer(node) ? null : findOp(node)
+        if (def) this.#setFacts(node, def)
+      } else if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
         for (const v of node.outputs) if (v) this.#shapes.add(v)
       } else this.#node(node)
     }
@@ -303,18 +305,22 @@ export class Counter {
   }
 
   #limits(node: Node): { lo: number; hi: number } {
-    const value = (v: Value | null | undefined, open: number): number =>
-      v && this.#constants.has(v) ? Math.min(...Array.from(this.#constants.tensor(v).toNumbers())) : open
-    if (node.op === 'Clip') return { lo: value(node.inputs[1], OPEN.lo), hi: value(node.inputs[2], OPEN.hi) }
-    const other = node.inputs[1]
-    return node.op === 'Max' ? { lo: value(other, OPEN.lo), hi: OPEN.hi } : { lo: OPEN.lo, hi: value(other, OPEN.hi) }
+    const bound = (v: Value | null | undefined, open: number): number =>
+      v && this.#constants.has(v)
+        ? Array.from(this.#constants.tensor(v).toNumbers()).reduce((a, x) =>
+            open < 0 ? Math.min(a, x) : Math.max(a, x),
+          )
+        : open
+    const [, first, second] = node.inputs
+    const lo = node.op === 'Min' ? OPEN.lo : bound(first, OPEN.lo)
+    const hi = node.op === 'Max' ? OPEN.hi : bound(node.op === 'Clip' ? second : first, OPEN.hi)
+    return { lo, hi }
   }
 
   #isNonNegative(v: Value | null): boolean {
     if (!v) return true
     if (!this.#constants.has(v)) return this.#of(v).lo >= 0
-    const t = constantOf(v)
-    return t !== null && Array.from<number>(t.toNumbers()).every((x) => x >= 0)
+    return Array.from<number>(this.#constants.tensor(v).toNumbers()).every((x) => x >= 0)
   }
 
   #add(row: Row, count: number): void {

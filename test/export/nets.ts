@@ -89,13 +89,15 @@ export class Net {
     cin: number,
     cout: number,
     k: number,
-    o: { group?: number; bias?: boolean } = {},
+    o: { group?: number; bias?: boolean; stride?: number } = {},
   ): Value {
     const group = o.group ?? 1
     const w = this.weight(name, [cout, cin / group, k, k], 0)
     const inputs = o.bias ? [x, w, this.b.initializer(`${name}.bias`, this.floats([cout]))] : [x, w]
     const pad = (k - 1) / 2
-    return this.b.op('Conv', inputs, { kernel_shape: [k, k], pads: [pad, pad, pad, pad], group }, { name: `${name}.y` })
+    const strides = Array(2).fill(o.stride ?? 1)
+    const attributes = { kernel_shape: [k, k], pads: [pad, pad, pad, pad], strides, group }
+    return this.b.op('Conv', inputs, attributes, { name: `${name}.y` })
   }
 
   bn(x: Value, name: string, channels: number): Value {
