@@ -11,7 +11,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 build: dist/cli.js
 
-dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsconfig.json tsconfig.build.json
+dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsconfig.json tsconfig.build.json scripts/bundle.mjs
 	npm run --silent build
 	@touch $@
 

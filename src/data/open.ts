@@ -2,9 +2,9 @@
  * Data references, as `--data` and recipes give them: `KIND:PLACE[#train|#test]`, or `embedded` for the part of
  * Fashion-MNIST that comes with the package.
  */
-import { fileURLToPath } from 'node:url'
 import { usageError } from '../errors.ts'
 import { nearest } from '../options.ts'
+import { packageFile } from '../package-files.ts'
 import type { Dataset, Split } from './dataset.ts'
 import { openCifar } from './formats/cifar.ts'
 import { openFolder } from './formats/folder.ts'
@@ -19,8 +19,7 @@ interface Kind {
   open(place: string, split: Split): Dataset | Promise<Dataset>
 }
 
-/** The same two levels up from src/data and from dist/data. */
-const embeddedFolder = fileURLToPath(new URL('../../data/fashion-mnist', import.meta.url))
+const embeddedFolder = packageFile('data/fashion-mnist')
 
 /** Of the full training split, as published; names from the set's README. */
 const fashionMnist = {

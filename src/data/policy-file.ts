@@ -3,9 +3,9 @@
  * is its copy for editors). `none` and `standard` are policies too.
  */
 import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { Ajv } from 'ajv'
 import { usageError } from '../errors.ts'
+import { packageFile } from '../package-files.ts'
 import { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
 
 const probability = { type: 'number', minimum: 0, maximum: 1 }
@@ -78,7 +78,7 @@ export function parsePolicy(policy: unknown, where: string): AugmentPolicy {
 
 const none: AugmentPolicy = { name: 'none' }
 const standard: AugmentPolicy = { name: 'standard', crop: { padding: 4 }, flip: 0.5 }
-const micronetFile = fileURLToPath(new URL('../../data/policies/micronet.json', import.meta.url))
+const micronetFile = packageFile('data/policies/micronet.json')
 
 /** What `--augment` takes: none, standard (pad 4, crop, flip), micronet, or the path of a policy file. */
 export function loadPolicy(nameOrFile: string): AugmentPolicy {

@@ -6,11 +6,11 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { writePreprocess } from '../data/preprocess.ts'
 import { MncError, usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { nearest, type OptionsOf, parseOptions } from '../options.ts'
+import { packageFile } from '../package-files.ts'
 import { Rng } from '../rng.ts'
 import { type NetworkDef, pixelOptions } from './define-network.ts'
 import { networks } from './index.ts'
@@ -22,7 +22,7 @@ export interface NetworkSpec {
 }
 
 /** The specs that come with the package. */
-const SPEC_FOLDER = fileURLToPath(new URL('../../models/', import.meta.url))
+const SPEC_FOLDER = packageFile('models/')
 
 /** Keys that a spec file may hold beside the family's options. */
 const documentKeys = ['$schema', 'family', 'description']

@@ -6,7 +6,7 @@
  */
 import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'
-import { packageVersion } from '../version.ts'
+import { packageVersion } from '../package-files.ts'
 import type { Graphs, Stage } from './recipe.ts'
 import { sha256, type WorkFolder } from './work-folder.ts'
 

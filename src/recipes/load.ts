@@ -5,13 +5,13 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Ajv, type ErrorObject } from 'ajv'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { type MncError, usageError } from '../errors.ts'
 import { fileError } from '../files.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
+import { packageFile } from '../package-files.ts'
 import { requirePass } from '../passes/manager.ts'
 import {
   type Graphs,
@@ -61,7 +61,7 @@ export interface RecipeOverrides {
 }
 
 /** Recipes that come with the package. */
-const RECIPE_FOLDER = fileURLToPath(new URL('../../models/', import.meta.url))
+const RECIPE_FOLDER = packageFile('models/')
 
 /** Reads the recipe of a JSON file, or of a name in models/. */
 export async function loadRecipe(reference: string, overrides: RecipeOverrides = {}): Promise<Recipe> {

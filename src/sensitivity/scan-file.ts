@@ -6,7 +6,7 @@ import type { Dataset } from '../data/dataset.ts'
 import { usageError } from '../errors.ts'
 import { encodeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { packageVersion } from '../version.ts'
+import { packageVersion } from '../package-files.ts'
 import type { Point } from './point.ts'
 
 /** What measurements depend on. Not: which settings are tried in which layers, the tolerance, the threads. */
