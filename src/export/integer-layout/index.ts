@@ -81,9 +81,8 @@ class Arrangement {
   /** Values that additions read. */
   readonly #summed: ReadonlySet<Value>
   readonly #held = new Map<Value, Held>()
-  /** Outputs of float convolutions in the form that quantisers read. */
-  readonly #floats = new Map<string, Value>()
-  readonly #masks = new Map<string, Value>()
+  /** What several steps read: outputs of float convolutions in the form that their quantisers want, masks. */
+  readonly #made = new Map<string, Value>()
 
   constructor(typed: Graph, steps: ReadonlyMap<Value, Step>, plan: ReadonlyMap<Value, Pairing>) {
     this.#typed = typed
@@ -127,25 +126,22 @@ class Arrangement {
     const readers = [...step.source.uses].map((n) => this.#byQuantiser.get(n)!)
     const place = readers.some((s) => this.#summed.has(s.value)) ? 'flat' : 'nchw'
     if (pairing === 'single' && place === 'nchw') return null
-    const key = (form: string): string => `${step.source.name} ${form}`
-    let x = this.#floats.get(key(pairing)) ?? step.source
-    if (x === step.source && pairing !== 'single') {
-      x = this.#convolution(
-        b,
-        conv.input(0),
-        this.#partsOf(conv, window!),
-        step,
-        'single',
-        dimsOf(conv.input(0), this.#typed)!.height,
-      )
-      this.#floats.set(key(pairing), x)
-    }
-    if (place === 'flat') {
-      const flat = this.#floats.get(key(place)) ?? toFlat(x, pairedDims(step.dims, pairing))
-      this.#floats.set(key(place), flat)
-      x = flat
-    }
+    const x = this.#once(`${step.source.name} ${place} ${pairing}`, () => {
+      const y = pairing === 'single' ? step.source : this.#pairedFloats(b, conv, window!, step)
+      return place === 'flat' ? toFlat(y, pairedDims(step.dims, pairing)) : y
+    })
     return this.#quantised(b, step, x, { pairing, place, limit: 'max' })
+  }
+
+  #pairedFloats(b: Builder, conv: Node, window: Window, step: Step): Value {
+    const x = conv.input(0)
+    return this.#convolution(b, x, this.#partsOf(conv, window), step, 'single', dimsOf(x, this.#typed)!.height)
+  }
+
+  #once(key: string, make: () => Value): Value {
+    const made = this.#made.get(key) ?? make()
+    this.#made.set(key, made)
+    return made
   }
 
   #sum(b: Builder, step: Step): Held {
@@ -253,20 +249,17 @@ class Arrangement {
   #mask(graph: Graph, step: Step, shift: number): Value {
     const { channels, height, width } = pairedDims(step.dims, 'odd')
     const [inside, outside] = [255 - shift, step.zero - shift]
-    const key = [channels, height, width, inside, outside].join()
-    const made = this.#masks.get(key)
-    if (made) return made
-    const half = channels / 2
-    const levels = new Uint8Array(channels * height).fill(inside)
-    for (let c = 0; c < half; c++) {
-      levels[c * height] = outside
-      levels[(half + c + 1) * height - 1] = outside
-    }
-    const b = graph.prepend()
-    const rows = b.initializer(SHORT.name, Tensor.of('uint8', [1, channels, height, 1], levels))
-    const mask = b.op('Expand', [rows, b.ints([1, channels, height, width])], {}, SHORT)
-    this.#masks.set(key, mask)
-    return mask
+    return this.#once([channels, height, width, inside, outside].join(), () => {
+      const half = channels / 2
+      const levels = new Uint8Array(channels * height).fill(inside)
+      for (let c = 0; c < half; c++) {
+        levels[c * height] = outside
+        levels[(half + c + 1) * height - 1] = outside
+      }
+      const b = graph.prepend()
+      const rows = b.initializer(SHORT.name, Tensor.of('uint8', [1, channels, height, 1], levels))
+      return b.op('Expand', [rows, b.ints([1, channels, height, width])], {}, SHORT)
+    })
   }
 
   #pairing(step: Step): Pairing {

@@ -49,7 +49,10 @@ export function windowOf(conv: Node, typed: Graph): Window | null {
 function hasConstants(conv: Node): boolean {
   const [, weights, bias] = conv.inputs
   const quantised = (v: Value): boolean => v.producer?.op === 'DequantizeLinear'
-  const scaled = (v: Value): boolean => v.producer!.inputs.length === 2 && v.producer!.input(1).constant !== null
+  const scaled = ({ producer }: Value): boolean => {
+    const scale = producer!.inputs.length === 2 ? producer!.input(1).constant : null
+    return scale !== null && (scale.size === 1 || producer!.int('axis', 1) === 0)
+  }
   if (!weights || (quantised(weights) && !scaled(weights))) return false
   if (!bias || bias.constant) return true
   return quantised(bias) && scaled(bias) && bias.producer!.input(0).constant !== null
@@ -156,7 +159,7 @@ function settled(
       if (!(conv ? windowOf(conv, typed) : convolutionOf(s, typed))) conversions++
     }
     const readers = readersOf(s.value, steps).filter((r) => !r || !region.has(r.value) || !keepsRows(r, typed))
-    if (readers.length > 0) even.add(s.value)
+    if (readers.length > 0 || s.value.isOutput) even.add(s.value)
     if (readers.some((r) => !r || !readsPairs(r, typed))) conversions++
   }
   const [first] = even
