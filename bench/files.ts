@@ -82,7 +82,8 @@ const median = (list: readonly number[]): number => [...list].sort((a, b) => a -
 const round = (x: number, digits = 3): number => Number(x.toFixed(digits))
 
 function time(command: readonly string[]): Run {
-  for (const path of command) if (path.startsWith(scratch) && path !== at('in.onnx')) rmSync(path, { force: true })
+  const [, output] = command.filter((a) => a.startsWith(scratch))
+  if (output) rmSync(output, { force: true })
   execFileSync('sync')
   const log = join(scratch, 'time')
   const args = ['-o', log, '-f', '%e %M', ...command]

@@ -1,82 +1,103 @@
 /**
- * Values that no graph input reaches, computed by onnxruntime: what a weight really is behind its mask, its quantiser
- * or the decoder of a packed file.
+ * The constant part of a graph: values that depend on initializers alone, and their contents, computed by onnxruntime
+ * with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
+ * weight is behind its mask, its quantiser or the decoder of a packed file, without knowing those here.
  *
  * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
  *
- * Does not apply to values that a node with a body (If, Loop, Scan), a model-local function or a random operator
- * computes.
+ * Does not look into bodies of If, Loop and Scan; what they and random operators give counts as computed.
  */
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 
-/** What a constant value is computed from; null where a graph input reaches it. */
-export interface ConstantSource {
-  /** In graph order. */
-  readonly nodes: readonly Node[]
-  readonly initializers: readonly Value[]
+const isComputed = (n: Node): boolean => findOp(n)?.random === true || n.subgraphs.length > 0
+
+/**
+ * Initializers, and what is computed from them alone. Those that a caller can override (graph inputs with a default) are
+ * constants only where `overridable` says so.
+ */
+export function constantValues(graph: Graph, { overridable = false } = {}): ReadonlySet<Value> {
+  const constant = new Set<Value>()
+  for (const v of graph.initializers()) if (overridable || !v.isInput) constant.add(v)
+  for (const n of graph.nodes()) {
+    if (isComputed(n)) continue
+    if (n.inputs.every((v) => v === null || constant.has(v))) for (const v of n.outputs) if (v) constant.add(v)
+  }
+  return constant
 }
 
-/** Traces `value` back to initializers; null where it depends on an input of the graph. */
-export function constantSource(value: Value): ConstantSource | null {
-  const nodes = new Set<Node>()
+/** The initializers that a value is computed from; null where it is no constant. Defaults of inputs count. */
+export function constantSource(value: Value): readonly Value[] | null {
+  const seen = new Set<Node>()
   const initializers = new Set<Value>()
   const visit = (v: Value): boolean => {
     if (v.constant) return !!initializers.add(v)
     const n = v.producer
-    if (!n || n.subgraphs.length > 0 || findOp(n)?.random) return false
-    if (nodes.has(n)) return true
+    if (!n || isComputed(n)) return false
+    if (seen.has(n)) return true
     for (const x of n.inputs) if (x && !visit(x)) return false
-    return !!nodes.add(n)
+    return !!seen.add(n)
   }
-  return visit(value) ? { nodes: [...nodes], initializers: [...initializers] } : null
+  return visit(value) ? [...initializers] : null
 }
 
-/** Computes constant values (see `constantSource`) in one run of onnxruntime; initializers are returned as they are. */
-export async function evaluateConstants(model: Model, values: Iterable<Value>): Promise<Map<Value, Tensor>> {
-  const out = new Map<Value, Tensor>()
-  const graph = new Graph('constants')
-  const part = new Model(graph, model.opset)
-  part.irVersion = model.irVersion
-  for (const [domain, version] of model.opsets) part.opsets.set(domain, version)
-  const map: ValueMap = new Map()
-  const copied = new Set<Node>()
-  const wanted: Value[] = []
+/**
+ * Contents of constant values, in one run; float32, float16, 8 to 64 bit integers and bool (sub-byte types cannot cross),
+ * or with `asFloat` anything, what is computed as float32.
+ */
+export async function evaluateConstants(
+  model: Model,
+  values: readonly Value[],
+  { asFloat = false } = {},
+): Promise<Map<Value, Tensor>> {
+  const known = new Map<Value, Tensor>()
+  const computed: Value[] = []
   for (const v of new Set(values)) {
-    if (v.constant) {
-      out.set(v, v.constant)
-      continue
-    }
-    const pruned = maskedWeight(v)
-    if (pruned) {
-      out.set(v, pruned)
-      continue
-    }
-    const source = constantSource(v)
-    if (!source) continue
-    for (const c of source.initializers) if (!map.has(c)) map.set(c, graph.addInitializer(c.name, c.constant!))
-    for (const n of source.nodes) {
-      if (copied.has(n)) continue
-      copied.add(n)
-      cloneNode(n, graph, map)
-    }
-    graph.addOutput(map.get(v)!)
-    wanted.push(v)
+    const tensor = v.constant ?? maskedWeight(v)
+    if (tensor) known.set(v, tensor)
+    else computed.push(v)
   }
-  if (wanted.length === 0) return out
+  if (computed.length === 0) return known
+  const part = new Model(new Graph('constants'))
+  part.opsets.clear()
+  for (const [domain, version] of model.opsets) part.opsets.set(domain, version)
+  part.irVersion = model.irVersion
+  part.functions.push(...model.functions)
+  part.folder = model.folder
+  const map: ValueMap = new Map()
+  for (const n of ancestors(computed, model.graph)) {
+    for (const v of n.inputs) if (v?.constant && !map.has(v)) map.set(v, part.graph.addInitializer(v.name, v.constant))
+    cloneNode(n, part.graph, map)
+  }
+  const b = part.graph.append()
+  const outputs = computed.map((v) => {
+    const value = map.get(v)!
+    return asFloat ? b.op('Cast', [value], { to: elementTypes.float32.code }) : value
+  })
+  for (const v of outputs) part.graph.addOutput(v)
   const session = await ortExecutor().load(part, { optimization: 'disabled' })
   try {
     const results = await session.run({})
-    for (const v of wanted) out.set(v, results[map.get(v)!.name]!)
+    for (const [i, v] of computed.entries()) known.set(v, results[outputs[i]!.name]!)
+    return known
   } finally {
     await session.dispose()
   }
-  return out
+}
+
+/** The nodes that the values are computed by, in graph order. */
+function ancestors(values: readonly Value[], graph: Graph): Node[] {
+  const wanted = new Set<Node>()
+  for (const v of values) if (v.producer) wanted.add(v.producer)
+  for (const n of graph.nodesReversed())
+    if (wanted.has(n)) for (const v of n.inputs) if (v?.producer) wanted.add(v.producer)
+  return [...graph.nodes()].filter((n) => wanted.has(n))
 }
 
 /** A float32 weight times its mask; null where the value is something else. */

@@ -10,7 +10,7 @@ import { type ElementType, elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { roundedBits } from './activation-bits.ts'
-import { constantSource, evaluateConstants } from './constants.ts'
+import { constantSource, constantValues, evaluateConstants } from './constants.ts'
 
 export interface EffectiveLayer {
   readonly node: Node
@@ -39,12 +39,13 @@ export async function effectiveLayers(
   const { graph } = model
   const byNode = new Map<Node, WeightLayer>()
   for (const layer of weightLayers(graph)) for (const user of layer.users) byNode.set(user, layer)
+  const constant = constantValues(graph, { overridable: true })
   const found: { node: Node; operand: Value }[] = []
   for (const node of graph.nodes()) {
     const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights
     const operand = slot && node.inputs[slot.input]
     // a node that computes a constant is part of some weight's decoder
-    if (operand && constantSource(operand) && !constantSource(node.output)) found.push({ node, operand })
+    if (operand && constant.has(operand) && !constant.has(node.output)) found.push({ node, operand })
   }
   const values = await valuesOf(
     model,
@@ -86,7 +87,7 @@ async function valuesOf(
 /** Bits of the tensor that the operand is made of: the narrow one where a decoder stands between. */
 function storedBits(operand: Value, layer: WeightLayer | null): number {
   if (layer) return elementTypes[layer.tensor.type].bits
-  const stored = constantSource(operand)?.initializers ?? []
+  const stored = constantSource(operand) ?? []
   const packed = stored.map((v) => v.constant!.type).filter((t) => narrow.has(t))
   return elementTypes[packed[0] ?? operand.constant?.type ?? operand.type?.elem ?? 'float32'].bits
 }

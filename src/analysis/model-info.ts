@@ -108,7 +108,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
 
 /** See `LayerInfo.bytes`. */
 function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, number> {
-  const parts = new Map(layers.map((l) => [l, constantSource(l.operand)?.initializers ?? []]))
+  const parts = new Map(layers.map((l) => [l, constantSource(l.operand) ?? []]))
   const readers = new Map<Value, number>()
   for (const [l, values] of parts) for (const v of values) readers.set(v, (readers.get(v) ?? 0) + l.values.size)
   const share = (l: EffectiveLayer, v: Value): number => (v.constant!.byteLength * l.values.size) / readers.get(v)!
@@ -170,7 +170,7 @@ function countParameters(graph: Graph, layers: readonly EffectiveLayer[]): numbe
   const parts = new Set<Value>()
   for (const l of layers) {
     weights.set(l.layer?.weight ?? l.operand, l.values.size)
-    for (const v of constantSource(l.operand)?.initializers ?? []) parts.add(v)
+    for (const v of constantSource(l.operand) ?? []) parts.add(v)
   }
   let count = 0
   for (const n of weights.values()) count += n

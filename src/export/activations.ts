@@ -16,13 +16,14 @@
  *
  * Per-channel steps stay as they are.
  */
+
+import { constantValues } from '../analysis/constants.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { type QuantPair, quantPairOf } from '../passes/quant-pair.ts'
 import { roundHalfEven } from '../passes/quantizer.ts'
-import { constantValues } from './constants.ts'
 import type { Layer } from './fold-affine.ts'
 import { sweepNode } from './sweep.ts'
 

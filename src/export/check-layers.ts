@@ -3,12 +3,13 @@
  * ORT_DISABLE_ALL, in the order of the reference. Values that folding removed or that were renamed are not compared: the
  * list is empty where no name is left.
  */
+
+import { constantValues } from '../analysis/constants.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
-import { constantValues } from './constants.ts'
 
 export interface LayerDifference {
   readonly name: string

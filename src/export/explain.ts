@@ -6,13 +6,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { constantValues } from '../analysis/constants.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { ortExecutor } from '../runtime/ort.ts'
-import { constantValues } from './constants.ts'
 import { inputStep, quantisedBehind } from './layer-form.ts'
 
 export interface KernelChoice {

@@ -3,11 +3,12 @@
  * constants: biases in Constant nodes, int32 biases behind a DequantizeLinear. What comes after reads `Value.constant`.
  * Weights stay as they are: their quantisers say what the integers are.
  */
+
+import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
-import { constantValues, evaluateConstants } from './constants.ts'
 import { sweepNode } from './sweep.ts'
 
 export async function settleParameters(model: Model): Promise<void> {

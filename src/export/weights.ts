@@ -8,11 +8,12 @@
  * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
  * floats what is not worth a decode.
  */
+
+import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
-import { constantValues, evaluateConstants } from './constants.ts'
 
 /** Copies of data that must not be materialised because they are small as they are. */
 const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])

@@ -4,8 +4,9 @@
  *
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
  */
+
+import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import { bugError } from '../errors.ts'
-import { constantValues, evaluateConstants } from '../export/constants.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
