@@ -13,10 +13,10 @@ export const report = defineCommand({
     const { join } = await import('node:path')
     const { writeFileAtomic } = await import('../files.ts')
     const { reportFacts } = await import('../recipes/report-facts.ts')
-    const { reportPage } = await import('../recipes/report-page.ts')
+    const { reportPage } = await import('../recipes/report.ts')
     const facts = await reportFacts(workdir, (m) => io.log(m))
     const out = output ?? join(workdir, 'report.html')
-    await writeFileAtomic(out, reportPage(facts))
+    await writeFileAtomic(out, await reportPage(facts))
     io.wrote(out, { recipe: facts.recipe, stages: facts.stages.map((s) => s.name) })
   },
 })

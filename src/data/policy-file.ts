@@ -59,11 +59,13 @@ export const augmentPolicySchema = {
 /** Operations whose level has no meaning. */
 const withoutStrength: ReadonlySet<AugmentOp> = new Set(['invert', 'auto-contrast', 'equalize'])
 
-const ajv = new Ajv({ allErrors: true, strict: false })
-const check = ajv.compile<AugmentPolicy>(augmentPolicySchema)
+let compiled: ReturnType<typeof compile> | undefined
+const compile = () => new Ajv({ allErrors: true, strict: false }).compile<AugmentPolicy>(augmentPolicySchema)
 
 /** A parsed policy, checked; `where` names it in messages. */
 export function parsePolicy(policy: unknown, where: string): AugmentPolicy {
+  compiled ??= compile()
+  const check = compiled
   if (!check(policy)) {
     const faults = (check.errors ?? []).map((e) => `${e.instancePath || 'the policy'} ${e.message}`)
     throw usageError(`${where}: ${faults.join('; ')}`, 'see schemas/augment-policy.schema.json')

@@ -7,7 +7,7 @@ import { bars, curve, histogram } from './report-charts.ts'
 import type { ReportFacts, StageReport } from './report-facts.ts'
 import { css } from './report-style.ts'
 
-export function reportPage(facts: ReportFacts): string {
+export function writePage(facts: ReportFacts): string {
   const sections = [
     section('Accuracy by stage', accuracy(facts.stages)),
     section('Size and score by stage', sizeAndScore(facts.stages)),

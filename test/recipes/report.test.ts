@@ -9,8 +9,8 @@ import { chromium } from 'playwright-core'
 import { CommandIO } from '../../src/commands/io.ts'
 import { report } from '../../src/commands/report.ts'
 import { parseRecipe } from '../../src/recipes/load.ts'
+import { reportPage } from '../../src/recipes/report.ts'
 import { reportFacts } from '../../src/recipes/report-facts.ts'
-import { reportPage } from '../../src/recipes/report-page.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
 
@@ -61,7 +61,7 @@ test('facts: stages in order, losses, scores, the layers of the graph before the
 
 test('the page: everything inside, nothing fetched, no script, text escaped', async () => {
   const facts = await made
-  const html = reportPage(facts)
+  const html = await reportPage(facts)
   assert.match(html, /<h1>a &lt;b&gt; &amp; &quot;c&quot;<\/h1>/)
   assert.ok(!/<script|<link|<img|@import|url\((?!#)|https?:/.test(html))
   const headings = [...html.matchAll(/<h2>(.*?)<\/h2>/g)].map((m) => m[1])
@@ -73,7 +73,7 @@ test('the page: everything inside, nothing fetched, no script, text escaped', as
   assert.equal(html.match(/<svg role="img" aria-label="/g)?.length, 3 + 2 + 2 + 5)
   const { top1 } = facts.stages[2]!.record.metrics!.eval!
   assert.ok(html.includes(`>${(top1 * 100).toFixed(1)}</text>`), 'the bar of the last stage has its number')
-  assert.equal(reportPage(await reportFacts(folder)).replace(/zr\d+/g, ''), html.replace(/zr\d+/g, ''))
+  assert.equal((await reportPage(await reportFacts(folder))).replace(/zr\d+/g, ''), html.replace(/zr\d+/g, ''))
 })
 
 test('the command writes the page into the work folder; a folder without a run is refused', async () => {
@@ -134,7 +134,7 @@ test('in Chromium without JavaScript: light, dark, wide and narrow', async (t) =
   if (!browser) return t.skip('no chromium')
   await made
   const path = join(folder, 'shown.html')
-  writeFileSync(path, reportPage(await made))
+  writeFileSync(path, await reportPage(await made))
   const root = process.getuid?.() === 0
   const chrome = await chromium.launch({ executablePath: browser, args: root ? ['--no-sandbox'] : [] })
   try {
