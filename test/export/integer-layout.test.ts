@@ -23,27 +23,35 @@ interface Shape extends NetOptions {
   readonly dims?: readonly Dim[]
   /** Convolutions of a block. */
   readonly convolutions?: number
+  /** Without ReLU: activations below zero everywhere. */
+  readonly linear?: boolean
+  /** The Pad names its axis. */
+  readonly axes?: boolean
 }
 
 /** Stem, two blocks; one with half the rows and twice the channels behind a Slice and Pad; one behind a 1x1 convolution. */
-function residual({ width = 8, size = 12, dims, convolutions = 2, ...options }: Shape = {}): Model {
+function residual(shape: Shape = {}): Model {
+  const { width = 8, size = 12, dims, convolutions = 2, linear = false, axes = false, ...options } = shape
   const n = new Net(5, options)
   const { b } = n
+  const relu = (v: Value): Value => (linear ? v : n.relu(v))
   const x = n.model.graph.addInput('x', { elem: 'float32', dims: dims ?? [2, 3, size, size] })
-  let r = n.relu(n.conv(x, 'stem', 3, width, 3, { bias: true }))
+  let r = relu(n.conv(x, 'stem', 3, width, 3, { bias: true }))
   const block = (name: string, from: number, to: number, stride: number, shortcut: Value): void => {
     let y = r
     for (let i = 0; i < convolutions; i++) {
       const first = i === 0
       y = n.conv(n.act(y), `${name}.${i}`, first ? from : to, to, 3, first ? { stride } : {})
-      if (i < convolutions - 1) y = n.relu(y)
+      if (i < convolutions - 1) y = relu(y)
     }
-    r = n.relu(b.op('Add', [y, shortcut]))
+    r = relu(b.op('Add', [y, shortcut]))
   }
   block('a', width, width, 1, r)
   block('b', width, width, 1, r)
   const every = b.op('Slice', [r, b.ints([0, 0]), b.ints([2 ** 31, 2 ** 31]), b.ints([2, 3]), b.ints([2, 2])])
-  block('c', width, 2 * width, 2, b.op('Pad', [every, b.ints([0, width / 2, 0, 0, 0, width / 2, 0, 0])]))
+  const half = width / 2
+  const pads = axes ? [b.ints([half, half]), null, b.ints([1])] : [b.ints([0, half, 0, 0, 0, half, 0, 0])]
+  block('c', width, 2 * width, 2, b.op('Pad', [every, ...pads]))
   block('d', 2 * width, 3 * width, 2, n.conv(n.act(r), 'd.s', 2 * width, 3 * width, 1, { stride: 2 }))
   return n.finish(n.conv(n.act(r), 'last', 3 * width, 4, 1))
 }
@@ -80,6 +88,32 @@ async function assertSame(m: Model, source: Model, label: string, size?: number)
 
 const int8 = async (m: Model, options: ExportOptions = {}): Promise<Model> =>
   (await exportModel(m, { format: 'int8', ...options })).model
+
+test('steps with one dim', async () => {
+  const source = await quantised()
+  for (const n of source.graph.nodes()) {
+    const step = n.op === 'QuantizeLinear' ? n.input(1) : null
+    if (step?.constant?.size === 1) step.setConstant(step.constant.reshape([1]))
+  }
+  await assertSame(await int8(source, { rowPairs: true }), source, 'steps with one dim')
+})
+
+test('a Pad that names its axes, and is no shortcut, behind a sum', async () => {
+  const n = new Net(5)
+  const { b } = n
+  const x = n.input([2, 3, 12, 12])
+  let r = n.relu(n.conv(n.act(x), 'stem', 3, 8, 3))
+  r = n.relu(b.op('Add', [n.conv(n.act(r), 'a', 8, 8, 3), r]))
+  const odd = b.op('Slice', [r, b.ints([1, 1]), b.ints([12, 12]), b.ints([2, 3]), b.ints([2, 2])])
+  const wide = b.op('Pad', [odd, b.ints([4, 4]), null, b.ints([-3])])
+  r = n.relu(b.op('Add', [n.conv(n.act(r), 'c', 8, 16, 3, { stride: 2 }), wide]))
+  const source = n.finish(n.conv(n.act(r), 'last', 16, 4, 1))
+  const batches = async function* () {
+    yield { x: image(1) }
+  }
+  await runPass(source, 'quantize-additions', {}, { calibration: { batches } })
+  await assertSame(await int8(source), source, 'pad')
+})
 
 /** Kernel heights of the convolutions, in graph order. */
 const heights = (m: Model): number[] =>
@@ -128,6 +162,9 @@ for (const [label, shape, pairs] of [
   ['a batch of any size', { dims: ['batch', 3, 12, 12] }, true],
   ['signed activations', { signedActivations: true }, true],
   ['8-bit activations', { activationBits: 8 }, true],
+  ['activations below zero', { signedActivations: true, linear: true }, true],
+  ['8-bit activations below zero', { signedActivations: true, activationBits: 8, linear: true }, true],
+  ['a Pad that names its axis', { axes: true }, true],
   ['16 channels', { width: 16 }, true],
   ['20 channels', { width: 20 }, false],
   ['an odd number of rows', { size: 13 }, false],

@@ -38,7 +38,7 @@ import {
   type Window,
   windowOf,
 } from './row-pairs.ts'
-import { dimsOf, type Step, stepsOf } from './steps.ts'
+import { constantNumbers, dimsOf, type Step, stepsOf } from './steps.ts'
 
 export interface ArrangeOptions {
   readonly rowPairs: boolean
@@ -48,11 +48,35 @@ export async function arrangeIntegers(model: Model, { rowPairs }: ArrangeOptions
   const typed = cloneModel(model)
   await runPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
   await inferTypes(typed)
+  spellPads(model.graph, typed.graph)
   const steps = stepsOf(model.graph, typed.graph)
   const plan = rowPairs ? planRowPairs(steps, typed.graph) : new Map<Value, Pairing>()
   const arrangement = new Arrangement(typed.graph, steps, plan)
   for (const step of steps.values()) arrangement.emit(step)
   arrangement.rewire()
+}
+
+/**
+ * Pad with `axes` becomes Pad of all axes: onnxruntime 1.30 takes the pads for those of all axes when it moves a
+ * transposition past it, and fails.
+ */
+function spellPads(graph: Graph, typed: Graph): void {
+  for (const n of graph.nodes()) {
+    if (n.op !== 'Pad' || n.domain !== '' || !n.inputs[3]) continue
+    const rank = typed.find(n.input(0).name)?.type?.dims?.length
+    const [pads, axes] = [constantNumbers(n.input(1), typed), constantNumbers(n.inputs[3], typed)]
+    if (rank === undefined || !pads || !axes) continue
+    const all = new Array<number>(2 * rank).fill(0)
+    for (const [i, axis] of axes.entries()) {
+      const at = axis < 0 ? axis + rank : axis
+      all[at] = pads[i]!
+      all[rank + at] = pads[axes.length + i]!
+    }
+    const old = [n.input(1), n.inputs[3]]
+    n.setInput(1, graph.before(n).ints(all))
+    n.setInput(3, null)
+    for (const v of old) if (v.constant && !v.isUsed && !v.isInput) graph.removeInitializer(v)
+  }
 }
 
 /** Shapes, axes, pads. */
@@ -232,23 +256,25 @@ class Arrangement {
   #read(b: Builder, d: Node, place: Place, pairing: Pairing): Value {
     const held = this.#held.get(d.input(0))!
     const zero = d.input(2).constant!.item() - held.shift
-    return b.op('DequantizeLinear', [held.as(place, pairing), d.input(1), b.scalar(zero, 'uint8')], {}, SHORT)
+    return b.op('DequantizeLinear', [held.as(place, pairing), scalarOf(b, d), b.scalar(zero, 'uint8')], {}, SHORT)
   }
 
   #quantised(b: Builder, step: Step, x: Value, how: { pairing: Pairing; place: Place; limit: Limit }): Held {
     // a mask limits from above: levels are moved so that the type limits from below
     const shift = how.limit === 'mask' ? step.floor : 0
     const zero = b.scalar(step.zero - shift, 'uint8')
-    let q = b.op('QuantizeLinear', [x, step.quantize.input(1), zero], {}, SHORT)
-    if (how.limit === 'mask') q = b.op('Min', [q, this.#mask(b.graph, step, shift)], {}, SHORT)
-    else if (how.limit === 'max' && step.floor > 0) q = b.op('Max', [q, b.scalar(step.floor, 'uint8')], {}, SHORT)
+    let q = b.op('QuantizeLinear', [x, scalarOf(b, step.quantize), zero], {}, SHORT)
+    if (how.limit === 'mask') {
+      const outside = step.zero - shift
+      q = b.op('Min', [q, this.#mask(b.graph, step, 255 - shift, outside)], {}, SHORT)
+      if (outside > 0) q = b.op('Max', [q, this.#mask(b.graph, step, 0, outside)], {}, SHORT)
+    } else if (how.limit === 'max' && step.floor > 0) q = b.op('Max', [q, b.scalar(step.floor, 'uint8')], {}, SHORT)
     return new Held(q, { dims: step.dims, pairing: how.pairing, place: how.place, shift })
   }
 
-  /** The largest levels of an `odd` value: all inside the image, zero outside. Small in the file, folded at load. */
-  #mask(graph: Graph, step: Step, shift: number): Value {
+  /** Limits of an `odd` value's levels, inside the image and outside. Small in the file, folded at load. */
+  #mask(graph: Graph, step: Step, inside: number, outside: number): Value {
     const { channels, height, width } = pairedDims(step.dims, 'odd')
-    const [inside, outside] = [255 - shift, step.zero - shift]
     return this.#once([channels, height, width, inside, outside].join(), () => {
       const half = channels / 2
       const levels = new Uint8Array(channels * height).fill(inside)
@@ -269,6 +295,12 @@ class Arrangement {
 
 /** How levels are kept in their range: by the type alone, by a Max, or by the mask of an `odd` value. */
 type Limit = 'none' | 'max' | 'mask'
+
+/** The step of a quantiser or dequantiser without dims, as onnxruntime's QLinearAdd wants it. */
+function scalarOf(b: Builder, node: Node): Value {
+  const step = node.input(1)
+  return step.constant!.dims.length === 0 ? step : b.scalar(step.constant!.item())
+}
 
 /** Per-channel numbers for channels that stand `times` times. */
 function repeated(tensor: Tensor, times: number): Tensor {

@@ -103,7 +103,7 @@ function readBy(quantize: Node, node: Node, { typed, steps }: Reading): Known | 
 function shortcut(last: Node, { typed, steps }: Reading): Known | null {
   const strides: [number, number] = [1, 1]
   let before = 0
-  const constant = (v: Value | null | undefined): readonly number[] | null => numbersOf(v && typed.find(v.name))
+  const constant = (v: Value | null | undefined): readonly number[] | null => (v ? constantNumbers(v, typed) : null)
   let node: Node | null = last
   let reader = last
   for (; node && node.domain === '' && (node.op === 'Slice' || node.op === 'Pad'); node = node.input(0).producer) {
@@ -147,8 +147,11 @@ function limited(quantize: Node): { value: Value; floor: number } {
 
 const quantizedOnce = (v: Value): boolean => v.uses.size === 1 && !v.isOutput
 
-const numbersOf = (v: Value | null | undefined): readonly number[] | null =>
-  v?.constant ? Array.from(v.constant.toNumbers()) : null
+/** What a value holds where that is known without running the graph. */
+export function constantNumbers(v: Value, typed: Graph): readonly number[] | null {
+  const tensor = v.constant ?? typed.find(v.name)?.constant
+  return tensor ? Array.from(tensor.toNumbers()) : null
+}
 
 /** A constant uint8 scalar; null for anything else. */
 function levelOf(v: Value | null | undefined): number | null {
