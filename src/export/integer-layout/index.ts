@@ -2,9 +2,10 @@
  * Arranges the quantisers of an int8 file so that residual connections stay integers where onnxruntime's CPU provider
  * runs them, with standard operators and the same values:
  *
- *   sums         Add between quantisers reads and gives [N, H W, C], as the integer convolutions do. In [N, C, H, W] each
- *                is surrounded by transpositions, which onnxruntime takes out only where both operands have one; and it
- *                moves them back through anything that keeps four dimensions
+ *   sums         Add between quantisers, where an operand was rounded from floats and in all sums of that, reads and gives
+ *                [N, H W, C], as the integer convolutions do. In [N, C, H, W] each is surrounded by transpositions, which
+ *                onnxruntime takes out only where both operands have one; and it moves them back through anything that
+ *                keeps four dimensions
  *   requantised  a quantised value that is read with another step is added to 0: QLinearAdd instead of
  *                DequantizeLinear -> QuantizeLinear (1.0 us for 16 Ki values, was 1.9). No Max where it reads no negatives
  *   shortcuts    every second row and column, with channels of 0 added, is a 1x1 convolution (Slice -> Pad: 4 nodes that
@@ -12,7 +13,7 @@
  *   rowPairs     narrow convolutions on two rows at once (row-pairs.ts)
  *
  * ResNet-20, batch 32, is 1.96 times as fast as the float network without any of this, 2.2 times with the first three, 2.5
- * times with pairs of rows (bench/results/export.json; AVX-512 VNNI). What a quantiser reads may differ in the last place
+ * with pairs of rows (bench/results/export.json; AVX-512 VNNI). What a quantiser reads may differ in the last place
  * of a float from what it read before: beside the middle between two levels the other one may come out.
  * Does not apply to values that are not [N, C, H, W] with fixed C, H and W.
  */
@@ -169,7 +170,8 @@ class Arrangement {
   }
 
   #sum(b: Builder, step: Step): Held {
-    const form = { pairing: this.#pairing(step), place: 'flat' as const }
+    const flat = step.operands.some((d) => this.#held.get(d.input(0))!.place === 'flat')
+    const form = { pairing: this.#pairing(step), place: flat ? ('flat' as const) : ('nchw' as const) }
     const operands = step.operands.map((d) => this.#read(b, d, form.place, form.pairing))
     return this.#quantised(b, step, b.op('Add', operands, {}, SHORT), { ...form, limit: 'max' })
   }
