@@ -6,8 +6,8 @@
  * ResNet-20 (from the zoo where it is, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
  * W4A4, calibrated on random images: speed and size do not depend on what was learned. Times are medians of runs taken
  * in turns. `float` is the network before compression; `dense` is the packed file with its weights stored as floats;
- * `int8, 8-bit additions` went through `quantize-additions`, `row pairs` is exported with `--row-pairs`. The profile of the int8 file at batch 32 says what
- * bounds it.
+ * `int8, 8-bit additions` went through `quantize-additions`, `row pairs` is exported with `--row-pairs`. The profile of the
+ * int8 file at batch 32 says what bounds it.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'

@@ -26,10 +26,6 @@ export const exportCommand = defineCommand({
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
   async run([path = ''], { format, packedWeights, rowPairs, shortNames, explain, output }, io) {
-    const { usageError } = await import('../errors.ts')
-    if (packedWeights && format !== 'int8')
-      throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
-    if (rowPairs && format !== 'int8') throw usageError('--row-pairs goes with --format int8')
     const { readModel, writeModel } = await import('../graph/codec.ts')
     const { exportModel } = await import('../export/export-model.ts')
     const source = await readModel(path)

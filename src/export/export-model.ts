@@ -11,6 +11,7 @@
  *
  * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
  */
+import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel, fingerprint } from '../graph/codec.ts'
 import type { Graph, Node } from '../graph/graph.ts'
@@ -78,6 +79,9 @@ export async function exportModel(
   options: ExportOptions = {},
 ): Promise<{ model: Model; report: ExportReport }> {
   const format = options.format ?? 'packed'
+  if (format !== 'int8' && options.packedWeights)
+    throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
+  if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
   const model = cloneModel(source)
   const { graph } = model
   inlineFunctions(model)
@@ -112,15 +116,14 @@ export async function exportModel(
   const weightBytes = encodeModel(model).length - baseline
   model.metadata.set('mnc.export', format)
   recordHistory(model, {
-    ...{
-      pass: 'export',
-      options: {
-        format,
-        ...(options.packedWeights && { packedWeights: true }),
-        ...(options.rowPairs && { rowPairs: true }),
-      },
+    pass: 'export',
+    options: {
+      format,
+      ...(options.packedWeights && { packedWeights: true }),
+      ...(options.rowPairs && { rowPairs: true }),
     },
-    ...{ input: fingerprint(source), metrics: { weights: elements, weightBytes } },
+    input: fingerprint(source),
+    metrics: { weights: elements, weightBytes },
   })
   return {
     model,

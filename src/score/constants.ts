@@ -4,7 +4,6 @@
  *
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
  */
-
 import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import { bugError } from '../errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'

@@ -89,6 +89,11 @@ async function assertSame(m: Model, source: Model, label: string, size?: number)
 const int8 = async (m: Model, options: ExportOptions = {}): Promise<Model> =>
   (await exportModel(m, { format: 'int8', ...options })).model
 
+test('options of int8 files are refused for the others', async () => {
+  for (const options of [{ rowPairs: true }, { format: 'int4', packedWeights: true }] as const)
+    await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /goes with --format int8/ })
+})
+
 test('steps with one dim', async () => {
   const source = await quantised()
   for (const n of source.graph.nodes()) {

@@ -80,13 +80,14 @@ export function floatConvolution(step: Step, among: ReadonlyMap<Node, Step>): No
 export function planRowPairs(steps: ReadonlyMap<Value, Step>, typed: Graph): Map<Value, Pairing> {
   const plan = new Map<Value, Pairing>()
   const links = linksOf(steps, typed)
+  const byReader = new Map([...steps.values()].flatMap((s) => (s.reader ? [[s.reader, s] as const] : [])))
   const seen = new Set<Value>()
   for (const start of links.keys()) {
     if (seen.has(start)) continue
     const region = regionOf(start, links)
     if (!region) continue
     for (const v of region.keys()) seen.add(v)
-    for (const [v, pairing] of settled(region, steps, typed) ?? []) plan.set(v, pairing)
+    for (const [v, pairing] of settled(region, { steps, byReader, typed }) ?? []) plan.set(v, pairing)
   }
   return plan
 }
@@ -138,12 +139,14 @@ function regionOf(start: Value, links: ReadonlyMap<Value, readonly Link[]>): Map
   return fits ? same : null
 }
 
+interface Network {
+  readonly steps: ReadonlyMap<Value, Step>
+  readonly byReader: ReadonlyMap<Node, Step>
+  readonly typed: Graph
+}
+
 /** The forms of a region's values; null where pairs of rows do not pay. */
-function settled(
-  region: ReadonlyMap<Value, boolean>,
-  steps: ReadonlyMap<Value, Step>,
-  typed: Graph,
-): Map<Value, Pairing> | null {
+function settled(region: ReadonlyMap<Value, boolean>, { steps, byReader, typed }: Network): Map<Value, Pairing> | null {
   const members = [...steps.values()].filter((s) => region.has(s.value))
   const byQuantiser = new Map(members.map((s) => [s.quantize, s]))
   /** Values that must not be `odd`: single rows become them, or are read out of them. */
@@ -158,7 +161,7 @@ function settled(
       const conv = floatConvolution(s, byQuantiser)
       if (!(conv ? windowOf(conv, typed) : convolutionOf(s, typed))) conversions++
     }
-    const readers = readersOf(s.value, steps).filter((r) => !r || !region.has(r.value) || !keepsRows(r, typed))
+    const readers = readersOf(s.value, byReader).filter((r) => !r || !region.has(r.value) || !keepsRows(r, typed))
     if (readers.length > 0 || s.value.isOutput) even.add(s.value)
     if (readers.some((r) => !r || !readsPairs(r, typed))) conversions++
   }
@@ -170,8 +173,7 @@ function settled(
 }
 
 /** The steps that read a value, and null for any other reader. */
-function readersOf(value: Value, steps: ReadonlyMap<Value, Step>): (Step | null)[] {
-  const byReader = new Map([...steps.values()].filter((s) => s.reader).map((s) => [s.reader!, s]))
+function readersOf(value: Value, byReader: ReadonlyMap<Node, Step>): (Step | null)[] {
   return [...value.uses].flatMap((d) =>
     d.op === 'DequantizeLinear' && !d.output.isOutput ? [...d.output.uses].map((n) => byReader.get(n) ?? null) : [null],
   )
