@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart swiftshader test check bench zoo docs format clean
+.PHONY: install build quickstart swiftshader other-nodes test check lint bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -30,13 +30,23 @@ $(SWIFTSHADER)/libvulkan.so.1:
 	cp -L $(SWIFTSHADER)/deb/usr/lib/*-linux-gnu/libvulkan.so.1 $(SWIFTSHADER)
 	rm -r $(SWIFTSHADER)/deb
 
-test: install
+# Other versions of Node.js for test/cli/other-nodes.test.ts, as packages of npm, where they exist for this machine
+OTHER_NODES := 24.22.3 26.12.1
+PLATFORM := $(shell node -p 'process.platform + "-" + process.arch')
+other-nodes: $(OTHER_NODES:%=build/node-%/package.json)
+
+build/node-%/package.json:
+	npm install --silent --no-save --no-package-lock --prefix build/node-$* node-$(PLATFORM)@$*
+	echo '{}' > $@
+
+test: build
 	node test/run.mjs
 
-check: install
+lint: install
 	$(BIN)/biome check .
 	$(BIN)/tsc --noEmit
-	node test/run.mjs
+
+check: lint test
 
 # Needs Debian's python3-torch, python3-pil and python3-onnx, and a machine that does nothing else; about an hour.
 BENCHES := gradients train-speed data kernels export files

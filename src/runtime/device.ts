@@ -19,7 +19,7 @@ import { providerExecutor, tryProvider } from './ort-provider.ts'
 
 /** Execution providers that `--device` names, the quickest first, and what each needs beside the npm package. */
 const providers: Readonly<Record<string, string>> = {
-  cuda: 'it needs an NVIDIA driver, CUDA 12, cuDNN 9 and the provider: npm rebuild onnxruntime-node --onnxruntime-node-install=cuda12',
+  cuda: 'it needs an NVIDIA driver, CUDA 12, cuDNN 9 and the provider: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
   dml: 'it needs Windows and a DirectX 12 card',
   coreml: 'it needs macOS',
   webgpu: 'it needs a graphics driver; on Linux one for Vulkan, and its loader libvulkan.so.1',
