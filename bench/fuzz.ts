@@ -3,9 +3,10 @@
  * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused otherwise
  * than by one model error of one line; what is read must come back the same from what is written.
  *
- *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N]
+ *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N]
  *
  * read: through the library. commands: `mnc info` and `mnc pass fold-bn`, onnxruntime included; exit code 0 or 2.
+ * graphs: random models through random passes, exports and training (test/support/graph-case.ts); needs no files.
  * memory: `mnc convert` of mutants of the larger models in a process each, whose peak above that of a tiny model is held
  * against ten times the file. Cases run in processes that are watched; each is its seed's, and can be run alone:
  * `--child read FROM TO`.
@@ -19,6 +20,7 @@ import { Rng } from '../src/rng.ts'
 import { Sink } from '../test/cli/sink.ts'
 import { nodeTests, zoo } from '../test/graph/files.ts'
 import { type CaseOutcome, TIME_LIMIT, tryMutant } from '../test/support/fuzz-case.ts'
+import { tryGraph } from '../test/support/graph-case.ts'
 import { mutant } from '../test/support/mutate.ts'
 
 const RESULTS = 'bench/results/fuzz.json'
@@ -28,9 +30,6 @@ const STUCK_MS = 120_000
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-fuzz-'))
 const small = nodeTests().sort()
 const large = zoo().sort()
-if (small.length === 0 || large.length === 0)
-  throw new Error('the node tests (.data/node-tests) and the zoo are needed')
-
 const loaded = new Map<string, Buffer>()
 function contents(file: string): Buffer {
   const known = loaded.get(file) ?? readFileSync(file)
@@ -38,8 +37,30 @@ function contents(file: string): Buffer {
   return known
 }
 
-/** Case `i`, made of nothing but its number. */
-function caseOf(i: number, from?: readonly string[]): { bytes: Buffer; done: string; file: string } {
+interface Case {
+  readonly file: string
+  readonly done: string
+  run(): Promise<CaseOutcome>
+}
+
+/** Case `i` of a kind, made of nothing but its number. */
+function caseOf(kind: string, i: number): Case {
+  if (kind === 'graphs') return { file: 'random model', done: `seed ${i}`, run: () => tryRandomGraph(i) }
+  const { file, bytes, done } = mutantOf(i)
+  return { file, done, run: async () => (kind === 'read' ? tryMutant(bytes, dirname(file)) : tryCommands(bytes)) }
+}
+
+async function tryRandomGraph(seed: number): Promise<CaseOutcome> {
+  const start = performance.now()
+  const { steps, refused, faults } = await tryGraph(seed)
+  const milliseconds = performance.now() - start
+  const code = `${steps.length} steps, ${refused.length} refused`
+  return { code, milliseconds, ...(faults.length > 0 && { failure: [steps.join(' | '), ...faults].join('\n') }) }
+}
+
+function mutantOf(i: number, from?: readonly string[]): { bytes: Buffer; done: string; file: string } {
+  if (small.length === 0 || large.length === 0)
+    throw new Error('the node tests (.data/node-tests) and the zoo are needed')
   const rng = new Rng(SEED, i)
   const files = from ?? (i % 60 === 0 ? large : small)
   const file = files[rng.integer(files.length)]!
@@ -85,8 +106,8 @@ async function child(kind: string, from: number, to: number, progress: string): 
   const out: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
   for (let i = from; i < to; i++) {
     writeSync(note, String(i).padStart(12), 0)
-    const { file, bytes, done } = caseOf(i)
-    const outcome = kind === 'read' ? tryMutant(bytes, dirname(file)) : await tryCommands(bytes)
+    const { file, done, run } = caseOf(kind, i)
+    const outcome = await run()
     out.cases++
     out.codes[outcome.code] = (out.codes[outcome.code] ?? 0) + 1
     out.slowestMs = Math.max(out.slowestMs, Math.round(outcome.milliseconds))
@@ -121,7 +142,7 @@ async function watched(kind: string, from: number, to: number, total: Summary): 
       return
     }
     const at = Number(readFileSync(progress, 'utf8'))
-    const { file, done } = caseOf(at)
+    const { file, done } = caseOf(kind, at)
     total.failures.push({ case: at, file, done, failure: `the process ended: ${status}` })
     total.cases += at + 1 - from
     from = at + 1
@@ -138,7 +159,7 @@ function add(to: Summary, from: Summary): void {
 
 async function many(kind: string, count: number): Promise<Summary> {
   const total: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
-  const size = 5000
+  const size = kind === 'graphs' ? 500 : 5000
   let next = 0
   const worker = async (): Promise<void> => {
     for (let from = next; from < count; from = next) {
@@ -171,7 +192,7 @@ function memory(count: number): unknown {
   let worst = { ratio: 0, seconds: 0 }
   const failures: string[] = []
   for (let i = 0; i < count; i++) {
-    const { bytes, done } = caseOf(1_000_000 + i, big)
+    const { bytes, done } = mutantOf(1_000_000 + i, big)
     const path = join(scratch, 'mutant.onnx')
     writeFileSync(path, bytes)
     const { mb, seconds, code } = peakOf(path)

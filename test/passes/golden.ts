@@ -62,13 +62,13 @@ function readCase(pass: string, name: string): GoldenCase {
   }
 }
 
-/** Random feeds in [-2, 2] of the model's inputs; symbolic dims become 3. */
-export function randomFeeds(model: Model, seed: number): Record<string, Tensor> {
+/** Random feeds in [-2, 2] of the model's inputs; symbolic dims become `open`. */
+export function randomFeeds(model: Model, seed: number, open = 3): Record<string, Tensor> {
   const rng = new Rng(seed)
   const feeds: Record<string, Tensor> = {}
   for (const v of model.graph.inputs) {
     if (v.constant || !v.type) continue
-    const dims = (v.type.dims ?? []).map((d) => (typeof d === 'number' ? d : 3))
+    const dims = (v.type.dims ?? []).map((d) => (typeof d === 'number' ? d : open))
     const values = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => rng.uniform(-2, 2))
     feeds[v.name] = Tensor.from(v.type.elem, dims, values)
   }
