@@ -19,6 +19,7 @@ import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf } from '../passes/constant-of.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { requireFinite } from '../passes/finite.ts'
 import { recordHistory } from '../passes/history.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
@@ -44,6 +45,8 @@ export interface ExportOptions {
   readonly rowPairs?: boolean
   /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
   readonly shortNames?: boolean
+  /** Weights may hold NaN and infinity, which are a model error otherwise. */
+  readonly allowNonfinite?: boolean | undefined
 }
 
 export interface ExportedTensor {
@@ -82,6 +85,7 @@ export async function exportModel(
   if (format !== 'int8' && options.packedWeights)
     throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
+  if (!options.allowNonfinite) requireFinite(source)
   const model = cloneModel(source)
   const { graph } = model
   inlineFunctions(model)

@@ -1,5 +1,6 @@
 /** Options of an export, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../options.ts'
+import { finiteOptions } from '../passes/finite-options.ts'
 
 export const exportOptions = optionTable({
   format: {
@@ -21,6 +22,7 @@ export const exportOptions = optionTable({
     default: false,
     description: 'Short names for inner values: a smaller file, but no check --layers',
   },
+  ...finiteOptions,
 })
 
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>

@@ -11,17 +11,22 @@ import { Tensor } from '../graph/tensor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import type { CalibrationData } from './define-pass.ts'
+import { requireFiniteTensor } from './finite.ts'
 import { Histogram } from './histogram.ts'
 
 const BYTES_AT_ONCE = 256 * 2 ** 20
 
 type Feeds = Readonly<Record<string, Tensor>>
 
-/** One histogram per value, over all batches. Usage error when there are no batches. */
+/**
+ * One histogram per value, over all batches. Usage error when there are no batches; model error for what is not finite,
+ * which `allowNonfinite` passes over.
+ */
 export async function collectHistograms(
   model: Model,
   values: readonly Value[],
   data: CalibrationData,
+  { allowNonfinite = false }: { readonly allowNonfinite?: boolean | undefined } = {},
 ): Promise<Map<Value, Histogram>> {
   const map: ValueMap = new Map()
   const copy = cloneModel(model, map)
@@ -33,13 +38,16 @@ export async function collectHistograms(
   let samples: number | null = null
   try {
     for await (const batch of data.batches()) {
+      if (!allowNonfinite)
+        for (const [name, t] of Object.entries(batch)) requireFiniteTensor(name, t, 'an input in the calibration data')
       if (batches++ === 0) samples = await samplesAtOnce(model, values, batch)
       for (const feeds of cut(batch, samples)) {
         const out = await run.run(feeds)
         for (const [v, h] of histograms) {
           const values = out[v.name] ?? feeds[v.name]!
           h.elem = values.type
-          h.add(values.toFloat32(), v.name)
+          const numbers = values.toFloat32()
+          h.add(allowNonfinite ? numbers.filter(Number.isFinite) : numbers, v.name)
         }
       }
     }

@@ -41,6 +41,7 @@ export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice):
     const { layer } = entry
     if (unwanted.has(entry)) left.push({ layer, reason: 'excluded by name' })
     else if (!wanted.has(entry)) left.push({ layer, reason: 'not among the names given' })
+    else if (layer.tensor.size === 0) left.push({ layer, reason: 'its weight has no elements' })
     else chosen.push(layer)
   }
   return { all: all.map(({ layer }) => layer), chosen, left }

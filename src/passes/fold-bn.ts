@@ -9,9 +9,9 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { optionTable } from '../options.ts'
 import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { finiteOptions } from './finite-options.ts'
 import {
   type Affine,
   addBias,
@@ -111,7 +111,7 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
 export const foldBn = definePass({
   name: 'fold-bn',
   summary: 'Fold BatchNormalization into the layer before or after it',
-  options: optionTable({}),
+  options: finiteOptions,
   preserves: 'numerics',
   run,
 })

@@ -12,7 +12,7 @@
  */
 import { modelError } from '../errors.ts'
 import type { ElementType } from '../graph/types.ts'
-import { quantizeValue } from './quantizer.ts'
+import { quantizeValue, stepOf } from './quantizer.ts'
 
 export type CalibrationMethod = 'mse' | 'max' | 'percentile' | 'entropy'
 
@@ -85,11 +85,11 @@ export class Histogram {
 
 function notFinite(what: string): Error {
   return modelError('not-finite', `'${what}' takes values that are not finite on the calibration data`, {
-    next: 'check the preprocessing (--mean --std --scale) and the model',
+    next: 'check the preprocessing (--mean --std --scale) and the model, or go on with --allow-nonfinite',
   })
 }
 
-/** The scale for integers lo..hi; 1 where all values were zero. `percentile` in (0, 100]. */
+/** The scale for integers lo..hi, of the values' type; 1 where all values were zero. `percentile` in (0, 100]. */
 export function activationScale(
   h: Histogram,
   lo: number,
@@ -98,9 +98,9 @@ export function activationScale(
   percentile = 99.99,
 ): number {
   const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
-  if (!(unclipped > 1.2e-38)) return 1
+  if (!(unclipped > 0)) return 1
   if (method === 'mse') return leastError(h, unclipped, lo, hi)
-  return Math.fround(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi))
+  return stepOf(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
 }
 
 /** The smallest scale that clips no value of at most `limit`, on either side of zero. */
@@ -134,10 +134,10 @@ function percentileOf(h: Histogram, percentile: number): number {
 }
 
 function leastError(h: Histogram, unclipped: number, lo: number, hi: number): number {
-  let best = unclipped
+  let best = stepOf(unclipped, h.elem)
   let bestError = Number.POSITIVE_INFINITY
   for (let k = SCALE_STEPS; k > 0; k--) {
-    const s = Math.fround((unclipped * k) / SCALE_STEPS)
+    const s = stepOf((unclipped * k) / SCALE_STEPS, h.elem)
     const error = quantizationError(h, s, lo, hi)
     if (error < bestError) {
       best = s

@@ -23,6 +23,7 @@ import { collectHistograms } from './calibrate.ts'
 import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { firstLayers, lastLayers } from './edge-layers.ts'
+import { finiteOptions } from './finite-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
@@ -105,6 +106,7 @@ const options = optionTable({
     default: 99.99,
     description: 'For --calibration percentile: percent of values that are not clipped',
   },
+  ...finiteOptions,
 })
 
 type Options = OptionsOf<typeof options>
@@ -207,7 +209,7 @@ function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const { name } = layer.weight
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
   const elem = elementAt(layer)
-  const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale)
+  const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale, elem)
   const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
   insertQuantizer(point, { ...spec, role: WEIGHT_QUANT })
 }
@@ -238,7 +240,7 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
   })
   let changed = fresh.length < plan.activations.length
   if (fresh.length === 0) return changed
-  const histograms = await collectHistograms(model, [...new Set(fresh.map((a) => a.value))], ctx.calibration!)
+  const histograms = await collectHistograms(model, [...new Set(fresh.map((a) => a.value))], ctx.calibration!, o)
   const isNonNegative = nonNegativeTest()
   const ranges = fresh.map(({ value, bits }) =>
     activationRange(histograms.get(value)!, { ...o, bits, nonNegative: isNonNegative(value) }),

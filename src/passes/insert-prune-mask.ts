@@ -15,6 +15,7 @@ import { type OptionsOf, optionTable } from '../options.ts'
 import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from './channel-ties.ts'
 import { chooseLayers } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { finiteOptions } from './finite-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
@@ -53,6 +54,7 @@ const options = optionTable({
     type: 'numberMap',
     description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
   },
+  ...finiteOptions,
 })
 
 /**

@@ -13,6 +13,7 @@ import { verifyModel } from '../graph/verify.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
+import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
@@ -64,6 +65,7 @@ export async function runPass(
     },
   }
   def.requires?.(model, parsed)
+  if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const before = snapshot(model)
   const input = fingerprint(model)
   const nodesBefore = model.graph.nodeCount

@@ -17,6 +17,7 @@ import { inferTypes } from '../runtime/infer-types.ts'
 import { activationRange } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
 import { definePass } from './define-pass.ts'
+import { finiteOptions } from './finite-options.ts'
 import { foldConstants } from './fold-constants.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
@@ -31,6 +32,7 @@ const options = optionTable({
   bits: { type: 'integer', minimum: 2, maximum: 8, default: 8, description: 'Width of operands and sums, 2 to 8' },
   calibration,
   percentile,
+  ...finiteOptions,
 })
 
 /** Values to quantise, each with the nodes that shall read the rounded value. */
@@ -84,7 +86,7 @@ export const quantizeAdditions = definePass({
       throw modelError('no-additions', 'the model has no addition of two computed values of one shape')
     }
     if (model.opset < 13) throw usageError('quantised additions need opset 13', 'run upgrade-opset, or quantize, first')
-    const histograms = await collectHistograms(model, [...plan.keys()], ctx.calibration!)
+    const histograms = await collectHistograms(model, [...plan.keys()], ctx.calibration!, o)
     const isNonNegative = nonNegativeTest()
     // decided before the graph changes: a rounded value says no more whether it can be negative
     const ranges = [...plan.keys()].map((value) =>

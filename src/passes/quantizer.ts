@@ -7,7 +7,8 @@
  *   mse  the best of 100 fractions of the scale that clips nothing
  *   max  the smallest scale that clips nothing
  */
-import { elementCount } from '../graph/types.ts'
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../graph/float16.ts'
+import { type ElementType, elementCount } from '../graph/types.ts'
 
 export const weightScaleMethods = ['als', 'mse', 'max'] as const
 export type WeightScaleMethod = (typeof weightScaleMethods)[number]
@@ -30,16 +31,35 @@ export function quantizeValue(x: number, scale: number, lo: number, hi: number):
   return Math.min(hi, Math.max(lo, q))
 }
 
-/** One scale per index of `axis`; never 0 (a channel of zeros gets 1). `axis` null: one scale for the whole tensor. */
+/** The least step of a type: float32 below its normal range divides to infinity or is flushed to zero by some hardware. */
+const leastStep = (elem: ElementType): number => (elem === 'float16' ? 2 ** -24 : 2 ** -126)
+
+/**
+ * The step of type `elem` that is nearest to `s`: what the file will hold, and so what a search is to look at. Never 0
+ * nor infinity. Steps of float16 go down to its smallest number: onnxruntime widens them before it divides.
+ */
+export function stepOf(s: number, elem: ElementType): number {
+  const least = leastStep(elem)
+  if (!(s > least)) return least
+  if (elem === 'float16') return Math.min(float16ToNumber(numberToFloat16(s)), 65504)
+  if (elem === 'bfloat16') return bfloat16ToNumber(numberToBfloat16(Math.min(s, 3.38e38)))
+  return Math.min(Math.fround(s), 3.4028234663852886e38)
+}
+
+/**
+ * One scale per index of `axis`, a number of type `elem`; never 0 (a channel of zeros gets 1). `axis` null: one scale for
+ * the whole tensor. Weights that are not finite do not count.
+ */
 export function fitWeightScales(
   weights: Float32Array,
   dims: readonly number[],
   axis: number | null,
   bits: number,
   method: WeightScaleMethod,
+  elem: ElementType = 'float32',
 ): Float32Array {
   const [lo, hi] = integerRange(bits, true)
-  if (axis === null) return Float32Array.of(fitScale(weights, lo, hi, method))
+  if (axis === null) return Float32Array.of(fitScale(weights, { lo, hi, elem }, method))
   const channels = dims[axis]!
   const inner = elementCount(dims.slice(axis + 1))
   const outer = elementCount(dims.slice(0, axis))
@@ -50,27 +70,36 @@ export function fitWeightScales(
       const at = (o * channels + c) * inner
       channel.set(weights.subarray(at, at + inner), o * inner)
     }
-    scales[c] = fitScale(channel, lo, hi, method)
+    scales[c] = fitScale(channel, { lo, hi, elem }, method)
   }
   return scales
 }
 
-function fitScale(w: Float32Array, lo: number, hi: number, method: WeightScaleMethod): number {
+interface Grid {
+  readonly lo: number
+  readonly hi: number
+  /** Type of the step. */
+  readonly elem: ElementType
+}
+
+function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): number {
+  const { lo, hi, elem } = grid
+  const w = all.every(Number.isFinite) ? all : all.filter(Number.isFinite)
   let top = 0
   let bottom = 0
   for (let i = 0; i < w.length; i++) {
     if (w[i]! > top) top = w[i]!
     if (w[i]! < bottom) bottom = w[i]!
   }
-  const unclipped = Math.fround(Math.max(top / hi, bottom / lo))
-  // scales below float32's normal range divide to infinity or flush to zero on some hardware
-  if (!(unclipped > 1.2e-38)) return 1
-  if (method === 'max') return unclipped
-  if (method === 'mse') return bestFraction(w, unclipped, lo, hi)
-  return alternate(w, Math.fround(Math.max(top, -bottom) / -lo), lo, hi)
+  const unclipped = Math.max(top / hi, bottom / lo)
+  // zeros, and what rounds to zero at the least step
+  if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
+  if (method === 'max') return stepOf(unclipped, elem)
+  if (method === 'mse') return bestFraction(w, unclipped, grid)
+  return alternate(w, stepOf(Math.max(top, -bottom) / -lo, elem), grid)
 }
 
-function alternate(w: Float32Array, start: number, lo: number, hi: number): number {
+function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): number {
   let s = start
   for (let round = 0; round < ALS_ROUNDS; round++) {
     let wq = 0
@@ -80,18 +109,19 @@ function alternate(w: Float32Array, start: number, lo: number, hi: number): numb
       wq += w[i]! * q
       qq += q * q
     }
-    const next = Math.fround(wq / qq)
-    if (!(next > 0) || next === s) break
+    if (!(wq / qq > 0)) break
+    const next = stepOf(wq / qq, elem)
+    if (next === s) break
     s = next
   }
   return s
 }
 
-function bestFraction(w: Float32Array, unclipped: number, lo: number, hi: number): number {
-  let best = unclipped
+function bestFraction(w: Float32Array, unclipped: number, { lo, hi, elem }: Grid): number {
+  let best = stepOf(unclipped, elem)
   let bestError = Number.POSITIVE_INFINITY
   for (let k = MSE_STEPS; k > 0; k--) {
-    const s = Math.fround((unclipped * k) / MSE_STEPS)
+    const s = stepOf((unclipped * k) / MSE_STEPS, elem)
     const error = squaredError(w, s, lo, hi)
     if (error < bestError) {
       best = s

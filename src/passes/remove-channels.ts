@@ -16,12 +16,13 @@ import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
-import { optionTable, parseOptions } from '../options.ts'
+import { parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ChannelConstants } from './channel-constants.ts'
 import { type ChannelPlan, planChannels } from './channel-plan.ts'
 import { ChannelSlots, isDepthwise } from './channel-slots.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { finiteOptions } from './finite-options.ts'
 import { foldConstants } from './fold-constants.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { weightLayers } from './layers.ts'
@@ -121,7 +122,7 @@ async function compare(model: Model, before: Readonly<Record<string, Tensor>>): 
 export const removeChannels = definePass({
   name: 'remove-channels',
   summary: 'Take out channels whose weights are all zero: smaller layers, the same outputs',
-  options: optionTable({}),
+  options: finiteOptions,
   preserves: 'numerics',
   run,
 })

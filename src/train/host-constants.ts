@@ -53,7 +53,7 @@ export function refitScales(model: Model): void {
     if (!l.quant || !scale) continue
     const weights = masked(l)
     const axis = l.quant.axis === null ? null : l.outputAxis
-    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, methodOf(l.quant))
+    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, methodOf(l.quant), scale.type)
     l.quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
   }
 }

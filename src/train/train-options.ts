@@ -1,5 +1,6 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
 import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
+import { finiteOptions } from '../passes/finite-options.ts'
 import { deviceOptions } from './device-options.ts'
 
 export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'l1'] as const
@@ -161,6 +162,7 @@ export const trainOptions = optionTable({
   },
   limit: { type: 'integer', minimum: 1, description: 'train on the first N images only' },
   workers: { type: 'integer', minimum: 0, default: 1, description: 'threads that prepare batches' },
+  ...finiteOptions,
   ...deviceOptions,
   threads: { type: 'integer', minimum: 0, default: 0, description: 'threads of the engine; 0: one a core' },
 })

@@ -11,6 +11,7 @@ import { readModel, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { parseOptions } from '../options.ts'
+import { requireFinite } from '../passes/finite.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { openDevice } from '../runtime/device.ts'
@@ -140,6 +141,7 @@ class Training {
   }
 
   static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
+    if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
     const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
