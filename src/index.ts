@@ -49,6 +49,7 @@ export { sensitivityPlot } from './sensitivity/plot.ts'
 export { type Sensitivity, type SensitivityRun, scanSensitivity } from './sensitivity/sensitivity.ts'
 export { type BnUpdateOptions, updateBatchNorm } from './train/bn-update.ts'
 export { type EvaluateOptions, type Evaluation, evaluate } from './train/evaluate.ts'
+export type { Lesson } from './train/lessons.ts'
 export { type TrainOptions, type TrainOptionsInput, trainOptions } from './train/train-options.ts'
 export {
   type CheckpointEvent,

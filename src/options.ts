@@ -24,6 +24,8 @@ export type OptionSpec = Common &
       }
     | { readonly type: 'boolean'; readonly default?: boolean }
     | { readonly type: 'string'; readonly default?: string; readonly enum?: readonly string[] }
+    /** One of the choices for everything, or name=choice pairs. */
+    | { readonly type: 'choice'; readonly default?: string; readonly enum: readonly string[] }
     | { readonly type: 'strings'; readonly default?: readonly string[] }
     | { readonly type: 'numbers'; readonly default?: readonly number[] }
     /** name=number pairs, e.g. per-layer overrides: `--layer-sparsity conv1=0.5`. */
@@ -33,7 +35,9 @@ export type OptionSpec = Common &
 export type OptionTable = Readonly<Record<string, OptionSpec>>
 
 type ValueOf<S extends OptionSpec> = S extends { readonly enum: readonly (infer E)[] }
-  ? E
+  ? S extends { readonly type: 'choice' }
+    ? E | Readonly<Record<string, E>>
+    : E
   : S extends { readonly type: 'number' | 'integer' }
     ? number
     : S extends { readonly type: 'boolean' }
@@ -69,7 +73,15 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
     else if (type === 'numberMap')
       properties[name] = { type: 'object', additionalProperties: { type: 'number' }, ...rest }
-    else properties[name] = { type, ...rest }
+    else if (spec.type === 'choice') {
+      const choice = { type: 'string', enum: spec.enum }
+      const { description, default: otherwise } = spec
+      properties[name] = {
+        anyOf: [choice, { type: 'object', additionalProperties: choice }],
+        description,
+        ...(otherwise !== undefined && { default: otherwise }),
+      }
+    } else properties[name] = { type, ...rest }
   }
   return { type: 'object', properties, additionalProperties: false }
 }
@@ -123,6 +135,13 @@ function faultsOf(spec: OptionSpec, x: unknown): string[] {
     case 'string':
       if (typeof x !== 'string') return ['string']
       return unless(!spec.enum || spec.enum.includes(x), `one of ${spec.enum?.join(', ')}`)
+    case 'choice': {
+      const chosen = typeof x === 'object' && x !== null && !Array.isArray(x) ? Object.values(x) : [x]
+      const list = spec.enum.join(', ')
+      return chosen.flatMap((v) =>
+        unless(typeof v === 'string' && spec.enum.includes(v), `one of ${list}, or NAME=one of them for each`),
+      )
+    }
     case 'strings':
       if (!Array.isArray(x)) return ['array']
       return x.flatMap((item) => unless(typeof item === 'string', 'string'))

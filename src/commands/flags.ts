@@ -9,6 +9,7 @@ const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
   integer: 'N',
   boolean: '',
   string: 'TEXT',
+  choice: 'CHOICE|NAME=CHOICE,...',
   strings: 'A,B,...',
   numbers: 'X,Y,...',
   numberMap: 'NAME=X',
@@ -51,20 +52,28 @@ function parseValue(name: string, spec: OptionSpec, text: string, previous: unkn
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',')]
     case 'numbers':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',').map(number)]
+    case 'choice':
+      return text.includes('=') ? { ...asObject(previous), ...pairsOf(text, (s) => s) } : text
     case 'numberMap': {
-      if (text.startsWith('@'))
-        return { ...(typeof previous === 'object' ? previous : {}), ...readMap(text.slice(1), name) }
-      const parts = text.split(',')
-      const pairs = (parts.every((p) => p.includes('=')) ? parts : [text]).map((pair) => {
-        const at = pair.lastIndexOf('=')
-        return at < 0 ? [pair, ''] : [pair.slice(0, at), number(pair.slice(at + 1))]
-      })
-      return { ...(typeof previous === 'object' ? previous : {}), ...Object.fromEntries(pairs) }
+      const given = text.startsWith('@') ? readMap(text.slice(1), name) : pairsOf(text, number)
+      return { ...asObject(previous), ...given }
     }
     default:
       return text
   }
 }
+
+/** `a=x,b=y`; names may hold commas and equals signs where that stays clear. */
+function pairsOf(text: string, value: (s: string) => unknown): object {
+  const parts = text.split(',')
+  const pairs = (parts.every((p) => p.includes('=')) ? parts : [text]).map((pair) => {
+    const at = pair.lastIndexOf('=')
+    return at < 0 ? [pair, ''] : [pair.slice(0, at), value(pair.slice(at + 1))]
+  })
+  return Object.fromEntries(pairs)
+}
+
+const asObject = (x: unknown): object => (isObject(x) ? x : {})
 
 /**
  * `@FILE` in place of name=number pairs: a JSON object of numbers by name, or one that holds such objects by option under
@@ -92,7 +101,7 @@ const isObject = (x: unknown): x is object => typeof x === 'object' && x !== nul
 /** Description with choices, bounds and default, as help and docs show it. */
 export function describeOption(spec: OptionSpec): string {
   const facts: string[] = []
-  if (spec.type === 'string' && spec.enum) facts.push(`one of ${spec.enum.join(', ')}`)
+  if ((spec.type === 'string' || spec.type === 'choice') && spec.enum) facts.push(`one of ${spec.enum.join(', ')}`)
   if (spec.default !== undefined && spec.default !== false) facts.push(`default ${formatDefault(spec.default)}`)
   return facts.length > 0 ? `${spec.description} (${facts.join('; ')})` : spec.description
 }

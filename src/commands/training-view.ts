@@ -1,4 +1,5 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
+import type { Lesson } from '../train/lessons.ts'
 import type { TrainEvent } from '../train/trainer.ts'
 import { fallbackWarnings, temperatureWarning } from '../warnings.ts'
 import type { CommandIO } from './io.ts'
@@ -23,6 +24,8 @@ export class TrainingView {
       const from = step > 0 ? `, from step ${step}` : ''
       const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch)${from}`
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
+      const taught = lessonsLine(event.lessons)
+      if (taught) this.#io.log(taught)
       for (const line of fallbackWarnings(event.fallbacks)) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
     } else if (event.kind === 'step') {
@@ -53,4 +56,14 @@ export class TrainingView {
   end(): void {
     this.#progress?.end()
   }
+}
+
+/** Which loss each output has, where there is more to say than that scores are compared. */
+function lessonsLine(lessons: readonly Lesson[]): string | null {
+  if (lessons.length === 1 && lessons[0]!.loss !== 'nmse') return null
+  const each = lessons.map(({ output, loss, axis, weight }) => {
+    const over = axis === null ? '' : ` over axis ${axis}`
+    return `${output} by ${loss}${over}${weight === 1 ? '' : ` times ${weight}`}`
+  })
+  return `losses: ${each.join(', ')}`
 }

@@ -14,6 +14,7 @@ import { axisFromFront, expressions } from './rules.ts'
  */
 const lpNormalization = defineOp({
   op: 'LpNormalization',
+  bounded: true,
   since: [1, 22],
   gradient({ node, dy: [dy], b }) {
     if (!dy) return []

@@ -130,6 +130,8 @@ export interface OpDef {
   channels?(node: Node): ChannelFlow | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
+  /** Every output lies between two numbers, whatever the input: these are no scores that a softmax would be made of. */
+  readonly bounded?: boolean
   /**
    * Which integers input `i` takes with sense: those below a number (indices into a table), or some numbers (that it is
    * compared with). Random inputs keep to it. Absent or undefined: any.

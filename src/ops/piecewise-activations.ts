@@ -125,6 +125,7 @@ const celu = unary('Celu', {
 
 // y = clamp(alpha x + beta, 0, 1): dx = alpha dy * (0 < y < 1)
 const hardSigmoid = unary('HardSigmoid', {
+  bounded: true,
   since: [6, 22],
   rule: ({ f, y, node, passing }) =>
     f('Mul', passing(f('And', f('Greater', y, 0), f('Less', y, 1))), node.float('alpha', 0.2)),

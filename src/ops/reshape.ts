@@ -7,7 +7,7 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, type OpSample } from './define-op.ts'
-import { range, reshape } from './emit.ts'
+import { product, range, reshape } from './emit.ts'
 import { axesToInput, axisFromFront, constantOf } from './rules.ts'
 
 const reshaped = ({ node, dy, b }: GradientContext): (Value | null)[] => {
@@ -95,9 +95,24 @@ export const transposeOp = renaming(
     gradient({ node, dy, b }) {
       const g = dy[0]
       if (!g) return []
-      const rank = node.input(0).dims.length
-      const perm = node.ints('perm', range(rank).reverse())
-      return [b.op('Transpose', [g], { perm: range(rank).map((i) => perm.indexOf(i)) })]
+      const perm = permOf(node)
+      return [b.op('Transpose', [g], { perm: range(perm.length).map((i) => perm.indexOf(i)) })]
     },
   },
 )
+
+function permOf(node: Node): readonly number[] {
+  return node.ints('perm', range(node.input(0).dims.length).reverse())
+}
+
+/**
+ * Where axis `axis` of the input of an op that carries elements is in the output: the axis of the same size with as many
+ * elements behind it. null where the output does not have it as one axis. Types are known.
+ */
+export function carriedAxis(node: Node, axis: number): number | null {
+  if (node.op === 'Transpose') return permOf(node).indexOf(axis)
+  const [from, to] = [node.input(0).dims, node.output.dims]
+  const behind = product(from.slice(axis + 1))
+  const at = to.findIndex((d, i) => d === from[axis] && product(to.slice(i + 1)) === behind)
+  return at < 0 ? null : at
+}

@@ -9,6 +9,7 @@ const plain = { dims: [2, 3], range: [-2.5, 2.5] } as const
 
 // y = 1 / (1 + e^-x): dx = dy * (y - y^2)
 const sigmoid = unary('Sigmoid', {
+  bounded: true,
   since: [6, 13],
   rule: ({ f, dy, y }) => f('Mul', dy, f('Sub', y, f('Mul', y, y))),
   cost: { mults: 2, adds: 1 },
@@ -21,6 +22,7 @@ const sigmoid = unary('Sigmoid', {
 
 // y = tanh x: dx = dy * (1 - y^2)
 const tanh = unary('Tanh', {
+  bounded: true,
   since: [6, 13],
   rule: ({ f, dy, y }) => f('Mul', dy, f('Sub', 1, f('Mul', y, y))),
   cost: { mults: 1 },
@@ -56,6 +58,7 @@ const softplus = unary('Softplus', {
 
 // y = x / (1 + |x|): dx = dy * (1 - |y|)^2
 const softsign = unary('Softsign', {
+  bounded: true,
   since: [1, 22],
   rule({ f, dy, y }) {
     const rest = f('Sub', 1, f('Abs', y))

@@ -38,15 +38,15 @@ export function selectNamed<T extends Named>(
 }
 
 /**
- * Values of `name=number` overrides by candidate. A whole name wins over a glob, else the later entry: JavaScript and
+ * Values of `name=value` overrides by candidate. A whole name wins over a glob, else the later entry: JavaScript and
  * JSON objects put names that are integers first, whatever was typed.
  */
-export function mapNamed<T extends Named>(
-  overrides: Readonly<Record<string, number>>,
+export function mapNamed<T extends Named, V>(
+  overrides: Readonly<Record<string, V>>,
   candidates: readonly T[],
   what: string,
-): Map<T, number> {
-  const out = new Map<T, number>()
+): Map<T, V> {
+  const out = new Map<T, V>()
   const globs = Object.entries(overrides).filter(([pattern]) => GLOB.test(pattern))
   const names = Object.entries(overrides).filter(([pattern]) => !GLOB.test(pattern))
   for (const [pattern, value] of [...globs, ...names])

@@ -12,7 +12,8 @@ import { findOp } from '../ops/index.ts'
 import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { liftedFor } from './lift.ts'
-import { keepsOrder, soleInput } from './step-graph.ts'
+import { keepsOrder, scoresOutput } from './outputs.ts'
+import { soleInput } from './step-graph.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model with a fixed batch takes its own. */
@@ -70,7 +71,7 @@ export async function evaluateSession(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const input = soleInput(model.graph)
-  const output = model.graph.outputs[0]!
+  const output = scoresOutput(model.graph.outputs) ?? model.graph.outputs[0]!
   const probabilities = isProbability(output)
   const fixed = input.type?.dims?.[0]
   const size = typeof fixed === 'number' ? fixed : (options.batch ?? 100)

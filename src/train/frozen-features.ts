@@ -25,7 +25,8 @@ import { ortExecutor } from '../runtime/ort.ts'
 import type { BatchSource } from './batch-source.ts'
 import { normNodes } from './batch-statistics.ts'
 import { learnableScales } from './learned-scales.ts'
-import { logitsOf } from './step-graph.ts'
+import { needsOf } from './lessons.ts'
+import { logitsOf } from './outputs.ts'
 import { prepareTeacher } from './teacher.ts'
 import type { TrainOptions } from './train-options.ts'
 import type { TrainRun } from './train-run.ts'
@@ -60,7 +61,7 @@ export async function cutFrozen(
 ): Promise<FrozenCut | null> {
   if (!o.cacheFeatures || o.augment !== 'none') return null
   const { teacher } = run
-  const taught = teacher && o.loss !== 'ce'
+  const taught = teacher && needsOf(o, true).teacher
   const sameSize = (teacher?.preprocess ?? preprocess).size.join() === preprocess.size.join()
   if (taught && (o.teacherBn === 'batch' || !sameSize || teacher.model.graph.outputs.length > 1)) return null
   const model = cloneModel(whole)
@@ -71,7 +72,8 @@ export async function cutFrozen(
   const own = await featuresOf(model, border, images, preprocess)
   if (!own) return null
   const lessons = taught ? await scoresOf(teacher.model, images, teacher.preprocess ?? preprocess) : null
-  if (taught && !lessons) return null
+  // rows of scores; of other outputs nothing would say any more which axis their classes have
+  if (taught && lessons?.[0]?.dims.length !== 1) return null
   const blocks = [...own, ...(lessons ?? [])]
   const width = blocks.reduce((n, b) => n + b.width, 0)
   startBehind(model, border, own, width)

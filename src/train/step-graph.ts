@@ -5,8 +5,8 @@
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
- *   outputs  loss  logits  teacher_entropy (where a loss compares distributions)
- *             gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
+ *   outputs  loss  losses (of each output, where several are taught)  logits
+ *            teacher_entropy (where a loss compares distributions)  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
  * slots and gives next_accumulated = accumulated + gradient / K; a second graph does the update after the K-th.
@@ -14,15 +14,14 @@
  * P, S, H: flat layouts (flat-layout.ts) of the parameters, the running statistics, and the constants that the host
  * changes between steps (masks, quantiser steps).
  */
-import { type MncError, modelError, usageError } from '../errors.ts'
+import { bugError, type MncError, modelError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { formatType, isStatic, type TensorType } from '../graph/types.ts'
+import { isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
-import { findOp } from '../ops/index.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
@@ -37,23 +36,36 @@ import { inferTypes } from '../runtime/infer-types.ts'
 import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
 import { FlatLayout } from './flat-layout.ts'
 import { boundShrink, gradientFactor, learnableScales } from './learned-scales.ts'
-import { crossEntropy, distillation, type LossName, needsClasses, teacherEntropy } from './losses.ts'
+import {
+  classesIn,
+  type Decided,
+  decide,
+  type Exercise,
+  emitLessons,
+  isDivergence,
+  type Lesson,
+  type LossOptions,
+  labelled,
+  partnersOf,
+  type Source,
+  type Subject,
+  sourcesOf,
+  subjectsOf,
+} from './lessons.ts'
+import { teacherEntropy } from './losses.ts'
 import { narrowStep } from './mixed-precision.ts'
 import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf } from './optimizers.ts'
 import { freeReservedNames, nameOf } from './step-names.ts'
+import { partFor } from './teacher-variance.ts'
 import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
 
-export interface StepOptions {
+export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */
   readonly batch: number
   /** Dims of the model's inputs by name, batch included; needed for models with several. */
   readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
   /** Runs of the step graph that one update averages over; 1 by default. */
   readonly accumulate?: number | undefined
-  readonly loss: LossName
-  /** Share of `loss` where it is mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
-  readonly alpha: number
-  readonly temperature: number
   readonly optimizer: OptimizerOptions
   readonly teacher?: TeacherOptions | undefined
   /** false: BatchNormalization keeps normalising by its running statistics. */
@@ -75,6 +87,11 @@ export interface TeacherOptions {
   readonly adapter?: InputAdapter | undefined
   /** Normalise the teacher by batch statistics (the published way) instead of its running ones. */
   readonly batchStatistics: boolean
+  /**
+   * The variance of each output of this part of the step, which reads the step's own inputs (teacher-variance.ts); asked
+   * where a loss divides by it.
+   */
+  readonly variances?: ((part: Model, inputName: string) => Promise<readonly number[]>) | undefined
 }
 
 export interface StepGraph {
@@ -90,7 +107,9 @@ export interface StepGraph {
   readonly slots: readonly string[]
   /** The loss is multiplied by the input `loss_scale`. */
   readonly lossScaled: boolean
-  /** Of the first output's logits, batch included, where known. */
+  /** What each output is taught; `losses` has their shares. */
+  readonly lessons: readonly Lesson[]
+  /** Of the logits, batch included, where known. */
   readonly outputDims: readonly number[] | null
   /** Classes of the output, where a label loss is used. */
   readonly classes: number | null
@@ -122,20 +141,22 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   if (weightsLeft.length === 0) throw nothingToTrain(graph)
   const parameters = [...weightsLeft, ...learnedSteps]
 
-  const heads = comparedOutputs(graph.outputs, options.loss).map(logitsOf)
-  const own = heads.length
-  requireGradients(graph, parameters, heads)
+  const subjects = subjectsOf(graph, options, options.teacher !== undefined)
+  const own = subjects.map((s) => s.head.value)
+  requireGradients(graph, parameters, own)
   const trainedNorms = options.batchStatistics ? normNodes(graph) : []
   const teacherNorms: Node[] = []
+  let partners: ReadonlyMap<Subject, Source> = new Map()
   if (options.teacher) {
     const before = new Set(graph.nodes())
-    const taught = attachTeacher(model, options.teacher.model, options.teacher.adapter)
-    heads.push(...comparedOutputs(taught, options.loss).map(logitsOf))
+    const copies = attachTeacher(model, options.teacher.model, options.teacher.adapter)
+    partners = partnersOf(subjects, sourcesOf(options.teacher.model.graph.outputs, copies))
     if (options.teacher.batchStatistics)
       for (const n of graph.nodes()) if (!before.has(n) && n.op === 'BatchNormalization') teacherNorms.push(n)
   }
   for (const v of [...graph.outputs]) graph.removeOutput(v)
-  for (const v of heads) graph.addOutput(v)
+  const compared = [...new Set([...own, ...Array.from(partners.values(), (p) => p.head.value)])]
+  for (const v of compared) graph.addOutput(v)
   removeDead(graph)
 
   const b = graph.prepend()
@@ -155,21 +176,33 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const centred = running ? centreConvolutions(norms, statistics, running, tiles) : new Set<string>()
   useBatchStatistics(teacherNorms, tiles)
   graph.sort()
-  const outputs = graph.outputs.slice(0, own)
-  const teacherOutputs = graph.outputs.slice(own)
-  const logits = outputs[0]!
+  // what took their place since
+  const now = new Map([...graph.outputs].map((v, i) => [compared[i]!, v]))
   for (const v of [...graph.outputs]) graph.removeOutput(v)
+  const lessons = decide(exercisesOf(subjects, partners, now), options)
+  const logits = labelled(lessons).student
+  const variances = await variancesOf(model, input.name, lessons, options)
 
   const tail = graph.append()
-  const loss = lossOf(tail, outputs, teacherOutputs, options)
-  const entropy = entropyOf(tail, teacherOutputs, options)
-  graph.addOutput(loss)
+  const shares = emitLessons(tail, lessons, options, variances)
+  const loss = total(tail, shares.flat())
+  const losses =
+    shares.length > 1
+      ? tail.op(
+          'Concat',
+          shares.map((terms) => tail.op('Reshape', [total(tail, terms), tail.ints([1])])),
+          { axis: 0 },
+        )
+      : null
+  const entropy = entropyOf(tail, lessons, options)
+  const results = [loss, losses, entropy].filter((v) => v !== null)
+  for (const v of results) graph.addOutput(v)
   await inferTypes(model)
-  graph.removeOutput(loss)
+  for (const v of results) graph.removeOutput(v)
   const mixed = options.precision === 'float16'
   const lossScale = mixed ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
   const gradients = differentiate(model, new Map([[loss, lossScale ?? tail.scalar(1)]]), weights.values)
-  if (mixed) await narrowBetween(model, [loss, logits, ...gradients.values()])
+  if (mixed) await narrowBetween(model, [loss, ...(losses ? [losses] : []), logits, ...gradients.values()])
   const outputDims = isStatic(logits.type?.dims ?? null) ? logits.dims : null
   const gradientOf = (v: Value, name: string): Value | null => {
     const g = gradients.get(v) ?? null
@@ -180,6 +213,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const scaled = weights.layout.concat(graph.append(), parts, lossScale ? 'scaled_gradient' : 'gradient')
   const gradient = lossScale ? graph.append().op('Div', [scaled, lossScale], {}, { name: 'gradient' }) : scaled
   name(graph, loss, 'loss')
+  if (losses) name(graph, losses, 'losses')
   if (entropy) name(graph, entropy, 'teacher_entropy')
   name(graph, logits, 'logits')
   const update = emitUpdates(graph, withoutDecay(options, scales), weights, gradient, stepNames)
@@ -196,6 +230,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     host: hostConstants.layout,
     slots: slotsOf(options.optimizer.optimizer),
     lossScaled: mixed,
+    lessons: lessons.map(({ subject, loss, axis }) => ({ output: subject.name, loss, axis, weight: subject.weight })),
     outputDims,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }
@@ -279,37 +314,6 @@ export function soleInput(graph: Graph): Value {
   return inputs[0]!
 }
 
-/**
- * The scores that a final distribution is made of: losses take logits. What only brings the distribution into another
- * shape (Softmax on [N,C,1,1], then Flatten) is done to the scores instead.
- */
-export function logitsOf(output: Value): Value {
-  const shaped: Node[] = []
-  let found = output
-  for (let v = output; v.producer; v = v.producer.input(0)) {
-    const n = v.producer
-    const def = findOp(n)
-    if (!def?.distribution && !keepsOrder(n)) break
-    if (def?.carries === 'elements') shaped.unshift(n)
-    else if (shaped.length === 0 || def?.distribution) found = n.input(0)
-    if (!def?.distribution) continue
-    for (const s of shaped.splice(0)) found = again(s, found)
-  }
-  return found
-}
-
-/** Elements stay in their order, in whatever shape or type. */
-export function keepsOrder(n: Node): boolean {
-  const carries = findOp(n)?.carries
-  return carries === 'value' || (carries === 'elements' && n.op !== 'Transpose')
-}
-
-/** A copy of a node that reads `x` in the place of its first input. */
-function again(n: Node, x: Value): Value {
-  const inputs = [x, ...n.inputs.slice(1)]
-  return x.graph.append().op(n.op, inputs, Object.fromEntries(n.attributes), { domain: n.domain, type: n.output.type })
-}
-
 interface Unpacked {
   readonly layout: FlatLayout
   /** The flat graph input; null where there is nothing in it. */
@@ -330,59 +334,47 @@ function unpacked(b: Builder, graph: Graph, constants: readonly Value[], inputNa
   return { layout, flat, values }
 }
 
-/** What the loss reads of a model's outputs: the first one's scores, or, to compare outputs as such, all float ones. */
-function comparedOutputs(outputs: readonly Value[], loss: LossName): readonly Value[] {
-  if (needsClasses(loss)) return outputs.slice(0, 1)
-  const compared = outputs.filter((v) => v.type === null || v.type.elem === 'float32')
-  if (compared.length > 0) return compared
-  const types = outputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
-  throw modelError('no-float-output', `no output is a float that a loss could compare: ${types}`, {
-    next: 'make a float value inside an output of the model',
+/** The values of each output now, its own and its partner's. A model error where a shape is not known. */
+function exercisesOf(
+  subjects: readonly Subject[],
+  partners: ReadonlyMap<Subject, Source>,
+  now: ReadonlyMap<Value, Value>,
+): Exercise[] {
+  return subjects.map((subject) => {
+    const source = partners.get(subject) ?? null
+    const [student, teacher] = [now.get(subject.head.value)!, source && now.get(source.head.value)!]
+    if (isStatic(student.type?.dims ?? null)) return { subject, student, source, teacher }
+    throw modelError('dynamic-shape', `the shape of output '${subject.name}' is not known`, {
+      next: 'give the model fixed input dims',
+    })
   })
 }
 
-function lossOf(b: Builder, outputs: readonly Value[], teacher: readonly Value[], o: StepOptions): Value {
-  const terms: Value[] = []
-  const scaled = (v: Value, share: number): Value => (share === 1 ? v : b.op('Mul', [v, b.scalar(share)]))
-  if (o.loss !== 'ce') {
-    for (const [i, s] of outputs.entries()) {
-      const t = teacher[i]
-      if (!t) throw missingTeacher(o.loss, outputs.length, teacher.length)
-      requireSameShape(s, t)
-      terms.push(scaled(distillation(b, o.loss, s, t, o), o.alpha))
-    }
-  }
-  if (o.loss === 'ce' || o.alpha < 1) {
-    const [logits] = outputs as [Value]
-    const classes = logits.type?.dims?.at(-1)
-    if (logits.type?.dims?.length !== 2 || typeof classes !== 'number')
-      throw modelError('not-a-classifier', `a label loss needs an output [batch, classes]; '${logits.name}' is not`)
-    const targets = b.graph.addInput('targets', { elem: 'float32', dims: [o.batch, classes] })
-    terms.push(scaled(crossEntropy(b, logits, targets, o.batch), o.loss === 'ce' ? 1 : 1 - o.alpha))
-  }
-  return terms.length === 1 ? terms[0]! : b.op('Sum', terms)
+/** The teacher's, of outputs whose loss divides by it. */
+async function variancesOf(
+  step: Model,
+  inputName: string,
+  lessons: readonly Decided[],
+  { teacher }: StepOptions,
+): Promise<Map<string, number>> {
+  const relative = lessons.filter((l) => l.loss === 'nmse')
+  if (relative.length === 0) return new Map()
+  if (!teacher?.variances) throw bugError('nmse divides by variances, and the step was given none')
+  const values = [...new Set(relative.map((l) => l.teacher!))]
+  const found = await teacher.variances(partFor(step, values), inputName)
+  return new Map(relative.map((l) => [l.subject.name, found[values.indexOf(l.teacher!)]!]))
 }
 
-function entropyOf(b: Builder, [teacher]: readonly Value[], o: StepOptions): Value | null {
-  const classes = teacher?.type?.dims?.at(-1)
-  if (!teacher || typeof classes !== 'number' || classes < 2 || o.loss === 'ce' || !needsClasses(o.loss)) return null
-  return teacherEntropy(b, teacher, classes, o)
+/** The mean over the outputs that are distributions; null where none is. */
+function entropyOf(b: Builder, lessons: readonly Decided[], { temperature }: StepOptions): Value | null {
+  const entropies = lessons
+    .filter((l) => isDivergence(l.loss))
+    .map((l) => teacherEntropy(b, l.teacher!, classesIn(l), temperature))
+  if (entropies.length < 2) return entropies[0] ?? null
+  return b.op('Mul', [b.op('Sum', entropies), b.scalar(1 / entropies.length)])
 }
 
-function missingTeacher(loss: LossName, outputs: number, taught: number): MncError {
-  if (taught === 0) return usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
-  return modelError('teacher-outputs', `the student has ${outputs} float outputs and the teacher ${taught}`)
-}
-
-/** The teacher's shape may not be known; the engine tells then. */
-function requireSameShape(student: Value, teacher: Value): void {
-  const [a, b] = [student.type?.dims, teacher.type?.dims]
-  if (!isStatic(a ?? null) || !isStatic(b ?? null) || a!.join() === b!.join()) return
-  const show = (dims: readonly unknown[]): string => `[${dims.join(', ')}]`
-  throw modelError('teacher-shape', `the student gives ${show(a!)} and the teacher ${show(b!)}`, {
-    next: 'take a teacher with outputs of the same shape',
-  })
-}
+const total = (b: Builder, terms: readonly Value[]): Value => (terms.length === 1 ? terms[0]! : b.op('Sum', terms))
 
 /** Makes `v` a graph output of that name. */
 function name(graph: Graph, v: Value, outputName: string): void {

@@ -6,7 +6,7 @@ import { modelError } from '../errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 
 const RESERVED =
-  /^(next_)?(weights|statistics|host|accumulated|momentum|moment[12]|targets|loss|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
+  /^(next_)?(weights|statistics|host|accumulated|momentum|moment[12]|targets|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
 const ORIGINAL = 'mnc.name'
 
 /** The name that `v` has in the model that the step was built of. */

@@ -8,10 +8,12 @@ import { globToRegExp } from '../passes/select.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
 import { hostConstantNames } from './host-constants.ts'
+import { needsOf } from './lessons.ts'
 import { type OptimizerOptions, optimizerDefaults } from './optimizers.ts'
 import type { ScheduleOptions } from './schedule.ts'
 import { buildStep, type StepGraph, type TeacherOptions } from './step-graph.ts'
 import { adapterBetween, prepareTeacher } from './teacher.ts'
+import { measureVariances } from './teacher-variance.ts'
 import type { TrainOptions } from './train-options.ts'
 import type { TrainRun } from './train-run.ts'
 
@@ -68,32 +70,47 @@ export async function planStep(
   source: BatchSource,
   executor: Executor,
 ): Promise<StepGraph> {
-  const loss = o.loss ?? (run.teacher ? 'reverse-kl' : 'ce')
-  if (loss !== 'ce' && !run.teacher) throw usageError(`--loss ${loss} compares with a teacher`, 'give --teacher FILE')
-  if (run.data === RANDOM && (loss === 'ce' || o.alpha < 1))
+  const { accumulate, loss, lossWeight, lossAxis, alpha, temperature, precision } = o
+  const needs = needsOf(o, run.teacher !== undefined)
+  if (needs.teacher && !run.teacher)
+    throw usageError(`--loss ${shown(loss)} compares with a teacher`, 'give --teacher FILE')
+  if (run.data === RANDOM && needs.labels)
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
-  const { accumulate, alpha, temperature, precision } = o
   const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
     throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
   const { batch, dims: inputDims } = source
   const options = {
-    ...{ batch, inputDims, accumulate, loss, alpha, temperature, learnScales, precision, optimizer: optimizerOf(o) },
+    ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
+    ...{ loss, lossWeight, lossAxis, alpha, temperature },
     batchStatistics: o.bn === 'batch',
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' ? undefined : 1,
-    teacher: loss === 'ce' ? undefined : await teacherOf(run, o),
+    teacher: needs.teacher
+      ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
+      : undefined,
     learningRateOf: o.lrFactor ? factorOf(o.lrFactor, whole) : undefined,
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
   }
   return buildStep(model, options, hostSelector(whole, o))
 }
 
-async function teacherOf({ teacher, preprocess }: TrainRun, o: TrainOptions): Promise<TeacherOptions | undefined> {
+const shown = (loss: TrainOptions['loss']): string =>
+  typeof loss === 'object'
+    ? Object.entries(loss)
+        .map((pair) => pair.join('='))
+        .join(',')
+    : String(loss)
+
+async function teacherOf(
+  { teacher, preprocess }: TrainRun,
+  o: TrainOptions,
+  variances: TeacherOptions['variances'],
+): Promise<TeacherOptions | undefined> {
   if (!teacher) return undefined
   const batchStatistics = o.teacherBn === 'batch'
   const adapter = preprocess && teacher.preprocess ? adapterBetween(preprocess, teacher.preprocess) : undefined
-  return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics }
+  return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics, variances }
 }
 
 /** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */

@@ -37,6 +37,8 @@ export type Hyper = Readonly<Record<string, Tensor>>
 export interface StepResult {
   readonly loss: number
   readonly gradientNorm: number
+  /** Shares of the outputs in the loss, in the order of the step's lessons; null where one output is taught. */
+  readonly losses: readonly number[] | null
   /** One tensor a run of the graph. */
   readonly logits: readonly Tensor[]
   /** Of the first run's batch (losses.ts); null where the step has none. */
@@ -156,26 +158,26 @@ export class StepRunner {
       const fetch = ['gradient_norm', ...this.#read, ...Object.keys(into)]
       const out = await this.#session.run(this.feeds(feeds[0]!, hyper), fetch, into)
       const [loss, gradientNorm] = [out.loss!.item(), out.gradient_norm!.item()]
-      return { loss, gradientNorm, logits: [out.logits!], teacherEntropy: out.teacher_entropy?.item() ?? null }
+      return { loss, gradientNorm, losses: meanOf([out.losses]), logits: [out.logits!], ...entropyOf(out) }
     }
     this.vector('accumulated').fill(0)
     if (this.#state.has('statistics')) this.#undo = this.vector('statistics').slice()
     const moving = MICRO_STATE.filter((name) => this.#state.has(name))
-    const logits: Tensor[] = []
+    const runs: Readonly<Record<string, Tensor>>[] = []
     let loss = 0
-    let teacherEntropy: number | null = null
     for (const feed of feeds) {
       const into = this.#into(moving)
       const out = await this.#session.run(this.feeds(feed, hyper), [...this.#read, ...Object.keys(into)], into)
       this.#swap(moving)
       loss += out.loss!.item() / feeds.length
-      teacherEntropy ??= out.teacher_entropy?.item() ?? null
-      logits.push(out.logits!)
+      runs.push(out)
     }
     const into = this.#into(this.#updated)
     const given = this.#pick(this.#update, { ...hyper, ...this.#now() })
     const out = await this.#update.run(given, ['gradient_norm', ...Object.keys(into)], into)
-    return { loss, gradientNorm: out.gradient_norm!.item(), logits, teacherEntropy }
+    const logits = runs.map((r) => r.logits!)
+    const losses = meanOf(runs.map((r) => r.losses))
+    return { loss, gradientNorm: out.gradient_norm!.item(), losses, logits, ...entropyOf(runs[0]!) }
   }
 
   async #stepOnDevice(device: DeviceState, feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
@@ -199,8 +201,9 @@ export class StepRunner {
     return {
       loss: runs.reduce((sum, { read }) => sum + read.loss!.item(), 0) / feeds.length,
       gradientNorm: results.at(-1)!.read.gradient_norm!.item(),
+      losses: meanOf(runs.map(({ read }) => read.losses)),
       logits: runs.map(({ read }) => read.logits!),
-      teacherEntropy: runs[0]!.read.teacher_entropy?.item() ?? null,
+      ...entropyOf(runs[0]!.read),
     }
   }
 
@@ -238,7 +241,7 @@ export class StepRunner {
 
   /** What the host reads of each run. */
   get #read(): readonly string[] {
-    return ['loss', 'logits', 'teacher_entropy'].filter((name) => this.#session.outputNames.includes(name))
+    return ['loss', 'losses', 'logits', 'teacher_entropy'].filter((name) => this.#session.outputNames.includes(name))
   }
 
   /** What is not state. */
@@ -299,7 +302,16 @@ export class StepRunner {
 }
 
 /** The step works in float32 also where the model does not (widen-floats.ts). */
-const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
+export const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
+
+const entropyOf = (out: Readonly<Record<string, Tensor>>) => ({ teacherEntropy: out.teacher_entropy?.item() ?? null })
+
+/** Element by element; null where there are none. */
+function meanOf(vectors: readonly (Tensor | undefined)[]): number[] | null {
+  const given = vectors.flatMap((t) => (t ? [t.toNumbers()] : []))
+  if (given.length === 0) return null
+  return Array.from(given[0]!, (_, i) => given.reduce((sum, v) => sum + v[i]! / given.length, 0))
+}
 
 /** Those of `others` that the session has, and the state that it moves on. */
 const nextOf = (session: Session, others: readonly string[]): string[] =>

@@ -31,10 +31,11 @@ export class TensorBoardLog {
   async write(event: TrainEvent): Promise<void> {
     if (event.kind === 'start') await this.#start(event.step)
     else if (event.kind === 'step') {
-      const { step, loss, lr, gradientNorm, top1, imagesPerSecond } = event
+      const { step, loss, losses = {}, lr, gradientNorm, top1, imagesPerSecond } = event
       this.#step = step
       const scalars = { loss, learning_rate: lr, gradient_norm: gradientNorm, images_per_second: imagesPerSecond }
-      await this.#scalars(step, prefixed('train', top1 === null ? scalars : { ...scalars, top1 }))
+      const named = prefixed('train', top1 === null ? scalars : { ...scalars, top1 })
+      await this.#scalars(step, { ...named, ...prefixed('train/loss', losses) })
     } else if (event.kind === 'epoch' && event.valLoss !== null) {
       await this.#scalars(this.#step, prefixed('validation', { loss: event.valLoss, top1: event.valTop1 ?? 0 }))
     }

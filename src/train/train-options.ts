@@ -3,7 +3,7 @@ import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
 import { finiteOptions } from '../passes/finite-options.ts'
 import { deviceOptions } from './device-options.ts'
 
-export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'l1'] as const
+export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'nmse', 'l1'] as const
 export const optimizerNames = ['sgd', 'adamw'] as const
 export const scheduleNames = ['cosine', 'step', 'linear', 'constant'] as const
 
@@ -31,7 +31,21 @@ export const trainOptions = optionTable({
     default: 0,
     description: 'decay of a moving average of the weights, which is then evaluated and written; 0: none',
   },
-  loss: { type: 'string', enum: lossNames, description: 'ce without a teacher, reverse-kl with one, unless given' },
+  loss: {
+    type: 'choice',
+    enum: lossNames,
+    description:
+      'for all outputs, or by name (globs); unless given, ce without a teacher, and with one reverse-kl for scores and nmse for other outputs',
+  },
+  lossWeight: {
+    type: 'numberMap',
+    description: 'factors on the losses of outputs by name (globs), 1 unless given; 0 leaves an output out',
+  },
+  lossAxis: {
+    type: 'numberMap',
+    description:
+      'axes of the classes, of outputs that are scores by name (globs); unless given, that of the softmax behind',
+  },
   alpha: {
     type: 'number',
     minimum: 0,

@@ -3,6 +3,7 @@ import type { Dataset } from '../data/dataset.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
+import type { Lesson } from './lessons.ts'
 import type { TrainOptionsInput } from './train-options.ts'
 
 export interface TrainRun {
@@ -46,6 +47,8 @@ export interface StartEvent {
   /** Where the run goes on: 0 for a new one. */
   readonly step: number
   readonly device: string
+  /** What each output is taught. */
+  readonly lessons: readonly Lesson[]
   /** What of a step runs on the CPU, though the device is another. */
   readonly fallbacks: readonly Fallback[]
   /** Seconds that building and loading the step took. */
@@ -59,12 +62,17 @@ export interface StepEvent {
   readonly epoch: number
   /** Before this step's update. */
   readonly loss: number
+  /** Of each output, by name, where several are taught; times their weights, so that they add up to the loss. */
+  readonly losses?: Readonly<Record<string, number>>
   readonly lr: number
   /** L2 norm over all parameters, before clipping. */
   readonly gradientNorm: number
   /** In mixed precision. Where the gradient overflowed its norm is not finite, and the step changed nothing. */
   readonly lossScale?: number
-  /** How undecided the teacher is, 0 to 1 (losses.ts); in the first step of a run that compares distributions. */
+  /**
+   * How undecided the teacher is, 0 to 1: the mean over positions, and over the outputs that are distributions (losses.ts);
+   * in the first step of a run that compares such.
+   */
   readonly teacherEntropy?: number
   /** Share of the step's images that were classified rightly; null where there are no labels. */
   readonly top1: number | null

@@ -174,7 +174,7 @@ class Training {
     const kind = 'start' as const
     return {
       ...{ kind, parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ device: this.#executor.device.description, fallbacks },
+      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks },
     }
   }
 
@@ -210,7 +210,7 @@ class Training {
       ...(lossScale !== undefined && { loss_scale: Tensor.scalar(lossScale) }),
     }
     const feeds = feedsOf(batch, runner.graph, this.#o.labelSmoothing)
-    const { loss, gradientNorm, logits, teacherEntropy } = await runner.step(feeds, hyper)
+    const { loss, losses, gradientNorm, logits, teacherEntropy } = await runner.step(feeds, hyper)
     const overflowed = lossScale !== undefined && Number.isFinite(loss) && !Number.isFinite(gradientNorm)
     if (overflowed && this.#lossScale!.overflowed()) runner.discard()
     else if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
@@ -226,6 +226,7 @@ class Training {
     this.#losses.steps++
     return {
       ...{ kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) },
+      ...(losses && { losses: Object.fromEntries(runner.graph.lessons.map((l, i) => [l.output, losses[i]!])) }),
       ...(lossScale !== undefined && { lossScale }),
       ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
     }

@@ -1,6 +1,6 @@
 /**
  * The loss curve as JSON lines: one object a step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
- * that step's update), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
+ * that step's update; `losses` of each output where several are taught), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
  * and `skipped: true` where its gradient overflowed.
  */
 import { type FileHandle, open, readFile } from 'node:fs/promises'
@@ -19,9 +19,9 @@ export class TrainingLog {
   async write(event: TrainEvent): Promise<void> {
     if (event.kind === 'start') await this.#start(event.step)
     else if (event.kind === 'step') {
-      const { step, epoch, loss, lr, imagesPerSecond, lossScale } = event
+      const { step, epoch, loss, losses, lr, imagesPerSecond, lossScale } = event
       const skipped = lossScale !== undefined && !Number.isFinite(event.gradientNorm)
-      await this.#line({ step, epoch, loss, lr, imagesPerSecond, lossScale, ...(skipped && { skipped }) })
+      await this.#line({ step, epoch, loss, losses, lr, imagesPerSecond, lossScale, ...(skipped && { skipped }) })
     } else if (event.kind === 'epoch') {
       const { epoch, valLoss, valTop1 } = event
       await this.#line({ epoch, valLoss, valTop1 })

@@ -68,7 +68,15 @@ test('the checksum reader knows the published value', () => {
 
 test('scalars of steps and epochs, with a session start where a run goes on', async () => {
   const log = new TensorBoardLog(at('board'))
-  const facts = { parameters: 1, stepsPerEpoch: 10, totalSteps: 400, device: 'cpu', fallbacks: [], seconds: 1 }
+  const facts = {
+    parameters: 1,
+    stepsPerEpoch: 10,
+    totalSteps: 400,
+    device: 'cpu',
+    lessons: [],
+    fallbacks: [],
+    seconds: 1,
+  }
   await log.write({ kind: 'start', step: 299, ...facts })
   const step = { epoch: 29, lr: 0.1, gradientNorm: 2, imagesPerSecond: 100 }
   await log.write({ kind: 'step', step: 299, loss: 0.625, top1: 0.5, ...step })
