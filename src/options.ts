@@ -30,6 +30,8 @@ export type OptionSpec = Common &
     | { readonly type: 'numbers'; readonly default?: readonly number[] }
     /** name=number pairs, e.g. per-layer overrides: `--layer-sparsity conv1=0.5`. */
     | { readonly type: 'numberMap'; readonly default?: Readonly<Record<string, number>> }
+    /** name=text pairs, one a flag: `--input-shape x=1,3,224,224`. */
+    | { readonly type: 'stringMap'; readonly default?: Readonly<Record<string, string>> }
   )
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>
@@ -48,7 +50,9 @@ type ValueOf<S extends OptionSpec> = S extends { readonly enum: readonly (infer 
           ? readonly number[]
           : S extends { readonly type: 'numberMap' }
             ? Readonly<Record<string, number>>
-            : string
+            : S extends { readonly type: 'stringMap' }
+              ? Readonly<Record<string, string>>
+              : string
 
 /** What `run` receives: options with a default are always there, the others may be undefined. */
 export type OptionsOf<T extends OptionTable> = {
@@ -73,6 +77,8 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
     else if (type === 'numberMap')
       properties[name] = { type: 'object', additionalProperties: { type: 'number' }, ...rest }
+    else if (type === 'stringMap')
+      properties[name] = { type: 'object', additionalProperties: { type: 'string' }, ...rest }
     else if (spec.type === 'choice') {
       const choice = { type: 'string', enum: spec.enum }
       const { description, default: otherwise } = spec
@@ -151,6 +157,9 @@ function faultsOf(spec: OptionSpec, x: unknown): string[] {
     case 'numberMap':
       if (typeof x !== 'object' || x === null || Array.isArray(x)) return ['object']
       return Object.values(x).flatMap((item) => unless(isNumber(item), 'number'))
+    case 'stringMap':
+      if (typeof x !== 'object' || x === null || Array.isArray(x)) return ['object']
+      return Object.values(x).flatMap((item) => unless(typeof item === 'string', 'string'))
   }
 }
 

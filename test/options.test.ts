@@ -17,6 +17,7 @@ const table = optionTable({
   mean: { type: 'numbers', description: '' },
   layers: { type: 'numberMap', description: '' },
   loss: { type: 'choice', enum: ['a', 'b'], description: '' },
+  shapes: { type: 'stringMap', description: '' },
 })
 
 test('options are taken and refused as ajv takes and refuses them, with the same defaults', () => {

@@ -3,8 +3,8 @@
  * the type of every value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
- * Does not apply where onnxruntime refuses the model, or where an input has an open dimension beside the first: then
- * types stay as the file has them, and `warn` hears why.
+ * Does not apply where onnxruntime refuses the model, or runs it at no size of its open dims: then types stay as the file
+ * has them, and `warn` hears why.
  */
 import { MncError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -19,6 +19,8 @@ import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
+import { fedInputs, type InputDims, inputDims } from '../samples/input-shapes.ts'
 
 /** The copy; `model` stays as it is. */
 export async function oneSample(model: Model, warn: (message: string) => void = () => {}): Promise<Model> {
@@ -26,7 +28,7 @@ export async function oneSample(model: Model, warn: (message: string) => void = 
   try {
     inlineFunctions(work)
     if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
-    closeBatch(work.graph)
+    await closeInputs(work, warn)
     const folded = cloneModel(work)
     openLarge(folded.graph)
     await runPass(folded, 'fold-constants')
@@ -51,14 +53,26 @@ function openLarge(graph: Graph): void {
     if (v.constant!.byteLength > SHAPE_BYTES && v.constant!.type !== 'string') graph.initializerToInput(v)
 }
 
-/** Sets open first dims of the inputs to 1, with every other dim of the same symbol. */
-function closeBatch(graph: Graph): void {
-  const batch = new Set<Dim>(graph.inputs.map((v) => v.type?.dims?.[0] ?? null).filter((d) => typeof d === 'string'))
-  for (const v of graph.inputs) {
-    if (!v.type?.dims || v.constant) continue
-    const dims = v.type.dims.map((d, i) => (batch.has(d) || (i === 0 && d === null) ? 1 : d))
-    v.setType({ elem: v.type.elem, dims })
-  }
+/**
+ * Gives the inputs their sizes: those of the file and of --dim and --input-shape; open first dims are 1, with every other
+ * dim of the same symbol. What is then still open takes sizes that run, and `warn` hears which.
+ */
+async function closeInputs(model: Model, warn: (message: string) => void): Promise<void> {
+  const known = inputDims(model)
+  const batch = new Set<Dim>(Object.values(known).map((dims) => dims[0] ?? null))
+  const close = (d: Dim, i: number): Dim => (typeof d !== 'number' && (i === 0 || (d && batch.has(d))) ? 1 : d)
+  let dims: InputDims = Object.fromEntries(Object.entries(known).map(([name, list]) => [name, list.map(close)]))
+  if (!Object.values(dims).every(isStatic))
+    try {
+      const plan = await batchPlan(model, 1)
+      dims = dimsAt(plan, plan.batch)
+      const sizes = Object.entries(plan.sizes).map(([name, n]) => `${name} = ${n}`)
+      warn(`open dims have the first size that runs: ${sizes.join(', ')} (--dim and --input-shape give others)`)
+    } catch (error) {
+      if (!(error instanceof MncError)) throw error
+      warn(`sizes of the inputs are not known: ${error.describe()}`)
+    }
+  for (const v of fedInputs(model)) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
 }
 
 function copyTypes(from: Graph, to: Graph): void {

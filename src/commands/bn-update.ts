@@ -1,4 +1,5 @@
 /** `mnc bn-update`: running statistics anew from forward passes over the training data. */
+import { sizeOptions } from '../samples/size-options.ts'
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
@@ -11,6 +12,7 @@ export const bnUpdate = defineCommand({
   options: {
     ...dataOption,
     ...pixelOptions,
+    ...sizeOptions,
     ...bnUpdateOptions,
     output,
   },
@@ -21,8 +23,10 @@ export const bnUpdate = defineCommand({
     const { announceDevice } = await import('../runtime/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordHistory } = await import('../passes/history.ts')
+    const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await readModel(path)
     const input = fingerprint(model)
+    recordSizes([model], options)
     const { data, preprocess } = await openFor(model, options.data, 'train', options, io)
     const progress = io.progress('bn-update', 1)
     const { epochs, batch, augment, workers } = options

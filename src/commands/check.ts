@@ -5,6 +5,7 @@ import type { LayerDifference } from '../export/check-layers.ts'
 import { checkOptions, gateCheck } from '../export/check-options.ts'
 import type { Model } from '../graph/model.ts'
 import type { OptionsOf } from '../options.ts'
+import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import type { CommandIO } from './io.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
@@ -25,6 +26,7 @@ export const check = defineCommand({
     ...checkOptions,
     layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
     ...pixelOptions,
+    ...sizeOptions,
   },
   examples: [
     'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
@@ -36,8 +38,10 @@ export const check = defineCommand({
       throw usageError('--max-drop and --max-change are about accuracy and need --data')
     const { readModel } = await import('../graph/codec.ts')
     const { checkModels, randomBatches } = await import('../export/check.ts')
+    const { recordSizes } = await import('../samples/input-shapes.ts')
     const [reference, model] = [await readModel(referencePath), await readModel(path)]
-    const data = options.data === undefined ? null : await dataOf(reference, model, options.data, options, io)
+    recordSizes([reference, model], options)
+    const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)
     if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
     const progress = data ? io.progress('check', data.samples) : null
     const result = await checkModels(reference, model, {
@@ -50,7 +54,7 @@ export const check = defineCommand({
     if (options.layers) {
       const { compareLayers } = await import('../export/check-layers.ts')
       for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
-        layers = await compareLayers(reference, model, batch.feeds)
+        layers = await compareLayers(reference, model, batch.feeds, batch.count)
         break
       }
     }
@@ -68,7 +72,6 @@ interface DataOptions extends OptionsOf<typeof pixelOptions> {
 /** Batches of the test split, preprocessed as the reference says. */
 async function dataOf(
   reference: Model,
-  model: Model,
   where: string,
   options: DataOptions,
   io: CommandIO,
@@ -78,7 +81,7 @@ async function dataOf(
   const dataset = options.limit === undefined ? data : data.take(options.limit)
   return {
     samples: dataset.size,
-    batches: () => checkBatches(reference, model, dataset, preprocess, options.batch),
+    batches: () => checkBatches(reference, dataset, preprocess, options.batch),
   }
 }
 

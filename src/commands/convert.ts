@@ -1,18 +1,28 @@
-/** `mnc convert`: reads a model and writes it without loss, in another opset, form or place. */
+/** `mnc convert`: reads a model and writes it without loss, in another opset, form or place, or with sizes in its types. */
+import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand, output } from './define-command.ts'
 
 export const convert = defineCommand({
   name: 'convert',
-  summary: 'Read and write a model without loss: another opset, external data, text',
+  summary: 'Read and write a model without loss: another opset, fixed sizes, external data, text',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     output,
+    dim: { ...sizeOptions.dim, description: 'Sizes that symbolic dims get, wherever they occur' },
+    inputShape: {
+      ...sizeOptions.inputShape,
+      description: `${sizeOptions.inputShape.description}; written into the file`,
+    },
     opset: { type: 'integer', minimum: 7, maximum: 25, description: 'Raise the model to this opset' },
     externalData: { type: 'boolean', default: false, description: 'Put large tensors into OUT.data beside the model' },
     text: { type: 'boolean', default: false, description: 'Write the text form, for people and diffs' },
   },
-  examples: ['mnc convert old.onnx --opset 21 -o new.onnx', 'mnc convert model.onnx --text -o -'],
-  async run([path = ''], { output, opset, externalData, text }, io) {
+  examples: [
+    'mnc convert old.onnx --opset 21 -o new.onnx',
+    'mnc convert model.onnx --text -o -',
+    'mnc convert model.onnx --dim N=1 -o fixed.onnx',
+  ],
+  async run([path = ''], { output, opset, dim, inputShape, externalData, text }, io) {
     const { usageError } = await import('../errors.ts')
     if (output === undefined) throw usageError('mnc convert needs -o OUT')
     if (text && externalData) throw usageError('--text and --external-data exclude each other')
@@ -24,6 +34,10 @@ export const convert = defineCommand({
       if (opset < model.opset)
         throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
       upgradeModelTo(model, opset)
+    }
+    if (dim || inputShape) {
+      const { declareShapes } = await import('../samples/declared-shapes.ts')
+      await declareShapes(model, { dim, inputShape })
     }
     if (text) {
       const { printModel } = await import('../graph/text.ts')

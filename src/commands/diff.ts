@@ -2,6 +2,7 @@
 import type { NodeDiff } from '../analysis/diff-nodes.ts'
 import type { Change, LayerChange, LayerFacts, TensorDiff } from '../analysis/diff-weights.ts'
 import type { ModelDiff, Pair } from '../analysis/model-diff.ts'
+import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { bigNumber, percent, table } from './table.ts'
 
@@ -15,13 +16,18 @@ export const diff = defineCommand({
     { name: 'A', description: 'The model before' },
     { name: 'B', description: 'The model after' },
   ],
-  options: { all: { type: 'boolean', default: false, description: 'List every node and tensor, however many' } },
+  options: {
+    all: { type: 'boolean', default: false, description: 'List every node and tensor, however many' },
+    ...sizeOptions,
+  },
   examples: ['mnc diff student.onnx student.prune.onnx', 'mnc diff trained.onnx deploy.onnx --json'],
-  async run([before = '', after = ''], { all }, io) {
+  async run([before = '', after = ''], { all, dim, inputShape }, io) {
     const { readModel } = await import('../graph/codec.ts')
     const { fileBytes } = await import('../analysis/model-info.ts')
+    const { recordSizes } = await import('../samples/input-shapes.ts')
     const { diffModels } = await import('../analysis/model-diff.ts')
     const [a, b] = [await readModel(before), await readModel(after)]
+    recordSizes([a, b], { dim, inputShape })
     const bytes = { before: await fileBytes(a, before), after: await fileBytes(b, after) }
     const result = await diffModels(a, b, { bytes, warn: (m) => io.log(m) })
     io.result(result, () => describe(result, all ? Number.POSITIVE_INFINITY : SHOWN))

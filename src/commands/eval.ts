@@ -1,4 +1,5 @@
 /** `mnc eval`: accuracy of a classifier. */
+import { sizeOptions } from '../samples/size-options.ts'
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
@@ -11,6 +12,7 @@ export const evalCommand = defineCommand({
   options: {
     ...dataOption,
     ...pixelOptions,
+    ...sizeOptions,
     ...evaluateOptions,
   },
   examples: [
@@ -22,7 +24,9 @@ export const evalCommand = defineCommand({
     const { evaluate } = await import('../train/evaluate.ts')
     const { announceDevice } = await import('../runtime/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
+    const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await readModel(path)
+    recordSizes([model], options)
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)
     const progress = io.progress('eval', set.size)

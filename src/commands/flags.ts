@@ -13,6 +13,7 @@ const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
   strings: 'A,B,...',
   numbers: 'X,Y,...',
   numberMap: 'NAME=X',
+  stringMap: 'NAME=TEXT',
 }
 
 /** Declares every option of the table on `command`. Validation is left to the table's schema. */
@@ -57,6 +58,10 @@ function parseValue(name: string, spec: OptionSpec, text: string, previous: unkn
     case 'numberMap': {
       const given = text.startsWith('@') ? readMap(text.slice(1), name) : pairsOf(text, number)
       return { ...asObject(previous), ...given }
+    }
+    case 'stringMap': {
+      const at = text.lastIndexOf('=') // text without a name goes to the name ''
+      return { ...(typeof previous === 'object' ? previous : {}), [text.slice(0, Math.max(at, 0))]: text.slice(at + 1) }
     }
     default:
       return text

@@ -4,6 +4,7 @@ import { calibrationOptions } from '../data/calibration-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { PreprocessOverrides } from '../data/preprocess.ts'
 import type { PassDef } from '../passes/define-pass.ts'
+import { sizeOptions } from '../samples/size-options.ts'
 import { type CommandDef, defineCommand, output } from './define-command.ts'
 import { table } from './table.ts'
 
@@ -15,6 +16,7 @@ const dataOptions = {
   },
   ...calibrationOptions,
   ...pixelOptions,
+  ...sizeOptions,
 } as const
 
 export const pass = defineCommand({
@@ -61,6 +63,12 @@ function commandOf(def: PassDef): CommandDef {
       const { readModel, writeModel } = await import('../graph/codec.ts')
       const { runPass } = await import('../passes/manager.ts')
       const model = await readModel(path)
+      if (def.data) {
+        const { recordSizes } = await import('../samples/input-shapes.ts')
+        const { parseOptions } = await import('../options.ts')
+        const { dim, inputShape } = options
+        recordSizes([model], parseOptions(sizeOptions, { dim, inputShape }, def.name))
+      }
       const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, options[k]]))
       const calibration = def.data && typeof options.data === 'string' ? await calibrate(options.data) : undefined
       const { changed, declined, milliseconds } = await runPass(model, def, own, {

@@ -1,4 +1,5 @@
 /** `mnc score`: storage and operations against a reference network, by the MicroNet Challenge's rules. */
+import { sizeOptions } from '../samples/size-options.ts'
 import { type ScoreReport, scoreOptions } from '../score/report.ts'
 import { defineCommand } from './define-command.ts'
 import { bigNumber, table } from './table.ts'
@@ -7,13 +8,16 @@ export const score = defineCommand({
   name: 'score',
   summary: "Count a model's storage and operations, as the MicroNet Challenge does",
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
-  options: scoreOptions,
+  options: { ...scoreOptions, ...sizeOptions },
   examples: ['mnc score student.onnx', 'mnc score student.onnx --accumulator adder-tree --float-bits 16 --json'],
-  async run([path = ''], options, io) {
+  async run([path = ''], { dim, inputShape, ...options }, io) {
     const { readModel } = await import('../graph/codec.ts')
     const { score } = await import('../score/score.ts')
     const { MncError } = await import('../errors.ts')
-    const report = await score(await readModel(path), options).catch((error: unknown) => {
+    const { recordSizes } = await import('../samples/input-shapes.ts')
+    const model = await readModel(path)
+    recordSizes([model], { dim, inputShape })
+    const report = await score(model, options).catch((error: unknown) => {
       throw error instanceof MncError && error.blame === 'model' ? error.inFile(path) : error
     })
     io.result(report, () => describe(report))

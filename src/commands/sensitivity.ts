@@ -1,4 +1,6 @@
 /** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
+
+import { sizeOptions } from '../samples/size-options.ts'
 import { byName, nameOf } from '../sensitivity/point.ts'
 import type { Sensitivity } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
@@ -17,6 +19,7 @@ export const sensitivity = defineCommand({
       description: `${dataOption.data.description}; its training images by default. Random inputs without it (sqnr)`,
     },
     ...pixelOptions,
+    ...sizeOptions,
     ...sensitivityOptions,
     plot: { type: 'string', placeholder: 'FILE', description: 'Where the SVG chart goes; beside the JSON by default' },
     output: {
@@ -35,7 +38,9 @@ export const sensitivity = defineCommand({
     const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
     const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')
+    const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await readModel(path)
+    recordSizes([model], options)
     const base = path.replace(/\.\w+$/, '')
     const out = options.output ?? `${base}.sensitivity.json`
     const plot = options.plot ?? `${out.replace(/\.json$/, '')}.svg`

@@ -1,6 +1,7 @@
 /** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
 import { RANDOM, randomWarning } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
+import { sizeOptions } from '../samples/size-options.ts'
 import { trainOptions } from '../train/train-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
@@ -16,6 +17,7 @@ export const train = defineCommand({
   options: {
     data: { ...dataOption.data, description: `${dataOption.data.description}; random: made inputs, with --teacher` },
     ...pixelOptions,
+    ...sizeOptions,
     teacher: { type: 'string', placeholder: 'FILE', description: 'Network whose outputs are learned' },
     ...trainOptions,
     resume: { type: 'boolean', default: false, description: 'Go on from the checkpoint, where there is one' },
@@ -40,6 +42,8 @@ export const train = defineCommand({
     const { TensorBoardLog } = await import('../train/tensorboard.ts')
     const model = await readModel(path)
     const teacherModel = options.teacher === undefined ? undefined : await readModel(options.teacher)
+    const { recordSizes } = await import('../samples/input-shapes.ts')
+    recordSizes(teacherModel ? [model, teacherModel] : [model], options)
     const identity = await hashOf(model, teacherModel)
     const input = fingerprint(model)
     const { data, preprocess } =

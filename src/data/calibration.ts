@@ -1,25 +1,27 @@
 /** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../passes/define-pass.ts'
+import { randomInputs } from '../samples/random-inputs.ts'
+import { groupsOf } from '../samples/run-samples.ts'
 import type { Dataset } from './dataset.ts'
 import { evalBatches, imageTensor } from './eval-batches.ts'
+import { imagePlan } from './image-plan.ts'
 import { openDataset } from './open.ts'
 import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
-import { randomInputs } from './random-inputs.ts'
 import { RANDOM } from './random-options.ts'
 
 export interface CalibrationOptions extends PreprocessOverrides {
   /** Images to use; 512 by default. */
   readonly limit?: number
-  /** Images in a batch; 64 by default. A model with a fixed batch takes its own. */
+  /** Images in a batch; 64 by default. A model that runs at one batch only takes its own. */
   readonly batch?: number
   readonly warn?: (message: string) => void
 }
 
 /**
  * Opens `reference` (its training split by default; a data set is taken as it is) for `model`; `random` makes inputs of
- * the graph's own types. Errors as openDataset and preprocessOf throw them. A fixed batch dimension leaves the last, short
- * batch out.
+ * the graph's own types. Errors as openDataset and preprocessOf throw them. A model that runs at one batch only gets
+ * batches of that size, the last one filled up.
  */
 export async function calibrationData(
   model: Model,
@@ -31,20 +33,23 @@ export async function calibrationData(
   const dataset = (typeof reference === 'string' ? await openDataset(reference, 'train') : reference).take(limit)
   const preprocess = await preprocessOf(model, dataset, overrides, warn)
   const { name } = imageInput(model)
-  const { elem, dims } = model.graph.find(name)!.type!
-  const fixed = dims?.[0]
-  const size = typeof fixed === 'number' ? fixed : batch
+  const { elem } = model.graph.find(name)!.type!
+  const plan = await imagePlan(model, preprocess, Math.min(batch, dataset.size))
   return {
+    samples: dataset.size,
+    isWhole: plan.isFixed,
     async *batches() {
-      for await (const { images, count } of evalBatches(dataset, preprocess, size))
-        if (count === size || typeof fixed !== 'number') yield { [name]: imageTensor(preprocess, count, images, elem) }
+      for await (const { images, count } of evalBatches(dataset, preprocess, plan.isFixed ? plan.batch : batch))
+        for (const { feeds } of groupsOf(plan, { [name]: imageTensor(preprocess, count, images, elem) }, count))
+          yield feeds
     },
   }
 }
 
 async function randomCalibration(model: Model, limit: number, batch: number): Promise<CalibrationData> {
-  const { feeds, batch: size } = await randomInputs(model, Math.min(batch, limit))
+  const { feeds, batch: size, plan } = await randomInputs(model, Math.min(batch, limit))
   return {
+    isWhole: plan.isFixed || [...plan.inputs.values()].some(({ axes }) => axes.join() !== '0'),
     async *batches() {
       for (let i = 0; i * size < limit; i++) yield feeds(0, i)
     },

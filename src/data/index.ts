@@ -17,5 +17,4 @@ export {
   readPreprocess,
   writePreprocess,
 } from './preprocess.ts'
-export { type RandomInputs, randomInputs } from './random-inputs.ts'
 export { RANDOM, randomWarning } from './random-options.ts'

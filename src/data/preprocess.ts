@@ -6,6 +6,7 @@
 import { MncError, modelError, usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
+import { inputDims } from '../samples/input-shapes.ts'
 import type { Dataset } from './dataset.ts'
 import type { ResizeMode } from './resize.ts'
 
@@ -105,7 +106,7 @@ export function imageInput(model: Model): ImageInput {
         inputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ') || 'none'
       }`,
     )
-  const dims = input.type?.dims ?? []
+  const dims = inputDims(model)[input.name] ?? []
   const known = dims.map((d: Dim) => (typeof d === 'number' && d > 0 ? d : null))
   const [, a = null, b = null, c = null] = known
   const isChannels = (d: number | null) => d === 1 || d === 3

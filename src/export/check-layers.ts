@@ -1,14 +1,18 @@
 /**
  * Where two models part: every float value that both graphs have under the same name, compared on one batch at
- * ORT_DISABLE_ALL, in the order of the reference. Values that folding removed or that were renamed are not compared: the
+ * ORT_DISABLE_ALL (in as many runs as the models take for it), in the order of the reference. Values that folding removed or that were renamed are not compared: the
  * list is empty where no name is left.
  */
 import { constantValues } from '../analysis/constants.ts'
+import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import type { Session } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import { groupsOf } from '../samples/run-samples.ts'
+import { planPair } from './check.ts'
 
 export interface LayerDifference {
   readonly name: string
@@ -22,19 +26,34 @@ export interface LayerDifference {
   readonly maxRelError: number
 }
 
-/** `feeds` by the reference's input names; those of the model are matched by position. */
+/** `feeds` by the reference's input names, of `count` samples; those of the model are matched by position. */
 export async function compareLayers(
   reference: Model,
   model: Model,
   feeds: Readonly<Record<string, Tensor>>,
+  count = Object.values(feeds)[0]?.dims[0] ?? 1,
 ): Promise<LayerDifference[]> {
   const names = await commonNames(reference, model)
   if (names.length === 0) return []
-  const [want, got] = [await valuesOf(reference, names, feeds), await valuesOf(model, names, feeds)]
+  const pair = await planPair(reference, model, { feeds, count })
+  // values are compared run by run, so both models take the samples in the groups that the stricter one runs
+  const plan = pair.reference.isFixed ? pair.reference : pair.model
+  if (pair.model.isFixed && pair.model.batch !== plan.batch)
+    throw usageError(`the models run at batches of ${plan.batch} and ${pair.model.batch}`, 'leave out --layers')
+  const [a, b] = [await exposing(reference, names), await exposing(model, names)]
+  const differences = new Map<string, Difference>(names.map((name) => [name, new Difference()]))
+  try {
+    for (const group of groupsOf({ ...plan, inputs: pair.reference.inputs }, feeds, count)) {
+      const [want, got] = [await a.run(group.feeds), await b.run(pair.rename(group.feeds))]
+      for (const name of names) differences.get(name)!.add(want[name]!, got[name]!)
+    }
+  } finally {
+    await a.dispose()
+    await b.dispose()
+  }
   return names.flatMap((name) => {
-    const [a, b] = [want[name]!, got[name]!]
-    if (a.size !== b.size) return []
-    return { name, op: reference.graph.find(name)?.producer?.op ?? '', dims: a.dims, ...difference(a, b) }
+    const d = differences.get(name)!
+    return d.dims ? { name, op: reference.graph.find(name)?.producer?.op ?? '', dims: d.dims, ...d.result() } : []
   })
 }
 
@@ -53,38 +72,41 @@ async function commonNames(reference: Model, model: Model): Promise<string[]> {
   return names
 }
 
-async function valuesOf(
-  model: Model,
-  names: readonly string[],
-  feeds: Readonly<Record<string, Tensor>>,
-): Promise<Record<string, Tensor>> {
+/** A session of the model that hands out these values. */
+async function exposing(model: Model, names: readonly string[]): Promise<Session> {
   const copy = cloneModel(model)
   for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
   for (const name of names) copy.graph.addOutput(copy.graph.find(name)!)
-  const inputs = copy.graph.inputs.filter((v) => !v.constant)
-  const given = Object.fromEntries(Object.values(feeds).map((t, i) => [inputs[i]!.name, t]))
   const folder = model.folder === undefined ? {} : { folder: model.folder }
-  const session = await ortExecutor().load(copy, { optimization: 'disabled', ...folder })
-  try {
-    return await session.run(given)
-  } finally {
-    await session.dispose()
-  }
+  return ortExecutor().load(copy, { optimization: 'disabled', ...folder })
 }
 
-function difference(a: Tensor, b: Tensor): { sqnr: number; maxAbsError: number; maxRelError: number } {
-  const [x, y] = [a.toFloat32(), b.toFloat32()]
-  let signal = 0
-  let noise = 0
-  let largest = 0
-  let error = 0
-  for (let i = 0; i < x.length; i++) {
-    const e = x[i]! - y[i]!
-    signal += x[i]! * x[i]!
-    noise += e * e
-    largest = Math.max(largest, Math.abs(x[i]!))
-    error = Math.max(error, Math.abs(e))
+/** How far a value is off, over all runs. */
+class Difference {
+  /** Of the first run; null where the shapes differ. */
+  dims: readonly number[] | null = null
+  #signal = 0
+  #noise = 0
+  #largest = 0
+  #error = 0
+  #runs = 0
+
+  add(a: Tensor, b: Tensor): void {
+    if (this.#runs++ === 0) this.dims = a.dims
+    if (a.size !== b.size) this.dims = null
+    const [x, y] = [a.toFloat32(), b.toFloat32()]
+    for (let i = 0; i < x.length; i++) {
+      const e = Math.abs(x[i]! - y[i]!)
+      this.#signal += x[i]! * x[i]!
+      this.#noise += e * e
+      this.#largest = Math.max(this.#largest, Math.abs(x[i]!))
+      this.#error = Math.max(this.#error, e)
+    }
   }
-  const sqnr = noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(signal / noise)
-  return { sqnr, maxAbsError: error, maxRelError: error === 0 ? 0 : error / largest }
+
+  result(): Pick<LayerDifference, 'sqnr' | 'maxAbsError' | 'maxRelError'> {
+    const [noise, error] = [this.#noise, this.#error]
+    const sqnr = noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(this.#signal / noise)
+    return { sqnr, maxAbsError: error, maxRelError: error === 0 ? 0 : error / this.#largest }
+  }
 }

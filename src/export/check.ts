@@ -2,25 +2,29 @@
  * Compares a model with its reference in onnxruntime: accuracy, largest error and agreement, at ORT_DISABLE_ALL and at
  * ORT_ENABLE_ALL, because optimisers change results (see activations.ts). The reference runs at ORT_DISABLE_ALL: that
  * is what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name. Errors are
- * those of all float outputs that both have; classes are the first output's.
+ * those of all float outputs that both have; classes are the first output's. Each model takes the samples in its own way
+ * (samples/batch-plan.ts), so every sample is compared, also where one of them runs at batch 1 only.
  *
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
-import { randomInputs } from '../data/random-inputs.ts'
 import { usageError } from '../errors.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { formatType } from '../graph/types.ts'
+import { type Dim, formatType } from '../graph/types.ts'
 import type { LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import { type BatchPlan, batchPlan, type PlanOptions } from '../samples/batch-plan.ts'
+import { fedInputs, type InputDims, inputDims } from '../samples/input-shapes.ts'
+import { randomInputs } from '../samples/random-inputs.ts'
+import { runSamples } from '../samples/run-samples.ts'
 
 export interface CheckBatch {
   /** By the reference's input names. */
   readonly feeds: Readonly<Record<string, Tensor>>
   /** Class of each sample; without labels there is no accuracy. */
   readonly labels?: Int32Array
-  /** Samples that count; a batch may be filled up behind them. */
+  /** Samples in it. */
   readonly count: number
 }
 
@@ -78,9 +82,11 @@ const levels: readonly Level[] = ['disabled', 'all']
 
 /** Usage error where the two models do not take the same inputs; model error where onnxruntime refuses one. */
 export async function checkModels(reference: Model, model: Model, options: CheckOptions = {}): Promise<CheckResult> {
-  const rename = matchInputs(reference, model)
+  const seed = options.seed ?? 0
   const outputs = matchOutputs(reference, model)
   const [ours, theirs] = [outputs.map(([a]) => a), outputs.map(([, b]) => b)]
+  const given = options.batches && (await peeked(options.batches))
+  const pair = await planPair(reference, model, given?.first)
   const ref = await load(reference, 'disabled')
   const sessions = { disabled: await load(model, 'disabled'), all: await load(model, 'all') }
   try {
@@ -89,18 +95,18 @@ export async function checkModels(reference: Model, model: Model, options: Check
     let right = 0
     let samples = 0
     let labelled = true
-    for await (const batch of options.batches ?? randomBatches(reference, options.seed ?? 0)) {
+    for await (const batch of given?.all() ?? randomBatches(reference, seed, { dims: pair.dims })) {
       options.signal?.throwIfAborted()
-      const want = await outputsOf(ref, batch.feeds, ours)
-      const feeds = Object.fromEntries(Object.entries(batch.feeds).map(([name, t]) => [rename.get(name) ?? name, t]))
-      for (const level of levels) tally[level].add(want, await outputsOf(sessions[level], feeds, theirs), batch)
-      if (noise === undefined) noise = await noiseOf(reference, ours, want, batch)
+      const want = await samplesOf(ref, pair.reference, batch, ours)
+      const renamed = { ...batch, feeds: pair.rename(batch.feeds) }
+      for (const level of levels)
+        tally[level].add(want, await samplesOf(sessions[level], pair.model, renamed, theirs), batch)
+      if (noise === undefined) noise = await noiseOf(reference, pair.reference, ours, want, batch)
       if (batch.labels) right += countRight(want[0]!, batch)
       else labelled = false
       samples += batch.count
       options.onProgress?.(samples)
     }
-    if (samples === 0) throw usageError('there is no sample to check')
     const top1 = labelled ? right / samples : null
     const byOptimisation = { disabled: tally.disabled.result(top1), all: tally.all.result(top1) }
     const larger = (of: (r: LevelResult) => number): number => Math.max(...levels.map((l) => of(byOptimisation[l])))
@@ -120,6 +126,18 @@ export async function checkModels(reference: Model, model: Model, options: Check
   }
 }
 
+/** The first batch, and all of them, that one included. A usage error where there is none. */
+async function peeked(batches: AsyncIterable<CheckBatch>) {
+  const rest = batches[Symbol.asyncIterator]()
+  const { value: first, done } = await rest.next()
+  if (done) throw usageError('there is no sample to check')
+  async function* all(): AsyncGenerator<CheckBatch, void, undefined> {
+    yield first
+    for (let r = await rest.next(); !r.done; r = await rest.next()) yield r.value
+  }
+  return { first, all }
+}
+
 const load = (model: Model, optimization: Level, more: LoadOptions = {}): Promise<Session> => {
   const folder = model.folder === undefined ? {} : { folder: model.folder }
   return ortExecutor().load(model, { optimization, ...folder, ...more })
@@ -127,8 +145,9 @@ const load = (model: Model, optimization: Level, more: LoadOptions = {}): Promis
 
 async function noiseOf(
   reference: Model,
+  plan: BatchPlan,
   names: readonly string[],
-  want: readonly Tensor[],
+  want: readonly Samples[],
   batch: CheckBatch,
 ): Promise<LevelResult | null> {
   let session: Session
@@ -139,21 +158,80 @@ async function noiseOf(
   }
   const tally = new Tally(names)
   try {
-    tally.add(want, await outputsOf(session, batch.feeds, names), batch)
+    tally.add(want, await samplesOf(session, plan, batch, names), batch)
   } finally {
     await session.dispose()
   }
   return tally.result(null)
 }
 
-async function outputsOf(
+/** The values of each sample in one output. */
+type Samples = readonly ArrayLike<number>[]
+
+async function samplesOf(
   session: Session,
-  feeds: Readonly<Record<string, Tensor>>,
+  plan: BatchPlan,
+  { feeds, count }: CheckBatch,
   names: readonly string[],
-): Promise<Tensor[]> {
-  const all = await session.run(feeds, names)
+): Promise<Samples[]> {
+  const all = await runSamples(session, plan, feeds, count, names)
   return names.map((name) => all[name]!)
 }
+
+/** How two models take the same samples. */
+export interface PlanPair {
+  readonly reference: BatchPlan
+  readonly model: BatchPlan
+  /** Sizes that both are run with, by the reference's names. */
+  readonly dims: InputDims
+  /** Feeds by the model's names. */
+  rename(feeds: Readonly<Record<string, Tensor>>): Record<string, Tensor>
+}
+
+/**
+ * `batch`: what the models will be fed, whose sizes are taken where the reference leaves them open. A usage error where
+ * the models take different inputs.
+ */
+export async function planPair(reference: Model, model: Model, batch?: CheckBatch): Promise<PlanPair> {
+  const names = matchInputs(reference, model)
+  const renamed = <T>(by: Readonly<Record<string, T>>): Record<string, T> =>
+    Object.fromEntries(Object.entries(by).map(([name, x]) => [names.get(name) ?? name, x]))
+  const theirs = inputDims(model)
+  const common = Object.entries(batch ? sizesIn(batch, reference) : inputDims(reference)).map(([name, dims]) => {
+    const other = theirs[names.get(name)!]
+    // what one of the two fixes, beside the batch, holds for both
+    const size = (d: Dim, i: number): Dim => (typeof d === 'number' || i === 0 ? d : (sizeIn(other?.[i]) ?? d))
+    return [name, dims.map(size)] as const
+  })
+  const plan = await batchPlan(reference, SAMPLES, { dims: Object.fromEntries(common) })
+  const dims = Object.fromEntries(
+    [...plan.inputs].map(([name, { dims, axes }]) => [name, dims.map((d, i) => (axes.includes(i) ? null : d))]),
+  )
+  const own = Object.entries(renamed(dims)).map(([name, list]) => {
+    const declared = theirs[name]
+    return [name, list.map((d, i) => d ?? declared?.[i] ?? null)] as const
+  })
+  return {
+    reference: plan,
+    model: await batchPlan(model, SAMPLES, { dims: Object.fromEntries(own) }),
+    dims: Object.fromEntries(common),
+    rename: renamed,
+  }
+}
+
+/** Dims of the inputs; those that are open and no batch by their place have the size that they have in `feeds`. */
+function sizesIn({ feeds }: CheckBatch, model: Model): InputDims {
+  const declared = inputDims(model)
+  const batch = new Set(Object.values(declared).map((dims) => dims[0]))
+  const known = (d: Dim, i: number, own: readonly Dim[] | undefined): Dim => {
+    const stays = i === 0 || (typeof own?.[i] === 'string' && batch.has(own[i]))
+    return stays ? (own?.[i] ?? null) : d
+  }
+  const seen = Object.entries(feeds).map(([name, t]) => [name, t.dims.map((d, i) => known(d, i, declared[name]))])
+  return { ...declared, ...Object.fromEntries(seen) }
+}
+
+const sizeIn = (d: Dim | undefined): number | null => (typeof d === 'number' ? d : null)
 
 /** The first output, and the other float ones that both have: names in the reference and in the model. */
 function matchOutputs(reference: Model, model: Model): (readonly [string, string])[] {
@@ -163,8 +241,6 @@ function matchOutputs(reference: Model, model: Model): (readonly [string, string
     return twin && (i === 0 || (isFloat(v) && isFloat(twin))) ? [[v.name, twin.name] as const] : []
   })
 }
-
-const fedInputs = (model: Model): Value[] => model.graph.inputs.filter((v) => !v.constant)
 
 /** Input names of the model by those of the reference. */
 function matchInputs(reference: Model, model: Model): Map<string, string> {
@@ -200,28 +276,22 @@ class Tally {
     this.#errors = names.map(() => [])
   }
 
-  add(want: readonly Tensor[], got: readonly Tensor[], batch: CheckBatch): void {
-    const samples = want[0]!.dims[0] ?? 1
-    for (const k of this.#names.keys()) this.#addOutput(k, want[k]!, got[k]!, samples, batch.count)
-    const [a, b] = [want[0]!.toNumbers(), got[0]!.toNumbers()]
-    const row = want[0]!.size / samples
-    for (let i = 0; i < batch.count; i++) if (best(a, i * row, row) === best(b, i * row, row)) this.#agree++
+  add(want: readonly Samples[], got: readonly Samples[], batch: CheckBatch): void {
+    for (const k of this.#names.keys()) this.#addOutput(k, want[k]!, got[k]!)
+    for (const [i, scores] of want[0]!.entries()) if (best(scores) === best(got[0]![i]!)) this.#agree++
     if (batch.labels) this.#right += countRight(got[0]!, batch)
     this.#samples += batch.count
   }
 
-  #addOutput(k: number, want: Tensor, got: Tensor, samples: number, count: number): void {
-    if (want.size !== got.size)
-      throw usageError(
-        `the models' outputs '${this.#names[k]}' differ in shape: [${want.dims.join(',')}] and [${got.dims.join(',')}]`,
-      )
-    const [a, b] = [want.toNumbers(), got.toNumbers()]
-    // what has no batch axis belongs to every sample
-    const isBatched = want.dims[0] === samples
-    const row = isBatched ? want.size / samples : want.size
-    for (let i = 0; i < count; i++) this.#errors[k]!.push(rowError(a, b, isBatched ? i * row : 0, row))
-    const seen = isBatched ? count * row : row
-    for (let i = 0; i < seen; i++) this.#largest[k] = Math.max(this.#largest[k]!, Math.abs(a[i]!) || 0)
+  #addOutput(k: number, want: Samples, got: Samples): void {
+    for (const [i, a] of want.entries()) {
+      const b = got[i]!
+      if (a.length !== b.length)
+        throw usageError(`the models' outputs '${this.#names[k]}' have ${a.length} and ${b.length} values a sample`)
+      const isShared = i > 0 && a === want[i - 1] && b === got[i - 1]
+      this.#errors[k]!.push(isShared ? this.#errors[k]!.at(-1)! : rowError(a, b))
+      if (!isShared) this.#largest[k] = largest(a, this.#largest[k]!)
+    }
   }
 
   result(reference: number | null): LevelResult {
@@ -245,9 +315,9 @@ class Tally {
 }
 
 /** Largest difference; a NaN on one side only is an infinite one. */
-function rowError(a: ArrayLike<number>, b: ArrayLike<number>, at: number, count: number): number {
+function rowError(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let error = 0
-  for (let i = at; i < at + count; i++) {
+  for (let i = 0; i < a.length; i++) {
     const e = Math.abs(a[i]! - b[i]!)
     if (!Number.isNaN(e)) error = Math.max(error, e)
     else if (Number.isNaN(a[i]!) !== Number.isNaN(b[i]!)) return Number.POSITIVE_INFINITY
@@ -255,26 +325,33 @@ function rowError(a: ArrayLike<number>, b: ArrayLike<number>, at: number, count:
   return error
 }
 
-function countRight(scores: Tensor, batch: CheckBatch): number {
-  const values = scores.toNumbers()
-  const row = scores.size / (scores.dims[0] ?? 1)
+function largest(values: ArrayLike<number>, most: number): number {
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]!) || 0)
+  return most
+}
+
+function countRight(scores: Samples, batch: CheckBatch): number {
   let right = 0
-  for (let i = 0; i < batch.count; i++) if (best(values, i * row, row) === batch.labels![i]) right++
+  for (let i = 0; i < batch.count; i++) if (best(scores[i]!) === batch.labels![i]) right++
   return right
 }
 
-/** Index of the largest of `count` values; the first of equals. */
-function best(values: ArrayLike<number>, at: number, count: number): number {
+/** Index of the largest value; the first of equals. */
+function best(values: ArrayLike<number>): number {
   let top = 0
-  for (let i = 1; i < count; i++) if (values[at + i]! > values[at + top]!) top = i
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[top]!) top = i
   return top
 }
 
-/** Samples of a random check, where the batch dimension is open. */
-const RANDOM_SAMPLES = 16
+/** Samples of a random check; as many runs as a batch of the model's own takes for them. */
+const SAMPLES = 16
 
-/** One batch of random inputs of the graph's own types. */
-export async function* randomBatches(model: Model, seed: number): AsyncGenerator<CheckBatch, void, undefined> {
-  const { batch, feeds } = await randomInputs(model, RANDOM_SAMPLES)
-  yield { feeds: feeds(seed, 0), count: batch }
+/** Random inputs of the graph's own types. */
+export async function* randomBatches(
+  model: Model,
+  seed: number,
+  options: PlanOptions = {},
+): AsyncGenerator<CheckBatch, void, undefined> {
+  const { batch, feeds } = await randomInputs(model, SAMPLES, options)
+  for (let i = 0; i * batch < SAMPLES; i++) yield { feeds: feeds(seed, i), count: batch }
 }

@@ -36,17 +36,20 @@ export async function collectHistograms(
   const histograms = new Map(values.map((v) => [v, new Histogram()]))
   let batches = 0
   let samples: number | null = null
+  let left = data.samples ?? Number.POSITIVE_INFINITY
   try {
     for await (const batch of data.batches()) {
       if (!allowNonfinite)
         for (const [name, t] of Object.entries(batch)) requireFiniteTensor(name, t, 'an input in the calibration data')
-      if (batches++ === 0) samples = await samplesAtOnce(model, values, batch)
+      if (batches++ === 0 && !data.isWhole) samples = await samplesAtOnce(model, values, batch)
+      const size = Object.values(batch)[0]?.dims[0] ?? 0
+      left -= size
       for (const feeds of cut(batch, samples)) {
         const out = await run.run(feeds)
         for (const [v, h] of histograms) {
           const values = out[v.name] ?? feeds[v.name]!
           h.elem = values.type
-          const numbers = values.toFloat32()
+          const numbers = counted(values, size, Math.min(size, size + left))
           h.add(allowNonfinite ? numbers.filter(Number.isFinite) : numbers, v.name)
         }
       }
@@ -56,6 +59,13 @@ export async function collectHistograms(
   }
   if (batches === 0) throw usageError('the calibration data holds no samples', 'raise --limit or check --data')
   return histograms
+}
+
+/** The values of the first `count` of `size` samples; all of them where the first dim is no multiple of the batch. */
+function counted(t: Tensor, size: number, count: number): Float32Array {
+  const values = t.toFloat32()
+  const [rows = 0] = t.dims
+  return count === size || rows === 0 || rows % size > 0 ? values : values.subarray(0, (values.length / size) * count)
 }
 
 /** A session, or nothing to run where all values are graph inputs. */

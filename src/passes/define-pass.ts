@@ -5,6 +5,10 @@ import type { OptionsOf, OptionTable } from '../options.ts'
 
 /** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
 export interface CalibrationData {
+  /** Samples in all batches together, where rows of the last one only fill it up and do not count. */
+  readonly samples?: number
+  /** Batches must not be cut: the model runs at this size only, or first dims are not the batch. */
+  readonly isWhole?: boolean
   batches(): AsyncIterable<Readonly<Record<string, Tensor>>>
 }
 

@@ -87,7 +87,7 @@ async function runCheck(model: Model, { against, options }: StageCheck, c: Measu
   const data = testSet(c, options.limit)
   const preprocess = await preprocessOf(reference, data, {}, c.log)
   const result = await checkModels(reference, model, {
-    batches: checkBatches(reference, model, data, preprocess, options.batch),
+    batches: checkBatches(reference, data, preprocess, options.batch),
     onProgress: (done) => c.progress('check', done, data.size),
     ...(c.signal && { signal: c.signal }),
   })

@@ -3,11 +3,11 @@ import { oneSample } from '../analysis/one-sample.ts'
 import { modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { parseOptions } from '../options.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { fedInputs, inputDims } from '../samples/input-shapes.ts'
 import { type Constants, evaluateKnown, knownValues } from './constants.ts'
 import { Counter, requireKnown } from './count.ts'
 import {
@@ -100,16 +100,17 @@ async function prepare(model: Model): Promise<Prepared> {
   inlineFunctions(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   requireKnown(copy.graph.nodes(), knownValues(copy.graph))
-  const inputs = copy.graph.inputs.filter((v) => !v.constant)
-  for (const v of inputs)
-    if (!isStatic(v.type?.dims?.slice(1) ?? null))
-      throw modelError('dynamic-shape', `input '${v.name}' has sizes that are not fixed, so its work is not known`, {
-        next: "give the model's inputs fixed sizes",
+  const dims = inputDims(copy)
+  const batch = new Set(Object.values(dims).map((list) => list[0]))
+  for (const { name } of fedInputs(copy))
+    if (!dims[name]?.slice(1).every((d) => typeof d === 'number' || (d && batch.has(d))))
+      throw modelError('dynamic-shape', `input '${name}' has sizes that are not fixed, so its work is not known`, {
+        next: 'give them with --dim or --input-shape',
       })
   const work = await oneSample(copy, (why) => {
     throw modelError('unknown-shape', why)
   })
   const constants = await evaluateKnown(work)
-  const dims = work.graph.inputs.find((v) => !v.constant)?.dims ?? []
-  return { graph: work.graph, constants, batch: dims.length > 1 ? dims[0]! : 1 }
+  const first = work.graph.inputs.find((v) => !v.constant)?.dims ?? []
+  return { graph: work.graph, constants, batch: first.length > 1 ? first[0]! : 1 }
 }

@@ -6,6 +6,7 @@
  *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
  */
 import type { Dataset } from '../data/dataset.ts'
+import { imagePlan } from '../data/image-plan.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import type { CheckBatch } from '../export/check.ts'
 import { randomBatches } from '../export/check.ts'
@@ -13,6 +14,8 @@ import { checkBatches } from '../export/check-data.ts'
 import type { Model } from '../graph/model.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import { batchPlan } from '../samples/batch-plan.ts'
+import { runSamples } from '../samples/run-samples.ts'
 import { evaluate } from '../train/evaluate.ts'
 import type { MetricName } from './sensitivity-options.ts'
 
@@ -46,7 +49,8 @@ export const tolerable = (metric: MetricName, change: number, tolerance: number)
 export async function metricOf(name: MetricName, model: Model, on: MeasuredOn): Promise<Metric> {
   if (name === 'sqnr') return sqnrMetric(model, on)
   const { batch, load } = on
-  const measure = async (m: Model) => evaluate(m, on.data!, on.preprocess!, { batch, load })
+  const plan = await imagePlan(model, on.preprocess!, batch)
+  const measure = async (m: Model) => evaluate(m, on.data!, on.preprocess!, { batch, load, plan })
   const scoreOf = (r: { top1: number; loss: number }): number => (name === 'accuracy' ? r.top1 : r.loss)
   const baseline = scoreOf(await measure(model))
   return { samples: on.data!.size, baseline, measure: async (m) => scoreOf(await measure(m)) }
@@ -54,31 +58,32 @@ export async function metricOf(name: MetricName, model: Model, on: MeasuredOn): 
 
 async function sqnrMetric(model: Model, { data, preprocess, batch, seed, load }: MeasuredOn): Promise<Metric> {
   const batches: CheckBatch[] = []
-  const source = data ? checkBatches(model, model, data, preprocess!, batch) : randomBatches(model, seed)
+  const plan = data ? await imagePlan(model, preprocess!, batch) : await batchPlan(model, batch)
+  const source = data ? checkBatches(model, data, preprocess!, batch) : randomBatches(model, seed)
   for await (const b of source) batches.push(b)
-  const run = async (m: Model, each: (values: Float32Array, i: number) => void): Promise<void> => {
+  const run = async (m: Model, each: (samples: readonly ArrayLike<number>[], i: number) => void): Promise<void> => {
     const folder = m.folder === undefined ? {} : { folder: m.folder }
     const session = await ortExecutor().load(m, { ...load, ...folder })
     try {
       const output = session.outputNames[0]!
-      for (const [i, { feeds, count }] of batches.entries()) {
-        const y = (await session.run(feeds, [output]))[output]!
-        each(y.toFloat32().subarray(0, (y.size / (y.dims[0] ?? 1)) * count), i)
-      }
+      for (const [i, { feeds, count }] of batches.entries())
+        each((await runSamples(session, plan, feeds, count, [output]))[output]!, i)
     } finally {
       await session.dispose()
     }
   }
-  const wanted: Float32Array[] = []
-  await run(model, (values) => void wanted.push(values.slice()))
+  const wanted: (readonly ArrayLike<number>[])[] = []
+  await run(model, (samples) => void wanted.push(samples))
   const measure = async (changed: Model): Promise<number> => {
     let signal = 0
     let noise = 0
-    await run(changed, (values, i) => {
-      const want = wanted[i]!
-      for (let k = 0; k < want.length; k++) {
-        signal += want[k]! ** 2
-        noise += (want[k]! - values[k]!) ** 2
+    await run(changed, (samples, i) => {
+      for (const [k, want] of wanted[i]!.entries()) {
+        const got = samples[k]!
+        for (let j = 0; j < want.length; j++) {
+          signal += want[j]! ** 2
+          noise += (want[j]! - got[j]!) ** 2
+        }
       }
     })
     return noise === 0 ? EQUAL_DB : Math.min(EQUAL_DB, 10 * Math.log10(signal / noise))

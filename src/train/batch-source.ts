@@ -6,11 +6,12 @@ import type { Dataset } from '../data/dataset.ts'
 import { batchDims } from '../data/eval-batches.ts'
 import { createLoader } from '../data/loader.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { randomInputs } from '../data/random-inputs.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { modelError, usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { type BatchPlan, dimsAt } from '../samples/batch-plan.ts'
+import { randomInputs } from '../samples/random-inputs.ts'
 
 /** Random inputs that count as an epoch where no --limit says otherwise. */
 const RANDOM_EPOCH = 10_000
@@ -42,29 +43,48 @@ export interface BatchSource {
   readonly stepsPerEpoch: number
   /** Inputs in one part. */
   readonly batch: number
-  /** Dims of the model's inputs, where the source decides them. */
-  readonly dims?: Readonly<Record<string, readonly number[]>>
+  /** Parts of a step. */
+  readonly parts: number
+  /** Dims of the model's inputs. */
+  readonly dims: Readonly<Record<string, readonly number[]>>
+  /** Any part of a batch is a batch, along first dims. */
+  readonly isDivisible: boolean
   /** The batches of steps from..to-1. */
   batches(from: number, to: number): AsyncIterable<SourceBatch>
 }
 
 export interface SourceOptions {
-  /** Inputs in one part. */
+  /** Inputs in one part, where the model runs at that batch. */
   readonly batch: number
   readonly parts: number
   readonly seed: number
 }
 
-/** Shuffled, augmented images. */
+/**
+ * A step's inputs in parts that run. Where only another batch works than the one asked for, gradients are accumulated over
+ * as many parts as come nearest to it.
+ */
+function partsOf({ batch, isFixed }: BatchPlan, asked: Pick<SourceOptions, 'batch' | 'parts'>) {
+  const runs = isFixed ? Math.max(1, Math.round(asked.batch / batch)) : 1
+  return { batch: isFixed ? batch : asked.batch, parts: asked.parts * runs }
+}
+
+const isDivisible = ({ isFixed, inputs }: BatchPlan): boolean =>
+  !isFixed && [...inputs.values()].every(({ axes }) => axes.join() === '0')
+
+/** Shuffled, augmented images, for a model that takes them so; any batch works where `plan` does not say otherwise. */
 export function imageSource(
   data: Dataset,
   preprocess: Preprocess,
   options: SourceOptions & { readonly augment: string; readonly workers: number },
+  plan: BatchPlan | null = null,
 ): BatchSource {
-  const { batch, parts, seed, augment, workers } = options
+  const { seed, augment, workers } = options
+  const { batch, parts } = plan ? partsOf(plan, options) : options
   const loader = createLoader(data, { batchSize: batch * parts, preprocess, augment, seed, workers })
   return {
-    ...{ name: data.name, size: data.size, classes: data.classes, stepsPerEpoch: loader.stepsPerEpoch, batch },
+    ...{ name: data.name, size: data.size, classes: data.classes, stepsPerEpoch: loader.stepsPerEpoch },
+    ...{ batch, parts, dims: plan ? dimsAt(plan, batch) : {}, isDivisible: !plan || isDivisible(plan) },
     async *batches(from, to) {
       for await (const { step, epoch, images, labels, count } of loader.batches(from, to)) {
         const floats = images.length / parts
@@ -86,14 +106,15 @@ export async function randomSource(
   model: Model,
   options: SourceOptions & { readonly size?: number | undefined },
 ): Promise<BatchSource> {
-  const { parts, seed, size = RANDOM_EPOCH } = options
-  const { batch, dims, feeds } = await randomInputs(model, options.batch)
+  const { seed, size = RANDOM_EPOCH } = options
+  const { dims, feeds, plan } = await randomInputs(model, options.batch, { reopen: true })
+  const { batch, parts } = partsOf(plan, options)
   const stepsPerEpoch = Math.floor(size / (batch * parts))
   if (stepsPerEpoch === 0) throw usageError(`a step takes ${batch * parts} inputs, more than --limit ${size}`)
   const [first] = Object.keys(dims)
   if (first === undefined) throw modelError('no-input', 'the model has no input')
   return {
-    ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, dims },
+    ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, parts, dims, isDivisible: isDivisible(plan) },
     async *batches(from, to) {
       for (let step = from; step < to; step++) {
         const draw = options.size === undefined ? step : step % stepsPerEpoch

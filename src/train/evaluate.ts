@@ -2,22 +2,25 @@
 
 import type { Dataset } from '../data/dataset.ts'
 import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
+import { imagePlan } from '../data/image-plan.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import { modelError } from '../errors.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import type { Tensor } from '../graph/tensor.ts'
-import type { ElementType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
+import type { BatchPlan } from '../samples/batch-plan.ts'
+import { runSamples } from '../samples/run-samples.ts'
 import { liftedFor } from './lift.ts'
 import { keepsOrder, scoresOutput } from './outputs.ts'
 import { soleInput } from './step-graph.ts'
 
 export interface EvaluateOptions {
-  /** Images in a batch; 100 by default. A model with a fixed batch takes its own. */
+  /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */
   readonly batch?: number
+  /** How the model takes images, where that is known; found by running it otherwise. */
+  readonly plan?: BatchPlan
   readonly load?: LoadOptions
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
@@ -43,6 +46,8 @@ export interface Evaluation {
  */
 const FAST_EVALUATION: LoadOptions = { config: { 'session.disable_quant_qdq': '1' } }
 
+const BATCH = 100
+
 /** Model error for outputs that are no [N, classes] scores or whose class count is not the data set's. */
 export async function evaluate(
   model: Model,
@@ -55,7 +60,11 @@ export async function evaluate(
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
   options.onFallbacks?.(session.fallbacks)
   try {
-    return await evaluateSession(session, model, dataset, preprocess, options)
+    const batch = options.batch ?? BATCH
+    // another device would compile its kernels for each size that is tried
+    const own = options.executor ? {} : { session }
+    const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size), own))
+    return await evaluateSession(session, model, dataset, preprocess, { ...options, batch, plan })
   } finally {
     await session.dispose()
   }
@@ -63,25 +72,24 @@ export async function evaluate(
 
 const folderOf = (model: Model): LoadOptions => (model.folder === undefined ? {} : { folder: model.folder })
 
-export async function evaluateSession(
+async function evaluateSession(
   session: Session,
   model: Model,
   dataset: Dataset,
   preprocess: Preprocess,
-  options: EvaluateOptions = {},
+  options: EvaluateOptions & Required<Pick<EvaluateOptions, 'batch' | 'plan'>>,
 ): Promise<Evaluation> {
   const input = soleInput(model.graph)
   const output = scoresOutput(model.graph.outputs) ?? model.graph.outputs[0]!
   const probabilities = isProbability(output)
-  const fixed = input.type?.dims?.[0]
-  const size = typeof fixed === 'number' ? fixed : (options.batch ?? 100)
+  const elem = input.type?.elem
   const totals = new Scores(dataset.classes, probabilities)
   let seconds = 0
-  for await (const batch of evalBatches(dataset, preprocess, size)) {
+  for await (const batch of evalBatches(dataset, preprocess, options.batch)) {
     options.signal?.throwIfAborted()
-    const images = padded(batch, preprocess, size, typeof fixed === 'number', input.type?.elem)
+    const feeds = { [input.name]: imageTensor(preprocess, batch.count, batch.images, elem) }
     const start = performance.now()
-    const out = await session.run({ [input.name]: images }, [output.name])
+    const out = await runSamples(session, options.plan, feeds, batch.count, [output.name])
     seconds += (performance.now() - start) / 1000
     totals.add(out[output.name]!, batch)
     options.onProgress?.(totals.samples, dataset.size)
@@ -94,20 +102,6 @@ function isProbability(output: Value): boolean {
   const n = output.producer
   if (n && keepsOrder(n)) return isProbability(n.input(0))
   return n !== null && findOp(n)?.distribution === 'linear'
-}
-
-/** A model with a fixed batch gets its last, short batch filled up with zeros. */
-function padded(
-  batch: Batch,
-  preprocess: Preprocess,
-  size: number,
-  isFixed: boolean,
-  elem: ElementType | undefined,
-): Tensor {
-  if (!isFixed || batch.count === size) return imageTensor(preprocess, batch.count, batch.images, elem)
-  const full = new Float32Array((batch.images.length / batch.count) * size)
-  full.set(batch.images)
-  return imageTensor(preprocess, size, full, elem)
 }
 
 const TOP = 5
@@ -125,25 +119,26 @@ class Scores {
     this.#probabilities = probabilities
   }
 
-  add(scores: Tensor, { labels, count }: Batch): void {
-    const classes = scores.size / (scores.dims[0] ?? 1)
-    if (classes !== this.#classes)
-      throw modelError(
-        'class-count',
-        `the model gives ${classes} scores an image and the data have ${this.#classes} classes`,
-      )
-    const values = scores.toNumbers()
-    for (let i = 0; i < count; i++) this.#addRow(values, i * classes, classes, labels[i]!)
+  /** The scores of each image. */
+  add(scores: readonly ArrayLike<number>[], { labels, count }: Batch): void {
+    for (const [i, values] of scores.entries()) {
+      if (values.length !== this.#classes)
+        throw modelError(
+          'class-count',
+          `the model gives ${values.length} scores an image and the data have ${this.#classes} classes`,
+        )
+      this.#addRow(values, labels[i]!)
+    }
     this.samples += count
   }
 
-  #addRow(values: ArrayLike<number>, at: number, classes: number, label: number): void {
-    const own = values[at + label]!
+  #addRow(values: ArrayLike<number>, label: number): void {
+    const own = values[label]!
     let better = Number.isNaN(own) ? TOP : 0
     let max = Number.NEGATIVE_INFINITY
     let sum = 0
-    for (let c = 0; c < classes; c++) {
-      const v = values[at + c]!
+    for (let c = 0; c < values.length; c++) {
+      const v = values[c]!
       if (v > max) max = v
       // ties go to the lower class, as argmax takes them; what is no number beats everything
       if (c !== label && !(v < own || (v === own && c > label))) better++
@@ -154,7 +149,7 @@ class Scores {
       this.#loss -= Math.log(Math.max(own, Number.MIN_VALUE))
       return
     }
-    for (let c = 0; c < classes; c++) sum += Math.exp(values[at + c]! - max)
+    for (let c = 0; c < values.length; c++) sum += Math.exp(values[c]! - max)
     this.#loss += max + Math.log(sum) - own
   }
 

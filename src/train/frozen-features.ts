@@ -4,7 +4,7 @@
  * in memory, and the step graph starts behind them: its input is one row of numbers an image.
  *
  * Frozen here is what nothing trained lies before: no trained weight, moving mask, fitted step or batch statistic. Does not
- * apply with augmentation, random inputs, several inputs, a fixed batch, a teacher in batch statistics or of another image
+ * apply with augmentation, random inputs, several inputs, one batch that runs, a teacher in batch statistics or of another image
  * size, where the features are larger than CACHE_BYTES, or where the image itself is read behind the front.
  */
 import { Dataset, sharedBytes } from '../data/dataset.ts'
@@ -59,7 +59,7 @@ export async function cutFrozen(
   { images, preprocess, source, seed }: CutData,
   isHost: (name: string) => boolean,
 ): Promise<FrozenCut | null> {
-  if (!o.cacheFeatures || o.augment !== 'none') return null
+  if (!o.cacheFeatures || o.augment !== 'none' || source.parts !== o.accumulate) return null
   const { teacher } = run
   const taught = teacher && needsOf(o, true).teacher
   const sameSize = (teacher?.preprocess ?? preprocess).size.join() === preprocess.size.join()
@@ -91,7 +91,7 @@ export async function cutFrozen(
   return {
     model,
     teacher: lessons ? { model: repeater(width, lessons[0]!.width) } : teacher,
-    source: cachedSource(source, images, { batch: o.batch, parts: o.accumulate, seed, rows }),
+    source: cachedSource(source, images, { batch: source.batch, parts: source.parts, seed, rows }),
   }
 }
 

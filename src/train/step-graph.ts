@@ -62,7 +62,7 @@ import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
 export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */
   readonly batch: number
-  /** Dims of the model's inputs by name, batch included; needed for models with several. */
+  /** Dims of the model's inputs by name, batch included; needed for models with several, or open dims beside the batch. */
   readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
   /** Runs of the step graph that one update averages over; 1 by default. */
   readonly accumulate?: number | undefined
@@ -123,6 +123,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const { graph } = model
   freeReservedNames(graph)
   const input = options.inputDims ? graph.inputs.find((v) => !v.constant)! : soleInput(graph)
+  fixInputs(graph, options.inputDims ?? {})
   widenFloats(model)
   // initializers that callers may override (all of them before IR 4) are trained like others
   for (const v of [...graph.inputs]) if (v.constant) graph.removeInput(v)
@@ -269,8 +270,7 @@ async function tiled(
   input: Value,
   { batch, inputDims, tiles: asked }: StepOptions,
 ): Promise<Tiles | null> {
-  fixBatch(input, batch)
-  fixInputs(model.graph, inputDims ?? {})
+  if (!inputDims?.[nameOf(input)]) fixBatch(input, batch)
   await settleShapes(model)
   if (Object.keys(inputDims ?? {}).length > 1) return null
   const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
@@ -303,7 +303,7 @@ export function fixBatch(input: Value, batch: number): void {
 }
 
 function fixInputs(graph: Graph, dims: Readonly<Record<string, readonly number[]>>): void {
-  for (const v of graph.inputs) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
+  for (const v of graph.inputs) if (v.type && dims[nameOf(v)]) v.setType({ elem: v.type.elem, dims: dims[nameOf(v)]! })
 }
 
 /** The one data input of a model; a model error where there are several. */

@@ -1,6 +1,7 @@
 /** From a run's options to the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import type { Dataset } from '../data/dataset.ts'
+import { imagePlan } from '../data/image-plan.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
@@ -36,7 +37,8 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
   const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
-  const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers })
+  const plan = await imagePlan(model, run.preprocess, batch, { reopen: true })
+  const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
   return { source, validation, images: train }
 }
 
@@ -70,7 +72,7 @@ export async function planStep(
   source: BatchSource,
   executor: Executor,
 ): Promise<StepGraph> {
-  const { accumulate, loss, lossWeight, lossAxis, alpha, temperature, precision } = o
+  const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
   const needs = needsOf(o, run.teacher !== undefined)
   if (needs.teacher && !run.teacher)
     throw usageError(`--loss ${shown(loss)} compares with a teacher`, 'give --teacher FILE')
@@ -79,13 +81,13 @@ export async function planStep(
   const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
     throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
-  const { batch, dims: inputDims } = source
+  const { batch, parts: accumulate, dims: inputDims } = source
   const options = {
     ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
     ...{ loss, lossWeight, lossAxis, alpha, temperature },
     batchStatistics: o.bn === 'batch',
     // tiles are for a processor's caches; other devices want few, large kernels
-    tiles: executor.device.id === 'cpu' ? undefined : 1,
+    tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
     teacher: needs.teacher
       ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
       : undefined,

@@ -97,10 +97,10 @@ test('explain reads the kernels from the graph that onnxruntime makes', async ()
   assert.ok(packed.layers.every((l) => l.kernel === null))
 })
 
-/** Relu and a scaled copy of it beside, by the names given. */
+/** The input's negative and a scaled copy of it beside, by the names given. */
 function twoOutputs(scale: number, names: readonly [string, string] = ['a', 'b']) {
   const n = new Net(1)
-  const a = n.b.op('Relu', [n.input([2, 3])], {}, { name: names[0] })
+  const a = n.b.op('Neg', [n.input([2, 3])], {}, { name: names[0] })
   n.model.graph.addOutput(n.b.op('Mul', [a, n.b.scalar(scale)], {}, { name: names[1] }))
   const [b] = n.model.graph.outputs
   b!.setType({ elem: 'float32', dims: [2, 3] })

@@ -346,7 +346,8 @@ function repeated(batch: number): BatchSource & { readonly images: Tensor } {
   const images = Tensor.float32([batch, INPUTS], Array.from({ length: batch }, () => row).flat())
   const part = { images, labels: null }
   return {
-    ...{ name: 'repeated', size: batch, classes: null, stepsPerEpoch: 1, batch, images },
+    ...{ name: 'repeated', size: batch, classes: null, stepsPerEpoch: 1, batch, parts: 1, dims: {}, isDivisible: true },
+    images,
     async *batches() {
       yield { step: 0, epoch: 0, parts: [part], count: batch }
     },

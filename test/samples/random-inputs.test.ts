@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { randomInputs } from '../../src/data/random-inputs.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementTypes } from '../../src/graph/types.ts'
+import { randomInputs } from '../../src/samples/random-inputs.ts'
 
 test('integers stay within what their readers take, open dims take a size that runs', async () => {
   const model = new Model(new Graph('text'))
