@@ -4,12 +4,10 @@
  * is written straight.
  */
 import { randomBytes } from 'node:crypto'
-import { rmSync, writeSync } from 'node:fs'
-import { type FileHandle, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
+import { existsSync, rmSync, writeSync } from 'node:fs'
+import { type FileHandle, link, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails } from './errors.ts'
-
-const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
 
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or folder',
@@ -19,16 +17,54 @@ const reasons: Readonly<Record<string, string>> = {
   EPERM: 'not permitted',
   EROFS: 'the file system is read-only',
   ENOSPC: 'no space left on the device',
+  EDQUOT: 'the quota is used up',
+  EFBIG: 'is larger than the file system or a limit allows',
+  EIO: 'the device reported an error',
+  EEXIST: 'something else of this name is there',
+  EPIPE: 'nobody reads it any more',
+  EMFILE: 'too many files are open',
+  ELOOP: 'the links go round in a circle',
   ERR_FS_FILE_TOO_LARGE: 'is larger than 2 GB',
   ENAMETOOLONG: 'the name is too long',
 }
 
+/** What the operating system refused, in words; null for other errors and for what only a bug can cause. */
+export function systemReason(error: unknown): string | null {
+  if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') return null
+  const known = reasons[error.code]
+  if (known) return known
+  const isSystem = 'syscall' in error && /^E[A-Z0-9]+$/.test(error.code) && !['EBADF', 'EINVAL'].includes(error.code)
+  return isSystem ? error.message : null
+}
+
 /** A user error for what the operating system refused; other errors come back as they are. */
 export function fileError(error: unknown, path: string, doing: 'read' | 'written'): unknown {
-  const reason = reasons[codeOf(error)]
-  if (!reason) return error
+  const reason = systemReason(error)
+  if (reason === null) return error
   const details: MncErrorDetails = { code: `file-not-${doing}`, blame: 'user', file: path, cause: error }
   return new MncError(`cannot be ${doing}: ${reason}`, details)
+}
+
+/** Does what writes to `path`; what the operating system refuses becomes a user error that names it. */
+export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw fileError(error, path, 'written')
+  }
+}
+
+/** The same for what reads `path`, with or without waiting. */
+export function reading<T>(path: string, work: () => T): T {
+  try {
+    const result = work()
+    if (!(result instanceof Promise)) return result
+    return result.catch((error: unknown) => {
+      throw fileError(error, path, 'read')
+    }) as T
+  } catch (error) {
+    throw fileError(error, path, 'read')
+  }
 }
 
 /** Bytes of a file; '-' is standard input. */
@@ -38,11 +74,7 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
     for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array)
     return Buffer.concat(chunks)
   }
-  try {
-    return await readFile(path)
-  } catch (error) {
-    throw fileError(error, path, 'read')
-  }
+  return reading(path, () => readFile(path))
 }
 
 /** Temporary files of writes under way. */
@@ -56,6 +88,8 @@ export function dropTemporaries(): void {
 
 /** A file being written: nothing is seen at its path before `commit`. */
 export interface PendingFile {
+  /** Where it will be, links followed. */
+  readonly target: string
   readonly handle: FileHandle
   /** Appends; done when it returns, so that the caller may use the memory again. */
   write(bytes: Uint8Array): void
@@ -70,21 +104,31 @@ function append({ fd }: FileHandle, bytes: Uint8Array): void {
 
 /** Starts a file at `path` (not '-'). User error where the folder is missing or may not be written. */
 export async function openAtomic(path: string): Promise<PendingFile> {
-  try {
+  return writing(path, async () => {
     const target = await realpath(path).catch(() => path)
     const old = await stat(target).catch(() => null)
     if (old && !old.isFile()) {
       const handle = await open(target, 'w')
       const write = (bytes: Uint8Array): void => append(handle, bytes)
-      return { handle, write, commit: () => handle.close(), abort: () => handle.close().catch(() => {}) }
+      return { target, handle, write, commit: () => handle.close(), abort: () => handle.close().catch(() => {}) }
     }
-    const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
+    const temporary = temporaryName(target)
     const handle = await open(temporary, 'wx', old ? old.mode & 0o777 : 0o666)
     temporaries.add(temporary)
-    if (old) await handle.chmod(old.mode & 0o777)
     let done = false
+    const abort = async (): Promise<void> => {
+      if (done) return
+      await handle.close().catch(() => {})
+      await rm(temporary, { force: true })
+      temporaries.delete(temporary)
+    }
+    if (old)
+      await handle.chmod(old.mode & 0o777).catch(async (error: unknown) => {
+        await abort()
+        throw error
+      })
     return {
-      handle,
+      ...{ target, handle, abort },
       write: (bytes) => append(handle, bytes),
       async commit() {
         await handle.close()
@@ -92,17 +136,53 @@ export async function openAtomic(path: string): Promise<PendingFile> {
         temporaries.delete(temporary)
         done = true
       },
-      async abort() {
-        if (done) return
-        await handle.close().catch(() => {})
-        await rm(temporary, { force: true })
-        temporaries.delete(temporary)
-      },
     }
+  })
+}
+
+/** Commits files that belong together, in this order: where one fails, those before it are what they were. */
+export async function commitAll(files: readonly PendingFile[]): Promise<void> {
+  const old: OldFile[] = []
+  try {
+    for (const file of files.slice(0, -1)) {
+      old.push(await keepOld(file.target))
+      await file.commit()
+    }
+    await files.at(-1)?.commit()
   } catch (error) {
-    throw fileError(error, path, 'written')
+    for (const { restore } of old.reverse()) await restore()
+    throw error
+  } finally {
+    for (const { forget } of old) await forget()
   }
 }
+
+interface OldFile {
+  /** Puts it back where it was, or takes away what came where nothing was. */
+  restore(): Promise<void>
+  forget(): Promise<void>
+}
+
+/** Gives what lies at `target` a second name. A file system without links keeps nothing. */
+async function keepOld(target: string): Promise<OldFile> {
+  if (!existsSync(target)) return { restore: () => rm(target, { force: true }), forget: async () => {} }
+  const second = temporaryName(target)
+  temporaries.add(second)
+  const isKept = await link(target, second).then(
+    () => true,
+    () => false,
+  )
+  return {
+    restore: async () => void (isKept && (await rename(second, target))),
+    async forget() {
+      await rm(second, { force: true })
+      temporaries.delete(second)
+    },
+  }
+}
+
+const temporaryName = (target: string): string =>
+  join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`)
 
 /** Writes all of `bytes` or leaves what was there; '-' writes standard output. */
 export async function writeFileAtomic(path: string, bytes: Uint8Array | string): Promise<void> {
@@ -112,10 +192,10 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string):
   }
   const file = await openAtomic(path)
   try {
-    await file.handle.writeFile(bytes)
-    await file.commit()
-  } catch (error) {
-    throw fileError(error, path, 'written')
+    await writing(path, async () => {
+      await file.handle.writeFile(bytes)
+      await file.commit()
+    })
   } finally {
     await file.abort()
   }

@@ -2,6 +2,7 @@
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
 import { MncError, usageError } from '../errors.ts'
+import { systemReason } from '../files.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { packageVersion } from '../package-files.ts'
 import type { CommandDef } from './define-command.ts'
@@ -15,9 +16,6 @@ interface Streams {
 }
 
 const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
-
-/** System errors that say something about what the user named, not about mnc. */
-const INPUT_ERRORS = new Set(['ENOENT', 'EACCES', 'EPERM', 'EISDIR', 'ENOTDIR', 'ENOSPC', 'EROFS', 'ENAMETOOLONG'])
 
 const globalFlags = [
   ['--json', 'print the result as one JSON document'],
@@ -112,8 +110,7 @@ function report(error: unknown, { stderr }: Streams): number {
     return codes[error.blame]
   }
   const message = error instanceof Error ? error.message : String(error)
-  const system = error instanceof Error && 'code' in error ? String(error.code) : ''
-  if (INPUT_ERRORS.has(system)) {
+  if (systemReason(error) !== null) {
     say(message)
     return EXIT.badInput
   }

@@ -3,7 +3,8 @@
  * the caller keeps fewer steps under way than there are slots.
  */
 import { Worker } from 'node:worker_threads'
-import { bugError, type MncError } from '../errors.ts'
+import { bugError, MncError } from '../errors.ts'
+import { systemReason } from '../files.ts'
 import type { FillerJob } from './batch-filler.ts'
 import type { Slot, WorkerSetup } from './loader-worker.ts'
 
@@ -28,7 +29,7 @@ export class LoaderPool {
     this.#workers = Array.from({ length: threads }, () => {
       const worker = new Worker(workerFile, { workerData: setup, name: 'mnc-loader' })
       worker.on('message', (step: number) => this.#arrived(step))
-      worker.on('error', (cause) => this.#fail(bugError(`a loader thread failed: ${cause.message}`, { cause })))
+      worker.on('error', (cause) => this.#fail(threadError(cause)))
       worker.on('exit', (code) => this.#fail(bugError(`a loader thread ended early (exit ${code})`)))
       return worker
     })
@@ -68,4 +69,13 @@ export class LoaderPool {
     this.#waiting?.reject(this.#failure)
     this.#waiting = null
   }
+}
+
+/** What ended a thread: the machine's limits are the user's to change, the rest is a bug. */
+function threadError(cause: Error): MncError {
+  const isMemory = 'code' in cause && cause.code === 'ERR_WORKER_OUT_OF_MEMORY'
+  const reason = isMemory ? 'there is not enough memory for it' : systemReason(cause)
+  if (reason === null) return bugError(`a loader thread failed: ${cause.message}`, { cause })
+  const next = isMemory ? 'lower --workers or --batch' : undefined
+  return new MncError(`a loader thread failed: ${reason}`, { code: 'loader-failed', blame: 'user', cause, next })
 }

@@ -8,7 +8,15 @@ import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { MncError, modelError, usageError } from '../errors.ts'
-import { fileError, openAtomic, type PendingFile, readFileBytes, writeFileAtomic } from '../files.ts'
+import {
+  commitAll,
+  fileError,
+  openAtomic,
+  type PendingFile,
+  readFileBytes,
+  reading,
+  writeFileAtomic,
+} from '../files.ts'
 import { type Bytes, pieces, slice } from './bytes.ts'
 import { modelFromProto } from './codec-decode.ts'
 import { modelToProto } from './codec-encode.ts'
@@ -92,13 +100,11 @@ export async function readModel(path: string): Promise<Model> {
 }
 
 async function sourceOf(path: string): Promise<Uint8Array | DataFile> {
-  try {
+  const large = reading(path, () => {
     const stat = statSync(path)
-    if (stat.isFile() && stat.size >= LAZY_MINIMUM) return new DataFile(path)
-  } catch (error) {
-    throw fileError(error, path, 'read')
-  }
-  return readFileBytes(path)
+    return stat.isFile() && stat.size >= LAZY_MINIMUM ? new DataFile(path) : null
+  })
+  return large ?? readFileBytes(path)
 }
 
 /** Writes to a temporary file beside `path`, then renames. '-' writes standard output. */
@@ -122,7 +128,7 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
     // the data first: a model is not to be seen before what it refers to
     if (placement.data.length > 0) pending.push(await writePending(`${path}.data`, placement.data))
     pending.push(await writePending(path, parts))
-    for (const file of pending) await file.commit()
+    await commitAll(pending)
   } catch (error) {
     throw fileError(error, path, 'written')
   } finally {

@@ -5,6 +5,7 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { modelError } from '../errors.ts'
+import { reading } from '../files.ts'
 import type { LazyBytes } from './bytes.ts'
 
 /** Of a model with a data file for each tensor, the rest is opened at each read: processes may open 1024 files. */
@@ -40,6 +41,10 @@ export class DataFile {
 
   /** Fills `out` from `offset` on. Model error where the file is not what it was, or ends early. */
   readInto(out: Uint8Array, offset: number): void {
+    reading(this.path, () => this.#readInto(out, offset))
+  }
+
+  #readInto(out: Uint8Array, offset: number): void {
     const fd = this.#fd ?? openSync(this.path, 'r')
     try {
       if (stampOf(fstatSync(fd)) !== this.#stamp) throw this.#bad('the file changed after the model was read')

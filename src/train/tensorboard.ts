@@ -11,7 +11,7 @@
 import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { fileError } from '../files.ts'
+import { writing } from '../files.ts'
 import type { TrainEvent } from './train-run.ts'
 
 const WIRE = { varint: 0, fixed64: 1, bytes: 2, fixed32: 5 } as const
@@ -19,6 +19,7 @@ const SESSION_START = 1
 
 export class TensorBoardLog {
   readonly #folder: string
+  #path = ''
   #file: FileHandle | null = null
   /** Steps done. */
   #step = 0
@@ -42,19 +43,17 @@ export class TensorBoardLog {
   }
 
   async close(): Promise<void> {
-    await this.#file?.close()
+    await writing(this.#path, async () => this.#file?.close())
     this.#file = null
   }
 
   async #start(step: number): Promise<void> {
     const seconds = Math.floor(Date.now() / 1000)
-    const path = join(this.#folder, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}`)
-    try {
+    this.#path = join(this.#folder, `events.out.tfevents.${seconds}.${hostname()}.${process.pid}`)
+    this.#file = await writing(this.#path, async () => {
       await mkdir(this.#folder, { recursive: true })
-      this.#file = await open(path, 'a')
-    } catch (error) {
-      throw fileError(error, path, 'written')
-    }
+      return open(this.#path, 'a')
+    })
     await this.#record(eventOf(0, bytesField(3, Buffer.from('brain.Event:2'))))
     if (step > 0) await this.#record(eventOf(step, bytesField(7, varintField(1, SESSION_START))))
   }
@@ -69,7 +68,8 @@ export class TensorBoardLog {
   async #record(data: Buffer): Promise<void> {
     const length = Buffer.alloc(8)
     length.writeBigUInt64LE(BigInt(data.length))
-    await this.#file?.write(Buffer.concat([length, checksum(length), data, checksum(data)]))
+    const bytes = Buffer.concat([length, checksum(length), data, checksum(data)])
+    await writing(this.#path, async () => this.#file?.appendFile(bytes))
   }
 }
 

@@ -3,8 +3,6 @@
  * checkpoints. An async generator: callers draw progress, write logs and stop by leaving the loop.
  */
 import { existsSync } from 'node:fs'
-import { mkdtemp, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { MncError, modelError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { readModel, writeModel } from '../graph/codec.ts'
@@ -21,6 +19,7 @@ import type { SourceBatch } from './batch-source.ts'
 import { separateStatistics } from './batch-statistics.ts'
 import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
+import { EngineProfile } from './engine-profile.ts'
 import { evaluate } from './evaluate.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { refitScales, refreshMasks } from './host-constants.ts'
@@ -42,36 +41,42 @@ import {
 import { StepRunner } from './step-runner.ts'
 import { countRight, feedsOf } from './targets.ts'
 import { type TrainOptions, trainOptions } from './train-options.ts'
-import type { CheckpointEvent, EpochEvent, StepEvent, TrainEvent, TrainRun, TrainSummary } from './train-run.ts'
+import type {
+  CheckpointEvent,
+  EpochEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  TrainRun,
+  TrainSummary,
+} from './train-run.ts'
 
 /**
  * Trains `model` in place; yields events, returns a summary. See TrainRun and train-options.ts. Leaving the loop early
  * leaves the weights of the last step in the model.
  */
 export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<TrainEvent, TrainSummary, undefined> {
-  const started = performance.now()
-  const o = parseOptions(trainOptions, run.options ?? {}, 'train')
-  const training = await Training.start(model, run, o)
+  const training = await Training.start(model, run)
   try {
-    yield { ...training.startEvent(), seconds: (performance.now() - started) / 1000 }
-    yield* training.steps()
+    yield* training.events()
     return await training.finish()
   } finally {
     await training.close()
   }
 }
 
-/** Trains `model` in place and calls `onEvent` on the way. */
+/** Trains `model` in place and calls `onEvent` on the way; an error that it throws ends the run. */
 export async function train(
   model: Model,
   run: TrainRun,
   onEvent: (event: TrainEvent) => void | Promise<void> = () => {},
 ): Promise<TrainSummary> {
-  const steps = trainSteps(model, run)
-  for (;;) {
-    const { value, done } = await steps.next()
-    if (done) return value
-    await onEvent(value)
+  const training = await Training.start(model, run)
+  try {
+    for await (const event of training.events()) await onEvent(event)
+    return await training.finish()
+  } finally {
+    await training.close()
   }
 }
 
@@ -83,7 +88,7 @@ class Training {
   readonly #data: DataPlan
   readonly #executor: Executor
   readonly #runner: StepRunner
-  readonly #profileFolder: string | null
+  readonly #profile: EngineProfile | null
   readonly #identity: string
   readonly #schedule: ScheduleOptions
   readonly #first: number
@@ -93,6 +98,7 @@ class Training {
   #validationPending: boolean
   #done: number
   #savedAt = performance.now()
+  #startSeconds = 0
   #best: { top1: number; epoch: number; model: Model | null }
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
@@ -106,7 +112,7 @@ class Training {
     executor: Executor,
     identity: string,
     runner: StepRunner,
-    profileFolder: string | null,
+    profile: EngineProfile | null,
     checkpoint: Checkpoint | null,
   ) {
     this.#model = model
@@ -116,7 +122,7 @@ class Training {
     this.#executor = executor
     this.#identity = identity
     this.#runner = runner
-    this.#profileFolder = profileFolder
+    this.#profile = profile
     const { stepsPerEpoch } = data.source
     const { total, last } = stepsOf(o, stepsPerEpoch)
     this.#last = last
@@ -140,7 +146,9 @@ class Training {
     this.#average?.restore(checkpoint.vectors)
   }
 
-  static async start(model: Model, run: TrainRun, o: TrainOptions): Promise<Training> {
+  static async start(model: Model, run: TrainRun): Promise<Training> {
+    const started = performance.now()
+    const o = parseOptions(trainOptions, run.options ?? {}, 'train')
     if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
@@ -161,24 +169,33 @@ class Training {
     const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor)
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
-    const folder = run.profile === undefined ? null : await mkdtemp(join(dirname(run.profile), '.profile-'))
-    const load = { threads: o.threads, cache: run.cache, ...(folder && { profilePrefix: join(folder, 'step') }) }
-    const runner = await StepRunner.create(step, executor, load)
+    const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
+    const load = { threads: o.threads, cache: run.cache, ...(profile && { profilePrefix: profile.prefix }) }
+    const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
+      await profile?.close()
+      throw error
+    })
     const drawn = cut ? { ...data, source: cut.source } : data
-    return new Training(model, run, o, drawn, executor, identity, runner, folder, checkpoint)
+    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint)
+    training.#startSeconds = (performance.now() - started) / 1000
+    return training
   }
 
-  startEvent() {
+  #startEvent(): StartEvent {
     const { stepsPerEpoch } = this.#data.source
     const { graph, fallbacks } = this.#runner
-    const kind = 'start' as const
     return {
-      ...{ kind, parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks },
+      ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
+      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks, seconds: this.#startSeconds },
     }
   }
 
-  async *steps(): AsyncGenerator<TrainEvent, void, undefined> {
+  async *events(): AsyncGenerator<TrainEvent, void, undefined> {
+    yield this.#startEvent()
+    yield* this.#steps()
+  }
+
+  async *#steps(): AsyncGenerator<TrainEvent, void, undefined> {
     const { source } = this.#data
     if (this.#validationPending) yield* this.#endOfEpoch(Math.floor((this.#first - 1) / source.stepsPerEpoch))
     const { stepsPerEpoch } = source
@@ -342,8 +359,7 @@ class Training {
     if (this.#average) adopt(this.#model, this.#averaged())
     if (validation) adopt(this.#model, this.#best.model ?? (await readIfThere(this.#bestPath)))
     this.#finished = true
-    const profile = runner.endProfiling()
-    if (profile && this.#run.profile) await rename(profile, this.#run.profile)
+    await this.#profile?.keep(runner.endProfiling())
     const { top1, epoch } = this.#best
     const { sum, steps } = this.#losses
     return {
@@ -358,7 +374,7 @@ class Training {
       this.#runner.storeTo(this.#model)
     }
     await this.#runner.dispose()
-    if (this.#profileFolder) await rm(this.#profileFolder, { recursive: true, force: true })
+    await this.#profile?.close()
   }
 
   async #interrupted(): Promise<MncError> {

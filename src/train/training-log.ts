@@ -3,8 +3,9 @@
  * that step's update; `losses` of each output where several are taught), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
  * and `skipped: true` where its gradient overflowed.
  */
+import { existsSync } from 'node:fs'
 import { type FileHandle, open, readFile } from 'node:fs/promises'
-import { fileError, writeFileAtomic } from '../files.ts'
+import { reading, writeFileAtomic, writing } from '../files.ts'
 import type { TrainEvent } from './trainer.ts'
 
 export class TrainingLog {
@@ -29,27 +30,24 @@ export class TrainingLog {
   }
 
   async close(): Promise<void> {
-    await this.#file?.close()
+    await writing(this.#path, async () => this.#file?.close())
+    this.#file = null
   }
 
   async #start(step: number): Promise<void> {
     const kept = step === 0 ? '' : await linesBefore(this.#path, step)
     await writeFileAtomic(this.#path, kept)
-    try {
-      this.#file = await open(this.#path, 'a')
-    } catch (error) {
-      throw fileError(error, this.#path, 'written')
-    }
+    this.#file = await writing(this.#path, () => open(this.#path, 'a'))
   }
 
   async #line(entry: object): Promise<void> {
-    await this.#file?.write(`${JSON.stringify(entry)}\n`)
+    await writing(this.#path, async () => this.#file?.appendFile(`${JSON.stringify(entry)}\n`))
   }
 }
 
 /** A run that was killed may have logged steps behind its last checkpoint; they come again. */
 async function linesBefore(path: string, step: number): Promise<string> {
-  const text = await readFile(path, 'utf8').catch(() => '')
+  const text = existsSync(path) ? await reading(path, () => readFile(path, 'utf8')) : ''
   const lines = text.split('\n').filter((l) => l !== '')
   const end = lines.findIndex((l) => stepOf(l) >= step)
   return (end < 0 ? lines : lines.slice(0, end)).map((l) => `${l}\n`).join('')
