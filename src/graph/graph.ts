@@ -5,7 +5,7 @@
  *
  * Over 150 lines because use-def is kept in one place: Value, Node and Graph share private state.
  */
-import { bugError } from '../errors.ts'
+import { bugError, modelError } from '../errors.ts'
 import { type Attribute, type AttributeLike, subgraphsOf, toAttribute } from './attribute.ts'
 import { Builder } from './builder.ts'
 import type { Tensor } from './tensor.ts'
@@ -102,17 +102,17 @@ export class Node {
     for (const [k, v] of Object.entries(spec.metadata ?? {})) this.metadata.set(k, v)
   }
 
-  /** The first output, which must exist. */
+  /** The first output, which must exist: a model error where the file leaves it out. */
   get output(): Value {
     const v = this.outputs[0]
-    if (!v) throw bugError(`${this.label} has no first output`)
+    if (!v) throw modelError('missing-output', `${this.label} has no first output`, { node: this.id })
     return v
   }
 
-  /** Input i, which must be present. */
+  /** Input i, which must be present: a model error where the file leaves it out. */
   input(i: number): Value {
     const v = this.inputs[i]
-    if (!v) throw bugError(`${this.label} has no input ${i}`)
+    if (!v) throw modelError('missing-operand', `${this.label} has no input ${i}`, { node: this.id })
     return v
   }
 

@@ -262,6 +262,8 @@ function faultOf(e: ErrorObject): string {
     const { allowedValues } = e.params as { allowedValues: readonly string[] }
     return `must be one of ${allowedValues.join(', ')}`
   }
+  if (e.keyword === 'pattern')
+    return `'${String(e.data)}' is no name of a file: letters, digits, _ . - and no separator`
   return e.message ?? 'is wrong'
 }
 

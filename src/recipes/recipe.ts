@@ -97,6 +97,8 @@ function tableSchema(table: OptionTable, more: Readonly<Record<string, unknown>>
 }
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description })
+/** A name that files and folders have: no separators, and it leads nowhere else. */
+const fileName = (description: string) => ({ ...text(description), pattern: '^[A-Za-z0-9_][A-Za-z0-9_.-]*$' })
 
 function passItem(): Record<string, unknown> {
   const entries = passes.flatMap((def) =>
@@ -123,7 +125,7 @@ export function recipeSchema(): Record<string, unknown> {
     additionalProperties: false,
     required: ['name'],
     properties: {
-      name: { ...text('Name of the stage and of its files'), pattern: '^[A-Za-z0-9_][A-Za-z0-9_.-]*$' },
+      name: fileName('Name of the stage and of its files'),
       description: { type: 'string' },
       build: {
         type: ['string', 'object'],
@@ -158,7 +160,7 @@ export function recipeSchema(): Record<string, unknown> {
     required: ['name', 'stages'],
     properties: {
       $schema: { type: 'string' },
-      name: text('Name of the recipe'),
+      name: fileName('Name of the recipe, and of its work folder below build/'),
       description: { type: 'string' },
       data,
       seed,

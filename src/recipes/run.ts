@@ -136,9 +136,9 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
       if (failed) break
     }
   } catch (error) {
-    if (options.signal?.aborted && !(error instanceof MncError))
-      throw new MncError('interrupted', { code: 'interrupted', blame: 'interrupt', next: 'run again to go on' })
-    throw error
+    if (!options.signal?.aborted) throw error
+    const what = error instanceof MncError && error.blame === 'interrupt' ? error.message : 'interrupted'
+    throw new MncError(what, { code: 'interrupted', blame: 'interrupt', next: 'the same command goes on from here' })
   }
   return { recipe: recipe.name, workdir: options.workdir, stages: results, failed }
 }

@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileError, readFileBytes, writeFileAtomic } from '../files.ts'
+import { MncError } from '../errors.ts'
+import { readFileBytes, writeFileAtomic, writing } from '../files.ts'
 import { readModel } from '../graph/codec.ts'
 import type { StageRecord } from './record.ts'
 
@@ -27,9 +28,7 @@ export class WorkFolder {
   }
 
   async create(): Promise<void> {
-    await mkdir(this.path, { recursive: true }).catch((error: unknown) => {
-      throw fileError(error, this.path, 'written')
-    })
+    await writing(this.path, () => mkdir(this.path, { recursive: true }))
   }
 
   files(stage: string): StageFiles {
@@ -84,9 +83,15 @@ async function contentHash(path: string): Promise<string> {
   const own = sha256(await readFileBytes(path))
   if (!path.endsWith('.onnx')) return own
   const files = new Set<string>()
-  for (const v of (await readModel(path)).graph.initializers()) {
-    const file = v.constant?.origin?.external?.file.path
-    if (file) files.add(file)
+  try {
+    for (const v of (await readModel(path)).graph.initializers()) {
+      const file = v.constant?.origin?.external?.file.path
+      if (file) files.add(file)
+    }
+  } catch (error) {
+    // a damaged file has a hash like any other; whoever needs the model says what is wrong with it
+    if (!(error instanceof MncError)) throw error
+    return own
   }
   if (files.size === 0) return own
   const data = await Promise.all([...files].sort().map(hashOfFile))

@@ -6,13 +6,14 @@
 import { existsSync } from 'node:fs'
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
-import { readModel, writeModel } from '../graph/codec.ts'
+import { fingerprint, readModel, writeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { LossScaleState } from './loss-scale.ts'
 
 const STATE_PREFIX = 'mnc.state/'
 const TRAINING_KEY = 'mnc.training'
+const BEST_KEY = 'mnc.best'
 
 export interface Position {
   /** Steps done. */
@@ -21,6 +22,8 @@ export interface Position {
   readonly run: string
   readonly bestTop1: number
   readonly bestEpoch: number
+  /** Fingerprint of the best epoch's model, which lies beside the checkpoint; missing where there is none yet. */
+  readonly bestModel?: string
   /** Losses of the present epoch's steps so far; missing in checkpoints of version 0.1.0. */
   readonly lossSum?: number
   readonly lossSteps?: number
@@ -68,6 +71,41 @@ export async function loadCheckpoint(path: string, run: string): Promise<Checkpo
   }
   model.metadata.delete(TRAINING_KEY)
   return { model, position, vectors }
+}
+
+/** Writes the best epoch's model, and in its metadata whose it is. */
+export async function saveBest(path: string, model: Model, run: string, epoch: number): Promise<void> {
+  const copy = cloneModel(model)
+  copy.metadata.set(BEST_KEY, JSON.stringify({ run, epoch }))
+  await writeModel(copy, path)
+}
+
+/**
+ * The best epoch's model that a checkpoint speaks of; null where it speaks of none. A usage error where the file is missing
+ * or is another one: the last epoch's weights are no substitute. A run that was killed may have written a better model
+ * behind its last checkpoint, and comes to it again.
+ */
+export async function loadBest(path: string, position: Position): Promise<Model | null> {
+  if (position.bestEpoch < 0 || position.bestModel === undefined) return null
+  const next = 'put it back, or train without --resume'
+  const epoch = `the model of epoch ${position.bestEpoch}, the best so far`
+  if (!existsSync(path)) throw usageError(`'${path}', ${epoch}, is missing`, next)
+  const best = await readModel(path)
+  const mark = markOf(best)
+  best.metadata.delete(BEST_KEY)
+  const isLater = mark?.run === position.run && mark.epoch > position.bestEpoch
+  if (!isLater && fingerprint(best) !== position.bestModel) throw usageError(`'${path}' is not ${epoch}`, next)
+  return best
+}
+
+function markOf(model: Model): { readonly run: string; readonly epoch: number } | null {
+  try {
+    const mark: unknown = JSON.parse(model.metadata.get(BEST_KEY) ?? 'null')
+    if (typeof mark !== 'object' || mark === null || !('run' in mark) || !('epoch' in mark)) return null
+    return typeof mark.run === 'string' && typeof mark.epoch === 'number' ? { run: mark.run, epoch: mark.epoch } : null
+  } catch {
+    return null
+  }
 }
 
 function positionOf(model: Model, path: string): Position {

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { MncError, modelError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
-import { readModel, writeModel } from '../graph/codec.ts'
+import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { parseOptions } from '../options.ts'
@@ -17,7 +17,7 @@ import type { Executor } from '../runtime/executor.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
 import { separateStatistics } from './batch-statistics.ts'
-import { type Checkpoint, loadCheckpoint, type Position, saveCheckpoint } from './checkpoint.ts'
+import { type Checkpoint, loadBest, loadCheckpoint, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import { EngineProfile } from './engine-profile.ts'
 import { evaluate } from './evaluate.ts'
@@ -99,7 +99,7 @@ class Training {
   #done: number
   #savedAt = performance.now()
   #startSeconds = 0
-  #best: { top1: number; epoch: number; model: Model | null }
+  #best: { top1: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
   #finished = false
@@ -114,6 +114,7 @@ class Training {
     runner: StepRunner,
     profile: EngineProfile | null,
     checkpoint: Checkpoint | null,
+    best: Model | null,
   ) {
     this.#model = model
     this.#run = run
@@ -134,7 +135,10 @@ class Training {
     this.#done = this.#first
     this.#validationPending = position?.validationPending ?? false
     this.#losses = { sum: position?.lossSum ?? 0, steps: position?.lossSteps ?? 0 }
-    this.#best = { top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: null }
+    this.#best = {
+      ...{ top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: best },
+      fingerprint: position?.bestModel,
+    }
     runner.loadFrom(model)
     if (!checkpoint) return
     for (const slot of runner.graph.slots) runner.setVector(slot, checkpoint.vectors.get(slot)!)
@@ -160,6 +164,7 @@ class Training {
     separateStatistics(model.graph)
     const identity = identityOf(model, run, o, data.source)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
+    const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
     if (checkpoint) adopt(model, checkpoint.model)
     const { images } = data
     const fed = images &&
@@ -176,7 +181,7 @@ class Training {
       throw error
     })
     const drawn = cut ? { ...data, source: cut.source } : data
-    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint)
+    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint, best)
     training.#startSeconds = (performance.now() - started) / 1000
     return training
   }
@@ -270,8 +275,10 @@ class Training {
     const score = validation ? await this.#validate(validation) : null
     this.#validationPending = false
     if (score && masksAreFinal(this.#o, this.#done) && score.top1 > this.#best.top1) {
-      this.#best = { top1: score.top1, epoch, model: this.#averaged() }
-      if (this.#bestPath) await writeModel(this.#best.model!, this.#bestPath)
+      const best = this.#averaged()
+      const path = bestPathOf(this.#run)
+      if (path) await saveBest(path, best, this.#identity, epoch)
+      this.#best = { top1: score.top1, epoch, model: best, fingerprint: path && fingerprint(best) }
     }
     yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, valTop1: score?.top1 ?? null }
     if (this.#run.checkpoint) yield await this.#checkpoint()
@@ -337,18 +344,14 @@ class Training {
   }
 
   #position(): Position {
-    const { top1, epoch } = this.#best
+    const { top1, epoch, fingerprint: bestModel } = this.#best
     const { sum: lossSum, steps: lossSteps } = this.#losses
     return {
       ...{ step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps },
+      ...(bestModel !== undefined && { bestModel }),
       ...(this.#validationPending && { validationPending: true }),
       ...(this.#lossScale && { lossScale: this.#lossScale.state }),
     }
-  }
-
-  /** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
-  get #bestPath(): string | undefined {
-    return this.#run.checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
   }
 
   async finish(): Promise<TrainSummary> {
@@ -357,7 +360,7 @@ class Training {
     await runner.download()
     runner.storeTo(this.#model)
     if (this.#average) adopt(this.#model, this.#averaged())
-    if (validation) adopt(this.#model, this.#best.model ?? (await readIfThere(this.#bestPath)))
+    if (validation) adopt(this.#model, this.#best.model)
     this.#finished = true
     await this.#profile?.keep(runner.endProfiling())
     const { top1, epoch } = this.#best
@@ -380,8 +383,9 @@ class Training {
   async #interrupted(): Promise<MncError> {
     const { checkpoint } = this.#run
     if (checkpoint) await this.#checkpoint()
-    const saved = checkpoint ? `; checkpoint in ${checkpoint}, go on with --resume` : ''
-    return new MncError(`interrupted after ${this.#done} steps${saved}`, { code: 'interrupted', blame: 'interrupt' })
+    return new MncError(`interrupted after ${this.#done} steps${checkpoint ? `; checkpoint in ${checkpoint}` : ''}`, {
+      ...{ code: 'interrupted', blame: 'interrupt', next: checkpoint && 'go on with --resume' },
+    })
   }
 
   /** Names the step and the first tensor that is not finite. The state before the step is untouched. */
@@ -413,9 +417,9 @@ function requireClassifier(model: Model, dims: readonly unknown[] | null): void 
   })
 }
 
-async function readIfThere(path: string | undefined): Promise<Model | null> {
-  return path && existsSync(path) ? readModel(path) : null
-}
+/** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
+const bestPathOf = ({ checkpoint }: TrainRun): string | undefined =>
+  checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
 
 /** Takes all initializers of `from`, a model of the same structure. */
 function adopt(model: Model, from: Model | null): void {

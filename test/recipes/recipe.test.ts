@@ -118,6 +118,38 @@ test('stages that are up to date are skipped; only what a change reaches is made
   ])
 })
 
+test('a damaged file of a stage is made again, whatever the damage; a damaged record too', async () => {
+  const recipe = { ...tiny, stages: [{ ...stages.dense, train: undefined, eval: false }] }
+  await run(recipe, 'damaged')
+  const path = at('damaged', 'dense.onnx')
+  const whole = readFileSync(path)
+  const flipped = Buffer.from(whole)
+  flipped[3] = 0xff
+  const damages = [Buffer.alloc(0), whole.subarray(0, 100), Buffer.from('no model'), flipped, Buffer.alloc(5000, 0x0a)]
+  for (const [i, damage] of damages.entries()) {
+    writeFileSync(path, damage)
+    assert.deepEqual(statuses(await run(recipe, 'damaged')), ['made'], `damage ${i}`)
+    assert.ok(readFileSync(path).equals(whole), `damage ${i}`)
+  }
+  for (const text of ['', '{', '[]', '{"key": 1}', 'null']) {
+    writeFileSync(at('damaged', 'dense.json'), text)
+    assert.deepEqual(statuses(await run(recipe, 'damaged')), ['made'], text)
+  }
+  assert.deepEqual(statuses(await run(recipe, 'damaged')), ['skipped'])
+})
+
+test('names that lead elsewhere are refused, and a work folder that is a file is named', async () => {
+  for (const name of ['../../x', 'a/b', '..', '.hidden', '/tmp/x', 'a\\\\b', ''])
+    await assert.rejects(parseRecipe({ ...tiny, name }), { code: 'bad-usage', blame: 'user' }, name)
+  writeFileSync(at('file'), '')
+  writeFileSync(at('named.json'), JSON.stringify(tiny))
+  for (const workdir of [at('file'), at('file', 'below')]) {
+    const { code, stderr } = await mnc('run', at('named.json'), '--workdir', workdir)
+    assert.equal(code, 2, stderr)
+    assert.ok(stderr.includes(at('file')), stderr)
+  }
+})
+
 test('--until and --from: a part of the stages', async () => {
   const short = { name: 'small', from: 'dense', passes: [{ prune }] }
   const recipe = { ...tiny, stages: [{ ...stages.dense, train: undefined }, short, stages.packed] }
@@ -140,7 +172,7 @@ test('a run that is interrupted goes on from its checkpoint and gives the same b
     if (event.event.step === stopAt) controller.abort()
   }
   const half = run(recipe, 'half', { signal: controller.signal, onEvent: watch(1) })
-  await assert.rejects(half, { blame: 'interrupt' })
+  await assert.rejects(half, { blame: 'interrupt', message: /after 2 steps/, next: /the same command/ })
   assert.ok(existsSync(at('half', 'dense.checkpoint.onnx')) && !existsSync(at('half', 'dense.onnx')))
   assert.equal(JSON.parse(bytes('half', 'dense.json').toString()).status, 'running')
   await run(recipe, 'half', { onEvent: watch(-1) })

@@ -1,10 +1,10 @@
 /** Runs as a whole: the same bytes however they are cut up, the best epoch, and what stops a run. */
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'node:test'
 import type { MncError } from '../../src/errors.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
-import { readModel } from '../../src/graph/codec.ts'
+import { readModel, writeModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { pass } from '../../src/passes/manager.ts'
@@ -77,6 +77,39 @@ test('a checkpoint is a model that runs, and is refused by another run', async (
   await assert.rejects(resume({}, { identity: 'x' }), { message: /inputs was not given, now "x"/ })
   await assert.rejects(run(tinyNet(), { maxSteps: 4 }, { checkpoint: path, resume: true }), { message: /model was/ })
   assert.equal((await resume({})).losses.length, 2)
+})
+
+test("resuming needs the best epoch's model: one that is missing or another's is found before the first step", async () => {
+  const own = { ...options, epochs: 4, valFraction: 0.2 }
+  const checkpoint = at('kept.checkpoint.onnx')
+  const best = at('kept.best.onnx')
+  const controller = new AbortController()
+  let firstBest: Buffer | null = null
+  const stop = (e: TrainEvent): void => {
+    if (e.kind === 'checkpoint' && e.step === 8) firstBest = readFileSync(best)
+    if (e.kind === 'step' && e.step === 17) controller.abort()
+  }
+  const run: TrainRun = { ...inputs, options: own, checkpoint }
+  await assert.rejects(train(tinyNet(), { ...run, signal: controller.signal }, stop), { blame: 'interrupt' })
+  const whole = readFileSync(best)
+  const position = readFileSync(checkpoint)
+  const resume = async (): Promise<Model> => {
+    const model = tinyNet()
+    await train(model, { ...run, resume: true })
+    return model
+  }
+  const foreign = tinyNet()
+  for (const v of foreign.graph.initializers()) v.setConstant(v.constant!.mapFloats('float32', (x) => void x.fill(1)))
+  rmSync(best)
+  await assert.rejects(resume(), { code: 'bad-usage', message: /kept\.best\.onnx.*is missing/ })
+  await writeModel(foreign, best)
+  await assert.rejects(resume(), { code: 'bad-usage', message: /kept\.best\.onnx.*is not the model of epoch/ })
+  assert.ok(readFileSync(checkpoint).equals(position), 'the checkpoint stays')
+  writeFileSync(best, whole)
+  const straight = tinyNet()
+  await train(straight, { ...inputs, options: own })
+  assert.ok(bytesOf(await resume()).equals(bytesOf(straight)))
+  assert.ok(firstBest)
 })
 
 test('the epoch that does best on the held-out part is kept, and patience ends the run', async () => {
