@@ -47,7 +47,7 @@ export async function effectiveLayers(
   const byNode = new Map<Node, WeightLayer[]>()
   for (const layer of weightLayers(graph))
     for (const user of layer.users) byNode.set(user, [...(byNode.get(user) ?? []), layer])
-  const constant = constantValues(graph, { overridable: true })
+  const constant = constantValues(graph)
   const found: { node: Node; slot: WeightSlot; operand: Value }[] = []
   for (const node of graph.nodes()) {
     // a node that computes a constant is part of some weight's decoder

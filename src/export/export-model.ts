@@ -9,29 +9,33 @@
  *
  * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
  *
- * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
+ * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 
 import { constantSource } from '../analysis/constants.ts'
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel, fingerprint } from '../graph/codec.ts'
+import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf } from '../passes/constant-of.ts'
+import { declaredOutputs } from '../passes/declared-outputs.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { recordHistory } from '../passes/history.ts'
+import { trainingWarning } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { type Declined, type LeftWeights, leftWeights, otherWeights } from '../passes/left-weights.ts'
+import { settleOverridable } from '../passes/overridable.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
 import { emitWeights } from './decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './dense.ts'
-import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
+import { type BatchNorms, foldBatchNorms, type Layer, layersOf } from './fold-affine.ts'
 import { guardQuantisers } from './guard-quantisers.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { settleParameters } from './settle-parameters.ts'
@@ -50,6 +54,8 @@ export interface ExportOptions {
   readonly shortNames?: boolean
   /** Weights may hold NaN and infinity, which are a model error otherwise. */
   readonly allowNonfinite?: boolean | undefined
+  /** Weights that are inputs with a default stay so, and as they are. */
+  readonly keepOverridable?: boolean
 }
 
 export interface ExportedTensor {
@@ -85,18 +91,22 @@ const LEAST_OPSET = 21
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
+  { log = () => {} }: { log?: (message: string) => void } = {},
 ): Promise<{ model: Model; report: ExportReport }> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
     throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
-  if (!options.allowNonfinite) requireFinite(source)
   const model = cloneModel(source)
   const { graph } = model
+  const restoreOutputs = declaredOutputs(model)
+  settleOverridable(model, options.keepOverridable ?? false, { log })
+  if (!options.allowNonfinite) requireFinite(model)
+  const warning = trainingWarning(model)
+  if (warning) log(warning)
   inlineFunctions(model)
   if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
   widenInside(model)
-  refuseTraining(graph)
   await inferTypes(model)
   dropNoOps(graph)
   removeDead(graph)
@@ -122,6 +132,7 @@ export async function exportModel(
       ? [writePacked(graph, before)]
       : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
   if (format === 'int8') await arrangeIntegers(model, { rowPairs: options.rowPairs ?? false })
+  restoreOutputs()
   const choices = plans.flatMap((p) => p.choices)
   const elements = before.reduce((n, w) => n + w.size, 0)
   const weightBytes = encodeModel(model).length - baseline
@@ -143,6 +154,7 @@ export async function exportModel(
       format,
       ...(options.packedWeights && { packedWeights: true }),
       ...(options.rowPairs && { rowPairs: true }),
+      ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
     metrics: { weights: elements, weightBytes },
@@ -250,7 +262,7 @@ function strip(model: Model): void {
   for (const v of graph.values()) {
     if (v.isInput || v.isOutput) continue
     v.metadata.clear()
-    v.extra = undefined
+    if (!isSparseInitializer(v)) v.extra = undefined
     if (!v.constant) v.setType(null)
   }
   for (const n of graph.nodes()) {

@@ -1,6 +1,7 @@
 /** Options of an export, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../options.ts'
 import { finiteOptions } from '../passes/finite-options.ts'
+import { overridableOptions } from '../passes/overridable.ts'
 
 export const exportOptions = optionTable({
   format: {
@@ -28,6 +29,7 @@ export const exportOptions = optionTable({
     description: 'Write the file also where it is larger than its input, or nothing is compressed (else exit 3)',
   },
   ...finiteOptions,
+  ...overridableOptions,
 })
 
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>

@@ -87,6 +87,8 @@ function operators(given: readonly string[], there: ReadonlySet<string>): { want
 }
 
 function whyNone(graph: Graph): string {
+  if (graph.inputs.some((v) => v.default))
+    return 'its weights are inputs with a default: leave --keep-overridable out to make constants of them'
   const hidden = hiddenWeight(graph)
   if (!hidden) {
     const inner = [...graph.allNodes()].find((n) => n.graph !== graph && weightSlots(n).length > 0)

@@ -2,6 +2,7 @@
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
+import { overridableOptions } from './overridable.ts'
 
 /** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
 export interface CalibrationData {
@@ -46,6 +47,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   readonly preserves: 'numerics' | 'interface' | 'nothing'
   /** It treats the weights of layers: its result says which it left alone. */
   readonly treatsWeights?: boolean
+  /** Computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
+  readonly bakes?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'
   /** Throws a model or usage error where the pass cannot apply. Must not change the model. */
@@ -56,4 +59,5 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   ensures?(model: Model, options: OptionsOf<T>): void
 }
 
-export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> => def
+export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> =>
+  def.bakes ? { ...def, options: { ...def.options, ...overridableOptions } } : def

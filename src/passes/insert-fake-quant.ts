@@ -308,6 +308,7 @@ export const insertFakeQuant = definePass({
   options,
   preserves: 'interface',
   treatsWeights: true,
+  bakes: true,
   data: 'optional',
   requires: (_model, o) => checkOptions(o),
   run,

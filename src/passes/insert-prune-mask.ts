@@ -214,6 +214,7 @@ export const insertPruneMask = definePass({
   options,
   preserves: 'interface',
   treatsWeights: true,
+  bakes: true,
   requires: (_model, o) => {
     checkOptions(o)
   },

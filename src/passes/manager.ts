@@ -12,11 +12,14 @@ import type { Model } from '../graph/model.ts'
 import { verifyModel } from '../graph/verify.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
+import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
+import { trainingWarning } from './infer-bn.ts'
 import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from './left-weights.ts'
+import { overridableOptions, settleOverridable } from './overridable.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 
 export interface PassResult {
@@ -62,20 +65,25 @@ export async function runPass(
       context.decline?.(where, reason, left)
     },
   }
-  def.requires?.(model, parsed)
-  if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const before = snapshot(model)
   const input = fingerprint(model)
+  const restoreOutputs = declaredOutputs(model)
+  const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
+  def.requires?.(model, parsed)
+  if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const nodesBefore = model.graph.nodeCount
   const start = performance.now()
-  const changed = await def.run(model, parsed, ctx)
+  const changed = (await def.run(model, parsed, ctx)) || fixed
   const milliseconds = performance.now() - start
+  if (def.preserves !== 'nothing') restoreOutputs()
   if (def.treatsWeights)
     for (const { where, reason, weights } of otherWeights(model.graph))
       ctx.decline(where, reason, { weights: weights! })
   checkAfter(model, def, () => def.ensures?.(model, parsed))
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
+  const warning = trainingWarning(model)
+  if (warning) ctx.log(warning)
   const metrics = { nodes: model.graph.nodeCount, declined: declined.length }
   if (changed) recordHistory(model, { pass: def.name, options: ordered(def, parsed), input, metrics })
   await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)
@@ -87,9 +95,11 @@ function leftOf({ graph }: Model, declined: readonly Declined[]): LeftWeights {
   return leftWeights(declined, layerWeights(graph) + others)
 }
 
-/** Options in the order of their declaration. */
-const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.keys(options).flatMap((k) => (k in given ? [[k, given[k]]] : [])))
+/** Options in the order of their declaration; those of overridable.ts where they are not the default. */
+const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>): Record<string, unknown> => {
+  const isNamed = (k: string): boolean => k in given && !(k in overridableOptions && given[k] === options[k]?.default)
+  return Object.fromEntries(Object.keys(options).flatMap((k) => (isNamed(k) ? [[k, given[k]]] : [])))
+}
 
 /** `runPass` by name or alias: the library's way to apply a pass. Edits `model` in place. */
 export const pass: (

@@ -8,11 +8,13 @@
 import { modelError } from '../errors.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { readModel } from '../graph/codec.ts'
+import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
+import { inlineFunctions } from './inline-functions.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
 export const TEACHER_PREFIX = 'teacher/'
@@ -28,8 +30,8 @@ export interface InputAdapter {
 /** Returns the teacher's outputs inside the student's graph (not yet graph outputs). */
 export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapter): Value[] {
   const { graph } = model
-  const inputs = teacher.graph.inputs.filter((v) => !v.constant)
-  const sources = graph.inputs.filter((v) => !v.constant)
+  const inputs = teacher.graph.fed
+  const sources = graph.fed
   const [source] = sources
   if (inputs.length !== sources.length || !source)
     throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs and the student ${sources.length}`)
@@ -43,11 +45,13 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
       })
   }
   const map: ValueMap = new Map(inputs.map((v, i) => [v, adapter ? adapt(graph, source, adapter) : sources[i]!]))
-  for (const v of teacher.graph.initializers()) {
-    const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.constant!)
+  // a teacher is merged as it is: nobody overrides its weights
+  for (const v of teacher.graph.stored()) {
+    const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.stored!)
     copy.metadata.set(FROZEN_KEY, 'true')
     map.set(v, copy)
   }
+  for (const v of teacher.graph.values()) if (isSparseInitializer(v)) map.set(v, copySparse(v, graph))
   for (const n of teacher.graph.nodes()) {
     const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
     copy.metadata.set(FROZEN_KEY, 'true')
@@ -55,6 +59,13 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   }
   for (const f of teacher.functions) model.functions.push(f)
   return teacher.graph.outputs.map((v) => map.get(v)!)
+}
+
+/** Sparse tensors travel in what the codec keeps of the file. */
+function copySparse(v: Value, graph: Graph): Value {
+  const copy = graph.define(graph.freshName(TEACHER_PREFIX + v.name), null, v.type)
+  copy.extra = v.extra
+  return copy
 }
 
 function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: InputAdapter): Value {
@@ -89,7 +100,9 @@ export const mergeTeacher = definePass({
   },
   async run(model, { teacher }) {
     if (model.graph.outputs.some((v) => v.name.startsWith(TEACHER_PREFIX))) return false
-    const outputs = attachTeacher(model, await readModel(teacher!))
+    const source = await readModel(teacher!)
+    inlineFunctions(source)
+    const outputs = attachTeacher(model, source)
     for (const v of outputs) model.graph.addOutput(v)
     return true
   },

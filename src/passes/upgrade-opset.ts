@@ -4,7 +4,8 @@
  * and Scan and of model-local functions are lifted too. Nodes of other domains stay as they are.
  *
  * Does not lower versions: a model that is newer already is left alone. A form that no definition can lift, and an
- * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged.
+ * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged. Where
+ * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
  */
 import { modelError, usageError } from '../errors.ts'
 import type { Graph, Node } from '../graph/graph.ts'
@@ -14,6 +15,7 @@ import { findOp } from '../ops/index.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from '../ops/schema-versions.ts'
 import { upgradeNode } from '../ops/upgrade.ts'
 import { optionTable } from '../options.ts'
+import { engineRefusal } from '../runtime/engine-refusal.ts'
 import { definePass } from './define-pass.ts'
 
 /** Opsets before 7 have other broadcasting rules and are too rare to describe. */
@@ -51,18 +53,8 @@ export function upgradeModelTo(model: Model, to: number, decline?: Decline): boo
     if (version !== undefined && version < to)
       model.functions[i] = { ...f, opsets: new Map([...f.opsets, ['', Math.max(version, to)]]) }
   })
-  if (from === undefined || from < to) raise(model, to)
+  if (from === undefined || from < to) model.setOpset(to)
   return lifts
-}
-
-/**
- * Before IR 4 every initializer had to be an input too and was a constant nevertheless (so onnxruntime takes it); in
- * later files such an input is one that callers may feed, which nothing would fold or fuse.
- */
-function raise(model: Model, to: number): void {
-  const old = model.irVersion < 4
-  model.setOpset(to)
-  if (old && model.irVersion >= 4) for (const v of [...model.graph.inputs]) if (v.constant) model.graph.removeInput(v)
 }
 
 interface Body {
@@ -123,10 +115,21 @@ function initializersToNodes(graph: Graph): void {
   }
 }
 
+/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+export async function refusalWarning(model: Model): Promise<string | null> {
+  const refusal = await engineRefusal(model)
+  return refusal && `WARNING: at opset ${model.opset} ${refusal}`
+}
+
 export const upgradeOpset = definePass({
   name: 'upgrade-opset',
   summary: 'Lift the model to a later opset',
   options,
   preserves: 'numerics',
-  run: (model, o, ctx) => upgradeModelTo(model, o.to, ctx.decline),
+  async run(model, o, ctx) {
+    const changed = upgradeModelTo(model, o.to, ctx.decline)
+    const warning = changed ? await refusalWarning(model) : null
+    if (warning) ctx.log(warning)
+    return changed
+  },
 })

@@ -23,13 +23,15 @@ const widened = (t: Tensor): Tensor => Tensor.float32(t.dims, t.toFloat32())
 
 /** True where anything was narrow. */
 export function widenFloats({ graph }: Model): boolean {
-  return widenGraph(graph)
+  const changed = widenGraph(graph)
+  for (const v of graph.inputs) if (v.default && isNarrowFloat(v.default.type)) v.setDefault(widened(v.default))
+  return changed
 }
 
 /** The same inside only: inputs and outputs keep their narrow types behind Casts. True where anything was narrow. */
 export function widenInside(model: Model): boolean {
   const { graph } = model
-  const narrow = (list: readonly Value[]) => list.filter((v) => !v.constant && isNarrowFloat(v.type?.elem))
+  const narrow = (list: readonly Value[]) => list.filter((v) => isNarrowFloat(v.type?.elem))
   const [inputs, outputs] = [narrow(graph.inputs), narrow(graph.outputs)].map((list) =>
     list.map((v) => [v, v.type!] as const),
   )
@@ -87,5 +89,6 @@ export const widenFloatsPass = definePass({
   summary: 'Turn float16 and bfloat16 into float32, inputs and outputs too',
   options: optionTable({}),
   preserves: 'nothing',
+  bakes: true,
   run: widenFloats,
 })

@@ -18,8 +18,10 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { trainingWarning, useRunningStatistics } from '../passes/infer-bn.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
+import { fixOverridable } from '../passes/overridable.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
@@ -43,6 +45,8 @@ export interface BnUpdateOptions {
   readonly executor?: Executor
   /** Told what runs on the CPU, though the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
+  /** Told what was done to the model that its user should know. */
+  readonly onWarning?: (warning: string) => void
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -50,6 +54,7 @@ export interface BnUpdateOptions {
 /** Updates `model` in place; returns how many BatchNormalization nodes it found. A model error where there is none. */
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
+  for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
   separateStatistics(model.graph)
   const plan = await imagePlan(model, preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch
@@ -123,6 +128,7 @@ async function statisticsGraph(
   const { graph } = forward
   widenFloats(forward)
   if (forward.opset < WORKING_OPSET) upgradeModelTo(forward, WORKING_OPSET)
+  useRunningStatistics(forward)
   const input = soleInput(graph)
   input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })
   await inferTypes(forward)

@@ -24,6 +24,7 @@ import { isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
@@ -122,12 +123,12 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const model = cloneModel(student)
   const { graph } = model
   freeReservedNames(graph)
-  const input = options.inputDims ? graph.inputs.find((v) => !v.constant)! : soleInput(graph)
+  graph.fixDefaults()
+  const input = options.inputDims ? graph.fed[0]! : soleInput(graph)
   fixInputs(graph, options.inputDims ?? {})
   widenFloats(model)
-  // initializers that callers may override (all of them before IR 4) are trained like others
-  for (const v of [...graph.inputs]) if (v.constant) graph.removeInput(v)
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  useRunningStatistics(model)
   for (const n of graph.nodes())
     if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
   const learned = options.learnScales ? learnableScales(graph) : []
@@ -308,7 +309,7 @@ function fixInputs(graph: Graph, dims: Readonly<Record<string, readonly number[]
 
 /** The one data input of a model; a model error where there are several. */
 export function soleInput(graph: Graph): Value {
-  const inputs = graph.inputs.filter((v) => !v.constant)
+  const inputs = graph.fed
   if (inputs.length !== 1)
     throw modelError('several-inputs', `the model has ${inputs.length} inputs; training feeds exactly one`)
   return inputs[0]!
