@@ -45,7 +45,8 @@ export async function effectiveLayers(
     const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights
     const operand = slot && node.inputs[slot.input]
     // a node that computes a constant is part of some weight's decoder
-    if (operand && constant.has(operand) && !constant.has(node.output)) found.push({ node, operand })
+    const isDecoder = node.outputs.some((v) => v && constant.has(v))
+    if (operand && constant.has(operand) && !isDecoder) found.push({ node, operand })
   }
   const values = await valuesOf(
     model,
