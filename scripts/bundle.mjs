@@ -13,6 +13,8 @@ await build({
     index: 'src/index.ts',
     // the worker of data loading lies beside the pieces, where they look for it
     'chunks/loader-worker': 'src/data/loader-worker.ts',
+    // so does the process that runs strangers' models
+    'chunks/isolated-child': 'src/runtime/isolated/child.ts',
   },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

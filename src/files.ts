@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, rmSync, writeSync } from 'node:fs'
-import { type FileHandle, link, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, link, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails } from './errors.ts'
 
@@ -77,13 +77,52 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
   return reading(path, () => readFile(path))
 }
 
-/** Temporary files of writes under way. */
+/** Temporary files of writes under way, and folders that are in use. */
 const temporaries = new Set<string>()
+let onTemporaries: (some: boolean) => void = () => {}
+
+/** `told` hears when there begin to be temporary files and when there are none any more. */
+export function watchTemporaries(told: (some: boolean) => void): void {
+  onTemporaries = told
+}
+
+function remember(path: string): void {
+  temporaries.add(path)
+  if (temporaries.size === 1) onTemporaries(true)
+}
+
+function forget(path: string): void {
+  if (temporaries.delete(path) && temporaries.size === 0) onTemporaries(false)
+}
 
 /** Takes away what is half written: for a process that is about to end. */
 export function dropTemporaries(): void {
-  for (const path of temporaries) rmSync(path, { force: true })
+  for (const path of temporaries) rmSync(path, { force: true, recursive: true })
   temporaries.clear()
+}
+
+export interface TemporaryFolder {
+  readonly path: string
+  remove(): Promise<void>
+}
+
+/** A new folder whose name begins with `prefix`. */
+export async function temporaryFolder(prefix: string): Promise<TemporaryFolder> {
+  const path = `${prefix}${randomBytes(6).toString('hex')}`
+  remember(path)
+  try {
+    await mkdir(path, { mode: 0o700 })
+  } catch (error) {
+    forget(path)
+    throw error
+  }
+  return {
+    path,
+    async remove() {
+      await rm(path, { recursive: true, force: true })
+      forget(path)
+    },
+  }
 }
 
 /** A file being written: nothing is seen at its path before `commit`. */
@@ -113,14 +152,18 @@ export async function openAtomic(path: string): Promise<PendingFile> {
       return { target, handle, write, commit: () => handle.close(), abort: () => handle.close().catch(() => {}) }
     }
     const temporary = temporaryName(target)
-    const handle = await open(temporary, 'wx', old ? old.mode & 0o777 : 0o666)
-    temporaries.add(temporary)
+    // before it is there: a signal may come at any time
+    remember(temporary)
+    const handle = await open(temporary, 'wx', old ? old.mode & 0o777 : 0o666).catch((error: unknown) => {
+      forget(temporary)
+      throw error
+    })
     let done = false
     const abort = async (): Promise<void> => {
       if (done) return
       await handle.close().catch(() => {})
       await rm(temporary, { force: true })
-      temporaries.delete(temporary)
+      forget(temporary)
     }
     if (old)
       await handle.chmod(old.mode & 0o777).catch(async (error: unknown) => {
@@ -133,7 +176,7 @@ export async function openAtomic(path: string): Promise<PendingFile> {
       async commit() {
         await handle.close()
         await rename(temporary, target)
-        temporaries.delete(temporary)
+        forget(temporary)
         done = true
       },
     }
@@ -167,7 +210,7 @@ interface OldFile {
 async function keepOld(target: string): Promise<OldFile> {
   if (!existsSync(target)) return { restore: () => rm(target, { force: true }), forget: async () => {} }
   const second = temporaryName(target)
-  temporaries.add(second)
+  remember(second)
   const isKept = await link(target, second).then(
     () => true,
     () => false,
@@ -176,7 +219,7 @@ async function keepOld(target: string): Promise<OldFile> {
     restore: async () => void (isKept && (await rename(second, target))),
     async forget() {
       await rm(second, { force: true })
-      temporaries.delete(second)
+      forget(second)
     },
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The constant part of a graph: values that depend on initializers alone, and their contents, computed by onnxruntime
- * with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
+ * in a process apart, with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
  * weight is behind its mask, its quantiser or the decoder of a packed file, without knowing those here.
  *
  * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
@@ -11,10 +11,10 @@ import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { elementTypes } from '../graph/types.ts'
+import { elementTypes, sizeInBytes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { loadIsolated } from '../runtime/isolated/engine.ts'
 
 const isComputed = (n: Node): boolean => findOp(n)?.random === true || n.subgraphs.length > 0
 
@@ -44,8 +44,9 @@ export function constantSource(value: Value): readonly Value[] | null {
 }
 
 /**
- * Contents of constant values, in one run; float32, float16, 8 to 64 bit integers and bool (sub-byte types cannot cross),
- * or with `asFloat` anything, what is computed as float32.
+ * Contents of constant values, in one run; float32, float16, 8 to 64 bit integers and bool, or with `asFloat` anything,
+ * what is computed as float32. Values of other types are not among them, nor those that are computed from values known to
+ * be larger than LARGEST and than their own constants.
  */
 export async function evaluateConstants(
   model: Model,
@@ -57,7 +58,7 @@ export async function evaluateConstants(
   for (const v of new Set(values)) {
     const tensor = v.constant ?? maskedWeight(v)
     if (tensor) known.set(v, tensor)
-    else computed.push(v)
+    else if (!isHuge(v)) computed.push(v)
   }
   if (computed.length === 0) return known
   const part = new Model(new Graph('constants'))
@@ -77,14 +78,26 @@ export async function evaluateConstants(
     return asFloat ? b.op('Cast', [value], { to: elementTypes.float32.code }) : value
   })
   for (const v of outputs) part.graph.addOutput(v)
-  const session = await ortExecutor().load(part, { optimization: 'disabled' })
+  const session = await loadIsolated(part, { optimization: 'disabled' })
   try {
     const results = await session.run({})
-    for (const [i, v] of computed.entries()) known.set(v, results[outputs[i]!.name]!)
+    for (const [i, v] of computed.entries()) {
+      const tensor = results[outputs[i]!.name]
+      if (tensor) known.set(v, tensor)
+    }
     return known
   } finally {
     await session.dispose()
   }
+}
+
+/** Bytes: 128 million float32 weights. */
+const LARGEST = 2 ** 29
+
+/** Whether a value of the constant's computation has a type that says that it is too large; a small file can hold such. */
+function isHuge(value: Value): boolean {
+  const limit = Math.max(LARGEST, ...(constantSource(value) ?? []).map((v) => 8 * v.constant!.byteLength))
+  return ancestors([value], value.graph).some((n) => n.outputs.some((v) => (sizeInBytes(v?.type ?? null) ?? 0) > limit))
 }
 
 /** The nodes that the values are computed by, in graph order. */

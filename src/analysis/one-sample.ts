@@ -4,21 +4,23 @@
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
  * Does not apply where onnxruntime refuses the model, or runs it at no size of its open dims: then types stay as the file
- * has them, and `warn` hears why.
+ * has them, and `warn` hears why. Where onnxruntime fails in its process apart (it aborts, does not end, takes all memory),
+ * what was known before stays.
  */
 import { MncError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { byteLength, type Dim, elementCount, isStatic } from '../graph/types.ts'
+import { byteLength, type Dim, elementCount, elementTypes, isStatic, sizeInBytes } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'
+import { isReadable } from '../runtime/ort-session.ts'
 import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
 import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 
@@ -26,29 +28,33 @@ import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 export async function oneSample(model: Model, warn: (message: string) => void = () => {}): Promise<Model> {
   const work = cloneModel(model)
   work.graph.fixDefaults()
+  const notes: string[] = []
   try {
     inlineFunctions(work)
     if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
-    await closeInputs(work, warn)
+    await closeInputs(work, (note) => notes.push(note))
     const folded = cloneModel(work)
     openLarge(folded.graph)
     await runPass(folded, 'fold-constants')
     await inferTypes(folded)
     copyTypes(folded.graph, work.graph)
-    await typesByRunning(work, warn)
-    return work
+    const left = await typesByRunning(work)
+    if (left) notes.push(left)
   } catch (error) {
     if (!(error instanceof MncError)) throw error
-    warn(`shapes are not known: ${error.describe()}`)
+    warn(`${isProbeFailure(error) ? 'some shapes' : 'shapes'} are not known: ${error.describe()}`)
+    if (isProbeFailure(error)) return work
     const plain = cloneModel(model)
     plain.graph.fixDefaults()
     return plain
   }
+  for (const note of notes) warn(note)
+  return work
 }
 
 /** No shape is computed from more: larger constants become inputs, so that nothing is folded that nobody asked for. */
 const SHAPE_BYTES = 2 ** 20
-/** Larger models are not run for their shapes: it would take several times their size of memory. */
+/** Models with larger values, or more constants, are not run for their shapes: it would take several times as much memory. */
 const RUN_BYTES = 2 ** 28
 
 function openLarge(graph: Graph): void {
@@ -85,29 +91,38 @@ function copyTypes(from: Graph, to: Graph): void {
   }
 }
 
-/** Runs the model on zeros for the shapes of known operators' operands and outputs that inference left open. */
-async function typesByRunning(model: Model, warn: (message: string) => void): Promise<void> {
+/**
+ * Runs the model on zeros for the shapes of known operators' operands and outputs that inference left open. Says why where
+ * it does not.
+ */
+async function typesByRunning(model: Model): Promise<string | null> {
   const open = new Set<Value>()
   for (const n of model.graph.nodes())
     if (findOp(n))
-      for (const v of [...n.inputs, ...n.outputs]) if (v && !v.constant && !isStatic(v.type?.dims ?? null)) open.add(v)
+      // what has no type here is no tensor
+      for (const v of [...n.inputs, ...n.outputs]) if (v?.type && !v.constant && !isStatic(v.type.dims)) open.add(v)
   const inputs = model.graph.fed
-  if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return
-  const bytes = [...model.graph.initializers()].reduce((n, v) => n + v.constant!.byteLength, 0)
-  if (bytes > RUN_BYTES) {
-    warn(`the shapes of ${open.size} values are not known: the model is too large to run it for them`)
-    return
-  }
+  if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return null
+  const held = [...model.graph.initializers()].reduce((n, v) => n + v.constant!.byteLength, 0)
+  const largest = Math.max(...Array.from(model.graph.values(), (v) => sizeInBytes(v.type) ?? 0))
+  if (held > RUN_BYTES || largest > RUN_BYTES)
+    return `the shapes of ${open.size} values are not known: the model is too large to run it for them`
   const copy = cloneModel(model)
   for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
-  for (const v of open) copy.graph.addOutput(copy.graph.find(v.name)!)
-  const session = await ortExecutor().load(copy)
+  const b = copy.graph.append()
+  // Shape has no kernel for types that do not leave onnxruntime, and Cast has
+  const readable = (v: Value): Value =>
+    isReadable(v.type!.elem) ? v : b.op('Cast', [v], { to: elementTypes.float32.code })
+  const shapes = new Map([...open].map((v) => [v, b.op('Shape', [readable(copy.graph.find(v.name)!)])]))
+  for (const v of shapes.values()) copy.graph.addOutput(v)
+  const session = await loadIsolated(copy, { optimization: 'disabled' })
   try {
     const seen = await session.run(Object.fromEntries(inputs.map((v) => [v.name, zeros(v)])))
-    for (const v of open) v.setType({ elem: seen[v.name]!.type, dims: seen[v.name]!.dims })
+    for (const [v, shape] of shapes) v.setType({ elem: v.type!.elem, dims: Array.from(seen[shape.name]!.toNumbers()) })
   } finally {
     await session.dispose()
   }
+  return null
 }
 
 function zeros(v: Value): Tensor {

@@ -1,4 +1,5 @@
 /** `mnc bn-update`: running statistics anew from forward passes over the training data. */
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
@@ -14,6 +15,7 @@ export const bnUpdate = defineCommand({
     ...pixelOptions,
     ...sizeOptions,
     ...bnUpdateOptions,
+    ...probeOptions,
     output,
   },
   examples: ['mnc bn-update student.w4a4.onnx --data cifar100:data --epochs 10 -o student.bn.onnx'],

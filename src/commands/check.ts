@@ -5,6 +5,7 @@ import type { LayerDifference } from '../export/check-layers.ts'
 import { checkOptions, gateCheck } from '../export/check-options.ts'
 import type { Model } from '../graph/model.ts'
 import type { OptionsOf } from '../options.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import type { CommandIO } from './io.ts'
@@ -27,6 +28,7 @@ export const check = defineCommand({
     ...checkOptions,
     layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
     ...pixelOptions,
+    ...probeOptions,
     ...sizeOptions,
   },
   examples: [

@@ -2,6 +2,7 @@
 import type { NodeDiff } from '../analysis/diff-nodes.ts'
 import type { Change, LayerChange, LayerFacts, TensorDiff } from '../analysis/diff-weights.ts'
 import type { ModelDiff, Pair } from '../analysis/model-diff.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
@@ -20,16 +21,19 @@ export const diff = defineCommand({
   options: {
     all: { type: 'boolean', default: false, description: 'List every node and tensor, however many' },
     ...sizeOptions,
+    ...probeOptions,
   },
   examples: ['mnc diff student.onnx student.prune.onnx', 'mnc diff trained.onnx deploy.onnx --json'],
   async run([before = '', after = ''], { all, dim, inputShape }, io) {
+    const { startProbing } = await import('../runtime/isolated/engine.ts')
+    startProbing()
     const { fileBytes } = await import('../analysis/model-info.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const { diffModels } = await import('../analysis/model-diff.ts')
     const [a, b] = [await openModel(before, io), await openModel(after, io)]
     recordSizes([a, b], { dim, inputShape })
     const bytes = { before: await fileBytes(a, before), after: await fileBytes(b, after) }
-    const result = await diffModels(a, b, { bytes, warn: (m) => io.log(m) })
+    const result = await diffModels(a, b, { bytes, warn: io.once() })
     io.result(result, () => describe(result, all ? Number.POSITIVE_INFINITY : SHOWN))
   },
 })

@@ -16,7 +16,7 @@ export const doctor = defineCommand({
   examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],
   async run([path], options, io) {
     const os = await import('node:os')
-    const { engineInfo } = await import('../runtime/ort.ts')
+    const { engineInfo } = await import('../runtime/ort-session.ts')
     const { openDevice } = await import('../runtime/device.ts')
     const { installedBackends } = await import('../runtime/tfjs/backends.ts')
     const { packageVersion } = await import('../package-files.ts')

@@ -1,4 +1,5 @@
 /** `mnc eval`: accuracy of a classifier. */
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
@@ -15,6 +16,7 @@ export const evalCommand = defineCommand({
     ...pixelOptions,
     ...sizeOptions,
     ...evaluateOptions,
+    ...probeOptions,
   },
   examples: [
     'mnc eval student.onnx --data cifar100:data',

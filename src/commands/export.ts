@@ -3,6 +3,7 @@
 import type { Explanation } from '../export/explain.ts'
 import type { ExportReport } from '../export/export-model.ts'
 import { exportOptions } from '../export/export-options.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
 import { percent, table } from './table.ts'
@@ -19,6 +20,7 @@ export const exportCommand = defineCommand({
       description:
         'Say how each tensor is stored, which layers onnxruntime runs as integer kernels, and why not the rest',
     },
+    ...probeOptions,
     output,
   },
   examples: [

@@ -1,6 +1,7 @@
 /** `mnc info`: what is in a model, and where it comes from. */
 import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
 import type { HistoryEntry } from '../passes/history.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
@@ -10,14 +11,16 @@ export const info = defineCommand({
   name: 'info',
   summary: "Show a model's inputs, operators, parameters, MACs, and each layer's sparsity and bits",
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
-  options: sizeOptions,
+  options: { ...sizeOptions, ...probeOptions },
   examples: ['mnc info student.onnx', 'mnc info student.onnx --json'],
-  async run([path = ''], sizes, io) {
+  async run([path = ''], { dim, inputShape }, io) {
+    const { startProbing } = await import('../runtime/isolated/engine.ts')
+    startProbing()
     const { fileBytes, modelInfo } = await import('../analysis/model-info.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await openModel(path, io)
-    recordSizes([model], sizes)
-    const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: (m) => io.log(m) })
+    recordSizes([model], { dim, inputShape })
+    const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: io.once() })
     io.result(result, () => describe(result))
   },
 })

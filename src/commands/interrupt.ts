@@ -1,19 +1,55 @@
-/** Ctrl-C in long commands. */
+/**
+ * Signals. A listener is heard only between turns of the event loop, and onnxruntime or a long computation may hold the
+ * thread for ever: so nobody listens, and the system ends the process at once, except while there are temporary files to
+ * take away, or steps of a training to save.
+ */
+import { dropTemporaries, watchTemporaries } from '../files.ts'
 
-/** SIGINT and SIGTERM end the run behind a checkpoint; a second one ends it at once. */
-export function interruptible(): { signal: AbortSignal; release: () => void } {
+const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
+
+/** An interrupted command leaves no half-written file. For the command line alone: the process is its own. */
+export function endOnSignals(): void {
+  const listeners = Object.entries(EXIT_CODES).map(([signal, code]) => {
+    const end = (): void => {
+      // a training that saves itself first takes them away too
+      if (process.listenerCount(signal) > 1) return
+      dropTemporaries()
+      process.exit(code)
+    }
+    return [signal, end] as const
+  })
+  watchTemporaries((some) => {
+    for (const [signal, end] of listeners)
+      if (some) process.on(signal, end)
+      else process.off(signal, end)
+  })
+}
+
+export interface Interruptible {
+  /** Aborted by SIGINT or SIGTERM while armed. */
+  readonly signal: AbortSignal
+  /** From now on there is something to save: signals end the run behind a checkpoint, a second one at once. */
+  arm(): void
+  /** Nothing is to be saved any more: signals end the process at once. */
+  disarm(): void
+}
+
+export function interruptible(): Interruptible {
   const controller = new AbortController()
+  let armed = false
   const stop = (): void => {
-    if (controller.signal.aborted) process.exit(130)
+    if (controller.signal.aborted) {
+      dropTemporaries()
+      process.exit(EXIT_CODES.SIGINT)
+    }
     controller.abort()
   }
-  process.on('SIGINT', stop)
-  process.on('SIGTERM', stop)
-  return {
-    signal: controller.signal,
-    release: () => {
-      process.off('SIGINT', stop)
-      process.off('SIGTERM', stop)
-    },
+  const set = (on: boolean): void => {
+    if (on === armed) return
+    armed = on
+    for (const signal of ['SIGINT', 'SIGTERM'] as const)
+      if (on) process.on(signal, stop)
+      else process.off(signal, stop)
   }
+  return { signal: controller.signal, arm: () => set(true), disarm: () => set(false) }
 }

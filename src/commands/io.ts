@@ -43,6 +43,15 @@ export class CommandIO implements GlobalOptions {
     if (!this.quiet) this.#err.write(`${message}\n`)
   }
 
+  /** Like `log`, and what was said is not said again. */
+  once(): (message: string) => void {
+    const said = new Set<string>()
+    return (message) => {
+      if (!said.has(message)) this.log(message)
+      said.add(message)
+    }
+  }
+
   /** A line that only -v asks for. */
   detail(message: string): void {
     if (this.verbose) this.log(message)

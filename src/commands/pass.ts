@@ -4,6 +4,7 @@ import { calibrationOptions } from '../data/calibration-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { PreprocessOverrides } from '../data/preprocess.ts'
 import type { PassDef } from '../passes/define-pass.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type CommandDef, defineCommand, output } from './define-command.ts'
 import { table } from './table.ts'
@@ -56,6 +57,7 @@ function commandOf(def: PassDef): CommandDef {
     options: {
       ...def.options,
       ...(def.data && dataOptions),
+      ...probeOptions,
       explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
       output,
     },

@@ -5,6 +5,7 @@ import { MncError, usageError } from '../errors.ts'
 import { systemReason } from '../files.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { packageVersion } from '../package-files.ts'
+import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
 import { commands } from './index.ts'
@@ -16,6 +17,9 @@ interface Streams {
 }
 
 const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
+
+/** What V8 says of typed arrays that are too large: only dims of a model, or of its inputs, are. */
+const NO_MEMORY = /^(Invalid (typed )?array (buffer )?length|Array buffer allocation failed)/i
 
 const globalFlags = [
   ['--json', 'print the result as one JSON document'],
@@ -69,6 +73,7 @@ async function addCommand(
     if (def.subcommands) refuseUnknown(command)
     const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
+    if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
     await def.run(command.args, options, io)
   })
 }
@@ -110,6 +115,10 @@ function report(error: unknown, { stderr }: Streams): number {
     return codes[error.blame]
   }
   const message = error instanceof Error ? error.message : String(error)
+  if (error instanceof RangeError && NO_MEMORY.test(message)) {
+    say(`the model asks for more memory than there is: a tensor of its shapes cannot be made (${message})`)
+    return EXIT.badInput
+  }
   if (systemReason(error) !== null) {
     say(message)
     return EXIT.badInput

@@ -2,6 +2,7 @@
 import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
 import type { RunEvent, RunResult, StageResult } from '../recipes/run.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
@@ -25,6 +26,7 @@ export const run = defineCommand({
       placeholder: 'DEVICE',
       description: "Where graphs run, in place of the recipe's own: see train",
     },
+    ...probeOptions,
     checkpointSteps: {
       type: 'integer',
       minimum: 1,
@@ -38,11 +40,16 @@ export const run = defineCommand({
     const recipe = await loadRecipe(reference, { data, device, seed: io.seed === 0 ? undefined : io.seed })
     const workdir = options.workdir ?? `build/${recipe.name}`
     const view = new RunView(recipe, io)
-    const settings = { workdir, from, until, checkpointSteps, onEvent: (event: RunEvent) => view.show(event) }
+    const stop = interruptible()
+    const onEvent = (event: RunEvent): void => {
+      if (event.kind === 'train' && event.event.kind === 'step') stop.arm()
+      else if (event.kind === 'stage' || event.kind === 'done') stop.disarm()
+      view.show(event)
+    }
+    const settings = { workdir, from, until, checkpointSteps, onEvent }
     if (dryRun) return showEstimate(recipe, settings, io)
     const { runRecipe } = await import('../recipes/run.ts')
     const { cacheFolder } = await import('../runtime/session-cache.ts')
-    const stop = interruptible()
     try {
       const result = await runRecipe(recipe, { ...settings, cache: cacheFolder(), signal: stop.signal })
       view.end()
@@ -51,7 +58,7 @@ export const run = defineCommand({
       if (failed) throw failed
     } finally {
       view.end()
-      stop.release()
+      stop.disarm()
     }
   },
 })

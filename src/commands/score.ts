@@ -1,4 +1,5 @@
 /** `mnc score`: storage and operations against a reference network, by the MicroNet Challenge's rules. */
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type ScoreReport, scoreOptions } from '../score/report.ts'
 import { defineCommand } from './define-command.ts'
@@ -9,9 +10,11 @@ export const score = defineCommand({
   name: 'score',
   summary: "Count a model's storage and operations, as the MicroNet Challenge does",
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
-  options: { ...scoreOptions, ...sizeOptions },
+  options: { ...scoreOptions, ...sizeOptions, ...probeOptions },
   examples: ['mnc score student.onnx', 'mnc score student.onnx --accumulator adder-tree --float-bits 16 --json'],
-  async run([path = ''], { dim, inputShape, ...options }, io) {
+  async run([path = ''], { dim, inputShape, probeSeconds: _, ...options }, io) {
+    const { startProbing } = await import('../runtime/isolated/engine.ts')
+    startProbing()
     const { score } = await import('../score/score.ts')
     const { MncError } = await import('../errors.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')

@@ -1,11 +1,11 @@
 /** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
+import { probeOptions } from '../runtime/probe-options.ts'
 
 import { sizeOptions } from '../samples/size-options.ts'
 import { byName, nameOf } from '../sensitivity/point.ts'
 import type { Sensitivity } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
 import { defineCommand, output } from './define-command.ts'
-import { interruptible } from './interrupt.ts'
 import { openModel } from './open-model.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
@@ -22,6 +22,7 @@ export const sensitivity = defineCommand({
     ...pixelOptions,
     ...sizeOptions,
     ...sensitivityOptions,
+    ...probeOptions,
     plot: { type: 'string', placeholder: 'FILE', description: 'Where the SVG chart goes; beside the JSON by default' },
     output: {
       ...output,
@@ -48,7 +49,6 @@ export const sensitivity = defineCommand({
     const data = options.data === undefined ? undefined : await openData(options.data)
     const identity = scanIdentity(model, own, { seed: io.seed, ...(data && { images: data.set, ...data.preprocess }) })
     const known = await readScan(out, identity, (message) => io.log(message))
-    const stop = interruptible()
     const write = async (r: Sensitivity): Promise<void> => {
       const facts = { model: path, data: options.data ?? null, identity }
       await writeFileAtomic(out, `${JSON.stringify({ ...facts, ...r }, null, 2)}\n`)
@@ -57,7 +57,7 @@ export const sensitivity = defineCommand({
     let start = 0
     try {
       const result = await scanSensitivity(model, {
-        ...{ options: own, seed: io.seed, known, signal: stop.signal, ...(data && { data }) },
+        ...{ options: own, seed: io.seed, known, ...(data && { data }) },
         async onPoint(r, done, total) {
           if (!progress) start = done
           progress ??= io.progress('sensitivity', total - done)
@@ -70,7 +70,6 @@ export const sensitivity = defineCommand({
       io.result({ output: out, plot, ...result }, () => `${describe(result)}\n\n${out}\n${plot}`)
     } finally {
       progress?.end()
-      stop.release()
     }
 
     async function openData(reference: string) {

@@ -1,6 +1,7 @@
 /** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
 import { RANDOM, randomWarning } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
+import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { trainOptions } from '../train/train-options.ts'
 import { defineCommand, output } from './define-command.ts'
@@ -26,6 +27,7 @@ export const train = defineCommand({
     log: { type: 'string', placeholder: 'FILE.jsonl', description: 'One JSON object a step and an epoch' },
     tensorboard: { type: 'string', placeholder: 'DIR', description: 'Event files for TensorBoard' },
     profile: { type: 'string', placeholder: 'FILE.json', description: "The engine's profile as a Chrome trace" },
+    ...probeOptions,
     output,
   },
   examples: [
@@ -64,6 +66,8 @@ export const train = defineCommand({
         ...{ checkpointSteps: options.checkpointSteps, profile: options.profile, identity, cache: cacheFolder() },
       }
       const summary = await train(model, run, async (event) => {
+        // before the first step there is nothing to save, and the engine may take long, or for ever
+        if (event.kind === 'step') stop.arm()
         view.show(event)
         await log?.write(event)
         await board?.write(event)
@@ -75,7 +79,7 @@ export const train = defineCommand({
       io.wrote(out, { ...summary })
     } finally {
       view.end()
-      stop.release()
+      stop.disarm()
       await log?.close()
       await board?.close()
     }

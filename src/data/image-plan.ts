@@ -10,7 +10,7 @@ export async function imagePlan(
   model: Model,
   preprocess: Preprocess,
   batch: number,
-  options: Pick<PlanOptions, 'reopen' | 'session'> = {},
+  options: Pick<PlanOptions, 'reopen'> = {},
 ): Promise<BatchPlan> {
   const { name } = imageInput(model)
   const first = inputDims(model)[name]?.[0]

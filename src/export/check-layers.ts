@@ -8,9 +8,8 @@ import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import type { Session } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { type IsolatedSession, loadIsolated } from '../runtime/isolated/engine.ts'
 import { groupsOf } from '../samples/run-samples.ts'
 import { planPair } from './check.ts'
 
@@ -73,12 +72,11 @@ async function commonNames(reference: Model, model: Model): Promise<string[]> {
 }
 
 /** A session of the model that hands out these values. */
-async function exposing(model: Model, names: readonly string[]): Promise<Session> {
+async function exposing(model: Model, names: readonly string[]): Promise<IsolatedSession> {
   const copy = cloneModel(model)
   for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
   for (const name of names) copy.graph.addOutput(copy.graph.find(name)!)
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
-  return ortExecutor().load(copy, { optimization: 'disabled', ...folder })
+  return loadIsolated(copy, { optimization: 'disabled' })
 }
 
 /** How far a value is off, over all runs. */

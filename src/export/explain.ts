@@ -3,16 +3,16 @@
  * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
  * as an operand.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { constantValues } from '../analysis/constants.ts'
+import { temporaryFolder } from '../files.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { weightSlots } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { loadIsolated } from '../runtime/isolated/engine.ts'
 import { inputStep, quantisedBehind } from './layer-form.ts'
 
 export interface KernelChoice {
@@ -71,14 +71,13 @@ function reasonOf(node: Node, integers: boolean): string {
 }
 
 async function optimise(model: Model): Promise<Model> {
-  const folder = await mkdtemp(join(tmpdir(), 'mnc-explain-'))
+  const folder = await temporaryFolder(join(tmpdir(), 'mnc-explain-'))
   try {
-    const path = join(folder, 'optimised.onnx')
-    const place = model.folder === undefined ? {} : { folder: model.folder }
-    const session = await ortExecutor().load(model, { optimization: 'all', optimizedModelPath: path, ...place })
+    const path = join(folder.path, 'optimised.onnx')
+    const session = await loadIsolated(model, { optimization: 'all', optimizedModelPath: path })
     await session.dispose()
     return await readModel(path)
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    await folder.remove()
   }
 }

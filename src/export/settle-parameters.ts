@@ -23,7 +23,9 @@ export async function settleParameters(model: Model): Promise<void> {
   const contents = await evaluateConstants(model, [...wanted])
   for (const v of wanted) {
     const { name } = v
-    const made = graph.addInitializer(name, contents.get(v)!)
+    const tensor = contents.get(v)
+    if (!tensor) continue
+    const made = graph.addInitializer(name, tensor)
     graph.replaceUses(v, made)
     if (v.producer) sweepNode(v.producer)
     if (!graph.find(name)) graph.rename(made, name)

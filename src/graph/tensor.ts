@@ -10,7 +10,15 @@ import { bugError, modelError } from '../errors.ts'
 import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from './bytes.ts'
 import type { FileSlice } from './data-file.ts'
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
-import { byteLength, type ElementType, elementCount, elementTypes } from './types.ts'
+import {
+  byteLength,
+  type ElementType,
+  elementCount,
+  elementTypes,
+  formatType,
+  sizeInBytes,
+  type TensorType,
+} from './types.ts'
 
 export type TypedArray =
   | Float32Array
@@ -47,6 +55,19 @@ const subByte: Partial<Record<ElementType, { bits: 2 | 4; signed: boolean }>> = 
   int4: { bits: 4, signed: true },
   uint2: { bits: 2, signed: false },
   int2: { bits: 2, signed: true },
+}
+
+/** Bytes of the largest tensor that is made: inputs of models that files declare. */
+const LARGEST = 2 ** 31
+
+/** A model error where a tensor of that type would be larger than anyone runs: files can declare any dims. */
+export function requireHoldable(type: TensorType, what: string): void {
+  const bytes = sizeInBytes(type) ?? 0
+  if (bytes <= LARGEST) return
+  const size = `${(bytes / 2 ** 30).toLocaleString('en', { maximumFractionDigits: 0 })} GiB`
+  throw modelError('too-large', `${what} of type ${formatType(type)} would take ${size}`, {
+    next: 'declare smaller dimensions',
+  })
 }
 
 export interface TensorOrigin {

@@ -59,6 +59,10 @@ export interface TensorType {
 export const isStatic = (dims: readonly Dim[] | null): dims is readonly number[] =>
   dims?.every((d) => typeof d === 'number') ?? false
 
+/** Bytes of a tensor of a fully known type; null where a dim is open. May be more than any memory holds. */
+export const sizeInBytes = (t: TensorType | null): number | null =>
+  t && isStatic(t.dims) ? byteLength(t.elem, elementCount(t.dims)) : null
+
 export const elementCount = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1)
 
 /** `float32[64,3,32,32]`, as error messages and the text form print it. */

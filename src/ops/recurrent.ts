@@ -8,7 +8,8 @@
  *         H' = (1 - z) h + z H
  *   LSTM  i, o, f, c = X W^T + H R^T + b (+ P C: peepholes)   C' = f(f) C + f(i) g(c)   H' = f(o) h(C')
  *
- * Does not apply to lengths that differ between sequences and to layout 1 (which onnxruntime 1.30 does not run either).
+ * Does not apply to lengths that differ between sequences, to more than MAX_STEPS or an open number of steps, and to layout
+ * 1 (which onnxruntime 1.30 does not run either).
  */
 import { type AttributeLike, float } from '../graph/attribute.ts'
 import type { Builder } from '../graph/builder.ts'
@@ -160,12 +161,18 @@ function decompose(node: Node): void {
   )
 }
 
+/** A step is up to 30 nodes: so many of both ways are 60,000, and onnxruntime takes half a minute to load their gradients. */
+const MAX_STEPS = 1024
+
 function refuseForms(node: Node): void {
+  const count = node.input(0).type?.dims?.[0] ?? null
+  if (typeof count !== 'number') throw unsupportedNode(node, 'no gradient: the length of its sequence is open')
+  if (count > MAX_STEPS)
+    throw unsupportedNode(node, `no gradient: it has ${count} steps, more than ${MAX_STEPS}`, 'cut its sequence')
   if (node.int('layout', 0) === 1) throw unsupportedNode(node, 'no gradient: batch-first layout', 'transpose its input')
   if (!node.inputs[4]) return
   const lengths = constantOf(node.inputs[4])?.toNumbers()
-  const steps = node.input(0).dims[0]!
-  if (!lengths || !Array.from(lengths).every((n) => n === steps))
+  if (!lengths || !Array.from(lengths).every((n) => n === count))
     throw unsupportedNode(node, 'no gradient: its sequences differ in length', 'cut them to one length')
 }
 

@@ -2,8 +2,11 @@
  * Writes operators that have no gradient rule of their own in simpler ones (OpDef.decompose): LSTM as its steps, losses,
  * attention, Fourier transforms. Training does this on its own copy; the file that it writes keeps the operators.
  *
- * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan.
+ * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan, and to
+ * forms that an operator's definition refuses (a recurrent layer of too many steps).
  */
+import { MncError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
 import { optionTable } from '../options.ts'
@@ -13,13 +16,21 @@ import { FROZEN_KEY } from './merge-teacher.ts'
 
 const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && n.metadata.get(FROZEN_KEY) !== 'true'
 
-/** Decomposes every node outside frozen parts; types are known. Returns how many there were. */
-export function decomposeNodes(graph: Graph): number {
+/**
+ * Decomposes every node outside frozen parts; types are known. Returns how many there were. A node of a form that cannot
+ * be decomposed is a model error, or where `left` is there stays, and that is told why.
+ */
+export function decomposeNodes(graph: Graph, left?: (node: Node, error: MncError) => void): number {
   let count = 0
   for (const n of graph.nodes()) {
     if (!isPending(n)) continue
-    findOp(n)?.decompose?.(n)
-    count++
+    try {
+      findOp(n)?.decompose?.(n)
+      count++
+    } catch (error) {
+      if (!left || !(error instanceof MncError) || error.code !== 'unsupported-node') throw error
+      left(n, error)
+    }
   }
   return count
 }
@@ -32,10 +43,16 @@ export const decomposeOps = definePass({
   }),
   preserves: 'numerics',
   bakes: true,
-  async run(model, { batch }) {
+  async run(model, { batch }, ctx) {
     const { graph } = model
     if (![...graph.nodes()].some(isPending)) return false
-    await inferTypes(model, { dims: { '*': batch } })
-    return decomposeNodes(graph) > 0
+    const dims = { '*': batch }
+    // on a copy first: where nothing is decomposed the model keeps its types too
+    const trial = cloneModel(model)
+    await inferTypes(trial, { dims })
+    const decline = (n: Node, error: MncError): void => ctx.decline(n.id, error.message)
+    if (decomposeNodes(trial.graph, decline) === 0) return false
+    await inferTypes(model, { dims })
+    return decomposeNodes(graph, () => {}) > 0
   },
 })

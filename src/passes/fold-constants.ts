@@ -1,21 +1,22 @@
 /**
- * Computes what depends on constants only, once, by onnxruntime in one session, and puts initializers in its place;
- * Constant nodes become initializers.
+ * Computes what depends on constants only, once (constant-part.ts), and puts initializers in its place; Constant nodes
+ * become initializers. How large results are is inferred before anything is computed.
  *
  * Does not apply to nodes that mnc put there (mnc.role: masks and quantisers, whose operands training still moves), to
  * QuantizeLinear and DequantizeLinear at all (folding would undo quantisation), to random operators, to nodes with
- * bodies, to element types that cannot leave onnxruntime (4-bit, bfloat16, strings, ...), and to results larger than both
- * --max-bytes and what they are computed from.
+ * bodies, to element types that cannot leave onnxruntime (4-bit, bfloat16, strings, ...), to results larger than both
+ * --max-bytes and what they are computed from, and to what takes larger values on the way (WORK_BYTES), or more time or
+ * memory than there is.
  */
-import { cloneNode, type ValueMap } from '../graph/clone.ts'
-import { Graph, type Node, type Value } from '../graph/graph.ts'
-import { Model } from '../graph/model.ts'
-import type { Tensor } from '../graph/tensor.ts'
+import { MncError } from '../errors.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
 import { type ElementType, elementTypeOf } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { isProbeFailure } from '../runtime/isolated/engine.ts'
 import { constantNodeTensor, removeUnused } from './constant-of.ts'
+import { ConstantPart } from './constant-part.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ROLE_KEY } from './layers.ts'
 
@@ -25,6 +26,9 @@ const CROSSING: ReadonlySet<ElementType> = new Set([
   ...(['float32', 'float64', 'float16', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32'] as const),
   ...(['int64', 'uint64', 'bool'] as const),
 ])
+
+/** Nothing is computed from values larger than this, unless its own constants are. */
+const WORK_BYTES = 2 ** 28
 
 const options = optionTable({
   maxBytes: {
@@ -68,26 +72,6 @@ function foldable(model: Model): Set<Node> {
   return out
 }
 
-async function evaluate(model: Model, nodes: ReadonlySet<Node>, wanted: readonly Value[]): Promise<Map<Value, Tensor>> {
-  const part = new Model(new Graph('constants'))
-  part.irVersion = model.irVersion
-  for (const [domain, version] of model.opsets) part.opsets.set(domain, version)
-  const map: ValueMap = new Map()
-  for (const n of nodes) {
-    for (const v of n.inputs) if (v?.constant && !map.has(v)) map.set(v, part.graph.addInitializer(v.name, v.constant))
-    cloneNode(n, part.graph, map)
-  }
-  for (const v of wanted) part.graph.addOutput(map.get(v)!)
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
-  const session = await ortExecutor().load(part, { optimization: 'disabled', ...folder })
-  try {
-    const out = await session.run({})
-    return new Map(wanted.map((v) => [v, out[v.name]!]))
-  } finally {
-    await session.dispose()
-  }
-}
-
 /** Bytes of the constants that a value is computed from. */
 function bytesBehind(value: Value, seen = new Set<Value>()): number {
   if (seen.has(value)) return 0
@@ -96,24 +80,62 @@ function bytesBehind(value: Value, seen = new Set<Value>()): number {
   return (value.producer?.inputs ?? []).reduce((n, v) => n + (v ? bytesBehind(v, seen) : 0), 0)
 }
 
+/** What remains of `nodes` without those that `left` says and what is computed from them. */
+function without(nodes: ReadonlySet<Node>, left: (n: Node) => boolean): Set<Node> {
+  const out = new Set<Node>()
+  for (const n of nodes) if (!left(n) && n.inputs.every((v) => !v?.producer || out.has(v.producer))) out.add(n)
+  return out
+}
+
+const outputsOf = (n: Node): Value[] => n.outputs.filter((v) => v !== null)
+
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   const { graph } = model
   const lifted = liftConstants(graph)
-  const nodes = foldable(model)
-  const isWanted = (v: Value | null): v is Value =>
-    v !== null && v.outputOf.size === 0 && [...v.uses].some((n) => !nodes.has(n))
-  const wanted = [...nodes].flatMap((n) => n.outputs.filter(isWanted))
-  if (wanted.length === 0) return lifted
-  const named: [Value, string][] = []
-  for (const [value, tensor] of await evaluate(model, nodes, wanted)) {
-    if (tensor.byteLength > Math.max(o.maxBytes, bytesBehind(value))) {
-      ctx.decline(value.name, `it would take ${tensor.byteLength} bytes, more than --max-bytes ${o.maxBytes}`)
-      continue
-    }
-    const made = graph.addInitializer(value.name, tensor)
-    graph.replaceUses(value, made)
-    named.push([made, value.name])
+  const all = foldable(model)
+  const part = new ConstantPart(model, all)
+  const limit = (v: Value): number => Math.max(o.maxBytes, bytesBehind(v))
+  const exceeds = (v: Value, most: number): boolean => {
+    const bytes = part.bytes(v)
+    if (bytes === null || bytes <= most) return false
+    ctx.decline(v.name, `it would take ${bytes} bytes, more than --max-bytes ${o.maxBytes}`)
+    return true
   }
+  /** Where the engine cannot stand the values they are left. */
+  const attempt = async (values: readonly Value[], what: () => Promise<void>): Promise<void> => {
+    try {
+      await what()
+    } catch (error) {
+      if (!(error instanceof MncError) || !isProbeFailure(error)) throw error
+      for (const v of values) ctx.decline(v.name, `it cannot be computed: ${error.describe()}`)
+    }
+  }
+
+  const named: [Value, string][] = []
+  let nodes: ReadonlySet<Node> = all
+  const fold = async (values: readonly Value[]): Promise<void> => {
+    const small = values.filter((v) => !exceeds(v, limit(v)))
+    for (const [v, tensor] of await part.evaluate(small)) {
+      const made = graph.addInitializer(v.name, tensor)
+      graph.replaceUses(v, made)
+      named.push([made, v.name])
+    }
+  }
+  const wantedOf = (known: ReadonlySet<Node>): Value[] =>
+    [...known].flatMap(outputsOf).filter((v) => v.outputOf.size === 0 && [...v.uses].some((n) => !nodes.has(n)))
+  if (wantedOf(all).length === 0) return lifted
+  await attempt(wantedOf(all), async () => {
+    await part.infer()
+    nodes = without(all, (n) => outputsOf(n).some((v) => exceeds(v, Math.max(WORK_BYTES, limit(v)))))
+    // what is sure to be small first: the rest may take more time or memory than there is
+    const sure = without(nodes, (n) => outputsOf(n).some((v) => part.bytes(v) === null))
+    const [first, rest] = [wantedOf(sure), wantedOf(nodes).filter((v) => !sure.has(v.producer!))]
+    await attempt(first, () => fold(first))
+    await attempt(rest, async () => {
+      if (rest.length > 0) await part.measure(rest)
+      await fold(rest)
+    })
+  })
   removeUnused([...nodes].reverse())
   for (const [made, name] of named) if (!graph.find(name)) graph.rename(made, name)
   return lifted || named.length > 0

@@ -4,39 +4,33 @@
  * layers (prune, quantize, export) and training do this first: what lies inside a function is then like the rest.
  *
  * Model and functions are lifted to the newest opset among them before. Does not apply to functions that call
- * themselves: a model error.
+ * themselves, or that would become too many nodes (graph/function-size.ts): a model error.
  */
-import { modelError } from '../errors.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { functionDefaults } from '../graph/function-defaults.ts'
+import { functionKey, requireInlinable } from '../graph/function-size.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
 
-/** Functions calling functions: no exporter comes near. */
-const MAX_DEPTH = 64
-
 /** True where the model had functions. */
 export function inlineFunctions(model: Model): boolean {
   if (model.functions.length === 0) return false
+  requireInlinable(model)
   const versions = [model.opset, ...model.functions.map((f) => f.opsets.get('') ?? 0)]
   const newest = Math.max(...versions)
   if (versions.some((v) => v !== 0 && v < newest)) upgradeModelTo(model, newest)
-  const byKey = new Map(model.functions.map((f) => [keyOf(f.domain, f.name, f.overload), f]))
-  for (let depth = 0; inlineCalls(model.graph, byKey); depth++)
-    if (depth === MAX_DEPTH)
-      throw modelError('recursive-function', 'a model-local function calls itself', { next: 'check the exporter' })
+  const byKey = new Map(model.functions.map((f) => [functionKey(f.domain, f.name, f.overload), f]))
+  while (inlineCalls(model.graph, byKey));
   for (const f of model.functions)
     for (const [domain, version] of f.opsets) if (!model.opsets.has(domain)) model.opsets.set(domain, version)
   for (const f of model.functions) if (!usesDomain(model.graph, f.domain)) model.opsets.delete(f.domain)
   model.functions.length = 0
   return true
 }
-
-const keyOf = (domain: string, name: string, overload: string): string => JSON.stringify([domain, name, overload])
 
 function usesDomain(graph: Graph, domain: string): boolean {
   for (const n of graph.allNodes()) if (n.domain === domain) return true
@@ -46,7 +40,7 @@ function usesDomain(graph: Graph, domain: string): boolean {
 /** One level: calls inside the bodies that this puts in are for the next. */
 function inlineCalls(graph: Graph, functions: ReadonlyMap<string, FunctionDef>): boolean {
   const calls = [...graph.allNodes()].flatMap((n) => {
-    const f = functions.get(keyOf(n.domain, n.op, n.overload))
+    const f = functions.get(functionKey(n.domain, n.op, n.overload))
     return f ? [{ n, f }] : []
   })
   for (const { n, f } of calls) inline(n, f)

@@ -3,9 +3,9 @@ import { modelError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
+import { requireHoldable, Tensor } from '../graph/tensor.ts'
 import { Rng } from '../rng.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { loadIsolated } from '../runtime/isolated/engine.ts'
 
 const SAMPLES = 2
 
@@ -17,8 +17,7 @@ export async function probe(model: Model, values: Iterable<Value>): Promise<Read
   const feeds = feedsFor(model)
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   for (const name of names) graph.addOutput(graph.find(name)!)
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
-  const session = await ortExecutor().load(copy, { optimization: 'disabled', ...folder })
+  const session = await loadIsolated(copy, { optimization: 'disabled' })
   try {
     return await session.run(feeds)
   } finally {
@@ -36,6 +35,7 @@ function feedsFor(model: Model): Record<string, Tensor> {
         next: 'give its dimensions beside the batch a size',
       })
     const count = dims.reduce<number>((p, d) => p * d!, 1)
+    requireHoldable({ elem: 'float32', dims }, `input '${v.name}'`)
     feeds[v.name] = Tensor.float32(
       dims as number[],
       Float32Array.from({ length: count }, () => rng.normal()),

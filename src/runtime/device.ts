@@ -14,8 +14,9 @@ import { nearest } from '../options.ts'
 import { fallbackWarnings } from '../warnings.ts'
 import type { Executor, Fallback } from './executor.ts'
 import { type GpuInfo, gpuInfo } from './gpu-info.ts'
-import { engineInfo, missingLibrary, ortExecutor } from './ort.ts'
+import { ortExecutor } from './ort.ts'
 import { providerExecutor, tryProvider } from './ort-provider.ts'
+import { engineInfo, missingLibrary } from './ort-session.ts'
 
 /** Execution providers that `--device` names, the quickest first, and what each needs beside the npm package. */
 const providers: Readonly<Record<string, string>> = {

@@ -1,7 +1,8 @@
 /**
  * Shape inference, done by onnxruntime: the graph without its large initializers (made inputs of known type) is loaded
  * with every value exposed as an output and optimisation off; the session's output metadata are the types. So every
- * operator and opset that onnxruntime knows is covered, and none is described here.
+ * operator and opset that onnxruntime knows is covered, and none is described here. It happens in a process apart
+ * (isolated/engine.ts): a stranger's file can make the engine abort.
  *
  * Does not apply to values inside If/Loop/Scan bodies, whose types stay as the file declares them. Types that
  * onnxruntime cannot expose (sequences, maps) stay null.
@@ -9,7 +10,7 @@
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dim } from '../graph/types.ts'
-import { sessionTypes } from './ort.ts'
+import { isolatedTypes } from './isolated/engine.ts'
 
 /** Initializers up to this many elements stay in the graph: shapes, axes, pads, which decide other values' shapes. */
 const SHAPE_CONSTANT_ELEMENTS = 1024
@@ -35,7 +36,7 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
   if (graph.outputs.length === 0) return
   // a declared type that disagrees with the fixed input would be refused; inference finds them anew
   for (const v of graph.values()) if (v.producer && v.type) v.setType(null)
-  const byName = new Map((await sessionTypes(copy)).map((t) => [t.name, t]))
+  const byName = new Map((await isolatedTypes(copy)).map((t) => [t.name, t]))
   const ranked = await scalarsAmong(copy, byName)
   for (const [from, to] of map) {
     if (from.graph !== model.graph || !from.producer) continue
@@ -59,7 +60,7 @@ async function scalarsAmong(
   const b = graph.append()
   const shapes = new Map(suspects.map((v) => [b.op('Shape', [v]), v.name]))
   for (const s of shapes.keys()) graph.addOutput(s)
-  const found = new Map((await sessionTypes(copy)).map((t) => [t.name, t.dims]))
+  const found = new Map((await isolatedTypes(copy)).map((t) => [t.name, t.dims]))
   return new Set([...shapes].filter(([s]) => found.get(s.name)?.[0] === 0).map(([, name]) => name))
 }
 

@@ -1,6 +1,6 @@
 /**
  * How a model takes samples: which axes of its inputs and outputs are the batch, how many samples go into one run, and
- * what sizes its other open dims have. Found by running it on random inputs, not by trusting names:
+ * what sizes its other open dims have. Found by running it on random inputs in a process apart, not by trusting names:
  *
  *   1. Open first dims (and all of the same symbol) are the batch where the model runs at two batches, each output is the
  *      same shape in both or longer along one axis in proportion, and each sample gets what it gets alone. Then any batch
@@ -17,8 +17,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { Dim } from '../graph/types.ts'
-import type { Session } from '../runtime/executor.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'
 import { type InputDims, inputDims } from './input-shapes.ts'
 import { type InputLayout, isNear, type OutputLayout, rowsOf, sliceSamples } from './layout.ts'
 import { randomFeeds } from './random-feeds.ts'
@@ -48,8 +47,6 @@ export interface PlanOptions {
   readonly dims?: InputDims | undefined
   /** Also try other batches than the file fixes, for callers that write their own batch into the inputs. */
   readonly reopen?: boolean | undefined
-  /** A session of the model on the CPU, where there is one already; not with `reopen`. */
-  readonly session?: Session | undefined
 }
 
 export type Outputs = Readonly<Record<string, Tensor>>
@@ -65,10 +62,7 @@ export function dimsAt(plan: BatchPlan, n: number): Readonly<Record<string, read
 /** The plan. A model error that names the open dims where no size makes the model run. */
 export async function batchPlan(model: Model, asked: number, options: PlanOptions = {}): Promise<BatchPlan> {
   const search = new Search(model, options)
-  if (options.session) return search.plan((feeds, fetch) => options.session!.run(feeds, fetch), asked)
-  const { folder } = model
-  const load = { quiet: true, optimization: 'disabled', ...(folder !== undefined && { folder }) } as const
-  const session = await ortExecutor().load(search.model, load)
+  const session = await loadIsolated(search.model, { optimization: 'disabled' })
   try {
     return await search.plan((feeds, fetch) => session.run(feeds, fetch), asked)
   } finally {
@@ -238,7 +232,7 @@ class Search {
     try {
       return await this.#run(feeds, this.#outputs)
     } catch (error) {
-      if (!(error instanceof MncError)) throw error
+      if (!(error instanceof MncError) || isProbeFailure(error)) throw error
       this.#error ??= error
       return null
     }

@@ -11,7 +11,7 @@
 import { modelError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { Tensor } from '../graph/tensor.ts'
+import { requireHoldable, Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementCount, formatType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { Rng } from '../rng.ts'
@@ -40,6 +40,7 @@ export function randomFeeds(model: Model): RandomFeeds {
     return Object.fromEntries(
       inputs.map(({ name, elem, pick }) => {
         const own = dims[name] ?? []
+        requireHoldable({ elem, dims: own }, `input '${name}'`)
         const values = new Float64Array(elementCount(own))
         for (let i = 0; i < values.length; i++) values[i] = pick(rng)
         return [name, Tensor.from(elem, own, values)]

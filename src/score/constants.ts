@@ -5,7 +5,7 @@
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
  */
 import { constantValues, evaluateConstants } from '../analysis/constants.ts'
-import { bugError } from '../errors.ts'
+import { modelError } from '../errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -28,7 +28,7 @@ export class Constants {
   /** Its tensor; computed ones as float32. Only for what a computed node reads, and what a DequantizeLinear reads. */
   tensor(v: Value): Tensor {
     const t = constantOf(v) ?? this.#tensors.get(v)
-    if (!t) throw bugError(`constant '${v.name}' was not evaluated`)
+    if (!t) throw modelError('constant-too-large', `the constant '${v.name}' is too large to be computed`)
     return t
   }
 }

@@ -238,7 +238,8 @@ export class Counter {
     if (this.#isFreeClamp(node)) return
     const cost = def.cost(node)
     const [constant] = constants
-    const outputs = node.output.dims.reduce((a, b) => a * b, 1)
+    // a recurrent layer need not give its sequence: it has no first output then
+    const outputs = node.outputs[0]?.dims.reduce((a, b) => a * b, 1) ?? 0
     const elementwise = constant && node.inputs.length === 2 && cost.mults + cost.adds === outputs
     const share = elementwise ? shareOfNonZeros(this.#constants.tensor(constant).toNumbers()) : 1
     row.macs = cost.macs
@@ -297,7 +298,7 @@ export class Counter {
     const integer = keeps && inputs.every((f) => f.integer)
     const widest = Math.max(...inputs.map((f) => f.bits))
     // an integer that becomes a float by a Cast has the width of its range, as behind a DequantizeLinear
-    const cast = integer && widest >= 8 && isFloat(node.output) && Number.isFinite(hi - lo)
+    const cast = integer && widest >= 8 && node.outputs.some((v) => v && isFloat(v)) && Number.isFinite(hi - lo)
     const bits = cast ? Math.min(widest, widthOf(lo, hi)) : keeps ? widest : this.#floatBits
     const scale = keeps && inputs.length === 1 ? inputs[0]!.scale : undefined
     for (const v of node.outputs) if (v) this.#facts.set(v, { bits, integer, lo, hi, ...(scale && { scale }) })

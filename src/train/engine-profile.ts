@@ -2,28 +2,28 @@
  * The engine's profile of a run, a Chrome trace. The engine chooses the file's name and says nothing where it cannot write
  * it all, so it writes into a folder beside its place, and what it wrote is moved there if it is whole.
  */
-import { mkdtemp, readFile, rename, rm } from 'node:fs/promises'
+import { readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { MncError } from '../errors.ts'
-import { writing } from '../files.ts'
+import { type TemporaryFolder, temporaryFolder, writing } from '../files.ts'
 
 export class EngineProfile {
   readonly #path: string
-  readonly #folder: string
+  readonly #folder: TemporaryFolder
 
-  private constructor(path: string, folder: string) {
+  private constructor(path: string, folder: TemporaryFolder) {
     this.#path = path
     this.#folder = folder
   }
 
   /** For a profile at `path`. A user error where its folder cannot be written. */
   static async begin(path: string): Promise<EngineProfile> {
-    return new EngineProfile(path, await writing(path, () => mkdtemp(join(dirname(path), '.profile-'))))
+    return new EngineProfile(path, await writing(path, () => temporaryFolder(join(dirname(path), '.profile-'))))
   }
 
   /** Where the engine is to write: the beginning of a file's name. */
   get prefix(): string {
-    return join(this.#folder, 'step')
+    return join(this.#folder.path, 'step')
   }
 
   /** Puts what the engine wrote in its place. A user error where it is missing or cut short. */
@@ -37,6 +37,6 @@ export class EngineProfile {
   }
 
   async close(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true })
+    await this.#folder.remove()
   }
 }

@@ -57,13 +57,12 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const { executor = ortExecutor() } = options
   const lifted = await liftedFor(executor, model)
+  const batch = options.batch ?? BATCH
+  // in a process apart, before the model is run here
+  const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size)))
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
   options.onFallbacks?.(session.fallbacks)
   try {
-    const batch = options.batch ?? BATCH
-    // another device would compile its kernels for each size that is tried
-    const own = options.executor ? {} : { session }
-    const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size), own))
     return await evaluateSession(session, model, dataset, preprocess, { ...options, batch, plan })
   } finally {
     await session.dispose()

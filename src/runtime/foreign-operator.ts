@@ -1,0 +1,18 @@
+/** Operators that no engine brings along: custom ones, which models of other tools may hold. */
+import { type MncError, modelError } from '../errors.ts'
+import type { Model } from '../graph/model.ts'
+
+/** Domains whose operators onnxruntime brings along. */
+const ENGINE_DOMAINS = /^(ai\.onnx(\..+)?|com\.microsoft(\..+)?|com\.ms\..+|org\.pytorch\.aten)?$/
+
+/** Why a model with an operator of somebody's own domain cannot run; null where there is none. */
+export function foreignOperator(model: Model): MncError | null {
+  const own = new Set(model.functions.map((f) => `${f.domain}::${f.name}`))
+  for (const graph of [model.graph, ...model.functions.map((f) => f.graph)])
+    for (const n of graph.allNodes()) {
+      if (ENGINE_DOMAINS.test(n.domain) || own.has(`${n.domain}::${n.op}`)) continue
+      const what = `operator '${n.op}' of domain '${n.domain}' is not known to onnxruntime, and this has to run the model`
+      return modelError('foreign-operator', what, { node: n.id, next: 'replace it by standard operators' })
+    }
+  return null
+}

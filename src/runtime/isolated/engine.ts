@@ -1,0 +1,184 @@
+/**
+ * onnxruntime in a process of its own, for files of strangers that are run to learn something about them (shapes, values
+ * of constants): such a file can make the engine abort, loop for ever, or take all memory, on the thread that calls it.
+ * The process is started when it is first asked, serves one request after the other, keeps nobody from ending, and is
+ * replaced where it ends.
+ *
+ * Limits (probe-options.ts): a time for each request, --probe-seconds, and half of the machine's memory. A model error,
+ * code `probe-failed`, says which was passed; callers go on with what they know without the answer, or let it through.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { type Blame, MncError, modelError } from '../../errors.ts'
+import { encodeModel } from '../../graph/codec.ts'
+import { requireInlinable } from '../../graph/function-size.ts'
+import type { Model } from '../../graph/model.ts'
+import type { Tensor } from '../../graph/tensor.ts'
+import type { LoadOptions, Session } from '../executor.ts'
+import { foreignOperator } from '../foreign-operator.ts'
+import type { OutputType } from '../ort-session.ts'
+import { probeLimits } from '../probe-options.ts'
+import { type Frame, packTensors, readFrames, sendFrame, type TensorHead, unpackTensors } from './frames.ts'
+import type { Request } from './serve.ts'
+
+/** Beside the pieces that the build makes, or in the sources the script that starts the TypeScript one. */
+const script = import.meta.url.endsWith('.ts') ? './child.dev.mjs' : './isolated-child.js'
+
+/** Whether a model's run failed for what it does to the process, rather than for what the engine says of it. */
+export const isProbeFailure = (error: unknown): boolean => error instanceof MncError && error.code === 'probe-failed'
+
+const failed = (what: string, next?: string): MncError => modelError('probe-failed', what, { next })
+
+interface Reply {
+  readonly error?: { message: string; code: string; blame: Blame; node?: string; next?: string }
+}
+
+interface Waiting {
+  readonly resolve: (frame: Frame) => void
+  readonly reject: (error: MncError) => void
+}
+
+class Helper {
+  readonly #child: ChildProcess
+  readonly #pipe: Duplex
+  #waiting: Waiting | null = null
+  /** Its first word, when it has started: that takes no time off the answers. */
+  readonly #started: Promise<Frame>
+  #reason: MncError | null = null
+  /** Memory that it may take. */
+  readonly bytes: number
+  ended = false
+
+  constructor() {
+    this.bytes = probeLimits().bytes
+    this.#child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url)), String(this.bytes)], {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+      windowsHide: true,
+    })
+    this.#pipe = this.#child.stdio[3] as Duplex
+    readFrames(this.#pipe, (frame) => this.#settle((w) => w.resolve(frame)))
+    this.#pipe.on('error', () => {})
+    this.#started = this.#next()
+    // whoever asks hears of it
+    this.#started.catch(() => {})
+    this.#child.on('error', (cause) =>
+      this.#gone(failed(`the process that runs models cannot be started: ${cause.message}`)),
+    )
+    this.#child.on('exit', (code, signal) => this.#gone(this.#reason ?? this.#causeOf(code, signal)))
+    this.#idle()
+  }
+
+  async ask(json: Request, parts: readonly Uint8Array[]): Promise<Frame> {
+    if (this.ended) throw this.#reason ?? failed('the process that ran it has ended')
+    this.#child.ref()
+    await this.#started
+    const { seconds } = probeLimits()
+    const timer = setTimeout(() => {
+      this.end(failed(`running the model took more than ${seconds} s`, 'raise --probe-seconds if it only needs longer'))
+    }, seconds * 1000)
+    try {
+      sendFrame(this.#pipe, { json, parts })
+      return await this.#next()
+    } finally {
+      clearTimeout(timer)
+      this.#idle()
+    }
+  }
+
+  #next(): Promise<Frame> {
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+    })
+  }
+
+  end(reason: MncError | null = null): void {
+    this.#reason ??= reason
+    this.ended = true
+    this.#child.kill('SIGKILL')
+  }
+
+  #gone(reason: MncError): void {
+    this.ended = true
+    this.#settle((w) => w.reject(reason))
+  }
+
+  #settle(how: (waiting: Waiting) => void): void {
+    const waiting = this.#waiting
+    this.#waiting = null
+    if (waiting) how(waiting)
+  }
+
+  #causeOf(code: number | null, signal: NodeJS.Signals | null): MncError {
+    if (signal === 'SIGKILL')
+      return failed(`running the model took more than ${(this.bytes / 2 ** 30).toFixed(1)} GiB of memory`)
+    return failed(`the model makes onnxruntime abort (${signal ?? `exit ${code}`})`)
+  }
+
+  /** Lets the program end while nothing is asked. */
+  #idle(): void {
+    this.#child.unref()
+    if ('unref' in this.#pipe && typeof this.#pipe.unref === 'function') this.#pipe.unref()
+  }
+}
+
+let helper: Helper | null = null
+let last: Promise<unknown> = Promise.resolve()
+process.on('exit', () => helper?.end())
+
+/** Starts the process in the background, for commands that are about to ask. */
+export function startProbing(): void {
+  if (helper && helper.bytes !== probeLimits().bytes) helper.end()
+  if (!helper || helper.ended) helper = new Helper()
+}
+
+/** One request, behind those under way. `to`: the process that has the session; the present one by default. */
+function ask(json: Request, parts: readonly Uint8Array[] = [], to?: Helper): Promise<Frame & { helper: Helper }> {
+  const answer = last.then(async () => {
+    if (!to) startProbing()
+    const by = to ?? helper!
+    const frame = await by.ask(json, parts)
+    const { error } = frame.json as Reply
+    if (error) throw new MncError(error.message, error)
+    return { ...frame, helper: by }
+  })
+  last = answer.catch(() => {})
+  return answer
+}
+
+/** What a model asks for is checked before its bytes go out; what the engine refuses is explained. */
+async function askAbout(model: Model, json: Request): Promise<Frame & { helper: Helper }> {
+  requireInlinable(model)
+  try {
+    return await ask(json, [encodeModel(model)])
+  } catch (error) {
+    throw isProbeFailure(error) ? error : (foreignOperator(model) ?? error)
+  }
+}
+
+/** Types and shapes of a model's outputs as onnxruntime sees them; nothing is computed. */
+export async function isolatedTypes(model: Model): Promise<readonly OutputType[]> {
+  const { json } = await askAbout(model, { do: 'types' })
+  return (json as { types: OutputType[] }).types
+}
+
+export type IsolatedSession = Pick<Session, 'outputNames' | 'run' | 'dispose'>
+
+let ids = 0
+
+/** A session in the process apart, of the CPU provider. */
+export async function loadIsolated(model: Model, options: LoadOptions = {}): Promise<IsolatedSession> {
+  const id = ids++
+  const loaded = await askAbout(model, { do: 'load', id, options: { quiet: true, ...options } })
+  return {
+    outputNames: (loaded.json as { outputNames: string[] }).outputNames,
+    async run(feeds: Readonly<Record<string, Tensor>>, fetch?: readonly string[]) {
+      const { heads, parts } = packTensors(feeds)
+      const reply = await ask({ do: 'run', id, feeds: heads, ...(fetch && { fetch }) }, parts, loaded.helper)
+      return unpackTensors((reply.json as { tensors: TensorHead[] }).tensors, reply.parts)
+    },
+    async dispose() {
+      if (!loaded.helper.ended) await ask({ do: 'dispose', id }, [], loaded.helper)
+    },
+  }
+}

@@ -1,0 +1,131 @@
+/** SIGINT and SIGTERM end every command within a second, whatever it does, and leave no temporary file. */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { writeModel } from '../../src/graph/codec.ts'
+import { Graph } from '../../src/graph/graph.ts'
+import { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { endlessLoop, longLoop, plain, written } from '../support/hostile.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-signals-'))
+after(() => rmSync(folder, { recursive: true }))
+const at = (name: string): string => join(folder, name)
+
+/** A process and those below it, by what Linux tells; none elsewhere. */
+function below(pid: number): number[] {
+  const children = (() => {
+    try {
+      return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+    } catch {
+      return []
+    }
+  })()
+  return [pid, ...children.flatMap(below)]
+}
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+const ended = (child: ChildProcess): Promise<{ code: number | null; signal: NodeJS.Signals | null }> =>
+  new Promise((done) => child.on('exit', (code, signal) => done({ code, signal })))
+
+/** Seconds of CPU that the processes have used. */
+const used = (pids: readonly number[]): number =>
+  pids.reduce((sum, pid) => {
+    try {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
+      return sum + (Number(fields[11]) + Number(fields[12])) / 100
+    } catch {
+      return sum
+    }
+  }, 0)
+
+/** Waits until the command has computed for `seconds` beyond its start, in whichever process. */
+async function busy(child: ChildProcess, seconds: number): Promise<void> {
+  for (const limit = performance.now() + 60_000; performance.now() < limit && child.exitCode === null; ) {
+    if (used(below(child.pid!)) > seconds) return
+    await sleep(50)
+  }
+  assert.fail(`it ended, or is not busy: exit ${child.exitCode}`)
+}
+
+async function endsAt(signal: 'SIGINT' | 'SIGTERM', args: readonly string[], seconds: number): Promise<void> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], { stdio: 'ignore' })
+  const end = ended(child)
+  await busy(child, seconds)
+  const all = below(child.pid!)
+  const start = performance.now()
+  child.kill(signal)
+  const { code, signal: by } = await end
+  const took = performance.now() - start
+  assert.ok(took < 1000, `${args.join(' ')}: ${took} ms`)
+  assert.ok(by === signal || code === { SIGINT: 130, SIGTERM: 143 }[signal], `${code} ${by}`)
+  // those that it started see that they are alone
+  for (let wait = 0; wait < 40 && all.some(isAlive); wait++) await sleep(50)
+  assert.deepEqual(all.filter(isAlive), [], 'processes stay behind')
+  assert.deepEqual(
+    readdirSync(folder).filter((f) => f.startsWith('.') || f.endsWith('.tmp')),
+    [],
+  )
+}
+
+const linux = process.platform === 'linux' ? {} : { skip: 'reads /proc' }
+
+test('while a model runs for ever: in a process apart, and in the command itself', linux, async () => {
+  const loop = await written(endlessLoop(), at('loop.onnx'))
+  const long = await written(longLoop(), at('long.onnx'))
+  const teacher = await written(endlessLoop({ scalar: true }), at('teacher.onnx'))
+  const student = await written(plain(), at('student.onnx'))
+  const apart = ['--probe-seconds', '600']
+  const before = readdirSync(folder)
+  await endsAt('SIGTERM', ['info', loop, ...apart], 4)
+  await endsAt('SIGINT', ['pass', 'remove-channels', loop, '-o', at('o.onnx'), ...apart], 4)
+  await endsAt('SIGINT', ['check', long, long], 4)
+  await endsAt(
+    'SIGTERM',
+    ['pass', 'quantize', loop, '--ops', 'MatMul', '--first-layer', 'quantize', '--data', 'random', '-o', at('o.onnx')],
+    4,
+  )
+  await endsAt('SIGINT', ['train', student, '--teacher', teacher, '--data', 'random', '-o', at('o.onnx'), ...apart], 4)
+  assert.deepEqual(readdirSync(folder), before, 'nothing was written')
+})
+
+test('while files are written, which go', linux, async () => {
+  const model = new Model(new Graph('large'))
+  const x = model.graph.addInput('x', { elem: 'float32', dims: [1, 4096] })
+  let v = x
+  for (let i = 0; i < 4; i++) {
+    const w = model.graph.addInitializer(`w${i}`, Tensor.float32([4096, 4096], new Float32Array(2 ** 24).fill(i)))
+    v = model.graph.append().op('MatMul', [v, w])
+  }
+  model.graph.addOutput(v)
+  await writeModel(model, at('large.onnx'))
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', 'src/cli.ts', 'convert', at('large.onnx'), '-o', at('copy.onnx')],
+    {
+      stdio: 'ignore',
+    },
+  )
+  const end = ended(child)
+  const temporary = (): string[] => readdirSync(folder).filter((f) => f.startsWith('.copy.onnx'))
+  for (let wait = 0; wait < 6000 && temporary().length === 0 && child.exitCode === null; wait++) await sleep(1)
+  assert.equal(temporary().length, 1, 'the file is being written')
+  child.kill('SIGTERM')
+  const { code } = await end
+  assert.equal(code, 143)
+  assert.deepEqual(
+    readdirSync(folder).filter((f) => f.includes('copy')),
+    [],
+  )
+})
