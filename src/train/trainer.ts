@@ -194,12 +194,12 @@ class Training {
   }
 
   #startEvent(): StartEvent {
-    const { stepsPerEpoch } = this.#data.source
+    const { stepsPerEpoch, parts: runs, batch } = this.#data.source
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks, warnings: this.#warnings },
-      seconds: this.#startSeconds,
+      ...{ runs, batch, device: this.#executor.device.description, lessons: graph.lessons, fallbacks },
+      ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
   }
 
