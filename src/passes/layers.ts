@@ -12,7 +12,7 @@ import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from './constant-of.ts'
-import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
 /** Node metadata: what mnc put the node there for. */
 export const ROLE_KEY = 'mnc.role'
@@ -62,6 +62,9 @@ interface Chain {
 
 const LAYOUT_OPS = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze'])
 
+/** What a weight may pass on the way to its layer, besides masks and quantisers. */
+const isPassed = (n: Node): boolean => LAYOUT_OPS.has(n.op) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+
 /** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
 export function weightLayers(graph: Graph): WeightLayer[] {
   const byWeight = new Map<Value, { node: Node; chain: Chain; users: Node[] }>()
@@ -97,7 +100,7 @@ function walk(operand: Value): Chain | null {
       maskNode = node
       steps.push(node)
       v = node.input(0)
-    } else if (LAYOUT_OPS.has(node.op)) {
+    } else if (isPassed(node)) {
       steps.push(node)
       v = node.input(0)
     } else return null
@@ -167,7 +170,7 @@ function otherUser(weight: Value, steps: readonly Node[], users: readonly Node[]
     for (const n of v.uses) {
       if (own.has(n)) continue
       // another chain of the same weight to one of its users is no stranger
-      if (!LAYOUT_OPS.has(n.op) || n.graph !== weight.graph) return n
+      if (!isPassed(n) || n.graph !== weight.graph) return n
       for (const out of n.outputs) {
         const other = out && seen(out)
         if (other) return other
