@@ -55,6 +55,10 @@ export const gather = defineOp({
     inputAxis: (node) => ((node.input(0).constant?.dims ?? node.input(0).type?.dims)?.length ?? 2) - 1,
   },
   cost: () => noCost,
+  picks(node, length) {
+    const indices = constantOf(node.inputs[1])?.toNumbers()
+    return indices && node.int('axis', 0) === 0 ? Array.from(indices, (i) => axisFromFront(i, length)) : null
+  },
   integers: (node, i) => (i === 1 ? rowsOf(node) : undefined),
   nonNegative: (_node, input) => input(0),
   samples: [

@@ -42,6 +42,7 @@ export const gemm = defineOp({
   gradient,
   weights: {
     input: 1,
+    channels: true,
     outputAxis: (node) => (node.int('transB', 0) ? 0 : 1),
     inputAxis: (node) => (node.int('transB', 0) ? 1 : 0),
   },

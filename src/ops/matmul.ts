@@ -74,6 +74,7 @@ export const matmul = defineOp({
   gradient,
   weights: {
     input: 1,
+    channels: true,
     outputAxis: (node) => Math.max(0, rightRank(node) - 1),
     inputAxis: (node) => Math.max(0, rightRank(node) - 2),
   },

@@ -49,6 +49,8 @@ export interface WeightLayer {
   readonly activationQuant: QuantPair | null
   /** Reads the constant although it is no layer's weight (tied embeddings): such weights are not edited. */
   readonly otherUser: Node | null
+  /** The weight, or what becomes of it on its way, where the model hands it out: such weights are not edited either. */
+  readonly handedOut: Value | null
 }
 
 interface Chain {
@@ -151,6 +153,7 @@ function layerOf(node: Node, chain: Chain, users: readonly Node[]): WeightLayer 
     quantPoint: maskNode?.output ?? maskPoint,
     activationQuant: activation && !activation.source.constant ? activation : null,
     otherUser: otherUser(weight, steps, users),
+    handedOut: [weight, ...steps.flatMap((n) => n.outputs)].find((v) => v?.isOutput) ?? null,
   }
 }
 
