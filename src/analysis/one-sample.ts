@@ -175,7 +175,6 @@ async function typesByRunning(model: Model, warn: Warn): Promise<void> {
   } finally {
     await session.dispose()
   }
-  return null
 }
 
 function zeros(v: Value): Tensor {

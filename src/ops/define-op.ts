@@ -57,6 +57,11 @@ export interface WeightSlot {
   readonly part?: string
   /** The other operand looks rows of the weight up: it holds integers, not activations. */
   readonly lookup?: boolean
+  /**
+   * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels, positions
+   * (Conv) or neither (Gemm, MatMul of matrices). Such channels can be taken out of the weight on either side.
+   */
+  readonly channels?: boolean
   /** Axis of the weight tensor that counts output channels (quantisation axis); depends on attributes for Gemm. */
   outputAxis(node: Node): number
   /** Axis along which a dot product runs over input channels (N:M groups). */
@@ -130,6 +135,11 @@ export interface OpDef {
    * order or type. A weight may pass such ops on the way to its layer.
    */
   readonly carries?: 'value' | 'elements'
+  /**
+   * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
+   * null where that is not known, or not a list.
+   */
+  picks?(node: Node, length: number): readonly number[] | null
   /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */
   channels?(node: Node): ChannelFlow | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */

@@ -57,6 +57,10 @@ export const gather = defineOp({
     },
   ],
   cost: () => noCost,
+  picks(node, length) {
+    const indices = constantOf(node.inputs[1])?.toNumbers()
+    return indices && node.int('axis', 0) === 0 ? Array.from(indices, (i) => axisFromFront(i, length)) : null
+  },
   integers: (node, i) => (i === 1 ? rowsOf(node) : undefined),
   nonNegative: (_node, input) => input(0),
   samples: [

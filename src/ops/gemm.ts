@@ -44,6 +44,7 @@ export const gemm = defineOp({
     {
       input: 1,
       data: 0,
+      channels: true,
       outputAxis: (node) => (node.int('transB', 0) ? 0 : 1),
       inputAxis: (node) => (node.int('transB', 0) ? 1 : 0),
     },

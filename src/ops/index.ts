@@ -115,6 +115,10 @@ export const weightSlots = (node: { readonly op: string; readonly domain: string
 export const layerSlot = (node: { readonly op: string; readonly domain: string }): WeightSlot | undefined =>
   weightSlots(node).find((s) => s.part === undefined)
 
+/** The slot whose output channels are axis 1 of the output, of whose input channels they are sums. */
+export const channelSlot = (node: { readonly op: string; readonly domain: string }): WeightSlot | undefined =>
+  weightSlots(node).find((s) => s.channels)
+
 /** The definition of a node's operator; a model error that names domain, op and node where there is none. */
 export function requireOp(node: { readonly op: string; readonly domain: string; readonly id: string }): OpDef {
   const def = findOp(node)

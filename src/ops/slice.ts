@@ -12,7 +12,7 @@ import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { constantNumbers, range, reshape, zeros } from './emit.ts'
 import { intsToInput } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { axisFromFront, constantOf, elemOf } from './rules.ts'
 
 interface Cut {
   readonly axis: number
@@ -91,6 +91,12 @@ export const slice = defineOp({
   gradient,
   cost: () => noCost,
   nonNegative: (_node, input) => input(0),
+  picks(node, length) {
+    const [start, end, axis, step] = [1, 2, 3, 4].map((i) => constantOf(node.inputs[i])?.toNumbers())
+    if (start?.length !== 1 || end?.length !== 1 || (node.inputs[3] && axis?.[0] !== 0)) return null
+    if (node.inputs[4] && step?.[0] !== 1) return null
+    return range(length).slice(start[0], end[0])
+  },
   upgrades: [
     {
       to: 10,

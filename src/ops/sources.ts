@@ -3,6 +3,7 @@ import type { Node } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementCount, isStatic } from '../graph/types.ts'
 import { defineOp, type OpDef, type OpSample } from './define-op.ts'
+import { range } from './emit.ts'
 import { free, isNonNegativeConstant } from './rules.ts'
 
 const knownDims = (node: Node): readonly number[] | null => {
@@ -45,6 +46,7 @@ export const sources: readonly OpDef[] = [
     ],
     {
       nonNegative: () => true,
+      picks: (node, length) => range(length).slice(node.int('start', 0), node.int('end', length)),
       ofShape(node) {
         const dims = knownDims(node)?.slice(node.int('start', 0), node.int('end', Number.MAX_SAFE_INTEGER))
         return dims ? Tensor.int64([dims.length], dims) : null

@@ -1,11 +1,14 @@
 /**
- * From a histogram to an activation quantiser: its integers, step and zero point.
+ * From a histogram to an activation quantiser: unsigned integers 0 .. 2^b-1 with a step and a zero point z, so that the
+ * float range is [-z s, (2^b-1-z) s].
  *
- *   unsigned    0 .. 2^b-1, zero point 0          values that cannot be negative
- *   symmetric   -2^(b-1) .. 2^(b-1)-1, zero point 0
- *   zero-point  0 .. 2^b-1, zero point z: the float range is [-z s, (2^b-1-z) s], as uneven as the values are; zero
- *               itself is still exact. z is the ratio of the extremes (of what is not clipped); for `mse` the best of
- *               those that come into question.
+ *   unsigned    z = 0               values that cannot be negative
+ *   symmetric   z = 2^(b-1)         the integers -2^(b-1) .. 2^(b-1)-1 less the zero point
+ *   zero-point  as uneven as the values are; zero itself is still exact. z is the ratio of the extremes (of what is not
+ *               clipped); for `mse` the best of those that come into question
+ *
+ * Never signed types: onnxruntime 1.30 makes uint8 quantisers of int8 ones on x64, and of those that it moved across a
+ * Reshape, pool or Transpose before, it changes the zero point alone: the file does not load.
  *
  * An h-swish ends at -0.375 and goes up to several units: of 16 symmetric integers it uses 8 or 9.
  */
@@ -22,7 +25,6 @@ export const signedForms = ['symmetric', 'zero-point'] as const
 export type SignedForm = (typeof signedForms)[number]
 
 export interface ActivationRange {
-  readonly signed: boolean
   readonly scale: number
   readonly zeroPoint: number
 }
@@ -36,17 +38,16 @@ export interface ActivationOptions {
 }
 
 export function activationRange(h: Histogram, o: ActivationOptions): ActivationRange {
-  const signed = !o.nonNegative && o.signedInputs === 'symmetric'
-  const [lo, hi] = integerRange(o.bits, signed)
-  const scaleFor = (z: number): number => activationScale(h, lo - z, hi - z, o.calibration, o.percentile)
-  const candidates = o.nonNegative || signed ? [0] : zeroPoints(h, hi, o)
-  let best = { signed, scale: 1, zeroPoint: 0 }
+  const [, hi] = integerRange(o.bits, false)
+  const scaleFor = (z: number): number => activationScale(h, -z, hi - z, o.calibration, o.percentile)
+  const candidates = o.nonNegative ? [0] : o.signedInputs === 'symmetric' ? [2 ** (o.bits - 1)] : zeroPoints(h, hi, o)
+  let best = { scale: 1, zeroPoint: candidates[0]! }
   let bestError = Number.POSITIVE_INFINITY
   for (const zeroPoint of candidates) {
     const scale = scaleFor(zeroPoint)
     const error = candidates.length === 1 ? 0 : quantizationError(h, scale, -zeroPoint, hi - zeroPoint)
     if (error >= bestError) continue
-    best = { signed, scale, zeroPoint }
+    best = { scale, zeroPoint }
     bestError = error
   }
   return best

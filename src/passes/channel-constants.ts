@@ -1,14 +1,16 @@
 /**
  * Which channels are the same number whatever goes in, and which number: those of layers whose weights for them are all
  * zero (masked), and what is made of such channels alone. That they are constant follows from the graph; the number, and
- * that borders do not break it (padded average pools), is seen by running the model.
+ * that borders do not break it (padded average pools), is seen by running the model, at two sizes where sizes are open.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
-import type { Tensor } from '../graph/tensor.ts'
-import { findOp, layerSlot } from '../ops/index.ts'
-import { type ChannelSlots, featuresOf, flowOf, isDepthwise } from './channel-slots.ts'
+import { channelSlot, findOp } from '../ops/index.ts'
+import { isDepthwise } from './channel-layers.ts'
+import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
+import type { ChannelStatistics } from './channel-statistics.ts'
 import { constantOf } from './constant-of.ts'
+import { unitOf } from './rounding.ts'
 
 /** Input channels that an output channel is made of, and the weights' sums over kernel positions. */
 export interface LayerRows {
@@ -20,16 +22,18 @@ export interface LayerRows {
 
 export class ChannelConstants {
   readonly #constant = new Map<Value, readonly boolean[]>()
-  readonly #seen: Readonly<Record<string, Tensor>>
+  readonly #seen: ChannelStatistics
+  readonly #zerosOnly: boolean
   readonly #slots: ChannelSlots
 
-  /** `seen`: values and weight operands by name, as `probe` gives them. */
-  constructor(nodes: Iterable<Node>, slots: ChannelSlots, seen: Readonly<Record<string, Tensor>>) {
+  /** `zerosOnly`: sizes are open and were not varied, so that no other number is known to hold at all of them. */
+  constructor(nodes: Iterable<Node>, slots: ChannelSlots, seen: ChannelStatistics, zerosOnly: boolean) {
     this.#slots = slots
     this.#seen = seen
+    this.#zerosOnly = zerosOnly
     for (const n of nodes) {
       const width = slots.of(n.outputs[0])?.length
-      if (width === undefined) continue
+      if (width === undefined || slots.whyFixed(n)) continue
       const proven = this.#prove(n, width)
       const y = n.output
       this.#constant.set(
@@ -42,26 +46,40 @@ export class ChannelConstants {
   /** The number that a channel always is; null where it varies, or is not known. */
   of(v: Value, channel: number): number | null {
     if (!this.#constant.get(v)?.[channel]) return null
-    return this.#range(v, channel)?.[0] ?? null
+    const value = this.#seen.range(v, channel)?.[0]
+    return value === undefined || !Number.isFinite(value) || (this.#zerosOnly && value !== 0) ? null : value
   }
 
   rows(n: Node): LayerRows {
-    const slot = layerSlot(n)!
-    const operand = n.input(slot.input)
-    const w = operand.constant ?? this.#seen[operand.name]!
-    const values = w.toFloat32()
-    const [outAxis, inAxis] = [slot.outputAxis(n), slot.inputAxis(n)]
-    const stride = (axis: number): number => w.dims.slice(axis + 1).reduce((a, b) => a * b, 1)
-    const [outs, ins, so, si] = [w.dims[outAxis]!, w.dims[inAxis]!, stride(outAxis), stride(inAxis)]
+    const { outs, ins, values, outputOf, inputOf } = this.#weight(n)
     const sums = Array.from({ length: outs }, () => new Float64Array(ins))
     const used = Array.from({ length: outs }, () => new Uint8Array(ins))
-    const alpha = n.op === 'Gemm' ? n.float('alpha', 1) : 1
+    const alpha = n.float('alpha', 1)
     for (let e = 0; e < values.length; e++) {
-      const [o, i] = [Math.floor(e / so) % outs, Math.floor(e / si) % ins]
+      const [o, i] = [outputOf(e), inputOf(e)]
       sums[o]![i]! += alpha * values[e]!
       if (values[e] !== 0) used[o]![i] = 1
     }
     return { sums, used }
+  }
+
+  /** Output channels whose weights are all zero. */
+  zeroOutputs(n: Node): number[] {
+    const { outs, values, outputOf } = this.#weight(n)
+    const used = new Uint8Array(outs)
+    for (let e = 0; e < values.length; e++) if (values[e] !== 0) used[outputOf(e)] = 1
+    return Array.from(used.keys()).filter((o) => used[o] === 0)
+  }
+
+  #weight(n: Node) {
+    const slot = channelSlot(n)!
+    const w = this.#seen.operand(n.input(slot.input))
+    const along = (axis: number): readonly [size: number, of: (e: number) => number] => {
+      const [size, stride] = [w.dims[axis]!, w.dims.slice(axis + 1).reduce((x, y) => x * y, 1)]
+      return [size, (e) => Math.floor(e / stride) % size]
+    }
+    const [[outs, outputOf], [ins, inputOf]] = [along(slot.outputAxis(n)), along(slot.inputAxis(n))]
+    return { outs, ins, values: w.toNumbers(), outputOf, inputOf }
   }
 
   #prove(n: Node, width: number): readonly boolean[] {
@@ -82,7 +100,11 @@ export class ChannelConstants {
     const flow = flowOf(n)
     const whole = (v: Value): readonly boolean[] => this.#constant.get(v) ?? []
     if (flow === 'joined')
-      return featuresOf(n).flatMap((v) => (this.#slots.of(v) ?? []).map((_, c) => whole(v)[c] ?? false))
+      return n.inputs.flatMap((v) => {
+        const known = constantOf(v)?.dims[1]
+        if (known !== undefined) return Array<boolean>(known).fill(false)
+        return (this.#slots.of(v) ?? []).map((_, c) => (v && whole(v)[c]) ?? false)
+      })
     if (flow === 'flattened') {
       const run = width / (this.#slots.of(n.input(0))?.length ?? width)
       return all((c) => whole(n.input(0))[Math.floor(c / run)] ?? false)
@@ -97,27 +119,17 @@ export class ChannelConstants {
     )
   }
 
-  /** Integers between two halves of a quantiser are not looked at. */
+  /** The same everywhere, but for the order of sums. Integers between two halves of a quantiser are not looked at. */
   #steady(v: Value, channel: number): boolean {
-    const range = this.#range(v, channel)
-    return range === null || range[1] - range[0] <= 1e-6 * Math.max(1, Math.abs(range[1]))
-  }
-
-  #range(v: Value, channel: number): readonly [number, number] | null {
-    const t = this.#seen[v.name]
-    if (!t) return null
-    const values = t.toFloat32()
-    const inner = t.dims.slice(2).reduce((a, b) => a * b, 1)
-    const width = t.dims[1]!
-    let [least, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]
-    for (let at = channel * inner; at < values.length; at += width * inner)
-      for (let i = at; i < at + inner; i++) {
-        least = Math.min(least, values[i]!)
-        most = Math.max(most, values[i]!)
-      }
-    return [least, most]
+    const range = this.#seen.range(v, channel)
+    if (range === null) return true
+    const [least, most] = range
+    return most - least <= STEADY * unitOf(v.type?.elem ?? 'float32') * Math.max(Math.abs(least), Math.abs(most))
   }
 }
+
+/** Units of rounding by which one and the same sum may differ between positions. */
+const STEADY = 16
 
 /** Whether a constant input channel looks different at the borders of a layer's output. */
 export function pads(n: Node): boolean {

@@ -1,7 +1,7 @@
 /**
  * Which channels can go without changing what the model computes. A slot (channel-slots.ts) is needed where it is
- * blocked, or where a layer reads one of its channels with weights that are not zero and the channel is not constant. What
- * a constant channel that goes gave to a layer is made up for:
+ * blocked, or where a layer reads one of its channels, for an output channel that is needed itself, with weights that are
+ * not zero, and the channel is not constant. What a constant channel that goes gave to a layer is made up for:
  *
  *   0                         nothing to do
  *   v, the layer pads not     b' = b + W v
@@ -10,7 +10,8 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { type ChannelConstants, pads } from './channel-constants.ts'
-import { type ChannelSlots, isDepthwise } from './channel-slots.ts'
+import { isDepthwise } from './channel-layers.ts'
+import type { ChannelSlots } from './channel-slots.ts'
 import { canBias, outputChannels } from './layer-algebra.ts'
 import type { WeightLayer } from './layers.ts'
 
@@ -39,45 +40,77 @@ interface Read {
   readonly value: number | null
 }
 
+interface Reader {
+  readonly n: Node
+  readonly layer: WeightLayer
+  /** All its input channels. */
+  readonly all: readonly Read[]
+  /** Slots of its output channels. */
+  readonly outputs: readonly number[]
+  readonly used: readonly Uint8Array[]
+  readonly sums: readonly Float64Array[]
+}
+
+/** A constant that stays may be this much smaller than one that it carries. */
+const LARGEST_RATIO = 16
+
+const bySize = (a: Read, b: Read): number => Math.abs(b.value!) - Math.abs(a.value!)
+
 export function planChannels(nodes: readonly Node[], slots: ChannelSlots, constants: ChannelConstants): ChannelPlan {
   const needed = new Map<number, string>()
   const need = (slot: number, reason: string): void => void (needed.has(slot) || needed.set(slot, reason))
-  const readers = nodes.flatMap((n) => {
+  const readers = nodes.flatMap((n): Reader[] => {
     const layer = slots.layers.get(n)
-    const inputs = slots.of(n.inputs[0])
-    if (!layer || !inputs || isDepthwise(n, layer) || n.int('group', 1) > 1) return []
+    const [inputs, outputs] = [slots.of(n.inputs[0]), slots.of(n.output)]
+    if (!layer || !inputs || !outputs || isDepthwise(n, layer) || slots.whyFixed(n)) return []
     const { used, sums } = constants.rows(n)
-    const reads = inputs.flatMap((slot, channel): Read[] =>
-      used.some((row) => row[channel]) ? [{ channel, slot, value: constants.of(n.input(0), channel) }] : [],
-    )
-    return [{ n, layer, reads, sums }]
+    const all = inputs.map((slot, channel): Read => ({ channel, slot, value: constants.of(n.input(0), channel) }))
+    return [{ n, layer, all, outputs, used, sums }]
   })
+  /** What is read for the output channels that stay. */
+  const readsOf = ({ all, outputs, used }: Reader): Read[] => {
+    const rows = used.filter((_, o) => needed.has(outputs[o]!))
+    return all.filter(({ channel }) => rows.some((row) => row[channel]))
+  }
+  const carried = (reads: readonly Read[]): Read[] => reads.filter((r) => r.value && !needed.has(r.slot))
+  /** The largest constant that stays, where it is not much smaller than those that go: W'_u must not overflow. */
+  const carrierOf = (reads: readonly Read[]): Read | undefined => {
+    const [largest] = [...reads].filter((r) => r.value && needed.has(r.slot)).sort(bySize)
+    const most = Math.max(...carried(reads).map((r) => Math.abs(r.value!)), 0)
+    return largest && Math.abs(largest.value!) * LARGEST_RATIO >= most ? largest : undefined
+  }
   for (const v of slots.values())
     for (const s of slots.of(v)!) {
       const why = slots.whyBlocked(s)
       if (why) need(s, why)
     }
-  for (const { n, layer, reads } of readers)
-    for (const { slot, value } of reads) {
-      const why = value === null ? 'channels that they belong together with are in use' : whyNoBias(n, layer, value)
-      if (why) need(slot, why)
+  // readers last to first, since what a layer needs depends on what its own readers need
+  for (let before = -1; before < needed.size; ) {
+    before = needed.size
+    for (const reader of [...readers].reverse()) {
+      const { n, layer } = reader
+      const reads = readsOf(reader)
+      for (const { slot, value } of reads) {
+        const why = value === null ? 'channels that they belong together with are in use' : whyNoBias(n, layer, value)
+        if (why) need(slot, why)
+      }
+      const [first] = pads(n) ? carried(reads).sort(bySize) : []
+      if (first && !carrierOf(reads))
+        need(first.slot, `one carries the constants of the others into ${n.label}, which pads`)
     }
-  for (const v of slots.values()) {
-    const own = slots.of(v)!
-    if (own.every((s) => !needed.has(s))) need(own[0]!, 'one channel has to stay')
-  }
-  const carried = (reads: readonly Read[]): Read[] => reads.filter((r) => r.value && !needed.has(r.slot))
-  const carrierOf = (reads: readonly Read[]): Read | undefined => reads.find((r) => r.value && needed.has(r.slot))
-  for (const { n, reads } of readers) {
-    if (!pads(n)) continue
-    const gone = carried(reads)
-    const [first] = [...gone].sort((a, b) => Math.abs(b.value!) - Math.abs(a.value!))
-    if (first && !carrierOf(reads))
-      need(first.slot, `one carries the constants of the others into ${n.label}, which pads`)
+    if (needed.size > before) continue
+    for (const v of slots.values()) {
+      const own = slots.of(v)!
+      if (own.length === 0 || own.some((s) => needed.has(s))) continue
+      const steady = own.findIndex((_, c) => constants.of(v, c) !== null)
+      need(own[Math.max(0, steady)]!, 'one channel has to stay')
+    }
   }
   const shifts = new Map<Node, Float64Array>()
   const merges = new Map<Node, Merge>()
-  for (const { n, reads, sums } of readers) {
+  for (const reader of readers) {
+    const { n, sums } = reader
+    const reads = readsOf(reader)
     const gone = carried(reads)
     if (gone.length === 0) continue
     if (pads(n)) {
@@ -115,9 +148,9 @@ function staying(
     const layer = slots.layers.get(n)
     const own = layer && slots.of(n.output)
     if (!own) return []
-    const { used } = constants.rows(n)
-    const zero = own.flatMap((slot, o) => (used[o]?.every((u) => u === 0) ? [slot] : []))
-    const reasons = zero.flatMap((slot) => needed.get(slot) ?? [])
+    const zero = constants.zeroOutputs(n)
+    const fixed = slots.whyFixed(n)
+    const reasons = zero.flatMap((o) => (fixed ? `they come from ${n.label}: ${fixed}` : (needed.get(own[o]!) ?? [])))
     if (reasons.length === 0) return []
     return [{ layer: layer.name, reason: `${reasons.length} of its ${zero.length} zero channels stay: ${reasons[0]}` }]
   })

@@ -3,9 +3,8 @@
  *
  *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, behind the
  *                prune mask, so that zeros stay zeros; steps from quantizer.ts
- *   activations  one step per layer input, unsigned where its producer cannot be negative, else signed and symmetric or
- *                with a zero point;
- *                an input of several layers is quantised once; steps from calibration (histogram.ts)
+ *   activations  one step per layer input, unsigned integers, with a zero point where the input can be negative
+ *                (activation-range.ts); an input of several layers is quantised once; steps from calibration
  *
  * Node metadata: mnc.role=weight-quant | activation-quant, mnc.bits. Biases and normalisations stay float. Layers that
  * are quantised already, by this pass or another tool, are left with a reason; a model error where nothing is left and
@@ -29,13 +28,12 @@ import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
 import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
-import { layerBefore, needsGuard, QUANT_GUARD } from './quant-guard.ts'
+import { guardQuantisers } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
-import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 import { fitWeightScales, weightScaleMethods } from './quantizer.ts'
 import { mapNamed } from './select.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
-import { isNarrowFloat } from './widen-floats.ts'
 
 /** The first opset with 4-bit types. */
 const QUANT_OPSET = 21
@@ -118,8 +116,6 @@ interface Plan {
   readonly absent: readonly string[]
   /** Layers found quantised otherwise than asked. */
   readonly foreign: string[]
-  /** Layers whose weights stay floats. */
-  readonly float: Set<Node>
 }
 
 function checkOptions(o: Options): void {
@@ -135,7 +131,7 @@ function checkOptions(o: Options): void {
 function makePlan(model: Model, o: Options): Plan {
   const layers = chooseLayers(model.graph, o)
   const { absent } = layers
-  const plan: Plan = { weights: [], activations: [], declined: [], absent, foreign: [], float: new Set() }
+  const plan: Plan = { weights: [], activations: [], declined: [], absent, foreign: [] }
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
   const decline = (layer: WeightLayer, reason: string, remedy?: string): void => {
@@ -165,9 +161,6 @@ function makePlan(model: Model, o: Options): Plan {
       plan.declined.push({ where: layer.name, reason: 'the first layer keeps its float input' })
     else for (const node of layer.users) planActivation(plan, node, a)
   }
-  const planned = new Set(plan.weights.map(({ layer }) => layer))
-  for (const layer of layers.all)
-    if (!layer.quant && !planned.has(layer)) for (const node of layer.users) plan.float.add(node)
   return plan
 }
 
@@ -261,18 +254,15 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
     activationRange(histograms.get(value)!, { ...o, bits, nonNegative: isNonNegative(value) }),
   )
   fresh.forEach(({ value, bits, readers }, i) => {
-    const { signed, scale, zeroPoint } = ranges[i]!
+    const { scale, zeroPoint } = ranges[i]!
     const { elem } = histograms.get(value)!
     if (!QUANTIZABLE.includes(elem)) {
       for (const { id } of readers) ctx.decline(id, `its input is ${elem}`)
       return
     }
     changed = true
-    const before = layerBefore(value)
-    // integer kernels that onnxruntime 1.30 makes of 16-bit float layers give noise (0.2 dB where 26 dB was written)
-    const guard = (bits < 8 || (before && plan.float.has(before)) || isNarrowFloat(elem)) && needsGuard(value)
-    const spec = { name: value.name, bits, signed, scales: Float32Array.of(scale), zeroPoint, axis: null }
-    insertQuantizer(value, { ...spec, elem, guard, role: ACTIVATION_QUANT }, new Set(readers))
+    const spec = { name: value.name, bits, signed: false, scales: Float32Array.of(scale), zeroPoint, axis: null }
+    insertQuantizer(value, { ...spec, elem, role: ACTIVATION_QUANT }, new Set(readers))
   })
   return changed
 }
@@ -298,6 +288,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
   const rounded = await quantizeActivations(model, plan, o, ctx)
   separateWidths(model.graph)
+  guardQuantisers(model.graph)
   return inlined || raised || rounded || plan.weights.length > 0
 }
 

@@ -20,6 +20,7 @@ export function editableLayer({
   node,
   users,
   otherUser,
+  handedOut,
   quant,
   tensor,
   outputAxis,
@@ -27,6 +28,7 @@ export function editableLayer({
 }: WeightLayer): string | null {
   if (users.length > 1) return `the weight of ${node.label} is shared with ${users.find((n) => n !== node)?.label}`
   if (otherUser) return `the weight of ${node.label} is also read by ${otherUser.label}`
+  if (handedOut) return `'${handedOut.name}', the weight of ${node.label}, is an output of the model`
   if (quant || !tensor.type.includes('float')) return `the weight of ${node.label} is quantised`
   if (outputAxis === null || inputAxis === null) return `a Reshape of the weight of ${node.label} hides its channels`
   return null
@@ -108,7 +110,7 @@ export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: F
 }
 
 /** 16-bit weights behind a Cast become float32, or scaling would round them once more. */
-const elementOf = (layer: WeightLayer): ElementType =>
+export const elementOf = (layer: WeightLayer): ElementType =>
   layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
 
 /** What the layer computes in: of a quantised weight the type that it is dequantised to. */

@@ -13,7 +13,7 @@ import { elementTypes } from '../graph/types.ts'
 import type { WeightSlot } from '../ops/define-op.ts'
 import { weightSlots } from '../ops/index.ts'
 import { constantOf } from './constant-of.ts'
-import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
 /** Node metadata: what mnc put the node there for. */
 export const ROLE_KEY = 'mnc.role'
@@ -52,6 +52,8 @@ export interface WeightLayer {
   readonly activationQuant: QuantPair | null
   /** Reads the constant although it is no layer's weight (tied embeddings): such weights are not edited. */
   readonly otherUser: Node | null
+  /** The weight, or what becomes of it on its way, where the model hands it out: such weights are not edited either. */
+  readonly handedOut: Value | null
 }
 
 interface Chain {
@@ -64,6 +66,9 @@ interface Chain {
 }
 
 const LAYOUT_OPS = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze'])
+
+/** What a weight may pass on the way to its layer, besides masks and quantisers. */
+const isPassed = (n: Node): boolean => LAYOUT_OPS.has(n.op) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
 
 /** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
 export function weightLayers(graph: Graph): WeightLayer[] {
@@ -103,7 +108,7 @@ function walk(operand: Value): Chain | null {
       maskNode = node
       steps.push(node)
       v = node.input(0)
-    } else if (LAYOUT_OPS.has(node.op)) {
+    } else if (isPassed(node)) {
       steps.push(node)
       v = node.input(0)
     } else return null
@@ -155,6 +160,7 @@ function layerOf(node: Node, slot: WeightSlot, chain: Chain, users: readonly Nod
     quantPoint: maskNode?.output ?? maskPoint,
     activationQuant: activation && !activation.source.constant ? activation : null,
     otherUser: otherUser(weight, steps, users),
+    handedOut: [weight, ...steps.flatMap((n) => n.outputs)].find((v) => v?.isOutput) ?? null,
   }
 }
 
@@ -174,7 +180,7 @@ function otherUser(weight: Value, steps: readonly Node[], users: readonly Node[]
     for (const n of v.uses) {
       if (own.has(n)) continue
       // another chain of the same weight to one of its users is no stranger
-      if (!LAYOUT_OPS.has(n.op) || n.graph !== weight.graph) return n
+      if (!isPassed(n) || n.graph !== weight.graph) return n
       for (const out of n.outputs) {
         const other = out && seen(out)
         if (other) return other

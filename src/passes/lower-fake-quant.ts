@@ -18,7 +18,8 @@ import type { Model } from '../graph/model.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
-import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { ROLE_KEY } from './layers.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 import { rankLookup } from './ranks.ts'
 
 const options = optionTable({
@@ -83,6 +84,11 @@ function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: 
   const clipped = b.op('Clip', [scaled, ...limits], {}, { ...plain, name: `${name}_clipped` })
   const rounded = b.op('Round', [clipped], {}, { ...straight, name: `${name}_rounded` })
   const y = b.op('Mul', [rounded, s], {}, { ...step, name: `${name}_lowered` })
+  for (const n of [...old.uses]) {
+    if (n.metadata.get(ROLE_KEY) !== QUANT_GUARD) continue
+    graph.replaceUses(n.output, old)
+    graph.remove(n)
+  }
   const isOutput = old.isOutput
   graph.replaceUses(old, y)
   removeUnused(pair.nodes)

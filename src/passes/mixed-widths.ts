@@ -6,7 +6,6 @@
  */
 import type { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import type { ElementType } from '../graph/types.ts'
 import { constantOf, removeUnused } from './constant-of.ts'
 import { ROLE_KEY, WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
@@ -46,17 +45,27 @@ function dropCasts({ quantize }: QuantPair): void {
 
 function widen({ quantize, dequantize, container, zeroPoint, lo, hi }: QuantPair): void {
   const { graph } = dequantize
-  const wide: ElementType = container === 'uint4' ? 'uint8' : 'int8'
+  // not int8 for int4: activation-range.ts says why
+  const wide = 'uint8'
+  const shift = container === 'int4' ? 128 : 0
   const levels = quantize!.output
   const given = constantOf(zeroPoint)
   const zero = given?.toNumbers() ?? [0]
   const b = graph.after(quantize!)
-  const z = graph.addInitializer(`${levels.name}.zero`, Tensor.from(wide, given?.dims ?? [], zero))
+  const z = graph.addInitializer(
+    `${levels.name}.zero`,
+    Tensor.from(
+      wide,
+      given?.dims ?? [],
+      Array.from(zero, (v) => v + shift),
+    ),
+  )
   const readers = [...levels.uses]
   const metadata = Object.fromEntries(dequantize.metadata)
-  const limits = [b.scalar(lo, wide), b.scalar(hi, wide)]
+  const limits = [b.scalar(lo + shift, wide), b.scalar(hi + shift, wide)]
   const clipped = b.op('Clip', [levels, ...limits], {}, { name: `${levels.name}.clipped`, metadata })
   quantize!.setInput(2, z)
+  quantize!.setAttribute('output_dtype', null)
   levels.setType(null)
   for (const n of readers) {
     n.setInput(0, clipped)

@@ -1,45 +1,18 @@
-/** What chosen values of a model are on random inputs: two samples of standard normal numbers. */
-import { modelError } from '../errors.ts'
-import { cloneModel } from '../graph/clone.ts'
-import type { Value } from '../graph/graph.ts'
+/** Runs a model, as it is, for what a pass wants to know of it. */
 import type { Model } from '../graph/model.ts'
-import { requireHoldable, Tensor } from '../graph/tensor.ts'
-import { Rng } from '../rng.ts'
+import type { Tensor } from '../graph/tensor.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
 
-const SAMPLES = 2
+export type Named = Readonly<Record<string, Tensor>>
 
-/** By name. A model error for inputs that are not float32 or have an open dimension beside the first. */
-export async function probe(model: Model, values: Iterable<Value>): Promise<Readonly<Record<string, Tensor>>> {
-  const copy = cloneModel(model)
-  const { graph } = copy
-  const names = new Set(Array.from(values, (v) => v.name))
-  const feeds = feedsFor(model)
-  for (const v of [...graph.outputs]) graph.removeOutput(v)
-  for (const name of names) graph.addOutput(graph.find(name)!)
-  const session = await loadIsolated(copy, { optimization: 'disabled' })
+/** The outputs of `model`, by name, for each set of inputs; without the engine's optimiser. */
+export async function probe(model: Model, sets: readonly Named[]): Promise<Named[]> {
+  const session = await loadIsolated(model, { optimization: 'disabled' })
   try {
-    return await session.run(feeds)
+    const out: Named[] = []
+    for (const feeds of sets) out.push(await session.run(feeds))
+    return out
   } finally {
     await session.dispose()
   }
-}
-
-function feedsFor(model: Model): Record<string, Tensor> {
-  const rng = new Rng(0)
-  const feeds: Record<string, Tensor> = {}
-  for (const v of model.graph.fed) {
-    const dims = v.type?.dims?.map((d, i) => (typeof d === 'number' ? d : i === 0 ? SAMPLES : null))
-    if (v.type?.elem !== 'float32' || !dims?.every((d) => d !== null))
-      throw modelError('open-input', `input '${v.name}' has no fixed float32 shape`, {
-        next: 'give its dimensions beside the batch a size',
-      })
-    const count = dims.reduce<number>((p, d) => p * d!, 1)
-    requireHoldable({ elem: 'float32', dims }, `input '${v.name}'`)
-    feeds[v.name] = Tensor.float32(
-      dims as number[],
-      Float32Array.from({ length: count }, () => rng.normal()),
-    )
-  }
-  return feeds
 }

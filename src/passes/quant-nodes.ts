@@ -9,7 +9,6 @@ import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { firstUse, ROLE_KEY, rewire } from './layers.ts'
-import { QUANT_GUARD } from './quant-guard.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
@@ -35,8 +34,6 @@ export interface QuantizerSpec {
   /** Type of the value that is quantised, and so of the scale. */
   readonly elem: ElementType
   readonly fit?: WeightScaleMethod
-  /** Puts the identity of quant-guard.ts before the quantiser. */
-  readonly guard?: boolean
 }
 
 /** Quantises `value` for `readers` (all users by default). Returns the quantiser. */
@@ -62,9 +59,7 @@ function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
     Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),
   )
   const attributes: Record<string, number> = axis === null ? {} : { axis }
-  const guard = { name: `${name}.guarded`, metadata: { [ROLE_KEY]: QUANT_GUARD }, type: value.type }
-  const x = spec.guard ? b.op('Sum', [value], {}, guard) : value
-  let q = b.op('QuantizeLinear', [x, scale, zero], attributes, { name: `${name}.quantized`, metadata })
+  let q = b.op('QuantizeLinear', [value, scale, zero], attributes, { name: `${name}.quantized`, metadata })
   if (bits !== 4 && bits !== 8) {
     const [lo, hi] = integerRange(bits, signed)
     const limits = [b.scalar(lo, container), b.scalar(hi, container)]

@@ -10,7 +10,9 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { constantOf } from './constant-of.ts'
-import { QUANT_GUARD } from './quant-guard.ts'
+
+/** Node metadata `mnc.role` of the identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
+export const QUANT_GUARD = 'quant-guard'
 
 export interface QuantPair {
   /** From the DequantizeLinear back. */

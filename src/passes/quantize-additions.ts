@@ -23,9 +23,9 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
 import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
-import { needsGuard, QUANT_GUARD } from './quant-guard.ts'
+import { guardQuantisers } from './quant-guard.ts'
 import { insertQuantizer } from './quant-nodes.ts'
-import { quantPairOf } from './quant-pair.ts'
+import { QUANT_GUARD, quantPairOf } from './quant-pair.ts'
 
 const { calibration, percentile } = insertFakeQuant.options
 const options = optionTable({
@@ -94,12 +94,13 @@ export const quantizeAdditions = definePass({
       activationRange(histograms.get(value)!, { ...o, nonNegative: isNonNegative(value), signedInputs: 'symmetric' }),
     )
     for (const [i, [value, readers]] of [...plan].entries()) {
-      const { signed, scale, zeroPoint } = ranges[i]!
-      const spec = { name: `${value.name}.sum`, bits: o.bits, signed, scales: Float32Array.of(scale), zeroPoint }
-      const role = { axis: null, elem: 'float32', guard: needsGuard(value), role: ACTIVATION_QUANT } as const
+      const { scale, zeroPoint } = ranges[i]!
+      const spec = { name: `${value.name}.sum`, bits: o.bits, signed: false, scales: Float32Array.of(scale), zeroPoint }
+      const role = { axis: null, elem: 'float32', role: ACTIVATION_QUANT } as const
       insertQuantizer(value, { ...spec, ...role }, readers)
     }
     separateWidths(model.graph)
+    guardQuantisers(model.graph)
     return true
   },
 })

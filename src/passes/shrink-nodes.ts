@@ -1,12 +1,13 @@
 /** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { findOp, layerSlot } from '../ops/index.ts'
+import { elementTypes } from '../graph/types.ts'
+import { channelSlot, findOp } from '../ops/index.ts'
+import { isDepthwise } from './channel-layers.ts'
 import type { Merge } from './channel-plan.ts'
-import { isDepthwise } from './channel-slots.ts'
 import { CHANNELS_KEY } from './channel-ties.ts'
 import { constantOf, dropConstant } from './constant-of.ts'
-import { addBias } from './layer-algebra.ts'
+import { addBias, elementOf } from './layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from './layers.ts'
 
 export interface Kept {
@@ -20,23 +21,37 @@ export interface Kept {
 /** The indices `keep` of one axis. */
 export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Tensor {
   const inner = t.dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const outer = t.dims.slice(0, axis).reduce((a, b) => a * b, 1)
   const width = t.dims[axis]!
-  const values = t.toNumbers()
-  const out: number[] = []
-  for (let at = 0; at < values.length; at += width * inner)
-    for (const k of keep) for (let i = 0; i < inner; i++) out.push(values[at + k * inner + i]!)
-  return Tensor.from(
-    t.type,
-    t.dims.map((d, i) => (i === axis ? keep.length : d)),
-    out,
-  )
+  const dims = t.dims.map((d, i) => (i === axis ? keep.length : d))
+  const { bits } = elementTypes[t.type]
+  if (bits % 8 !== 0) {
+    const values = t.toNumbers()
+    const out: number[] = []
+    for (let o = 0; o < outer; o++)
+      for (const k of keep) for (let i = 0; i < inner; i++) out.push(values[(o * width + k) * inner + i]!)
+    return Tensor.from(t.type, dims, out)
+  }
+  const run = (inner * bits) / 8
+  const bytes = new Uint8Array(outer * keep.length * run)
+  const from = t.bytes
+  for (let o = 0, at = 0; o < outer; o++)
+    for (const k of keep) {
+      bytes.set(from.subarray((o * width + k) * run, (o * width + k + 1) * run), at)
+      at += run
+    }
+  return new Tensor(t.type, dims, bytes)
 }
+
+/** Whether an initializer is nobody's but `readers`', so that it can be changed in place. */
+const isOwn = (v: Value, readers: readonly Node[]): boolean =>
+  v.constant !== null && !v.isInput && !v.isOutput && [...v.uses].every((n) => readers.includes(n))
 
 /** Gives `readers` a constant of their own in place of `v`; the only readers of an initializer get it changed in place. */
 function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void {
   const known = constantOf(v)!
   if (known.equals(next)) return
-  if (v.constant && [...v.uses].every((n) => readers.includes(n))) {
+  if (isOwn(v, readers)) {
     v.setConstant(next)
     return
   }
@@ -48,8 +63,9 @@ function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void
 
 export function shrinkLayer(n: Node, layer: WeightLayer, { inputs, outputs, shift, merge }: Kept): void {
   const depthwise = isDepthwise(n, layer)
-  const { weight, mask, quant, maskNode } = layer
-  if (merge) mergeInputs(layer, merge)
+  const { weight, quant, maskNode } = layer
+  const mask = maskNode && ownMask(maskNode, layer.mask!)
+  if (merge) mergeInputs(layer, mask, merge)
   const cut = (t: Tensor): Tensor => {
     let out = t
     const along = (axis: number | null, keep: readonly number[] | null): void => {
@@ -61,14 +77,14 @@ export function shrinkLayer(n: Node, layer: WeightLayer, { inputs, outputs, shif
   }
   const holder = asInitializer(weight)
   holder.setConstant(cut(holder.constant!))
-  if (mask?.constant && maskNode) shrinkMask(maskNode, mask, cut(mask.constant))
+  if (maskNode && mask?.constant) shrinkMask(maskNode, mask, cut(mask.constant))
   if (quant && quant.axis !== null) {
     const keep = quant.axis === layer.outputAxis ? outputs : depthwise ? null : inputs
     const halves = [quant.quantize, quant.dequantize].filter((x) => x !== null)
     for (const v of new Set(halves.flatMap((h) => h.inputs.slice(1))))
       if (v && keep) replaceConstant(v, sliceAxis(constantOf(v)!, 0, keep), halves)
   }
-  for (let v: Value | null = n.input(layerSlot(n)!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
+  for (let v: Value | null = n.input(channelSlot(n)!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
     v.setType(null)
   const bias = n.op === 'MatMul' ? null : n.inputs[2]
   const given = constantOf(bias)
@@ -83,15 +99,30 @@ function addShift(n: Node, layer: WeightLayer, c: Float64Array): void {
   const before = n.output
   const biased = addBias(layer, { k: new Float64Array(c.length).fill(1), c })
   if (biased === before) return
-  n.graph.replaceUses(before, biased, biased.producer!)
+  const { graph } = n
+  const { name } = before
+  graph.replaceUses(before, biased, biased.producer!)
   biased.setType(before.type)
+  if (biased.name === name) return
+  // the name goes on to what is now the layer's output
+  graph.rename(before, graph.freshName(`${name}.unbiased`))
+  graph.rename(biased, name)
+}
+
+/** A mask that no other node reads. */
+function ownMask(node: Node, mask: Value): Value {
+  if (isOwn(mask, [node])) return mask
+  const made = mask.graph.addInitializer(mask.name, mask.constant!)
+  for (const [k, text] of mask.metadata) made.metadata.set(k, text)
+  rewire([node], mask, made)
+  return made
 }
 
 /** W'_u = W_u + sum ratio_i W_i over masked weights; the mask lets all of it through. */
-function mergeInputs(layer: WeightLayer, { into, from }: Merge): void {
-  const { tensor, mask, inputAxis } = layer
-  const w = Float32Array.from(tensor.toFloat32())
-  const m = mask?.constant ? Float32Array.from(mask.constant.toFloat32()) : null
+function mergeInputs(layer: WeightLayer, mask: Value | null, { into, from }: Merge): void {
+  const { tensor, inputAxis } = layer
+  const w = Float64Array.from(tensor.toNumbers())
+  const m = mask ? Float32Array.from(mask.constant!.toFloat32()) : null
   const inner = tensor.dims.slice(inputAxis! + 1).reduce((a, b) => a * b, 1)
   const width = tensor.dims[inputAxis!]!
   for (let e = 0; e < w.length; e++) {
@@ -104,7 +135,7 @@ function mergeInputs(layer: WeightLayer, { into, from }: Merge): void {
     w[e] = sum
     if (m) m[e] = sum === 0 ? 0 : 1
   }
-  asInitializer(layer.weight).setConstant(Tensor.from(tensor.type, tensor.dims, w))
+  asInitializer(layer.weight).setConstant(Tensor.from(elementOf(layer), tensor.dims, w))
   if (m && mask) mask.setConstant(Tensor.from(mask.constant!.type, mask.constant!.dims, m))
 }
 

@@ -6,7 +6,6 @@ import { imagePlan } from '../data/image-plan.ts'
 import { modelError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { type BatchPlan, batchPlan } from '../samples/batch-plan.ts'
-import { fedInputs } from '../samples/input-shapes.ts'
 import type { TrainRun } from './train-run.ts'
 
 /** `batch`: samples wanted in one run. A model error where student and teacher run at different batches only. */
@@ -19,7 +18,7 @@ export async function trainingPlan(
   const own = preprocess
     ? await imagePlan(student, preprocess, batch, { reopen })
     : await batchPlan(student, batch, { reopen })
-  const inputs = teacher ? fedInputs(teacher.model) : []
+  const inputs = teacher ? teacher.model.graph.fed : []
   if (!teacher || inputs.length !== own.inputs.size) return own
   const pixels = teacher.preprocess ?? preprocess
   const theirs = pixels
@@ -37,7 +36,7 @@ export async function trainingPlan(
 function dimsFor(teacher: Model, { inputs }: BatchPlan) {
   const own = [...inputs.values()]
   return Object.fromEntries(
-    fedInputs(teacher).map((v, k) => {
+    teacher.graph.fed.map((v, k) => {
       const { dims, axes } = own[k]!
       return [v.name, dims.map((d, i) => (axes.includes(i) ? 'N' : d))]
     }),

@@ -130,8 +130,9 @@ test('a zero point is never worse than symmetric integers, finds uneven ranges, 
     const h = new Histogram()
     h.add(values, 'x')
     const o = { bits, nonNegative: false, signedInputs, calibration, percentile: 99.99 }
-    const { scale, zeroPoint, signed } = activationRange(h, o)
-    const [lo, hi] = integerRange(bits, signed)
+    const { scale, zeroPoint } = activationRange(h, o)
+    const [lo, hi] = integerRange(bits, false)
+    if (signedInputs === 'symmetric') assert.equal(zeroPoint, 2 ** (bits - 1))
     assert.ok(Number.isInteger(zeroPoint) && zeroPoint >= lo && zeroPoint <= hi)
     const error = values.reduce((e, x) => {
       const q = Math.min(hi - zeroPoint, Math.max(lo - zeroPoint, roundHalfEven(x / scale)))
@@ -160,11 +161,11 @@ test('percentile and entropy clip outliers on either side of zero, in both signe
         const h = new Histogram()
         h.add(values, 'x')
         const o = { bits: 8, nonNegative: false, signedInputs, calibration, percentile: 99.9 }
-        const { scale, zeroPoint, signed } = activationRange(h, o)
-        const [lo, hi] = integerRange(8, signed)
+        const { scale, zeroPoint } = activationRange(h, o)
+        const [lo, hi] = integerRange(8, false)
         const mass = values.filter((x) => x >= (lo - zeroPoint - 0.5) * scale && x <= (hi - zeroPoint + 0.5) * scale)
         const what = `${signedInputs} ${calibration}: ${scale}, ${zeroPoint}`
-        assert.ok((hi - lo) * scale < (signed ? 2 : 1) * 8, what)
+        assert.ok((hi - lo) * scale < (signedInputs === 'symmetric' ? 2 : 1) * 8, what)
         assert.ok(mass.length >= 0.99 * values.length && mass.length < values.length, `${what}: ${mass.length}`)
       }
 })
