@@ -8,7 +8,7 @@ import type { OptionsOf } from '../options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import type { CommandIO } from './io.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
 /** Above this share of the largest value a layer counts as different: float rounding stays well under it. */
@@ -25,6 +25,7 @@ export const check = defineCommand({
     ...dataOption,
     ...checkOptions,
     layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
+    ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
   },
@@ -37,10 +38,12 @@ export const check = defineCommand({
     if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
       throw usageError('--max-drop and --max-change are about accuracy and need --data')
     const { readModel } = await import('../graph/codec.ts')
+    const { agreeOnOrder } = await import('../data/class-order.ts')
     const { checkModels, randomBatches } = await import('../export/check.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const [reference, model] = [await readModel(referencePath), await readModel(path)]
     recordSizes([reference, model], options)
+    if (options.classes === undefined) agreeOnOrder(reference, model)
     const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)
     if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
     const progress = data ? io.progress('check', data.samples) : null
@@ -64,7 +67,7 @@ export const check = defineCommand({
   },
 })
 
-interface DataOptions extends OptionsOf<typeof pixelOptions> {
+interface DataOptions extends OptionsOf<typeof pixelOptions>, OptionsOf<typeof dataOptions> {
   readonly limit: number | undefined
   readonly batch: number
 }
