@@ -27,14 +27,14 @@ const { mean, std } = await dataset.statistics()
 const preprocess: Preprocess = { scale: 255, mean, std, size: [dataset.height, dataset.width], layout: 'NCHW' }
 
 /** One thread, no loader around it. */
-function ours(augment: string, batches: number): Rate {
+async function ours(augment: string, batches: number): Promise<Rate> {
   const policy = loadPolicy(augment)
   const filler = new BatchFiller({ data: dataset, preprocess, policy, batchSize: BATCH, seed: 1, dropLast: true })
   const images = new Float32Array(BATCH * filler.imageFloats)
   const labels = new Int32Array(BATCH)
-  for (let s = 0; s < 50; s++) filler.fill(s, images, labels)
+  for (let s = 0; s < 50; s++) await filler.fill(s, images, labels)
   const [wall, cpu] = [performance.now(), process.cpuUsage()]
-  for (let s = 0; s < batches; s++) filler.fill(s, images, labels)
+  for (let s = 0; s < batches; s++) await filler.fill(s, images, labels)
   const used = process.cpuUsage(cpu)
   const count = batches * BATCH
   return { cpu: count / ((used.user + used.system) / 1e6), wall: count / ((performance.now() - wall) / 1e3) }
@@ -84,7 +84,7 @@ for (const augment of ['standard', 'micronet']) {
   const mine: Rate[] = []
   const theirs: Rate[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    mine.push(ours(augment, 100))
+    mine.push(await ours(augment, 100))
     if (withPeer) theirs.push(peer(augment, folder, 2000))
   }
   const cpu = median(mine.map((r) => r.cpu))

@@ -1,6 +1,7 @@
 /** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
 import { stat } from 'node:fs/promises'
 import { MncError } from '../errors.ts'
+import { readClassOrder } from '../graph/class-names.ts'
 import { encodeModel } from '../graph/codec.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -66,6 +67,8 @@ export interface ModelInfo {
   readonly bytes: number
   readonly layers: readonly LayerInfo[]
   readonly frozen: FrozenInfo
+  /** Names of the outputs' classes, where the metadata hold them. */
+  readonly classes?: readonly string[]
   /** Passes, training stages and exports that made the model, in order. */
   readonly history: readonly HistoryEntry[]
 }
@@ -82,6 +85,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
   const { model: work, samples } = await typedSamples(model, warn)
   const layers = await effectiveLayers(work, warn)
   const stored = storedBytes(layers)
+  const classes = classesOf(model, warn)
   return {
     irVersion: model.irVersion,
     opset: model.opset,
@@ -106,11 +110,22 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       frozen: isFrozen(l.node) || isFrozen(l.layer?.weight ?? l.operand),
     })),
     frozen: frozenParts(model.graph),
+    ...(classes && { classes }),
     history: readHistory(model),
   }
 }
 
 const perSample = (macs: number | null, samples: number): number | null => macs && macs / samples
+
+function classesOf(model: Model, warn: (message: string) => void): readonly string[] | null {
+  try {
+    return readClassOrder(model)
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    warn(error.message)
+    return null
+  }
+}
 
 /** See `LayerInfo.bytes`. */
 function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, number> {

@@ -4,7 +4,7 @@ import { sizeOptions } from '../samples/size-options.ts'
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 
 export const bnUpdate = defineCommand({
   name: 'bn-update',
@@ -12,6 +12,7 @@ export const bnUpdate = defineCommand({
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     ...dataOption,
+    ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     ...bnUpdateOptions,

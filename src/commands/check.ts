@@ -10,7 +10,7 @@ import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import type { CommandIO } from './io.ts'
 import { openModel } from './open-model.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
 /** Above this share of the largest value a layer counts as different: float rounding stays well under it. */
@@ -27,6 +27,7 @@ export const check = defineCommand({
     ...dataOption,
     ...checkOptions,
     layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
+    ...dataOptions,
     ...pixelOptions,
     ...probeOptions,
     ...sizeOptions,
@@ -39,10 +40,12 @@ export const check = defineCommand({
     const { usageError } = await import('../errors.ts')
     if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
       throw usageError('--max-drop and --max-change are about accuracy and need --data')
+    const { agreeOnOrder } = await import('../data/class-order.ts')
     const { checkModels, randomBatches } = await import('../export/check.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const [reference, model] = [await openModel(referencePath, io), await openModel(path, io)]
     recordSizes([reference, model], options)
+    if (options.classes === undefined) agreeOnOrder(reference, model)
     const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)
     if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
     const progress = data ? io.progress('check', data.samples) : null
@@ -66,7 +69,7 @@ export const check = defineCommand({
   },
 })
 
-interface DataOptions extends OptionsOf<typeof pixelOptions> {
+interface DataOptions extends OptionsOf<typeof pixelOptions>, OptionsOf<typeof dataOptions> {
   readonly limit: number | undefined
   readonly batch: number
 }

@@ -4,7 +4,7 @@ import { sizeOptions } from '../samples/size-options.ts'
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { percent } from './table.ts'
 
 export const evalCommand = defineCommand({
@@ -13,6 +13,7 @@ export const evalCommand = defineCommand({
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     ...dataOption,
+    ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     ...evaluateOptions,
@@ -23,7 +24,7 @@ export const evalCommand = defineCommand({
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
   ],
   async run([path = ''], options, io) {
-    const { evaluate } = await import('../train/evaluate.ts')
+    const { checkMeasured, evaluate } = await import('../train/evaluate.ts')
     const { announceDevice } = await import('../runtime/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordSizes } = await import('../samples/input-shapes.ts')
@@ -31,6 +32,8 @@ export const evalCommand = defineCommand({
     recordSizes([model], options)
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)
+    const { name, classes, classNames = null, notes } = set
+    io.log(`data: ${name}, ${set.size} images of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`)
     const progress = io.progress('eval', set.size)
     const result = await evaluate(model, set, preprocess, {
       ...device,
@@ -39,7 +42,8 @@ export const evalCommand = defineCommand({
       onProgress: (done) => progress.update(done),
     })
     progress.end()
-    io.result(result, () => {
+    checkMeasured(result, path)
+    io.result({ ...result, data: { name, classes, classNames, notes } }, () => {
       const { samples, top1, top5, loss, imagesPerSecond } = result
       const speed = `${imagesPerSecond.toFixed(0)} img/s`
       return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} images  ${speed}`
@@ -51,3 +55,11 @@ export const evalCommand = defineCommand({
     }
   },
 })
+
+const SHOWN = 12
+
+/** `0 cat, 1 dog`: the class of each output. */
+function listed(names: readonly string[]): string {
+  const first = names.slice(0, SHOWN).map((name, i) => `${i} ${name}`)
+  return names.length > SHOWN ? `${first.join(', ')}, ... (--json shows all)` : first.join(', ')
+}

@@ -38,6 +38,14 @@ function describe(m: ModelInfo): string {
     ['parameters', m.parameters.toLocaleString('en')],
     ['MACs', m.macs === null ? '?' : bigNumber(m.macs)],
     ['bytes', m.bytes.toLocaleString('en')],
+    ...(m.classes
+      ? [
+          [
+            'classes',
+            `${m.classes.length}: ${m.classes.slice(0, 12).join(', ')}${m.classes.length > 12 ? ', ...' : ''}`,
+          ],
+        ]
+      : []),
     ...(nodes + tensors > 0
       ? [['frozen', `${nodes} nodes, ${tensors} tensors (${elements.toLocaleString('en')} elements)`]]
       : []),

@@ -1,21 +1,24 @@
 /** `mnc pass NAME`: one command below it for each pass, made from the pass's declaration. */
 import { extname } from 'node:path'
 import { calibrationOptions } from '../data/calibration-options.ts'
+import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { PreprocessOverrides } from '../data/preprocess.ts'
+import { type OptionTable, parseOptions } from '../options.ts'
 import type { PassDef } from '../passes/define-pass.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type CommandDef, defineCommand, output } from './define-command.ts'
 import { table } from './table.ts'
 
-const dataOptions = {
+const calibrationTable = {
   data: {
     type: 'string',
     placeholder: 'REF',
     description: 'Data to calibrate on, e.g. cifar10:DIR, embedded, or random',
   },
   ...calibrationOptions,
+  ...dataOptions,
   ...pixelOptions,
   ...sizeOptions,
 } as const
@@ -56,7 +59,7 @@ function commandOf(def: PassDef): CommandDef {
     arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
     options: {
       ...def.options,
-      ...(def.data && dataOptions),
+      ...(def.data && calibrationTable),
       ...probeOptions,
       explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
       output,
@@ -68,7 +71,6 @@ function commandOf(def: PassDef): CommandDef {
       const model = await readModel(path)
       if (def.data) {
         const { recordSizes } = await import('../samples/input-shapes.ts')
-        const { parseOptions } = await import('../options.ts')
         const { dim, inputShape } = options
         recordSizes([model], parseOptions(sizeOptions, { dim, inputShape }, def.name))
       }
@@ -88,24 +90,29 @@ function commandOf(def: PassDef): CommandDef {
 
       /** --mean, --std, ... say how this model reads pixels: they go into what comes out. */
       async function calibrate(reference: string) {
-        const { calibrationData, openDataset, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
+        const { calibrationData, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
           '../data/index.ts'
         )
+        const { openNamed } = await import('./pixel-options.ts')
         const size = { limit: Number(options.limit), batch: Number(options.batch) }
         if (reference === RANDOM) {
           io.log(randomWarning('calibrating on'))
           return calibrationData(model, RANDOM, size)
         }
-        const data = await openDataset(reference, 'train')
-        const given = Object.entries(options).filter(([k, v]) => k in pixelOptions && v !== undefined)
-        const overrides = Object.fromEntries(given) as PreprocessOverrides
+        const { classes, dataMemory } = parseOptions(dataOptions, pick(options, dataOptions), short)
+        const data = await openNamed(model, reference, 'train', { classes, dataMemory }, io)
+        const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), short)
         const warn = (message: string): void => io.log(message)
-        if (given.length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
+        if (Object.keys(overrides).length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
         return calibrationData(model, data, { ...size, warn })
       }
     },
   }
 }
+
+/** The options that another table declares. */
+const pick = (options: Readonly<Record<string, unknown>>, table: OptionTable): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(options).filter(([k, v]) => k in table && v !== undefined))
 
 /** `student.onnx` and `prune` make `student.prune.onnx`; standard input goes to standard output. */
 export function outputBeside(path: string, suffix: string): string {

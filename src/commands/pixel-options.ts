@@ -1,4 +1,5 @@
-/** What every command that feeds images shares: the data reference and how pixels become the model's input. */
+/** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
+import { dataOptions } from '../data/data-options.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { Preprocess } from '../data/preprocess.ts'
@@ -7,7 +8,7 @@ import type { Model } from '../graph/model.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import type { CommandIO } from './io.ts'
 
-export { pixelOptions }
+export { dataOptions, pixelOptions }
 
 export const dataOption = optionTable({
   data: {
@@ -17,18 +18,40 @@ export const dataOption = optionTable({
   },
 })
 
-/** Opens the data of `--data` and finds the preprocessing that `model` wants of it. */
+/**
+ * Opens the data of `--data`, with the classes as `--classes` (then written into the model) or the model itself number
+ * them, tells what is to be said of the set, and finds the preprocessing that `model` wants of it.
+ */
 export async function openFor(
   model: Model,
   reference: string | undefined,
   split: Split,
-  options: OptionsOf<typeof pixelOptions>,
+  options: OptionsOf<typeof pixelOptions> & OptionsOf<typeof dataOptions>,
   io: CommandIO,
 ): Promise<{ data: Dataset; preprocess: Preprocess }> {
   if (!reference) throw usageError('--data is missing', 'e.g. --data cifar10:DIR or --data embedded')
-  const { openDataset, preprocessOf } = await import('../data/index.ts')
-  const data = await openDataset(reference, split)
+  const { preprocessOf } = await import('../data/index.ts')
+  const data = await openNamed(model, reference, split, options, io)
   const { mean, std, scale, inputSize } = options
   const preprocess = await preprocessOf(model, data, { mean, std, scale, inputSize }, (m) => io.log(`note: ${m}`))
   return { data, preprocess }
+}
+
+/** The data alone. */
+export async function openNamed(
+  model: Model,
+  reference: string,
+  split: Split,
+  { classes, dataMemory: memory }: OptionsOf<typeof dataOptions>,
+  io: CommandIO,
+): Promise<Dataset> {
+  const { openDataset } = await import('../data/index.ts')
+  const { inClassOrder, inModelOrder, loadClassOrder } = await import('../data/class-order.ts')
+  const { writeClassOrder } = await import('../graph/class-names.ts')
+  const names = classes === undefined ? null : loadClassOrder(classes)
+  const opened = await openDataset(reference, split, { memory })
+  for (const note of opened.notes) io.log(`note: ${note}`)
+  if (!names) return inModelOrder(model, opened)
+  writeClassOrder(model, names)
+  return inClassOrder(opened, names, `--classes ${classes}`)
 }

@@ -7,7 +7,7 @@ import type { Sensitivity } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { openModel } from './open-model.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
 export const sensitivity = defineCommand({
@@ -19,6 +19,7 @@ export const sensitivity = defineCommand({
       ...dataOption.data,
       description: `${dataOption.data.description}; its training images by default. Random inputs without it (sqnr)`,
     },
+    ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     ...sensitivityOptions,

@@ -8,7 +8,7 @@ import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { TrainingView } from './training-view.ts'
 
 export const train = defineCommand({
@@ -17,6 +17,7 @@ export const train = defineCommand({
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     data: { ...dataOption.data, description: `${dataOption.data.description}; random: made inputs, with --teacher` },
+    ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     teacher: { type: 'string', placeholder: 'FILE', description: 'Network whose outputs are learned' },

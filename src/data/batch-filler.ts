@@ -6,12 +6,13 @@
 import { Rng } from '../rng.ts'
 import { Augmenter } from './augment.ts'
 import type { Dataset } from './dataset.ts'
+import { readPixels } from './pixels.ts'
 import type { AugmentPolicy } from './policy.ts'
 import type { Preprocess } from './preprocess.ts'
 
 /** All that a batch depends on; plain data, so that it goes to a thread. */
 export interface FillerJob {
-  readonly data: Pick<Dataset, 'images' | 'labels' | 'size' | 'channels' | 'height' | 'width'>
+  readonly data: Pick<Dataset, 'pixels' | 'labels' | 'size' | 'channels' | 'height' | 'width'>
   readonly preprocess: Preprocess
   readonly policy: AugmentPolicy
   readonly batchSize: number
@@ -48,8 +49,8 @@ export class BatchFiller {
     return Math.min(batchSize, data.size - (step % this.stepsPerEpoch) * batchSize)
   }
 
-  /** Writes the batch of a step to the start of both arrays. */
-  fill(step: number, images: Float32Array, labels: Int32Array): void {
+  /** Writes the batch of a step to the start of both arrays. One at a time: the scratch is shared. */
+  async fill(step: number, images: Float32Array, labels: Int32Array): Promise<void> {
     const { data, batchSize, seed } = this.#job
     const epoch = this.epochOf(step)
     if (epoch !== this.#epoch) {
@@ -59,11 +60,13 @@ export class BatchFiller {
     const imageBytes = data.channels * data.height * data.width
     const first = (step % this.stepsPerEpoch) * batchSize
     const count = this.countAt(step)
-    for (let i = 0; i < count; i++) {
-      const index = this.#order[first + i]!
+    const indices = this.#order.subarray(first, first + count)
+    let i = 0
+    for await (const image of readPixels(data.pixels, imageBytes, indices)) {
+      const index = indices[i]!
       this.#rng.reseed(seed, epoch, index)
-      this.#augmenter.write(data.images, index * imageBytes, this.#rng, images, i * this.imageFloats)
-      labels[i] = data.labels[index]!
+      this.#augmenter.write(image, 0, this.#rng, images, i * this.imageFloats)
+      labels[i++] = data.labels[index]!
     }
   }
 }

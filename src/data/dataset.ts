@@ -1,9 +1,11 @@
 /**
- * A labelled image set in memory: pixels as bytes, one image after the other, channel planes one after the other
- * (N,C,H,W), in shared memory so that loader threads read them without a copy.
+ * A labelled image set: pixels as bytes, channel planes one after the other (C,H,W), in shared memory so that loader
+ * threads read them without a copy, or in picture files that are decoded as they are needed.
  */
+import { createHash } from 'node:crypto'
 import { bugError, usageError } from '../errors.ts'
 import { Rng } from '../rng.ts'
+import { hashPixels, type Pixels, readPixels, selectPixels, sharedBytes, viewOf } from './pixels.ts'
 
 export type Split = 'train' | 'test'
 
@@ -21,17 +23,21 @@ export interface DatasetInit {
   readonly channels: number
   readonly height: number
   readonly width: number
-  /** size * channels * height * width bytes over a SharedArrayBuffer. */
-  readonly images: Uint8Array
+  /** size * channels * height * width bytes over a SharedArrayBuffer, or a picture file an image. */
+  readonly images: Pixels
   /** Class of each image, 0..classes-1. */
   readonly labels: Int32Array
   readonly classNames?: readonly string[] | undefined
+  /** What someone who uses the set should know, a sentence each: what was left out, how pixels were read. */
+  readonly notes?: readonly string[] | undefined
   /** Known or separately computed statistics of the training split; computed from these images where absent. */
   readonly statistics?: (() => Promise<Statistics>) | undefined
 }
 
-/** Bytes that every thread can see. */
-export const sharedBytes = (length: number): Uint8Array => new Uint8Array(new SharedArrayBuffer(length))
+/** No classifier has so many classes; a label beyond is damage, and must not size anything. */
+export const MOST_CLASSES = 2 ** 20
+
+export { sharedBytes }
 
 export class Dataset {
   readonly name: string
@@ -41,9 +47,11 @@ export class Dataset {
   readonly channels: number
   readonly height: number
   readonly width: number
-  readonly images: Uint8Array
+  /** Where the pixels are; `readPixels` reads them. */
+  readonly pixels: Pixels
   readonly labels: Int32Array
   readonly classNames: readonly string[] | undefined
+  readonly notes: readonly string[]
   readonly #statistics: (() => Promise<Statistics>) | undefined
 
   constructor(init: DatasetInit) {
@@ -54,12 +62,18 @@ export class Dataset {
     this.channels = init.channels
     this.height = init.height
     this.width = init.width
-    this.images = init.images
+    this.pixels = init.images
     this.labels = init.labels
     this.classNames = init.classNames
+    this.notes = init.notes ?? []
     this.#statistics = init.statistics
-    if (init.images.length !== this.size * this.imageBytes)
-      throw bugError(`${init.name}: ${init.images.length} bytes for ${this.size} images of ${this.imageBytes}`)
+    if (this.size === 0) throw usageError(`${init.name} holds no images`)
+    if (!(this.imageBytes > 0))
+      throw usageError(`${init.name}: its images of ${init.height}x${init.width} have no pixels`)
+    const held = init.images instanceof Uint8Array ? init.images.length / this.imageBytes : init.images.files.length
+    if (held !== this.size) throw bugError(`${init.name}: ${held} images for ${this.size} labels`)
+    if (init.classes > MOST_CLASSES)
+      throw usageError(`${init.name} has ${init.classes} classes; more than ${MOST_CLASSES} are not read`)
     for (const label of init.labels)
       if (label < 0 || label >= init.classes)
         throw usageError(`${init.name}: label ${label} is outside 0..${init.classes - 1}`)
@@ -69,14 +83,28 @@ export class Dataset {
     return this.channels * this.height * this.width
   }
 
-  /** Image i, C*H*W bytes; a view, not a copy. */
+  /** The pixels of a set that is in memory. */
+  get images(): Uint8Array {
+    if (this.pixels instanceof Uint8Array) return this.pixels
+    throw bugError(`${this.name} is decoded as it is read: its pixels are not in memory`)
+  }
+
+  /** Image i of a set that is in memory, C*H*W bytes; a view, not a copy. */
   image(i: number): Uint8Array {
-    return this.images.subarray(i * this.imageBytes, (i + 1) * this.imageBytes)
+    return viewOf(this.images, this.imageBytes, i)
+  }
+
+  /** SHA-256 of all labels and pixels; of picture files that are not in memory, as `hashPixels` says. */
+  contentHash(): string {
+    const { labels } = this
+    const hash = createHash('sha256').update(hashPixels(this.pixels))
+    hash.update(new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength))
+    return hash.update(JSON.stringify([this.classes, this.channels, this.height, this.width])).digest('hex')
   }
 
   /** Mean and deviation of the training split: published for the standard sets, computed for the others. */
   async statistics(): Promise<Statistics> {
-    return this.#statistics ? this.#statistics() : computeStatistics(this)
+    return this.#statistics ? this.#statistics() : statisticsOf(this)
   }
 
   /** The first n images (all where n is larger), sharing memory with this set. */
@@ -84,7 +112,12 @@ export class Dataset {
     if (!Number.isInteger(n) || n < 1)
       throw usageError(`cannot take ${n} images of ${this.name}`, 'give a whole number of at least 1')
     if (n >= this.size) return this
-    return this.#with(this.images.subarray(0, n * this.imageBytes), this.labels.subarray(0, n))
+    const { pixels } = this
+    const first =
+      pixels instanceof Uint8Array
+        ? pixels.subarray(0, n * this.imageBytes)
+        : { ...pixels, files: pixels.files.slice(0, n) }
+    return this.#with({ images: first, labels: this.labels.subarray(0, n) })
   }
 
   /**
@@ -94,11 +127,12 @@ export class Dataset {
   splitValidation(fraction: number, seed: number): { train: Dataset; validation: Dataset } {
     if (!(fraction > 0 && fraction < 1))
       throw usageError(`the validation part must be between 0 and 1, not ${fraction}`, 'e.g. --val-fraction 0.1')
-    const byClass = Array.from({ length: this.classes }, (): number[] => [])
-    for (let i = 0; i < this.size; i++) byClass[this.labels[i]!]!.push(i)
+    const byClass = new Map<number, number[]>()
+    for (const label of [...new Set(this.labels)].sort((a, b) => a - b)) byClass.set(label, [])
+    for (let i = 0; i < this.size; i++) byClass.get(this.labels[i]!)!.push(i)
     const held = new Uint8Array(this.size)
     let owed = 0 // carries what rounding left, so that the total is right where classes are tiny
-    for (const [label, members] of byClass.entries()) {
+    for (const [label, members] of byClass) {
       owed += members.length * fraction
       const count = Math.min(members.length, Math.round(owed))
       owed -= count
@@ -111,48 +145,75 @@ export class Dataset {
     return { train: this.select(kept), validation: this.select(out) }
   }
 
-  /** The named images, in that order, copied. */
+  /** The named images, in that order; those in memory are copied. */
   select(indices: readonly number[]): Dataset {
-    const images = sharedBytes(indices.length * this.imageBytes)
-    for (const [to, from] of indices.entries()) images.set(this.image(from), to * this.imageBytes)
-    return this.#with(
-      images,
-      Int32Array.from(indices, (i) => this.labels[i]!),
-    )
+    const labels = Int32Array.from(indices, (i) => this.labels[i]!)
+    return this.#with({ images: selectPixels(this.pixels, this.imageBytes, indices), labels })
   }
 
-  #with(images: Uint8Array, labels: Int32Array): Dataset {
-    const { name, split, classes, channels, height, width, classNames } = this
+  /** The same images with other labels: class `i` of before is class `to[i]` of `classNames`. */
+  relabelled(classNames: readonly string[], to: (label: number) => number): Dataset {
+    return this.#with({ classes: classNames.length, classNames, labels: this.labels.map(to) })
+  }
+
+  #with(changes: Partial<DatasetInit>): Dataset {
+    const { name, split, classes, channels, height, width, classNames, pixels, labels, notes } = this
     return new Dataset({
-      ...{ name, split, classes, channels, height, width, classNames, images, labels },
+      ...{ name, split, classes, channels, height, width, classNames, images: pixels, labels, notes },
       statistics: () => this.statistics(),
+      ...changes,
     })
   }
 }
 
 /** Mean and population standard deviation of pixels / 255, per channel; exact sums. */
+export async function statisticsOf(set: Dataset): Promise<Statistics> {
+  const sums = new PixelSums(set.channels)
+  const all = Uint32Array.from({ length: set.size }, (_, i) => i)
+  for await (const image of readPixels(set.pixels, set.imageBytes, all)) sums.add(image)
+  return sums.result()
+}
+
+/** The same, at once, of a set that is in memory. */
 export function computeStatistics(set: Dataset): Statistics {
-  const plane = set.height * set.width
-  const mean: number[] = []
-  const std: number[] = []
-  for (let c = 0; c < set.channels; c++) {
-    let sum = 0
-    let squares = 0
-    for (let i = 0; i < set.size; i++) {
-      const from = (i * set.channels + c) * plane
-      for (let p = from; p < from + plane; p++) {
-        const v = set.images[p]!
+  const sums = new PixelSums(set.channels)
+  for (let i = 0; i < set.size; i++) sums.add(set.image(i))
+  return sums.result()
+}
+
+class PixelSums {
+  #pixels = 0
+  readonly #sums: Float64Array
+  readonly #squares: Float64Array
+
+  constructor(channels: number) {
+    this.#sums = new Float64Array(channels)
+    this.#squares = new Float64Array(channels)
+  }
+
+  add(image: Uint8Array): void {
+    const channels = this.#sums.length
+    const plane = image.length / channels
+    for (let c = 0; c < channels; c++) {
+      let sum = 0
+      let squares = 0
+      for (let p = c * plane; p < (c + 1) * plane; p++) {
+        const v = image[p]!
         sum += v
         squares += v * v
       }
+      this.#sums[c]! += sum
+      this.#squares[c]! += squares
     }
-    const n = set.size * plane
-    const m = sum / n
-    mean.push(round6(m / 255))
-    // A constant channel has no deviation to divide by.
-    std.push(round6(Math.sqrt(Math.max(0, squares / n - m * m)) / 255) || 1)
+    this.#pixels += plane
   }
-  return { mean, std }
+
+  result(): Statistics {
+    const means = Array.from(this.#sums, (sum) => sum / this.#pixels)
+    const deviations = means.map((m, c) => Math.sqrt(Math.max(0, this.#squares[c]! / this.#pixels - m * m)))
+    // A constant channel has no deviation to divide by.
+    return { mean: means.map((m) => round6(m / 255)), std: deviations.map((d) => round6(d / 255) || 1) }
+  }
 }
 
 /** Six decimals: more than float32 pixels can show, and short in a model's metadata. */

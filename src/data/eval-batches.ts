@@ -4,6 +4,8 @@ import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import type { Dataset } from './dataset.ts'
 import { ImageWriter } from './image-writer.ts'
+import { checkBatchMemory } from './memory.ts'
+import { readPixels } from './pixels.ts'
 import type { Preprocess } from './preprocess.ts'
 
 export interface Batch {
@@ -32,11 +34,17 @@ export async function* evalBatches(
 ): AsyncGenerator<Batch, void, undefined> {
   if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
   const writer = new ImageWriter(dataset, preprocess)
+  const most = Math.min(batchSize, dataset.size)
+  checkBatchMemory(most, most * writer.imageFloats, preprocess)
   for (let start = 0; start < dataset.size; start += batchSize) {
     const count = Math.min(batchSize, dataset.size - start)
     const images = new Float32Array(count * writer.imageFloats)
-    for (let i = 0; i < count; i++)
-      writer.write(dataset.images, (start + i) * dataset.imageBytes, images, i * writer.imageFloats)
+    const indices = Uint32Array.from({ length: count }, (_, i) => start + i)
+    let at = 0
+    for await (const image of readPixels(dataset.pixels, dataset.imageBytes, indices)) {
+      writer.write(image, 0, images, at)
+      at += writer.imageFloats
+    }
     yield { images, labels: dataset.labels.slice(start, start + count), count }
   }
 }

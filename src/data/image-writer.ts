@@ -3,15 +3,9 @@
  * model's layout. `normalise` is (pixel / scale - mean) / std in double precision, rounded once to float32.
  */
 import { bugError } from '../errors.ts'
+import type { ImageShape } from './pixels.ts'
 import type { Preprocess } from './preprocess.ts'
 import { Resizer } from './resize.ts'
-
-/** Size of the images that come in. */
-export interface ImageShape {
-  readonly channels: number
-  readonly height: number
-  readonly width: number
-}
 
 export class ImageWriter {
   /** Floats one image takes in the batch. */

@@ -6,11 +6,14 @@ import { Worker } from 'node:worker_threads'
 import { bugError, MncError } from '../errors.ts'
 import { systemReason } from '../files.ts'
 import type { FillerJob } from './batch-filler.ts'
-import type { Slot, WorkerSetup } from './loader-worker.ts'
+import type { LoaderMessage, Slot, WorkerSetup } from './loader-worker.ts'
 
 /** Beside this file: the built worker, or in the sources the script that starts the TypeScript one. */
 const script = import.meta.url.endsWith('.ts') ? './loader-worker.dev.mjs' : './loader-worker.js'
 const workerFile = new URL(script, import.meta.url)
+
+/** Batches in the ring: two a thread keep it busy while one batch is being read. */
+export const slotsOf = (threads: number): number => 2 * threads + 1
 
 export class LoaderPool {
   readonly slots: readonly Slot[]
@@ -20,15 +23,17 @@ export class LoaderPool {
   #failure: MncError | null = null
 
   constructor(job: FillerJob, threads: number, batchFloats: number) {
-    // Two a thread keep it busy while one batch is being read.
-    this.slots = Array.from({ length: 2 * threads + 1 }, () => ({
+    this.slots = Array.from({ length: slotsOf(threads) }, () => ({
       images: new Float32Array(new SharedArrayBuffer(batchFloats * 4)),
       labels: new Int32Array(new SharedArrayBuffer(job.batchSize * 4)),
     }))
     const setup: WorkerSetup = { job, slots: this.slots }
     this.#workers = Array.from({ length: threads }, () => {
       const worker = new Worker(workerFile, { workerData: setup, name: 'mnc-loader' })
-      worker.on('message', (step: number) => this.#arrived(step))
+      worker.on('message', (message: LoaderMessage) => {
+        if (typeof message === 'number') this.#arrived(message)
+        else this.#fail(new MncError(message.message, message))
+      })
       worker.on('error', (cause) => this.#fail(threadError(cause)))
       worker.on('exit', (code) => this.#fail(bugError(`a loader thread ended early (exit ${code})`)))
       return worker

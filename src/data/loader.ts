@@ -6,7 +6,9 @@ import { usageError } from '../errors.ts'
 import { BatchFiller, type FillerJob } from './batch-filler.ts'
 import type { Dataset } from './dataset.ts'
 import type { Batch } from './eval-batches.ts'
-import { LoaderPool } from './loader-pool.ts'
+import { MOST_WORKERS } from './loader-options.ts'
+import { LoaderPool, slotsOf } from './loader-pool.ts'
+import { checkBatchMemory } from './memory.ts'
 import type { AugmentPolicy } from './policy.ts'
 import { loadPolicy } from './policy-file.ts'
 import type { Preprocess } from './preprocess.ts'
@@ -45,14 +47,17 @@ export function createLoader(dataset: Dataset, options: LoaderOptions): Loader {
   if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
   if (dropLast && batchSize > dataset.size)
     throw usageError(`a batch of ${batchSize} is larger than ${dataset.name}, which has ${dataset.size} images`)
-  if (!Number.isInteger(workers) || workers < 0) throw usageError(`the loader cannot have ${workers} threads`)
-  const { images, labels, size, channels, height, width } = dataset
+  if (!Number.isInteger(workers) || workers < 0 || workers > MOST_WORKERS)
+    throw usageError(`the loader cannot have ${workers} threads`, `0 to ${MOST_WORKERS}`)
+  const { pixels, labels, size, channels, height, width } = dataset
   const job: FillerJob = {
-    data: { images, labels, size, channels, height, width },
+    data: { pixels, labels, size, channels, height, width },
     policy: typeof augment === 'string' ? loadPolicy(augment) : augment,
     ...{ preprocess, batchSize, seed, dropLast },
   }
   const filler = new BatchFiller(job)
+  const batches = workers === 0 ? 1 : slotsOf(workers)
+  checkBatchMemory(batches * batchSize, batches * batchSize * filler.imageFloats, preprocess)
   return {
     stepsPerEpoch: filler.stepsPerEpoch,
     batches: (from = 0, to = Number.POSITIVE_INFINITY) =>
@@ -65,7 +70,7 @@ async function* inThread(filler: BatchFiller, from: number, to: number): AsyncGe
     const count = filler.countAt(step)
     const images = new Float32Array(count * filler.imageFloats)
     const labels = new Int32Array(count)
-    filler.fill(step, images, labels)
+    await filler.fill(step, images, labels)
     yield { step, epoch: filler.epochOf(step), images, labels, count }
   }
 }

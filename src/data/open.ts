@@ -10,13 +10,15 @@ import { openCifar } from './formats/cifar.ts'
 import { openFolder } from './formats/folder.ts'
 import { openIdx } from './formats/idx.ts'
 import { openNpz } from './formats/npz.ts'
+import { memoryLimit } from './memory.ts'
 import { RANDOM } from './random-options.ts'
 
 interface Kind {
   /** What stands after the colon, for messages; null where nothing does. */
   readonly place: string | null
   readonly summary: string
-  open(place: string, split: Split): Dataset | Promise<Dataset>
+  /** `memory`: bytes that images may take. */
+  open(place: string, split: Split, memory: number): Dataset | Promise<Dataset>
 }
 
 const embeddedFolder = packageFile('data/fashion-mnist')
@@ -32,12 +34,12 @@ export const dataKinds: Readonly<Record<string, Kind>> = {
   cifar100: {
     place: 'DIR',
     summary: 'CIFAR-100, binary version (train.bin, test.bin)',
-    open: (place, split) => openCifar('cifar100', place, split),
+    open: (place, split, memory) => openCifar('cifar100', place, split, memory),
   },
   cifar10: {
     place: 'DIR',
     summary: 'CIFAR-10, binary version (data_batch_1..5.bin, test_batch.bin)',
-    open: (place, split) => openCifar('cifar10', place, split),
+    open: (place, split, memory) => openCifar('cifar10', place, split, memory),
   },
   mnist: { place: 'DIR', summary: 'MNIST, Fashion-MNIST and kin: IDX files, plain or .gz', open: openIdx },
   folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images a class', open: openFolder },
@@ -45,7 +47,7 @@ export const dataKinds: Readonly<Record<string, Kind>> = {
   embedded: {
     place: null,
     summary: 'the 9,000 + 2,000 images of Fashion-MNIST that come with mnc',
-    open: (_, split) => openIdx(embeddedFolder, split, { name: `embedded#${split}`, ...fashionMnist }),
+    open: (_, split, memory) => openIdx(embeddedFolder, split, memory, { name: `embedded#${split}`, ...fashionMnist }),
   },
 }
 
@@ -85,11 +87,21 @@ export function parseDataReference(reference: string): DataReference {
   return { kind, place, split: splitName }
 }
 
+export interface OpenOptions {
+  /** Memory that the images may take, in MB; 2048 by default, or half of the machine's where that is less. */
+  readonly memory?: number | undefined
+}
+
 /**
- * Reads the data set that a reference names into memory. `defaultSplit` is the caller's natural one: train for
- * training, test for evaluation. Throws a usage error that says what was looked for where.
+ * Reads the data set that a reference names. `defaultSplit` is the caller's natural one: train for training, test for
+ * evaluation. Images are in memory, except pictures of a folder that take more than `memory`: those are decoded whenever
+ * they are read. Throws a usage error that says what was looked for where, or what is wrong with it.
  */
-export async function openDataset(reference: string, defaultSplit: Split): Promise<Dataset> {
+export async function openDataset(
+  reference: string,
+  defaultSplit: Split,
+  { memory }: OpenOptions = {},
+): Promise<Dataset> {
   const { kind, place, split } = parseDataReference(reference)
-  return dataKinds[kind]!.open(place, split ?? defaultSplit)
+  return dataKinds[kind]!.open(place, split ?? defaultSplit, memoryLimit(memory))
 }

@@ -7,6 +7,7 @@ import { MncError, modelError, usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'
+import { inModelOrder } from './class-order.ts'
 import type { Dataset } from './dataset.ts'
 import type { ResizeMode } from './resize.ts'
 
@@ -117,10 +118,13 @@ export function imageInput(model: Model): ImageInput {
 
 /** What mnc gives its own models: each set's own statistics, the model's input size (the images' where open). */
 export async function defaultPreprocess(dataset: Dataset, model: Model): Promise<Preprocess> {
-  const input = imageInput(model)
   const { mean, std } = await dataset.statistics()
-  const size = [input.height ?? dataset.height, input.width ?? dataset.width] as const
-  return { scale: 255, mean, std, size, layout: input.layout }
+  return { scale: 255, mean, std, ...placeOf(dataset, model) }
+}
+
+function placeOf(dataset: Dataset, model: Model): Pick<Preprocess, 'size' | 'layout'> {
+  const { height, width, layout } = imageInput(model)
+  return { size: [height ?? dataset.height, width ?? dataset.width], layout }
 }
 
 /**
@@ -135,7 +139,7 @@ export async function preprocessOf(
   warn: (message: string) => void = () => {},
 ): Promise<Preprocess> {
   const recorded = readPreprocess(model)
-  const base = recorded ?? (await defaultPreprocess(dataset, model))
+  const base = recorded ?? (await basePreprocess(dataset, model, overrides))
   if (!recorded && !(overrides.mean && overrides.std))
     warn(
       `the model says nothing about preprocessing; assuming the statistics of ${dataset.name}: mean ${base.mean.join(' ')}, std ${base.std.join(' ')} (say otherwise with --mean and --std)`,
@@ -158,6 +162,13 @@ export async function preprocessOf(
   checkInput(preprocess, input, dataset, channels)
   checkClasses(model, dataset)
   return preprocess
+}
+
+/** Statistics are a pass over the training split: computed only where they are used. */
+async function basePreprocess(dataset: Dataset, model: Model, o: PreprocessOverrides): Promise<Preprocess> {
+  const { mean, std } = o
+  if (!mean || !std) return defaultPreprocess(dataset, model)
+  return { scale: 255, mean, std, ...placeOf(dataset, model) }
 }
 
 function sizeOf(list: readonly number[]): readonly [number, number] {
@@ -196,9 +207,10 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
 function checkClasses(model: Model, dataset: Dataset): void {
   const output = model.graph.outputs[0]
   const last = output?.type?.dims?.at(-1)
-  if (typeof last !== 'number' || last === dataset.classes) return
-  throw new MncError(`output '${output?.name}' has ${last} classes and ${dataset.name} has ${dataset.classes}`, {
+  const { classes } = inModelOrder(model, dataset)
+  if (typeof last !== 'number' || last === classes) return
+  throw new MncError(`output '${output?.name}' has ${last} classes and ${dataset.name} has ${classes}`, {
     ...{ code: 'class-mismatch', blame: 'user' },
-    next: 'use the data set that the model was made for, or build the model with --classes',
+    next: 'use the data set that the model was made for, or name the classes of all outputs with --classes FILE',
   })
 }

@@ -1,4 +1,5 @@
 /** Labelled batches for a check, preprocessed as the reference says. */
+import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { imageInput, type Preprocess } from '../data/preprocess.ts'
@@ -14,6 +15,6 @@ export async function* checkBatches(
 ): AsyncGenerator<CheckBatch, void, undefined> {
   const { name } = imageInput(reference)
   const elem = reference.graph.find(name)?.type?.elem
-  for await (const { images, labels, count } of evalBatches(dataset, preprocess, batch))
+  for await (const { images, labels, count } of evalBatches(inModelOrder(reference, dataset), preprocess, batch))
     yield { feeds: { [name]: imageTensor(preprocess, count, images, elem) }, labels, count }
 }

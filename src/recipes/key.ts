@@ -67,12 +67,7 @@ const policyOf = (augment: string): unknown => ({ name: augment, policy: loadPol
 const fingerprints = new WeakMap<Dataset, string>()
 function fingerprint(data: Dataset | null): string | null {
   if (!data) return null
-  let known = fingerprints.get(data)
-  if (!known) {
-    const { labels } = data
-    const bytes = new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength)
-    known = sha256(sha256(data.images) + sha256(bytes))
-    fingerprints.set(data, known)
-  }
+  const known = fingerprints.get(data) ?? data.contentHash()
+  fingerprints.set(data, known)
   return known
 }

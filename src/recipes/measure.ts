@@ -1,5 +1,6 @@
 /** What a recipe says about each stage's model: accuracy, sparsity, bits, bytes, score, checks. */
 import { fileBytes, type LayerInfo, modelInfo } from '../analysis/model-info.ts'
+import { agreeOnOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { preprocessOf } from '../data/preprocess.ts'
 import { usageError } from '../errors.ts'
@@ -10,7 +11,7 @@ import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../passes/infer-bn.ts'
 import { announceDevice } from '../runtime/device.ts'
 import { score } from '../score/score.ts'
-import { evaluate } from '../train/evaluate.ts'
+import { checkMeasured, evaluate } from '../train/evaluate.ts'
 import { pathOf } from './key.ts'
 import type { Stage, StageCheck } from './recipe.ts'
 import type { StageMetrics } from './record.ts'
@@ -72,12 +73,14 @@ async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: Me
   const { limit, batch, threads, device } = options
   const data = testSet(c, limit)
   const preprocess = await preprocessOf(model, data, {}, c.log)
-  return evaluate(model, data, preprocess, {
+  const result = await evaluate(model, data, preprocess, {
     ...{ batch, load: { threads } },
     ...(await announceDevice(device, c.log)),
     ...(c.signal && { signal: c.signal }),
     onProgress: (done, total) => c.progress('eval', done, total),
   })
+  checkMeasured(result)
+  return result
 }
 
 async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
@@ -87,6 +90,7 @@ async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
 
 async function runCheck(model: Model, { against, options }: StageCheck, c: MeasureContext) {
   const reference = await readModel(pathOf(against, c.folder))
+  agreeOnOrder(reference, model)
   const data = testSet(c, options.limit)
   const preprocess = await preprocessOf(reference, data, {}, c.log)
   const result = await checkModels(reference, model, {

@@ -17,7 +17,7 @@ export function scanIdentity(
 ): string {
   const { metric, limit, calibrate, batch } = options
   const { images, ...rest } = on
-  const set = images && [images.name, images.size, hash(images.images)]
+  const set = images && [images.name, images.size, images.contentHash()]
   const facts = { version: packageVersion(), metric, limit, calibrate, batch, set, ...rest }
   return hash(Buffer.concat([Buffer.from(JSON.stringify(facts)), encodeModel(model)]))
 }

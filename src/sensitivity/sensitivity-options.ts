@@ -1,6 +1,7 @@
 /** Options of a sensitivity scan, declared once for the command line and the library. */
 import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
 import { layerOptions } from '../passes/layer-options.ts'
+import { threadsOption } from '../train/device-options.ts'
 
 export const metricNames = ['accuracy', 'loss', 'sqnr'] as const
 export type MetricName = (typeof metricNames)[number]
@@ -28,7 +29,7 @@ export const sensitivityOptions = optionTable({
   limit: { type: 'integer', minimum: 1, default: 1000, description: 'Images to measure on' },
   calibrate: { type: 'integer', minimum: 1, default: 256, description: 'Images to fit steps of inputs on' },
   batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
-  threads: { type: 'integer', minimum: 0, default: 0, description: 'Threads of the engine; 0: one a core' },
+  threads: threadsOption,
 })
 
 export type SensitivityOptions = OptionsOf<typeof sensitivityOptions>

@@ -1,4 +1,5 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
+import { workersOption } from '../data/loader-options.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { deviceOptions } from './device-options.ts'
 
@@ -8,7 +9,7 @@ export const bnUpdateOptions = optionTable({
   augment: { type: 'string', default: 'standard', description: 'none, standard, micronet, or a policy FILE' },
   limit: { type: 'integer', minimum: 1, description: 'Use the first N images only' },
   ...deviceOptions,
-  workers: { type: 'integer', minimum: 0, default: 1, description: 'Threads that prepare batches' },
+  workers: workersOption,
 })
 
 export type ParsedBnUpdateOptions = OptionsOf<typeof bnUpdateOptions>

@@ -1,4 +1,4 @@
-/** `--device`: the same wherever a graph runs. */
+/** `--device` and `--threads`: the same wherever a graph runs. */
 import type { OptionSpec } from '../options.ts'
 
 export const deviceOptions = {
@@ -9,3 +9,14 @@ export const deviceOptions = {
     description: 'where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the quickest there is',
   },
 } as const satisfies Record<string, OptionSpec>
+
+/** More than any machine has that onnxruntime is quick on; it starts them all. */
+const MOST_THREADS = 128
+
+export const threadsOption = {
+  type: 'integer',
+  minimum: 0,
+  maximum: MOST_THREADS,
+  default: 0,
+  description: 'Threads of the engine; 0: one a core',
+} as const satisfies OptionSpec

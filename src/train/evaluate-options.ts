@@ -1,12 +1,12 @@
 /** Options of measuring accuracy, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../options.ts'
-import { deviceOptions } from './device-options.ts'
+import { deviceOptions, threadsOption } from './device-options.ts'
 
 export const evaluateOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
   batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
   ...deviceOptions,
-  threads: { type: 'integer', minimum: 0, default: 0, description: 'Threads of the engine; 0: one a core' },
+  threads: threadsOption,
   minAccuracy: { type: 'number', description: 'Gate: exit 3 where top-1 is below this share (0.9 is 90 %)' },
 })
 

@@ -1,5 +1,6 @@
 /** Accuracy of a classifier over a data set, in onnxruntime. */
 
+import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { imagePlan } from '../data/image-plan.ts'
@@ -48,7 +49,10 @@ const FAST_EVALUATION: LoadOptions = { config: { 'session.disable_quant_qdq': '1
 
 const BATCH = 100
 
-/** Model error for outputs that are no [N, classes] scores or whose class count is not the data set's. */
+/**
+ * Labels are read in the order of classes that the model's metadata say, where they do. Model error for outputs that are
+ * no [N, classes] scores or whose class count is not the data set's.
+ */
 export async function evaluate(
   model: Model,
   dataset: Dataset,
@@ -63,10 +67,20 @@ export async function evaluate(
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
   options.onFallbacks?.(session.fallbacks)
   try {
-    return await evaluateSession(session, model, dataset, preprocess, { ...options, batch, plan })
+    const data = inModelOrder(model, dataset)
+    return await evaluateSession(session, model, data, preprocess, { ...options, batch, plan })
   } finally {
     await session.dispose()
   }
+}
+
+/** A model error for a loss that is no number: the accuracy beside it means nothing then. */
+export function checkMeasured(result: Evaluation, file?: string): void {
+  if (Number.isNaN(result.loss))
+    throw modelError('nan-loss', `the loss is NaN: scores of some of the ${result.samples} images are not numbers`, {
+      file,
+      next: 'look at --mean, --std and --scale, and for weights that are not finite',
+    })
 }
 
 const folderOf = (model: Model): LoadOptions => (model.folder === undefined ? {} : { folder: model.folder })

@@ -1,5 +1,6 @@
 /** From a run's options to the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
+import { checkSameOrder, inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
@@ -37,7 +38,10 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
     return { source, validation: null, images: null }
   }
   if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
-  const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
+  const own = inModelOrder(model, run.data)
+  if (run.teacher) checkSameOrder(model, run.teacher.model, 'the teacher')
+  const data = run.teacher ? inModelOrder(run.teacher.model, own) : own
+  const limited = o.limit === undefined ? data : data.take(o.limit)
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
   const plan = await trainingPlan(model, run, batch)

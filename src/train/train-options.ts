@@ -1,7 +1,8 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
+import { workersOption } from '../data/loader-options.ts'
 import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
 import { finiteOptions } from '../passes/finite-options.ts'
-import { deviceOptions } from './device-options.ts'
+import { deviceOptions, threadsOption } from './device-options.ts'
 
 export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'nmse', 'l1'] as const
 export const optimizerNames = ['sgd', 'adamw'] as const
@@ -175,10 +176,10 @@ export const trainOptions = optionTable({
     description: 'stop after this many epochs without a better one; 0: never',
   },
   limit: { type: 'integer', minimum: 1, description: 'train on the first N images only' },
-  workers: { type: 'integer', minimum: 0, default: 1, description: 'threads that prepare batches' },
+  workers: { ...workersOption, description: 'threads that prepare batches' },
   ...finiteOptions,
   ...deviceOptions,
-  threads: { type: 'integer', minimum: 0, default: 0, description: 'threads of the engine; 0: one a core' },
+  threads: { ...threadsOption, description: 'threads of the engine; 0: one a core' },
 })
 
 export type TrainOptions = OptionsOf<typeof trainOptions>

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { MncError, modelError } from '../errors.ts'
+import { writeClassOrder } from '../graph/class-names.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
@@ -163,6 +164,7 @@ class Training {
     if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
+    if (data.images?.classNames) writeClassOrder(model, data.images.classNames)
     const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
     if (fault) throw fault
     inlineFunctions(model)

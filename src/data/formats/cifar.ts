@@ -2,10 +2,12 @@
  * CIFAR-10 and CIFAR-100 in their standard binary form: records of one label byte (CIFAR-100: coarse, then fine) and
  * 3072 pixel bytes, red, green and blue planes of 32x32. https://www.cs.toronto.edu/~kriz/cifar.html
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { usageError } from '../../errors.ts'
+import { reading } from '../../files.ts'
 import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
+import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'
 
 interface CifarKind {
@@ -44,20 +46,27 @@ const kinds = {
 const PIXELS = 3 * 32 * 32
 
 /** Reads a split; `folder` holds the files or the archive's own folder. Throws a usage error for what is missing. */
-export function openCifar(kindName: keyof typeof kinds, folder: string, split: Split): Dataset {
+export function openCifar(kindName: keyof typeof kinds, folder: string, split: Split, memory: number): Dataset {
   const kind: CifarKind = kinds[kindName]
   const wanted = kind.files[split]
   const found = findFolder(folder, [kind.folder], wanted)
   if (!found) throw missingFiles(kindName, folder, split, wanted)
+  checkMemory(
+    found.files.reduce((n, file) => n + statSync(join(found.folder, file)).size, 0),
+    memory,
+    `${kindName}:${folder}`,
+  )
   const parts = found.files.map((file) => readRecords(join(found.folder, file), kind.labelBytes))
   const size = parts.reduce((n, p) => n + p.count, 0)
   const images = sharedBytes(size * PIXELS)
   const labels = new Int32Array(size)
   let at = 0
-  for (const { bytes, count } of parts)
+  for (const [part, { bytes, count }] of parts.entries())
     for (let r = 0; r < count; r++, at++) {
       const record = r * (kind.labelBytes + PIXELS) + kind.labelBytes
       labels[at] = bytes[record - 1]!
+      if (labels[at]! >= kind.classes)
+        throw usageError(`${found.files[part]}, record ${r}: label ${labels[at]} is outside 0..${kind.classes - 1}`)
       images.set(bytes.subarray(record, record + PIXELS), at * PIXELS)
     }
   const name = `${kindName}:${folder}#${split}`
@@ -66,11 +75,12 @@ export function openCifar(kindName: keyof typeof kinds, folder: string, split: S
   return new Dataset({
     ...{ name, split, classes, channels: 3, height: 32, width: 32, images, labels, classNames },
     statistics: async () => statistics,
+    notes: partNotes(found.folder, found.files, split),
   })
 }
 
 function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; count: number } {
-  const bytes = readFileSync(path)
+  const bytes = reading(path, () => readFileSync(path))
   const count = bytes.length / (labelBytes + PIXELS)
   if (count === 0 || !Number.isInteger(count))
     throw usageError(
@@ -79,6 +89,22 @@ function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; cou
     )
   return { bytes, count }
 }
+
+/** Parts that the numbers of the others say there should be, and parts that are there and belong to no list. */
+function partNotes(folder: string, used: readonly string[], split: Split): string[] {
+  const numbers = used.flatMap((f) => /^train-part(\d+)\.bin$/.exec(f)?.[1] ?? []).map(Number)
+  const first = numbers.includes(0) ? 0 : 1
+  const missing: number[] = []
+  for (let n = first; n < Math.max(...numbers, 0) && missing.length < 10; n++) if (!numbers.includes(n)) missing.push(n)
+  const more = readdirSync(folder).filter((f) => isPart(f, split) && !used.includes(f))
+  return [
+    ...(missing.length > 0 ? [`parts that are not there: ${missing.map((n) => `train-part${n}.bin`).join(', ')}`] : []),
+    ...(more.length > 0 ? [`parts that are not read: ${more.join(', ')}`] : []),
+  ]
+}
+
+const isPart = (file: string, split: Split): boolean =>
+  split === 'train' && /^(data_batch_\d+|train(-part\d+)?)\.bin$/.test(file)
 
 function readNames(path: string, classes: number): string[] | undefined {
   if (!existsSync(path)) return undefined

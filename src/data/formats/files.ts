@@ -28,13 +28,25 @@ export function findFolder(
 /** The usage error that says what was looked for and where. */
 export function missingFiles(kind: string, folder: string, split: string, alternatives: readonly FileList[]): MncError {
   const wanted = alternatives.map((files) => files.join(', ')).join(' or ')
-  const why = existsSync(folder) ? `'${folder}' lacks files of it` : `there is no folder '${folder}'`
+  const why = existsSync(folder)
+    ? `'${folder}' lacks files of it${lacking(folder, alternatives)}`
+    : `there is no folder '${folder}'`
   return usageError(`${kind}: ${why}; the ${split} split needs ${wanted}`, 'name the folder that holds these files')
+}
+
+/** Where most of an alternative is there: what is not. */
+function lacking(folder: string, alternatives: readonly FileList[]): string {
+  const present = statSync(folder).isDirectory() ? readdirSync(folder) : []
+  for (const files of alternatives) {
+    const absent = files.filter((name) => !present.some((p) => matches(name, p)))
+    if (absent.length < files.length) return ` (${absent.join(', ')})`
+  }
+  return ''
 }
 
 /** part2 before part10. */
 const collator = new Intl.Collator('en', { numeric: true })
-export const naturalOrder = (a: string, b: string): number => collator.compare(a, b)
+export const naturalOrder = (a: string, b: string): number => collator.compare(a, b) || (a < b ? -1 : a > b ? 1 : 0)
 
 function matches(pattern: string, name: string): boolean {
   const [head = '', tail] = pattern.split('*')

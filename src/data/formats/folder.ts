@@ -1,77 +1,113 @@
 /**
  * A folder of class sub-folders with PNG, JPEG or WebP files. DIR/train and DIR/test (or val, validation) are the
- * splits where they exist, else DIR itself is both. Decoded by `sharp` (libvips), an optional dependency: its binaries
- * are npm packages of their own, and everything else works without them. Images are brought to one size, that of the
- * first file (shorter side scaled, centre cropped); grey only if every file is. Files are taken in turn from each
- * class, so that the first n of the set hold every class.
+ * splits where they exist, else DIR itself is both; the training split says which classes there are, and a class that
+ * only the test split has is an error. Images are brought to one size, that of the first file (shorter side scaled,
+ * centre cropped; data/decode.ts); grey only if every file is. Files are taken in turn from each class, so that the
+ * first n of the set hold every class. A set that takes more memory than it may is decoded as it is read.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, statSync } from 'node:fs'
 import { usageError } from '../../errors.ts'
-import { computeStatistics, Dataset, type Split, sharedBytes } from '../dataset.ts'
-import { naturalOrder } from './files.ts'
+import { Dataset, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
+import { decodePicture, type PictureFacts, readFacts } from '../decode.ts'
+import type { ImageShape, PictureFiles, Pixels } from '../pixels.ts'
+import { missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
-const splitFolders: Readonly<Record<Split, readonly string[]>> = {
-  train: ['train', 'training'],
-  test: ['test', 'val', 'validation'],
-}
-
-/** Reads and decodes a split; throws a usage error for an empty folder, a broken file, or a missing decoder. */
-export async function openFolder(folder: string, split: Split): Promise<Dataset> {
+/** Reads a split; throws a usage error for an empty folder, a broken file, or a missing decoder. `memory`: bytes. */
+export async function openFolder(folder: string, split: Split, memory: number): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw usageError(`folder: there is no folder '${folder}'`, 'name a folder with one sub-folder of images a class')
-  const root = splitRoot(folder, split)
-  const classNames = classFolders(splitRoot(folder, 'train'))
-  const files = interleave(classNames.map((name) => imageFiles(join(root, name))))
+  const { roots, others } = splitRoots(folder)
+  const root = roots[split]
+  if (root === null) throw missingSplit(folder, split)
+  const tree = readSplit(root)
+  const train = roots.train === null || roots.train === root ? tree : readSplit(roots.train)
+  const test = roots.test === null || roots.test === root ? tree : readSplit(roots.test)
+  checkClasses(train, test)
+  const classNames = train.classes.map((c) => c.name)
+  const files = interleave(classNames.map((name) => tree.classes.find((c) => c.name === name)?.files ?? []))
   if (files.length === 0)
     throw usageError(`folder: no PNG, JPEG or WebP files in sub-folders of '${root}'`, 'one sub-folder a class')
-  const decode = await loadDecoder()
-  const { width, height } = await decode.size(files[0]!.path)
-  const grey = await every(files, (f) => decode.isGrey(f.path))
-  const channels = grey ? 1 : 3
-  const images = sharedBytes(files.length * channels * height * width)
-  await inParallel(files, async ({ path }, i) => {
-    const planes = await decode.planes(path, width, height, channels)
-    images.set(planes, i * planes.length)
-  })
+  const facts = await inParallel(files, ({ path }) => readFacts(path))
+  const { height, width } = facts[0]!
+  const shape = { channels: facts.every((f) => f.grey) ? 1 : 3, height, width }
+  const pictures = { files: facts.map(({ path, cmyk }) => ({ path, cmyk })), shape }
+  const bytes = files.length * shape.channels * height * width
+  const ownTrain = train !== tree
   const set: Dataset = new Dataset({
     name: `folder:${folder}#${split}`,
-    ...{ split, classes: classNames.length, channels, height, width, images, classNames },
+    ...{ split, classes: classNames.length, ...shape, classNames },
+    images: bytes <= memory ? await decodeAll(pictures) : pictures,
     labels: Int32Array.from(files, (f) => f.label),
-    statistics: async () =>
-      computeStatistics(
-        split === 'test' && splitRoot(folder, 'train') !== root ? await openFolder(folder, 'train') : set,
-      ),
+    notes: [
+      ...splitNotes(folder, roots, split, others),
+      ...treeNotes(tree, classNames),
+      ...pictureNotes(facts, shape),
+      ...(bytes > memory ? ['the pictures take more memory than --data-memory gives: decoded as they are needed'] : []),
+    ],
+    statistics: async () => statisticsOf(ownTrain ? await openFolder(folder, 'train', memory) : set),
   })
   return set
 }
 
-function splitRoot(folder: string, split: Split): string {
-  const present = new Set(folders(folder))
-  const own = splitFolders[split].find((name) => present.has(name))
-  if (own) return join(folder, own)
-  const other = Object.values(splitFolders)
-    .flat()
-    .find((name) => present.has(name))
-  if (other)
-    throw usageError(
-      `folder: '${folder}' has '${other}' but none of ${splitFolders[split].join(', ')}, which hold the ${split} split`,
-    )
-  return folder
+function checkClasses(train: SplitTree, test: SplitTree): void {
+  const known = new Set(train.classes.map((c) => c.name))
+  const foreign = test.classes.filter((c) => !known.has(c.name)).map((c) => c.name)
+  if (foreign.length === 0) return
+  const twin = train.classes.find((c) => c.name.toLowerCase() === foreign[0]!.toLowerCase())
+  throw usageError(
+    `folder: ${test.root} has classes that ${train.root} lacks: ${foreign.map((n) => `'${n}'`).join(', ')}`,
+    twin ? `names count with the case of their letters: '${twin.name}' is another` : 'each class needs both folders',
+  )
 }
 
-const folders = (of: string): string[] =>
-  readdirSync(of, { withFileTypes: true })
-    .filter((e) => e.isDirectory() && !e.name.startsWith('.'))
-    .map((e) => e.name)
-
-const classFolders = (root: string): string[] => folders(root).sort(naturalOrder)
-
-function imageFiles(folder: string): string[] {
-  if (!existsSync(folder)) return []
-  const names = readdirSync(folder).filter((n) => /\.(png|jpe?g|webp)$/i.test(n))
-  return names.sort(naturalOrder).map((n) => join(folder, n))
+function splitNotes(
+  folder: string,
+  roots: Readonly<Record<Split, string | null>>,
+  split: Split,
+  others: readonly string[],
+): string[] {
+  const notes: string[] = []
+  if (roots.train === roots.test) notes.push(`${folder} has no folders train and test: all images are both splits`)
+  if (roots.train === null)
+    notes.push(`${folder} has no training split: the ${split} split says which classes there are`)
+  if (others.length > 0) notes.push(`left out beside the splits: ${listed(others)}`)
+  return notes
 }
+
+function treeNotes({ leftOut, classes }: SplitTree, classNames: readonly string[]): string[] {
+  const notes: string[] = []
+  const counted = Array.from(leftOut, ([kind, n]) => `${n} ${kind}`).sort()
+  if (counted.length > 0) notes.push(`left out: ${counted.join(', ')}`)
+  const empty = classNames.filter((name) => !classes.some((c) => c.name === name && c.files.length > 0))
+  if (empty.length > 0) notes.push(`classes without images: ${listed(empty)}`)
+  return notes
+}
+
+/** What is not a plain 8-bit picture, counted by what is done with it. */
+function pictureNotes(facts: readonly PictureFacts[], { channels, height, width }: ImageShape): string[] {
+  const usual = new Set(['png', 'jpeg', 'webp'])
+  const kinds: readonly (readonly [string, (f: PictureFacts) => boolean])[] = [
+    ['with transparency: flattened on black', (f) => f.alpha],
+    ['of more than 8 bits a channel: the upper 8 are used', (f) => f.deep],
+    ['grey: repeated into three channels', (f) => f.grey && channels === 3],
+    ['CMYK: converted without colour profiles', (f) => f.cmyk],
+    ['animated: the first frame is used', (f) => f.animated],
+    ['neither PNG, JPEG nor WebP inside, whatever their names', (f) => !usual.has(f.format)],
+    [
+      `of another size than the first: scaled and cropped to ${height}x${width}`,
+      (f) => f.height !== height || f.width !== width,
+    ],
+  ]
+  const counted = kinds.flatMap(([what, is]) => {
+    const n = facts.filter(is).length
+    return n > 0 ? [`${n} ${what}`] : []
+  })
+  return counted.length > 0 ? [`of ${facts.length} pictures ${counted.join('; ')}`] : []
+}
+
+const SHOWN = 10
+const listed = (names: readonly string[]): string =>
+  names.length > SHOWN ? `${names.slice(0, SHOWN).join(', ')} and ${names.length - SHOWN} more` : names.join(', ')
 
 interface Labelled {
   readonly path: string
@@ -80,69 +116,31 @@ interface Labelled {
 
 function interleave(classes: readonly (readonly string[])[]): Labelled[] {
   const out: Labelled[] = []
-  const longest = Math.max(0, ...classes.map((c) => c.length))
+  const longest = classes.reduce((n, c) => Math.max(n, c.length), 0)
   for (let i = 0; i < longest; i++)
     for (const [label, files] of classes.entries()) if (files[i]) out.push({ path: files[i]!, label })
   return out
 }
 
-interface Decoder {
-  size(path: string): Promise<{ width: number; height: number }>
-  isGrey(path: string): Promise<boolean>
-  /** C,H,W bytes. */
-  planes(path: string, width: number, height: number, channels: number): Promise<Uint8Array>
-}
-
-async function loadDecoder(): Promise<Decoder> {
-  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
-    throw usageError(
-      `folder: the image decoder 'sharp' does not load: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`,
-      'npm install sharp',
-    )
+async function decodeAll({ files, shape }: PictureFiles): Promise<Pixels> {
+  const images = sharedBytes(files.length * shape.channels * shape.height * shape.width)
+  await inParallel(files, async (file, i) => {
+    const planes = await decodePicture(file, shape)
+    images.set(planes, i * planes.length)
   })
-  const guarded = async <T>(path: string, work: () => Promise<T>): Promise<T> => {
-    try {
-      return await work()
-    } catch (cause) {
-      throw usageError(`${path} is not a readable image: ${cause instanceof Error ? cause.message : cause}`)
-    }
-  }
-  const metadata = (path: string) => guarded(path, () => sharp(path).metadata())
-  return {
-    size: async (path) => {
-      const { width, height } = (await metadata(path)).autoOrient
-      return { width, height }
-    },
-    isGrey: async (path) => (await metadata(path)).space === 'b-w',
-    planes: (path, width, height, channels) =>
-      guarded(path, async () => {
-        const image = sharp(path).autoOrient().flatten().resize(width, height, { fit: 'cover' })
-        const { data } = await image
-          .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-          .raw()
-          .toBuffer({ resolveWithObject: true })
-        const plane = width * height
-        const planes = new Uint8Array(channels * plane)
-        for (let c = 0; c < channels; c++)
-          for (let p = 0; p < plane; p++) planes[c * plane + p] = data[p * channels + c]!
-        return planes
-      }),
-  }
-}
-
-async function every<T>(items: readonly T[], test: (item: T) => Promise<boolean>): Promise<boolean> {
-  for (const item of items) if (!(await test(item))) return false
-  return true
+  return images
 }
 
 /** A few at once: decoding runs in libvips' own threads. */
-async function inParallel<T>(items: readonly T[], work: (item: T, i: number) => Promise<void>): Promise<void> {
+async function inParallel<T, R>(items: readonly T[], work: (item: T, i: number) => Promise<R>): Promise<R[]> {
+  const out = new Array<R>(items.length)
   let next = 0
   const lane = async () => {
     while (next < items.length) {
       const i = next++
-      await work(items[i]!, i)
+      out[i] = await work(items[i]!, i)
     }
   }
   await Promise.all(Array.from({ length: 4 }, lane))
+  return out
 }

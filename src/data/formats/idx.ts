@@ -2,11 +2,14 @@
  * IDX files as MNIST and Fashion-MNIST come in, plain or gzipped: a big-endian header (magic 0x0800 + rank, one uint32
  * a dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
  */
-import { readFileSync } from 'node:fs'
+import { constants } from 'node:buffer'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { usageError } from '../../errors.ts'
-import { computeStatistics, Dataset, type DatasetInit, type Split, sharedBytes } from '../dataset.ts'
+import { reading } from '../../files.ts'
+import { Dataset, type DatasetInit, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
+import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'
 
 /** Standard names; some mirrors write a dot for the second dash. */
@@ -23,12 +26,12 @@ function alternatives(stem: string): string[][] {
 type Known = Pick<DatasetInit, 'name' | 'statistics' | 'classNames'>
 
 /** Reads a split of an MNIST-like folder. `known` overrides the name and statistics of sets that mnc ships. */
-export function openIdx(folder: string, split: Split, known?: Known): Dataset {
+export function openIdx(folder: string, split: Split, memory: number, known?: Known): Dataset {
   const found = findFolder(folder, [], fileNames[split])
   if (!found) throw missingFiles('mnist', folder, split, fileNames[split].slice(0, 2))
   const [imageFile = '', labelFile = ''] = found.files.map((f) => join(found.folder, f))
-  const images = readIdx(imageFile, 3)
-  const labels = readIdx(labelFile, 1)
+  const images = readIdx(imageFile, 3, memory)
+  const labels = readIdx(labelFile, 1, memory)
   const [size = 0, height = 0, width = 0] = images.dims
   if (labels.dims[0] !== size)
     throw usageError(`${labelFile} holds ${labels.dims[0]} labels for the ${size} images of ${imageFile}`)
@@ -38,22 +41,31 @@ export function openIdx(folder: string, split: Split, known?: Known): Dataset {
     name: `mnist:${folder}#${split}`,
     ...{ split, channels: 1, height, width, images: shared, labels: Int32Array.from(labels.bytes) },
     // The format does not say how many classes there are; every set in it but EMNIST has ten.
-    classes: Math.max(10, labels.bytes.reduce((a, b) => Math.max(a, b), 0) + 1),
-    statistics: async () => computeStatistics(split === 'test' ? trainingPart(folder, set) : set),
+    classes: Math.max(10, largest(labels.bytes) + 1, otherLargest(folder, split, memory) + 1),
+    statistics: async () => statisticsOf(split === 'test' ? trainingPart(folder, set, memory) : set),
     ...known,
   })
   return set
 }
 
 /** Statistics belong to the training split; the test split alone has to do where only that is there. */
-function trainingPart(folder: string, test: Dataset): Dataset {
-  return findFolder(folder, [], fileNames.train) ? openIdx(folder, 'train') : test
+function trainingPart(folder: string, test: Dataset, memory: number): Dataset {
+  return findFolder(folder, [], fileNames.train) ? openIdx(folder, 'train', memory) : test
 }
 
-function readIdx(path: string, rank: number): { dims: number[]; bytes: Uint8Array } {
-  const raw = readFileSync(path)
-  const file = path.endsWith('.gz') ? gunzip(path, raw) : raw
+const largest = (labels: Uint8Array): number => labels.reduce((a, b) => Math.max(a, b), 0)
+
+/** Both splits are of the same classes, though one may lack images of some. */
+function otherLargest(folder: string, split: Split, memory: number): number {
+  const other = findFolder(folder, [], fileNames[split === 'train' ? 'test' : 'train'])
+  return other ? largest(readIdx(join(other.folder, other.files[1]!), 1, memory).bytes) : 0
+}
+
+function readIdx(path: string, rank: number, memory: number): { dims: number[]; bytes: Uint8Array } {
   const header = 4 + 4 * rank
+  checkMemory(statSync(path).size, memory, path)
+  const raw = reading(path, () => readFileSync(path))
+  const file = path.endsWith('.gz') ? gunzip(path, raw, memory) : raw
   if (file.length < header || file.readUInt32BE(0) !== 0x0800 + rank)
     throw usageError(`${path} is not an IDX file of unsigned bytes with ${rank} dimension(s)`)
   const dims = Array.from({ length: rank }, (_, i) => file.readUInt32BE(4 + 4 * i))
@@ -63,10 +75,13 @@ function readIdx(path: string, rank: number): { dims: number[]; bytes: Uint8Arra
   return { dims, bytes: file.subarray(header) }
 }
 
-function gunzip(path: string, raw: Buffer): Buffer {
+/** A file that unpacks to more than the limit is given up there. */
+function gunzip(path: string, raw: Buffer, memory: number): Buffer {
   try {
-    return gunzipSync(raw)
+    return gunzipSync(raw, { maxOutputLength: Math.min(memory, constants.MAX_LENGTH) })
   } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE')
+      checkMemory(Number.POSITIVE_INFINITY, memory, path)
     throw usageError(`${path} does not unpack: ${cause instanceof Error ? cause.message : cause}`)
   }
 }

@@ -1,64 +1,122 @@
 /**
- * numpy archives: a ZIP of .npy arrays (stored or deflated, what np.savez and np.savez_compressed write) with images
- * (N,H,W), (N,H,W,C) or (N,C,H,W) and labels (N) or (N,1). uint8 pixels are taken as they are; floats must be 0..1 or
- * 0..255 and are rounded to bytes. `train_images`/`test_images` style prefixes hold both splits in one file; without
- * them the file is the same for both. Not for ZIP64 or Fortran order.
+ * numpy archives: a ZIP of .npy arrays (what np.savez and np.savez_compressed write) with images (N,H,W), (N,H,W,C) or
+ * (N,C,H,W) and labels (N) or (N,1). `train_images`/`test_images` style prefixes hold both splits in one file; without
+ * them the file is the same for both. The classes are 0 to the largest label of all splits.
+ *
+ * What a pixel means follows from the array's type: uint8 is 0..255, bool is black and white, floats are 0..1; a float
+ * array of nothing but whole numbers, some above 1, is 0..255. Floats become bytes by rounding; a number whose byte lies
+ * outside 0..255 is refused. All zeros and ones are 0..1, unless the other split's array says 0..255.
  */
-import { existsSync, readFileSync } from 'node:fs'
-import { inflateRawSync } from 'node:zlib'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { type MncError, usageError } from '../../errors.ts'
-import { computeStatistics, Dataset, type Split, sharedBytes } from '../dataset.ts'
+import { reading } from '../../files.ts'
+import { Dataset, MOST_CLASSES, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
+import { checkMemory } from '../memory.ts'
+import { type NumpyHeader, type NumpyValues, readHeader, readValues, sizeOf } from './npy.ts'
+import { readZip, type ZipEntry } from './zip.ts'
 
-interface NumpyArray {
-  readonly dims: readonly number[]
-  readonly values:
-    | Uint8Array
-    | Int8Array
-    | Uint16Array
-    | Int16Array
-    | Int32Array
-    | Uint32Array
-    | Float32Array
-    | Float64Array
-    | BigInt64Array
-    | BigUint64Array
+const stems = { images: ['images', 'x'], labels: ['labels', 'y'] } as const
+const otherSplit: Readonly<Record<Split, Split>> = { train: 'test', test: 'train' }
+
+/** An archive that is open: finds arrays by their role, reads them whole or in part. */
+interface Archive {
+  readonly file: string
+  readonly memory: number
+  readonly entries: ReadonlyMap<string, ZipEntry>
+  fault(message: string): MncError
 }
 
-const imageNames = ['images', 'x']
-const labelNames = ['labels', 'y']
-
-/** Reads the arrays of a split; throws a usage error that names the file and what it lacks. */
-export function openNpz(file: string, split: Split): Dataset {
+/** Reads the arrays of a split; throws a usage error that names the file and what is wrong. `memory`: bytes. */
+export function openNpz(file: string, split: Split, memory: number): Dataset {
   if (!existsSync(file)) throw usageError(`npz: there is no file '${file}'`)
+  if (!statSync(file).isFile()) throw usageError(`npz: '${file}' is not a file`)
   const fault = (message: string): MncError => usageError(`${file}: ${message}`)
-  const entries = unzip(readFileSync(file), fault)
-  const find = (stems: readonly string[]) => {
-    const names = stems.flatMap((s) => [`${split}_${s}`, `${s}_${split}`]).concat(stems)
-    const hit = names.find((n) => entries.has(`${n}.npy`))
-    if (hit) return parseNpy(entries.get(`${hit}.npy`)!(), hit, fault)
-    throw fault(`no array ${stems.join(' or ')} in it; it holds ${[...entries.keys()].join(', ') || 'nothing'}`)
+  checkMemory(statSync(file).size, memory, file)
+  const archive: Archive = {
+    file,
+    memory,
+    fault,
+    entries: readZip(
+      reading(file, () => readFileSync(file)),
+      fault,
+    ),
   }
-  const pixels = find(imageNames)
-  const labels = Int32Array.from(find(labelNames).values as ArrayLike<number | bigint>, Number)
-  const { size, height, width, channels, channelsLast } = imageDims(pixels.dims, fault)
+  const names = { images: arrayName(archive, 'images', split), labels: arrayName(archive, 'labels', split) }
+  for (const role of ['images', 'labels'] as const)
+    if (names[role] === null) {
+      const held = [...archive.entries.keys()].join(', ') || 'nothing'
+      throw fault(`no array ${stems[role].join(' or ')} in it; it holds ${held}`)
+    }
+  const header = headerOf(archive, names.images!)
+  const { size, height, width, channels, channelsLast } = imageDims(header.dims, fault)
+  const labels = labelsOf(archive, names.labels!)
   if (labels.length !== size) throw fault(`${labels.length} labels for ${size} images`)
-  const images = sharedBytes(size * channels * height * width)
-  toBytes(pixels, images, fault)
+  const values = valuesOf(archive, header)
+  const meaning = meaningOf(archive, header, values, split)
+  const images = sharedBytes(values.length)
+  const found = toBytes(values, meaning, images, (m) => fault(`array '${header.name}' ${m}`))
   if (channelsLast && channels > 1) toPlanes(images, size, height * width, channels)
+  const other = otherSplit[split]
+  const otherLabels = arrayName(archive, 'labels', other)
+  const all = otherLabels === null || otherLabels === names.labels ? [labels] : [labels, labelsOf(archive, otherLabels)]
   const set: Dataset = new Dataset({
     name: `npz:${file}#${split}`,
     ...{ split, channels, height, width, images, labels },
-    classes: labels.reduce((a, b) => Math.max(a, b), 0) + 1,
-    statistics: async () => {
-      const hasTrain = split === 'test' && [...entries.keys()].some((n) => /^train_|_train\.npy$/.test(n))
-      return computeStatistics(hasTrain ? openNpz(file, 'train') : set)
-    },
+    classes: 1 + all.reduce((most, some) => some.reduce((a, b) => Math.max(a, b), most), 0),
+    notes: [`pixels are ${meaning.text}; found ${found}`, ...archiveNotes(archive, names.images!)],
+    statistics: async () =>
+      statisticsOf(
+        split === 'test' && (arrayName(archive, 'images', 'train') ?? names.images) !== names.images
+          ? openNpz(file, 'train', memory)
+          : set,
+      ),
   })
   return set
 }
 
+/** The array of a split, else the one for both. */
+function arrayName({ entries }: Archive, role: keyof typeof stems, split: Split): string | null {
+  const names = stems[role].flatMap((s) => [`${split}_${s}`, `${s}_${split}`]).concat(stems[role])
+  return names.find((n) => entries.has(`${n}.npy`)) ?? null
+}
+
+const entryOf = ({ entries }: Archive, name: string): ZipEntry => entries.get(`${name}.npy`)!
+const headerOf = (a: Archive, name: string): NumpyHeader => readHeader(entryOf(a, name), name, a.fault)
+const valuesOf = (a: Archive, h: NumpyHeader): NumpyValues => readValues(entryOf(a, h.name), h, a.memory, a.file)
+
+function archiveNotes(archive: Archive, images: string): string[] {
+  const roles = ['images', 'labels'] as const
+  const used = new Set(roles.flatMap((r) => [arrayName(archive, r, 'train'), arrayName(archive, r, 'test')]))
+  const unused = [...archive.entries.keys()].filter((n) => !used.has(n.replace(/\.npy$/, '')))
+  return [
+    ...(arrayName(archive, 'images', 'train') === arrayName(archive, 'images', 'test')
+      ? [`'${images}' is both splits: ${archive.file} has no arrays train_... and test_...`]
+      : []),
+    ...(unused.length > 0 ? [`arrays that are not read: ${unused.join(', ')}`] : []),
+  ]
+}
+
+/** Labels as they are: whole numbers that can be a class, in any type. */
+function labelsOf(archive: Archive, name: string): Int32Array {
+  const header = headerOf(archive, name)
+  const { dims } = header
+  if (dims.length !== 1 && !(dims.length === 2 && dims[1] === 1))
+    throw archive.fault(`labels '${name}' have dims [${dims.join(',')}]; (N) or (N,1) is needed`)
+  const values = valuesOf(archive, header)
+  const labels = new Int32Array(values.length)
+  for (let i = 0; i < labels.length; i++) {
+    const v = values[i]!
+    const label = Number(v)
+    if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES))
+      throw archive.fault(`${name}[${i}] is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
+    labels[i] = label
+  }
+  return labels
+}
+
 function imageDims(dims: readonly number[], fault: (m: string) => MncError) {
   const [size = 0, a = 0, b = 0, c] = dims
+  if (sizeOf(dims) === 0) throw fault(`images have dims [${dims.join(',')}]: there are no pixels`)
   if (dims.length === 3) return { size, height: a, width: b, channels: 1, channelsLast: false }
   if (dims.length === 4 && (c === 1 || c === 3)) return { size, height: a, width: b, channels: c, channelsLast: true }
   if (dims.length === 4 && (a === 1 || a === 3))
@@ -66,22 +124,63 @@ function imageDims(dims: readonly number[], fault: (m: string) => MncError) {
   throw fault(`images have dims [${dims.join(',')}]; (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels is needed`)
 }
 
-function toBytes({ values }: NumpyArray, out: Uint8Array, fault: (m: string) => MncError): void {
-  if (values instanceof Uint8Array) {
-    out.set(values)
-    return
+interface Meaning {
+  readonly text: string
+  /** What a number is multiplied by to be a byte. */
+  readonly factor: number
+}
+
+/** By the array's type; of floats by whether all are whole numbers, of both splits where one alone does not say. */
+function meaningOf(archive: Archive, header: NumpyHeader, values: NumpyValues, split: Split): Meaning {
+  const { type, name } = header
+  if (type === 'u1') return { text: 'uint8, 0..255', factor: 1 }
+  if (type === 'b1') return { text: 'bool, false and true as 0 and 255', factor: 255 }
+  if (!isFloats(values))
+    throw archive.fault(`array '${name}' is ${type}: images are uint8 (0..255), float32 or float64, or bool`)
+  let whole = wholeness(values)
+  const other = arrayName(archive, 'images', otherSplit[split])
+  if (whole === 'binary' && other !== null && other !== name) {
+    const second = valuesOf(archive, headerOf(archive, other))
+    if (isFloats(second)) whole = wholeness(second)
   }
-  if (!(values instanceof Float32Array || values instanceof Float64Array))
-    throw fault('images must be uint8, float32 or float64')
-  let low = 0
-  let high = 0
-  for (const v of values) {
-    if (v < low || Number.isNaN(v)) low = v
+  return whole === 'whole'
+    ? { text: 'whole numbers as float, 0..255', factor: 1 }
+    : { text: 'float, 0..1', factor: 255 }
+}
+
+type Floats = Extract<NumpyValues, Float32Array | Float64Array>
+
+const isFloats = (v: NumpyValues): v is Floats => v instanceof Float32Array || v instanceof Float64Array
+
+/** binary: nothing but 0 and 1. */
+function wholeness(values: Floats): 'binary' | 'whole' | 'fractional' {
+  let most = 0
+  for (let i = 0; i < values.length; i++) {
+    const v = values[i]!
+    if (!Number.isInteger(v)) return 'fractional'
+    if (v > most) most = v
+  }
+  return most > 1 ? 'whole' : 'binary'
+}
+
+/** Fills `out`; returns the range found, for people. */
+function toBytes(
+  values: NumpyValues,
+  { factor, text }: Meaning,
+  out: Uint8Array,
+  fault: (m: string) => MncError,
+): string {
+  let low = Number.POSITIVE_INFINITY
+  let high = Number.NEGATIVE_INFINITY
+  for (let i = 0; i < values.length; i++) {
+    const v = Number(values[i]!)
+    const byte = Math.round(v * factor)
+    if (!(byte >= 0 && byte <= 255)) throw fault(`holds ${v}; its pixels are ${text} (write 0..255 as uint8)`)
+    out[i] = byte
+    if (v < low) low = v
     if (v > high) high = v
   }
-  if (!(low >= 0 && high <= 255)) throw fault(`float images must lie in 0..1 or 0..255, not ${low}..${high}`)
-  const factor = high <= 1 ? 255 : 1
-  for (let i = 0; i < values.length; i++) out[i] = Math.round(values[i]! * factor)
+  return `${low}..${high}`
 }
 
 function toPlanes(images: Uint8Array, size: number, plane: number, channels: number): void {
@@ -91,67 +190,4 @@ function toPlanes(images: Uint8Array, size: number, plane: number, channels: num
     one.set(image)
     for (let c = 0; c < channels; c++) for (let p = 0; p < plane; p++) image[c * plane + p] = one[p * channels + c]!
   }
-}
-
-const readers = {
-  u1: Uint8Array,
-  b1: Uint8Array,
-  i1: Int8Array,
-  u2: Uint16Array,
-  i2: Int16Array,
-  u4: Uint32Array,
-  i4: Int32Array,
-  u8: BigUint64Array,
-  i8: BigInt64Array,
-  f4: Float32Array,
-  f8: Float64Array,
-} as const
-
-function parseNpy(bytes: Buffer, name: string, fault: (m: string) => MncError): NumpyArray {
-  if (bytes.subarray(0, 6).toString('latin1') !== '\x93NUMPY') throw fault(`'${name}' is not a .npy array`)
-  const long = bytes[6]! >= 2
-  const headerAt = long ? 12 : 10
-  const headerLength = long ? bytes.readUInt32LE(8) : bytes.readUInt16LE(8)
-  const header = bytes.subarray(headerAt, headerAt + headerLength).toString('latin1')
-  const kind = /'descr':\s*'[<|=]([a-z]\d)'/.exec(header)?.[1]
-  const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1]
-  const Reader = readers[kind as keyof typeof readers]
-  if (!Reader || shape === undefined || /'fortran_order':\s*True/.test(header))
-    throw fault(`array '${name}' has a form that is not read (${header.trim()}); use C order, little-endian numbers`)
-  const dims = shape
-    .split(',')
-    .filter((s) => s.trim())
-    .map(Number)
-  const count = dims.reduce((n, d) => n * d, 1)
-  // A copy, so that wide elements are aligned.
-  const body = bytes.subarray(headerAt + headerLength)
-  if (body.length < count * Reader.BYTES_PER_ELEMENT) throw fault(`array '${name}' is cut short`)
-  const own = new Uint8Array(body.subarray(0, count * Reader.BYTES_PER_ELEMENT)).buffer
-  return { dims, values: new Reader(own) }
-}
-
-/** Names to lazily unpacked contents, by the central directory (APPNOTE 4.3.12). */
-function unzip(zip: Buffer, fault: (m: string) => MncError): Map<string, () => Buffer> {
-  const end = zip.lastIndexOf('PK\x05\x06')
-  if (end < 0) throw fault('this is not a ZIP archive, so not an .npz')
-  const files = new Map<string, () => Buffer>()
-  let at = zip.readUInt32LE(end + 16)
-  for (let n = zip.readUInt16LE(end + 10); n > 0; n--) {
-    if (at + 46 > zip.length || zip.readUInt32LE(at) !== 0x02014b50) throw fault('its ZIP directory is damaged')
-    const [method, packed, nameLength] = [
-      zip.readUInt16LE(at + 10),
-      zip.readUInt32LE(at + 20),
-      zip.readUInt16LE(at + 28),
-    ]
-    const local = zip.readUInt32LE(at + 42)
-    const name = zip.subarray(at + 46, at + 46 + nameLength).toString('utf8')
-    files.set(name, () => {
-      const from = local + 30 + zip.readUInt16LE(local + 26) + zip.readUInt16LE(local + 28)
-      const body = zip.subarray(from, from + packed)
-      if (method !== 0 && method !== 8) throw fault(`'${name}' is compressed in a way that is not read (${method})`)
-      return method === 0 ? body : inflateRawSync(body)
-    })
-    at += 46 + nameLength + zip.readUInt16LE(at + 30) + zip.readUInt16LE(at + 32)
-  }
-  return files
 }

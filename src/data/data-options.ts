@@ -1,0 +1,20 @@
+/** How a data set is read: options of every command that takes `--data`. */
+import { optionTable } from '../options.ts'
+
+/** Where it is not more than half of the machine's memory. */
+export const DEFAULT_MEMORY_MB = 2048
+
+export const dataOptions = optionTable({
+  classes: {
+    type: 'string',
+    placeholder: 'FILE',
+    description: "Names of the classes in the order of the model's outputs, one a line or as JSON",
+  },
+  dataMemory: {
+    type: 'integer',
+    minimum: 1,
+    maximum: 2 ** 20,
+    placeholder: 'MB',
+    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; pictures of a folder that take more are decoded whenever they are needed`,
+  },
+})

@@ -1,0 +1,113 @@
+/**
+ * Pictures to bytes, by `sharp` (libvips), an optional dependency: its binaries are npm packages of their own, and
+ * everything else works without them.
+ *
+ * The file's content decides what it is, not its name. Opaque 8-bit grey and RGB pictures give the bytes that they hold.
+ * Turned as EXIF says; transparency is flattened on black; of 16 bits the upper 8 are taken; of an animation the first
+ * frame; CMYK becomes RGB as the Python Imaging Library does it, without a colour profile: with k' = 255 - K,
+ * R = k' - round(C k' / 255). A vector picture (SVG, PDF) has no pixels of its own and is refused.
+ */
+import { usageError } from '../errors.ts'
+import type { ImageShape } from './pixels.ts'
+
+export interface PictureFile {
+  readonly path: string
+  readonly cmyk: boolean
+}
+
+/** What a picture's header says. */
+export interface PictureFacts extends PictureFile {
+  readonly format: string
+  readonly width: number
+  readonly height: number
+  readonly grey: boolean
+  readonly alpha: boolean
+  /** More than 8 bits a channel. */
+  readonly deep: boolean
+  readonly animated: boolean
+}
+
+const VECTOR: ReadonlySet<string> = new Set(['svg', 'pdf'])
+
+/** The header of a picture file; a usage error that names the file where it is none. */
+export async function readFacts(path: string): Promise<PictureFacts> {
+  const sharp = await loadSharp()
+  const m = await guarded(path, () => sharp(path).metadata())
+  if (VECTOR.has(m.format))
+    throw usageError(`${path} holds ${m.format.toUpperCase()}, a drawing without pixels`, REMEDY)
+  return {
+    ...{ path, format: m.format, width: m.autoOrient.width, height: m.autoOrient.height },
+    ...{ cmyk: m.space === 'cmyk', grey: m.space === 'b-w', alpha: m.hasAlpha },
+    ...{ deep: m.depth !== 'uchar', animated: (m.pages ?? 1) > 1 },
+  }
+}
+
+const REMEDY = 'take it out of the folder, or put a PNG, JPEG or WebP picture in its place'
+
+/** C,H,W bytes of `shape`: the shorter side scaled, centre cropped, where the picture has another size. */
+export async function decodePicture({ path, cmyk }: PictureFile, shape: ImageShape): Promise<Uint8Array> {
+  const sharp = await loadSharp()
+  const { channels, height, width } = shape
+  const { data, count } = await guarded(path, async () => {
+    const source = cmyk ? sharp(path).pipelineColourspace('cmyk') : sharp(path)
+    const image = source.autoOrient().flatten().resize(width, height, { fit: 'cover' })
+    const space = cmyk ? 'cmyk' : channels === 1 ? 'b-w' : 'srgb'
+    const { data, info } = await image.toColourspace(space).raw().toBuffer({ resolveWithObject: true })
+    return { data, count: info.channels }
+  })
+  const bytes = cmyk ? fromCmyk(data) : data
+  const stride = cmyk ? 3 : count
+  const planes = new Uint8Array(channels * height * width)
+  for (let c = 0; c < channels; c++) plane(bytes, c, stride, planes.subarray(c * height * width))
+  return planes
+}
+
+function plane(bytes: Uint8Array, channel: number, stride: number, out: Uint8Array): void {
+  const count = bytes.length / stride
+  for (let p = 0, at = channel; p < count; p++, at += stride) out[p] = bytes[at]!
+}
+
+function fromCmyk(cmyk: Uint8Array): Uint8Array {
+  const rgb = new Uint8Array((cmyk.length / 4) * 3)
+  for (let from = 0, to = 0; from < cmyk.length; from += 4, to += 3) {
+    const light = 255 - cmyk[from + 3]!
+    for (let c = 0; c < 3; c++) {
+      const product = cmyk[from + c]! * light + 128
+      rgb[to + c] = light - (((product >> 8) + product) >> 8)
+    }
+  }
+  return rgb
+}
+
+type Sharp = typeof import('sharp')['default']
+
+let loading: Promise<Sharp> | null = null
+
+/** A usage error where the decoder is not installed. */
+export const loadSharp = (): Promise<Sharp> => {
+  loading ??= startLoading()
+  return loading
+}
+
+function startLoading(): Promise<Sharp> {
+  return import('sharp').then(
+    ({ default: sharp }) => {
+      sharp.cache(false) // each picture is read once
+      return sharp
+    },
+    (cause: unknown) => {
+      throw usageError(
+        `folder: the image decoder 'sharp' does not load: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`,
+        'npm install sharp',
+      )
+    },
+  )
+}
+
+async function guarded<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    throw usageError(`${path} is not a readable image: ${cause instanceof Error ? cause.message : cause}`)
+  }
+}

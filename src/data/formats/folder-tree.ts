@@ -1,0 +1,133 @@
+/**
+ * What lies in a data set's folder: the folders of its splits, class folders in them, picture files in those, and all
+ * that is none of these, so that nothing is dropped in silence. Symbolic links are followed everywhere; one that leads
+ * nowhere or in a circle is an error. Nothing below a class folder is read.
+ */
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { join, sep } from 'node:path'
+import { usageError } from '../../errors.ts'
+import type { Split } from '../dataset.ts'
+import { naturalOrder } from './files.ts'
+
+const splitFolders: Readonly<Record<Split, readonly string[]>> = {
+  train: ['train', 'training'],
+  test: ['test', 'val', 'validation'],
+}
+
+export interface ClassFolder {
+  readonly name: string
+  /** Picture files, in natural order. */
+  readonly files: readonly string[]
+}
+
+export interface SplitTree {
+  readonly root: string
+  /** In the order of their names' code points, as PyTorch's ImageFolder has it. */
+  readonly classes: readonly ClassFolder[]
+  /** What is not part of the set, counted by its kind. */
+  readonly leftOut: ReadonlyMap<string, number>
+}
+
+/** Where each split lies: DIR/train and DIR/test (or val, validation), in any case of letters, else DIR itself. */
+export function splitRoots(folder: string): {
+  readonly roots: Readonly<Record<Split, string | null>>
+  /** Folders beside the splits. */
+  readonly others: readonly string[]
+} {
+  const names = entries(folder).flatMap((e) => (e.kind === 'folder' ? [e.name] : []))
+  const find = (split: Split): string | null => {
+    for (const wanted of splitFolders[split]) {
+      const found = names.filter((n) => n.toLowerCase() === wanted)
+      if (found.length > 1)
+        throw usageError(`folder: '${folder}' has ${found.join(' and ')}, so its ${split} split is not clear`)
+      if (found[0] !== undefined) return found[0]
+    }
+    return null
+  }
+  const [train, test] = [find('train'), find('test')]
+  if (train === null && test === null) return { roots: { train: folder, test: folder }, others: [] }
+  const at = (name: string | null): string | null => (name === null ? null : join(folder, name))
+  return { roots: { train: at(train), test: at(test) }, others: names.filter((n) => n !== train && n !== test) }
+}
+
+/** The error for a split that is not there. */
+export const missingSplit = (folder: string, split: Split) =>
+  usageError(
+    `folder: '${folder}' lacks the folder of the ${split} split: ${splitFolders[split].join(', ')}`,
+    `name the other split with #${split === 'train' ? 'test' : 'train'}`,
+  )
+
+export function readSplit(root: string): SplitTree {
+  const leftOut = new Map<string, number>()
+  const leave = (kind: string): void => void leftOut.set(kind, (leftOut.get(kind) ?? 0) + 1)
+  const above = realPath(root)
+  const names: string[] = []
+  for (const { name, kind } of entries(root)) {
+    if (kind === 'other') leave(NO_FILE)
+    else if (kind === 'file') leave(isPicture(name) ? 'pictures in no class folder' : fileKind(name))
+    else if (name.startsWith('.') || name === '__MACOSX') leave('hidden folders')
+    else names.push(name)
+  }
+  const classes = names.sort(codePointOrder).map((name): ClassFolder => {
+    const folder = join(root, name)
+    const real = realPath(folder)
+    if (`${above}${sep}`.startsWith(real.endsWith(sep) ? real : `${real}${sep}`))
+      throw usageError(`${folder} is a link to a folder that it lies in`, 'class folders cannot hold themselves')
+    const files: string[] = []
+    for (const entry of entries(folder)) {
+      if (entry.kind === 'folder') leave('nested folders')
+      else if (entry.kind === 'file' && isPicture(entry.name)) files.push(join(folder, entry.name))
+      else leave(entry.kind === 'file' ? fileKind(entry.name) : NO_FILE)
+    }
+    return { name, files: files.sort(naturalOrder) }
+  })
+  return { root, classes, leftOut }
+}
+
+const NO_FILE = 'pipes, sockets and devices'
+
+/** What the operating system leaves beside a picture on a foreign disk has the picture's name behind `._`. */
+const isPicture = (name: string): boolean => /\.(png|jpe?g|webp)$/i.test(name) && !name.startsWith('._')
+
+function fileKind(name: string): string {
+  if (name.startsWith('._')) return 'resource forks (._*)'
+  const ending = /\.\w{1,8}$/.exec(name)?.[0].toLowerCase()
+  return ending ? `${ending} files` : 'other files'
+}
+
+/** Order of code points: JavaScript's own is that of UTF-16 units, which puts U+FFxx behind emoji. */
+const codePointOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
+
+interface Entry {
+  readonly name: string
+  readonly kind: 'folder' | 'file' | 'other'
+}
+
+/** What is in a folder, links followed; a link that leads nowhere is an error, but for hidden names. */
+function entries(folder: string): Entry[] {
+  return guarded(folder, () => readdirSync(folder, { withFileTypes: true })).map((e): Entry => {
+    const path = join(folder, e.name)
+    if (e.isDirectory()) return { name: e.name, kind: 'folder' }
+    if (e.isFile()) return { name: e.name, kind: 'file' }
+    if (e.name.startsWith('.') && !existsSync(path)) return { name: e.name, kind: 'other' }
+    const s = guarded(path, () => statSync(path))
+    return { name: e.name, kind: s.isDirectory() ? 'folder' : s.isFile() ? 'file' : 'other' }
+  })
+}
+
+const realPath = (path: string): string => guarded(path, () => realpathSync(path))
+
+const reasons: Readonly<Record<string, string>> = {
+  ELOOP: 'is a link that leads in a circle',
+  ENOENT: 'is a link to something that is not there',
+  EACCES: 'may not be read',
+}
+
+function guarded<T>(path: string, work: () => T): T {
+  try {
+    return work()
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+    throw usageError(`${path} ${reasons[code] ?? `cannot be read: ${cause instanceof Error ? cause.message : cause}`}`)
+  }
+}

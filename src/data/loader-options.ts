@@ -1,0 +1,13 @@
+/** `--workers`: the same wherever batches are prepared. */
+import type { OptionSpec } from '../options.ts'
+
+/** Each is a thread with two batches of its own; one makes some thousand images a second. */
+export const MOST_WORKERS = 64
+
+export const workersOption = {
+  type: 'integer',
+  minimum: 0,
+  maximum: MOST_WORKERS,
+  default: 1,
+  description: 'Threads that prepare batches',
+} as const satisfies OptionSpec
