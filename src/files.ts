@@ -4,10 +4,11 @@
  * is written straight.
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, rmSync, writeSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails } from './errors.ts'
+import { noteRead } from './reads.ts'
 
 const reasons: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or folder',
@@ -54,8 +55,9 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
   }
 }
 
-/** The same for what reads `path`, with or without waiting. */
+/** The same for what reads `path`, with or without waiting; it counts as read (reads.ts). */
 export function reading<T>(path: string, work: () => T): T {
+  noteRead(path)
   try {
     const result = work()
     if (!(result instanceof Promise)) return result
@@ -76,6 +78,18 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
   }
   return reading(path, () => readFile(path))
 }
+
+/** Bytes of a file that the caller cannot wait for. */
+export const readFileBytesSync = (path: string): Buffer => reading(path, () => readFileSync(path))
+
+/** Text of a file that the caller cannot wait for. */
+export const readTextSync = (path: string): string => reading(path, () => readFileSync(path, 'utf8'))
+
+/** Text of a file. */
+export const readText = (path: string): Promise<string> => reading(path, () => readFile(path, 'utf8'))
+
+/** Names in a folder, in the order of the file system. */
+export const listFolder = (path: string): string[] => reading(path, () => readdirSync(path))
 
 /** Temporary files of writes under way, and folders that are in use. */
 const temporaries = new Set<string>()

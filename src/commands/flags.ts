@@ -1,7 +1,7 @@
 /** Turns option tables into commander's options, and what commander parsed back into a table's input. */
-import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { usageError } from '../errors.ts'
+import { readTextSync } from '../files.ts'
 import { flagOf, type OptionSpec, type OptionTable } from '../options.ts'
 
 const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
@@ -86,9 +86,10 @@ const asObject = (x: unknown): object => (isObject(x) ? x : {})
  */
 function readMap(path: string, option: string): object {
   const flag = flagOf(option)
+  const text = readTextSync(path)
   let json: unknown
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'))
+    json = JSON.parse(text)
   } catch (error) {
     throw usageError(`${flag} @${path}: ${error instanceof Error ? error.message : error}`)
   }

@@ -2,9 +2,9 @@
  * Reads augmentation policies: JSON files, checked against the schema declared here (schemas/augment-policy.schema.json
  * is its copy for editors). `none` and `standard` are policies too.
  */
-import { readFileSync } from 'node:fs'
 import { Ajv } from 'ajv'
 import { usageError } from '../errors.ts'
+import { readTextSync } from '../files.ts'
 import { packageFile } from '../package-files.ts'
 import { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
 
@@ -89,7 +89,7 @@ export function loadPolicy(nameOrFile: string): AugmentPolicy {
   const file = nameOrFile === 'micronet' ? micronetFile : nameOrFile
   let policy: unknown
   try {
-    policy = JSON.parse(readFileSync(file, 'utf8'))
+    policy = JSON.parse(readTextSync(file))
   } catch (cause) {
     throw usageError(
       `augmentation '${nameOrFile}': ${cause instanceof Error ? cause.message : cause}`,

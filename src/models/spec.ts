@@ -4,10 +4,11 @@
  * named by a file in models/ (`densenet-bc-100-12`), by a path, or by a family alone (its defaults).
  */
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writePreprocess } from '../data/preprocess.ts'
 import { MncError, usageError } from '../errors.ts'
+import { readText } from '../files.ts'
 import type { Model } from '../graph/model.ts'
 import { nearest, type OptionsOf, parseOptions } from '../options.ts'
 import { packageFile } from '../package-files.ts'
@@ -30,7 +31,7 @@ const documentKeys = ['$schema', 'family', 'description']
 /** Names of the specs in models/, sorted; a JSON file there without a `family` is something else (a recipe). */
 async function specNames(): Promise<readonly string[]> {
   const files = (await readdir(SPEC_FOLDER)).filter((f) => f.endsWith('.json')).sort()
-  const texts = await Promise.all(files.map((f) => readFile(join(SPEC_FOLDER, f), 'utf8')))
+  const texts = await Promise.all(files.map((f) => readText(join(SPEC_FOLDER, f))))
   return files.filter((_, i) => isSpec(JSON.parse(texts[i]!))).map((f) => f.slice(0, -'.json'.length))
 }
 
@@ -55,7 +56,7 @@ export async function loadSpec(reference: string): Promise<NetworkSpec> {
 async function readSpec(path: string, shown: string): Promise<NetworkSpec> {
   const bad = (message: string, cause?: unknown): MncError =>
     new MncError(message, { code: 'bad-spec', blame: 'user', file: shown, cause })
-  const text = await readFile(path, 'utf8')
+  const text = await readText(path)
   let spec: unknown
   try {
     spec = JSON.parse(text)

@@ -92,9 +92,9 @@ class Estimator {
     const changing = inputs.find((g) => g?.kind === 'stage' && this.#stale.has(g.name))
     if (changing?.kind === 'stage') return `${changing.name} comes first`
     if (missingInputs(stage, this.#folder).length > 0) return 'not made yet'
-    const sets = await this.#data.of(stage).catch(() => null)
-    if (!sets) return 'its data are missing'
-    const keys = await keysOf(stage, this.#folder, sets)
+    const training = await this.#data.training(stage).catch(() => undefined)
+    if (training === undefined) return 'its data are missing'
+    const keys = await keysOf(stage, this.#folder, training)
     return staleness(stage, await this.#folder.record(stage.name), keys, this.#folder)
   }
 

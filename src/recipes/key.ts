@@ -1,8 +1,9 @@
 /**
- * When a stage is up to date: two hashes, of what its graph is made of and of what is measured. In the first go the
+ * What a recipe says of a stage, as two hashes: of what its graph is made of and of what is measured. In the first go the
  * tool's version, the hashes of the graphs it reads, of the images, of the augmentation policy, and all options with
- * their defaults; left out is what does not change the result beyond rounding (threads that prepare
- * batches, the device).
+ * their defaults, so that it also tells whether a half-trained graph is this one's; left out is what does not change the
+ * result beyond rounding (threads that prepare batches, the device). Whatever else a result depends on is a file that was
+ * read on the way, and those are recorded (reads.ts): a stage is up to date while its keys and all of these are the same.
  */
 import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'
@@ -29,11 +30,7 @@ export const usesTrainingData = (s: Stage): boolean =>
 
 export const usesTestData = (s: Stage): boolean => s.eval !== null || s.checks.length > 0
 
-export async function keysOf(
-  stage: Stage,
-  folder: WorkFolder,
-  datasets: { readonly train: Dataset | null; readonly test: Dataset | null },
-): Promise<StageKeys> {
+export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset | null): Promise<StageKeys> {
   const graph = async (g: Graphs | null) => g && { ...g, sha256: await folder.hashOf(pathOf(g, folder)) }
   const { source, teacher, seed, pixels, sizes, passes, train, bnUpdate } = stage
   const settings = {
@@ -48,15 +45,10 @@ export async function keysOf(
     bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, device: undefined, augment: policyOf(bnUpdate.augment) },
     export: stage.export,
   }
-  const made = { format: FORMAT, version: packageVersion(), ...settings, images: fingerprint(datasets.train) }
-  const checks = stage.checks.map(async (c) => ({ ...(await graph(c.against)), options: c.options }))
+  const made = { format: FORMAT, version: packageVersion(), ...settings, images: fingerprint(training) }
   const measured = {
-    ...{
-      eval: stage.eval && { ...stage.eval, device: undefined },
-      score: stage.score,
-      checks: await Promise.all(checks),
-    },
-    images: fingerprint(datasets.test),
+    ...{ data: stage.data, eval: stage.eval && { ...stage.eval, device: undefined }, score: stage.score },
+    checks: stage.checks,
   }
   return { key: sha256(JSON.stringify(made)), measureKey: sha256(JSON.stringify(measured)), settings }
 }

@@ -3,12 +3,12 @@
  * own, and every reference to a stage checked. All errors are usage errors that name the stage.
  */
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Ajv, type ErrorObject } from 'ajv'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { type MncError, usageError } from '../errors.ts'
-import { fileError } from '../files.ts'
+import { readText } from '../files.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
 import { packageFile } from '../package-files.ts'
@@ -68,13 +68,8 @@ const RECIPE_FOLDER = packageFile('models/')
 export async function loadRecipe(reference: string, overrides: RecipeOverrides = {}): Promise<Recipe> {
   const named = join(RECIPE_FOLDER, `${reference}.json`)
   const path = !existsSync(reference) && /^[\w.-]+$/.test(reference) && existsSync(named) ? named : reference
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if (!existsSync(path)) throw await noRecipe(reference)
-    throw fileError(error, path, 'read')
-  }
+  if (!existsSync(path)) throw await noRecipe(reference)
+  const text = await readText(path)
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -88,7 +83,7 @@ async function noRecipe(reference: string): Promise<MncError> {
   const files = (await readdir(RECIPE_FOLDER)).filter((f) => f.endsWith('.json'))
   const known: string[] = []
   for (const f of files)
-    if (/"stages"\s*:/.test(await readFile(join(RECIPE_FOLDER, f), 'utf8'))) known.push(f.slice(0, -'.json'.length))
+    if (/"stages"\s*:/.test(await readText(join(RECIPE_FOLDER, f)))) known.push(f.slice(0, -'.json'.length))
   const near = nearest(reference, known)
   return usageError(
     `there is no recipe '${reference}'${near ? `, did you mean '${near}'?` : ''}`,

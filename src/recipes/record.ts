@@ -24,6 +24,12 @@ export interface StageMetrics {
 
 type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
 
+/** What a file was when it was read, or a folder when it was listed; null where nothing was there. */
+export type Stamp = { readonly size: number; readonly mtime: number; readonly sha256: string } | null
+
+/** By path, from the work folder. */
+export type Stamps = Readonly<Record<string, Stamp>>
+
 export interface StageRecord {
   readonly recipe: string
   readonly stage: string
@@ -39,6 +45,8 @@ export interface StageRecord {
   readonly settings: Readonly<Record<string, unknown>>
   /** SHA-256 of the model file. */
   readonly output?: string
+  /** What was read to make the graph, and to measure it. */
+  readonly reads?: { readonly make: Stamps; readonly measure?: Stamps }
   /** Wall-clock seconds, measurement included; of the last run where a stage was resumed. */
   readonly seconds?: number
   readonly train?: TrainSummary | null

@@ -3,13 +3,13 @@
  * score (counted anew where the recipe did not ask for one), and the layers of the last graph with its weights.
  */
 import { existsSync } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type EffectiveLayer, effectiveLayers } from '../analysis/layers.ts'
 import { type ModelInfo, modelInfo } from '../analysis/model-info.ts'
 import { oneSample } from '../analysis/one-sample.ts'
 import { MncError, usageError } from '../errors.ts'
-import { fileError } from '../files.ts'
+import { fileError, readText } from '../files.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { Totals } from '../score/report.ts'
@@ -129,7 +129,7 @@ async function scoreOf(path: string, log: (message: string) => void): Promise<To
 }
 
 async function readLosses(path: string): Promise<{ step: number; loss: number }[]> {
-  const text = existsSync(path) ? await readFile(path, 'utf8') : ''
+  const text = existsSync(path) ? await readText(path) : ''
   return text.split('\n').flatMap((line) => {
     try {
       const entry: unknown = JSON.parse(line)

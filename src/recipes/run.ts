@@ -10,9 +10,10 @@ import { gateCheck } from '../export/check-options.ts'
 import { writeModel } from '../graph/codec.ts'
 import { nearest } from '../options.ts'
 import { packageVersion } from '../package-files.ts'
+import { Once, recordReads } from '../reads.ts'
 import type { TrainEvent } from '../train/trainer.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
-import { type MakeContext, make } from './make.ts'
+import { make } from './make.ts'
 import { measure } from './measure.ts'
 import type { Recipe, Stage } from './recipe.ts'
 import type { StageMetrics, StageRecord } from './record.ts'
@@ -57,22 +58,24 @@ export interface RunResult {
 
 /** Data sets opened once a run. */
 export class DataCache {
-  readonly #sets = new Map<string, Promise<Dataset>>()
+  readonly #sets = new Map<string, Once<Dataset>>()
 
   open(reference: string, split: Split): Promise<Dataset> {
     const key = `${reference} ${split}`
-    const known = this.#sets.get(key) ?? openDataset(reference, split)
+    const known = this.#sets.get(key) ?? new Once(() => openDataset(reference, split))
     this.#sets.set(key, known)
-    return known
+    return known.get()
   }
 
-  async of(stage: Stage): Promise<{ train: Dataset | null; test: Dataset | null }> {
-    const { data } = stage
+  /** What a stage's graph depends on; null where it needs none. */
+  async training(stage: Stage): Promise<Dataset | null> {
     const pixels = Object.values(stage.pixels).some((v) => v !== undefined)
-    return {
-      train: data !== null && (usesTrainingData(stage) || pixels) ? await this.open(data, 'train') : null,
-      test: data !== null && usesTestData(stage) ? await this.open(data, 'test') : null,
-    }
+    return stage.data !== null && (usesTrainingData(stage) || pixels) ? this.open(stage.data, 'train') : null
+  }
+
+  /** What a stage is measured on; null where nothing is. */
+  async test(stage: Stage): Promise<Dataset | null> {
+    return stage.data !== null && usesTestData(stage) ? this.open(stage.data, 'test') : null
   }
 }
 
@@ -108,7 +111,8 @@ export async function staleness(
   if (record.status !== 'done') return 'half done'
   if (!existsSync(model)) return 'its file is missing'
   if (record.output !== (await folder.hashOf(model))) return 'its file was changed'
-  return null
+  const changed = await folder.changedSince(record.reads?.make ?? {})
+  return changed === null ? null : `${changed}, which it was made from, changed`
 }
 
 /** Input graphs that neither an earlier stage nor the work folder has. */
@@ -123,13 +127,16 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const onEvent = options.onEvent ?? (() => {})
   const data = new DataCache()
   // a missing data set of the last stage is better known before the first one has trained
-  for (const stage of stages) await data.of(stage)
+  for (const stage of stages) {
+    await data.training(stage)
+    await data.test(stage)
+  }
   await folder.create()
   const results: StageResult[] = []
   let failed: MncError | null = null
   try {
     for (const stage of stages) {
-      const result = await runStage(recipe, stage, folder, await data.of(stage), options, onEvent)
+      const result = await runStage(recipe, stage, folder, data, options, onEvent)
       results.push(result)
       onEvent({ kind: 'done', stage, result })
       failed = failedGate(stage, result)
@@ -147,7 +154,7 @@ async function runStage(
   recipe: Recipe,
   stage: Stage,
   folder: WorkFolder,
-  sets: { train: Dataset | null; test: Dataset | null },
+  data: DataCache,
   options: RunOptions,
   onEvent: (event: RunEvent) => void,
 ): Promise<StageResult> {
@@ -158,28 +165,32 @@ async function runStage(
   if (missing)
     throw usageError(`stage '${name}' needs ${missing}, which is not there`, 'run the stages before it first')
   const files = folder.files(name)
-  const keys = await keysOf(stage, folder, sets)
+  const keys = await keysOf(stage, folder, await data.training(stage))
   const old = await folder.record(name)
   const reason = await staleness(stage, old, keys, folder)
   const index = recipe.stages.indexOf(stage)
   onEvent({ kind: 'stage', stage, index, reason })
   const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
-  const context: MakeContext & { test: Dataset | null } = {
-    ...{ folder, ...sets, signal: options.signal, checkpointSteps: options.checkpointSteps, cache: options.cache },
-    log: (message) => onEvent({ kind: 'log', message }),
-    progress: (label, done, total) => onEvent({ kind: 'progress', label, done, total }),
-    onTrain: (event) => onEvent({ kind: 'train', stage, event }),
+  const context = {
+    ...{ folder, signal: options.signal, checkpointSteps: options.checkpointSteps, cache: options.cache },
+    log: (message: string) => onEvent({ kind: 'log', message }),
+    progress: (label: string, done: number, total: number) => onEvent({ kind: 'progress', label, done, total }),
+    onTrain: (event: TrainEvent) => onEvent({ kind: 'train', stage, event }),
   }
   let record: StageRecord | null = reason === null ? old : null
   if (!record) {
     if (old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
     await folder.writeRecord(name, { ...base, status: 'running' })
-    const made = await make(stage, context)
+    const { result: made, reads } = await recordReads(async () =>
+      make(stage, { ...context, train: await data.training(stage) }),
+    )
+    const stamps = await folder.stampsOf(reads, name)
     await writeModel(made.model, files.model)
     folder.forget(files.model)
     const { tensors: _, ...report } = made.export ?? { tensors: null }
     record = {
       ...{ ...base, measureKey: '', status: 'done', output: await folder.hashOf(files.model) },
+      reads: { make: stamps },
       ...{
         train: made.train,
         activationBits: made.activationBits,
@@ -192,10 +203,15 @@ async function runStage(
   const result = (status: StageResult['status'], metrics: StageMetrics): StageResult => ({
     ...{ stage: name, status, output: files.model, seconds: seconds(), metrics },
   })
-  if (record.metrics && record.measureKey === keys.measureKey) return result('skipped', record.metrics)
-  const measured = await measure(stage, context)
+  const { make: madeFrom = {}, measure: measuredFrom } = record.reads ?? {}
+  if (record.metrics && record.measureKey === keys.measureKey && measuredFrom)
+    if ((await folder.changedSince(measuredFrom)) === null) return result('skipped', record.metrics)
+  const { result: measured, reads } = await recordReads(async () =>
+    measure(stage, { ...context, test: await data.test(stage) }),
+  )
   const metrics = { ...measured, activationBits: record.activationBits ?? measured.activationBits }
-  const done = { ...record, measureKey: keys.measureKey, metrics }
+  const stamps = { make: madeFrom, measure: await folder.stampsOf(reads, name) }
+  const done = { ...record, measureKey: keys.measureKey, reads: stamps, metrics }
   await folder.writeRecord(name, { ...done, seconds: reason === null ? (record.seconds ?? seconds()) : seconds() })
   return result(reason === null ? 'measured' : 'made', metrics)
 }

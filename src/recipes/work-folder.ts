@@ -1,15 +1,16 @@
 /**
  * The work folder: `<stage>.onnx`, its record `<stage>.json`, its loss curve `<stage>.jsonl`, and while it trains
- * `<stage>.checkpoint.onnx`. A record says under which key (hash of inputs, options, tool version) the file was made.
+ * `<stage>.checkpoint.onnx`. A record says under which key (hash of inputs, options, tool version) the file was made, and
+ * what every file was that was read for it.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
-import { mkdir, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { join, relative, resolve } from 'node:path'
 import { MncError } from '../errors.ts'
 import { readFileBytes, writeFileAtomic, writing } from '../files.ts'
 import { readModel } from '../graph/codec.ts'
-import type { StageRecord } from './record.ts'
+import type { StageRecord, Stamp, Stamps } from './record.ts'
 
 export interface StageFiles {
   readonly model: string
@@ -73,6 +74,34 @@ export class WorkFolder {
 
   forget(path: string): void {
     this.#hashes.delete(path)
+  }
+
+  /** What is remembered of files that a stage read, by their paths from here; its own files do not count. */
+  async stampsOf(reads: Iterable<string>, stage: string): Promise<Stamps> {
+    const own = new Set(Object.values(this.files(stage)).map((path) => resolve(path)))
+    const paths = [...reads].filter((path) => !own.has(path)).sort()
+    const stamps: Record<string, Stamp> = {}
+    for (const path of paths) stamps[relative(this.path, path)] = await this.#stampOf(path)
+    return stamps
+  }
+
+  /** The first file that is not what it was; null where all are. */
+  async changedSince(stamps: Stamps): Promise<string | null> {
+    for (const [path, then] of Object.entries(stamps)) {
+      const at = join(this.path, path)
+      const now = await stat(at).catch(() => null)
+      if (then && now && now.size === then.size && now.mtimeMs === then.mtime && !now.isDirectory()) continue
+      if ((await this.#stampOf(at))?.sha256 !== then?.sha256) return at
+    }
+    return null
+  }
+
+  async #stampOf(path: string): Promise<Stamp> {
+    const found = await stat(path).catch(() => null)
+    if (!found) return null
+    const { size, mtimeMs: mtime } = found
+    const names = found.isDirectory() ? (await readdir(path)).sort() : null
+    return { size, mtime, sha256: names ? sha256(names.join('\n')) : await hashOfFile(path) }
   }
 }
 

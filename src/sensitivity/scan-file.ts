@@ -1,9 +1,9 @@
 /** The JSON that a scan leaves, as the place where a scan that was stopped goes on. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import type { Dataset } from '../data/dataset.ts'
 import { usageError } from '../errors.ts'
+import { readText } from '../files.ts'
 import { encodeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { packageVersion } from '../package-files.ts'
@@ -28,9 +28,10 @@ const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).d
 export async function readScan(path: string, identity: string, log: (m: string) => void): Promise<readonly Point[]> {
   if (!existsSync(path)) return []
   const refuse = () => usageError(`'${path}' is there and holds no sensitivity scan`, 'name another file with -o')
+  const text = await readText(path)
   let json: unknown
   try {
-    json = JSON.parse(await readFile(path, 'utf8'))
+    json = JSON.parse(text)
   } catch {
     throw refuse()
   }
