@@ -2,14 +2,15 @@
  * Pad.
  *
  *   constant: dX = dY cropped by the pads (a negative pad, which crops, is padded back); dvalue = sum dY - sum dX
- *   edge, reflect, wrap: every position of Y copies one of X, so dX_i = sum of dY_o over o that copy i: along each
- *   padded axis the product with that 0/1 matrix.
+ *   edge, reflect, wrap: every position of Y copies one of X, so dX_i = sum of dY_o over o that copy i, along each
+ *   padded axis (axis-taps.ts).
  *
  * Pads and axes must be constants. Forms: an attribute `paddings`/`pads` below opset 11, an input since; `axes` since 18.
  */
 import type { Node, Value } from '../graph/graph.ts'
+import { axisTaps, transposedAlong } from './axis-taps.ts'
 import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { constantNumbers, linearAlong, range, reshape } from './emit.ts'
+import { constantNumbers, range, reshape } from './emit.ts'
 import { intsToInput } from './rewrite.ts'
 import { axisFromFront, constantOf, elemOf } from './rules.ts'
 
@@ -51,9 +52,8 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
     x.forEach((n, axis) => {
       const out = dims[axis]!
       if (begin[axis] === 0 && end[axis] === 0) return
-      const m = new Float64Array(n * out)
-      for (let o = 0; o < out; o++) m[source(mode, o, begin[axis]!, n) * out + o] = 1
-      sum = linearAlong(b, sum, dims, axis, m, `${node.id}_pad_${axis}`)
+      const taps = axisTaps(n, out, (o) => [[source(mode, o, begin[axis]!, n), 1]])
+      sum = transposedAlong(b, sum, dims, axis, taps, `${node.id}_pad_${axis}`)
       dims = dims.map((d, i) => (i === axis ? n : d))
     })
     return [sum]
@@ -120,6 +120,16 @@ export const pad = defineOp({
     },
     { name: 'edge', inputs: [{ dims: [2, 3, 4] }, ints([1, 0, 2, 0, 1, 1])], attributes: { mode: 'edge' } },
     { name: 'wrap', inputs: [{ dims: [2, 4] }, ints([0, 2, 0, 1])], attributes: { mode: 'wrap' } },
+    ...['reflect', 'edge', 'wrap'].map((mode) => ({
+      name: `${mode} of a long line`,
+      inputs: [{ dims: [1, 300] }, ints([0, 20, 0, 7])],
+      attributes: { mode },
+    })),
+    {
+      name: 'edge, cropped and padded',
+      inputs: [{ dims: [5, 3] }, ints([-1, 2, 1, -1])],
+      attributes: { mode: 'edge' },
+    },
     { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { pads: [0, 1, 1, 0] }, opset: 7 },
     {
       name: 'opset 10 with a value',
