@@ -1,5 +1,5 @@
 /**
- * Sparse linear maps along one axis, as resizing and padding are: output o is the sum of weight x input over its taps.
+ * Sparse linear maps along one axis, as resizing is: output o is the sum of weight x input over its taps.
  * Their transpose, which is the gradient,
  *
  *   dX[.., i, ..] = sum of weight dY[.., o, ..] over the outputs o that read input i
@@ -62,11 +62,17 @@ export function transposedAlong(
   name: string,
 ): Value {
   if (taps.size * taps.out <= Math.max(SMALL, product(dims))) return byMatrix(b, g, dims, axis, taps, name)
-  const outputs = rowsOf(taps.first, taps.input, taps.weight)
-  const inputs = rowsOf(...transposed(taps))
-  return inputs.length <= outputs.length
-    ? byGather(b, g, dims, axis, inputs, name)
-    : byScatter(b, g, dims, axis, taps.size, outputs, name)
+  const starts = inputStarts(taps)
+  return mostOf(starts) <= mostOf(taps.first)
+    ? byGather(b, g, dims, axis, rowsOf(...transposed(taps, starts)), name)
+    : byScatter(b, g, dims, axis, taps.size, rowsOf(taps.first, taps.input, taps.weight), name)
+}
+
+/** The largest number of taps of one line. */
+function mostOf(first: Int32Array): number {
+  let most = 0
+  for (let i = 1; i < first.length; i++) most = Math.max(most, first[i]! - first[i - 1]!)
+  return most
 }
 
 /** The k-th tap of each line: an input of weight 0 where there are fewer. */
@@ -77,9 +83,7 @@ interface Row {
 
 function rowsOf(first: Int32Array, at: Int32Array, weight: Float64Array): Row[] {
   const lines = first.length - 1
-  let most = 0
-  for (let i = 0; i < lines; i++) most = Math.max(most, first[i + 1]! - first[i]!)
-  return Array.from({ length: most }, (_, k) => {
+  return Array.from({ length: mostOf(first) }, (_, k) => {
     const row = { at: new Int32Array(lines), weight: new Float64Array(lines) }
     for (let i = 0; i < lines; i++) {
       const from = first[i]! + k
@@ -91,14 +95,20 @@ function rowsOf(first: Int32Array, at: Int32Array, weight: Float64Array): Row[] 
   })
 }
 
-/** By input: where its outputs begin, the outputs, their weights. */
-function transposed({ size, out, first, input, weight }: AxisTaps): [Int32Array, Int32Array, Float64Array] {
-  const count = first[out]!
+/** By input: where its outputs begin in a list ordered by input. */
+function inputStarts({ size, out, first, input }: AxisTaps): Int32Array {
   const starts = new Int32Array(size + 1)
+  const count = first[out]!
   for (let k = 0; k < count; k++) starts[input[k]! + 1]!++
   for (let i = 0; i < size; i++) starts[i + 1]! += starts[i]!
+  return starts
+}
+
+/** That list: outputs and weights. */
+function transposed(taps: AxisTaps, starts: Int32Array): [Int32Array, Int32Array, Float64Array] {
+  const { size, out, first, input, weight } = taps
   const next = starts.slice(0, size)
-  const [outputs, weights] = [new Int32Array(count), new Float64Array(count)]
+  const [outputs, weights] = [new Int32Array(first[out]!), new Float64Array(first[out]!)]
   for (let o = 0; o < out; o++)
     for (let k = first[o]!; k < first[o + 1]!; k++) {
       const to = next[input[k]!]!++

@@ -50,13 +50,13 @@ function original(node: Node, o: number, { size, out, scale, roi }: AxisMap): nu
     case 'pytorch_half_pixel':
       return out > 1 ? f(f((o + 0.5) / s) - 0.5) : 0
     case 'align_corners':
-      return out === 1 ? 0 : f((o * (size - 1)) / (out - 1))
+      return out === 1 ? 0 : f(f(o * (size - 1)) / (out - 1))
     case 'asymmetric':
       return f(o / s)
     case 'tf_crop_and_resize': {
       const [start, end] = [roi[0]!, roi[1]!]
       return out > 1
-        ? f(start * (size - 1) + (o * (end - start) * (size - 1)) / (out - 1))
+        ? f(f(start * (size - 1)) + f(f(f(o * f(end - start)) * (size - 1)) / (out - 1)))
         : f(0.5 * (start + end) * (size - 1))
     }
     default:
