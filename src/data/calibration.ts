@@ -1,4 +1,5 @@
 /** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
+import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../passes/define-pass.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
@@ -46,11 +47,17 @@ export async function calibrationData(
   }
 }
 
-async function randomCalibration(model: Model, limit: number, batch: number): Promise<CalibrationData> {
-  const { feeds, batch: size, plan } = await randomInputs(model, Math.min(batch, limit))
+/** Sizes of open dims are found by running the model as it is now, but not before a batch is asked for. */
+function randomCalibration(model: Model, limit: number, batch: number): CalibrationData {
+  const asGiven = cloneModel(model)
+  let isWhole = false
   return {
-    isWhole: plan.isFixed || [...plan.inputs.values()].some(({ axes }) => axes.join() !== '0'),
+    get isWhole() {
+      return isWhole
+    },
     async *batches() {
+      const { feeds, batch: size, plan } = await randomInputs(asGiven, Math.min(batch, limit))
+      isWhole = plan.isFixed || [...plan.inputs.values()].some(({ axes }) => axes.join() !== '0')
       for (let i = 0; i * size < limit; i++) yield feeds(0, i)
     },
   }

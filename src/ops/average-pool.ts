@@ -41,8 +41,16 @@ function counts(w: SlidingWindow, i: number, includePads: boolean): number[] {
 }
 
 /** 1 / product of the counts, over all positions in row-major order. */
-const reciprocals = (perAxis: readonly number[][]): number[] =>
-  perAxis.reduce((all, c) => all.flatMap((p) => c.map((n) => p * n)), [1]).map((n) => 1 / n)
+function reciprocals(perAxis: readonly number[][]): Float64Array {
+  const sizes = perAxis.map((c) => c.length)
+  const out = new Float64Array(product(sizes)).fill(1)
+  perAxis.forEach((c, i) => {
+    const inner = product(sizes.slice(i + 1))
+    for (let p = 0; p < out.length; p++) out[p]! *= c[Math.floor(p / inner) % c.length]!
+  })
+  for (let p = 0; p < out.length; p++) out[p] = 1 / out[p]!
+  return out
+}
 
 export const averagePool = defineOp({
   op: 'AveragePool',

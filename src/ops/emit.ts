@@ -67,32 +67,3 @@ export function typed(v: Value, dims: readonly number[], elem: ElementType): Val
   v.setType({ elem, dims })
   return v
 }
-
-/**
- * Applies a constant matrix along one axis: y[.., o, ..] = sum_i m[o * size + i] x[.., i, ..].
- *
- * @param dims dims of `v`
- * @param m row-major, [out, dims[axis]]
- */
-export function linearAlong(
-  b: Builder,
-  v: Value,
-  dims: readonly number[],
-  axis: number,
-  m: Float64Array,
-  name: string,
-): Value {
-  const size = dims[axis]!
-  const out = m.length / size
-  const elem = elemOf(v)
-  const result = dims.map((d, i) => (i === axis ? out : d))
-  const after = product(dims.slice(axis + 1))
-  if (after === 1) {
-    const turned = new Float64Array(m.length)
-    for (let o = 0; o < out; o++) for (let i = 0; i < size; i++) turned[i * out + o] = m[o * size + i]!
-    const right = b.initializer(name, Tensor.from(elem, [size, out], turned))
-    return reshape(b, b.op('MatMul', [reshape(b, v, [product(dims.slice(0, axis)), size]), right]), result)
-  }
-  const left = b.initializer(name, Tensor.from(elem, [out, size], m))
-  return reshape(b, b.op('MatMul', [left, reshape(b, v, [product(dims.slice(0, axis)), size, after])]), result)
-}

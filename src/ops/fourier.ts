@@ -1,95 +1,78 @@
 /**
- * DFT and STFT as products with matrices of cosines and sines, which is how they are differentiated. Over n points, with
- * x = a + i b and the angle t = 2 pi j k / n (its sign turns for the inverse, which divides by n):
+ * DFT and STFT. The gradient of a Fourier transform is one: over n points, with F the matrix of e^(-2 pi i j k / n) and
+ * real and imaginary parts as the numbers that they are,
  *
- *   real(k) = sum_j a cos t + b sin t        imag(k) = sum_j b cos t - a sin t
+ *   Y = F X       dX = conj(F) dY = n IDFT(dY)
+ *   Y = IDFT(X)   dX = F dY / n = DFT(dY) / n
+ *
+ * The bins that `onesided` leaves out get no gradient: zeros behind dY. The inverse of one side reads each bin but the
+ * first and, for even n, the last twice, as the conjugates that are not there: dX = c DFT(dY) / n with c 1 or 2. What the
+ * forward transform cut off or filled up, the gradient fills up or cuts off; a real signal takes the real part.
+ *
+ * STFT is differentiated as frames, times a window, and their DFT.
  *
  * Forms: DFT 20 made the axis an input. Needs the length and the axis as constants.
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, noCost, type OpDef, outputSize, unsupportedNode } from './define-op.ts'
-import { product, range, typed } from './emit.ts'
+import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './define-op.ts'
+import { product, range, reshape, typed } from './emit.ts'
 import { substitute } from './rewrite.ts'
 import { axisFromFront, elemOf, scalarOf } from './rules.ts'
 
-/** Columns k of rows j: [n, bins] of cos or sin, divided by n for the inverse. */
-function wave(b: Builder, f: (t: number) => number, n: number, bins: number, inverse: boolean, like: Value): Value {
-  const values = new Float64Array(n * bins)
-  for (let j = 0; j < n; j++)
-    for (let k = 0; k < bins; k++) {
-      const t = (2 * Math.PI * ((j * k) % n)) / n
-      values[j * bins + k] = f(inverse ? -t : t) / (inverse ? n : 1)
-    }
-  return b.initializer(`wave_${n}_${bins}`, Tensor.from(elemOf(like), [n, bins], values))
-}
-
-/** The last axis is the time, of exactly `n` points; both parts of the result, the last axis the frequency. */
-function transform(
-  b: Builder,
-  real: Value,
-  imaginary: Value | null,
-  [n, bins, inverse]: readonly [number, number, boolean],
-): [Value, Value] {
-  const [cos, sin] = [Math.cos, Math.sin].map((f) => wave(b, f, n, bins, inverse, real)) as [Value, Value]
-  const by = (v: Value, m: Value): Value => b.op('MatMul', [v, m])
-  if (!imaginary) return [by(real, cos), b.op('Neg', [by(real, sin)])]
-  return [b.op('Add', [by(real, cos), by(imaginary, sin)]), b.op('Sub', [by(imaginary, cos), by(real, sin)])]
+interface Transform {
+  readonly axis: number
+  /** Points of the transform. */
+  readonly n: number
+  readonly inverse: boolean
+  readonly onesided: boolean
 }
 
 /** The conjugate bins that a real signal's transform repeats. */
 const onesidedBins = (n: number): number => Math.floor(n / 2) + 1
 
-function decomposeDft(node: Node): void {
-  const b = node.graph.before(node)
+function transformOf(node: Node): Transform {
   const x = node.input(0)
-  const rank = x.dims.length
   const given = node.inputs[2] ? scalarOf(node.inputs[2]) : -2
   const length = node.inputs[1] ? scalarOf(node.inputs[1]) : undefined
   if (given === null || length === null) throw unsupportedNode(node, 'no gradient: its axis or length is computed')
-  const axis = axisFromFront(given, rank)
+  const axis = axisFromFront(given, x.dims.length)
   const [inverse, onesided] = [node.int('inverse', 0) === 1, node.int('onesided', 0) === 1]
-  const whole = inverse && onesided
-  const n = length ?? (whole ? 2 * (x.dims[axis]! - 1) : x.dims[axis]!)
-  const bins = onesided ? onesidedBins(n) : n
-  const complex = x.dims.at(-1) === 2
-  const parts = complex ? b.ops('Split', [x, b.ints([1, 1])], 2, { axis: rank - 1 }) : [x]
-  const lead = range(rank - 1).filter((i) => i !== axis)
-  const perm = [...lead, rank - 1, axis]
-  const points = whole ? bins : n
-  const moved = parts.map((p) => fitted(b, b.op('Transpose', [p], { perm }), x.dims[axis]!, points, rank))
-  const results = whole
-    ? [fromOneSide(b, moved[0]!, moved[1]!, n)]
-    : transform(b, moved[0]!, moved[1] ?? null, [n, bins, inverse])
-  const back = range(rank).map((i) => perm.indexOf(i))
-  const turned = results.map((r) => b.op('Transpose', [r], { perm: back }))
-  substitute(node, [b.op('Concat', turned, { axis: rank - 1 })])
+  const points = x.dims[axis]!
+  return { axis, n: length ?? (inverse && onesided ? 2 * (points - 1) : points), inverse, onesided }
 }
 
-/**
- * The real signal of n points whose transform has these bins: the others are their conjugates, so all but the first and,
- * for even n, the last count twice.
- */
-function fromOneSide(b: Builder, real: Value, imaginary: Value, n: number): Value {
+function gradient({ node, dy: [g], b }: GradientContext): (Value | null)[] {
+  if (!g) return []
+  const x = node.input(0)
+  const { axis, n, inverse, onesided } = transformOf(node)
+  const f = (v: Value, attributes: Readonly<Record<string, number>>): Value =>
+    b.op('DFT', [v, b.scalar(n, 'int64'), b.scalar(axis, 'int64')], attributes)
+  const back = f(g, inverse ? { onesided: onesided ? 1 : 0 } : { inverse: 1 })
+  const halved = inverse && onesided
+  const scale = halved ? timesRead(b, x, axis, n) : b.scalar(inverse ? 1 / n : n, elemOf(x))
+  const scaled = b.op('Mul', [back, scale])
+  const points = fitted(b, scaled, x, axis, halved ? onesidedBins(n) : n)
+  if (x.dims.at(-1) === 2) return [points]
+  const last = x.dims.length - 1
+  return [b.op('Slice', [points, b.ints([0]), b.ints([1]), b.ints([last])])]
+}
+
+/** c / n for each bin along `axis`. */
+function timesRead(b: Builder, x: Value, axis: number, n: number): Value {
   const bins = onesidedBins(n)
-  const matrix = (f: (t: number) => number): Value => {
-    const values = new Float64Array(bins * n)
-    for (let k = 0; k < bins; k++)
-      for (let j = 0; j < n; j++) {
-        const times = k === 0 || 2 * k === n ? 1 : 2
-        values[k * n + j] = (times * f((2 * Math.PI * ((j * k) % n)) / n)) / n
-      }
-    return b.initializer(`wave_${bins}_${n}`, Tensor.from(elemOf(real), [bins, n], values))
-  }
-  return b.op('Sub', [b.op('MatMul', [real, matrix(Math.cos)]), b.op('MatMul', [imaginary, matrix(Math.sin)])])
+  const times = Float64Array.from({ length: bins }, (_, k) => (k === 0 || 2 * k === n ? 1 : 2) / n)
+  const dims = x.dims.map((_, i) => (i === axis ? bins : 1))
+  return b.initializer('times_read', Tensor.from(elemOf(x), dims, times))
 }
 
-/** Cut or filled up with zeros to `n` points along the last axis. */
-function fitted(b: Builder, v: Value, size: number, n: number, rank: number): Value {
-  if (size === n) return v
-  if (size > n) return b.op('Slice', [v, b.ints([0]), b.ints([n]), b.ints([rank - 1])])
-  return b.op('Pad', [v, b.ints([...Array<number>(2 * rank - 1).fill(0), n - size])])
+/** Cut or filled up with zeros from `points` to those of `x` along the axis. */
+function fitted(b: Builder, v: Value, x: Value, axis: number, points: number): Value {
+  const missing = x.dims[axis]! - points
+  if (missing === 0) return v
+  if (missing < 0) return b.op('Slice', [v, b.ints([0]), b.ints([x.dims[axis]!]), b.ints([axis])])
+  return b.op('Pad', [v, b.ints([...x.dims.map(() => 0), ...x.dims.map((_, i) => (i === axis ? missing : 0))])])
 }
 
 function decomposeStft(node: Node): void {
@@ -102,16 +85,21 @@ function decomposeStft(node: Node): void {
   const n = node.inputs[3] ? scalarOf(node.inputs[3]) : (window?.dims[0] ?? null)
   if (hop === null || n === null) throw unsupportedNode(node, 'no gradient: its frame step or length is computed')
   const frames = Math.floor((samples - n) / hop) + 1
-  const bins = node.int('onesided', 1) === 1 ? onesidedBins(n) : n
-  const at = range(frames * n).map((i) => Math.floor(i / n) * hop + (i % n))
-  const signal = b.op('Reshape', [x, b.ints([batch, samples])])
-  const index = b.initializer('frames', Tensor.int64([frames, n], at))
+  const starts = b.initializer(
+    'frame_starts',
+    Tensor.int64(
+      [frames, 1],
+      range(frames).map((i) => i * hop),
+    ),
+  )
+  const within = b.initializer('frame', Tensor.int64([1, n], range(n)))
+  const index = typed(b.op('Add', [starts, within]), [frames, n], 'int64')
+  const signal = reshape(b, x, [batch, samples])
   const cut = typed(b.op('Gather', [signal, index], { axis: 1 }), [batch, frames, n], elemOf(x))
-  const [real, imaginary] = transform(b, window ? b.op('Mul', [cut, window]) : cut, null, [n, bins, false])
-  const column = b.ints([batch, frames, bins, 1])
-  substitute(node, [
-    b.op('Concat', [b.op('Reshape', [real, column]), b.op('Reshape', [imaginary, column])], { axis: 3 }),
-  ])
+  const seen = window ? typed(b.op('Mul', [cut, window]), cut.dims, elemOf(x)) : cut
+  const lines = reshape(b, seen, [batch, frames, n, 1])
+  const onesided = node.int('onesided', 1)
+  substitute(node, [b.op('DFT', [lines, null, b.scalar(2, 'int64')], { onesided })])
 }
 
 /** n log n products for each line of n points. */
@@ -130,8 +118,7 @@ export const fourier: readonly OpDef[] = [
   defineOp({
     op: 'DFT',
     since: [17, 20],
-    gradient: 'decompose',
-    decompose: decomposeDft,
+    gradient,
     cost,
     upgrades: [
       {
@@ -146,9 +133,18 @@ export const fourier: readonly OpDef[] = [
     samples: [
       { name: 'opset 17', inputs: [{ dims: [1, 4, 1] }], attributes: { axis: 1 }, opset: 17 },
       { name: 'complex, inverse', inputs: [{ dims: [2, 5, 2] }], attributes: { inverse: 1 } },
+      { name: 'complex, filled up', inputs: [{ dims: [2, 3, 2] }, axis(7)] },
+      { name: 'complex, cut off', inputs: [{ dims: [2, 7, 2] }, axis(4)], attributes: { inverse: 1 } },
       { name: 'one side, middle axis', inputs: [{ dims: [2, 6, 3, 1] }, null, axis(1)], attributes: { onesided: 1 } },
+      { name: 'one side, odd', inputs: [{ dims: [2, 7, 1] }], attributes: { onesided: 1 } },
       { name: 'inverse of one side', inputs: [{ dims: [2, 4, 2] }], attributes: { inverse: 1, onesided: 1 } },
+      {
+        name: 'inverse of one side, odd length',
+        inputs: [{ dims: [2, 4, 2] }, axis(7)],
+        attributes: { inverse: 1, onesided: 1 },
+      },
       { name: 'filled up', inputs: [{ dims: [1, 3, 1] }, axis(5), axis(1)] },
+      { name: 'hundreds of points', inputs: [{ dims: [1, 500, 1] }, null, axis(1)], attributes: { onesided: 1 } },
     ],
   }),
   defineOp({

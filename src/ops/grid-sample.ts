@@ -1,19 +1,21 @@
 /**
- * GridSample and AffineGrid, differentiated as what they are made of. A sample at position p (per axis, in pixels) is the
- * sum over taps of weight(p) X[index(p)]:
+ * GridSample and AffineGrid. A sample at position p (per axis, in pixels) is the sum over taps of weight(p) X[index(p)]:
  *
  *   nearest  one tap at round(p)        linear  two, 1 - f and f, f = p - floor(p)
  *   cubic    four, Keys' kernel with a = -0.75
  *
- * Padding: border and reflection move the position (cubic: each index) into the image, zeros gives outside taps no
- * weight. Forms: GridSample 20 renamed the modes. AffineGrid is one product with a constant grid.
+ *   dX = weight(p) dY added at index(p), tap by tap        dp = sum over taps of weight'(p) <dY, X[index(p)]>
+ *
+ * One combination of taps at a time, so that memory does not grow with their number: 16 of them in a cubic plane. Padding:
+ * border and reflection move the position (cubic: each index) into the image, zeros gives outside taps no weight. Forms:
+ * GridSample 20 renamed the modes. AffineGrid is differentiated as one product with a constant grid.
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { defineOp, noCost, type OpSample, outputSize, unsupportedNode } from './define-op.ts'
-import { expand, product, range, reshape, typed } from './emit.ts'
+import { defineOp, type GradientContext, noCost, type OpSample, outputSize, unsupportedNode } from './define-op.ts'
+import { expand, product, range, reshape, typed, zeros } from './emit.ts'
 import { substitute } from './rewrite.ts'
 import { constantOf, type Expression, elemOf, expressions } from './rules.ts'
 
@@ -24,6 +26,8 @@ interface Tap {
   /** A whole number, as a float. */
   readonly index: Value
   readonly weight: Value | null
+  /** Derivative of the weight by the position. */
+  readonly slope: Value | null
 }
 
 interface Axis {
@@ -32,90 +36,141 @@ interface Axis {
   readonly padding: string
 }
 
+interface Moved {
+  readonly at: Value
+  /** Derivative by the position before; null: 1. */
+  readonly slope: Value | null
+}
+
+const times = (f: Expression, a: Value, b: Value | null): Value => (b ? f('Mul', a, b) : a)
+
 function tapsOf(f: Expression, mode: string, position: Value, axis: Axis): Tap[] {
-  if (mode === 'nearest') return [{ index: f('Round', inside(f, position, axis)), weight: null }]
-  const p = mode === 'cubic' ? position : inside(f, position, axis)
-  const floor = f('Floor', p)
-  const t = f('Sub', p, floor)
-  if (mode === 'linear')
+  if (mode === 'nearest') return [{ index: f('Round', inside(f, position, axis).at), weight: null, slope: null }]
+  const { at, slope } = mode === 'cubic' ? { at: position, slope: null } : inside(f, position, axis)
+  const floor = f('Floor', at)
+  const t = f('Sub', at, floor)
+  if (mode === 'linear') {
+    const rise = slope ?? f('Add', f('Mul', t, 0), 1)
     return [
-      { index: floor, weight: f('Sub', 1, t) },
-      { index: f('Add', floor, 1), weight: t },
+      { index: floor, weight: f('Sub', 1, t), slope: f('Neg', rise) },
+      { index: f('Add', floor, 1), weight: t, slope: rise },
     ]
+  }
   return [-1, 0, 1, 2].map((k) => {
-    const distance = k <= 0 ? f('Sub', t, k) : f('Sub', k, t)
-    return { index: inside(f, f('Add', floor, k), axis), weight: cubicWeight(f, distance, k === 0 || k === 1) }
+    const [distance, near] = [k <= 0 ? f('Sub', t, k) : f('Sub', k, t), k === 0 || k === 1]
+    const growth = horner(f, distance, near ? [3 * (A + 2), -2 * (A + 3), 0] : [3 * A, -10 * A, 8 * A])
+    return {
+      index: inside(f, f('Add', floor, k), axis).at,
+      weight: horner(f, distance, near ? [A + 2, -(A + 3), 0, 1] : [A, -5 * A, 8 * A, -4 * A]),
+      slope: k <= 0 ? growth : f('Neg', growth),
+    }
   })
 }
 
-/** Of a tap at distance d: near, (a+2) d^3 - (a+3) d^2 + 1; far, a d^3 - 5a d^2 + 8a d - 4a. */
-function cubicWeight(f: Expression, d: Value, near: boolean): Value {
-  const horner = ([first, ...rest]: readonly [number, ...number[]]): Value =>
-    rest.reduce<Value | null>((v, k) => f('Add', v ? f('Mul', v, d) : f('Mul', d, first), k), null)!
-  return near ? horner([A + 2, -(A + 3), 0, 1]) : horner([A, -5 * A, 8 * A, -4 * A])
+/** A polynomial, highest power first. */
+function horner(f: Expression, d: Value, [first, ...rest]: readonly [number, ...number[]]): Value {
+  return rest.reduce<Value | null>((v, k) => f('Add', v ? f('Mul', v, d) : f('Mul', d, first), k), null)!
 }
 
 /** The position brought into the image, as the padding says; zeros leaves it where it is. */
-function inside(f: Expression, p: Value, { size, aligned, padding }: Axis): Value {
-  if (padding === 'zeros') return p
-  if (padding === 'border') return f('Clip', p, 0, size - 1)
+function inside(f: Expression, p: Value, { size, aligned, padding }: Axis): Moved {
+  if (padding === 'zeros') return { at: p, slope: null }
+  if (padding === 'border') return clipped(f, p, size, null)
   const [low, span] = aligned ? [0, size - 1] : [-0.5, size]
-  if (span === 0) return f('Mul', p, 0)
+  if (span === 0) return { at: f('Mul', p, 0), slope: f('Mul', p, 0) }
   // a triangle wave of period 2 span
-  const away = f('Abs', f('Sub', p, low))
+  const from = f('Sub', p, low)
+  const away = f('Abs', from)
   const rest = f('Sub', away, f('Mul', f('Floor', f('Div', away, 2 * span)), 2 * span))
-  const folded = f('Add', f('Sub', span, f('Abs', f('Sub', rest, span))), low)
-  return f('Clip', folded, 0, size - 1)
+  const back = f('Sub', rest, span)
+  const folded = f('Add', f('Sub', span, f('Abs', back)), low)
+  return clipped(f, folded, size, f('Neg', f('Mul', f('Sign', back), f('Sign', from))))
 }
 
-function decomposeSample(node: Node): void {
-  const b = node.graph.before(node)
+function clipped(f: Expression, p: Value, size: number, slope: Value | null): Moved {
+  const at = f('Clip', p, 0, size - 1)
+  return { at, slope: times(f, holds(f, at, p), slope) }
+}
+
+/** 1 where both are equal, else 0. */
+function holds(f: Expression, a: Value, c: Value): Value {
+  const equal = f('Equal', a, c)
+  return a.graph.append().op('Cast', [equal], { to: elementTypes[elemOf(a)].code })
+}
+
+function gradient({ node, dy: [dy], needs, b }: GradientContext): (Value | null)[] {
+  if (!dy) return []
   const [x, grid] = [node.input(0), node.input(1)]
   const [batch, channels, ...sizes] = x.dims as [number, number, ...number[]]
   const rank = sizes.length
   const places = product(grid.dims.slice(1, -1))
+  const elem = elemOf(x)
   const f = expressions(b, x)
   const aligned = node.int('align_corners', 0) === 1
   const padding = node.string('padding_mode', 'zeros')
   const mode = node.string('mode', 'linear')
+  const [line, lines] = [
+    [batch, 1, places],
+    [batch, channels, places],
+  ]
   const coordinates = b.ops('Split', [grid, b.ints(Array<number>(rank).fill(1))], rank, { axis: rank + 1 })
+  const stretch = (size: number): number => (aligned ? size - 1 : size) / 2
   const axes = sizes.map((size, i) => {
     // the grid's last number is the first axis
-    const g = typed(reshape(b, coordinates[rank - 1 - i]!, [batch, 1, places]), [batch, 1, places], elemOf(x))
-    const scaled = f('Mul', f('Add', g, 1), (aligned ? size - 1 : size) / 2)
-    const position = aligned ? scaled : f('Sub', scaled, 0.5)
-    return tapsOf(f, mode, position, { size, aligned, padding })
+    const g = typed(reshape(b, coordinates[rank - 1 - i]!, line), line, elem)
+    const scaled = f('Mul', f('Add', g, 1), stretch(size))
+    return tapsOf(f, mode, aligned ? scaled : f('Sub', scaled, 0.5), { size, aligned, padding })
   })
+  const g = reshape(b, dy, lines)
   const flat = reshape(b, x, [batch, channels, product(sizes)])
+  const moves = needs[1] === true && mode !== 'nearest'
+  let dX: Value | null = needs[0] ? zeros(b, flat.dims, elem) : null
+  const dp: (Value | null)[] = sizes.map(() => null)
   const combinations = axes.reduce<Tap[][]>((all, taps) => all.flatMap((c) => taps.map((t) => [...c, t])), [[]])
-  const terms = combinations.map((taps) => termOf(b, f, { taps, sizes, flat, places }))
-  const sum = terms.length === 1 ? terms[0]! : b.op('Sum', terms)
-  substitute(node, [reshape(b, sum, [batch, channels, ...grid.dims.slice(1, -1)])])
+  for (const taps of combinations) {
+    const { index, valid } = place(b, f, taps, sizes)
+    const at = expand(b, typed(index, line, 'int32'), lines)
+    const weights = taps.map((t) => t.weight)
+    if (dX) {
+      const share = f(
+        'Mul',
+        g,
+        weights.reduce<Value>((v, w) => times(f, v, w), valid),
+      )
+      dX = b.op('ScatterElements', [dX, at, share], { axis: 2, reduction: 'add' })
+    }
+    if (!moves) continue
+    const read = f('Mul', g, b.op('GatherElements', [flat, at], { axis: 2 }))
+    const along = f('Mul', b.op('ReduceSum', [read, b.ints([1])], { keepdims: 1 }), valid)
+    taps.forEach(({ slope }, i) => {
+      const others = weights.filter((_, k) => k !== i)
+      const term = others.reduce<Value>((v, w) => times(f, v, w), times(f, along, slope))
+      dp[i] = dp[i] ? f('Add', dp[i], term) : term
+    })
+  }
+  const column = [...grid.dims.slice(0, -1), 1]
+  const dGrid = moves
+    ? b.op('Concat', dp.map((v, i) => reshape(b, f('Mul', v!, stretch(sizes[i]!)), column)).reverse(), { axis: -1 })
+    : null
+  return [dX && reshape(b, dX, x.dims), dGrid]
 }
 
-interface Term {
-  readonly taps: readonly Tap[]
-  readonly sizes: readonly number[]
-  readonly flat: Value
-  readonly places: number
-}
-
-/** One combination of taps: weight times the element there, 0 outside. */
-function termOf(b: Builder, f: Expression, { taps, sizes, flat, places }: Term): Value {
-  const [batch, channels] = flat.dims as [number, number]
-  const factors: Value[] = []
+/** The flat position of a combination of taps, and 1 where it is in the image, else 0. */
+function place(
+  b: Builder,
+  f: Expression,
+  taps: readonly Tap[],
+  sizes: readonly number[],
+): { index: Value; valid: Value } {
   let at: Value | null = null
-  taps.forEach(({ index, weight }, i) => {
-    const size = sizes[i]!
-    const clipped = f('Clip', index, 0, size - 1)
-    const valid = b.op('Cast', [f('Equal', clipped, index)], { to: elementTypes[elemOf(flat)].code })
-    factors.push(...(weight ? [valid, weight] : [valid]))
-    at = at ? f('Add', f('Mul', at, size), clipped) : clipped
+  let valid: Value | null = null
+  taps.forEach(({ index }, i) => {
+    const bounded = f('Clip', index, 0, sizes[i]! - 1)
+    const whole = b.op('Cast', [bounded], { to: elementTypes.int32.code })
+    at = at ? b.op('Add', [b.op('Mul', [at, b.scalar(sizes[i]!, 'int32')]), whole]) : whole
+    valid = times(f, holds(f, bounded, index), valid)
   })
-  const whole = b.op('Cast', [at], { to: elementTypes.int64.code })
-  const lines = [batch, channels, places]
-  const read = b.op('GatherElements', [flat, expand(b, typed(whole, [batch, 1, places], 'int64'), lines)], { axis: 2 })
-  return factors.reduce<Value>((v, factor) => f('Mul', v, factor), read)
+  return { index: at!, valid: valid! }
 }
 
 function decomposeGrid(node: Node): void {
@@ -127,13 +182,16 @@ function decomposeGrid(node: Node): void {
   const aligned = node.int('align_corners', 0) === 1
   const line = (n: number): number[] =>
     range(n).map((i) => (aligned ? (n === 1 ? -1 : (2 * i) / (n - 1) - 1) : (2 * i + 1) / n - 1))
-  const points = spatial
-    .map(line)
-    .reduce<number[][]>((all, values) => all.flatMap((p) => values.map((v) => [...p, v])), [[]])
-  // x, the last axis, comes first; then the 1 that the shift is multiplied with
-  const base = points.flatMap((p) => [...p.reverse(), 1])
   const rank = spatial.length
-  const left = b.initializer('base_grid', Tensor.from(elemOf(theta), [1, points.length, rank + 1], base))
+  const places = product(spatial)
+  // x, the last axis, comes first; then the 1 that the shift is multiplied with
+  const base = new Float64Array(places * (rank + 1)).fill(1)
+  spatial.map(line).forEach((values, i) => {
+    const inner = product(spatial.slice(i + 1))
+    for (let p = 0; p < places; p++)
+      base[p * (rank + 1) + rank - 1 - i] = values[Math.floor(p / inner) % values.length]!
+  })
+  const left = b.initializer('base_grid', Tensor.from(elemOf(theta), [1, places, rank + 1], base))
   const right = b.op('Transpose', [theta], { perm: [0, 2, 1] })
   substitute(node, [reshape(b, b.op('MatMul', [left, right]), [theta.dims[0]!, ...spatial, rank])])
 }
@@ -141,6 +199,11 @@ function decomposeGrid(node: Node): void {
 const image = { dims: [1, 2, 3, 4] }
 const grid = { dims: [1, 2, 3, 2], range: [-0.93, 0.97] as const }
 const wide = { dims: [1, 2, 3, 2], range: [-1.9, 1.8] as const }
+// between the pixels of a 4x4 image, where a linear sample has no kink
+const between = {
+  dims: [1, 2, 3, 2],
+  values: [-0.55, 0.05, 0.4, -0.45, -0.1, 0.55, -0.6, -0.4, 0.45, 0.0, 0.1, -0.575],
+}
 const ints = (...values: number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 const sample = (name: string, inputs: OpSample['inputs'], attributes: OpSample['attributes'] = {}): OpSample => ({
   ...{ name, inputs, attributes },
@@ -149,8 +212,7 @@ const sample = (name: string, inputs: OpSample['inputs'], attributes: OpSample['
 export const gridSample = defineOp({
   op: 'GridSample',
   since: [16, 20, 22],
-  gradient: 'decompose',
-  decompose: decomposeSample,
+  gradient,
   cost: (node) => ({ ...noCost, mults: 4 * outputSize(node), adds: 3 * outputSize(node) }),
   upgrades: [
     {
@@ -170,7 +232,7 @@ export const gridSample = defineOp({
     sample('cubic, zeros, aligned', [image, wide], { mode: 'cubic', align_corners: 1 }),
     sample('volume', [{ dims: [1, 1, 2, 3, 2] }, { dims: [1, 2, 1, 2, 3], range: [-0.93, 0.97] }]),
     { name: 'opset 16', inputs: [{ dims: [1, 1, 4, 4] }, grid], attributes: { mode: 'bicubic' }, opset: 16 },
-    { name: 'opset 16, default mode', inputs: [{ dims: [1, 1, 4, 4] }, grid], opset: 16 },
+    { name: 'opset 16, default mode', inputs: [{ dims: [1, 1, 4, 4] }, between], opset: 16 },
   ],
 })
 

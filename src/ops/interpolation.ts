@@ -1,9 +1,10 @@
 /**
- * The interpolation matrix of Resize along one axis: row o holds the weights with which output o reads the inputs.
+ * How Resize reads its input along one axis: the inputs of each output and their weights.
  * Coordinates as ONNX defines them for `coordinate_transformation_mode`, computed in single precision like
  * onnxruntime's, so that nearest rounds the same way.
  */
 import type { Node } from '../graph/graph.ts'
+import { type AxisTaps, axisTaps, type Tap } from './axis-taps.ts'
 import { unsupportedNode } from './define-op.ts'
 
 export interface AxisMap {
@@ -16,25 +17,21 @@ export interface AxisMap {
 
 const f = Math.fround
 
-/** Row-major [out, size]. */
-export function interpolation(node: Node, map: AxisMap): Float64Array {
+export function interpolation(node: Node, map: AxisMap): AxisTaps {
   const { size, out } = map
-  const m = new Float64Array(out * size)
   const mode = node.string('mode', 'nearest')
   const crops = node.string('coordinate_transformation_mode', '') === 'tf_crop_and_resize'
-  for (let o = 0; o < out; o++) {
+  const rounding = node.string('nearest_mode', 'round_prefer_floor')
+  const [a, excludes] = [node.float('cubic_coeff_a', -0.75), node.int('exclude_outside', 0) === 1]
+  return axisTaps(size, out, (o) => {
     const x = original(node, o, map)
     // extrapolated positions are a constant
-    if (crops && (x < 0 || x > size - 1)) continue
-    if (mode === 'nearest') {
-      const at = Math.min(Math.max(nearest(x, node.string('nearest_mode', 'round_prefer_floor')), 0), size - 1)
-      m[o * size + at] = 1
-    } else if (mode === 'linear') addTaps(m, o, size, linearTaps(x, size), false)
-    else if (mode === 'cubic')
-      addTaps(m, o, size, cubicTaps(x, node.float('cubic_coeff_a', -0.75)), node.int('exclude_outside', 0) === 1)
-    else throw unsupportedNode(node, `no gradient: resizing mode '${mode}'`)
-  }
-  return m
+    if (crops && (x < 0 || x > size - 1)) return []
+    if (mode === 'nearest') return [[Math.min(Math.max(nearest(x, rounding), 0), size - 1), 1]]
+    if (mode === 'linear') return within(linearTaps(x, size), size, false)
+    if (mode === 'cubic') return within(cubicTaps(x, a), size, excludes)
+    throw unsupportedNode(node, `no gradient: resizing mode '${mode}'`)
+  })
 }
 
 /** The position in the input that output position `o` stands for. */
@@ -53,13 +50,13 @@ function original(node: Node, o: number, { size, out, scale, roi }: AxisMap): nu
     case 'pytorch_half_pixel':
       return out > 1 ? f(f((o + 0.5) / s) - 0.5) : 0
     case 'align_corners':
-      return out === 1 ? 0 : f((o * (size - 1)) / (out - 1))
+      return out === 1 ? 0 : f(f(o * (size - 1)) / (out - 1))
     case 'asymmetric':
       return f(o / s)
     case 'tf_crop_and_resize': {
       const [start, end] = [roi[0]!, roi[1]!]
       return out > 1
-        ? f(start * (size - 1) + (o * (end - start) * (size - 1)) / (out - 1))
+        ? f(f(start * (size - 1)) + f(f(f(o * f(end - start)) * (size - 1)) / (out - 1)))
         : f(0.5 * (start + end) * (size - 1))
     }
     default:
@@ -73,8 +70,6 @@ function nearest(x: number, mode: string): number {
   if (mode === 'round_prefer_ceil') return Math.floor(x + 0.5)
   return x === Math.floor(x) + 0.5 ? Math.floor(x) : Math.floor(x + 0.5)
 }
-
-type Tap = readonly [position: number, weight: number]
 
 function linearTaps(x: number, size: number): Tap[] {
   const at = Math.min(Math.max(x, 0), size - 1)
@@ -99,13 +94,9 @@ function cubicTaps(x: number, a: number): Tap[] {
   ]
 }
 
-/** Adds taps to row o: positions outside repeat the border, or are left out and the rest scaled to sum 1. */
-function addTaps(m: Float64Array, o: number, size: number, taps: readonly Tap[], excludeOutside: boolean): void {
-  const inside = (p: number): boolean => p >= 0 && p < size
-  const used = excludeOutside ? taps.filter(([p]) => inside(p)) : taps
+/** Positions outside repeat the border, or are left out and the rest scaled to sum 1. */
+function within(taps: readonly Tap[], size: number, excludeOutside: boolean): Tap[] {
+  const used = excludeOutside ? taps.filter(([p]) => p >= 0 && p < size) : taps
   const total = excludeOutside ? used.reduce((s, [, w]) => s + w, 0) : 1
-  for (const [p, w] of used) {
-    const at = o * size + Math.min(Math.max(p, 0), size - 1)
-    m[at] = m[at]! + w / total
-  }
+  return used.map(([p, w]) => [Math.min(Math.max(p, 0), size - 1), w / total])
 }

@@ -2,14 +2,15 @@
  * Pad.
  *
  *   constant: dX = dY cropped by the pads (a negative pad, which crops, is padded back); dvalue = sum dY - sum dX
- *   edge, reflect, wrap: every position of Y copies one of X, so dX_i = sum of dY_o over o that copy i: along each
- *   padded axis the product with that 0/1 matrix.
+ *   edge, reflect, wrap: along each padded axis Y consists of pieces of X, each the way it is, backwards, or one
+ *   position over and over, so dX = the sum of the pieces of dY, turned back and put in their places
  *
  * Pads and axes must be constants. Forms: an attribute `paddings`/`pads` below opset 11, an input since; `axes` since 18.
  */
+import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { constantNumbers, linearAlong, range, reshape } from './emit.ts'
+import { constantNumbers, range, reshape, sumAxes } from './emit.ts'
 import { intsToInput } from './rewrite.ts'
 import { axisFromFront, constantOf, elemOf } from './rules.ts'
 
@@ -38,6 +39,96 @@ function source(mode: string, o: number, begin: number, n: number): number {
   return at < n ? at : period - at
 }
 
+/** Positions start .. start + count - 1 of Y copy those of X from `from` on: forwards, backwards, or that one alone. */
+interface Piece {
+  readonly start: number
+  count: number
+  readonly from: number
+  step: -1 | 0 | 1
+}
+
+interface Padding {
+  readonly mode: string
+  /** Of Y. */
+  readonly dims: readonly number[]
+  readonly axis: number
+  readonly begin: number
+  /** Positions of X along the axis. */
+  readonly n: number
+}
+
+/** The gradient of X along one axis, of what arrives at Y. */
+function unpadded(b: Builder, g: Value, { mode, dims, axis, begin, n }: Padding): Value {
+  const pieces = piecesOf(mode, begin, dims[axis]!, n)
+  if (pieces.length <= MANY_PIECES) return piecesAdded(b, g, dims, axis, n, pieces)
+  const period = mode === 'wrap' ? n : 2 * (n - 1)
+  const once = dims.map((d, i) => (i === axis ? period : d))
+  return piecesAdded(b, onePeriod(b, g, dims, axis, begin, period), once, axis, n, piecesOf(mode, 0, period, n))
+}
+
+/** `v` of dims `dims` between zeros along an axis. */
+function placed(b: Builder, v: Value, dims: readonly number[], axis: number, low: number, high: number): Value {
+  const pads = [low, high].flatMap((p) => dims.map((_, i) => (i === axis ? p : 0)))
+  const type = { elem: elemOf(v), dims: dims.map((d, i) => (i === axis ? low + d + high : d)) }
+  return b.op('Pad', [v, b.ints(pads)], {}, { type })
+}
+
+/** A pad of many times the tensor's own length is added up period by period first. */
+const MANY_PIECES = 8
+
+/** Sums over all periods of a Y that repeats itself along `axis`; position 0 is that of X. */
+function onePeriod(b: Builder, g: Value, dims: readonly number[], axis: number, begin: number, period: number): Value {
+  const ahead = -begin - Math.floor(-begin / period) * period
+  const periods = Math.ceil((ahead + dims[axis]!) / period)
+  const whole = placed(b, g, dims, axis, ahead, periods * period - ahead - dims[axis]!)
+  const [before, after] = [dims.slice(0, axis), dims.slice(axis + 1)]
+  const apart = reshape(b, whole, [...before, periods, period, ...after])
+  return sumAxes(b, apart, [...before, periods, period, ...after], [axis], false)
+}
+
+function piecesOf(mode: string, begin: number, out: number, n: number): Piece[] {
+  const pieces: Piece[] = []
+  let piece: Piece | null = null
+  for (let o = 0; o < out; o++) {
+    const at = source(mode, o, begin, n)
+    if (piece?.count === 1 && Math.abs(at - piece.from) <= 1) piece.step = (at - piece.from) as -1 | 0 | 1
+    if (piece && at === piece.from + piece.count * piece.step && (piece.count > 1 || Math.abs(at - piece.from) <= 1))
+      piece.count++
+    else {
+      piece = { start: o, count: 1, from: at, step: 1 }
+      pieces.push(piece)
+    }
+  }
+  return pieces
+}
+
+/** `g` of dims `dims`, its pieces along `axis` turned back and added up to `n` positions. */
+function piecesAdded(
+  b: Builder,
+  g: Value,
+  dims: readonly number[],
+  axis: number,
+  n: number,
+  pieces: readonly Piece[],
+): Value {
+  const elem = elemOf(g)
+  const type = (size: number) => ({ elem, dims: dims.map((d, i) => (i === axis ? size : d)) })
+  const terms = pieces.map(({ start, count, from, step }) => {
+    const [first, last, by] = step < 0 ? [start + count - 1, start - 1 - dims[axis]!, -1] : [start, start + count, 1]
+    const cut = b.op(
+      'Slice',
+      [g, b.ints([first]), b.ints([last]), b.ints([axis]), b.ints([by])],
+      {},
+      { type: type(count) },
+    )
+    const width = step === 0 ? 1 : count
+    const own = width === count ? cut : b.op('ReduceSum', [cut, b.ints([axis])], { keepdims: 1 }, { type: type(1) })
+    const low = step < 0 ? from - count + 1 : from
+    return width === n ? own : placed(b, own, type(width).dims, axis, low, n - width - low)
+  })
+  return terms.reduce((sum, t) => b.op('Add', [sum, t], {}, { type: type(n) }))
+}
+
 function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   const g = dy[0]
   if (!g) return []
@@ -49,11 +140,12 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
     let dims: readonly number[] = node.output.dims
     let sum = g
     x.forEach((n, axis) => {
-      const out = dims[axis]!
       if (begin[axis] === 0 && end[axis] === 0) return
-      const m = new Float64Array(n * out)
-      for (let o = 0; o < out; o++) m[source(mode, o, begin[axis]!, n) * out + o] = 1
-      sum = linearAlong(b, sum, dims, axis, m, `${node.id}_pad_${axis}`)
+      // what is cropped is cropped first
+      const [low, high] = [Math.max(0, -begin[axis]!), Math.max(0, -end[axis]!)]
+      const kept = dims.map((d, i) => (i === axis ? n - low - high : d))
+      sum = unpadded(b, sum, { mode, dims, axis, begin: Math.max(0, begin[axis]!), n: kept[axis]! })
+      if (low + high > 0) sum = placed(b, sum, kept, axis, low, high)
       dims = dims.map((d, i) => (i === axis ? n : d))
     })
     return [sum]
@@ -120,6 +212,16 @@ export const pad = defineOp({
     },
     { name: 'edge', inputs: [{ dims: [2, 3, 4] }, ints([1, 0, 2, 0, 1, 1])], attributes: { mode: 'edge' } },
     { name: 'wrap', inputs: [{ dims: [2, 4] }, ints([0, 2, 0, 1])], attributes: { mode: 'wrap' } },
+    ...['reflect', 'edge', 'wrap'].map((mode) => ({
+      name: `${mode} of a long line`,
+      inputs: [{ dims: [1, 300] }, ints([0, 20, 0, 7])],
+      attributes: { mode },
+    })),
+    {
+      name: 'edge, cropped and padded',
+      inputs: [{ dims: [5, 3] }, ints([-1, 2, 1, -1])],
+      attributes: { mode: 'edge' },
+    },
     { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { pads: [0, 1, 1, 0] }, opset: 7 },
     {
       name: 'opset 10 with a value',

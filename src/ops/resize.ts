@@ -1,9 +1,10 @@
 /**
- * Resize: along each axis Y = M X with a matrix of interpolation weights (nearest: one 1 a row), so
+ * Resize: along each axis every output reads a few inputs (interpolation.ts), so
  *
- *   dX = M^T dY along each resized axis; for whole-number enlargement by nearest: the sum over each block.
+ *   dX = the transpose of that along each resized axis (axis-taps.ts); for whole-number enlargement by nearest: the sum
+ *   over each block.
  *
- * The matrix is worked out here from the node's sizes. Does not apply to `antialias` (its filter widths are
+ * The taps are worked out here from the node's sizes. Does not apply to `antialias` (its filter widths are
  * onnxruntime's own) nor to sizes and scales that the graph computes without their dims being known.
  *
  * Forms: Upsample (7, 9) becomes Resize 10, whose coordinates are `asymmetric`; 11 put roi before the scales and made
@@ -12,8 +13,9 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { type AxisTaps, transposedAlong } from './axis-taps.ts'
 import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './define-op.ts'
-import { constantNumbers, linearAlong, product, range, reshape, sumAxes } from './emit.ts'
+import { constantNumbers, product, range, reshape, sumAxes } from './emit.ts'
 import { type AxisMap, interpolation } from './interpolation.ts'
 import { replaceNode } from './rewrite.ts'
 import { axisFromFront, constantOf, elemOf } from './rules.ts'
@@ -48,20 +50,15 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   if (!g) return []
   if (node.int('antialias', 0)) throw unsupportedNode(node, 'no gradient: resizing with antialias')
   const maps = axisMaps(node)
-  const m = maps.map((map) => map && interpolation(node, map))
+  const taps = maps.map((map) => map && interpolation(node, map))
+  const blocks = taps.map((t) => (t ? blockSize(t) : 1))
+  if (blocks.every((k) => k !== null)) return [blockSums(b, g, node.input(0), blocks)]
   let dims: readonly number[] = node.output.dims
-  const blocks = maps.map((map, i) => (map ? blockSize(m[i]!, map) : 1))
   let sum = g
-  if (blocks.every((k) => k !== null)) {
-    return [blockSums(b, g, node.input(0), blocks)]
-  }
-  maps.forEach((map, axis) => {
-    if (!map) return
-    const turned = new Float64Array(m[axis]!.length)
-    for (let o = 0; o < map.out; o++)
-      for (let i = 0; i < map.size; i++) turned[i * map.out + o] = m[axis]![o * map.size + i]!
-    sum = linearAlong(b, sum, dims, axis, turned, `${node.id}_resize_${axis}`)
-    dims = dims.map((d, i) => (i === axis ? map.size : d))
+  taps.forEach((t, axis) => {
+    if (!t) return
+    sum = transposedAlong(b, sum, dims, axis, t, `${node.id}_resize_${axis}`)
+    dims = dims.map((d, i) => (i === axis ? t.size : d))
   })
   return [sum]
 }
@@ -79,12 +76,11 @@ function blockSums(b: Builder, g: Value, x: Value, k: readonly number[]): Value 
   return reshape(b, sumAxes(b, reshape(b, g, open), open, within, false), dims)
 }
 
-/** k where row o of the matrix is a single 1 at o / k: every element repeated k times. Null for any other matrix. */
-function blockSize(m: Float64Array, { size, out }: AxisMap): number | null {
+/** k where output o reads input o / k alone: every element repeated k times. Null for anything else. */
+function blockSize({ size, out, first, input, weight }: AxisTaps): number | null {
   const k = out / size
-  if (!Number.isInteger(k)) return null
-  for (let o = 0; o < out; o++)
-    for (let i = 0; i < size; i++) if (m[o * size + i] !== (Math.floor(o / k) === i ? 1 : 0)) return null
+  if (!Number.isInteger(k) || first[out] !== out) return null
+  for (let o = 0; o < out; o++) if (first[o] !== o || input[o] !== Math.floor(o / k) || weight[o] !== 1) return null
   return k
 }
 
@@ -129,6 +125,7 @@ const emptyRoi = (node: Node): Value => node.graph.before(node).initializer('roi
 const scales = (values: readonly number[]) => ({ dims: [values.length], values, constant: true })
 const sizes = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 const image = { dims: [1, 2, 4, 5] } as const
+const line = { dims: [1, 1, 400] } as const
 
 /** Whether batch and channels keep their size, as far as constants tell. */
 function spatialOnly(node: Node): boolean {
@@ -181,6 +178,20 @@ export const resize = defineOp({
       name: 'cubic, outside excluded',
       inputs: [image, null, null, sizes([1, 2, 3, 8])],
       attributes: { mode: 'cubic', exclude_outside: 1, cubic_coeff_a: -0.5 },
+    },
+    // of a single long line a matrix would be far larger than the line
+    { name: 'long line, linear', inputs: [line, null, scales([1, 1, 1.5])], attributes: { mode: 'linear' } },
+    { name: 'long line, linear, smaller', inputs: [line, null, scales([1, 1, 0.4])], attributes: { mode: 'linear' } },
+    {
+      name: 'long line, cubic',
+      inputs: [{ dims: [1, 1, 1, 400] }, null, scales([1, 1, 1, 1.25])],
+      attributes: { mode: 'cubic' },
+    },
+    { name: 'long line, nearest', inputs: [line, null, scales([1, 1, 0.75])] },
+    {
+      name: 'long columns, cubic, outside excluded',
+      inputs: [{ dims: [1, 1, 320, 2] }, null, scales([1, 1, 1.5, 1])],
+      attributes: { mode: 'cubic', exclude_outside: 1 },
     },
     { name: 'opset 10', inputs: [image, scales([1, 1, 2, 2])], opset: 10 },
     { name: 'opset 10 shrinks and grows', inputs: [image, scales([1, 1, 0.6, 1.5])], opset: 10 },

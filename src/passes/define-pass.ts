@@ -8,7 +8,7 @@ import { overridableOptions } from './overridable.ts'
 export interface CalibrationData {
   /** Samples in all batches together, where rows of the last one only fill it up and do not count. */
   readonly samples?: number
-  /** Batches must not be cut: the model runs at this size only, or first dims are not the batch. */
+  /** Batches must not be cut: the model runs at this size only, or first dims are not the batch. Known with the first one. */
   readonly isWhole?: boolean
   batches(): AsyncIterable<Readonly<Record<string, Tensor>>>
 }

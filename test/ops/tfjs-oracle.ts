@@ -11,6 +11,7 @@ import { indexingOracle } from './oracle/indexing.ts'
 import { layerOracle } from './oracle/layers.ts'
 import { reductionOracle } from './oracle/reductions.ts'
 import { shapeOracle } from './oracle/shapes.ts'
+import { transformOracle } from './oracle/transforms.ts'
 import { tf } from './tfjs.ts'
 
 /** One function an op: inputs (undefined = left out) to outputs. */
@@ -22,6 +23,7 @@ export const oracle: Readonly<Record<string, OracleOp>> = {
   ...shapeOracle,
   ...indexingOracle,
   ...layerOracle,
+  ...transformOracle,
 }
 
 /** Differentiable ops without an entry, and why. */
