@@ -13,8 +13,8 @@ import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { findOp } from '../ops/index.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
+import { oneSample } from './one-sample.ts'
 
 export interface Change {
   readonly maxChange: number
@@ -44,6 +44,7 @@ export interface TensorDiff {
 export interface LayerFacts {
   readonly sparsity: number
   readonly weightBits: number
+  readonly valueBits: number
   readonly activationBits: number
 }
 
@@ -82,7 +83,9 @@ export function diffTensors(a: Graph, b: Graph): TensorDiff {
 
 /** Every layer of both models, in the order of the first, then those that only the second has. */
 export async function diffLayers(a: Model, b: Model, warn: (message: string) => void): Promise<LayerChange[]> {
-  const [before, after] = [await effectiveLayers(a, warn), await effectiveLayers(b, warn)]
+  // as `info` sees them, which has warned of what is not known
+  const layersOf = async (m: Model): Promise<EffectiveLayer[]> => effectiveLayers(await oneSample(m), warn)
+  const [before, after] = [await layersOf(a), await layersOf(b)]
   const pairs = matchLayers(before, after)
   const taken = new Set(pairs.values())
   const only = (l: EffectiveLayer, x: LayerFacts | null, y: LayerFacts | null): LayerChange => ({
@@ -102,6 +105,7 @@ export async function diffLayers(a: Model, b: Model, warn: (message: string) => 
 const factsOf = (l: EffectiveLayer): LayerFacts => ({
   sparsity: l.values.size === 0 ? 0 : l.zeros / l.values.size,
   weightBits: l.weightBits,
+  valueBits: l.valueBits,
   activationBits: l.activationBits,
 })
 
@@ -141,8 +145,8 @@ export function changeOf(a: Tensor, b: Tensor): Change | null {
 /** Float32 rounding of two multiplications, with room. */
 const RESCALE_ERROR = 1e-6
 
-function isRescaled({ node, values: a }: EffectiveLayer, { values: b }: EffectiveLayer): boolean {
-  const axis = findOp(node)!.weights!.outputAxis(node)
+function isRescaled({ node, slot, values: a }: EffectiveLayer, { values: b }: EffectiveLayer): boolean {
+  const axis = slot.outputAxis(node)
   const [x, y] = [a.toFloat32(), b.toFloat32()]
   const channels = a.dims[axis] ?? 1
   const inner = a.dims.slice(axis + 1).reduce((n, d) => n * d, 1)

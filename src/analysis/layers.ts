@@ -6,27 +6,34 @@ import { MncError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { countZeros, type Tensor } from '../graph/tensor.ts'
-import { type ElementType, elementTypes } from '../graph/types.ts'
-import { findOp } from '../ops/index.ts'
+import { elementTypes } from '../graph/types.ts'
+import type { WeightSlot } from '../ops/define-op.ts'
+import { weightSlots } from '../ops/index.ts'
+import { constantOf } from '../passes/constant-of.ts'
 import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { roundedBits } from './activation-bits.ts'
-import { constantSource, constantValues, evaluateConstants } from './constants.ts'
+import { constantValues, evaluateConstants } from './constants.ts'
+import { storedWidth } from './stored-width.ts'
+import { constantFormat, formatParts } from './value-width.ts'
 
 export interface EffectiveLayer {
   readonly node: Node
+  /** The node's, with the part where it has several weights (`lstm.R`). */
   readonly name: string
-  /** The weight operand of the node. */
+  /** The weight operand of the node, and its place. */
   readonly operand: Value
+  readonly slot: WeightSlot
   /** Its values at run time. */
   readonly values: Tensor
   readonly zeros: number
+  /** Bits of the file that hold a weight; for a quantiser of floats, the width that it rounds to. */
   readonly weightBits: number
+  /** Width that the values need, in whatever container they stand. */
+  readonly valueBits: number
   readonly activationBits: number
   /** The editable form, where the passes find one (not in packed files). */
   readonly layer: WeightLayer | null
 }
-
-const narrow = new Set<ElementType>(['int2', 'uint2', 'int4', 'uint4'])
 
 /**
  * In graph order; nodes that share a weight each have an entry. Runs onnxruntime where a weight is computed; layers
@@ -37,34 +44,40 @@ export async function effectiveLayers(
   warn: (message: string) => void = () => {},
 ): Promise<EffectiveLayer[]> {
   const { graph } = model
-  const byNode = new Map<Node, WeightLayer>()
-  for (const layer of weightLayers(graph)) for (const user of layer.users) byNode.set(user, layer)
+  const byNode = new Map<Node, WeightLayer[]>()
+  for (const layer of weightLayers(graph))
+    for (const user of layer.users) byNode.set(user, [...(byNode.get(user) ?? []), layer])
   const constant = constantValues(graph, { overridable: true })
-  const found: { node: Node; operand: Value }[] = []
+  const found: { node: Node; slot: WeightSlot; operand: Value }[] = []
   for (const node of graph.nodes()) {
-    const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights
-    const operand = slot && node.inputs[slot.input]
     // a node that computes a constant is part of some weight's decoder
-    if (operand && constant.has(operand) && !constant.has(node.output)) found.push({ node, operand })
+    if (node.metadata.get(ROLE_KEY) === CORRECTION || node.outputs.some((v) => v && constant.has(v))) continue
+    for (const slot of weightSlots(node)) {
+      const operand = node.inputs[slot.input]
+      if (operand && constant.has(operand)) found.push({ node, slot, operand })
+    }
   }
-  const values = await valuesOf(
-    model,
-    found.map((f) => f.operand),
-    warn,
-  )
-  return found.flatMap(({ node, operand }) => {
-    const layer = byNode.get(node) ?? null
+  const operands = found.map((f) => f.operand)
+  const values = await valuesOf(model, operands, warn)
+  const others = operands.flatMap((v) => (values.has(v) ? formatParts(v) : [])).filter((v) => !values.has(v))
+  const contents = new Map([...values, ...(await valuesOf(model, others, () => {}, { asFloat: true }))])
+  return found.flatMap(({ node, slot, operand }) => {
+    const layers = byNode.get(node) ?? []
+    const layer = (layers.length > 1 ? layers.find((l) => l.slot === slot) : layers[0]) ?? null
     const tensor = values.get(operand)
     // a lone number or integers (an index, a shape) are no layer's weights
     if (!tensor || tensor.size < 2 || !tensor.type.includes('float')) return []
+    const stored = storedWidth(operand)
     return {
       node,
-      name: node.id,
+      name: slot.part ? `${node.id}.${slot.part}` : node.id,
       operand,
+      slot,
       values: tensor,
       zeros: countZeros(tensor),
-      weightBits: layer?.quant?.bits ?? storedBits(operand, layer),
-      activationBits: activationBits(node, layer),
+      weightBits: stored,
+      valueBits: valueBits(operand, contents, slot.outputAxis(node)) ?? stored,
+      activationBits: activationBits(node, slot, layer),
       layer,
     }
   })
@@ -74,9 +87,10 @@ async function valuesOf(
   model: Model,
   operands: readonly Value[],
   warn: (message: string) => void,
+  options: { readonly asFloat?: boolean } = {},
 ): Promise<Map<Value, Tensor>> {
   try {
-    return await evaluateConstants(model, operands)
+    return await evaluateConstants(model, operands, options)
   } catch (error) {
     if (!(error instanceof MncError)) throw error
     warn(`some weights are not known: ${error.describe()}`)
@@ -84,15 +98,24 @@ async function valuesOf(
   }
 }
 
-/** Bits of the tensor that the operand is made of: the narrow one where a decoder stands between. */
-function storedBits(operand: Value, layer: WeightLayer | null): number {
-  if (layer) return elementTypes[layer.tensor.type].bits
-  const stored = constantSource(operand) ?? []
-  const packed = stored.map((v) => v.constant!.type).filter((t) => narrow.has(t))
-  return elementTypes[packed[0] ?? operand.constant?.type ?? operand.type?.elem ?? 'float32'].bits
+/** null where they are no integers times a scale, or not all that says so is known. */
+function valueBits(operand: Value, contents: ReadonlyMap<Value, Tensor>, axis: number): number | null {
+  const known = (v: Value): Tensor | null => contents.get(v) ?? constantOf(v)
+  if (formatParts(operand).some((v) => !known(v))) return null
+  const { integer, bits } = constantFormat(
+    operand,
+    { tensor: (v) => known(v)! },
+    { floatBits: MOST, axis, inNarrowTypes: true },
+  )
+  return integer ? bits : null
 }
 
-function activationBits(node: Node, layer: WeightLayer | null): number {
+/** Of any element type. */
+const MOST = 64
+
+function activationBits(node: Node, slot: WeightSlot, layer: WeightLayer | null): number {
+  // what an LSTM's state is multiplied with reads floats
+  if (slot.part && slot.data === undefined) return elementTypes[node.inputs[0]?.type?.elem ?? 'float32'].bits
   const data = node.inputs[0]
   const rounded = layer?.activationQuant?.bits ?? (data && roundedBits(data))
   return rounded ?? elementTypes[data?.type?.elem ?? 'float32'].bits

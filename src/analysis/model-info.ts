@@ -4,8 +4,8 @@ import { MncError } from '../errors.ts'
 import { encodeModel } from '../graph/codec.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import type { Dim, ElementType } from '../graph/types.ts'
-import { findOp } from '../ops/index.ts'
+import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
+import { findOp, weightSlots } from '../ops/index.ts'
 import { isFrozen } from '../passes/freeze-subgraph.ts'
 import { type HistoryEntry, readHistory } from '../passes/history.ts'
 import { ROLE_KEY } from '../passes/layers.ts'
@@ -28,7 +28,10 @@ export interface LayerInfo {
   readonly weights: number
   /** Share of them that is zero where the layer computes: masked, or rounded to zero. */
   readonly sparsity: number
+  /** Bits of the file that hold a weight; where the file keeps latent weights, the width that they are rounded to. */
   readonly weightBits: number
+  /** Width that the values need: 4-bit integers in an 8-bit container have 8 weightBits and 4 valueBits. */
+  readonly valueBits: number
   readonly activationBits: number
   /** Dense multiply-accumulates of one sample; null where shapes are not known. */
   readonly macs: number | null
@@ -96,8 +99,9 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       weights: l.values.size,
       sparsity: l.values.size > 0 ? l.zeros / l.values.size : 0,
       weightBits: l.weightBits,
+      valueBits: l.valueBits,
       activationBits: l.activationBits,
-      macs: macsOf(l.node),
+      macs: macsOf(l.node, l),
       bytes: stored.get(l)!,
       frozen: isFrozen(l.node) || isFrozen(l.layer?.weight ?? l.operand),
     })),
@@ -129,17 +133,21 @@ function totalMacs(graph: Graph): number | null {
   let total = 0
   for (const n of graph.nodes()) {
     const macs = macsOf(n)
-    if (macs === null && findOp(n)?.weights) return null
+    if (macs === null && weightSlots(n).length > 0) return null
     total += macs ?? 0
   }
   return total
 }
 
-function macsOf(node: Node): number | null {
+/** `layer`: of this one of the node's weights alone; each takes part as often as another. */
+function macsOf(node: Node, layer?: EffectiveLayer): number | null {
   const def = findOp(node)
   if (!def) return 0
   try {
-    return def.cost(node).macs
+    const { macs } = def.cost(node)
+    if (!layer?.slot.part) return macs
+    const all = weightSlots(node).reduce((n, s) => n + elementCount(node.input(s.input).dims), 0)
+    return (macs * layer.values.size) / all
   } catch (error) {
     if (error instanceof MncError) return null // a shape stayed symbolic
     throw error

@@ -4,7 +4,7 @@ import type { Change, LayerChange, LayerFacts, TensorDiff } from '../analysis/di
 import type { ModelDiff, Pair } from '../analysis/model-diff.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
-import { bigNumber, percent, table } from './table.ts'
+import { bigNumber, percent, table, widthOf } from './table.ts'
 
 /** Nodes and tensors are shown one by one up to this many, or with --all. */
 const SHOWN = 12
@@ -78,11 +78,7 @@ function layerTable(layers: readonly LayerChange[]): string {
   }
   const rows = layers.map((l) => [
     ...[l.name, l.op, l.shape.join('x'), arrow(l, (f) => percent(f.sparsity))],
-    ...[
-      arrow(l, (f) => String(f.weightBits)),
-      arrow(l, (f) => String(f.activationBits)),
-      ...changeCells(l.change, l.rescaled),
-    ],
+    ...[arrow(l, widthOf), arrow(l, (f) => String(f.activationBits)), ...changeCells(l.change, l.rescaled)],
   ])
   const heads = ['layer', 'op', 'shape', 'zero', 'W bits', 'A bits', 'max change', 'relative']
   return table([heads, ...rows], 'lllrrrrr')

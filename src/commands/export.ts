@@ -25,16 +25,27 @@ export const exportCommand = defineCommand({
     'mnc export student.onnx --format packed -o student.packed.onnx',
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
-  async run([path = ''], { format, packedWeights, rowPairs, shortNames, allowNonfinite, explain, output }, io) {
-    const { readModel, writeModel } = await import('../graph/codec.ts')
+  async run(
+    [path = ''],
+    { format, packedWeights, rowPairs, shortNames, allowLarger, allowNonfinite, explain, output },
+    io,
+  ) {
+    const { isText, readModel, writeModel } = await import('../graph/codec.ts')
     const { exportModel } = await import('../export/export-model.ts')
     const source = await readModel(path)
+    const { gateSize, modelBytes } = await import('../export/gate-size.ts')
+    const { fileBytes } = await import('../analysis/model-info.ts')
+    const { describeDeclined } = await import('../passes/left-weights.ts')
     const { model, report } = await exportModel(source, { format, packedWeights, rowPairs, shortNames, allowNonfinite })
+    const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
+    const earlier = source.metadata.get('mnc.export')
+    gateSize(report, { inputBytes, earlier, file: path }, allowLarger, (m) => io.log(m))
     const { explainKernels } = await import('../export/explain.ts')
     const kernels = explain ? await explainKernels(model) : null
     const out = output ?? outputBeside(path, format)
     await writeModel(model, out)
     io.log(summaryOf(report))
+    for (const line of describeDeclined('export', report)) io.log(line)
     if (kernels) io.log(`${storageTable(report)}\n\n${kernelTable(kernels)}`)
     io.wrote(out, { ...report, ...(kernels && { kernels }) })
   },

@@ -3,7 +3,7 @@ import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
 import type { HistoryEntry } from '../passes/history.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
-import { bigNumber, percent, table } from './table.ts'
+import { bigNumber, percent, table, widthOf } from './table.ts'
 
 export const info = defineCommand({
   name: 'info',
@@ -49,7 +49,7 @@ function layerTable(layers: readonly LayerInfo[]): string {
   const number = (n: number | null): string => (n === null ? '?' : bigNumber(n))
   const rows = layers.map((l) => [
     ...[l.frozen ? `${l.name} (frozen)` : l.name, l.op, l.shape.join('x'), l.weights.toLocaleString('en')],
-    ...[percent(l.sparsity), String(l.weightBits), String(l.activationBits), number(l.macs)],
+    ...[percent(l.sparsity), widthOf(l), String(l.activationBits), number(l.macs)],
     l.bytes.toLocaleString('en'),
   ])
   const sum = (of: (l: LayerInfo) => number): number => layers.reduce((n, l) => n + of(l), 0)

@@ -62,6 +62,7 @@ function commandOf(def: PassDef): CommandDef {
     async run([path = ''], options, io) {
       const { readModel, writeModel } = await import('../graph/codec.ts')
       const { runPass } = await import('../passes/manager.ts')
+      const { describeDeclined } = await import('../passes/left-weights.ts')
       const model = await readModel(path)
       if (def.data) {
         const { recordSizes } = await import('../samples/input-shapes.ts')
@@ -71,18 +72,17 @@ function commandOf(def: PassDef): CommandDef {
       }
       const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, options[k]]))
       const calibration = def.data && typeof options.data === 'string' ? await calibrate(options.data) : undefined
-      const { changed, declined, milliseconds } = await runPass(model, def, own, {
+      const { changed, declined, left, milliseconds } = await runPass(model, def, own, {
         seed: io.seed,
         log: (message) => io.log(message),
         ...(calibration && { calibration }),
       })
-      if (options.explain) for (const d of declined) io.log(`${d.where}: ${d.reason}`)
-      else if (declined.length > 0) io.log(`${short}: left ${declined.length} alone; --explain says which and why`)
+      for (const line of describeDeclined(short, { declined, left }, options.explain === true)) io.log(line)
       io.detail(`${short}: ${milliseconds.toFixed(1)} ms, ${model.graph.nodeCount} nodes`)
       if (!changed) io.log(`${short}: nothing to change`)
       const out = typeof options.output === 'string' ? options.output : outputBeside(path, short)
       await writeModel(model, out)
-      io.wrote(out, { changed, declined })
+      io.wrote(out, { changed, declined, left })
 
       /** --mean, --std, ... say how this model reads pixels: they go into what comes out. */
       async function calibrate(reference: string) {

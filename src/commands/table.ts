@@ -21,3 +21,7 @@ export function bigNumber(n: number): string {
 }
 
 export const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`
+
+/** Bits of a weight in the file, and in brackets those that its values need where these are fewer. */
+export const widthOf = ({ weightBits, valueBits }: { weightBits: number; valueBits: number }): string =>
+  valueBits === weightBits ? String(weightBits) : `${weightBits} (${valueBits})`

@@ -5,7 +5,7 @@
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { findOp } from '../ops/index.ts'
+import { layerSlot } from '../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
 import type { Layer } from './fold-affine.ts'
 import { channelForm } from './integer-bias.ts'
@@ -57,7 +57,7 @@ export function moveBiases(
 /** Whether a layer reads the weight with its outputs along the last axis: MatMul, and Gemm without transB. */
 const isInByOut = (w: Weight): boolean =>
   [...w.value.uses].some((n) => {
-    const slot = findOp(n)?.weights
+    const slot = layerSlot(n)
     return slot && !slot.lookup && w.dims.length > 1 && slot.outputAxis(n) === w.dims.length - 1
   })
 

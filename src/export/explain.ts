@@ -10,7 +10,7 @@ import { constantValues } from '../analysis/constants.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { findOp } from '../ops/index.ts'
+import { weightSlots } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { inputStep, quantisedBehind } from './layer-form.ts'
@@ -48,7 +48,7 @@ export async function explainKernels(model: Model): Promise<Explanation> {
   const constant = constantValues(model.graph)
   const layers: KernelChoice[] = []
   for (const node of model.graph.nodes()) {
-    const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights
+    const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : weightSlots(node)[0]
     const weight = slot && node.inputs[slot.input]
     if (!weight || !constant.has(weight) || constant.has(node.output)) continue
     const integers = weight.producer?.op === 'DequantizeLinear' ? weight.producer.input(0).name : ''

@@ -11,10 +11,12 @@
  *
  * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
  */
+
+import { constantSource } from '../analysis/constants.ts'
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel, fingerprint } from '../graph/codec.ts'
-import type { Graph, Node } from '../graph/graph.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf } from '../passes/constant-of.ts'
@@ -22,6 +24,7 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { recordHistory } from '../passes/history.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
+import { type Declined, type LeftWeights, leftWeights, otherWeights } from '../passes/left-weights.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -72,6 +75,8 @@ export interface ExportReport {
   readonly batchNorms: BatchNorms
   readonly activations: number
   readonly tensors: readonly ExportedTensor[]
+  /** Weights stored as the floats that they were. */
+  readonly left: LeftWeights
 }
 
 /** INT4 came with opset 21. */
@@ -97,6 +102,8 @@ export async function exportModel(
   removeDead(graph)
   await settleParameters(model)
   const weights = await readWeights(model)
+  const others = otherWeights(graph, sourcesOf(weights))
+  const readers = new Map(weights.map((w) => [w, layerOf(w)]))
   const layers = layersOf(weights)
   const batchNorms = foldBatchNorms(graph, layers, format !== 'int8')
   const activations = activationsOf(graph)
@@ -118,6 +125,17 @@ export async function exportModel(
   const choices = plans.flatMap((p) => p.choices)
   const elements = before.reduce((n, w) => n + w.size, 0)
   const weightBytes = encodeModel(model).length - baseline
+  const stored = choices.map(({ weight, kind, payload }) => ({
+    name: weight.name,
+    dims: weight.dims,
+    elements: weight.size,
+    nonZeros: weight.nonZeros,
+    bits: kind === 'raw' ? 32 : weight.bits,
+    storage: kind,
+    bytes: payload,
+  }))
+  const floats = choices.filter((c) => c.kind === 'raw').map(({ weight }) => floatWeight(weight, readers.get(weight)!))
+  const all = elements + others.reduce((n, d) => n + d.weights!, 0)
   model.metadata.set('mnc.export', format)
   recordHistory(model, {
     pass: 'export',
@@ -139,17 +157,26 @@ export async function exportModel(
       bytesPerWeight: elements === 0 ? 0 : weightBytes / elements,
       batchNorms,
       activations: activations.length,
-      tensors: choices.map(({ weight, kind, payload }) => ({
-        name: weight.name,
-        dims: weight.dims,
-        elements: weight.size,
-        nonZeros: weight.nonZeros,
-        bits: kind === 'raw' ? 32 : weight.bits,
-        storage: kind,
-        bytes: payload,
-      })),
+      tensors: stored,
+      left: leftWeights([...floats, ...others], all),
     },
   }
+}
+
+/** The tensors that weights are made of. */
+const sourcesOf = (weights: readonly Weight[]): Value[] => weights.flatMap((w) => constantSource(w.value) ?? [])
+
+/** The layer's name and operator, which `strip` takes away. */
+function layerOf({ value, name }: Weight): { readonly where: string; readonly op: string } {
+  const [reader] = value.uses
+  return { where: reader?.id ?? name, op: reader?.op ?? 'Conv' }
+}
+
+/** Why a weight is stored as the floats that it was. */
+function floatWeight(weight: Weight, { where, op }: ReturnType<typeof layerOf>): Declined {
+  const weights = weight.size
+  if (weight.ints) return { where, reason: 'it is so small that a decode would take more', weights }
+  return { where, reason: `its weights are not quantised`, weights, remedy: `mnc pass quantize --ops ${op}` }
 }
 
 function placeActivations(

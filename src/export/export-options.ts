@@ -22,6 +22,11 @@ export const exportOptions = optionTable({
     default: false,
     description: 'Short names for inner values: a smaller file, but no check --layers',
   },
+  allowLarger: {
+    type: 'boolean',
+    default: false,
+    description: 'Write the file also where it is larger than its input, or nothing is compressed (else exit 3)',
+  },
   ...finiteOptions,
 })
 

@@ -7,7 +7,7 @@
  * what the file is for. Nor behind a layer with a float input, which no integer kernel takes.
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { findOp } from '../ops/index.ts'
+import { layerSlot } from '../ops/index.ts'
 import { drawnInto } from '../passes/quant-guard.ts'
 import type { Layer } from './fold-affine.ts'
 import type { Weight } from './weights.ts'
@@ -32,7 +32,7 @@ function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet
   const drawn = drawnInto(x)
   if (!drawn) return false
   const { into, across } = drawn
-  if (!findOp(into)?.weights) return true
+  if (!layerSlot(into)) return true
   if (into.input(0).producer?.op !== 'DequantizeLinear') return false
   const layer = layers.get(into)
   return !layer || !paired.has(layer.weight) || across.some((n) => n.op !== 'Relu')

@@ -33,6 +33,6 @@ export async function settleParameters(model: Model): Promise<void> {
 /** Inputs with a layer's bias, or a normalisation's scale, bias and statistics. */
 function slotsOf(node: Node): readonly number[] {
   const { weights, parameters = [], state } = findOp(node) ?? {}
-  if (weights) return parameters.filter((i) => i !== weights.input)
+  if (weights) return parameters.filter((i) => weights.every((w) => w.input !== i))
   return state ? [...parameters, ...(parameters.length > 0 ? state : [])] : []
 }

@@ -12,7 +12,7 @@ import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { findOp } from '../ops/index.ts'
+import { weightSlots } from '../ops/index.ts'
 
 /** Copies of data that must not be materialised because they are small as they are. */
 const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])
@@ -118,8 +118,7 @@ function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
   const dequantised = v.producer?.op === 'DequantizeLinear'
   for (const n of v.uses) {
     if (n.graph !== v.graph || n.outputs.every((o) => !o || constant.has(o))) continue
-    const slot = findOp(n)?.weights
-    if (dequantised || (slot && n.inputs[slot.input] === v)) return true
+    if (dequantised || weightSlots(n).some((s) => n.inputs[s.input] === v)) return true
   }
   return false
 }

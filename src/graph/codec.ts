@@ -84,7 +84,8 @@ export function fingerprint(model: Model): string {
 const encode = (model: Model, placement: TensorPlacement): Bytes[] =>
   encodeParts('ModelProto', modelToProto(model, placement))
 
-const isText = (path: string): boolean => /\.(onnxtxt|txt)$/i.test(path)
+/** Whether a path names the text form. */
+export const isText = (path: string): boolean => /\.(onnxtxt|txt)$/i.test(path)
 
 /** `path` '-' reads standard input. Files ending in .txt / .onnxtxt hold the text form. */
 export async function readModel(path: string): Promise<Model> {

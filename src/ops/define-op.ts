@@ -48,9 +48,13 @@ export interface Cost {
 
 export const noCost: Cost = { macs: 0, mults: 0, adds: 0, comparisons: 0 }
 
-/** Where an op's prunable and quantisable operand sits. */
+/** Where a prunable and quantisable operand of an op sits. */
 export interface WeightSlot {
   readonly input: number
+  /** The input that it is multiplied with; absent where that is an index, or arises inside the op (an LSTM's state). */
+  readonly data?: number
+  /** Its letter in the standard, for an op that has several: `lstm.R`. Such an op is more than one product with it. */
+  readonly part?: string
   /** The other operand looks rows of the weight up: it holds integers, not activations. */
   readonly lookup?: boolean
   /** Axis of the weight tensor that counts output channels (quantisation axis); depends on attributes for Gemm. */
@@ -109,7 +113,7 @@ export interface OpDef {
    */
   decompose?(node: Node): void
   cost(node: Node): Cost
-  readonly weights?: WeightSlot
+  readonly weights?: readonly WeightSlot[]
   /** Inputs that are parameters by nature, trained whatever their size (Conv: weight, bias). */
   readonly parameters?: readonly number[]
   /**

@@ -48,12 +48,14 @@ export const gather = defineOp({
   op: 'Gather',
   since: [1, 11, 13],
   gradient: gatherGradient,
-  weights: {
-    input: 0,
-    lookup: true,
-    outputAxis: () => 0,
-    inputAxis: (node) => ((node.input(0).constant?.dims ?? node.input(0).type?.dims)?.length ?? 2) - 1,
-  },
+  weights: [
+    {
+      input: 0,
+      lookup: true,
+      outputAxis: () => 0,
+      inputAxis: (node) => ((node.input(0).constant?.dims ?? node.input(0).type?.dims)?.length ?? 2) - 1,
+    },
+  ],
   cost: () => noCost,
   integers: (node, i) => (i === 1 ? rowsOf(node) : undefined),
   nonNegative: (_node, input) => input(0),

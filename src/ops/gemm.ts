@@ -40,11 +40,14 @@ export const gemm = defineOp({
   half: true,
   since: [7, 9, 11, 13],
   gradient,
-  weights: {
-    input: 1,
-    outputAxis: (node) => (node.int('transB', 0) ? 0 : 1),
-    inputAxis: (node) => (node.int('transB', 0) ? 1 : 0),
-  },
+  weights: [
+    {
+      input: 1,
+      data: 0,
+      outputAxis: (node) => (node.int('transB', 0) ? 0 : 1),
+      inputAxis: (node) => (node.int('transB', 0) ? 1 : 0),
+    },
+  ],
   parameters: [1, 2],
   cost(node) {
     const outputs = product(node.output.dims)

@@ -18,7 +18,7 @@ import { controlFlow } from './control-flow.ts'
 import { conv } from './conv.ts'
 import { convTranspose } from './conv-transpose.ts'
 import { cumSum } from './cumsum.ts'
-import type { OpDef } from './define-op.ts'
+import type { OpDef, WeightSlot } from './define-op.ts'
 import { depthToSpace, spaceToDepth } from './depth-to-space.ts'
 import { dropout } from './dropout.ts'
 import { einsum } from './einsum.ts'
@@ -103,6 +103,17 @@ const byKey: ReadonlyMap<string, OpDef> = new Map(ops.map((def) => [keyOf(def.op
 export function findOp(node: { readonly op: string; readonly domain: string }): OpDef | undefined {
   return byKey.get(keyOf(node.op, node.domain))
 }
+
+/** The operators that hold weights. */
+export const weightOps: readonly string[] = ops.filter((def) => def.weights).map((def) => def.op)
+
+/** Where the weights of a node sit; none for most. */
+export const weightSlots = (node: { readonly op: string; readonly domain: string }): readonly WeightSlot[] =>
+  findOp(node)?.weights ?? []
+
+/** The slot of an operator that is one layer: a product with its weight, or rows of it. Not for those with several. */
+export const layerSlot = (node: { readonly op: string; readonly domain: string }): WeightSlot | undefined =>
+  weightSlots(node).find((s) => s.part === undefined)
 
 /** The definition of a node's operator; a model error that names domain, op and node where there is none. */
 export function requireOp(node: { readonly op: string; readonly domain: string; readonly id: string }): OpDef {

@@ -61,10 +61,16 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   return [needs[0] ? dA() : null, needs[1] ? dB() : null]
 }
 
+/** What a weight passes on its way that leaves its rank: masks, quantisers. */
+const KEEP_RANK = new Set(['Mul', 'QuantizeLinear', 'Clip', 'DequantizeLinear', 'Cast', 'Identity', 'Transpose'])
+
 /** Weights are asked for before shapes are inferred: a computed operand of unknown rank counts as a matrix. */
 function rightRank(node: Node): number {
-  const v = node.input(1)
-  return (v.constant?.dims ?? v.type?.dims)?.length ?? 2
+  for (let v = node.input(1); ; v = v.producer.input(0)) {
+    const dims = v.constant?.dims ?? v.type?.dims
+    if (dims) return dims.length
+    if (!v.producer || !KEEP_RANK.has(v.producer.op)) return 2
+  }
 }
 
 export const matmul = defineOp({
@@ -72,11 +78,14 @@ export const matmul = defineOp({
   half: true,
   since: [1, 9, 13],
   gradient,
-  weights: {
-    input: 1,
-    outputAxis: (node) => Math.max(0, rightRank(node) - 1),
-    inputAxis: (node) => Math.max(0, rightRank(node) - 2),
-  },
+  weights: [
+    {
+      input: 1,
+      data: 0,
+      outputAxis: (node) => Math.max(0, rightRank(node) - 1),
+      inputAxis: (node) => Math.max(0, rightRank(node) - 2),
+    },
+  ],
   parameters: [1],
   cost(node) {
     const outputs = product(node.output.dims)

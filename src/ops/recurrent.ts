@@ -14,7 +14,7 @@ import { type AttributeLike, float } from '../graph/attribute.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { type Cost, defineOp, type OpDef, type OpSample, unsupportedNode } from './define-op.ts'
+import { type Cost, defineOp, type OpDef, type OpSample, unsupportedNode, type WeightSlot } from './define-op.ts'
 import { range } from './emit.ts'
 import { substitute } from './rewrite.ts'
 import { constantOf, elemOf } from './rules.ts'
@@ -274,8 +274,14 @@ const bias = (gates: number, ways = 1) => ({ dims: [ways, 2 * gates * H] })
 const state = (ways = 1) => ({ dims: [ways, B, H] })
 const lengths = { dims: [B], type: 'int32' as const, values: [T, T] }
 
+/** W and R are [directions, gates * hidden, inputs]; R's other factor is the state. */
+const matrices: readonly WeightSlot[] = [
+  { input: 1, data: 0, part: 'W', outputAxis: () => 1, inputAxis: () => 2 },
+  { input: 2, part: 'R', outputAxis: () => 1, inputAxis: () => 2 },
+]
+
 const recurrent = (op: string, since: readonly number[], samples: readonly OpSample[]): OpDef =>
-  defineOp({ op, since, gradient: 'decompose', decompose, parameters: [1, 2, 3, 7], cost, samples })
+  defineOp({ op, since, gradient: 'decompose', decompose, weights: matrices, parameters: [1, 2, 3, 7], cost, samples })
 
 export const recurrents: readonly OpDef[] = [
   recurrent(

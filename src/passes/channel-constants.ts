@@ -6,7 +6,7 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { findOp } from '../ops/index.ts'
+import { findOp, layerSlot } from '../ops/index.ts'
 import { type ChannelSlots, featuresOf, flowOf, isDepthwise } from './channel-slots.ts'
 import { constantOf } from './constant-of.ts'
 
@@ -46,7 +46,7 @@ export class ChannelConstants {
   }
 
   rows(n: Node): LayerRows {
-    const slot = findOp(n)!.weights!
+    const slot = layerSlot(n)!
     const operand = n.input(slot.input)
     const w = operand.constant ?? this.#seen[operand.name]!
     const values = w.toFloat32()

@@ -10,7 +10,7 @@
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from './constant-of.ts'
-import { type WeightLayer, weightLayers } from './layers.ts'
+import { layersByNode, type WeightLayer } from './layers.ts'
 
 export class ChannelSlots {
   /** Slot of each channel (axis 1) of a value. */
@@ -26,7 +26,7 @@ export class ChannelSlots {
   /** `dims` gives what is known of a value's shape; channel counts must be. */
   constructor(graph: Graph, dims: (v: Value) => readonly (number | string | null)[] | null) {
     this.#dims = dims
-    this.layers = new Map(weightLayers(graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
+    this.layers = layersByNode(graph)
     for (const v of graph.inputs) if (!v.constant) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
     for (const n of graph.nodes()) this.#visit(n)
     for (const v of graph.outputs) this.#block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)

@@ -13,13 +13,23 @@ export interface CalibrationData {
 }
 
 export interface PassContext {
-  /** A rule did not fire at `where` (a node's or value's name): `--explain` prints these. */
-  decline(where: string, reason: string): void
+  /**
+   * A rule did not fire at `where` (a node's or value's name): `--explain` prints these. `left`: the weights that stay as
+   * they were for this reason, and what would take them.
+   */
+  decline(where: string, reason: string, left?: Left): void
   /** A line of progress or a warning, for stderr. */
   log(message: string): void
   readonly seed: number
   /** Present when the caller gave data. */
   readonly calibration?: CalibrationData
+}
+
+export interface Left {
+  /** Elements. */
+  readonly weights: number
+  /** Options, as typed. */
+  readonly remedy?: string | undefined
 }
 
 export interface PassDef<T extends OptionTable = OptionTable> {
@@ -34,6 +44,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
    * inputs and outputs.
    */
   readonly preserves: 'numerics' | 'interface' | 'nothing'
+  /** It treats the weights of layers: its result says which it left alone. */
+  readonly treatsWeights?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'
   /** Throws a model or usage error where the pass cannot apply. Must not change the model. */

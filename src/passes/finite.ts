@@ -41,7 +41,7 @@ export function requireFiniteTensor(name: string, t: Tensor, what: string): void
 function parametersOf(n: Node): readonly number[] {
   const def = findOp(n)
   if (!def?.parameters && !def?.weights) return []
-  return [...(def.weights ? [def.weights.input] : []), ...(def.parameters ?? []), ...(def.state ?? [])]
+  return [...(def.weights ?? []).map((w) => w.input), ...(def.parameters ?? []), ...(def.state ?? [])]
 }
 
 /** The constant that is not finite among those that a known value is computed from. */

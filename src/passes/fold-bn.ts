@@ -22,7 +22,7 @@ import {
   scaleWeight,
   shiftOfInputs,
 } from './layer-algebra.ts'
-import { type WeightLayer, weightLayers } from './layers.ts'
+import { layersByNode, type WeightLayer } from './layers.ts'
 import { rankLookup } from './ranks.ts'
 
 const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
@@ -94,7 +94,7 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
     }
     const nextToMatMul = [bn.input(0).producer, ...bn.output.uses].some((n) => n?.op === 'MatMul')
     if (nextToMatMul) rank ??= await rankLookup(model)
-    const layers = new Map(weightLayers(graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
+    const layers = layersByNode(graph)
     const facts: Facts = { layers, rank: rank ?? (() => null) }
     const back = foldBack(bn, affine, facts)
     const forward = back && foldForward(bn, affine, facts)

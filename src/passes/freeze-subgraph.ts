@@ -43,11 +43,8 @@ function choose(graph: Graph, o: OptionsOf<typeof options>): Set<Node> {
     for (const c of all) if (!free.has(c)) chosen.add(c.node)
   }
   if (o.names) for (const c of selectNamed(o.names, all, 'node')) chosen.add(c.node)
-  for (const op of o.ops ?? []) {
-    const hits = all.filter((c) => c.node.op === op)
-    if (hits.length === 0) throw usageError(`the model has no ${op} nodes`)
-    for (const c of hits) chosen.add(c.node)
-  }
+  const byOp = all.map(({ node }) => ({ names: [node.op], node }))
+  for (const c of selectNamed(o.ops ?? [], byOp, 'operator')) chosen.add(c.node)
   return chosen
 }
 

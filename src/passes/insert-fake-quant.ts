@@ -15,12 +15,12 @@ import { modelError, usageError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
-import { findOp } from '../ops/index.ts'
+import { weightSlots } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { activationRange, signedForms } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
-import { chooseLayers } from './choose-layers.ts'
-import { definePass, type PassContext } from './define-pass.ts'
+import { chooseLayers, noteAbsent } from './choose-layers.ts'
+import { definePass, type Left, type PassContext } from './define-pass.ts'
 import { firstLayers, lastLayers } from './edge-layers.ts'
 import { finiteOptions } from './finite-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -112,7 +112,8 @@ type Options = OptionsOf<typeof options>
 interface Plan {
   readonly weights: { layer: WeightLayer; bits: number }[]
   readonly activations: { value: Value; bits: number; readers: Node[] }[]
-  readonly declined: { where: string; reason: string }[]
+  readonly declined: { where: string; reason: string; left?: Left }[]
+  readonly absent: readonly string[]
   /** Layers found quantised otherwise than asked. */
   readonly foreign: string[]
 }
@@ -129,25 +130,33 @@ function checkOptions(o: Options): void {
 
 function makePlan(model: Model, o: Options): Plan {
   const layers = chooseLayers(model.graph, o)
-  const plan: Plan = { weights: [], activations: [], declined: [], foreign: [] }
+  const { absent } = layers
+  const plan: Plan = { weights: [], activations: [], declined: [], absent, foreign: [] }
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
-  for (const { layer, reason } of layers.left) plan.declined.push({ where: layer.name, reason })
+  const decline = (layer: WeightLayer, reason: string, remedy?: string): void => {
+    // of quantised weights, and where none are wanted, nothing is left
+    const left = layer.quant || !isFloat(layer) || noWeights(o) ? {} : { left: { weights: layer.tensor.size, remedy } }
+    plan.declined.push({ where: layer.name, reason, ...left })
+  }
+  for (const { layer, reason, remedy } of layers.left) decline(layer, reason, remedy)
   const first = firstLayers(layers.all)
   const last = lastLayers(layers.all)
   for (const layer of layers.chosen) {
     if (first.has(layer) && o.firstLayer === 'skip') {
-      plan.declined.push({ where: layer.name, reason: 'the first layer is left alone' })
+      decline(layer, 'the first layer is left alone', '--first-layer quantize')
       continue
     }
     if (last.has(layer) && o.lastLayer === 'skip') {
-      plan.declined.push({ where: layer.name, reason: 'the last layer is left alone' })
+      decline(layer, 'the last layer is left alone', '--last-layer quantize')
       continue
     }
     const w = weightBits.get(layer) ?? o.weightBits
-    if (w > 0) planWeight(plan, layer, w)
+    if (w > 0) planWeight(plan, layer, w, o, decline)
+    else if (o.weightBits > 0)
+      decline(layer, 'its width is set to 0', `--layer-weight-bits ${layer.name}=${o.weightBits}`)
     const a = activationBits.get(layer) ?? o.activationBits
-    if (a === 0) continue
+    if (a === 0 || layer.slot.data === undefined) continue
     if (first.has(layer) && o.firstLayer === 'skip-input' && !activationBits.has(layer))
       plan.declined.push({ where: layer.name, reason: 'the first layer keeps its float input' })
     else for (const node of layer.users) planActivation(plan, node, a)
@@ -155,14 +164,20 @@ function makePlan(model: Model, o: Options): Plan {
   return plan
 }
 
-function planWeight(plan: Plan, layer: WeightLayer, width: number): void {
-  const decline = (reason: string): void => void plan.declined.push({ where: layer.name, reason })
+const isFloat = ({ tensor }: WeightLayer): boolean => tensor.type.includes('float')
+
+const noWeights = (o: Options): boolean => o.weightBits === 0 && o.layerWeightBits === undefined
+
+type Decline = (layer: WeightLayer, reason: string, remedy?: string) => void
+
+function planWeight(plan: Plan, layer: WeightLayer, width: number, o: Options, decline: Decline): void {
   if (layer.quant) {
     noteQuantised(plan, layer.name, 'its weights are', layer.quant, width)
-  } else if (!layer.tensor.type.includes('float') || !QUANTIZABLE.includes(elementAt(layer)))
-    decline(`its weights are ${layer.tensor.type}`)
-  else if (layer.otherUser) decline(`its weights are also read by ${layer.otherUser.label}`)
-  else if (layer.outputAxis === null) decline('a Reshape of its weights hides the output channel axis')
+  } else if (!isFloat(layer) || !QUANTIZABLE.includes(elementAt(layer)))
+    decline(layer, `its weights are ${layer.tensor.type}`)
+  else if (layer.otherUser) decline(layer, `its weights are also read by ${layer.otherUser.label}`)
+  else if (layer.outputAxis === null && o.granularity === 'channel')
+    decline(layer, 'a Reshape of its weights hides the output channel axis', '--granularity tensor')
   else plan.weights.push({ layer, bits: width })
 }
 
@@ -172,9 +187,9 @@ function noteQuantised(plan: Plan, where: string, what: string, pair: QuantPair,
 }
 
 function planActivation(plan: Plan, node: Node, width: number): void {
-  const slot = findOp(node)!.weights!
-  const value = node.inputs.find((v, i) => v && i !== slot.input)
-  if (!value || value.constant || slot.lookup) return
+  const data = weightSlots(node).find((s) => s.data !== undefined)?.data
+  const value = data === undefined ? null : node.inputs[data]
+  if (!value || value.constant) return
   const pair = value.producer && quantPairOf(value.producer)
   if (pair) {
     noteQuantised(plan, node.id, 'its input is', pair, width)
@@ -255,7 +270,8 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
   const inlined = inlineFunctions(model)
   let plan = makePlan(model, o)
-  for (const { where, reason } of plan.declined) ctx.decline(where, reason)
+  for (const { where, reason, left } of plan.declined) ctx.decline(where, reason, left)
+  noteAbsent(plan.absent, ctx)
   if (plan.weights.length + plan.activations.length === 0) {
     if (plan.foreign.length === 0) return inlined
     throw modelError('already-quantized', `the model is quantised already (${plan.foreign.slice(0, 4).join(', ')})`, {
@@ -282,6 +298,7 @@ export const insertFakeQuant = definePass({
   summary: 'Quantise weights and activations with real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
   options,
   preserves: 'interface',
+  treatsWeights: true,
   data: 'optional',
   requires: (_model, o) => checkOptions(o),
   run,

@@ -13,7 +13,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from './channel-ties.ts'
-import { chooseLayers } from './choose-layers.ts'
+import { chooseLayers, noteAbsent } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -114,12 +114,15 @@ function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeo
   return implied
 }
 
-function whyNot(layer: WeightLayer, pattern: string): string | null {
-  const { tensor, otherUser, inputAxis, outputAxis } = layer
-  if (!tensor.type.includes('float')) return `its weights are already integers (${tensor.type})`
-  if (otherUser) return `its weights are also read by ${otherUser.label}`
+/** And the option that would take it, where there is one. */
+function whyNot(layer: WeightLayer, pattern: string): readonly [reason: string, remedy?: string] | null {
+  const { tensor, otherUser, inputAxis, outputAxis, slot } = layer
+  if (!tensor.type.includes('float')) return [`its weights are already integers (${tensor.type})`]
+  if (otherUser) return [`its weights are also read by ${otherUser.label}`]
+  const single = '--pattern unstructured'
+  if (pattern === 'channel' && slot.part) return ['its rows are gates, of which none can go alone', single]
   const hidden = pattern === 'channel' ? outputAxis === null : parsePattern(pattern) !== null && inputAxis === null
-  if (hidden) return 'a Reshape of its weights hides the channel axes'
+  if (hidden) return ['a Reshape of its weights hides the channel axes', single]
   return null
 }
 
@@ -161,14 +164,17 @@ function insertMul(point: Value, mask: Value, name: string): Value {
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   const sparsity = checkOptions(o)
   const inlined = inlineFunctions(model)
-  const { chosen, left } = chooseLayers(model.graph, o)
-  for (const { layer, reason } of left) ctx.decline(layer.name, reason)
+  const { chosen, left, absent } = chooseLayers(model.graph, o)
+  noteAbsent(absent, ctx)
+  const decline = (layer: WeightLayer, reason: string, remedy?: string): void =>
+    ctx.decline(layer.name, reason, layer.maskNode ? undefined : { weights: layer.tensor.size, remedy })
+  for (const { layer, reason, remedy } of left) decline(layer, reason, remedy)
+  const overrides = mapNamed(o.layerSparsity ?? {}, chosen, 'layer')
   const fit = chosen.filter((layer) => {
-    const reason = whyNot(layer, o.pattern)
-    if (reason) ctx.decline(layer.name, reason)
+    const [reason, remedy] = whyNot(layer, o.pattern) ?? []
+    if (reason) decline(layer, reason, remedy)
     return !reason
   })
-  const overrides = mapNamed(o.layerSparsity ?? {}, fit, 'layer')
   const ties = o.pattern === 'channel' ? await channelTies(model, fit) : null
   const input = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null)]))
   const rules = maskRules([...input.values()], {
@@ -180,12 +186,13 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     const rule = rules.get(input.get(layer)!)
     if (!rule) {
       const channels = layer.tensor.dims[layer.inputAxis!]
-      ctx.decline(layer.name, `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`)
+      const reason = `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`
+      decline(layer, reason, '--pattern unstructured')
       continue
     }
     const own = overrides.get(layer)
     if (own === 0 && !layer.maskNode) {
-      ctx.decline(layer.name, 'its sparsity is set to 0')
+      decline(layer, 'its sparsity is set to 0', `--layer-sparsity ${layer.name}=${sparsity}`)
       continue
     }
     const channels = ties?.get(layer)
@@ -206,6 +213,7 @@ export const insertPruneMask = definePass({
   summary: 'Prune weights by magnitude: Mul(W, mask), the latent weights kept',
   options,
   preserves: 'interface',
+  treatsWeights: true,
   requires: (_model, o) => {
     checkOptions(o)
   },

@@ -10,7 +10,8 @@ import { bugError } from '../errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { findOp } from '../ops/index.ts'
+import type { WeightSlot } from '../ops/define-op.ts'
+import { weightSlots } from '../ops/index.ts'
 import { constantOf } from './constant-of.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
@@ -27,9 +28,11 @@ export interface WeightLayer {
   readonly node: Node
   /** All nodes that read the constant as their weight (shared weights appear once). */
   readonly users: readonly Node[]
-  /** The node's name, or its output's where it has none. */
+  /** Where the weight sits in `node`. */
+  readonly slot: WeightSlot
+  /** The node's name, or its output's where it has none; with the part where it has several weights: `lstm.R`. */
   readonly name: string
-  /** All names that the layer answers to: node, outputs, weight. */
+  /** All names that the layer answers to: node, part, outputs, weight. */
   readonly names: readonly string[]
   /** The latent weights: an initializer, or the output of a Constant node. */
   readonly weight: Value
@@ -67,19 +70,22 @@ const isPassed = (n: Node): boolean => LAYOUT_OPS.has(n.op) || n.metadata.get(RO
 
 /** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
 export function weightLayers(graph: Graph): WeightLayer[] {
-  const byWeight = new Map<Value, { node: Node; chain: Chain; users: Node[] }>()
-  for (const node of graph.nodes()) {
-    const slot = findOp(node)?.weights
-    const operand = slot && node.inputs[slot.input]
-    if (!operand) continue
-    const chain = walk(operand)
-    if (!chain) continue
-    const known = byWeight.get(chain.weight)
-    if (known) known.users.push(node)
-    else byWeight.set(chain.weight, { node, chain, users: [node] })
-  }
-  return [...byWeight.values()].map(({ node, chain, users }) => layerOf(node, chain, users))
+  const byWeight = new Map<Value, { node: Node; slot: WeightSlot; chain: Chain; users: Set<Node> }>()
+  for (const node of graph.nodes())
+    for (const slot of weightSlots(node)) {
+      const operand = node.inputs[slot.input]
+      const chain = operand && walk(operand)
+      if (!chain) continue
+      const known = byWeight.get(chain.weight)
+      if (known) known.users.add(node)
+      else byWeight.set(chain.weight, { node, slot, chain, users: new Set([node]) })
+    }
+  return [...byWeight.values()].map(({ node, slot, chain, users }) => layerOf(node, slot, chain, [...users]))
 }
+
+/** Layers by the nodes that use their weights, without those of operators that have several: one product each. */
+export const layersByNode = (graph: Graph): Map<Node, WeightLayer> =>
+  new Map(weightLayers(graph).flatMap((l) => (l.slot.part ? [] : l.users.map((n) => [n, l] as const))))
 
 function walk(operand: Value): Chain | null {
   const steps: Node[] = []
@@ -112,14 +118,14 @@ function walk(operand: Value): Chain | null {
  * it (a quantiser of somebody's own domain, say).
  */
 export function hiddenWeight(graph: Graph): { readonly layer: Node; readonly by: Node } | null {
-  for (const layer of graph.nodes()) {
-    const slot = findOp(layer)?.weights
-    const operand = slot && layer.inputs[slot.input]
-    if (!operand?.producer || walk(operand) || !fromConstants(operand)) continue
-    let by: Node = operand.producer
-    while (by.domain === '' && LAYOUT_OPS.has(by.op) && by.input(0).producer) by = by.input(0).producer!
-    return { layer, by }
-  }
+  for (const layer of graph.nodes())
+    for (const slot of weightSlots(layer)) {
+      const operand = layer.inputs[slot.input]
+      if (!operand?.producer || walk(operand) || !fromConstants(operand)) continue
+      let by: Node = operand.producer
+      while (by.domain === '' && LAYOUT_OPS.has(by.op) && by.input(0).producer) by = by.input(0).producer!
+      return { layer, by }
+    }
   return null
 }
 
@@ -128,17 +134,18 @@ function fromConstants(v: Value): boolean {
   return v.producer?.inputs.every((x) => !x || fromConstants(x)) ?? false
 }
 
-function layerOf(node: Node, chain: Chain, users: readonly Node[]): WeightLayer {
+function layerOf(node: Node, slot: WeightSlot, chain: Chain, users: readonly Node[]): WeightLayer {
   const { weight, tensor, steps, maskNode, quant } = chain
-  const slot = findOp(node)!.weights!
   const maskPoint = castPoint(chain)
-  const data = node.inputs.find((v, i) => v && i !== slot.input) ?? null
+  const data = slot.data === undefined ? null : (node.inputs[slot.data] ?? null)
+  const name = slot.part ? `${node.id}.${slot.part}` : node.id
   const activation = data?.producer?.op === 'DequantizeLinear' ? quantPairOf(data.producer) : null
-  const names = [node.name, ...node.outputs.map((v) => v?.name ?? ''), weight.name].filter((n) => n !== '')
+  const names = [name, node.name, ...node.outputs.map((v) => v?.name ?? ''), weight.name].filter((n) => n !== '')
   return {
     node,
     users,
-    name: node.id,
+    slot,
+    name,
     names: [...new Set(names)],
     weight,
     tensor,

@@ -16,17 +16,14 @@ import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
+import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from './left-weights.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
-
-export interface Declined {
-  /** Node or value. */
-  readonly where: string
-  readonly reason: string
-}
 
 export interface PassResult {
   readonly changed: boolean
   readonly declined: readonly Declined[]
+  /** Of a pass that treats weights: those that it left alone. */
+  readonly left: LeftWeights | null
   readonly milliseconds: number
 }
 
@@ -59,9 +56,10 @@ export async function runPass(
     log: context.log ?? (() => {}),
     seed: context.seed ?? 0,
     ...(context.calibration && { calibration: context.calibration }),
-    decline(where, reason) {
-      declined.push({ where, reason })
-      context.decline?.(where, reason)
+    decline(where, reason, left) {
+      const { weights, remedy } = left ?? {}
+      declined.push({ where, reason, ...(weights && { weights }), ...(remedy && { remedy }) })
+      context.decline?.(where, reason, left)
     },
   }
   def.requires?.(model, parsed)
@@ -72,13 +70,21 @@ export async function runPass(
   const start = performance.now()
   const changed = await def.run(model, parsed, ctx)
   const milliseconds = performance.now() - start
+  if (def.treatsWeights)
+    for (const { where, reason, weights } of otherWeights(model.graph))
+      ctx.decline(where, reason, { weights: weights! })
   checkAfter(model, def, () => def.ensures?.(model, parsed))
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
   const metrics = { nodes: model.graph.nodeCount, declined: declined.length }
   if (changed) recordHistory(model, { pass: def.name, options: ordered(def, parsed), input, metrics })
   await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)
-  return { changed, declined, milliseconds }
+  return { changed, declined, left: def.treatsWeights ? leftOf(model, declined) : null, milliseconds }
+}
+
+function leftOf({ graph }: Model, declined: readonly Declined[]): LeftWeights {
+  const others = otherWeights(graph).reduce((n, d) => n + d.weights!, 0)
+  return leftWeights(declined, layerWeights(graph) + others)
 }
 
 /** Options in the order of their declaration. */

@@ -19,7 +19,7 @@
  * out again; export too, and sets its own (src/export/guard-quantisers.ts).
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { findOp } from '../ops/index.ts'
+import { findOp, layerSlot } from '../ops/index.ts'
 import { constantOf } from './constant-of.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from './layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
@@ -114,7 +114,7 @@ function isInteger(layer: Node): boolean {
     const producer = layer.inputs[i]?.producer
     return producer ? quantPairOf(producer) : null
   }
-  const slot = findOp(layer)!.weights!.input
+  const slot = layerSlot(layer)!.input
   const weights = pairAt(slot)
   if (weights?.bits !== 8) return false
   const input = pairAt(1 - slot)

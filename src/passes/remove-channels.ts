@@ -25,7 +25,7 @@ import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
 import { foldConstants } from './fold-constants.ts'
 import { inlineFunctions } from './inline-functions.ts'
-import { weightLayers } from './layers.ts'
+import { layersByNode } from './layers.ts'
 import { probe } from './probe.ts'
 import { type Kept, shrinkConstants, shrinkLayer } from './shrink-nodes.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
@@ -83,7 +83,7 @@ async function lift(model: Model): Promise<void> {
 
 function shrink(model: Model, { plan, slots, graph }: Decision): void {
   const twin = (v: Value | null | undefined): Value | undefined => (v ? graph.find(v.name) : undefined)
-  const layers = new Map(weightLayers(model.graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
+  const layers = layersByNode(model.graph)
   const todo = [...model.graph.nodes()].map((n) => {
     const other = twin(n.outputs[0])
     const made = other?.producer

@@ -55,7 +55,7 @@ export function mapNamed<T extends Named, V>(
 }
 
 function noSuchName(pattern: string, candidates: readonly Named[], what: string): Error {
-  const names = candidates.flatMap((c) => c.names.slice(0, 1))
+  const names = [...new Set(candidates.flatMap((c) => c.names.slice(0, 1)))]
   const near = nearest(pattern, names)
   const some = names.slice(0, 8).join(', ')
   const known = names.length === 0 ? 'there are none' : `there are ${some}${names.length > 8 ? ', ...' : ''}`

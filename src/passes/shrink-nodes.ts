@@ -1,7 +1,7 @@
 /** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { findOp } from '../ops/index.ts'
+import { findOp, layerSlot } from '../ops/index.ts'
 import type { Merge } from './channel-plan.ts'
 import { isDepthwise } from './channel-slots.ts'
 import { CHANNELS_KEY } from './channel-ties.ts'
@@ -68,7 +68,7 @@ export function shrinkLayer(n: Node, layer: WeightLayer, { inputs, outputs, shif
     for (const v of new Set(halves.flatMap((h) => h.inputs.slice(1))))
       if (v && keep) replaceConstant(v, sliceAxis(constantOf(v)!, 0, keep), halves)
   }
-  for (let v: Value | null = n.input(findOp(n)!.weights!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
+  for (let v: Value | null = n.input(layerSlot(n)!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
     v.setType(null)
   const bias = n.op === 'MatMul' ? null : n.inputs[2]
   const given = constantOf(bias)

@@ -3,16 +3,18 @@
  * build, pass, train, bn-update and export: a Makefile that chains those gives the same bytes.
  */
 
-import { modelInfo } from '../analysis/model-info.ts'
+import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { calibrationData } from '../data/calibration.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { usageError } from '../errors.ts'
 import { type ExportReport, exportModel } from '../export/export-model.ts'
+import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
 import { fingerprint, readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { recordHistory } from '../passes/history.ts'
+import { describeDeclined } from '../passes/left-weights.ts'
 import { runPass } from '../passes/manager.ts'
 import { announceDevice } from '../runtime/device.ts'
 import { updateBatchNorm } from '../train/bn-update.ts'
@@ -74,11 +76,11 @@ export async function runPasses(
     const limits = calibration && { ...calibration, ...(quick && { limit: Math.min(calibration.limit, quick.limit) }) }
     const source = quick ? quick.data : stage.data
     const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
-    const { declined } = await runPass(model, def, options, {
+    const result = await runPass(model, def, options, {
       ...{ seed: stage.seed, log },
       ...(data && { calibration: data }),
     })
-    if (declined.length > 0) log(`${def.alias ?? def.name}: left ${declined.length} alone`)
+    for (const line of describeDeclined(def.alias ?? def.name, result)) log(line)
   }
 }
 
@@ -98,7 +100,17 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
   const exported = await exportModel(model, stage.export)
+  gateSize(exported.report, await exportedFrom(stage, c.folder, model), stage.export.allowLarger, c.log)
+  for (const line of describeDeclined('export', exported.report)) c.log(line)
   return { model: exported.model, train: summary, export: exported.report, activationBits }
+}
+
+/** What the stage's file is measured by: the file that the stage starts from, or the network that it builds. */
+async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<Exported> {
+  if (source.kind === 'build') return { inputBytes: modelBytes(model), earlier: undefined, file: source.reference }
+  const file = pathOf(source, folder)
+  const inputBytes = (await fileBytes(model, file)) ?? modelBytes(model)
+  return { inputBytes, earlier: model.metadata.get('mnc.export'), file }
 }
 
 async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<TrainSummary> {

@@ -7,12 +7,12 @@
  * (whose channels are not axis 1).
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { findOp } from '../ops/index.ts'
+import { layerSlot } from '../ops/index.ts'
 import type { Constants } from './constants.ts'
 
 /** The BatchNormalization that folds into `layer`, if there is one. */
 export function foldedBatchNorm(layer: Node, constants: Constants): Node | null {
-  const slot = findOp(layer)?.weights
+  const slot = layerSlot(layer)
   const weight = slot && layer.inputs[slot.input]
   const y = layer.output
   if (!weight || !constants.has(weight) || weight.uses.size > 1 || y.isOutput || y.uses.size !== 1) return null

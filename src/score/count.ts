@@ -15,15 +15,16 @@
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
+import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import { modelError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
-import type { OpDef } from '../ops/define-op.ts'
-import { findOp, requireOp } from '../ops/index.ts'
+import type { OpDef, WeightSlot } from '../ops/define-op.ts'
+import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
-import { constantFormat, dequantizedFacts, type Facts, quantizedFacts, widthOf } from './formats.ts'
+import { dequantizedFacts, type Facts, quantizedFacts } from './formats.ts'
 import type { LayerScore } from './report.ts'
 import { adderTree, storedBits, WORD, weightOf } from './rules.ts'
 
@@ -88,7 +89,7 @@ export class Counter {
     const def = requireOp(node)
     requireShapes(node)
     if (node.op === 'BatchNormalization') this.#batchNorm(node, row)
-    else if (def.weights) this.#dotProducts(node, def, row)
+    else if (layerSlot(node)) this.#dotProducts(node, def, row)
     else this.#other(node, def, row)
     this.#setFacts(node, def)
   }
@@ -131,13 +132,13 @@ export class Counter {
   // --- layers with weights -------------------------------------------------------------------------------------
 
   #dotProducts(node: Node, def: OpDef, row: Row): void {
-    const slot = def.weights!
+    const slot = layerSlot(node)!
     const weight = node.input(slot.input)
     if (slot.lookup) {
-      if (this.#constants.has(weight)) this.#storeWeight(node, def, row)
+      if (this.#constants.has(weight)) this.#storeWeight(node, slot, row)
       return
     }
-    const data = node.inputs.find((v, i) => v && i !== slot.input) ?? weight
+    const data = slot.data === undefined ? weight : node.input(slot.data)
     const x = this.#of(data)
     const cost = def.cost(node)
     const outputs = node.output.dims.reduce((a, b) => a * b, 1)
@@ -150,7 +151,7 @@ export class Counter {
     } else {
       const axis = slot.outputAxis(node)
       const tensor = this.#constants.tensor(weight)
-      const format = constantFormat(weight, this.#constants, this.#floatBits, axis)
+      const format = constantFormat(weight, this.#constants, { floatBits: this.#floatBits, axis: axis })
       const perWeight = cost.macs / tensor.size
       const nonZeros = countByChannel(tensor.toNumbers(), tensor.dims, axis)
       const perChannel = outputs / nonZeros.length
@@ -158,7 +159,7 @@ export class Counter {
         row.mults += v * perWeight * weightOf(format.bits, x.bits)
         if (v > 0) this.#addProducts(row, (v * perWeight) / perChannel, perChannel, format, x)
       }
-      this.#storeWeight(node, def, row)
+      this.#storeWeight(node, slot, row)
     }
     this.#bias(node, def, row, outputs)
   }
@@ -171,18 +172,17 @@ export class Counter {
       w.integer && x.integer ? adderTree(Math.ceil(n), w.bits, x.bits) * count : adds * weightOf(this.#floatBits)
   }
 
-  #storeWeight(node: Node, def: OpDef, row: Row): void {
-    const slot = def.weights!
+  #storeWeight(node: Node, slot: WeightSlot, row: Row): void {
     const weight = node.input(slot.input)
     const axes = { output: slot.outputAxis(node), input: slot.inputAxis(node) }
     const tensor = this.#constants.tensor(weight)
-    const format = constantFormat(weight, this.#constants, this.#floatBits, axes.output)
+    const format = constantFormat(weight, this.#constants, { floatBits: this.#floatBits, axis: axes.output })
     const stored = storedBits(tensor.toNumbers(), tensor.dims, format.bits, axes)
     this.#quantized ||= format.integer
-    row.weights = tensor.size
-    row.nonZeros = stored.nonZeros
-    row.weightBits = format.bits
-    row.maskBits = stored.maskBits
+    row.weights += tensor.size
+    row.nonZeros += stored.nonZeros
+    row.weightBits = Math.max(row.weightBits ?? 0, format.bits)
+    row.maskBits += stored.maskBits
     if (this.#stored.has(weight)) return
     this.#stored.add(weight)
     this.#parameters += tensor.size
@@ -194,7 +194,7 @@ export class Counter {
 
   /** The layer's own bias, or the one that is left of a BatchNormalization behind it. */
   #bias(node: Node, def: OpDef, row: Row, outputs: number): void {
-    const at = (def.parameters ?? []).find((i) => i !== def.weights?.input && node.inputs[i])
+    const at = (def.parameters ?? []).find((i) => i !== layerSlot(node)?.input && node.inputs[i])
     const own = at === undefined ? null : node.inputs[at]!
     const norm = foldedBatchNorm(node, this.#constants)
     if (norm) {
@@ -224,8 +224,12 @@ export class Counter {
   }
 
   #other(node: Node, def: OpDef, row: Row): void {
+    const slots = weightSlots(node).filter((s) => node.inputs[s.input] && this.#constants.has(node.input(s.input)))
+    for (const slot of slots) this.#storeWeight(node, slot, row)
     const constants = node.inputs.flatMap((v, i) =>
-      v && this.#constants.has(v) && isFloat(v) && !def.state?.includes(i) ? [v] : [],
+      v && this.#constants.has(v) && isFloat(v) && !def.state?.includes(i) && slots.every((s) => s.input !== i)
+        ? [v]
+        : [],
     )
     for (const v of constants) {
       this.#storeFloats(v, row)
@@ -277,7 +281,8 @@ export class Counter {
   /** Ops that only choose among their inputs' elements keep their format; all others give floats. */
   #setFacts(node: Node, def: OpDef): void {
     const cost = def.cost(node)
-    const table = def.weights?.lookup ? node.input(def.weights.input) : null
+    const slot = layerSlot(node)
+    const table = slot?.lookup ? node.input(slot.input) : null
     const computed = node.inputs.flatMap((v) =>
       v && !this.#constants.has(v) && !this.#shapes.has(v) ? [this.#of(v)] : [],
     )
@@ -300,7 +305,7 @@ export class Counter {
 
   #tableFacts(table: Value): Facts {
     if (!this.#constants.has(table)) return this.#of(table)
-    const { bits, integer } = constantFormat(table, this.#constants, this.#floatBits, null)
+    const { bits, integer } = constantFormat(table, this.#constants, { floatBits: this.#floatBits, axis: null })
     return { bits, integer, ...OPEN }
   }
 
@@ -341,7 +346,7 @@ export class Counter {
     if (this.#stored.has(v)) return
     this.#stored.add(v)
     const tensor = this.#constants.tensor(v)
-    const { bits, scales } = constantFormat(v, this.#constants, this.#floatBits, null)
+    const { bits, scales } = constantFormat(v, this.#constants, { floatBits: this.#floatBits, axis: null })
     if (scales === 0 && shareOfNonZeros(tensor.toNumbers()) === 0) return
     row.storage += (tensor.size * bits + scales * this.#floatBits) / WORD
   }

@@ -1,142 +1,14 @@
 /**
- * Widths of values: how many bits a constant's elements take, and which activations are low-bit integers.
- *
- * A DequantizeLinear's integers have the width of their type (INT4, UINT4, ...), of the Clip on them, or of an
- * `mnc.bits` mark. In containers of 8 bits or more that are not marked the width is what the values need: for weights
- * the range that occurs, less a channel's common factor, where 16 values or more are not zero (a quantiser that uses its container reaches its ends;
- * fewer values say nothing); for activations the range that the operators before leave possible (a ReLU, a Clip, or
+ * Widths of computed values: which activations are low-bit integers. Their width is that of the quantiser, and in
+ * containers of 8 bits or more that are not marked what the operators before leave possible (a ReLU, a Clip, or
  * Max(q, zeroPoint) on the integers).
  */
-import type { Node, Value } from '../graph/graph.ts'
-import { Tensor } from '../graph/tensor.ts'
-import { type ElementType, elementTypes } from '../graph/types.ts'
+import { elementOf, MARK, widthOf } from '../analysis/value-width.ts'
+import type { Node } from '../graph/graph.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
 import { quantPairOf, rangeOf } from '../passes/quant-pair.ts'
 import type { Constants } from './constants.ts'
-
-const MARK = 'mnc.bits'
-const TELLING = 16
-
-/** Bits of signed or unsigned integers that hold lo..hi. */
-export function widthOf(lo: number, hi: number): number {
-  if (lo >= 0) return Math.max(1, Math.ceil(Math.log2(hi + 1)))
-  return 1 + Math.ceil(Math.log2(Math.max(-lo, hi + 1)))
-}
-
-export interface ConstantFormat {
-  readonly bits: number
-  /** Elements are small integers times a scale. */
-  readonly integer: boolean
-  /** Scales stored beside the elements. */
-  readonly scales: number
-}
-
-const LAYOUT = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze', 'Flatten'])
-
-/** The format in which constant `v` can be stored; `axis`: that of its output channels, for its scales. */
-export function constantFormat(v: Value, constants: Constants, floatBits: number, axis: number | null): ConstantFormat {
-  let at = v
-  while (at.producer && at.producer.domain === '' && LAYOUT.has(at.producer.op)) at = at.producer.input(0)
-  const node = at.producer
-  if (node?.op === 'DequantizeLinear' && node.domain === '')
-    return {
-      bits: weightBits(node, constants, at === v ? axis : null),
-      integer: true,
-      scales: constants.tensor(node.input(1)).size,
-    }
-  const tensor = constants.tensor(v)
-  const float = { bits: floatBits, integer: false, scales: 0 }
-  if (at.constant || node?.op === 'Constant') {
-    const stored = constants.tensor(at).type
-    return { ...float, bits: Math.min(floatBits, elementTypes[stored].bits), integer: /^u?int/.test(stored) }
-  }
-  return decodedFormat(v, node, tensor, axis) ?? float
-}
-
-function weightBits(dequantize: Node, constants: Constants, axis: number | null): number {
-  const below = dequantize.input(0)
-  const pair = quantPairOf(dequantize)
-  const container = pair?.container ?? elementOf(below) ?? 'int8'
-  const bits = pair?.bits ?? (Number(dequantize.metadata.get(MARK)) || elementTypes[container].bits)
-  if (bits < 8 || dequantize.metadata.has(MARK)) return bits
-  const zeroPoint = dequantize.inputs[2] ? constants.tensor(dequantize.inputs[2]).toNumbers()[0]! : 0
-  const integers = Float32Array.from(constants.tensor(below).toNumbers(), (q) => q - zeroPoint)
-  if (integers.reduce((n, q) => n + (q === 0 ? 0 : 1), 0) < TELLING) return bits
-  // a channel's common factor belongs to its scale
-  const channels = constants.tensor(dequantize.input(1)).size > 1 ? axis : null
-  const needed = gridBits(Tensor.float32(constants.tensor(below).dims, integers), channels)
-  return Math.min(bits, needed ?? bits)
-}
-
-const elementOf = (v: Value): ElementType | undefined => v.constant?.type ?? v.type?.elem
-
-/**
- * A constant that is computed otherwise: masked floats, or packed integers decoded to floats. Where integers of 8 bits
- * or fewer go in and what comes out is a grid of small integers times one scale a channel, that is its format.
- */
-function decodedFormat(v: Value, node: Node | null, tensor: Tensor, axis: number | null): ConstantFormat | null {
-  const widths = integerWidths(v)
-  if (widths.length === 0) return null
-  const marked = Number(node?.metadata.get(MARK) ?? v.metadata.get(MARK))
-  const channels = axis === null ? 1 : tensor.dims[axis]!
-  if (marked) return { bits: marked, integer: true, scales: channels }
-  const bits = gridBits(tensor, axis)
-  if (bits === null) return null
-  // fewer bits than the narrowest stored type are chance
-  return { bits: Math.max(bits, Math.min(...widths.filter((w) => w < 8), bits)), integer: true, scales: channels }
-}
-
-/** Widths of the integer types of 8 bits or fewer among the constants that `v` is computed from. */
-function integerWidths(v: Value): number[] {
-  const widths = new Set<number>()
-  const seen = new Set<Value>()
-  const visit = (x: Value): void => {
-    if (seen.has(x)) return
-    seen.add(x)
-    const type = elementOf(x)
-    if (type && /^u?int[248]$/.test(type)) widths.add(elementTypes[type].bits)
-    for (const i of x.producer?.inputs ?? []) if (i) visit(i)
-  }
-  visit(v)
-  return [...widths]
-}
-
-/** Smallest width, up to 8, at which every channel is a grid of integers times one scale; null: none. */
-function gridBits(tensor: Tensor, axis: number | null): number | null {
-  const values = tensor.toFloat32()
-  const channels = axis === null ? 1 : tensor.dims[axis]!
-  const inner = axis === null ? values.length : tensor.dims.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const perChannel: number[][] = Array.from({ length: channels }, () => [])
-  for (let i = 0; i < values.length; i++)
-    if (values[i] !== 0) perChannel[Math.floor(i / inner) % channels]!.push(values[i]!)
-  let bits = 1
-  for (const channel of perChannel) {
-    const needed = channelBits(channel)
-    if (needed === null) return null
-    bits = Math.max(bits, needed)
-  }
-  return bits
-}
-
-/** Distance from an integer, in steps, that float32 rounding of the decode explains (128 * 2^-24, with room). */
-const GRID_ERROR = 1e-3
-
-function channelBits(values: readonly number[]): number | null {
-  let top = 0
-  for (const w of values) top = Math.max(top, Math.abs(w))
-  for (let k = 1; k <= 128; k++) {
-    let [lo, hi] = [0, 0]
-    const fits = values.every((w) => {
-      const q = (w / top) * k
-      const r = Math.round(q)
-      lo = Math.min(lo, r)
-      hi = Math.max(hi, r)
-      return Math.abs(q - r) < GRID_ERROR
-    })
-    // a channel's sign belongs to its scale: 8 of a negative one is the -8 of 4 bits
-    if (fits) return Math.min(widthOf(lo, hi), widthOf(-hi, -lo))
-  }
-  return null
-}
 
 /** What is known of a computed value: width, whether it is an integer (times a scale), and bounds. */
 export interface Facts {

@@ -103,7 +103,7 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   const measure = async (t: Trial): Promise<Point> => {
     const { pass, options } = changeFor(t, o.ops)
     const changed = cloneModel(model)
-    const reason = await apply(changed, pass, options, data?.calibration ?? randomCalibration(model, seed))
+    const reason = await apply(changed, t.layer, { pass, options }, data?.calibration ?? randomCalibration(model, seed))
     if (reason !== null) return { ...t, value: null, change: null, reason }
     const value = await metric.measure(changed)
     return { ...t, value, change: changeOf(name, value, metric.baseline) }
@@ -126,10 +126,16 @@ const randomCalibration = (model: Model, seed: number): CalibrationData => ({
 })
 
 /** Runs the pass; why it left the layer alone, or null where it did not. */
-async function apply(model: Model, pass: string, options: Readonly<Record<string, unknown>>, data: CalibrationData) {
+async function apply(
+  model: Model,
+  layer: string,
+  { pass, options }: { readonly pass: string; readonly options: Readonly<Record<string, unknown>> },
+  data: CalibrationData,
+) {
   try {
     const { changed, declined } = await runPass(model, pass, options, { calibration: data })
-    return changed ? null : (declined.at(-1)?.reason ?? 'nothing to change')
+    const own = declined.filter((d) => d.where === layer)
+    return changed ? null : (own.at(-1)?.reason ?? 'nothing to change')
   } catch (error) {
     if (error instanceof MncError && error.blame === 'model') return error.message
     throw error

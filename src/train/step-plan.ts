@@ -5,6 +5,7 @@ import { imagePlan } from '../data/image-plan.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
+import { nearest } from '../options.ts'
 import { globToRegExp } from '../passes/select.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
@@ -120,8 +121,10 @@ function factorOf(factors: Readonly<Record<string, number>>, model: Model): (nam
   const rules = Object.entries(factors).map(([glob, factor]) => ({ re: globToRegExp(glob), factor }))
   const names = Array.from(model.graph.initializers(), (v) => v.name)
   Object.keys(factors).forEach((glob, i) => {
-    if (!names.some((name) => rules[i]!.re.test(name)))
-      throw usageError(`--lr-factor ${glob} fits no initializer`, `there are ${names.slice(0, 5).join(', ')}, ...`)
+    if (names.some((name) => rules[i]!.re.test(name))) return
+    const near = nearest(glob, names)
+    const next = near ? `did you mean '${near}'?` : `there are ${names.slice(0, 5).join(', ')}, ...`
+    throw usageError(`--lr-factor ${glob} fits no initializer`, next)
   })
   return (name) => rules.find((r) => r.re.test(name))?.factor ?? 1
 }

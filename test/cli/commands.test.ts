@@ -44,7 +44,7 @@ test('info of DenseNet-BC-100-12: 800,032 parameters and 288.0 M MACs', async ()
   const macs = 32 * 32 * 24 * 27
   assert.deepEqual(stem, {
     ...{ name: 'stem', op: 'Conv', shape: [24, 3, 3, 3], weights: 648, sparsity: 0, weightBits: 32 },
-    ...{ activationBits: 32, macs, bytes: 648 * 4, frozen: false },
+    ...{ valueBits: 32, activationBits: 32, macs, bytes: 648 * 4, frozen: false },
   })
 })
 
