@@ -27,7 +27,7 @@ export class ChannelSlots {
   constructor(graph: Graph, dims: (v: Value) => readonly (number | string | null)[] | null) {
     this.#dims = dims
     this.layers = new Map(weightLayers(graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
-    for (const v of graph.inputs) if (!v.constant) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
+    for (const v of graph.inputs) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
     for (const n of graph.nodes()) this.#visit(n)
     for (const v of graph.outputs) this.#block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)
   }

@@ -29,8 +29,7 @@ export async function probe(model: Model, values: Iterable<Value>): Promise<Read
 function feedsFor(model: Model): Record<string, Tensor> {
   const rng = new Rng(0)
   const feeds: Record<string, Tensor> = {}
-  for (const v of model.graph.inputs) {
-    if (v.constant) continue
+  for (const v of model.graph.fed) {
     const dims = v.type?.dims?.map((d, i) => (typeof d === 'number' ? d : i === 0 ? SAMPLES : null))
     if (v.type?.elem !== 'float32' || !dims?.every((d) => d !== null))
       throw modelError('open-input', `input '${v.name}' has no fixed float32 shape`, {

@@ -47,8 +47,8 @@ async function decide(model: Model): Promise<Decision> {
   const trial = cloneModel(model)
   await lift(trial)
   const { graph } = trial
-  for (const v of graph.inputs)
-    if (v.type?.dims && !v.constant)
+  for (const v of graph.fed)
+    if (v.type?.dims)
       v.setType({ elem: v.type.elem, dims: v.type.dims.map((d, i) => (i === 0 && typeof d !== 'number' ? BATCH : d)) })
   await inferTypes(trial)
   const nodes = [...graph.nodes()]
@@ -124,5 +124,6 @@ export const removeChannels = definePass({
   summary: 'Take out channels whose weights are all zero: smaller layers, the same outputs',
   options: finiteOptions,
   preserves: 'numerics',
+  bakes: true,
   run,
 })

@@ -36,7 +36,7 @@ export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Ten
 function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void {
   const known = constantOf(v)!
   if (known.equals(next)) return
-  if (v.constant && !v.isInput && [...v.uses].every((n) => readers.includes(n))) {
+  if (v.constant && [...v.uses].every((n) => readers.includes(n))) {
     v.setConstant(next)
     return
   }
