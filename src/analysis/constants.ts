@@ -18,13 +18,9 @@ import { ortExecutor } from '../runtime/ort.ts'
 
 const isComputed = (n: Node): boolean => findOp(n)?.random === true || n.subgraphs.length > 0
 
-/**
- * Initializers, and what is computed from them alone. Those that a caller can override (graph inputs with a default) are
- * constants only where `overridable` says so.
- */
-export function constantValues(graph: Graph, { overridable = false } = {}): ReadonlySet<Value> {
-  const constant = new Set<Value>()
-  for (const v of graph.initializers()) if (overridable || !v.isInput) constant.add(v)
+/** Initializers, and what is computed from them alone. Inputs with a default are none: see passes/overridable.ts. */
+export function constantValues(graph: Graph): ReadonlySet<Value> {
+  const constant = new Set<Value>(graph.initializers())
   for (const n of graph.nodes()) {
     if (isComputed(n)) continue
     if (n.inputs.every((v) => v === null || constant.has(v))) for (const v of n.outputs) if (v) constant.add(v)
@@ -32,7 +28,7 @@ export function constantValues(graph: Graph, { overridable = false } = {}): Read
   return constant
 }
 
-/** The initializers that a value is computed from; null where it is no constant. Defaults of inputs count. */
+/** The initializers that a value is computed from; null where it is no constant. */
 export function constantSource(value: Value): readonly Value[] | null {
   const seen = new Set<Node>()
   const initializers = new Set<Value>()

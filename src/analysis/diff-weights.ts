@@ -60,7 +60,7 @@ export interface LayerChange {
 }
 
 export function diffTensors(a: Graph, b: Graph): TensorDiff {
-  const tensors = (g: Graph): Map<string, Tensor> => new Map([...g.initializers()].map((v) => [v.name, v.constant!]))
+  const tensors = (g: Graph): Map<string, Tensor> => new Map(Array.from(g.stored(), (v) => [v.name, v.stored!]))
   const [before, after] = [tensors(a), tensors(b)]
   const facts = ([name, t]: readonly [string, Tensor]): TensorFacts => ({ name, type: t.type, dims: t.dims })
   const common = [...before].flatMap(([name, x]) => {

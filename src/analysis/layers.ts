@@ -39,7 +39,7 @@ export async function effectiveLayers(
   const { graph } = model
   const byNode = new Map<Node, WeightLayer>()
   for (const layer of weightLayers(graph)) for (const user of layer.users) byNode.set(user, layer)
-  const constant = constantValues(graph, { overridable: true })
+  const constant = constantValues(graph)
   const found: { node: Node; operand: Value }[] = []
   for (const node of graph.nodes()) {
     const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : findOp(node)?.weights

@@ -82,7 +82,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
   return {
     irVersion: model.irVersion,
     opset: model.opset,
-    inputs: model.graph.inputs.filter((v) => !v.constant).map(portOf),
+    inputs: model.graph.fed.map(portOf),
     outputs: model.graph.outputs.map(portOf),
     nodes: model.graph.nodeCount,
     ops: countOps(model.graph),
@@ -116,11 +116,11 @@ function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, num
 }
 
 function frozenParts(graph: Graph): FrozenInfo {
-  const tensors = [...graph.initializers()].filter(isFrozen)
+  const tensors = [...graph.stored()].filter(isFrozen)
   return {
     nodes: [...graph.nodes()].filter(isFrozen).length,
     tensors: tensors.length,
-    elements: tensors.reduce((n, v) => n + v.constant!.size, 0),
+    elements: tensors.reduce((n, v) => n + v.stored!.size, 0),
   }
 }
 
@@ -192,6 +192,6 @@ function isParameter(node: Node, v: Value): boolean {
 export async function fileBytes(model: Model, path: string): Promise<number | undefined> {
   if (path === '-') return undefined
   let { size } = await stat(path)
-  for (const v of model.graph.initializers()) size += v.constant?.origin?.external?.length ?? 0
+  for (const v of model.graph.stored()) size += v.stored?.origin?.external?.length ?? 0
   return size
 }

@@ -20,11 +20,12 @@ import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
-import { fedInputs, type InputDims, inputDims } from '../samples/input-shapes.ts'
+import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 
-/** The copy; `model` stays as it is. */
+/** The copy, in which inputs with a default are constants; `model` stays as it is. */
 export async function oneSample(model: Model, warn: (message: string) => void = () => {}): Promise<Model> {
   const work = cloneModel(model)
+  work.graph.fixDefaults()
   try {
     inlineFunctions(work)
     if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
@@ -39,7 +40,9 @@ export async function oneSample(model: Model, warn: (message: string) => void = 
   } catch (error) {
     if (!(error instanceof MncError)) throw error
     warn(`shapes are not known: ${error.describe()}`)
-    return cloneModel(model)
+    const plain = cloneModel(model)
+    plain.graph.fixDefaults()
+    return plain
   }
 }
 
@@ -72,7 +75,7 @@ async function closeInputs(model: Model, warn: (message: string) => void): Promi
       if (!(error instanceof MncError)) throw error
       warn(`sizes of the inputs are not known: ${error.describe()}`)
     }
-  for (const v of fedInputs(model)) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
+  for (const v of model.graph.fed) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
 }
 
 function copyTypes(from: Graph, to: Graph): void {
@@ -88,7 +91,7 @@ async function typesByRunning(model: Model, warn: (message: string) => void): Pr
   for (const n of model.graph.nodes())
     if (findOp(n))
       for (const v of [...n.inputs, ...n.outputs]) if (v && !v.constant && !isStatic(v.type?.dims ?? null)) open.add(v)
-  const inputs = model.graph.inputs.filter((v) => !v.constant)
+  const inputs = model.graph.fed
   if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return
   const bytes = [...model.graph.initializers()].reduce((n, v) => n + v.constant!.byteLength, 0)
   if (bytes > RUN_BYTES) {

@@ -34,6 +34,7 @@ export const bnUpdate = defineCommand({
       data: options.limit === undefined ? data : data.take(options.limit),
       ...{ preprocess, epochs, batch, augment, workers, seed: io.seed },
       ...device,
+      onWarning: (line) => io.log(line),
       onProgress: (done, total) => progress.update(done / total),
     })
     progress.end()

@@ -25,11 +25,12 @@ export const exportCommand = defineCommand({
     'mnc export student.onnx --format packed -o student.packed.onnx',
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
-  async run([path = ''], { format, packedWeights, rowPairs, shortNames, allowNonfinite, explain, output }, io) {
+  async run([path = ''], { explain, output, ...options }, io) {
     const { readModel, writeModel } = await import('../graph/codec.ts')
     const { exportModel } = await import('../export/export-model.ts')
     const source = await readModel(path)
-    const { model, report } = await exportModel(source, { format, packedWeights, rowPairs, shortNames, allowNonfinite })
+    const { format } = options
+    const { model, report } = await exportModel(source, options, { log: (message) => io.log(message) })
     const { explainKernels } = await import('../export/explain.ts')
     const kernels = explain ? await explainKernels(model) : null
     const out = output ?? outputBeside(path, format)

@@ -26,7 +26,7 @@ export class TrainingView {
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
       const taught = lessonsLine(event.lessons)
       if (taught) this.#io.log(taught)
-      for (const line of fallbackWarnings(event.fallbacks)) this.#io.log(line)
+      for (const line of [...event.warnings, ...fallbackWarnings(event.fallbacks)]) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
     } else if (event.kind === 'step') {
       const { step, epoch, loss, top1, imagesPerSecond, teacherEntropy } = event

@@ -97,7 +97,7 @@ export interface ImageInput {
 
 /** The model's one image input: rank 4, not an initializer. NHWC where only the last dimension can be channels. */
 export function imageInput(model: Model): ImageInput {
-  const inputs = model.graph.inputs.filter((v) => !v.constant)
+  const inputs = model.graph.fed
   const [input] = inputs.filter((v) => v.type?.dims?.length === 4)
   if (!input || inputs.length > 1)
     throw modelError(

@@ -15,7 +15,7 @@ import { type Dim, formatType } from '../graph/types.ts'
 import type { LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
 import { type BatchPlan, batchPlan, type PlanOptions } from '../samples/batch-plan.ts'
-import { fedInputs, type InputDims, inputDims } from '../samples/input-shapes.ts'
+import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { runSamples } from '../samples/run-samples.ts'
 
@@ -244,7 +244,7 @@ function matchOutputs(reference: Model, model: Model): (readonly [string, string
 
 /** Input names of the model by those of the reference. */
 function matchInputs(reference: Model, model: Model): Map<string, string> {
-  const [a, b] = [fedInputs(reference), fedInputs(model)]
+  const [a, b] = [reference.graph.fed, model.graph.fed]
   const shown = (list: readonly Value[]): string => list.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
   const fits = (v: Value, w: Value): boolean =>
     v.type?.elem === w.type?.elem && v.type?.dims?.length === w.type?.dims?.length

@@ -14,14 +14,17 @@
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { encodeModel, fingerprint } from '../graph/codec.ts'
+import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf } from '../passes/constant-of.ts'
+import { declaredOutputs } from '../passes/declared-outputs.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { recordHistory } from '../passes/history.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
+import { settleOverridable } from '../passes/overridable.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -47,6 +50,8 @@ export interface ExportOptions {
   readonly shortNames?: boolean
   /** Weights may hold NaN and infinity, which are a model error otherwise. */
   readonly allowNonfinite?: boolean | undefined
+  /** Weights that are inputs with a default stay so, and as they are. */
+  readonly keepOverridable?: boolean
 }
 
 export interface ExportedTensor {
@@ -80,14 +85,17 @@ const LEAST_OPSET = 21
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
+  { log = () => {} }: { log?: (message: string) => void } = {},
 ): Promise<{ model: Model; report: ExportReport }> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
     throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
-  if (!options.allowNonfinite) requireFinite(source)
   const model = cloneModel(source)
   const { graph } = model
+  const restoreOutputs = declaredOutputs(model)
+  settleOverridable(model, options.keepOverridable ?? false, { log })
+  if (!options.allowNonfinite) requireFinite(model)
   inlineFunctions(model)
   if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
   widenInside(model)
@@ -115,6 +123,7 @@ export async function exportModel(
       ? [writePacked(graph, before)]
       : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
   if (format === 'int8') await arrangeIntegers(model, { rowPairs: options.rowPairs ?? false })
+  restoreOutputs()
   const choices = plans.flatMap((p) => p.choices)
   const elements = before.reduce((n, w) => n + w.size, 0)
   const weightBytes = encodeModel(model).length - baseline
@@ -125,6 +134,7 @@ export async function exportModel(
       format,
       ...(options.packedWeights && { packedWeights: true }),
       ...(options.rowPairs && { rowPairs: true }),
+      ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
     metrics: { weights: elements, weightBytes },
@@ -223,7 +233,7 @@ function strip(model: Model): void {
   for (const v of graph.values()) {
     if (v.isInput || v.isOutput) continue
     v.metadata.clear()
-    v.extra = undefined
+    if (!isSparseInitializer(v)) v.extra = undefined
     if (!v.constant) v.setType(null)
   }
   for (const n of graph.nodes()) {

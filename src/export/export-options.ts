@@ -1,6 +1,7 @@
 /** Options of an export, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../options.ts'
 import { finiteOptions } from '../passes/finite-options.ts'
+import { overridableOptions } from '../passes/overridable.ts'
 
 export const exportOptions = optionTable({
   format: {
@@ -23,6 +24,7 @@ export const exportOptions = optionTable({
     description: 'Short names for inner values: a smaller file, but no check --layers',
   },
   ...finiteOptions,
+  ...overridableOptions,
 })
 
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>

@@ -60,9 +60,10 @@ export function cloneGraph(graph: Graph, parent: Graph | null = null, map: Value
     copyValue(v)
     out.addInput(v.name, v.type)
   }
-  for (const v of graph.initializers()) {
+  for (const v of graph.stored()) {
     const c = map.get(v) ?? copyValue(v)
     if (v.constant) c.setConstant(v.constant)
+    if (v.default) c.setDefault(v.default)
     copyValueFacts(v, c)
   }
   for (const v of graph.values()) if (!v.producer && !map.has(v)) copyValue(v)

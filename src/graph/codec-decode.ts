@@ -7,6 +7,7 @@ import { readProps } from './codec-extra.ts'
 import { sortNodes } from './codec-sort.ts'
 import { decodeTensor, tensorShell } from './codec-tensor.ts'
 import { decodeType } from './codec-type.ts'
+import { DEFAULTS_SINCE } from './declared-inputs.ts'
 import { DataFiles } from './external-data.ts'
 import { Graph, type Value } from './graph.ts'
 import { type FunctionDef, Model } from './model.ts'
@@ -14,6 +15,11 @@ import { copyProto, type Proto } from './proto-schema.ts'
 import { elementTypeOf } from './types.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+/** What holds for the whole file. */
+interface FileFacts {
+  readonly files: DataFiles
+  readonly irVersion: number
+}
 /** What is learnt of the values of one graph while it is read. */
 type Notes = Map<Value, Mutable<Partial<ValueExtra>>>
 
@@ -24,9 +30,10 @@ export function modelFromProto(p: Proto<'ModelProto'>, folder?: string): Model {
     throw modelError('not-onnx', 'this is no ONNX model: it holds no graph', {
       next: 'check that the file is complete',
     })
-  const files = new DataFiles(folder)
-  const model = new Model(decodeGraph(p.graph, null, files))
-  model.irVersion = Number(p.ir_version ?? 0n)
+  const irVersion = Number(p.ir_version ?? 0n)
+  const file = { files: new DataFiles(folder), irVersion }
+  const model = new Model(decodeGraph(p.graph, null, file))
+  model.irVersion = irVersion
   readOpsets(p.opset_import, model.opsets)
   model.producerName = p.producer_name ?? ''
   model.producerVersion = p.producer_version ?? ''
@@ -36,7 +43,7 @@ export function modelFromProto(p: Proto<'ModelProto'>, folder?: string): Model {
   readProps(p.metadata_props, model.metadata)
   const known = new Set<string>()
   for (const f of p.functions ?? []) {
-    const def = decodeFunction(f, files)
+    const def = decodeFunction(f, file)
     const id = `${def.domain}::${def.name}${def.overload && `:${def.overload}`}`
     if (known.has(id)) throw modelError('duplicate-name', `function '${id}' is defined twice`)
     known.add(id)
@@ -56,13 +63,13 @@ export function readOpsets(list: Proto<'OperatorSetIdProto'>[] | undefined, into
   if (into.size === 0) into.set('', 1)
 }
 
-function decodeFunction(p: Proto<'FunctionProto'>, files: DataFiles): FunctionDef {
+function decodeFunction(p: Proto<'FunctionProto'>, file: FileFacts): FunctionDef {
   const name = p.name ?? ''
   try {
     const graph = new Graph(name)
     const notes: Notes = new Map()
     for (const input of p.input ?? []) graph.addInput(claim(graph, input), null)
-    decodeNodes(p.node ?? [], graph, files)
+    decodeNodes(p.node ?? [], graph, file)
     for (const output of p.output ?? []) graph.addOutput(outputOf(graph, output))
     const strayInfo = decodeInfo(p.value_info ?? [], graph, notes)
     finish(notes)
@@ -80,21 +87,22 @@ function decodeFunction(p: Proto<'FunctionProto'>, files: DataFiles): FunctionDe
   }
 }
 
-function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, files: DataFiles): Graph {
+function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, file: FileFacts): Graph {
   const graph = new Graph(p.name ?? '', parent)
   const notes: Notes = new Map()
   for (const info of p.input ?? []) {
     const v = graph.addInput(claim(graph, info.name), decodeType(info.type))
     note(notes, v, info).input = info
   }
-  for (const t of p.initializer ?? []) decodeInitializer(t, graph, notes, files)
+  for (const t of p.initializer ?? []) decodeInitializer(t, graph, notes, file.files)
+  if (file.irVersion < DEFAULTS_SINCE) graph.fixDefaults()
   p.sparse_initializer?.forEach((proto, at) => {
     const v = graph.find(proto.values?.name ?? '') ?? graph.define(claim(graph, proto.values?.name))
     const elem = elementTypeOf(proto.values?.data_type ?? 0)
     if (elem && !v.type) v.setType({ elem, dims: (proto.dims ?? []).map((d) => Number(d)) })
     note(notes, v).sparse = { at, proto }
   })
-  decodeNodes(p.node ?? [], graph, files)
+  decodeNodes(p.node ?? [], graph, file)
   for (const info of p.output ?? []) {
     const v = outputOf(graph, info.name)
     if (!v.type && v.graph === graph) v.setType(decodeType(info.type))
@@ -105,7 +113,8 @@ function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, files: DataFi
   finish(notes)
   readProps(p.metadata_props, graph.metadata)
   const rest = copyProto(p, 'node', 'initializer', 'sparse_initializer', 'input', 'output', 'value_info')
-  graph.extra = { kind: 'graph', proto: rest, strayInfo } satisfies GraphExtra
+  const listed = file.irVersion < DEFAULTS_SINCE && { inputOrder: (p.input ?? []).map((i) => i.name ?? '') }
+  graph.extra = { kind: 'graph', proto: rest, strayInfo, ...listed } satisfies GraphExtra
   return graph
 }
 
@@ -125,17 +134,17 @@ function outputOf(graph: Graph, name: string | undefined): Value {
 function decodeInitializer(t: Proto<'TensorProto'>, graph: Graph, notes: Notes, files: DataFiles): void {
   const name = t.name ?? ''
   const input = graph.find(name)
-  if (input?.constant) throw modelError('duplicate-name', `two initializers are named '${name}'`)
+  if (input?.stored) throw modelError('duplicate-name', `two initializers are named '${name}'`)
   const v = input ?? graph.define(claim(graph, name))
-  const declared = v.type
-  v.setConstant(decodeTensor(t, name, files))
-  if (declared) v.setType(declared)
+  const tensor = decodeTensor(t, name, files)
+  if (input) v.setDefault(tensor)
+  else v.setConstant(tensor)
   const about = note(notes, v)
   about.tensor = tensorShell(t)
   readProps(t.metadata_props, v.metadata)
 }
 
-function decodeNodes(list: readonly Proto<'NodeProto'>[], graph: Graph, files: DataFiles): void {
+function decodeNodes(list: readonly Proto<'NodeProto'>[], graph: Graph, file: FileFacts): void {
   const nodes = sortNodes(list)
   const end = graph.append()
   for (const p of nodes) {
@@ -161,8 +170,8 @@ function decodeNodes(list: readonly Proto<'NodeProto'>[], graph: Graph, files: D
       if (attributes.has(key)) throw fail('duplicate-name', `has two attributes '${key}'`)
       const of = guarded(fail, () =>
         decodeAttribute(proto, {
-          tensor: (t) => decodeTensor(t, `${node.id}.${key}`, files),
-          graph: (g) => decodeGraph(g, graph, files),
+          tensor: (t) => decodeTensor(t, `${node.id}.${key}`, file.files),
+          graph: (g) => decodeGraph(g, graph, file),
         }),
       )
       node.setAttribute(key, of)

@@ -19,12 +19,18 @@ import {
   writeProps,
 } from './codec-extra.ts'
 import { encodeTensor, type TensorPlacement } from './codec-tensor.ts'
-import { encodeType, sameType } from './codec-type.ts'
+import { decodeType, encodeType, sameType } from './codec-type.ts'
+import { declaredInputs } from './declared-inputs.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
 import { copyProto, type Proto } from './proto-schema.ts'
 
 type Info = Proto<'ValueInfoProto'>
+/** What holds for the whole file. */
+interface FileFacts {
+  readonly placement: TensorPlacement
+  readonly irVersion: number
+}
 type Strings<P> = { [K in keyof P]-?: string extends Exclude<P[K], undefined> ? K : never }[keyof P]
 
 /** Sets a string field where it says something else; '' is the same as absent. */
@@ -40,8 +46,9 @@ function putProps(p: { metadata_props?: Proto<'StringStringEntryProto'>[] }, map
 
 export function modelToProto(model: Model, placement: TensorPlacement): Proto<'ModelProto'> {
   const p = modelShell(model, modelExtra(model))
-  p.graph = encodeGraph(model.graph, placement)
-  if (model.functions.length > 0) p.functions = model.functions.map((f) => encodeFunction(f, placement))
+  const file = { placement, irVersion: model.irVersion }
+  p.graph = encodeGraph(model.graph, file)
+  if (model.functions.length > 0) p.functions = model.functions.map((f) => encodeFunction(f, file))
   return p
 }
 
@@ -71,9 +78,9 @@ function putOpsets(
   p.opset_import = [...opsets].map(([domain, version]) => ({ domain, version: BigInt(version) }))
 }
 
-function encodeFunction(f: FunctionDef, placement: TensorPlacement): Proto<'FunctionProto'> {
+function encodeFunction(f: FunctionDef, file: FileFacts): Proto<'FunctionProto'> {
   const p = functionShell(f, functionExtra(f))
-  p.node = encodeNodes(f.graph, placement)
+  p.node = encodeNodes(f.graph, file)
   p.value_info = encodeInfo(f.graph)
   return p
 }
@@ -100,13 +107,13 @@ export function graphShell(graph: Graph, extra: GraphExtra | undefined): Proto<'
   return p
 }
 
-function encodeGraph(graph: Graph, placement: TensorPlacement): Proto<'GraphProto'> {
+function encodeGraph(graph: Graph, file: FileFacts): Proto<'GraphProto'> {
   const p = graphShell(graph, graphExtra(graph))
-  p.node = encodeNodes(graph, placement)
-  p.input = graph.inputs.map((v) => valueInfo(v, valueExtra(v)?.input))
+  p.node = encodeNodes(graph, file)
+  p.input = declaredInputs(graph, file.irVersion).map((v) => valueInfo(v, valueExtra(v)?.input))
   p.output = graph.outputs.map((v) => valueInfo(v, v.graph === graph ? valueExtra(v)?.output : undefined))
   p.value_info = encodeInfo(graph)
-  p.initializer = [...graph.initializers()].map((v) => encodeInitializer(v, placement))
+  p.initializer = [...graph.stored()].map((v) => encodeInitializer(v, file.placement))
   const sparse: Placed<Proto<'SparseTensorProto'>>[] = []
   for (const v of graph.values()) {
     const x = valueExtra(v)?.sparse
@@ -121,10 +128,10 @@ function encodeGraph(graph: Graph, placement: TensorPlacement): Proto<'GraphProt
 
 const inOrder = <T>(list: Placed<T>[]): T[] => list.sort((a, b) => a.at - b.at).map(({ proto }) => proto)
 
-function encodeNodes(graph: Graph, placement: TensorPlacement): Proto<'NodeProto'>[] {
+function encodeNodes(graph: Graph, file: FileFacts): Proto<'NodeProto'>[] {
   const write = {
-    place: (t: Parameters<TensorPlacement['place']>[0]) => placement.place(t),
-    graph: (g: Graph) => encodeGraph(g, placement),
+    place: (t: Parameters<TensorPlacement['place']>[0]) => file.placement.place(t),
+    graph: (g: Graph) => encodeGraph(g, file),
   }
   return Array.from(graph.nodes(), (node: Node) => {
     const extra = nodeExtra(node)
@@ -152,9 +159,9 @@ export function nodeShell(node: Node, extra: NodeExtra | undefined): Proto<'Node
 /** Metadata of an initializer belongs to its tensor, of any other value to its ValueInfoProto. */
 function encodeInitializer(v: Value, placement: TensorPlacement): Proto<'TensorProto'> {
   const extra = valueExtra(v)
-  const p = encodeTensor(v.constant!, v.name, placement)
+  const p = encodeTensor(v.stored!, v.name, placement)
   // A new tensor keeps the doc string and metadata of the one it replaces.
-  if (extra?.tensor && !v.constant!.origin) {
+  if (extra?.tensor && !v.stored!.origin) {
     const { name: _, ...kept } = extra.tensor
     Object.assign(p, kept)
     if (extra.tensor.$unknowns) p.$unknowns = extra.tensor.$unknowns
@@ -170,10 +177,11 @@ export function valueInfo(v: Value, read: Info | undefined, extra = valueExtra(v
   const typed = read ?? extra?.input ?? extra?.output ?? extra?.info?.proto
   if (!extra || !sameType(extra.type, v.type)) setType(p, v, typed)
   else if (!read) {
-    if (typed?.type) p.type = typed.type
+    // where roles were declared differently, the value has the type of one of them
+    if (typed?.type && sameType(decodeType(typed.type), v.type)) p.type = typed.type
     else setType(p, v, undefined)
   }
-  if (!v.constant && !(read && extra && sameMap(v.metadata, extra.metadata))) putProps(p, v.metadata)
+  if (!v.stored && !(read && extra && sameMap(v.metadata, extra.metadata))) putProps(p, v.metadata)
   return p
 }
 

@@ -40,6 +40,8 @@ export interface GraphExtra {
   readonly proto: Proto<'GraphProto'>
   /** value_info of names that the graph does not have. */
   readonly strayInfo: readonly Placed<Proto<'ValueInfoProto'>>[]
+  /** Names of the inputs as listed, where initializers had to be among them (declared-inputs.ts). */
+  readonly inputOrder?: readonly string[]
 }
 
 export interface ModelExtra {

@@ -26,8 +26,10 @@ export class Value {
   readonly uses: ReadonlySet<Node> = new Set()
   /** Graphs that hand this value out as an output. */
   readonly outputOf: ReadonlySet<Graph> = new Set()
-  /** The tensor of an initializer. An initializer may be a graph input too (a default, IR < 4). */
+  /** The tensor of an initializer that is no input: the one definition of what is constant. */
   readonly constant: Tensor | null = null
+  /** What an input is where the caller gives nothing (IR 4 and later). No constant: callers may override it. */
+  readonly default: Tensor | null = null
   extra: Extra = undefined
   readonly metadata = new Map<string, string>()
 
@@ -43,6 +45,11 @@ export class Value {
 
   get isOutput(): boolean {
     return this.outputOf.size > 0
+  }
+
+  /** The tensor that the file holds for this value, constant or default. */
+  get stored(): Tensor | null {
+    return this.constant ?? this.default
   }
 
   /** Read by a node or handed out. */
@@ -61,9 +68,18 @@ export class Value {
     return dims
   }
 
+  /** Gives an input a value that callers may leave it at; the type stays as declared. */
+  setDefault(tensor: Tensor): void {
+    if (!this.isInput) throw bugError(`'${this.name}' is no input and can have no default`)
+    ;(this as Mutable<Value>).default = tensor
+    if (!this.type) this.setType({ elem: tensor.type, dims: tensor.dims })
+    this.graph.registerInitializer(this)
+  }
+
   /** Replaces the tensor of an initializer, which may change its type and dims. */
   setConstant(tensor: Tensor): void {
     if (this.producer) throw bugError(`'${this.name}' is computed and cannot become a constant`)
+    if (this.isInput) throw bugError(`'${this.name}' is an input, which a caller feeds, and cannot become a constant`)
     ;(this as Mutable<Value>).constant = tensor
     this.setType({ elem: tensor.type, dims: tensor.dims })
     this.graph.registerInitializer(this)
@@ -280,8 +296,19 @@ export class Graph {
     return this.#values.values()
   }
 
-  initializers(): IterableIterator<Value> {
+  /** The constants of the graph; an input with a default is none. */
+  *initializers(): Generator<Value> {
+    for (const v of this.#initializers) if (v.constant) yield v
+  }
+
+  /** All values whose tensor the file holds, constants and defaults of inputs, in its order. */
+  stored(): IterableIterator<Value> {
     return this.#initializers.values()
+  }
+
+  /** The inputs that callers must give: those without a default. */
+  get fed(): readonly Value[] {
+    return this.inputs.filter((v) => !v.default)
   }
 
   /** A value of this graph by name. */
@@ -326,9 +353,23 @@ export class Graph {
   removeInput(v: Value): void {
     const at = this.inputs.indexOf(v)
     if (at < 0) return
-    if (v.isUsed && !v.constant) throw bugError(`input '${v.name}' is still used`)
+    if (v.isUsed) throw bugError(`input '${v.name}' is still used`)
     ;(this.inputs as Value[]).splice(at, 1)
-    if (!v.constant) this.forget(v)
+    this.#initializers.delete(v)
+    ;(v as Mutable<Value>).default = null
+    this.forget(v)
+  }
+
+  /** Makes constants of all inputs with a default, which are inputs no more; returns them. Bodies of nodes included. */
+  fixDefaults(): Value[] {
+    const fixed = this.inputs.filter((v) => v.default)
+    for (const v of fixed as Mutable<Value>[]) {
+      v.constant = v.default
+      v.default = null
+    }
+    if (fixed.length > 0) (this as Mutable<Graph>).inputs = this.inputs.filter((v) => !v.constant)
+    for (const n of this.nodes()) for (const g of n.subgraphs) fixed.push(...g.fixDefaults())
+    return fixed
   }
 
   addOutput(v: Value): void {
@@ -355,7 +396,7 @@ export class Graph {
     if (v.isUsed) throw bugError(`initializer '${v.name}' is still used`)
     this.#initializers.delete(v)
     ;(v as Mutable<Value>).constant = null
-    if (!v.isInput) this.forget(v)
+    this.forget(v)
   }
 
   /** Turns an initializer into a computed-elsewhere graph input of the same name; returns the tensor it had. */
@@ -364,7 +405,7 @@ export class Graph {
     if (!constant) throw bugError(`'${v.name}' is no initializer`)
     this.#initializers.delete(v)
     ;(v as Mutable<Value>).constant = null
-    if (!v.isInput) (this.inputs as Value[]).push(v)
+    ;(this.inputs as Value[]).push(v)
     return constant
   }
 
@@ -411,7 +452,7 @@ export class Graph {
       const { name, type, extra } = from
       from.graph.rename(from, from.graph.freshName(`${name}_inner`))
       out.graph.rename(out, name)
-      if (!out.type) out.setType(type)
+      out.setType(type ?? out.type)
       out.extra ??= extra
     }
   }

@@ -24,7 +24,7 @@ export interface Placement extends TensorPlacement {
 }
 
 function* graphTensors(graph: Graph): Generator<{ tensor: Tensor; initializer: boolean }> {
-  for (const v of graph.initializers()) if (v.constant) yield { tensor: v.constant, initializer: true }
+  for (const v of graph.stored()) yield { tensor: v.stored!, initializer: true }
   for (const n of graph.nodes()) {
     for (const a of n.attributes.values()) {
       if (a.kind === 'tensor') yield { tensor: a.value, initializer: false }

@@ -67,7 +67,7 @@ export function valueRest(v: Value): string {
     if (!plain || at !== undefined) out += ` !${role}${at === undefined ? '' : ` ${at}`}`
     if (!plain) out += ` "${base64(encodeProto('ValueInfoProto', written))}"`
   }
-  if (extra.tensor && v.constant) {
+  if (extra.tensor && v.stored) {
     const shell = copyProto(extra.tensor, 'name')
     // Metadata is printed with the value unless the tensor's differs from it.
     const plain = [...v.metadata].map(([key, value]) => ({ key, value }))

@@ -3,6 +3,7 @@ import { MncError } from '../errors.ts'
 import type { Attribute } from './attribute.ts'
 import { valueInfo } from './codec-encode.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
+import { DEFAULTS_SINCE } from './declared-inputs.ts'
 import { Graph, type Node, type Value } from './graph.ts'
 import { Model } from './model.ts'
 import { decodeProto } from './proto.ts'
@@ -31,6 +32,7 @@ const number = /-?(?:inf|nan|\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])/y
 
 class Parser {
   readonly #s: Scanner
+  #irVersion = 0
 
   constructor(text: string) {
     this.#s = new Scanner(text)
@@ -42,13 +44,14 @@ class Parser {
     s.expect('{')
     const head = new Map<string, string>()
     for (const [k, v] of s.list('}', () => this.#field())) head.set(k, v)
+    this.#irVersion = Number(head.get('ir_version') ?? 0)
     const rests = this.#rests()
     s.expect('opset')
     const opsets = this.#opsets()
     const metadata = new Map<string, string>()
     this.#metadata(metadata)
     const model = new Model(this.#graph(null, 0))
-    model.irVersion = Number(head.get('ir_version') ?? 0)
+    model.irVersion = this.#irVersion
     model.producerName = head.get('producer') ?? ''
     model.producerVersion = head.get('version') ?? ''
     model.domain = head.get('domain') ?? ''
@@ -110,12 +113,15 @@ class Parser {
       .filter((r) => r.key === 'stray')
       .map((r) => ({ at: r.at, proto: this.#decode(r, 'ValueInfoProto') }))
     const proto = this.#message(rests, 'graph', 'GraphProto')
-    if (proto || strayInfo.length > 0)
-      graph.extra = { kind: 'graph', proto: proto ?? {}, strayInfo } satisfies GraphExtra
     // Extras of values wait until it is known which of them are initializers.
     const later: (() => void)[] = []
     while (!s.keyword('end')) this.#line(graph, depth, later)
     for (const run of later) run()
+    const old = this.#irVersion < DEFAULTS_SINCE
+    const listed = old && { inputOrder: graph.inputs.map((v) => v.name) }
+    if (proto || strayInfo.length > 0 || listed)
+      graph.extra = { kind: 'graph', proto: proto ?? {}, strayInfo, ...listed } satisfies GraphExtra
+    if (old) graph.fixDefaults()
     return graph
   }
 
@@ -156,11 +162,13 @@ class Parser {
     const s = this.#s
     const name = this.#name()
     const known = graph.find(name)
-    if (known?.constant) throw s.fail(`initializer '${name}' is defined twice`)
+    if (known?.stored) throw s.fail(`initializer '${name}' is defined twice`)
     const v = known ?? this.#define(graph, later, name)
     const { type } = v
     s.expect('=')
-    v.setConstant(this.#tensor())
+    const tensor = this.#tensor()
+    if (v.isInput) v.setDefault(tensor)
+    else v.setConstant(tensor)
     if (type) v.setType(type)
   }
 
@@ -173,7 +181,7 @@ class Parser {
     const at = rests.find((r) => r.key === 'info')?.at ?? 0
     const props = [...v.metadata].map(([key, value]) => ({ key, value }))
     const tensor = this.#message(rests, 'tensor', 'TensorProto') ?? {}
-    if (v.constant && props.length > 0) tensor.metadata_props ??= props
+    if (v.stored && props.length > 0) tensor.metadata_props ??= props
     const sparse = rests.find((r) => r.key === 'sparse')
     v.extra = {
       kind: 'value',
@@ -182,7 +190,7 @@ class Parser {
       ...(input && { input }),
       ...(output && { output }),
       ...(info && { info: { at, proto: info } }),
-      ...(v.constant && { tensor }),
+      ...(v.stored && { tensor }),
       ...(sparse && { sparse: { at: sparse.at, proto: this.#decode(sparse, 'SparseTensorProto') } }),
     } satisfies ValueExtra
   }

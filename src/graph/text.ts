@@ -16,6 +16,7 @@
  * model, and is meant for goldens and for reading. text-parse.ts reads it back.
  */
 import type { Attribute, Opaque } from './attribute.ts'
+import { declaredInputs } from './declared-inputs.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
 import { encodeProto } from './proto.ts'
@@ -30,12 +31,12 @@ export interface PrintOptions {
 }
 
 export function printModel(model: Model, options: PrintOptions = {}): string {
-  return new Printer(options.tensors ?? 'full').model(model)
+  return new Printer(options.tensors ?? 'full', model.irVersion).model(model)
 }
 
 /** A graph alone, for messages and goldens of parts. */
 export function printGraph(graph: Graph, options: PrintOptions = {}): string {
-  return new Printer(options.tensors ?? 'full').graph(graph, '')
+  return new Printer(options.tensors ?? 'full', Number.POSITIVE_INFINITY).graph(graph, '')
 }
 
 /** Bare words do not start with a slash: `//` starts a comment. */
@@ -53,9 +54,11 @@ function typeOf(t: TensorType): string {
 
 class Printer {
   readonly #tensors: 'full' | 'summary'
+  readonly #irVersion: number
 
-  constructor(tensors: 'full' | 'summary') {
+  constructor(tensors: 'full' | 'summary', irVersion: number) {
     this.#tensors = tensors
+    this.#irVersion = irVersion
   }
 
   #rest(make: () => string): string {
@@ -82,14 +85,15 @@ class Printer {
   graph(g: Graph, indent: string): string {
     const inner = `${indent}  `
     const lines = [`graph ${JSON.stringify(g.name)}${metadataOf(g.metadata)}${this.#rest(() => graphRest(g))}`]
-    const shown = new Set(g.inputs)
-    for (const v of g.inputs) lines.push(`${inner}input ${this.#value(v)}`)
-    for (const v of g.initializers()) {
-      if (!v.constant) continue
+    const inputs = declaredInputs(g, this.#irVersion)
+    const shown = new Set(inputs)
+    for (const v of inputs) lines.push(`${inner}input ${this.#value(v)}`)
+    for (const v of g.stored()) {
+      const tensor = v.stored!
       // The tensor says its type; an input said its own.
-      const own = v.type?.elem === v.constant.type && v.type.dims?.join() === v.constant.dims.join()
+      const own = v.type?.elem === tensor.type && v.type.dims?.join() === tensor.dims.join()
       const name = shown.has(v) ? nameOf(v) : this.#value(v, own ? null : v.type)
-      lines.push(`${inner}init ${name} = ${printTensor(v.constant, this.#tensors)}`)
+      lines.push(`${inner}init ${name} = ${printTensor(tensor, this.#tensors)}`)
       shown.add(v)
     }
     for (const v of g.values()) if (!v.producer && !shown.has(v)) lines.push(`${inner}value ${this.#value(v)}`)

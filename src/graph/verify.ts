@@ -47,16 +47,17 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
     visible.add(v)
     own.push(v)
   }
-  const initializers = new Set(graph.initializers())
+  const initializers = new Set(graph.stored())
   for (const v of initializers) {
     if (graph.find(v.name) !== v) throw broken(`initializer '${v.name}' is not a value of graph '${graph.name}'`)
-    if (!v.constant) throw broken(`initializer '${v.name}' has no tensor`)
+    if (!v.stored) throw broken(`initializer '${v.name}' has no tensor`)
+    if (v.isInput === (v.constant !== null)) throw broken(`'${v.name}' is a constant input, or a default without input`)
   }
   for (const v of graph.values()) {
     if (v.graph !== graph || graph.find(v.name) !== v)
       throw broken(`value '${v.name}' is filed under another name or graph than its own`)
-    if (v.constant && !initializers.has(v)) throw broken(`'${v.name}' has a tensor and is no initializer`)
-    if (v.constant && v.producer) throw broken(`initializer '${v.name}' is also made by ${v.producer.label}`)
+    if (v.stored && !initializers.has(v)) throw broken(`'${v.name}' has a tensor and is no initializer`)
+    if (v.stored && v.producer) throw broken(`initializer '${v.name}' is also made by ${v.producer.label}`)
     if (!v.producer && !visible.has(v)) {
       if (!v.constant && !isSparseInitializer(v))
         throw broken(`value '${v.name}' comes from nowhere: no node makes it, and it is no input or initializer`)

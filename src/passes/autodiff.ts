@@ -204,6 +204,7 @@ export const autodiff = definePass({
     batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
   }),
   preserves: 'nothing',
+  bakes: true,
   async run(model, { batch }) {
     const { graph } = model
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false

@@ -76,7 +76,7 @@ async function runner(model: Model): Promise<{ run(f: Feeds): Promise<Feeds>; di
 
 /** How many samples' values fit; null where the batch dim is fixed or unknown, so that batches cannot be cut. */
 async function samplesAtOnce(model: Model, values: readonly Value[], batch: Feeds): Promise<number | null> {
-  const inputs = model.graph.inputs.filter((v) => !v.constant)
+  const inputs = model.graph.fed
   if (!inputs.every((v) => typeof v.type?.dims?.[0] === 'string')) return null
   const dims: Record<string, number> = {}
   for (const v of inputs)

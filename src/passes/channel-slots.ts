@@ -31,12 +31,17 @@ export class ChannelSlots {
   /** `dims` gives what is known of a value's shape; channel counts must be. */
   constructor(graph: Graph, dims: (v: Value) => readonly (number | string | null)[] | null) {
     this.#dims = dims
+<<<<<<< HEAD
     this.layers = new Map(
       weightLayers(graph).flatMap((l) =>
         l.users.filter((n) => findOp(n)?.weights?.channels).map((n) => [n, l] as const),
       ),
     )
     for (const v of graph.inputs) if (!v.constant) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
+=======
+    this.layers = new Map(weightLayers(graph).flatMap((l) => l.users.map((n) => [n, l] as const)))
+    for (const v of graph.inputs) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
+>>>>>>> ba388a6 (What is constant is one field: inputs with a default are made constant in one warning, IR 3 files list new initializers, declared outputs, sparse tensors and both declarations of a passed-through value survive)
     for (const n of graph.nodes()) this.#visit(n)
     for (const v of graph.outputs) {
       this.#block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)

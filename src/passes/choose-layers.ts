@@ -48,6 +48,8 @@ export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice):
 }
 
 function whyNone(graph: Graph): string {
+  if (graph.inputs.some((v) => v.default))
+    return 'its weights are inputs with a default: leave --keep-overridable out to make constants of them'
   const hidden = hiddenWeight(graph)
   if (!hidden) return 'it has no layers with constant weights at all'
   const { domain, label } = hidden.by

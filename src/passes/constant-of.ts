@@ -38,6 +38,6 @@ export function removeUnused(nodes: Iterable<Node>): void {
 /** Removes an initializer or Constant node that nothing reads. */
 export function dropConstant(v: Value): void {
   if (v.isUsed) return
-  if (v.constant && !v.isInput) v.graph.removeInitializer(v)
+  if (v.constant) v.graph.removeInitializer(v)
   else if (v.producer?.op === 'Constant' && v.producer.domain === '') v.graph.remove(v.producer)
 }

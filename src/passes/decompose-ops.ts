@@ -31,6 +31,7 @@ export const decomposeOps = definePass({
     batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
   }),
   preserves: 'numerics',
+  bakes: true,
   async run(model, { batch }) {
     const { graph } = model
     if (![...graph.nodes()].some(isPending)) return false

@@ -2,6 +2,7 @@
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
+import { overridableOptions } from './overridable.ts'
 
 /** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
 export interface CalibrationData {
@@ -34,6 +35,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
    * inputs and outputs.
    */
   readonly preserves: 'numerics' | 'interface' | 'nothing'
+  /** Computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
+  readonly bakes?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'
   /** Throws a model or usage error where the pass cannot apply. Must not change the model. */
@@ -44,4 +47,5 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   ensures?(model: Model, options: OptionsOf<T>): void
 }
 
-export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> => def
+export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> =>
+  def.bakes ? { ...def, options: { ...def.options, ...overridableOptions } } : def

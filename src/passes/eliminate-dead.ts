@@ -24,7 +24,7 @@ export function removeDead(graph: Graph): number {
     }
   }
   for (const v of [...graph.initializers()])
-    if (!v.isUsed && !v.isInput) {
+    if (!v.isUsed) {
       graph.removeInitializer(v)
       removed++
     }

@@ -113,5 +113,6 @@ export const foldBn = definePass({
   summary: 'Fold BatchNormalization into the layer before or after it',
   options: finiteOptions,
   preserves: 'numerics',
+  bakes: true,
   run,
 })

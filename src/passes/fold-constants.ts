@@ -4,9 +4,8 @@
  *
  * Does not apply to nodes that mnc put there (mnc.role: masks and quantisers, whose operands training still moves), to
  * QuantizeLinear and DequantizeLinear at all (folding would undo quantisation), to random operators, to nodes with
- * bodies, to initializers that are graph inputs of an IR >= 4 file (a caller may override them), to element types that
- * cannot leave onnxruntime (4-bit, bfloat16, strings, ...), and to results larger than both --max-bytes and what they
- * are computed from.
+ * bodies, to element types that cannot leave onnxruntime (4-bit, bfloat16, strings, ...), and to results larger than both
+ * --max-bytes and what they are computed from.
  */
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
@@ -56,8 +55,7 @@ function foldable(model: Model): Set<Node> {
   const out = new Set<Node>()
   const isConstant = (v: Value): boolean => {
     if (v.producer) return out.has(v.producer)
-    if (!v.constant || !CROSSING.has(v.constant.type) || v.metadata.has(ROLE_KEY)) return false
-    return model.irVersion < 4 || !v.isInput
+    return v.constant !== null && CROSSING.has(v.constant.type) && !v.metadata.has(ROLE_KEY)
   }
   for (const n of model.graph.nodes()) {
     const to = n.op === 'Cast' ? elementTypeOf(n.int('to', 0)) : 'float32'
@@ -126,5 +124,6 @@ export const foldConstants = definePass({
   summary: 'Compute what depends on constants only',
   options,
   preserves: 'numerics',
+  bakes: true,
   run,
 })

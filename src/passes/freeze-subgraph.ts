@@ -30,7 +30,7 @@ interface Candidate extends Named {
 
 function candidates(graph: Graph): Candidate[] {
   return [...graph.nodes()].map((node) => {
-    const values = [...node.outputs, ...node.inputs.filter((v) => v?.constant || v?.producer?.op === 'Constant')]
+    const values = [...node.outputs, ...node.inputs.filter((v) => v?.stored || v?.producer?.op === 'Constant')]
     return { node, names: [node.name, ...values.map((v) => v?.name ?? '')].filter((n) => n !== '') }
   })
 }
@@ -61,7 +61,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   const { graph } = model
   const chosen = choose(graph, o)
   let changed = false
-  for (const v of graph.initializers()) {
+  for (const v of graph.stored()) {
     if (![...v.uses].some((n) => chosen.has(n))) continue
     const other = [...v.uses].find((n) => !chosen.has(n) && !isFrozen(n))
     if (other) ctx.decline(v.name, `it is also read by ${other.label}, which is not frozen`)
@@ -78,7 +78,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   return changed
 }
 
-const isTrainable = (v: Value): boolean => v.constant?.type.includes('float') === true && !isFrozen(v)
+const isTrainable = (v: Value): boolean => v.stored?.type.includes('float') === true && !isFrozen(v)
 
 export const freezeSubgraph = definePass({
   name: 'freeze-subgraph',

@@ -282,6 +282,7 @@ export const insertFakeQuant = definePass({
   summary: 'Quantise weights and activations with real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
   options,
   preserves: 'interface',
+  bakes: true,
   data: 'optional',
   requires: (_model, o) => checkOptions(o),
   run,

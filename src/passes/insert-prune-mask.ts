@@ -206,6 +206,7 @@ export const insertPruneMask = definePass({
   summary: 'Prune weights by magnitude: Mul(W, mask), the latent weights kept',
   options,
   preserves: 'interface',
+  bakes: true,
   requires: (_model, o) => {
     checkOptions(o)
   },

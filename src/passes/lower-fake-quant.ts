@@ -104,5 +104,6 @@ export const lowerFakeQuant = definePass({
   summary: 'Write QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
   options,
   preserves: 'numerics',
+  bakes: true,
   run,
 })

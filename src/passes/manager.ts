@@ -12,10 +12,12 @@ import type { Model } from '../graph/model.ts'
 import { verifyModel } from '../graph/verify.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
+import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
+import { overridableOptions, settleOverridable } from './overridable.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 
 export interface Declined {
@@ -64,14 +66,17 @@ export async function runPass(
       context.decline?.(where, reason)
     },
   }
-  def.requires?.(model, parsed)
-  if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const before = snapshot(model)
   const input = fingerprint(model)
+  const restoreOutputs = declaredOutputs(model)
+  const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
+  def.requires?.(model, parsed)
+  if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const nodesBefore = model.graph.nodeCount
   const start = performance.now()
-  const changed = await def.run(model, parsed, ctx)
+  const changed = (await def.run(model, parsed, ctx)) || fixed
   const milliseconds = performance.now() - start
+  if (def.preserves !== 'nothing') restoreOutputs()
   checkAfter(model, def, () => def.ensures?.(model, parsed))
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
@@ -81,9 +86,11 @@ export async function runPass(
   return { changed, declined, milliseconds }
 }
 
-/** Options in the order of their declaration. */
-const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(Object.keys(options).flatMap((k) => (k in given ? [[k, given[k]]] : [])))
+/** Options in the order of their declaration; those of overridable.ts where they are not the default. */
+const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>): Record<string, unknown> => {
+  const isNamed = (k: string): boolean => k in given && !(k in overridableOptions && given[k] === options[k]?.default)
+  return Object.fromEntries(Object.keys(options).flatMap((k) => (isNamed(k) ? [[k, given[k]]] : [])))
+}
 
 /** `runPass` by name or alias: the library's way to apply a pass. Edits `model` in place. */
 export const pass: (

@@ -28,8 +28,8 @@ export interface InputAdapter {
 /** Returns the teacher's outputs inside the student's graph (not yet graph outputs). */
 export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapter): Value[] {
   const { graph } = model
-  const inputs = teacher.graph.inputs.filter((v) => !v.constant)
-  const sources = graph.inputs.filter((v) => !v.constant)
+  const inputs = teacher.graph.fed
+  const sources = graph.fed
   const [source] = sources
   if (inputs.length !== sources.length || !source)
     throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs and the student ${sources.length}`)
@@ -43,8 +43,9 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
       })
   }
   const map: ValueMap = new Map(inputs.map((v, i) => [v, adapter ? adapt(graph, source, adapter) : sources[i]!]))
-  for (const v of teacher.graph.initializers()) {
-    const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.constant!)
+  // a teacher is merged as it is: nobody overrides its weights
+  for (const v of teacher.graph.stored()) {
+    const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.stored!)
     copy.metadata.set(FROZEN_KEY, 'true')
     map.set(v, copy)
   }

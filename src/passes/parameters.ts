@@ -17,7 +17,7 @@ export function trainableParameters(graph: Graph): Value[] {
     const def = findOp(node)
     const helper = node.metadata.has(ROLE_KEY)
     node.inputs.forEach((v, i) => {
-      if (!v?.constant || v.isInput) return
+      if (!v?.constant) return
       const isState = def?.state?.includes(i) || (helper && i > 0)
       if (isState || isFrozen(node, v)) excluded.add(v)
       else if (isTrainable(node, v, i, dependent)) found.add(v)

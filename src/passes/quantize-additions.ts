@@ -73,6 +73,7 @@ export const quantizeAdditions = definePass({
   summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs all in integers',
   options,
   preserves: 'interface',
+  bakes: true,
   data: 'required',
   async run(model, o, ctx) {
     const typed = cloneModel(model)

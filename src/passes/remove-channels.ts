@@ -19,8 +19,46 @@ import { decideChannels, liftModel } from './channel-decision.ts'
 import { channelSamples } from './channel-samples.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
+<<<<<<< HEAD
 import { type Named, probe } from './probe.ts'
 import { shrinkModel } from './shrink-model.ts'
+=======
+import { foldConstants } from './fold-constants.ts'
+import { inlineFunctions } from './inline-functions.ts'
+import { weightLayers } from './layers.ts'
+import { probe } from './probe.ts'
+import { type Kept, shrinkConstants, shrinkLayer } from './shrink-nodes.ts'
+import { upgradeModelTo } from './upgrade-opset.ts'
+
+/** Samples that shapes are inferred for. */
+const BATCH = 2
+/** Outputs may differ by float rounding: sums have other terms and another order. */
+const ROUNDING = 1e-3
+
+interface Decision {
+  readonly plan: ChannelPlan
+  readonly slots: ChannelSlots
+  /** What the model's value is called here too. */
+  readonly graph: Graph
+}
+
+/** Decides on a copy whose shapes are all known: lifted, for batches of one size. */
+async function decide(model: Model): Promise<Decision> {
+  const trial = cloneModel(model)
+  await lift(trial)
+  const { graph } = trial
+  for (const v of graph.fed)
+    if (v.type?.dims)
+      v.setType({ elem: v.type.elem, dims: v.type.dims.map((d, i) => (i === 0 && typeof d !== 'number' ? BATCH : d)) })
+  await inferTypes(trial)
+  const nodes = [...graph.nodes()]
+  const floats = nodes.flatMap((n) => n.outputs.filter((v): v is Value => v?.type?.elem === 'float32'))
+  const seen = await probe(trial, floats)
+  for (const v of floats) v.setType({ elem: 'float32', dims: seen[v.name]!.dims })
+  const slots = new ChannelSlots(graph, (v) => v.constant?.dims ?? v.type?.dims ?? null)
+  return { graph, slots, plan: planChannels(nodes, slots, new ChannelConstants(nodes, slots, seen)) }
+}
+>>>>>>> ba388a6 (What is constant is one field: inputs with a default are made constant in one warning, IR 3 files list new initializers, declared outputs, sparse tensors and both declarations of a passed-through value survive)
 
 /** What goes can make more channels constant, or a depthwise convolution an ordinary one: again, until nothing goes. */
 async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {
@@ -62,5 +100,6 @@ export const removeChannels = definePass({
   summary: 'Take out channels whose weights are all zero: smaller layers, the same outputs',
   options: finiteOptions,
   preserves: 'numerics',
+  bakes: true,
   run,
 })

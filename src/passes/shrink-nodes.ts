@@ -51,7 +51,11 @@ const isOwn = (v: Value, readers: readonly Node[]): boolean =>
 function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void {
   const known = constantOf(v)!
   if (known.equals(next)) return
+<<<<<<< HEAD
   if (isOwn(v, readers)) {
+=======
+  if (v.constant && [...v.uses].every((n) => readers.includes(n))) {
+>>>>>>> ba388a6 (What is constant is one field: inputs with a default are made constant in one warning, IR 3 files list new initializers, declared outputs, sparse tensors and both declarations of a passed-through value survive)
     v.setConstant(next)
     return
   }

@@ -18,7 +18,7 @@ export function snapshot(model: Model): Snapshot {
   out.push(metadataText(model.metadata))
   addGraph(model.graph, out)
   for (const f of model.functions) {
-    out.push(`function ${f.domain}::${f.name}`)
+    out.push(`function ${f.domain}::${f.name} ${JSON.stringify([...f.opsets])}`)
     addGraph(f.graph, out)
   }
   return out
@@ -46,9 +46,8 @@ const metadataText = (m: Metadata): string => (m.size === 0 ? '' : JSON.stringif
 function addGraph(graph: Graph, out: (string | Tensor)[]): void {
   out.push(`graph ${graph.name} ${metadataText(graph.metadata)}`)
   for (const v of graph.inputs) out.push(`in ${v.name} ${formatType(v.type)}`)
-  for (const v of graph.initializers()) {
-    out.push(`init ${v.name} ${metadataText(v.metadata)}`)
-    if (v.constant) out.push(v.constant)
+  for (const v of graph.stored()) {
+    out.push(`init ${v.name} ${metadataText(v.metadata)}`, v.stored!)
   }
   const name = (v: Value | null): string => v?.name ?? ''
   for (const n of graph.nodes()) {

@@ -51,18 +51,8 @@ export function upgradeModelTo(model: Model, to: number, decline?: Decline): boo
     if (version !== undefined && version < to)
       model.functions[i] = { ...f, opsets: new Map([...f.opsets, ['', Math.max(version, to)]]) }
   })
-  if (from === undefined || from < to) raise(model, to)
+  if (from === undefined || from < to) model.setOpset(to)
   return lifts
-}
-
-/**
- * Before IR 4 every initializer had to be an input too and was a constant nevertheless (so onnxruntime takes it); in
- * later files such an input is one that callers may feed, which nothing would fold or fuse.
- */
-function raise(model: Model, to: number): void {
-  const old = model.irVersion < 4
-  model.setOpset(to)
-  if (old && model.irVersion >= 4) for (const v of [...model.graph.inputs]) if (v.constant) model.graph.removeInput(v)
 }
 
 interface Body {

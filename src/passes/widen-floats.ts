@@ -29,7 +29,7 @@ export function widenFloats({ graph }: Model): boolean {
 /** The same inside only: inputs and outputs keep their narrow types behind Casts. True where anything was narrow. */
 export function widenInside(model: Model): boolean {
   const { graph } = model
-  const narrow = (list: readonly Value[]) => list.filter((v) => !v.constant && isNarrowFloat(v.type?.elem))
+  const narrow = (list: readonly Value[]) => list.filter((v) => isNarrowFloat(v.type?.elem))
   const [inputs, outputs] = [narrow(graph.inputs), narrow(graph.outputs)].map((list) =>
     list.map((v) => [v, v.type!] as const),
   )
@@ -87,5 +87,6 @@ export const widenFloatsPass = definePass({
   summary: 'Turn float16 and bfloat16 into float32, inputs and outputs too',
   options: optionTable({}),
   preserves: 'nothing',
+  bakes: true,
   run: widenFloats,
 })

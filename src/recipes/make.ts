@@ -97,7 +97,7 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
-  const exported = await exportModel(model, stage.export)
+  const exported = await exportModel(model, stage.export, { log: c.log })
   return { model: exported.model, train: summary, export: exported.report, activationBits }
 }
 
@@ -135,6 +135,7 @@ async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<
     preprocess: await preprocessOf(model, data, {}, c.log),
     ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
     ...(await announceDevice(device, c.log)),
+    onWarning: c.log,
     onProgress: (done, total) => c.progress('bn-update', done, total),
   })
   const done = { data: data.name, epochs, batch, augment, seed: stage.seed }

@@ -84,8 +84,8 @@ async function contentHash(path: string): Promise<string> {
   if (!path.endsWith('.onnx')) return own
   const files = new Set<string>()
   try {
-    for (const v of (await readModel(path)).graph.initializers()) {
-      const file = v.constant?.origin?.external?.file.path
+    for (const v of (await readModel(path)).graph.stored()) {
+      const file = v.stored?.origin?.external?.file.path
       if (file) files.add(file)
     }
   } catch (error) {

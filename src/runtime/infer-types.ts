@@ -25,6 +25,7 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
   const map: ValueMap = new Map()
   const copy = cloneModel(model, map)
   const { graph } = copy
+  graph.fixDefaults()
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   for (const v of [...graph.initializers()]) {
     const size = v.constant!.size
@@ -64,8 +65,8 @@ async function scalarsAmong(
 
 /** Gives symbolic dims of graph inputs their size, by symbol; `*` is for every one that is not named. */
 export function fixInputs(model: Model, fixed: Readonly<Record<string, number>>): void {
-  for (const v of model.graph.inputs) {
-    if (!v.type?.dims || v.constant) continue
+  for (const v of model.graph.fed) {
+    if (!v.type?.dims) continue
     const dims: Dim[] = v.type.dims.map((d) => (typeof d === 'number' ? d : (fixed[d ?? '*'] ?? fixed['*'] ?? d)))
     v.setType({ elem: v.type.elem, dims })
   }

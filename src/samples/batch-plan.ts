@@ -19,7 +19,7 @@ import type { Tensor } from '../graph/tensor.ts'
 import type { Dim } from '../graph/types.ts'
 import type { Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort.ts'
-import { fedInputs, type InputDims, inputDims } from './input-shapes.ts'
+import { type InputDims, inputDims } from './input-shapes.ts'
 import { type InputLayout, isNear, type OutputLayout, rowsOf, sliceSamples } from './layout.ts'
 import { randomFeeds } from './random-feeds.ts'
 
@@ -108,7 +108,7 @@ class Search {
 
   constructor(model: Model, { dims: given = {}, reopen = false }: PlanOptions) {
     const known = { ...inputDims(model), ...given }
-    const inputs = fedInputs(model)
+    const inputs = model.graph.fed
     const rankless = inputs.find((v) => !known[v.name])
     if (rankless)
       throw modelError('open-input', `the shape of input '${rankless.name}' is not known`, {
@@ -278,7 +278,7 @@ const shown = (o: Open): string => (isNamed(o.key) ? o.key : `${o.input}[${o.axi
 /** The model with these dims as its inputs', and nothing said of shapes behind them. */
 function opened(model: Model, dims: ReadonlyMap<string, readonly Dim[]>): Model {
   const copy = cloneModel(model)
-  for (const v of fedInputs(copy)) if (v.type) v.setType({ elem: v.type.elem, dims: dims.get(v.name)! })
+  for (const v of copy.graph.fed) if (v.type) v.setType({ elem: v.type.elem, dims: dims.get(v.name)! })
   for (const v of copy.graph.values())
     if (v.producer && v.type)
       v.setType(v.isOutput ? { elem: v.type.elem, dims: v.type.dims?.map(() => null) ?? null } : null)

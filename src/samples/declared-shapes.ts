@@ -13,7 +13,6 @@ import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import {
-  fedInputs,
   type GivenSizes,
   INPUT_SHAPES_KEY,
   inputCalled,
@@ -28,7 +27,7 @@ import {
 export async function declareShapes(model: Model, { dim = {}, inputShape = {} }: GivenSizes): Promise<void> {
   const before = cloneModel(model)
   const sizes = new Map<string, Dim>()
-  const symbols = new Set(fedInputs(model).flatMap((v) => v.type?.dims ?? []))
+  const symbols = new Set(model.graph.fed.flatMap((v) => v.type?.dims ?? []))
   for (const [name, n] of Object.entries(dim)) {
     if (!symbols.has(name)) throw noSymbol([model], name)
     sizes.set(name, sizeOf(name, n))
@@ -78,7 +77,7 @@ async function settleOutputs(model: Model, before: Model): Promise<void> {
     if (!(error instanceof MncError)) throw error
     const was = await inferTypes(before).catch((e: unknown) => e)
     if (was instanceof MncError) return // nothing can be inferred of this model, whatever its sizes
-    const shapes = fedInputs(model).map((v) => `'${v.name}' ${formatType(v.type)}`)
+    const shapes = model.graph.fed.map((v) => `'${v.name}' ${formatType(v.type)}`)
     throw usageError(`the graph does not allow ${shapes.join(', ')}: ${error.message}`)
   }
   for (const v of model.graph.outputs) {
@@ -93,7 +92,7 @@ async function settleOutputs(model: Model, before: Model): Promise<void> {
 /** Drops the record of inputs whose sizes the file now holds. */
 function forgetRecord(model: Model): void {
   if (!model.metadata.has(INPUT_SHAPES_KEY)) return
-  const open = fedInputs(model).filter((v) => v.type?.dims?.some((d) => typeof d !== 'number') ?? true)
+  const open = model.graph.fed.filter((v) => v.type?.dims?.some((d) => typeof d !== 'number') ?? true)
   const dims = inputDims(model)
   const left = open.flatMap((v) => (dims[v.name]?.some((d) => typeof d === 'number') ? [[v.name, dims[v.name]]] : []))
   if (left.length === 0) model.metadata.delete(INPUT_SHAPES_KEY)

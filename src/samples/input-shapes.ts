@@ -18,14 +18,11 @@ export type GivenSizes = OptionsInput<typeof sizeOptions>
 /** Dims by input. */
 export type InputDims = Readonly<Record<string, readonly Dim[]>>
 
-/** Inputs that a caller must feed. */
-export const fedInputs = (model: Model): Value[] => model.graph.inputs.filter((v) => !v.constant)
-
 /** Dims of the fed inputs: what the file fixes, else what is recorded; inputs of unknown rank without a record are absent. */
 export function inputDims(model: Model): InputDims {
   const record = readRecord(model)
   const dims: Record<string, readonly Dim[]> = {}
-  for (const v of fedInputs(model)) {
+  for (const v of model.graph.fed) {
     const own = v.type?.dims?.map((d) => (d === '' ? null : d)) ?? null
     const kept = record[v.name]
     const merged = own && kept?.length === own.length ? own.map((d, i) => either(d, kept[i]!)) : (own ?? kept)
@@ -55,7 +52,7 @@ export function recordSizes(models: readonly Model[], given: GivenSizes): void {
     const record = { ...readRecord(model) }
     const before = inputDims(model)
     let found = false
-    for (const v of fedInputs(model)) {
+    for (const v of model.graph.fed) {
       const base = before[v.name]
       const shape = shapes[v.name] ?? base?.map(() => null)
       if (!shape) continue
@@ -98,12 +95,12 @@ export function sizeOf(what: string, n: number): number {
 
 /** The fed input of that name; the only one for ''. */
 export function inputCalled(model: Model, name: string): Value | undefined {
-  const inputs = fedInputs(model)
+  const inputs = model.graph.fed
   return name === '' && inputs.length === 1 ? inputs[0] : inputs.find((v) => v.name === name)
 }
 
 export function noInput(models: readonly Model[], name: string) {
-  const names = [...new Set(models.flatMap((m) => fedInputs(m).map((v) => v.name)))]
+  const names = [...new Set(models.flatMap((m) => m.graph.fed.map((v) => v.name)))]
   if (name === '') return usageError('--input-shape needs the name of an input', `one of ${names.join(', ')}`)
   const near = nearest(name, names)
   const next = near === undefined ? `there are ${names.join(', ')}` : `did you mean '${near}'?`
@@ -111,7 +108,7 @@ export function noInput(models: readonly Model[], name: string) {
 }
 
 export function noSymbol(models: readonly Model[], name: string) {
-  const inputs = models.flatMap(fedInputs)
+  const inputs = models.flatMap((m) => m.graph.fed)
   const symbols = [...new Set(inputs.flatMap((v) => v.type?.dims ?? []).filter((d) => typeof d === 'string'))]
   const near = nearest(name, symbols)
   const shown = inputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')

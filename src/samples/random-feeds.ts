@@ -15,7 +15,6 @@ import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementCount, formatType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { Rng } from '../rng.ts'
-import { fedInputs } from './input-shapes.ts'
 
 export type RandomFeeds = (
   dims: Readonly<Record<string, readonly number[]>>,
@@ -24,7 +23,7 @@ export type RandomFeeds = (
 
 /** Feeds of any dims for the model's inputs. */
 export function randomFeeds(model: Model): RandomFeeds {
-  const inputs = fedInputs(model).map((v) => {
+  const inputs = model.graph.fed.map((v) => {
     const { elem } = v.type ?? {}
     if (elem === undefined || !(elem === 'bool' || /^(float|u?int)(8|16|32|64)$/.test(elem)))
       throw modelError(

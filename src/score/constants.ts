@@ -34,7 +34,7 @@ export class Constants {
 }
 
 /** The values that are the same in every run, without evaluating them; defaults of inputs are what runs. */
-export const knownValues = (graph: Graph): ReadonlySet<Value> => constantValues(graph, { overridable: true })
+export const knownValues = (graph: Graph): ReadonlySet<Value> => constantValues(graph)
 
 export async function evaluateKnown(model: Model): Promise<Constants> {
   const known = knownValues(model.graph)

@@ -7,7 +7,7 @@ import { WORKING_OPSET } from '../ops/define-op.ts'
 import { parseOptions } from '../options.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
-import { fedInputs, inputDims } from '../samples/input-shapes.ts'
+import { inputDims } from '../samples/input-shapes.ts'
 import { type Constants, evaluateKnown, knownValues } from './constants.ts'
 import { Counter, requireKnown } from './count.ts'
 import {
@@ -97,12 +97,13 @@ interface Prepared {
 /** A copy with one image a run, at the opset that cost rules are written for, with types and constants known. */
 async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
+  copy.graph.fixDefaults()
   inlineFunctions(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   requireKnown(copy.graph.nodes(), knownValues(copy.graph))
   const dims = inputDims(copy)
   const batch = new Set(Object.values(dims).map((list) => list[0]))
-  for (const { name } of fedInputs(copy))
+  for (const { name } of copy.graph.fed)
     if (!dims[name]?.slice(1).every((d) => typeof d === 'number' || (d && batch.has(d))))
       throw modelError('dynamic-shape', `input '${name}' has sizes that are not fixed, so its work is not known`, {
         next: 'give them with --dim or --input-shape',
@@ -111,6 +112,6 @@ async function prepare(model: Model): Promise<Prepared> {
     throw modelError('unknown-shape', why)
   })
   const constants = await evaluateKnown(work)
-  const first = work.graph.inputs.find((v) => !v.constant)?.dims ?? []
+  const first = work.graph.fed[0]?.dims ?? []
   return { graph: work.graph, constants, batch: first.length > 1 ? first[0]! : 1 }
 }

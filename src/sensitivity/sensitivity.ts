@@ -79,6 +79,7 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
     throw usageError(`--metric ${name} needs labelled data`, 'give --data, or --metric sqnr')
   // a pass that leaves the layer alone then changes nothing at all
   const model = cloneModel(source)
+  model.graph.fixDefaults()
   inlineFunctions(model)
   const layers = chooseLayers(model.graph, o).chosen.map((l) => ({
     ...{ name: l.name, op: l.node.op, weights: l.tensor.size },

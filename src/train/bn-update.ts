@@ -20,6 +20,7 @@ import { WORKING_OPSET } from '../ops/define-op.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
+import { fixOverridable } from '../passes/overridable.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
@@ -43,6 +44,8 @@ export interface BnUpdateOptions {
   readonly executor?: Executor
   /** Told what runs on the CPU, though the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
+  /** Told what was done to the model that its user should know. */
+  readonly onWarning?: (warning: string) => void
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (done: number, total: number) => void
 }
@@ -50,6 +53,8 @@ export interface BnUpdateOptions {
 /** Updates `model` in place; returns how many BatchNormalization nodes it found. A model error where there is none. */
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
+  const warning = fixOverridable(model)
+  if (warning) options.onWarning?.(warning)
   separateStatistics(model.graph)
   const plan = await imagePlan(model, preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch

@@ -98,7 +98,7 @@ export async function cutFrozen(
 /** Values that the frozen front hands on; null where it hands on the image, or holds no layer. */
 function borderOf(model: Model, o: TrainOptions, isHost: (name: string) => boolean): Value[] | null {
   const { graph } = model
-  const inputs = graph.inputs.filter((v) => !v.constant)
+  const inputs = graph.fed
   const [input] = inputs
   if (!input || inputs.length > 1 || typeof input.type?.dims?.[0] === 'number') return null
   const moving = new Set<Value>(trainableParameters(graph))
@@ -141,7 +141,7 @@ async function featuresOf(
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   for (const v of values) graph.addOutput(graph.find(v.name)!)
   removeDead(graph)
-  const input = graph.inputs.find((v) => !v.constant)!.name
+  const input = graph.fed[0]!.name
   const folder = model.folder === undefined ? {} : { folder: model.folder }
   const session = await ortExecutor().load(front, { config: { 'session.disable_quant_qdq': '1' }, ...folder })
   const blocks: Block[] = []
@@ -176,7 +176,7 @@ async function scoresOf(teacher: Model, images: Dataset, preprocess: Preprocess)
 /** The model reads its border out of rows of `width` numbers in place of images. */
 function startBehind(model: Model, border: readonly Value[], blocks: readonly Block[], width: number): void {
   const { graph } = model
-  const images = graph.inputs.filter((v) => !v.constant)
+  const images = graph.fed
   const rows = graph.addInput(INPUT, { elem: 'float32', dims: ['N', width] })
   const b = graph.prepend()
   let at = 0

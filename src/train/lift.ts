@@ -11,6 +11,7 @@ import type { Executor } from '../runtime/executor.ts'
 export async function liftedFor(executor: Executor, model: Model): Promise<Model> {
   if (executor.opset === undefined) return model
   const copy = cloneModel(model)
+  copy.graph.fixDefaults()
   inlineFunctions(copy)
   if (copy.opset < executor.opset) upgradeModelTo(copy, executor.opset)
   await runPass(copy, lowerFakeQuant, {})

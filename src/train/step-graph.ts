@@ -122,11 +122,10 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const model = cloneModel(student)
   const { graph } = model
   freeReservedNames(graph)
-  const input = options.inputDims ? graph.inputs.find((v) => !v.constant)! : soleInput(graph)
+  graph.fixDefaults()
+  const input = options.inputDims ? graph.fed[0]! : soleInput(graph)
   fixInputs(graph, options.inputDims ?? {})
   widenFloats(model)
-  // initializers that callers may override (all of them before IR 4) are trained like others
-  for (const v of [...graph.inputs]) if (v.constant) graph.removeInput(v)
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
   for (const n of graph.nodes())
     if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
@@ -308,7 +307,7 @@ function fixInputs(graph: Graph, dims: Readonly<Record<string, readonly number[]
 
 /** The one data input of a model; a model error where there are several. */
 export function soleInput(graph: Graph): Value {
-  const inputs = graph.inputs.filter((v) => !v.constant)
+  const inputs = graph.fed
   if (inputs.length !== 1)
     throw modelError('several-inputs', `the model has ${inputs.length} inputs; training feeds exactly one`)
   return inputs[0]!

@@ -14,7 +14,7 @@ export const nameOf = (v: Value): string => v.metadata.get(ORIGINAL) ?? v.name
 
 /** Renames what would collide. A model error where that is one of several inputs, which are fed by name. */
 export function freeReservedNames(graph: Graph): void {
-  const inputs = graph.inputs.filter((v) => !v.constant)
+  const inputs = graph.fed
   for (const v of [...graph.values()]) {
     if (!RESERVED.test(v.name)) continue
     if (inputs.includes(v) && inputs.length > 1)

@@ -14,13 +14,13 @@ import { widenFloats } from '../passes/widen-floats.ts'
 /** A copy in the working opset; BN folded unless the teacher is to normalise by batch statistics. */
 export async function prepareTeacher(teacher: Model, batchStatistics: boolean): Promise<Model> {
   const copy = cloneModel(teacher)
+  copy.graph.fixDefaults()
   inlineFunctions(copy)
   widenFloats(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   if (!batchStatistics) await runPass(copy, foldBn, {})
   for (const v of copy.graph.inputs)
-    if (v.type?.dims && v.type.dims.length > 0 && !v.constant)
-      v.setType({ elem: v.type.elem, dims: [null, ...v.type.dims.slice(1)] })
+    if (v.type?.dims && v.type.dims.length > 0) v.setType({ elem: v.type.elem, dims: [null, ...v.type.dims.slice(1)] })
   return copy
 }
 

@@ -51,6 +51,8 @@ export interface StartEvent {
   readonly lessons: readonly Lesson[]
   /** What of a step runs on the CPU, though the device is another. */
   readonly fallbacks: readonly Fallback[]
+  /** What was done to the model that its user should know. */
+  readonly warnings: readonly string[]
   /** Seconds that building and loading the step took. */
   readonly seconds: number
 }

@@ -12,6 +12,7 @@ import { parseOptions } from '../options.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
+import { fixOverridable } from '../passes/overridable.ts'
 import { openDevice } from '../runtime/device.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { WeightAverage } from './average.ts'
@@ -90,6 +91,7 @@ class Training {
   readonly #runner: StepRunner
   readonly #profile: EngineProfile | null
   readonly #identity: string
+  readonly #warnings: readonly string[]
   readonly #schedule: ScheduleOptions
   readonly #first: number
   readonly #last: number
@@ -115,8 +117,10 @@ class Training {
     profile: EngineProfile | null,
     checkpoint: Checkpoint | null,
     best: Model | null,
+    warnings: readonly string[],
   ) {
     this.#model = model
+    this.#warnings = warnings
     this.#run = run
     this.#o = o
     this.#data = data
@@ -153,6 +157,7 @@ class Training {
   static async start(model: Model, run: TrainRun): Promise<Training> {
     const started = performance.now()
     const o = parseOptions(trainOptions, run.options ?? {}, 'train')
+    const warning = fixOverridable(model)
     if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
@@ -181,7 +186,8 @@ class Training {
       throw error
     })
     const drawn = cut ? { ...data, source: cut.source } : data
-    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint, best)
+    const warnings = warning ? [warning] : []
+    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint, best, warnings)
     training.#startSeconds = (performance.now() - started) / 1000
     return training
   }
@@ -191,7 +197,8 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks, seconds: this.#startSeconds },
+      ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks, warnings: this.#warnings },
+      seconds: this.#startSeconds,
     }
   }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { constantSource, constantValues, evaluateConstants } from '../../src/analysis/constants.ts'
+import { cloneModel } from '../../src/graph/clone.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
 
 const model = parseModel(`onnx {ir_version=10}
@@ -21,12 +22,15 @@ graph "g"
 end
 `)
 
-test('what a random operator makes of constants is none; a default that callers can override is one on request', () => {
-  const { graph } = model
-  const known = (options = {}): string[] =>
-    Array.from(constantValues(graph, options), (v) => v.name).filter((n) => graph.find(n)!.producer)
+test('what a random operator makes of constants is none; a default that callers can override is one once it is fixed', () => {
+  const { graph } = cloneModel(model)
+  const known = (): string[] => Array.from(constantValues(graph), (v) => v.name).filter((n) => graph.find(n)!.producer)
   assert.deepEqual(known(), ['fixed'])
-  assert.deepEqual(known({ overridable: true }), ['default', 'fixed'])
+  assert.deepEqual(
+    graph.fixDefaults().map((v) => v.name),
+    ['w'],
+  )
+  assert.deepEqual(known(), ['default', 'fixed'])
   assert.equal(constantSource(graph.find('noise')!), null)
   const names = constantSource(graph.find('fixed')!)?.map((v) => v.name)
   assert.deepEqual(names, ['half', 'scale', 'zero'])

@@ -111,12 +111,9 @@ export class ModelMaker {
     }
     for (let n = this.#below(3); n > 0; n--) this.#metadata(add(graph.addInput(this.#name(), this.#type())).metadata)
     for (let n = this.#below(3); n > 0; n--) {
-      const asInput = graph.inputs.find((v) => !v.constant && v.type && this.#below(4) === 0)
-      if (asInput) {
-        const { type } = asInput
-        asInput.setConstant(this.tensor())
-        asInput.setType(type)
-      } else this.#metadata(add(graph.addInitializer(this.#name(), this.tensor())).metadata)
+      const asInput = graph.fed.find((v) => v.type && this.#below(4) === 0)
+      if (asInput) asInput.setDefault(this.tensor())
+      else this.#metadata(add(graph.addInitializer(this.#name(), this.tensor())).metadata)
     }
     for (let n = this.#below(5); n > 0; n--) {
       const pick = () =>

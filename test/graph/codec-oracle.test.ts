@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import test from 'node:test'
 import onnxProto from 'onnx-proto'
 import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
+import { graphExtra } from '../../src/graph/codec-extra.ts'
 import type { Graph } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
@@ -24,10 +25,13 @@ const fresh = (t: Tensor): Tensor => new Tensor(t.type, t.dims, t.bytes)
 /** Forgets how the file said it: new tensors, no extras. */
 function strip(model: Model): void {
   const graph = (g: Graph): void => {
-    g.extra = undefined
+    // before IR 4: the order in which inputs and initializers are listed together
+    const inputOrder = graphExtra(g)?.inputOrder
+    g.extra = inputOrder && { kind: 'graph', proto: {}, strayInfo: [], inputOrder }
     for (const v of g.values()) {
       const { type } = v
       if (v.constant) v.setConstant(fresh(v.constant))
+      if (v.default) v.setDefault(fresh(v.default))
       if (type) v.setType(type)
       v.extra = undefined
     }

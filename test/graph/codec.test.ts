@@ -390,7 +390,7 @@ test('a message with every field of the schema and unknown fields in all of them
 test('a changed model keeps what the change does not touch', () => {
   const model = decodeModel(write(everything))
   const { graph } = model
-  graph.find('w')!.setConstant(Tensor.float32([1], [9]))
+  graph.find('w')!.setDefault(Tensor.float32([1], [9]))
   graph.find('y')!.setType({ elem: 'float16', dims: [2, 'M', null] })
   const foo = graph.find('y')!.producer!
   foo.setAttribute('i', 6n)
@@ -407,7 +407,7 @@ test('a changed model keeps what the change does not touch', () => {
     ],
   )
   const w = p.graph!.initializer![0]!
-  assert.deepEqual(new Float32Array(again.graph.find('w')!.constant!.bytes.slice().buffer), Float32Array.of(9))
+  assert.deepEqual(new Float32Array(again.graph.find('w')!.default!.bytes.slice().buffer), Float32Array.of(9))
   assert.deepEqual([w.float_data, w.doc_string && Buffer.from(w.doc_string).toString()], [undefined, 'doc'])
   assert.equal(w.$unknowns?.length, 1)
   assert.equal(again.graph.find('condition')!.metadata.get('mnc.frozen'), 'true')

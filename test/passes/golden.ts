@@ -66,8 +66,8 @@ function readCase(pass: string, name: string): GoldenCase {
 export function randomFeeds(model: Model, seed: number, open = 3): Record<string, Tensor> {
   const rng = new Rng(seed)
   const feeds: Record<string, Tensor> = {}
-  for (const v of model.graph.inputs) {
-    if (v.constant || !v.type) continue
+  for (const v of model.graph.fed) {
+    if (!v.type) continue
     const dims = (v.type.dims ?? []).map((d) => (typeof d === 'number' ? d : open))
     const values = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => rng.uniform(-2, 2))
     feeds[v.name] = Tensor.from(v.type.elem, dims, values)

@@ -5,7 +5,7 @@ import type { Model } from '../../src/graph/model.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { type BatchPlan, batchPlan, dimsAt, type PlanOptions } from '../../src/samples/batch-plan.ts'
-import { fedInputs, recordSizes } from '../../src/samples/input-shapes.ts'
+import { recordSizes } from '../../src/samples/input-shapes.ts'
 import { sliceSamples } from '../../src/samples/layout.ts'
 import { randomInputs } from '../../src/samples/random-inputs.ts'
 import { runSamples } from '../../src/samples/run-samples.ts'
@@ -158,5 +158,5 @@ test('a fixed batch is opened for callers that write their own', async () => {
   assert.deepEqual([baked.batch, baked.isFixed], [4, true])
   const model = classifier(1)
   await batchPlan(model, 7, options)
-  assert.deepEqual(fedInputs(model)[0]!.type!.dims, [1, WIDTH], 'the model stays as it is')
+  assert.deepEqual(model.graph.fed[0]!.type!.dims, [1, WIDTH], 'the model stays as it is')
 })

@@ -23,19 +23,23 @@ const random = (elem: ElementType, dims: readonly number[]): Tensor => {
 }
 
 /** A student with noise on its weights learns from the model itself; losses of five steps on one batch. */
-async function distil(model: Model): Promise<{ losses: number[]; student: Model }> {
+async function distil(model: Model): Promise<{ losses: number[]; student: Model; warnings: string[] }> {
   const student = cloneModel(model)
-  for (const v of student.graph.initializers())
-    if (v.constant!.type.includes('float')) {
-      const values = Array.from(v.constant!.toNumbers(), (x) => x + rng.normal(0, 0.1))
-      v.setConstant(Tensor.from(v.constant!.type, v.constant!.dims, values))
+  for (const v of student.graph.stored())
+    if (v.stored!.type.includes('float')) {
+      const values = Array.from(v.stored!.toNumbers(), (x) => x + rng.normal(0, 0.1))
+      const tensor = Tensor.from(v.stored!.type, v.stored!.dims, values)
+      if (v.default) v.setDefault(tensor)
+      else v.setConstant(tensor)
     }
   const losses: number[] = []
+  const warnings: string[] = []
   const options = { loss: 'mse', optimizer: 'adamw', lr: 0.01, batch: 4, limit: 4, epochs: 5, bn: 'frozen' } as const
   await train(student, { data: 'random', teacher: { model }, options }, (e) => {
     if (e.kind === 'step') losses.push(e.loss)
+    else if (e.kind === 'start') warnings.push(...e.warnings)
   })
-  return { losses, student }
+  return { losses, student, warnings }
 }
 
 function network(elem: ElementType, head: (graph: Graph, h: Value) => Value): Model {
@@ -89,13 +93,21 @@ test('an LSTM trains as its steps and stays an LSTM', async () => {
   assert.ok(!student.graph.find('lr')!.constant!.equals(model.graph.find('lr')!.constant!))
 })
 
-test('initializers that are inputs too (IR 3) are trained', async () => {
+test('initializers that are inputs too are trained, and callers can no longer override them', async () => {
   const model = network('float32', (g, h) => g.append().op('Relu', [h]))
-  model.irVersion = 3
-  model.opsets.set('', 8)
-  model.graph.addInput('w', model.graph.find('w')!.type)
-  const { losses } = await distil(model)
+  const w = model.graph.find('w')!
+  model.graph.initializerToInput(w)
+  w.setDefault(random('float32', w.dims))
+  const { losses, student, warnings } = await distil(model)
   falls(losses)
+  assert.ok(!student.graph.find('w')!.constant!.equals(model.graph.find('w')!.default!))
+  assert.deepEqual(
+    student.graph.inputs.map((v) => v.name),
+    ['x'],
+  )
+  assert.deepEqual(warnings, [
+    "WARNING: 1 input with a default ('w') made constant: callers can no longer override them",
+  ])
 })
 
 test('what a function holds is pruned, quantised and trained', async () => {

@@ -75,6 +75,7 @@ test('scalars of steps and epochs, with a session start where a run goes on', as
     device: 'cpu',
     lessons: [],
     fallbacks: [],
+    warnings: [],
     seconds: 1,
   }
   await log.write({ kind: 'start', step: 299, ...facts })

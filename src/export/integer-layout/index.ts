@@ -76,7 +76,7 @@ function spellPads(graph: Graph, typed: Graph): void {
     const old = [n.input(1), n.inputs[3]]
     n.setInput(1, graph.before(n).ints(all))
     n.setInput(3, null)
-    for (const v of old) if (v.constant && !v.isUsed && !v.isInput) graph.removeInitializer(v)
+    for (const v of old) if (v.constant && !v.isUsed) graph.removeInitializer(v)
   }
 }
 

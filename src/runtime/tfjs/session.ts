@@ -47,7 +47,7 @@ export class TfSession implements Session {
     this.fallbacks = fallbacks
     this.#keep = new Set(keep)
     const { graph } = model
-    this.inputNames = graph.inputs.filter((v) => !v.constant).map((v) => v.name)
+    this.inputNames = graph.fed.map((v) => v.name)
     this.outputNames = graph.outputs.map((v) => v.name)
     this.#nodes = [...graph.nodes()]
     for (const n of this.#nodes) for (const v of n.inputs) if (v) this.#lastUse.set(v, n)
@@ -114,7 +114,7 @@ export class TfSession implements Session {
   #feed(feeds: Feeds, values: Map<Value, TfTensor>, own: Set<TfTensor>): void {
     for (const v of this.#model.graph.inputs) {
       const t = feeds[v.name]
-      if (v.constant && !t) continue
+      if (v.default && !t) continue
       if (!t) throw bugError(`input '${v.name}' is not fed`)
       if (t instanceof TfDeviceTensor) {
         values.set(v, t.inner)
@@ -174,8 +174,8 @@ export class TfSession implements Session {
   #constant(v: Value): TfTensor {
     const known = this.#constants.get(v)
     if (known) return known
-    if (!v.constant) throw bugError(`'${v.name}' has not been computed`)
-    const t = toDevice(this.#tf, v.constant, v.name)
+    if (!v.stored) throw bugError(`'${v.name}' has not been computed`)
+    const t = toDevice(this.#tf, v.stored, v.name)
     this.#constants.set(v, t)
     return t
   }

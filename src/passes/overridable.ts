@@ -1,0 +1,50 @@
+/**
+ * Inputs with a default (IR 4 and later; all weights in the files of old PyTorch exporters) are no constants: a caller may
+ * give another value. What computes with weights when the file is made, every pass that `bakes` and every export, can do
+ * so only where they are constant. Unless asked otherwise it makes constants of all of them first: whoever wants a weight
+ * packed does not mean to feed another one. They are inputs no more then, for a baked weight cannot be overridden.
+ */
+import type { Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { optionTable } from '../options.ts'
+
+/** Of every pass that bakes, and of exports. */
+export const overridableOptions = optionTable({
+  keepOverridable: {
+    type: 'boolean',
+    default: false,
+    description: 'Leave weights alone that are inputs with a default; else they become constants',
+  },
+})
+
+export interface OverridableContext {
+  log(message: string): void
+  decline?(where: string, reason: string): void
+}
+
+const NAMED = 3
+
+/** Makes constants of inputs with a default, or gives the reason for leaving them (`keep`). True where anything changed. */
+export function settleOverridable(model: Model, keep: boolean, { log, decline }: OverridableContext): boolean {
+  if (!keep) {
+    const warning = fixOverridable(model)
+    if (warning) log(`${warning}; --keep-overridable leaves them alone`)
+    return warning !== null
+  }
+  const found = model.graph.inputs.filter((v) => v.default)
+  for (const v of found) decline?.(v.name, 'it is an input with a default, which callers may override')
+  if (found.length > 0) log(`${described(found)} left alone: callers may override them (--keep-overridable)`)
+  return false
+}
+
+/** Makes constants of inputs with a default; the warning that is due, null where there are none. */
+export function fixOverridable({ graph }: Model): string | null {
+  const fixed = graph.fixDefaults()
+  return fixed.length === 0 ? null : `WARNING: ${described(fixed)} made constant: callers can no longer override them`
+}
+
+function described(values: readonly Value[]): string {
+  const names = values.slice(0, NAMED).map((v) => `'${v.name}'`)
+  if (values.length > NAMED) names.push('...')
+  return `${values.length} ${values.length === 1 ? 'input' : 'inputs'} with a default (${names.join(', ')})`
+}
