@@ -8,6 +8,7 @@ import type { OptionsOf } from '../options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import type { CommandIO } from './io.ts'
+import { openModel } from './open-model.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
@@ -36,10 +37,9 @@ export const check = defineCommand({
     const { usageError } = await import('../errors.ts')
     if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
       throw usageError('--max-drop and --max-change are about accuracy and need --data')
-    const { readModel } = await import('../graph/codec.ts')
     const { checkModels, randomBatches } = await import('../export/check.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const [reference, model] = [await readModel(referencePath), await readModel(path)]
+    const [reference, model] = [await openModel(referencePath, io), await openModel(path, io)]
     recordSizes([reference, model], options)
     const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)
     if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')

@@ -4,6 +4,7 @@ import type { Change, LayerChange, LayerFacts, TensorDiff } from '../analysis/di
 import type { ModelDiff, Pair } from '../analysis/model-diff.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
+import { openModel } from './open-model.ts'
 import { bigNumber, percent, table } from './table.ts'
 
 /** Nodes and tensors are shown one by one up to this many, or with --all. */
@@ -22,11 +23,10 @@ export const diff = defineCommand({
   },
   examples: ['mnc diff student.onnx student.prune.onnx', 'mnc diff trained.onnx deploy.onnx --json'],
   async run([before = '', after = ''], { all, dim, inputShape }, io) {
-    const { readModel } = await import('../graph/codec.ts')
     const { fileBytes } = await import('../analysis/model-info.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const { diffModels } = await import('../analysis/model-diff.ts')
-    const [a, b] = [await readModel(before), await readModel(after)]
+    const [a, b] = [await openModel(before, io), await openModel(after, io)]
     recordSizes([a, b], { dim, inputShape })
     const bytes = { before: await fileBytes(a, before), after: await fileBytes(b, after) }
     const result = await diffModels(a, b, { bytes, warn: (m) => io.log(m) })

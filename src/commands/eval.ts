@@ -2,6 +2,7 @@
 import { sizeOptions } from '../samples/size-options.ts'
 import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
+import { openModel } from './open-model.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent } from './table.ts'
 
@@ -20,12 +21,11 @@ export const evalCommand = defineCommand({
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
   ],
   async run([path = ''], options, io) {
-    const { readModel } = await import('../graph/codec.ts')
     const { evaluate } = await import('../train/evaluate.ts')
     const { announceDevice } = await import('../runtime/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await readModel(path)
+    const model = await openModel(path, io)
     recordSizes([model], options)
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)

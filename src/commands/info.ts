@@ -3,6 +3,7 @@ import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
 import type { HistoryEntry } from '../passes/history.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
+import { openModel } from './open-model.ts'
 import { bigNumber, percent, table } from './table.ts'
 
 export const info = defineCommand({
@@ -12,10 +13,9 @@ export const info = defineCommand({
   options: sizeOptions,
   examples: ['mnc info student.onnx', 'mnc info student.onnx --json'],
   async run([path = ''], sizes, io) {
-    const { readModel } = await import('../graph/codec.ts')
     const { fileBytes, modelInfo } = await import('../analysis/model-info.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await readModel(path)
+    const model = await openModel(path, io)
     recordSizes([model], sizes)
     const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: (m) => io.log(m) })
     io.result(result, () => describe(result))

@@ -2,6 +2,7 @@
 import { sizeOptions } from '../samples/size-options.ts'
 import { type ScoreReport, scoreOptions } from '../score/report.ts'
 import { defineCommand } from './define-command.ts'
+import { openModel } from './open-model.ts'
 import { bigNumber, table } from './table.ts'
 
 export const score = defineCommand({
@@ -11,11 +12,10 @@ export const score = defineCommand({
   options: { ...scoreOptions, ...sizeOptions },
   examples: ['mnc score student.onnx', 'mnc score student.onnx --accumulator adder-tree --float-bits 16 --json'],
   async run([path = ''], { dim, inputShape, ...options }, io) {
-    const { readModel } = await import('../graph/codec.ts')
     const { score } = await import('../score/score.ts')
     const { MncError } = await import('../errors.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await readModel(path)
+    const model = await openModel(path, io)
     recordSizes([model], { dim, inputShape })
     const report = await score(model, options).catch((error: unknown) => {
       throw error instanceof MncError && error.blame === 'model' ? error.inFile(path) : error

@@ -6,6 +6,7 @@ import type { Sensitivity } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
+import { openModel } from './open-model.ts'
 import { dataOption, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
@@ -33,13 +34,12 @@ export const sensitivity = defineCommand({
     'mnc pass quantize student.onnx --data cifar100:DIR --layer-weight-bits @s.json --layer-activation-bits @s.json',
   ],
   async run([path = ''], options, io) {
-    const { readModel } = await import('../graph/codec.ts')
     const { writeFileAtomic } = await import('../files.ts')
     const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
     const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await readModel(path)
+    const model = await openModel(path, io)
     recordSizes([model], options)
     const base = path.replace(/\.\w+$/, '')
     const out = options.output ?? `${base}.sensitivity.json`

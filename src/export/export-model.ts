@@ -9,7 +9,7 @@
  *
  * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
  *
- * Does not apply to models in training mode, nor to weights inside If, Loop and Scan bodies (they stay as they are).
+ * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -23,6 +23,7 @@ import { declaredOutputs } from '../passes/declared-outputs.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { recordHistory } from '../passes/history.ts'
+import { trainingWarning } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { settleOverridable } from '../passes/overridable.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
@@ -31,7 +32,7 @@ import { inferTypes } from '../runtime/infer-types.ts'
 import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
 import { emitWeights } from './decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './dense.ts'
-import { type BatchNorms, foldBatchNorms, type Layer, layersOf, refuseTraining } from './fold-affine.ts'
+import { type BatchNorms, foldBatchNorms, type Layer, layersOf } from './fold-affine.ts'
 import { guardQuantisers } from './guard-quantisers.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { settleParameters } from './settle-parameters.ts'
@@ -96,10 +97,11 @@ export async function exportModel(
   const restoreOutputs = declaredOutputs(model)
   settleOverridable(model, options.keepOverridable ?? false, { log })
   if (!options.allowNonfinite) requireFinite(model)
+  const warning = trainingWarning(model)
+  if (warning) log(warning)
   inlineFunctions(model)
   if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
   widenInside(model)
-  refuseTraining(graph)
   await inferTypes(model)
   dropNoOps(graph)
   removeDead(graph)

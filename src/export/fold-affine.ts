@@ -7,11 +7,12 @@
  * Quantised weights stay integers: g goes into their per-channel scale. This is why export does not call the pass
  * `fold-bn`, which folds into float weights. Not folded into the layer: outputs that others read too, shared weights,
  * grouped ConvTranspose, weights whose scale runs along another axis, Gemm with beta other than 1. Training-mode
- * normalisation is an error: export wants the network that will be used.
+ * normalisation stays one node.
  */
-import { modelError } from '../errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { WORKING_OPSET } from '../ops/define-op.ts'
+import { findOp } from '../ops/index.ts'
 import { sweepNode } from './sweep.ts'
 import type { Weight } from './weights.ts'
 
@@ -56,16 +57,6 @@ function outputAxisOf(node: Node, weight: Weight): number | null | undefined {
   }
 }
 
-/** Model error for a BatchNormalization that uses batch statistics. */
-export function refuseTraining(graph: Graph): void {
-  for (const node of graph.allNodes())
-    if (node.op === 'BatchNormalization' && node.domain === '' && node.int('training_mode', 0))
-      throw modelError('training-mode', `${node.label} normalises with batch statistics`, {
-        node: node.id,
-        next: 'export a model in inference form: mnc train and mnc bn-update write one',
-      })
-}
-
 export interface BatchNorms {
   readonly folded: number
   readonly reduced: number
@@ -92,6 +83,7 @@ export function foldBatchNorms(graph: Graph, layers: ReadonlyMap<Node, Layer>, r
 }
 
 function affineOf(node: Node): Affine | null {
+  if (findOp(node)!.batchMode!.isOn(node, WORKING_OPSET)) return null
   const [scale, bias, mean, variance] = [1, 2, 3, 4].map((i) => node.inputs[i]?.constant?.toFloat32())
   if (!scale || !bias || !mean || !variance) return null
   const epsilon = node.float('epsilon', 1e-5)

@@ -15,7 +15,15 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, type GradientContext, noCost, outputSize, type Upgrade, unsupportedNode } from './define-op.ts'
+import {
+  defineOp,
+  type GradientContext,
+  noCost,
+  type OpDef,
+  outputSize,
+  type Upgrade,
+  unsupportedNode,
+} from './define-op.ts'
 
 function gradient(c: GradientContext): (Value | null)[] {
   const { node } = c
@@ -108,13 +116,37 @@ const drop7: Upgrade = {
   },
 }
 
-/** Up to opset 13 a second output (or more) meant training mode, with mean and variance as outputs 1 to 4. */
+/**
+ * Up to opset 13 a second output (or more) meant training mode: running mean and variance as outputs 1 and 2, as later, and
+ * the batch's own as 3 and 4, which have no later form.
+ */
 const to14: Upgrade = {
   to: 14,
   apply(node) {
-    if (node.outputs.slice(1).some((v) => v?.isUsed))
-      throw unsupportedNode(node, 'the training form of opset 13 and before has no later form')
-    for (let i = node.outputs.length - 1; i > 0; i--) node.dropOutput(i)
+    if (node.outputs.length < 2) return
+    if (node.outputs.slice(3).some((v) => v?.isUsed))
+      throw unsupportedNode(node, 'its saved statistics (outputs 3 and 4) have no form after opset 13')
+    for (let i = node.outputs.length - 1; i > 2; i--) node.dropOutput(i)
+    node.setAttribute('training_mode', 1)
+  },
+}
+
+/** The form of the opset, whatever onnxruntime makes of it (before opset 7 it has no kernel). */
+const batchMode: NonNullable<OpDef['batchMode']> = {
+  isOn(node, opset) {
+    if (opset >= 14) return node.int('training_mode', 0) === 1
+    return opset >= 7 ? node.outputs.length > 1 : node.int('is_test', 0) === 0
+  },
+  turnOff(node, opset) {
+    for (let i = node.outputs.length - 1; i > 0; i--) {
+      const v = node.outputs[i]
+      if (!v) continue
+      // means are outputs 1 and 3, variances 2 and 4
+      if (v.isUsed) node.graph.replaceUses(v, node.input(i % 2 === 1 ? 3 : 4))
+      node.dropOutput(i)
+    }
+    if (opset >= 14) node.setAttribute('training_mode', null)
+    else if (opset < 7) node.setAttribute('is_test', 1)
   },
 }
 
@@ -125,6 +157,7 @@ export const batchNormalization = defineOp({
   parameters: [1, 2],
   state: [3, 4],
   channels: (node) => (node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1 ? 'same' : null),
+  batchMode,
   upgrades: [drop7, to14],
   cost(node) {
     const n = outputSize(node)

@@ -154,6 +154,12 @@ export interface OpDef {
    * count; whether their products are added up in float32 is the device's choice. Mixed precision runs it so.
    */
   readonly half?: boolean
+  /** A form that computes with statistics of the batch, as in training, and how a node is brought out of it. */
+  readonly batchMode?: {
+    /** `opset`: the version that the node is written in. */
+    isOn(node: Node, opset: number): boolean
+    turnOff(node: Node, opset: number): void
+  }
   /** Gives something else in every run, also of constants alone. */
   readonly random?: boolean
   /** The output where it depends on the shape of an input only, and that is known; null where it is not. */

@@ -1,22 +1,37 @@
 /**
  * What a file declares for its outputs (type, shape, doc string, metadata) is part of its interface. Passes make outputs
  * anew and infer types, often of less than was declared (a Reshape to a computed shape has open dims): what was
- * declared is put back. An output of another element type, or of unknown rank in the file, keeps what was found.
+ * declared is put back, with numbers for names of dims that a pass gave the inputs numbers for. An output of another
+ * element type, or of unknown rank in the file, keeps what was found.
  */
 import type { Model } from '../graph/model.ts'
+import type { Dim, TensorType } from '../graph/types.ts'
 
 /** Remembers what is declared; the function that is returned puts it back, by name. */
 export function declaredOutputs({ graph }: Model): () => void {
-  const declared = new Map(
+  const inputs = new Map(graph.inputs.map((v) => [v.name, v.type]))
+  const outputs = new Map(
     graph.outputs.map((v) => [v.name, { type: v.type, extra: v.extra, metadata: [...v.metadata] }]),
   )
   return () => {
+    const sizes = new Map<Dim, number>()
+    for (const v of graph.inputs)
+      inputs.get(v.name)?.dims?.forEach((before, i) => {
+        const now = v.type?.dims?.[i]
+        if (typeof before === 'string' && typeof now === 'number') sizes.set(before, now)
+      })
     for (const v of graph.outputs) {
-      const before = declared.get(v.name)
-      if (!before) continue
-      if (before.type?.dims && (!v.type || v.type.elem === before.type.elem)) v.setType(before.type)
-      v.extra ??= before.extra
-      for (const [key, text] of before.metadata) if (!v.metadata.has(key)) v.metadata.set(key, text)
+      const declared = outputs.get(v.name)
+      if (!declared) continue
+      const { type, extra, metadata } = declared
+      if (type?.dims && (!v.type || v.type.elem === type.elem)) v.setType(sizes.size === 0 ? type : sized(type, sizes))
+      v.extra ??= extra
+      for (const [key, text] of metadata) if (!v.metadata.has(key)) v.metadata.set(key, text)
     }
   }
 }
+
+const sized = ({ elem, dims }: TensorType, sizes: ReadonlyMap<Dim, number>): TensorType => ({
+  elem,
+  dims: dims?.map((d) => sizes.get(d) ?? d) ?? null,
+})

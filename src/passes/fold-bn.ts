@@ -9,6 +9,7 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { findOp } from '../ops/index.ts'
 import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
@@ -28,8 +29,8 @@ import { rankLookup } from './ranks.ts'
 const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
 
 /** k and c of a BatchNormalization, or why there are none. */
-export function affineOf(bn: Node): Affine | string {
-  if (bn.int('training_mode', 0) === 1 || bn.outputs.length > 1) return 'it is in training mode'
+export function affineOf(bn: Node, opset: number): Affine | string {
+  if (findOp(bn)!.batchMode!.isOn(bn, opset)) return 'it is in training mode (infer-bn brings it out)'
   if (bn.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => constantOf(bn.inputs[i])?.toNumbers())
   if (!gamma || !beta || !mean || !variance) return 'its parameters are computed'
@@ -87,7 +88,7 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
   let rank: Facts['rank'] | null = null
   for (const bn of graph.nodes()) {
     if (bn.op !== 'BatchNormalization' || bn.domain !== '') continue
-    const affine = affineOf(bn)
+    const affine = affineOf(bn, model.opset)
     if (typeof affine === 'string') {
       ctx.decline(bn.id, affine)
       continue

@@ -6,6 +6,7 @@ import { eliminateDead } from './eliminate-dead.ts'
 import { foldBn } from './fold-bn.ts'
 import { foldConstants } from './fold-constants.ts'
 import { freezeSubgraph } from './freeze-subgraph.ts'
+import { inferBn } from './infer-bn.ts'
 import { inlineFunctionsPass } from './inline-functions.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
@@ -24,6 +25,7 @@ export const passes: readonly PassDef[] = [
   insertFakeQuant,
   quantizeAdditions,
   freezeSubgraph,
+  inferBn,
   foldBn,
   foldConstants,
   eliminateDead,

@@ -17,6 +17,7 @@ import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
+import { trainingWarning } from './infer-bn.ts'
 import { overridableOptions, settleOverridable } from './overridable.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 
@@ -80,6 +81,8 @@ export async function runPass(
   checkAfter(model, def, () => def.ensures?.(model, parsed))
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
+  const warning = trainingWarning(model)
+  if (warning) ctx.log(warning)
   const metrics = { nodes: model.graph.nodeCount, declined: declined.length }
   if (changed) recordHistory(model, { pass: def.name, options: ordered(def, parsed), input, metrics })
   await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)

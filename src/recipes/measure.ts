@@ -7,6 +7,7 @@ import { checkModels } from '../export/check.ts'
 import { checkBatches } from '../export/check-data.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { trainingWarning } from '../passes/infer-bn.ts'
 import { announceDevice } from '../runtime/device.ts'
 import { score } from '../score/score.ts'
 import { evaluate } from '../train/evaluate.ts'
@@ -27,6 +28,8 @@ export interface MeasureContext {
 export async function measure(stage: Stage, c: MeasureContext): Promise<StageMetrics> {
   const path = c.folder.files(stage.name).model
   const model = await readModel(path)
+  const warning = trainingWarning(model)
+  if (warning) c.log(warning)
   const info = await modelInfo(model, { bytes: await fileBytes(model, path), warn: c.log })
   const checks: StageMetrics['checks'][number][] = []
   for (const check of stage.checks) checks.push(await runCheck(model, check, c))

@@ -18,6 +18,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { trainingWarning, useRunningStatistics } from '../passes/infer-bn.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { fixOverridable } from '../passes/overridable.ts'
@@ -53,8 +54,7 @@ export interface BnUpdateOptions {
 /** Updates `model` in place; returns how many BatchNormalization nodes it found. A model error where there is none. */
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
-  const warning = fixOverridable(model)
-  if (warning) options.onWarning?.(warning)
+  for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
   separateStatistics(model.graph)
   const plan = await imagePlan(model, preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch
@@ -128,6 +128,7 @@ async function statisticsGraph(
   const { graph } = forward
   widenFloats(forward)
   if (forward.opset < WORKING_OPSET) upgradeModelTo(forward, WORKING_OPSET)
+  useRunningStatistics(forward)
   const input = soleInput(graph)
   input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })
   await inferTypes(forward)

@@ -24,6 +24,7 @@ import { isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
+import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
@@ -127,6 +128,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   fixInputs(graph, options.inputDims ?? {})
   widenFloats(model)
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  useRunningStatistics(model)
   for (const n of graph.nodes())
     if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
   const learned = options.learnScales ? learnableScales(graph) : []

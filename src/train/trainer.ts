@@ -11,6 +11,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { parseOptions } from '../options.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
+import { trainingWarning } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { fixOverridable } from '../passes/overridable.ts'
 import { openDevice } from '../runtime/device.ts'
@@ -157,7 +158,8 @@ class Training {
   static async start(model: Model, run: TrainRun): Promise<Training> {
     const started = performance.now()
     const o = parseOptions(trainOptions, run.options ?? {}, 'train')
-    const warning = fixOverridable(model)
+    const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
+    const warnings = said.filter((w) => typeof w === 'string')
     if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)
@@ -186,7 +188,6 @@ class Training {
       throw error
     })
     const drawn = cut ? { ...data, source: cut.source } : data
-    const warnings = warning ? [warning] : []
     const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint, best, warnings)
     training.#startSeconds = (performance.now() - started) / 1000
     return training

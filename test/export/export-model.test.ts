@@ -177,14 +177,6 @@ test('each tensor takes the smallest form', async () => {
   assert.equal(await form({ sparsity: 0, bits: 32 }), 'raw32')
 })
 
-test('a model in training mode is refused', async () => {
-  const n = new Net(1)
-  const x = n.input([2, 4, 4, 4])
-  const y = n.bn(n.conv(x, 'c', 4, 4, 1), 'bn', 4)
-  y.producer!.setAttribute('training_mode', 1)
-  await assert.rejects(exportModel(n.finish(y)), { name: 'MncError', code: 'training-mode' })
-})
-
 test('short names leave those in bodies of If alone', async () => {
   const net = new Net(3, { sparsity: 0, bits: 32 })
   const { b } = net

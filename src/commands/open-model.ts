@@ -1,0 +1,12 @@
+/** Reads a model that a command runs or describes, and says what its user should know of it. */
+import type { Model } from '../graph/model.ts'
+import type { CommandIO } from './io.ts'
+
+export async function openModel(path: string, io: CommandIO): Promise<Model> {
+  const { readModel } = await import('../graph/codec.ts')
+  const { trainingWarning } = await import('../passes/infer-bn.ts')
+  const model = await readModel(path)
+  const warning = trainingWarning(model)
+  if (warning) io.log(`${path}: ${warning}`)
+  return model
+}
