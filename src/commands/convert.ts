@@ -30,10 +30,11 @@ export const convert = defineCommand({
     const { readModel, writeModel } = await import('../graph/codec.ts')
     const model = await readModel(path)
     if (opset !== undefined) {
-      const { upgradeModelTo } = await import('../passes/upgrade-opset.ts')
+      const { refusalWarning, upgradeModelTo } = await import('../passes/upgrade-opset.ts')
       if (opset < model.opset)
         throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
-      upgradeModelTo(model, opset)
+      const warning = upgradeModelTo(model, opset) ? await refusalWarning(model) : null
+      if (warning) io.log(warning)
     }
     if (dim || inputShape) {
       const { declareShapes } = await import('../samples/declared-shapes.ts')

@@ -8,11 +8,13 @@
 import { modelError } from '../errors.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { readModel } from '../graph/codec.ts'
+import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
+import { inlineFunctions } from './inline-functions.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
 export const TEACHER_PREFIX = 'teacher/'
@@ -49,6 +51,7 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
     copy.metadata.set(FROZEN_KEY, 'true')
     map.set(v, copy)
   }
+  for (const v of teacher.graph.values()) if (isSparseInitializer(v)) map.set(v, copySparse(v, graph))
   for (const n of teacher.graph.nodes()) {
     const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
     copy.metadata.set(FROZEN_KEY, 'true')
@@ -56,6 +59,13 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   }
   for (const f of teacher.functions) model.functions.push(f)
   return teacher.graph.outputs.map((v) => map.get(v)!)
+}
+
+/** Sparse tensors travel in what the codec keeps of the file. */
+function copySparse(v: Value, graph: Graph): Value {
+  const copy = graph.define(graph.freshName(TEACHER_PREFIX + v.name), null, v.type)
+  copy.extra = v.extra
+  return copy
 }
 
 function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: InputAdapter): Value {
@@ -90,7 +100,9 @@ export const mergeTeacher = definePass({
   },
   async run(model, { teacher }) {
     if (model.graph.outputs.some((v) => v.name.startsWith(TEACHER_PREFIX))) return false
-    const outputs = attachTeacher(model, await readModel(teacher!))
+    const source = await readModel(teacher!)
+    inlineFunctions(source)
+    const outputs = attachTeacher(model, source)
     for (const v of outputs) model.graph.addOutput(v)
     return true
   },

@@ -4,7 +4,8 @@
  * and Scan and of model-local functions are lifted too. Nodes of other domains stay as they are.
  *
  * Does not lower versions: a model that is newer already is left alone. A form that no definition can lift, and an
- * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged.
+ * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged. Where
+ * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
  */
 import { modelError, usageError } from '../errors.ts'
 import type { Graph, Node } from '../graph/graph.ts'
@@ -14,6 +15,7 @@ import { findOp } from '../ops/index.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from '../ops/schema-versions.ts'
 import { upgradeNode } from '../ops/upgrade.ts'
 import { optionTable } from '../options.ts'
+import { engineRefusal } from '../runtime/engine-refusal.ts'
 import { definePass } from './define-pass.ts'
 
 /** Opsets before 7 have other broadcasting rules and are too rare to describe. */
@@ -113,10 +115,21 @@ function initializersToNodes(graph: Graph): void {
   }
 }
 
+/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+export async function refusalWarning(model: Model): Promise<string | null> {
+  const refusal = await engineRefusal(model)
+  return refusal && `WARNING: at opset ${model.opset} ${refusal}`
+}
+
 export const upgradeOpset = definePass({
   name: 'upgrade-opset',
   summary: 'Lift the model to a later opset',
   options,
   preserves: 'numerics',
-  run: (model, o, ctx) => upgradeModelTo(model, o.to, ctx.decline),
+  async run(model, o, ctx) {
+    const changed = upgradeModelTo(model, o.to, ctx.decline)
+    const warning = changed ? await refusalWarning(model) : null
+    if (warning) ctx.log(warning)
+    return changed
+  },
 })

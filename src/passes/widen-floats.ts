@@ -23,7 +23,9 @@ const widened = (t: Tensor): Tensor => Tensor.float32(t.dims, t.toFloat32())
 
 /** True where anything was narrow. */
 export function widenFloats({ graph }: Model): boolean {
-  return widenGraph(graph)
+  const changed = widenGraph(graph)
+  for (const v of graph.inputs) if (v.default && isNarrowFloat(v.default.type)) v.setDefault(widened(v.default))
+  return changed
 }
 
 /** The same inside only: inputs and outputs keep their narrow types behind Casts. True where anything was narrow. */

@@ -1,14 +1,22 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { runCommandLine } from '../../src/commands/program.ts'
 import { MncError } from '../../src/errors.ts'
+import { decodeModel, encodeModel, writeModel } from '../../src/graph/codec.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
 import { ops } from '../../src/ops/index.ts'
 import { reformsBetween, sinceVersions } from '../../src/ops/schema-versions.ts'
+import { runPass } from '../../src/passes/manager.ts'
 import { upgradeModelTo, upgradeOpset } from '../../src/passes/upgrade-opset.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
+import { Sink } from '../cli/sink.ts'
+import { buildSample } from '../ops/sample-model.ts'
 import { nodeTests, readNodeTest } from '../support/node-tests.ts'
 import { checkUpgrades } from '../support/upgrade-check.ts'
 
@@ -221,3 +229,76 @@ test('nodes of other domains stay as they are', () => {
   assert.deepEqual(node.ints('axes', []), [0])
   assert.equal(model.opsets.get('com.example'), 3)
 })
+
+test('what onnxruntime has no kernel for is said: after each lift it loads the model, or there was a warning', async () => {
+  let [refused, loaded] = [0, 0]
+  for (const def of ops) {
+    const sample = def.samples[0]
+    if (!sample || def.domain) continue
+    for (const to of [22, 25]) {
+      const model = decodeModel(encodeModel(buildSample(def, sample, 'float32').model))
+      const log: string[] = []
+      await runPass(model, 'upgrade-opset', { to }, { log: (line) => void log.push(line) })
+      const session = await ortExecutor()
+        .load(model, { quiet: true })
+        .catch(() => null)
+      await session?.dispose()
+      const warnings = log.filter((line) => line.startsWith(`WARNING: at opset ${to} onnxruntime refuses the model`))
+      assert.equal(warnings.length, session ? 0 : 1, `${def.op} to ${to}: ${log}`)
+      if (session) loaded++
+      else refused++
+    }
+  }
+  assert.ok(refused > 0 && loaded > 0, `${refused} refused, ${loaded} loaded`)
+})
+
+test('convert --opset says it too', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'mnc-convert-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'm.onnx')
+  await writeModel(single(13, 'GlobalLpPool', [1, 2, 3, 3]), path)
+  const convert = async (opset: number): Promise<string> => {
+    const [stdout, stderr] = [new Sink(), new Sink()]
+    assert.equal(await runCommandLine(['convert', path, '--opset', String(opset), '-o', path], { stdout, stderr }), 0)
+    return stderr.text
+  }
+  assert.equal(await convert(21), '')
+  assert.match(await convert(22), /WARNING: at opset 22 onnxruntime refuses the model: .*GlobalLpPool\(22\)/)
+})
+
+for (const [own, main] of [
+  [17, 21],
+  [21, 17],
+  [13, 13],
+  [21, 21],
+] as const)
+  test(`a function at opset ${own} in a model at ${main}: what is older is lifted, and the pass says rightly what it did`, async () => {
+    const model = single(main, 'Relu', [2, 3])
+    const body = new Graph('Bend')
+    const a = body.addInput('a', null)
+    const b = body.append()
+    // the axis of Softmax and the form of Squeeze are other ones before 13
+    body.addOutput(b.op('Softmax', [b.op('LeakyRelu', [a])], { axis: -1 }))
+    const opsets = new Map([['', own]])
+    model.functions.push({
+      ...{ domain: 'own', name: 'Bend', overload: '', attributes: [], opsets, graph: body, extra: undefined },
+    })
+    model.opsets.set('own', 1)
+    model.irVersion = 10
+    const { graph } = model
+    const [y] = graph.outputs
+    graph.removeOutput(y!)
+    graph.addOutput(graph.append().op('Bend', [y!], {}, { domain: 'own', name: 'z' }))
+    const x = Tensor.float32([2, 3], [1, -2, 3, -4, 5, -6])
+    const outputOf = async (): Promise<number[]> => {
+      const session = await ortExecutor().load(model)
+      const { z } = await session.run({ x })
+      await session.dispose()
+      return [...z!.toFloat32()]
+    }
+    const before = await outputOf()
+    assert.equal((await runPass(model, 'upgrade-opset', { to: 21 })).changed, own < 21 || main < 21)
+    assert.deepEqual([model.opset, model.functions[0]!.opsets.get('')], [21, 21])
+    assert.equal((await runPass(model, 'upgrade-opset', { to: 21 })).changed, false)
+    assert.deepEqual(await outputOf(), before)
+  })

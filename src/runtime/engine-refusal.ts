@@ -1,0 +1,35 @@
+/**
+ * Whether onnxruntime can load a model at all: operators of a version that it has no kernel for, types that its kernels do
+ * not take, shapes that do not fit. Large constants are left out first (inputs of their type stand for them), so that a
+ * large file is not loaded to learn that it is fine; only where that is refused the whole model is asked about.
+ */
+import { MncError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Model } from '../graph/model.ts'
+import { ortExecutor } from './ort.ts'
+
+/** Constants of more elements decide no shape. */
+const SMALL = 1024
+
+/** What it says against the model; null where it loads it. */
+export async function engineRefusal(model: Model): Promise<string | null> {
+  const folder = model.folder === undefined ? {} : { folder: model.folder }
+  let said: string | null = null
+  for (const part of [withoutLarge(model), model])
+    try {
+      const session = await ortExecutor().load(part, { optimization: 'disabled', quiet: true, ...folder })
+      await session.dispose()
+      return null
+    } catch (error) {
+      if (!(error instanceof MncError)) throw error
+      said = error.message
+    }
+  return said
+}
+
+function withoutLarge(model: Model): Model {
+  const copy = cloneModel(model)
+  for (const v of [...copy.graph.initializers()])
+    if (v.constant!.size > SMALL && v.constant!.type !== 'string') copy.graph.initializerToInput(v)
+  return copy
+}
