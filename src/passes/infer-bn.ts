@@ -6,6 +6,7 @@
  * Statistics that the node also gives out are the running ones afterwards, which inference does not move. Bodies of If, Loop and Scan
  * and functions are looked into too. Does not apply to statistics that are computed: they are used as they come.
  */
+import { cloneModel } from '../graph/clone.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
@@ -35,6 +36,14 @@ export function useRunningStatistics(model: Model): boolean {
   const found = [...inTraining(model)]
   for (const { node, opset } of found) findOp(node)!.batchMode!.turnOff(node, opset)
   return found.length > 0
+}
+
+/** The model, or a copy in inference form where it is not: for what is found out by running it. */
+export function inferenceForm(model: Model): Model {
+  if (trainingWarning(model) === null) return model
+  const copy = cloneModel(model)
+  useRunningStatistics(copy)
+  return copy
 }
 
 export const inferBn = definePass({

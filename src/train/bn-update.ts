@@ -18,7 +18,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { trainingWarning, useRunningStatistics } from '../passes/infer-bn.ts'
+import { inferenceForm, trainingWarning, useRunningStatistics } from '../passes/infer-bn.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { fixOverridable } from '../passes/overridable.ts'
@@ -56,7 +56,7 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
   for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
   separateStatistics(model.graph)
-  const plan = await imagePlan(model, preprocess, batch, { reopen: true })
+  const plan = await imagePlan(inferenceForm(model), preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch
   const runs = Math.max(1, Math.round(batch / size))
   const { forward, layout, norms } = await statisticsGraph(model, dimsAt(plan, size))

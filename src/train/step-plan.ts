@@ -5,6 +5,7 @@ import { imagePlan } from '../data/image-plan.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
+import { inferenceForm } from '../passes/infer-bn.ts'
 import { globToRegExp } from '../passes/select.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
@@ -29,15 +30,21 @@ export interface DataPlan {
 export async function planData(model: Model, run: TrainRun, o: TrainOptions): Promise<DataPlan> {
   const seed = run.seed ?? 0
   const { batch, accumulate: parts, augment, workers, valFraction } = o
+  // a model in training mode would be found to take one sample at a time
+  const forward = inferenceForm(model)
   if (run.data === RANDOM) {
     if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
-    return { source: await randomSource(model, { batch, parts, seed, size: o.limit }), validation: null, images: null }
+    return {
+      source: await randomSource(forward, { batch, parts, seed, size: o.limit }),
+      validation: null,
+      images: null,
+    }
   }
   if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
   const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
-  const plan = await imagePlan(model, run.preprocess, batch, { reopen: true })
+  const plan = await imagePlan(forward, run.preprocess, batch, { reopen: true })
   const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
   return { source, validation, images: train }
 }

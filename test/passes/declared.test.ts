@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
+import { modelInfo } from '../../src/analysis/model-info.ts'
 import { MncError } from '../../src/errors.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
@@ -15,6 +16,7 @@ import { printModel } from '../../src/graph/text.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
 import { formatType } from '../../src/graph/types.ts'
 import { runPass } from '../../src/passes/manager.ts'
+import { score } from '../../src/score/score.ts'
 import { type Declaring, declaringFile, declaringModel } from '../support/declaring.ts'
 import { checkerIr, checkFiles } from '../support/onnx-checker.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'
@@ -186,4 +188,15 @@ test('onnx.checker takes what passes write, new initializers of IR 3 included', 
   const faults = said.flatMap((line, i) => (line === 'valid' ? [] : [`${files[i]!.what}: ${line}`]))
   assert.deepEqual(faults, [])
   t.diagnostic(`${files.length} files checked`)
+})
+
+test('info and score count inputs with a default as the constants that they are unless a caller says otherwise', async () => {
+  for (const overridable of ['some', 'all'] as const) {
+    const d = { ir: 8, opset: 17, sparse: false, functionOpset: null, norm: true, passthrough: false, seed: 9 }
+    const [plain, open] = [declaringModel({ ...d, overridable: 'none' }), declaringModel({ ...d, overridable })]
+    const [a, b] = [await modelInfo(plain), await modelInfo(open)]
+    assert.deepEqual({ ...b, bytes: 0 }, { ...a, bytes: 0 })
+    assert.ok(a.layers.length > 0)
+    assert.deepEqual(await score(open), await score(plain))
+  }
 })

@@ -16,8 +16,11 @@ import { trainingWarning } from '../../src/passes/infer-bn.ts'
 import { runPass } from '../../src/passes/manager.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
+import { updateBatchNorm } from '../../src/train/bn-update.ts'
+import { evaluate } from '../../src/train/evaluate.ts'
 import { Sink } from '../cli/sink.ts'
 import { checkerIr, checkFiles } from '../support/onnx-checker.ts'
+import { images, losses, pixels, tinyNet, run as trained } from '../train/fixtures.ts'
 
 const CHANNELS = 4
 
@@ -254,3 +257,50 @@ for (const [what, args] of Object.entries({
     const clean = await run(args.map((a) => (a === 'IN' ? at('clean.onnx') : (paths[a] ?? a))))
     assert.doesNotMatch(clean.err, /training mode/)
   })
+
+/** A classifier as an exporter writes it in training mode. */
+function trainingNet(): Model {
+  const model = tinyNet(3)
+  for (const n of model.graph.nodes()) {
+    if (n.op !== 'BatchNormalization') continue
+    n.setAttribute('training_mode', 1)
+    for (const what of ['mean', 'var']) n.addOutput(`${n.name}.${what}`)
+  }
+  return model
+}
+
+test('eval does not depend on the batch with infer-bn, and uses the running statistics', async () => {
+  const model = trainingNet()
+  const lossesOf = async (m: Model): Promise<number[]> =>
+    Promise.all([1, 4, 12].map(async (batch) => (await evaluate(m, images(24), pixels, { batch })).loss))
+  const before = await lossesOf(model)
+  await runPass(model, 'infer-bn')
+  const now = await lossesOf(model)
+  assert.ok(Math.max(...now) - Math.min(...now) < 1e-6, now.join(' '))
+  assert.ok(Math.abs(now[0]! - before[0]!) > 1e-3)
+  const reference = await lossesOf(tinyNet(3))
+  assert.ok(Math.abs(now[0]! - reference[0]!) < 1e-6)
+})
+
+test('training and bn-update do the same with and without training mode, and say that it is there', async () => {
+  const [model, clean] = [trainingNet(), trainingNet()]
+  await runPass(clean, 'infer-bn')
+  for (const bn of ['batch', 'frozen'] as const) {
+    const [a, b] = [await trained(model, { epochs: 1, bn }), await trained(clean, { epochs: 1, bn })]
+    assert.deepEqual(losses(a.events), losses(b.events))
+    const warnings = a.events.flatMap((e) => (e.kind === 'start' ? e.warnings : []))
+    assert.equal(warnings.length, 1)
+    assert.match(warnings[0]!, /2 BatchNormalization nodes are in training mode/)
+    assert.deepEqual(
+      b.events.flatMap((e) => (e.kind === 'start' ? e.warnings : [])),
+      [],
+    )
+  }
+  const said: string[] = []
+  const common = { data: images(24), preprocess: pixels, batch: 8, augment: 'none' }
+  await updateBatchNorm(model, { ...common, onWarning: (w) => void said.push(w) })
+  await updateBatchNorm(clean, common)
+  assert.equal(said.length, 1)
+  for (const v of clean.graph.initializers())
+    assert.deepEqual(model.graph.find(v.name)!.constant!.toFloat32(), v.constant!.toFloat32(), v.name)
+})
