@@ -7,6 +7,28 @@ import type { Node, Value } from './graph.ts'
 /** Of BatchNormalization nodes whose input has about zero mean in every channel: one pass over it measures it. */
 export const CENTRED_KEY = 'mnc.centred'
 
+const PINNED_KEY = 'mnc.pinned-shape'
+
+/** Puts a Reshape behind `v`, whose shape only running tells; all readers and outputs take what it gives. */
+export function pinShape(v: Value, dims: readonly number[]): void {
+  const { graph } = v
+  const type = { elem: v.type!.elem, dims }
+  const b = graph.append()
+  const pinned = b.op('Reshape', [v, b.ints(dims)], {}, { name: `${v.name}.pinned`, type })
+  pinned.producer!.metadata.set(PINNED_KEY, 'true')
+  for (const n of [...v.uses])
+    if (n !== pinned.producer) n.inputs.forEach((x, i) => void (x === v && n.setInput(i, pinned)))
+  const outputs = [...graph.outputs]
+  if (outputs.includes(v)) {
+    for (const o of outputs) graph.removeOutput(o)
+    for (const o of outputs) graph.addOutput(o === v ? pinned : o)
+  }
+  v.setType(type)
+}
+
+/** Whether what `n` reads has the shape of what it gives. */
+export const isPin = (n: Node): boolean => n.metadata.get(PINNED_KEY) === 'true'
+
 const WIDE_KEY = 'mnc.wide'
 
 /** Says that what makes the value sums over so much that float16 would lose it. Returns the value. */

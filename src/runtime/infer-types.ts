@@ -7,6 +7,7 @@
  * onnxruntime cannot expose (sequences, maps) stay null.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
+import { isPin } from '../graph/hints.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dim } from '../graph/types.ts'
 import { sessionTypes } from './ort.ts'
@@ -41,6 +42,12 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
     const t = byName.get(to.name)
     if (t) from.setType({ elem: t.elem, dims: t.dims.length === 0 && !ranked.has(to.name) ? null : t.dims })
   }
+  copyPins(model)
+}
+
+/** What a pin reads has the shape that it gives, which inference cannot know. */
+function copyPins(model: Model): void {
+  for (const n of model.graph.nodes()) if (isPin(n) && n.output.type) n.input(0).setType(n.output.type)
 }
 
 /**

@@ -29,6 +29,7 @@ import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
 import { trainableParameters } from '../passes/parameters.ts'
+import type { Watch } from '../passes/seen-shapes.ts'
 import { settleShapes } from '../passes/settle-shapes.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
@@ -58,6 +59,7 @@ import { emitUpdate, type Factor, hyperInputsOf, type OptimizerOptions, slotsOf 
 import { freeReservedNames, nameOf } from './step-names.ts'
 import { partFor } from './teacher-variance.ts'
 import { nodesToTile, type Tiles, tileBatch } from './tile-batch.ts'
+import { watchOnRandom } from './watch.ts'
 
 export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */
@@ -170,7 +172,12 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     host.filter((v) => v.isUsed && v.constant),
     'host',
   )
-  const tiles = await tiled(model, input, options)
+  const tiles = await tiled(
+    model,
+    input,
+    options,
+    watchOnRandom(() => stateOf(student.graph, { weights, host: hostConstants })),
+  )
   const norms = useBatchStatistics(trainedNorms, tiles)
   const statistics = runningStatistics(norms)
   const running = statistics.size > 0 ? graph.addInput('statistics', vector(statistics)) : null
@@ -269,9 +276,10 @@ async function tiled(
   model: Model,
   input: Value,
   { batch, inputDims, tiles: asked }: StepOptions,
+  watch: Watch,
 ): Promise<Tiles | null> {
   if (!inputDims?.[nameOf(input)]) fixBatch(input, batch)
-  await settleShapes(model)
+  await settleShapes(model, watch)
   if (Object.keys(inputDims ?? {}).length > 1) return null
   const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
   const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
@@ -375,6 +383,17 @@ function entropyOf(b: Builder, lessons: readonly Decided[], { temperature }: Ste
 }
 
 const total = (b: Builder, terms: readonly Value[]): Value => (terms.length === 1 ? terms[0]! : b.op('Sum', terms))
+
+/** The flat inputs as the model begins with them. */
+function stateOf(graph: Graph, inputs: Readonly<Record<string, Unpacked>>): Record<string, Tensor> {
+  const given = Object.entries(inputs).filter(([, { flat }]) => flat)
+  return Object.fromEntries(
+    given.map(([name, { layout }]) => {
+      const values = layout.pack((of) => graph.find(of)!.constant!.toFloat32())
+      return [name, Tensor.float32([layout.size], values)]
+    }),
+  )
+}
 
 /** Makes `v` a graph output of that name. */
 function name(graph: Graph, v: Value, outputName: string): void {

@@ -1,0 +1,30 @@
+/** Runs a step graph that is being built on two sets of random inputs, for the shapes that only running tells. */
+import { MncError } from '../errors.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import type { Watch } from '../passes/seen-shapes.ts'
+import { ortExecutor } from '../runtime/ort.ts'
+import { fedInputs } from '../samples/input-shapes.ts'
+import { randomFeeds } from '../samples/random-feeds.ts'
+
+/** `state`: inputs that are no data, the weights above all. What does not run shows nothing. */
+export function watchOnRandom(state: () => Readonly<Record<string, Tensor>>): Watch {
+  return async (model) => {
+    try {
+      const make = randomFeeds(model)
+      const dims = Object.fromEntries(fedInputs(model).map((v) => [v.name, v.dims]))
+      const session = await ortExecutor().load(model, { optimization: 'disabled', quiet: true })
+      try {
+        const fixed = state()
+        return [
+          await session.run({ ...make(dims, [0]), ...fixed }),
+          await session.run({ ...make(dims, [1]), ...fixed }),
+        ]
+      } finally {
+        await session.dispose()
+      }
+    } catch (error) {
+      if (error instanceof MncError) return []
+      throw error
+    }
+  }
+}
