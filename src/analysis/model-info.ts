@@ -11,7 +11,7 @@ import { type HistoryEntry, readHistory } from '../passes/history.ts'
 import { ROLE_KEY } from '../passes/layers.ts'
 import { constantSource } from './constants.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
-import { oneSample } from './one-sample.ts'
+import { typedSamples } from './one-sample.ts'
 
 export interface PortInfo {
   readonly name: string
@@ -76,7 +76,7 @@ export interface ModelInfoOptions {
 
 /** Describes a model without changing it. The batch dimension counts as 1 where it is open. */
 export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelInfoOptions = {}): Promise<ModelInfo> {
-  const work = await oneSample(model, warn)
+  const { model: work, samples } = await typedSamples(model, warn)
   const layers = await effectiveLayers(work, warn)
   const stored = storedBytes(layers)
   return {
@@ -87,7 +87,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
     nodes: model.graph.nodeCount,
     ops: countOps(model.graph),
     parameters: countParameters(work.graph, layers),
-    macs: totalMacs(work.graph),
+    macs: perSample(totalMacs(work.graph), samples),
     bytes: bytes ?? encodeModel(model).byteLength,
     layers: layers.map((l) => ({
       name: l.name,
@@ -97,7 +97,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       sparsity: l.values.size > 0 ? l.zeros / l.values.size : 0,
       weightBits: l.weightBits,
       activationBits: l.activationBits,
-      macs: macsOf(l.node),
+      macs: perSample(macsOf(l.node), samples),
       bytes: stored.get(l)!,
       frozen: isFrozen(l.node) || isFrozen(l.layer?.weight ?? l.operand),
     })),
@@ -105,6 +105,8 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
     history: readHistory(model),
   }
 }
+
+const perSample = (macs: number | null, samples: number): number | null => macs && macs / samples
 
 /** See `LayerInfo.bytes`. */
 function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, number> {

@@ -20,9 +20,9 @@ export class TrainingView {
 
   show(event: TrainEvent): void {
     if (event.kind === 'start') {
-      const { parameters, stepsPerEpoch, totalSteps, device, seconds, step } = event
+      const { parameters, stepsPerEpoch, totalSteps, device, seconds, step, runs, batch } = event
       const from = step > 0 ? `, from step ${step}` : ''
-      const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch)${from}`
+      const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
       const taught = lessonsLine(event.lessons)
       if (taught) this.#io.log(taught)

@@ -14,11 +14,12 @@ export function commandLines(stage: Stage): readonly string[] {
   for (const { def, options, calibration } of stage.passes)
     lines.push([
       ...['pass', def.alias ?? def.name, ...flags(passTable(def), { ...options, ...calibration })],
-      ...(calibration ? fed : []),
+      ...(calibration ? [...own('sizes', stage.sizes), ...fed] : []),
     ])
   if (stage.train) {
     const taught = teacher ? ['--teacher', fileOf(teacher)] : []
-    lines.push(['train', ...own('train', stage.train), ...taught, ...own('pixels', stage.pixels), ...fed, ...seeded])
+    const foreign = [...own('pixels', stage.pixels), ...own('sizes', stage.sizes)]
+    lines.push(['train', ...own('train', stage.train), ...taught, ...foreign, ...fed, ...seeded])
   }
   if (stage.bnUpdate) lines.push(['bn-update', ...own('bn-update', stage.bnUpdate), ...fed, ...seeded])
   if (stage.export) lines.push(['export', '--format', stage.export.format, ...own('export', stage.export)])
@@ -45,6 +46,8 @@ function flags(table: OptionTable, options: Readonly<Record<string, unknown>>): 
     if (value === undefined || JSON.stringify(value) === JSON.stringify(spec.default)) return []
     if (value === true) return [flagOf(name)]
     if (value === false) return spec.default === true ? [flagOf(name).replace(/^--/, '--no-')] : []
+    if (spec.type === 'stringMap' && value)
+      return Object.entries(value).flatMap(([k, v]) => [flagOf(name), `${k}=${v}`])
     if (Array.isArray(value)) return [flagOf(name), value.join(',')]
     if (typeof value === 'object' && value !== null)
       return [

@@ -12,6 +12,7 @@ import { readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { isFrozen } from '../passes/freeze-subgraph.ts'
+import { recordSizes } from '../samples/input-shapes.ts'
 import { evaluate } from '../train/evaluate.ts'
 import { train } from '../train/trainer.ts'
 import { keysOf } from './key.ts'
@@ -115,6 +116,7 @@ class Estimator {
         ? buildNetwork(source.spec, { seed: stage.seed })
         : cloneModel(await this.#model(source, recipe))
     const quiet = (): void => {}
+    recordSizes([model], stage.sizes)
     const data = await this.#set(stage, model, 'train')
     if (data) await applyPixels(stage, model, data.data, quiet)
     await runPasses(stage, model, quiet, { limit: CALIBRATION_IMAGES, data: data?.data ?? null })

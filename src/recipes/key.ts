@@ -35,13 +35,14 @@ export async function keysOf(
   datasets: { readonly train: Dataset | null; readonly test: Dataset | null },
 ): Promise<StageKeys> {
   const graph = async (g: Graphs | null) => g && { ...g, sha256: await folder.hashOf(pathOf(g, folder)) }
-  const { source, teacher, seed, pixels, passes, train, bnUpdate } = stage
+  const { source, teacher, seed, pixels, sizes, passes, train, bnUpdate } = stage
   const settings = {
     source: source.kind === 'build' ? { build: source.reference, spec: source.spec } : await graph(source),
     teacher: await graph(teacher),
     data: stage.data,
     seed,
     pixels,
+    sizes,
     passes: passes.map(({ def, options, calibration }) => ({ pass: def.name, options, calibration })),
     train: train && { ...train, workers: undefined, device: undefined, augment: policyOf(train.augment) },
     bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, device: undefined, augment: policyOf(bnUpdate.augment) },

@@ -35,6 +35,7 @@ interface RawStage {
   readonly data?: string
   readonly seed?: number
   readonly pixels?: Options
+  readonly sizes?: Options
   readonly passes?: readonly Readonly<Record<string, Options>>[]
   readonly train?: Options
   readonly 'bn-update'?: Options
@@ -178,6 +179,7 @@ async function stageOf(
     data,
     seed: overrides.seed ?? raw.seed ?? recipe.seed ?? 0,
     pixels: options(stageTables.pixels, raw.pixels ?? {}, 'pixels'),
+    sizes: options(stageTables.sizes, raw.sizes ?? {}, 'sizes'),
     passes,
     train: train && options(stageTables.train, train, 'train'),
     bnUpdate: bnUpdate && options(stageTables['bn-update'], bnUpdate, 'bn-update'),

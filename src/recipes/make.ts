@@ -15,6 +15,7 @@ import { buildNetwork } from '../models/spec.ts'
 import { recordHistory } from '../passes/history.ts'
 import { runPass } from '../passes/manager.ts'
 import { announceDevice } from '../runtime/device.ts'
+import { recordSizes } from '../samples/input-shapes.ts'
 import { updateBatchNorm } from '../train/bn-update.ts'
 import { recordTraining } from '../train/record.ts'
 import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/trainer.ts'
@@ -43,7 +44,7 @@ export interface Made {
   readonly activationBits: number | null
 }
 
-/** The graph that the stage starts from, with the preprocessing that the recipe says. */
+/** The graph that the stage starts from. */
 export async function sourceModel(stage: Stage, folder: WorkFolder): Promise<Model> {
   const { source, seed } = stage
   if (source.kind === 'build') return buildNetwork(source.spec, { seed })
@@ -91,6 +92,7 @@ export async function teacherOf(stage: Stage, folder: WorkFolder, student: Prepr
 /** Makes the graph; resumes training where the work folder has a checkpoint. */
 export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   const model = await sourceModel(stage, c.folder)
+  recordSizes([model], stage.sizes)
   await applyPixels(stage, model, c.train, c.log)
   await runPasses(stage, model, c.log)
   const summary = stage.train ? await trainStage(stage, model, c) : null

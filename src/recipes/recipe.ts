@@ -11,6 +11,7 @@ import type { NetworkSpec } from '../models/spec.ts'
 import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../options.ts'
 import type { PassDef } from '../passes/define-pass.ts'
 import { passes } from '../passes/index.ts'
+import { sizeOptions } from '../samples/size-options.ts'
 import { type ParsedScoreOptions, scoreOptions } from '../score/report.ts'
 import { bnUpdateOptions, type ParsedBnUpdateOptions } from '../train/bn-update-options.ts'
 import { evaluateOptions, type ParsedEvaluateOptions } from '../train/evaluate-options.ts'
@@ -25,6 +26,7 @@ export const stageTables = {
   score: scoreOptions,
   check: checkOptions,
   pixels: pixelOptions,
+  sizes: sizeOptions,
 } as const satisfies Readonly<Record<string, OptionTable>>
 
 export type StageTable = keyof typeof stageTables
@@ -66,6 +68,8 @@ export interface Stage {
   readonly seed: number
   /** Preprocessing of a foreign model. */
   readonly pixels: OptionsOf<typeof pixelOptions>
+  /** Sizes that a foreign model leaves open. */
+  readonly sizes: OptionsOf<typeof sizeOptions>
   /** In this order: passes, train, bnUpdate, export. */
   readonly passes: readonly StagePass[]
   readonly train: TrainOptions | null
@@ -115,7 +119,7 @@ function passItem(): Record<string, unknown> {
 /** JSON Schema (draft-07) of a recipe. */
 export function recipeSchema(): Record<string, unknown> {
   const tables = Object.fromEntries(Object.entries(stageTables).map(([name, table]) => [name, tableSchema(table)]))
-  const { check, pixels, export: exporting, train, eval: evaluating, score, 'bn-update': bnUpdate } = tables
+  const { check, pixels, sizes, export: exporting, train, eval: evaluating, score, 'bn-update': bnUpdate } = tables
   const measured = { description: 'How accuracy is measured; false: not at all', ...evaluating }
   const scored = { description: "Also count storage and operations by the MicroNet Challenge's rules", ...score }
   const data = text('Data reference, as --data takes it')
@@ -136,6 +140,7 @@ export function recipeSchema(): Record<string, unknown> {
       data,
       seed,
       pixels: { description: 'How pixels become the input of a foreign model', ...pixels },
+      sizes: { description: 'Sizes of dims that a foreign model leaves open', ...sizes },
       passes: { type: 'array', items: passItem(), description: 'Passes to run, in order' },
       train: { description: 'Training, after the passes', ...train },
       'bn-update': { description: 'Running statistics anew, after training', ...bnUpdate },

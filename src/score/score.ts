@@ -1,5 +1,5 @@
 /** `score`: storage and operations of a model by the rules of the MicroNet Challenge, from its graph alone. */
-import { oneSample } from '../analysis/one-sample.ts'
+import { typedSamples } from '../analysis/one-sample.ts'
 import { modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
@@ -107,10 +107,9 @@ async function prepare(model: Model): Promise<Prepared> {
       throw modelError('dynamic-shape', `input '${name}' has sizes that are not fixed, so its work is not known`, {
         next: 'give them with --dim or --input-shape',
       })
-  const work = await oneSample(copy, (why) => {
+  const { model: work, samples } = await typedSamples(copy, (why) => {
     throw modelError('unknown-shape', why)
   })
   const constants = await evaluateKnown(work)
-  const first = work.graph.inputs.find((v) => !v.constant)?.dims ?? []
-  return { graph: work.graph, constants, batch: first.length > 1 ? first[0]! : 1 }
+  return { graph: work.graph, constants, batch: samples }
 }

@@ -10,8 +10,8 @@ import { RANDOM } from '../data/random-options.ts'
 import { modelError, usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { type BatchPlan, dimsAt } from '../samples/batch-plan.ts'
-import { randomInputs } from '../samples/random-inputs.ts'
+import { type BatchPlan, batchPlan, dimsAt } from '../samples/batch-plan.ts'
+import { randomFeeds } from '../samples/random-feeds.ts'
 
 /** Random inputs that count as an epoch where no --limit says otherwise. */
 const RANDOM_EPOCH = 10_000
@@ -99,16 +99,19 @@ export function imageSource(
 }
 
 /**
- * Random inputs of the model's own shapes and types (data/random-inputs.ts), also of models with several inputs. Without
+ * Random inputs of the model's own shapes and types (samples/random-feeds.ts), also of models with several inputs. Without
  * `size` every step sees new ones; `size` of them are an epoch that repeats.
  */
 export async function randomSource(
   model: Model,
   options: SourceOptions & { readonly size?: number | undefined },
+  known?: BatchPlan,
 ): Promise<BatchSource> {
   const { seed, size = RANDOM_EPOCH } = options
-  const { dims, feeds, plan } = await randomInputs(model, options.batch, { reopen: true })
+  const plan = known ?? (await batchPlan(model, options.batch, { reopen: true }))
   const { batch, parts } = partsOf(plan, options)
+  const dims = dimsAt(plan, batch)
+  const feeds = randomFeeds(model)
   const stepsPerEpoch = Math.floor(size / (batch * parts))
   if (stepsPerEpoch === 0) throw usageError(`a step takes ${batch * parts} inputs, more than --limit ${size}`)
   const [first] = Object.keys(dims)
@@ -119,7 +122,7 @@ export async function randomSource(
       for (let step = from; step < to; step++) {
         const draw = options.size === undefined ? step : step % stepsPerEpoch
         const split = Array.from({ length: parts }, (_, part) => {
-          const { [first]: images, ...others } = feeds(seed, draw, part)
+          const { [first]: images, ...others } = feeds(dims, [seed, draw, part])
           return { images: images!, others, labels: null }
         })
         yield { step, epoch: Math.floor(step / stepsPerEpoch), parts: split, count: batch * parts }

@@ -1,7 +1,6 @@
 /** From a run's options to the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import type { Dataset } from '../data/dataset.ts'
-import { imagePlan } from '../data/image-plan.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
@@ -17,6 +16,7 @@ import { adapterBetween, prepareTeacher } from './teacher.ts'
 import { measureVariances } from './teacher-variance.ts'
 import type { TrainOptions } from './train-options.ts'
 import type { TrainRun } from './train-run.ts'
+import { trainingPlan } from './training-plan.ts'
 
 export interface DataPlan {
   readonly source: BatchSource
@@ -31,13 +31,15 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
   const { batch, accumulate: parts, augment, workers, valFraction } = o
   if (run.data === RANDOM) {
     if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
-    return { source: await randomSource(model, { batch, parts, seed, size: o.limit }), validation: null, images: null }
+    const plan = await trainingPlan(model, run, batch)
+    const source = await randomSource(model, { batch, parts, seed, size: o.limit }, plan)
+    return { source, validation: null, images: null }
   }
   if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
   const limited = o.limit === undefined ? run.data : run.data.take(o.limit)
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
-  const plan = await imagePlan(model, run.preprocess, batch, { reopen: true })
+  const plan = await trainingPlan(model, run, batch)
   const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
   return { source, validation, images: train }
 }

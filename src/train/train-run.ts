@@ -44,6 +44,9 @@ export interface StartEvent {
   readonly parameters: number
   readonly stepsPerEpoch: number
   readonly totalSteps: number
+  /** Runs of the step graph that a step takes, and inputs in each. */
+  readonly runs: number
+  readonly batch: number
   /** Where the run goes on: 0 for a new one. */
   readonly step: number
   readonly device: string

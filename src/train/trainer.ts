@@ -187,10 +187,18 @@ class Training {
   }
 
   #startEvent(): StartEvent {
-    const { stepsPerEpoch } = this.#data.source
+    const { stepsPerEpoch, parts: runs, batch } = this.#data.source
     const { graph, fallbacks } = this.#runner
     return {
-      ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
+      ...{
+        kind: 'start',
+        parameters: graph.weights.size,
+        stepsPerEpoch,
+        totalSteps: this.#last,
+        step: this.#first,
+        runs,
+        batch,
+      },
       ...{ device: this.#executor.device.description, lessons: graph.lessons, fallbacks, seconds: this.#startSeconds },
     }
   }

@@ -1,8 +1,10 @@
 /** How models take samples, and that each sample gets what onnxruntime gives it alone. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { modelInfo } from '../../src/analysis/model-info.ts'
 import type { Model } from '../../src/graph/model.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
+import type { Dim } from '../../src/graph/types.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { type BatchPlan, batchPlan, dimsAt, type PlanOptions } from '../../src/samples/batch-plan.ts'
 import { fedInputs, recordSizes } from '../../src/samples/input-shapes.ts'
@@ -159,4 +161,22 @@ test('a fixed batch is opened for callers that write their own', async () => {
   const model = classifier(1)
   await batchPlan(model, 7, options)
   assert.deepEqual(fedInputs(model)[0]!.type!.dims, [1, WIDTH], 'the model stays as it is')
+})
+
+test('MACs are those of one sample at whatever batch runs', async () => {
+  const macs = WIDTH * 3
+  for (const model of [classifier('N'), classifier(8), classifier('N', [4, WIDTH]), classifier(null, [4, WIDTH])])
+    assert.equal((await modelInfo(model)).macs, macs)
+  const steps = async (dims: readonly Dim[]) => {
+    const said: string[] = []
+    const info = await modelInfo(recurrent(dims), { warn: (m) => void said.push(m) })
+    return { macs: info.macs!, said }
+  }
+  const one = (await steps([1, 1, 3])).macs
+  assert.ok(one > 0)
+  assert.equal((await steps([20, 1, 3])).macs, 20 * one, 'time is no batch')
+  assert.equal((await steps([20, 'N', 3])).macs, 20 * one)
+  const open = await steps(['T', 'N', 3])
+  assert.equal(open.macs, 32 * one)
+  assert.match(open.said.join(), /first size that runs: T = 32/)
 })

@@ -10,9 +10,14 @@ import { readModel, writeModel } from '../../src/graph/codec.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import type { Dim } from '../../src/graph/types.ts'
+import { parseOptions } from '../../src/options.ts'
+import { commandLines } from '../../src/recipes/command-lines.ts'
+import { parseRecipe } from '../../src/recipes/load.ts'
+import { runRecipe } from '../../src/recipes/run.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { declareShapes } from '../../src/samples/declared-shapes.ts'
 import { INPUT_SHAPES_KEY, inputDims, recordSizes } from '../../src/samples/input-shapes.ts'
+import { trainOptions } from '../../src/train/train-options.ts'
 import { Sink } from '../cli/sink.ts'
 import { classifier, noise } from './batch-graphs.ts'
 
@@ -194,4 +199,25 @@ test('sizes that one command was given hold for the next', async () => {
     assert.equal(r.code, 0, `${args.join(' ')}: ${r.err}`)
     assert.doesNotMatch(r.err, /not known|none of the sizes/)
   }
+})
+
+test('a recipe says sizes in its stages, and its stages keep them', async () => {
+  const model = text()
+  model.graph.removeOutput(model.graph.find('weighted')!)
+  await writeModel(model, at('recipe-text.onnx'))
+  const sizes = { dim: { L: 6 }, 'input-shape': { mask: '?,6' } }
+  const recipe = await parseRecipe({
+    name: 'sized',
+    stages: [
+      { name: 'first', from: at('recipe-text.onnx'), sizes, score: true, passes: [{ 'fold-constants': {} }] },
+      { name: 'second', from: 'first', score: true },
+    ],
+  })
+  const { stages, failed } = await runRecipe(recipe, { workdir: at('sized') })
+  assert.equal(failed, null)
+  assert.ok(stages.every((s) => s.metrics.macs === 20 && s.metrics.score !== null))
+  assert.deepEqual(inputDims(await readModel(at('sized/second.onnx'))), { x: ['N', 6, 4], mask: ['N', 6] })
+  const [stage] = recipe.stages
+  const lines = commandLines({ ...stage!, train: parseOptions(trainOptions, {}, 'train') })
+  assert.match(lines.join('\n'), /train .*--dim L=6 --input-shape mask=\?,6/)
 })

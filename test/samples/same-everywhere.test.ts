@@ -180,3 +180,25 @@ test('statistics of a batch are put together from the runs it takes', async () =
       assert.ok(Math.abs(got[i]! - x) < 1e-4 * Math.max(1, Math.abs(x)), `${batch}, ${i}: ${got[i]}, ${x}`)
   }
 })
+
+test('a step takes the batch that student and teacher both run at', async () => {
+  const options = { batch: 8, maxSteps: 2, lr: 0.01, weightDecay: 0, loss: 'mse' } as const
+  const teacher = (form: (typeof forms)[number]) => ({ teacher: { model: moved(make(form)), preprocess: pixels } })
+  const want = await run(free(), options, { teacher: { model: moved(free()), preprocess: pixels } })
+  for (const [student, master] of [
+    [free(), forms[0]!],
+    [free(), forms[3]!],
+    [make(forms[3]!), forms[4]!],
+    [make(forms[0]!), forms[1]!],
+  ] as const) {
+    const got = await run(student, options, teacher(master))
+    for (const [i, l] of want.losses.entries()) assert.ok(l > 0 && Math.abs(got.losses[i]! - l) < 1e-5 * l + 1e-7)
+    const random = await run(
+      student,
+      { ...options, limit: 16 },
+      { ...teacher(master), data: 'random', preprocess: undefined },
+    )
+    assert.ok(random.losses.length === 2 && random.losses.every((l) => l > 0))
+  }
+  await assert.rejects(run(make(forms[0]!), options, teacher(forms[2]!)), /batches of 1 only, the teacher at 4/)
+})

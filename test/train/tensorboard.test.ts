@@ -69,6 +69,8 @@ test('the checksum reader knows the published value', () => {
 test('scalars of steps and epochs, with a session start where a run goes on', async () => {
   const log = new TensorBoardLog(at('board'))
   const facts = {
+    runs: 1,
+    batch: 1,
     parameters: 1,
     stepsPerEpoch: 10,
     totalSteps: 400,
