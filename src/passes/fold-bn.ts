@@ -5,7 +5,7 @@
  *
  * Declines, with the reason: training mode, parameters that are computed, a shared weight, a quantised weight (its
  * integers would change; a prune mask is no hindrance), other readers of the value between, padding where c is not zero
- * (padded zeros are not normalised), MatMul of a rank other than 2, neighbours that are no layers.
+ * (padded zeros are not normalised), float16 weights that would leave the range of float16, MatMul of a rank other than 2, neighbours that are no layers.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -22,6 +22,7 @@ import {
   outputChannels,
   scaleWeight,
   shiftOfInputs,
+  whyUnfit,
 } from './layer-algebra.ts'
 import { layersByNode, type WeightLayer } from './layers.ts'
 import { rankLookup } from './ranks.ts'
@@ -55,7 +56,7 @@ function foldBack(bn: Node, affine: Affine, { layers, rank }: Facts): string | n
   if (x.uses.size > 1 || x.isOutput) return `its input '${x.name}' is also read elsewhere`
   const layer = layers.get(node)
   if (!layer) return `the weight of ${node.label} is computed`
-  const why = editableLayer(layer) ?? canBias(node, outputChannels(layer), rank)
+  const why = editableLayer(layer) ?? canBias(node, outputChannels(layer), rank) ?? whyUnfit(layer, 'outputs', affine)
   if (why) return why
   scaleWeight(layer, 'outputs', affine.k)
   bn.graph.replaceUses(bn.output, addBias(layer, affine))
@@ -73,8 +74,10 @@ function foldForward(bn: Node, affine: Affine, { layers, rank }: Facts): string 
   const channels = outputChannels(layer)
   const why = editableLayer(layer) ?? canShiftInputs(node, affine, rank) ?? canBias(node, channels, rank)
   if (why) return why
-  const out = node.output
   const shift = shiftOfInputs(layer, affine.c, channels)
+  const unfit = whyUnfit(layer, 'inputs', { k: affine.k, c: shift })
+  if (unfit) return unfit
+  const out = node.output
   scaleWeight(layer, 'inputs', affine.k)
   bn.graph.replaceUses(y, bn.input(0))
   const biased = addBias(layer, { k: new Float64Array(channels).fill(1), c: shift })

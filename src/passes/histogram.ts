@@ -12,7 +12,7 @@
  */
 import { modelError } from '../errors.ts'
 import type { ElementType } from '../graph/types.ts'
-import { quantizeValue, stepOf } from './quantizer.ts'
+import { quantizeValue, stepOf, stepWithout } from './quantizer.ts'
 
 export type CalibrationMethod = 'mse' | 'max' | 'percentile' | 'entropy'
 
@@ -100,7 +100,7 @@ export function activationScale(
   const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
   if (!(unclipped > 0)) return 1
   if (method === 'mse') return leastError(h, unclipped, lo, hi)
-  return stepOf(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
+  return stepWithout(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
 }
 
 /** The smallest scale that clips no value of at most `limit`, on either side of zero. */
@@ -134,8 +134,8 @@ function percentileOf(h: Histogram, percentile: number): number {
 }
 
 function leastError(h: Histogram, unclipped: number, lo: number, hi: number): number {
-  let best = stepOf(unclipped, h.elem)
-  let bestError = Number.POSITIVE_INFINITY
+  let best = stepWithout(unclipped, h.elem)
+  let bestError = quantizationError(h, best, lo, hi)
   for (let k = SCALE_STEPS; k > 0; k--) {
     const s = stepOf((unclipped * k) / SCALE_STEPS, h.elem)
     const error = quantizationError(h, s, lo, hi)

@@ -98,6 +98,30 @@ export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: num
   return out
 }
 
+/**
+ * Why float16 cannot hold a weight scaled by k: too large for it, or an output channel whose weights all lie where it
+ * loses bits. null where it can, and for other types, whose range does not end where weights are.
+ */
+export function whyUnfit(layer: WeightLayer, side: 'outputs' | 'inputs', { k, c }: Affine): string | null {
+  if (elementOf(layer) !== 'float16') return null
+  const largest = new Float64Array(outputChannels(layer))
+  let first = 0
+  for (const part of layer.tensor.parts()) {
+    const w = part.toFloat32()
+    eachRun(layer, first, w.length, (from, to, o, i) => {
+      for (let e = from; e < to; e++)
+        largest[o] = Math.max(largest[o]!, Math.abs(w[e]! * k[side === 'outputs' ? o : i]!))
+    })
+    first += w.length
+  }
+  const holds = (x: number): boolean => x === 0 || (x >= LEAST_NORMAL_HALF && x <= LARGEST_HALF)
+  if (largest.every(holds) && c.every((x) => Math.abs(x) <= LARGEST_HALF)) return null
+  return `float16 does not hold the weight of ${layer.node.label} scaled so`
+}
+
+const LEAST_NORMAL_HALF = 2 ** -14
+const LARGEST_HALF = 65504
+
 /** W' = W * k, by output or input channel. */
 export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: Float64Array): void {
   const scaled = layer.tensor.mapFloats(elementOf(layer), (w, first) =>

@@ -47,6 +47,16 @@ export function stepOf(s: number, elem: ElementType): number {
 }
 
 /**
+ * The step that clips nothing where `s` does not: of float16, whose steps lie far apart near 0, the next one where the
+ * nearest is smaller.
+ */
+export function stepWithout(s: number, elem: ElementType): number {
+  const near = stepOf(s, elem)
+  if (elem !== 'float16' || near >= s || near === 65504) return near
+  return float16ToNumber(numberToFloat16(near) + 1)
+}
+
+/**
  * One scale per index of `axis`, a number of type `elem`; never 0 (a channel of zeros gets 1). `axis` null: one scale for
  * the whole tensor. Weights that are not finite do not count.
  */
@@ -94,9 +104,9 @@ function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): num
   const unclipped = Math.max(top / hi, bottom / lo)
   // zeros, and what rounds to zero at the least step
   if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
-  if (method === 'max') return stepOf(unclipped, elem)
+  if (method === 'max') return stepWithout(unclipped, elem)
   if (method === 'mse') return bestFraction(w, unclipped, grid)
-  return alternate(w, stepOf(Math.max(top, -bottom) / -lo, elem), grid)
+  return alternate(w, stepWithout(Math.max(top, -bottom) / -lo, elem), grid)
 }
 
 function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): number {
@@ -111,15 +121,16 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
     }
     if (!(wq / qq > 0)) break
     const next = stepOf(wq / qq, elem)
-    if (next === s) break
+    // the fitted step need not be better any more once it is rounded
+    if (next === s || (elem !== 'float32' && squaredError(w, next, lo, hi) >= squaredError(w, s, lo, hi))) break
     s = next
   }
   return s
 }
 
 function bestFraction(w: Float32Array, unclipped: number, { lo, hi, elem }: Grid): number {
-  let best = stepOf(unclipped, elem)
-  let bestError = Number.POSITIVE_INFINITY
+  let best = stepWithout(unclipped, elem)
+  let bestError = squaredError(w, best, lo, hi)
   for (let k = MSE_STEPS; k > 0; k--) {
     const s = stepOf((unclipped * k) / MSE_STEPS, elem)
     const error = squaredError(w, s, lo, hi)

@@ -1,7 +1,8 @@
 /**
  * float16 and bfloat16 to float32, everywhere: initializers, Constant nodes, attributes that name an element type, inputs
  * and outputs, bodies of If, Loop and Scan. Training works on such a copy, so that a step smaller than half a unit of the
- * narrow type is not lost; what it learns goes back into the narrow file.
+ * narrow type is not lost; what it learns goes back into the narrow file. Constants keep the values that they have there,
+ * subnormal ones too; what is computed is not rounded any more.
  *
  * The interface changes where inputs or outputs were narrow. Does not apply to functions (inline them first) and to
  * nodes of other domains that insist on a narrow type.
@@ -12,6 +13,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypeOf, elementTypes, type TensorType } from '../graph/types.ts'
 import { optionTable } from '../options.ts'
+import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass } from './define-pass.ts'
 
 export const isNarrowFloat = (type: ElementType | undefined): boolean => type === 'float16' || type === 'bfloat16'
@@ -57,11 +59,31 @@ function castOutput(graph: Graph, v: Value, type: TensorType): void {
 }
 
 function widenGraph(graph: Graph): boolean {
-  let changed = false
+  let changed = roundConstants(graph)
   for (const v of graph.values()) if (widenValue(v)) changed = true
   for (const n of graph.nodes()) {
     for (const [name, a] of [...n.attributes]) if (widenAttribute(n, name, a)) changed = true
     for (const body of n.subgraphs) if (widenGraph(body)) changed = true
+  }
+  return changed
+}
+
+/**
+ * A Cast of a constant to a narrow type rounds it, to 0 or infinity where the type has nothing nearer: the constant is
+ * rounded now, or its Cast to float32 would bring back what was lost.
+ */
+function roundConstants(graph: Graph): boolean {
+  let changed = false
+  for (const n of graph.nodes()) {
+    const elem = n.op === 'Cast' && n.domain === '' ? elementTypeOf(n.int('to', 0)) : undefined
+    const t = constantOf(n.inputs[0])
+    if (!t || !elem || !isNarrowFloat(elem) || t.type === 'string' || n.output.isOutput) continue
+    const { name } = n.output
+    const rounded = graph.addInitializer(name, t.as(elem))
+    graph.replaceUses(n.output, rounded)
+    removeUnused([n])
+    graph.rename(rounded, name)
+    changed = true
   }
   return changed
 }
