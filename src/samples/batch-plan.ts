@@ -50,7 +50,7 @@ export interface PlanOptions {
 }
 
 export type Outputs = Readonly<Record<string, Tensor>>
-export type Run = (feeds: Readonly<Record<string, Tensor>>, fetch: readonly string[]) => Promise<Outputs>
+export type Run = (feeds: Readonly<Record<string, Tensor>>) => Promise<Outputs>
 
 /** Dims of every input at n samples. */
 export function dimsAt(plan: BatchPlan, n: number): Readonly<Record<string, readonly number[]>> {
@@ -64,7 +64,7 @@ export async function batchPlan(model: Model, asked: number, options: PlanOption
   const search = new Search(model, options)
   const session = await loadIsolated(search.model, { optimization: 'disabled' })
   try {
-    return await search.plan((feeds, fetch) => session.run(feeds, fetch), asked)
+    return await search.plan((feeds) => session.run(feeds), asked)
   } finally {
     await session.dispose()
   }
@@ -92,7 +92,6 @@ class Search {
   readonly model: Model
   readonly #dims: ReadonlyMap<string, readonly Dim[]>
   readonly #open: readonly Open[]
-  readonly #outputs: readonly string[]
   readonly #make: ReturnType<typeof randomFeeds>
   /** The batch that the file fixes. */
   readonly #declared: number | null
@@ -115,7 +114,6 @@ class Search {
     this.#open = [...this.#dims].flatMap(([input, dims]) =>
       dims.flatMap((d, axis) => (typeof d === 'number' ? [] : [{ input, axis, key: keyOf(d, input, axis) }])),
     )
-    this.#outputs = model.graph.outputs.flatMap((v) => (isNumeric(v.type?.elem) ? [v.name] : []))
     this.#make = randomFeeds(model)
     this.model = reopen && this.#declared !== null ? opened(model, this.#dims) : model
   }
@@ -230,7 +228,8 @@ class Search {
 
   async #attempt(feeds: Readonly<Record<string, Tensor>>): Promise<Outputs | null> {
     try {
-      return await this.#run(feeds, this.#outputs)
+      const out = Object.entries(await this.#run(feeds))
+      return Object.fromEntries(out.filter(([, t]) => isNumeric(t.type)))
     } catch (error) {
       if (!(error instanceof MncError) || isProbeFailure(error)) throw error
       this.#error ??= error
@@ -260,8 +259,7 @@ class Search {
   }
 }
 
-const isNumeric = (elem: string | undefined): boolean =>
-  elem !== undefined && (elem === 'bool' || /^(float|u?int)(8|16|32|64)$/.test(elem))
+const isNumeric = (elem: string): boolean => elem === 'bool' || /^(float|u?int)(8|16|32|64)$/.test(elem)
 
 const keyOf = (d: Dim, input: string, axis: number): string =>
   typeof d === 'string' ? d : axis === 0 ? NAMELESS : `${input}[${axis}]`
