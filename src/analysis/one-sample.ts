@@ -86,6 +86,7 @@ async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   await runPass(folded, 'fold-constants')
   await inferTypes(folded)
   copyTypes(folded.graph, work.graph)
+  await typeFolded(work)
   await typesByRunning(work, warn)
   return work
 }
@@ -138,6 +139,16 @@ async function atWorkingSize(work: Model, warn: Warn): Promise<TypedSamples> {
 
 const constantBytes = (model: Model): number =>
   [...model.graph.initializers()].reduce((n, v) => n + v.constant!.byteLength, 0)
+
+/** Types for what folding took out of the copy: the parts of a weight's decoder. */
+async function typeFolded(work: Model): Promise<void> {
+  const untyped = [...work.graph.values()].filter((v) => v.producer && !v.type)
+  if (untyped.length === 0) return
+  const whole = cloneModel(work)
+  openLarge(whole.graph)
+  await inferTypes(whole)
+  for (const v of untyped) v.setType(whole.graph.find(v.name)?.type ?? null)
+}
 
 function copyTypes(from: Graph, to: Graph): void {
   for (const v of to.values()) {
