@@ -3,10 +3,11 @@
  * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused otherwise
  * than by one model error of one line; what is read must come back the same from what is written.
  *
- *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N]
+ *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N]
  *
  * read: through the library. commands: `mnc info` and `mnc pass fold-bn`, onnxruntime included; exit code 0 or 2.
  * graphs: random models through random passes, exports and training (test/support/graph-case.ts); needs no files.
+ * datasets: random data sets, valid and broken, through `mnc eval` (test/support/dataset-case.ts); needs no files.
  * memory: `mnc convert` of mutants of the larger models in a process each, whose peak above that of a tiny model is held
  * against ten times the file. Cases run in processes that are watched; each is its seed's, and can be run alone:
  * `--child read FROM TO`.
@@ -19,6 +20,7 @@ import { runCommandLine } from '../src/commands/program.ts'
 import { Rng } from '../src/rng.ts'
 import { Sink } from '../test/cli/sink.ts'
 import { nodeTests, zoo } from '../test/graph/files.ts'
+import { tryDataset } from '../test/support/dataset-case.ts'
 import { type CaseOutcome, TIME_LIMIT, tryMutant } from '../test/support/fuzz-case.ts'
 import { tryGraph } from '../test/support/graph-case.ts'
 import { mutant } from '../test/support/mutate.ts'
@@ -46,6 +48,7 @@ interface Case {
 /** Case `i` of a kind, made of nothing but its number. */
 function caseOf(kind: string, i: number): Case {
   if (kind === 'graphs') return { file: 'random model', done: `seed ${i}`, run: () => tryRandomGraph(i) }
+  if (kind === 'datasets') return { file: 'random data set', done: `seed ${i}`, run: () => tryDataset(i, scratch) }
   const { file, bytes, done } = mutantOf(i)
   return { file, done, run: async () => (kind === 'read' ? tryMutant(bytes, dirname(file)) : tryCommands(bytes)) }
 }
