@@ -6,18 +6,17 @@
 import { MncError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { ortExecutor } from './ort.ts'
+import { loadIsolated } from './isolated/engine.ts'
 
 /** Constants of more elements decide no shape. */
 const SMALL = 1024
 
 /** What it says against the model; null where it loads it. */
 export async function engineRefusal(model: Model): Promise<string | null> {
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
   let said: string | null = null
   for (const part of [withoutLarge(model), model])
     try {
-      const session = await ortExecutor().load(part, { optimization: 'disabled', quiet: true, ...folder })
+      const session = await loadIsolated(part, { optimization: 'disabled' })
       await session.dispose()
       return null
     } catch (error) {

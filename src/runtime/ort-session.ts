@@ -106,6 +106,8 @@ export async function createSession(
     for (const [name, t] of Object.entries(feeds))
       fed[name] = t instanceof OrtDeviceTensor ? t.inner : toOrt(OrtTensor, t as Tensor, name)
     for (const name of Object.keys(wanted)) requireReadable(name, outputs)
+    // the engine refuses to run for nothing
+    if (Object.keys(wanted).length === 0) return {}
     await breathe()
     try {
       // what goes wrong comes as an error; the engine would log it to stderr besides, in colour

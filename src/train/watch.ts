@@ -2,7 +2,7 @@
 import { MncError } from '../errors.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { Watch } from '../passes/seen-shapes.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { loadIsolated } from '../runtime/isolated/engine.ts'
 import { randomFeeds } from '../samples/random-feeds.ts'
 
 /** `state`: inputs that are no data, the weights above all. What does not run shows nothing. */
@@ -11,7 +11,7 @@ export function watchOnRandom(state: () => Readonly<Record<string, Tensor>>): Wa
     try {
       const make = randomFeeds(model)
       const dims = Object.fromEntries(model.graph.fed.map((v) => [v.name, v.dims]))
-      const session = await ortExecutor().load(model, { optimization: 'disabled', quiet: true })
+      const session = await loadIsolated(model, { optimization: 'disabled' })
       try {
         const fixed = state()
         return [

@@ -81,7 +81,7 @@ async function endsAt(signal: 'SIGINT' | 'SIGTERM', args: readonly string[], sec
 
 const linux = process.platform === 'linux' ? {} : { skip: 'reads /proc' }
 
-test('while a model runs for ever: in a process apart, and in the command itself', linux, async () => {
+test('while a model runs for ever: in a process apart, and (a teacher) in the command itself', linux, async () => {
   const loop = await written(endlessLoop(), at('loop.onnx'))
   const long = await written(longLoop(), at('long.onnx'))
   const teacher = await written(endlessLoop({ scalar: true }), at('teacher.onnx'))
@@ -90,10 +90,23 @@ test('while a model runs for ever: in a process apart, and in the command itself
   const before = readdirSync(folder)
   await endsAt('SIGTERM', ['info', loop, ...apart], 4)
   await endsAt('SIGINT', ['pass', 'remove-channels', loop, '-o', at('o.onnx'), ...apart], 4)
-  await endsAt('SIGINT', ['check', long, long], 4)
+  await endsAt('SIGINT', ['check', long, long, ...apart], 4)
   await endsAt(
     'SIGTERM',
-    ['pass', 'quantize', loop, '--ops', 'MatMul', '--first-layer', 'quantize', '--data', 'random', '-o', at('o.onnx')],
+    [
+      'pass',
+      'quantize',
+      loop,
+      '--ops',
+      'MatMul',
+      '--first-layer',
+      'quantize',
+      '--data',
+      'random',
+      '-o',
+      at('o.onnx'),
+      ...apart,
+    ],
     4,
   )
   await endsAt('SIGINT', ['train', student, '--teacher', teacher, '--data', 'random', '-o', at('o.onnx'), ...apart], 4)

@@ -3,27 +3,27 @@
  * it: it ends the process where that takes more memory than it may, or where the one that started it is gone, though
  * onnxruntime never returns.
  */
-import { isMainThread, Worker, workerData } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
+import { serve } from './serve.ts'
 
 const WATCH_MS = 50
 
-function watch({ parent, bytes }: { readonly parent: number; readonly bytes: number }): void {
-  const isAlone = (): boolean => {
-    if (process.ppid !== parent) return true
-    try {
-      process.kill(parent, 0)
-      return false
-    } catch {
-      return true
-    }
+/** Text, so that the thread loads nothing: it has to be there before the first model is. */
+const watch = `
+const { parent, bytes } = require('node:worker_threads').workerData
+const isAlone = () => {
+  if (process.ppid !== parent) return true
+  try {
+    process.kill(parent, 0)
+    return false
+  } catch {
+    return true
   }
-  setInterval(() => {
-    if (process.memoryUsage.rss() > bytes || isAlone()) process.kill(process.pid, 'SIGKILL')
-  }, WATCH_MS)
 }
+setInterval(() => {
+  if (process.memoryUsage.rss() > bytes || isAlone()) process.kill(process.pid, 'SIGKILL')
+}, ${WATCH_MS})
+`
 
-if (isMainThread) {
-  new Worker(process.argv[1]!, { workerData: { parent: process.ppid, bytes: Number(process.argv[2]) } }).unref()
-  const { serve } = await import('./serve.ts')
-  serve()
-} else watch(workerData)
+new Worker(watch, { eval: true, workerData: { parent: process.ppid, bytes: Number(process.argv[2]) } }).unref()
+serve()
