@@ -47,6 +47,8 @@ export { type RunEvent, type RunOptions, type RunResult, runRecipe, type StageRe
 export type { DeviceInfo, Executor, LoadOptions, Session } from './runtime/executor.ts'
 export { type InferOptions, inferTypes } from './runtime/infer-types.ts'
 export { ortExecutor } from './runtime/ort.ts'
+export { declareShapes } from './samples/declared-shapes.ts'
+export { type GivenSizes, recordSizes } from './samples/input-shapes.ts'
 export { sensitivityPlot } from './sensitivity/plot.ts'
 export { type Sensitivity, type SensitivityRun, scanSensitivity } from './sensitivity/sensitivity.ts'
 export { type BnUpdateOptions, updateBatchNorm } from './train/bn-update.ts'
