@@ -45,7 +45,7 @@ export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Ten
 
 /** Whether an initializer is nobody's but `readers`', so that it can be changed in place. */
 const isOwn = (v: Value, readers: readonly Node[]): boolean =>
-  v.constant !== null && !v.isInput && !v.isOutput && [...v.uses].every((n) => readers.includes(n))
+  v.constant !== null && !v.isOutput && [...v.uses].every((n) => readers.includes(n))
 
 /** Gives `readers` a constant of their own in place of `v`; the only readers of an initializer get it changed in place. */
 function replaceConstant(v: Value, next: Tensor, readers: readonly Node[]): void {
