@@ -45,7 +45,13 @@ const cases: fc.Arbitrary<Declaring> = fc
   .record({
     version: fc.constantFrom(...VERSIONS),
     overridable: fc.constantFrom('none', 'some', 'all'),
-    ...{ sparse: fc.boolean(), norm: fc.boolean(), passthrough: fc.boolean(), seed: fc.nat(1e6) },
+    ...{
+      sparse: fc.boolean(),
+      norm: fc.boolean(),
+      passthrough: fc.boolean(),
+      documented: fc.boolean(),
+      seed: fc.nat(1e6),
+    },
     functions: fc.constantFrom(null, 0, 1),
   })
   .map(({ version: [ir, opset], sparse, functions, ...rest }) => ({
@@ -169,6 +175,7 @@ test('onnx.checker takes what passes write, new initializers of IR 3 included', 
       norm: true,
       seed,
       passthrough: false,
+      documented: true,
     }
     files.push({ what: `IR ${ir} opset ${opset}: as it is`, bytes: declaringFile(d) })
     for (const [name, options = {}] of PASSES) {
@@ -192,7 +199,16 @@ test('onnx.checker takes what passes write, new initializers of IR 3 included', 
 
 test('info and score count inputs with a default as the constants that they are unless a caller says otherwise', async () => {
   for (const overridable of ['some', 'all'] as const) {
-    const d = { ir: 8, opset: 17, sparse: false, functionOpset: null, norm: true, passthrough: false, seed: 9 }
+    const d = {
+      ir: 8,
+      opset: 17,
+      sparse: false,
+      functionOpset: null,
+      norm: true,
+      passthrough: false,
+      documented: true,
+      seed: 9,
+    }
     const [plain, open] = [declaringModel({ ...d, overridable: 'none' }), declaringModel({ ...d, overridable })]
     const [a, b] = [await modelInfo(plain), await modelInfo(open)]
     assert.deepEqual({ ...b, bytes: 0 }, { ...a, bytes: 0 })

@@ -23,6 +23,8 @@ export interface Declaring {
   readonly norm: boolean
   /** The input is an output too, declared there with other names of dims. */
   readonly passthrough: boolean
+  /** Inputs and outputs have doc strings. */
+  readonly documented: boolean
   readonly seed: number
 }
 
@@ -97,7 +99,7 @@ function document(p: Proto<'ModelProto'>, d: Declaring): void {
     const dim = [{ dim_param: 'M' }, ...[3, SIZE, SIZE].map((n) => ({ dim_value: BigInt(n) }))]
     graph.output!.push({ name: 'x', type: { tensor_type: { elem_type: 1, shape: { dim } } } })
   }
-  for (const v of [...graph.input!, ...graph.output!]) v.doc_string = bytes(`of ${v.name}`)
+  if (d.documented) for (const v of [...graph.input!, ...graph.output!]) v.doc_string = bytes(`of ${v.name}`)
   for (const f of p.functions ?? []) f.doc_string = bytes('of the function')
   const { overridable, ir } = d
   if (overridable !== 'none' && ir >= 4)
