@@ -3,9 +3,8 @@
  * says them for a model that does not. A data set with named classes is brought into that order, and refused where it has
  * a class that the model lacks; of a set whose classes have no names (npz, IDX) labels are outputs as they stand.
  */
-import { readFileSync } from 'node:fs'
 import { modelError, usageError } from '../errors.ts'
-import { reading } from '../files.ts'
+import { readTextSync } from '../files.ts'
 import { distinct, namesIn, readClassOrder, writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dataset } from './dataset.ts'
@@ -15,7 +14,7 @@ import type { Dataset } from './dataset.ts'
  * ImageFolder's class_to_idx is).
  */
 export function loadClassOrder(file: string): readonly string[] {
-  const text = reading(file, () => readFileSync(file, 'utf8'))
+  const text = readTextSync(file)
   const isJson = /^\s*[[{]/.test(text)
   const names = isJson
     ? namesIn(text)

@@ -53,6 +53,7 @@ export class Dataset {
   readonly classNames: readonly string[] | undefined
   readonly notes: readonly string[]
   readonly #statistics: (() => Promise<Statistics>) | undefined
+  #hash: string | undefined
 
   constructor(init: DatasetInit) {
     this.name = init.name
@@ -96,6 +97,11 @@ export class Dataset {
 
   /** SHA-256 of all labels and pixels; of picture files that are not in memory, as `hashPixels` says. */
   contentHash(): string {
+    this.#hash ??= this.#computeHash()
+    return this.#hash
+  }
+
+  #computeHash(): string {
     const { labels } = this
     const hash = createHash('sha256').update(hashPixels(this.pixels))
     hash.update(new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength))

@@ -45,7 +45,7 @@ export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset
     bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, device: undefined, augment: policyOf(bnUpdate.augment) },
     export: stage.export,
   }
-  const made = { format: FORMAT, version: packageVersion(), ...settings, images: fingerprint(training) }
+  const made = { format: FORMAT, version: packageVersion(), ...settings, images: training?.contentHash() ?? null }
   const measured = {
     ...{ data: stage.data, eval: stage.eval && { ...stage.eval, device: undefined }, score: stage.score },
     checks: stage.checks,
@@ -55,11 +55,3 @@ export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset
 
 /** A policy file counts by its content. */
 const policyOf = (augment: string): unknown => ({ name: augment, policy: loadPolicy(augment) })
-
-const fingerprints = new WeakMap<Dataset, string>()
-function fingerprint(data: Dataset | null): string | null {
-  if (!data) return null
-  const known = fingerprints.get(data) ?? data.contentHash()
-  fingerprints.set(data, known)
-  return known
-}

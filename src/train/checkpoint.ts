@@ -125,12 +125,20 @@ function isPosition(x: unknown): x is Position {
   return Number.isInteger(step) && typeof run === 'string' && Number.isFinite(bestTop1) && Number.isInteger(bestEpoch)
 }
 
+/** Entries that are hashes, in words. */
+const hashed: Readonly<Record<string, string>> = {
+  content: 'the images or their labels are others',
+  inputs: 'the files of the model and its teacher are others',
+  model: 'the model has other weights',
+}
+
 /** The first entry in which two run descriptions differ. */
 function difference(theirs: string, ours: string): string {
   const [a, b] = [JSON.parse(theirs), JSON.parse(ours)] as Record<string, unknown>[]
   for (const key of new Set([...Object.keys(a!), ...Object.keys(b!)])) {
     const [x, y] = [JSON.stringify(a![key]), JSON.stringify(b![key])]
-    if (x !== y) return `${key} was ${x ?? 'not given'}, now ${y ?? 'not given'}`
+    if (x === y) continue
+    return hashed[key] ?? `${key} was ${x ?? 'not given'}, now ${y ?? 'not given'}`
   }
   return 'its options differ'
 }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { checkSameOrder, inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
+import { loadPolicy } from '../data/policy-file.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
@@ -144,15 +145,17 @@ export function checkClasses(step: StepGraph, source: BatchSource): void {
 }
 
 /**
- * What a checkpoint must agree on to be this run's: everything that the weights depend on. Not the threads, the device, nor
- * how far to go. Augmentation policies count by their file's name.
+ * What a checkpoint must agree on to be this run's: everything that the weights depend on, images, labels and preprocessing
+ * among it. Not the threads, the device, nor how far to go.
  */
 export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
   const { threads: _threads, device: _device, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
   const structure = Array.from(model.graph.initializers(), (v) => `${v.name} ${v.constant?.dims.join('x')}`).sort()
+  const content = run.data === RANDOM ? undefined : run.data.contentHash().slice(0, 16)
   return JSON.stringify({
-    ...options,
-    ...{ seed: run.seed ?? 0, data: source.name, images: source.size, inputs: run.identity },
+    ...{ ...options, policy: loadPolicy(o.augment) },
+    ...{ seed: run.seed ?? 0, data: source.name, images: source.size, content, inputs: run.identity },
+    ...{ pixels: run.preprocess, teacherPixels: run.teacher?.preprocess },
     model: createHash('sha256').update(structure.join('\n')).digest('hex').slice(0, 16),
   })
 }

@@ -50,8 +50,8 @@ export function linearModel(seed = 0, classes = CLASSES): Model {
 export const pixels: Preprocess = { scale: 255, mean: [0.5], std: [0.25], size: [SIZE, SIZE], layout: 'NCHW' }
 
 /** Noise around one random image for each class: learned within a few steps. */
-export function images(count: number, classes = CLASSES): Dataset {
-  const rng = new Rng(5)
+export function images(count: number, classes = CLASSES, seed = 5): Dataset {
+  const rng = new Rng(seed)
   const plane = SIZE * SIZE
   const centres = Array.from({ length: classes }, () => Array.from({ length: plane }, () => rng.integer(160)))
   const bytes = sharedBytes(count * plane)

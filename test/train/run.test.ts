@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'node:test'
+import { Dataset } from '../../src/data/dataset.ts'
 import type { MncError } from '../../src/errors.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { readModel, writeModel } from '../../src/graph/codec.ts'
@@ -74,8 +75,16 @@ test('a checkpoint is a model that runs, and is refused by another run', async (
   const resume = (more: object, rest: object = {}) =>
     run(linearModel(), { maxSteps: 4, ...more }, { checkpoint: path, resume: true, ...rest })
   await assert.rejects(resume({ lr: 0.1 }), { blame: 'user', message: /another run: lr was 0\.05, now 0\.1/ })
-  await assert.rejects(resume({}, { identity: 'x' }), { message: /inputs was not given, now "x"/ })
-  await assert.rejects(run(tinyNet(), { maxSteps: 4 }, { checkpoint: path, resume: true }), { message: /model was/ })
+  await assert.rejects(resume({}, { identity: 'x' }), { message: /another run: the files of the model/ })
+  const other = run(tinyNet(), { maxSteps: 4 }, { checkpoint: path, resume: true })
+  await assert.rejects(other, { message: /another run: the model has other weights/ })
+  const foreign = images(60, CLASSES, 6)
+  await assert.rejects(resume({}, { data: foreign }), { message: /another run: the images or their labels are others/ })
+  const { images: same, labels, name, split, classes, channels, height, width } = inputs.data
+  const swapped = labels.with(0, (labels[0]! + 1) % CLASSES)
+  const relabelled = new Dataset({ images: same, labels: swapped, name, split, classes, channels, height, width })
+  await assert.rejects(resume({}, { data: relabelled }), { message: /the images or their labels are others/ })
+  await assert.rejects(resume({}, { preprocess: { ...pixels, mean: [0.1] } }), { message: /another run: pixels was/ })
   assert.equal((await resume({})).losses.length, 2)
 })
 

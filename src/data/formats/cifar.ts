@@ -2,10 +2,10 @@
  * CIFAR-10 and CIFAR-100 in their standard binary form: records of one label byte (CIFAR-100: coarse, then fine) and
  * 3072 pixel bytes, red, green and blue planes of 32x32. https://www.cs.toronto.edu/~kriz/cifar.html
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { usageError } from '../../errors.ts'
-import { reading } from '../../files.ts'
+import { listFolder, readFileBytesSync, readTextSync } from '../../files.ts'
 import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'
@@ -80,7 +80,7 @@ export function openCifar(kindName: keyof typeof kinds, folder: string, split: S
 }
 
 function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; count: number } {
-  const bytes = reading(path, () => readFileSync(path))
+  const bytes = readFileBytesSync(path)
   const count = bytes.length / (labelBytes + PIXELS)
   if (count === 0 || !Number.isInteger(count))
     throw usageError(
@@ -96,7 +96,7 @@ function partNotes(folder: string, used: readonly string[], split: Split): strin
   const first = numbers.includes(0) ? 0 : 1
   const missing: number[] = []
   for (let n = first; n < Math.max(...numbers, 0) && missing.length < 10; n++) if (!numbers.includes(n)) missing.push(n)
-  const more = readdirSync(folder).filter((f) => isPart(f, split) && !used.includes(f))
+  const more = listFolder(folder).filter((f) => isPart(f, split) && !used.includes(f))
   return [
     ...(missing.length > 0 ? [`parts that are not there: ${missing.map((n) => `train-part${n}.bin`).join(', ')}`] : []),
     ...(more.length > 0 ? [`parts that are not read: ${more.join(', ')}`] : []),
@@ -108,7 +108,7 @@ const isPart = (file: string, split: Split): boolean =>
 
 function readNames(path: string, classes: number): string[] | undefined {
   if (!existsSync(path)) return undefined
-  const names = readFileSync(path, 'utf8')
+  const names = readTextSync(path)
     .split('\n')
     .map((s) => s.trim())
     .filter(Boolean)

@@ -1,7 +1,8 @@
 /** Finding a data set's files under the names they are published with. */
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type MncError, usageError } from '../../errors.ts'
+import { listFolder } from '../../files.ts'
 
 /** A list of file names; `*` in a name stands for any text and matches one or more files, in natural order. */
 export type FileList = readonly string[]
@@ -16,7 +17,7 @@ export function findFolder(
 ): { folder: string; files: string[] } | undefined {
   for (const candidate of [folder, ...nested.map((n) => join(folder, n))]) {
     if (!existsSync(candidate) || !statSync(candidate).isDirectory()) continue
-    const present = readdirSync(candidate).sort(naturalOrder)
+    const present = listFolder(candidate).sort(naturalOrder)
     for (const wanted of alternatives) {
       const files = wanted.map((name) => present.filter((p) => matches(name, p)))
       if (files.every((f) => f.length > 0)) return { folder: candidate, files: files.flat() }
@@ -36,7 +37,7 @@ export function missingFiles(kind: string, folder: string, split: string, altern
 
 /** Where most of an alternative is there: what is not. */
 function lacking(folder: string, alternatives: readonly FileList[]): string {
-  const present = statSync(folder).isDirectory() ? readdirSync(folder) : []
+  const present = statSync(folder).isDirectory() ? listFolder(folder) : []
   for (const files of alternatives) {
     const absent = files.filter((name) => !present.some((p) => matches(name, p)))
     if (absent.length < files.length) return ` (${absent.join(', ')})`

@@ -6,6 +6,7 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join, sep } from 'node:path'
 import { usageError } from '../../errors.ts'
+import { noteRead } from '../../reads.ts'
 import type { Split } from '../dataset.ts'
 import { naturalOrder } from './files.ts'
 
@@ -79,6 +80,8 @@ export function readSplit(root: string): SplitTree {
       else if (entry.kind === 'file' && isPicture(entry.name)) files.push(join(folder, entry.name))
       else leave(entry.kind === 'file' ? fileKind(entry.name) : NO_FILE)
     }
+    // decoded later, by a library or in another thread
+    for (const file of files) noteRead(file)
     return { name, files: files.sort(naturalOrder) }
   })
   return { root, classes, leftOut }
@@ -105,6 +108,7 @@ interface Entry {
 
 /** What is in a folder, links followed; a link that leads nowhere is an error, but for hidden names. */
 function entries(folder: string): Entry[] {
+  noteRead(folder)
   return guarded(folder, () => readdirSync(folder, { withFileTypes: true })).map((e): Entry => {
     const path = join(folder, e.name)
     if (e.isDirectory()) return { name: e.name, kind: 'folder' }

@@ -3,11 +3,11 @@
  * a dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
  */
 import { constants } from 'node:buffer'
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { usageError } from '../../errors.ts'
-import { reading } from '../../files.ts'
+import { readFileBytesSync } from '../../files.ts'
 import { Dataset, type DatasetInit, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'
@@ -64,7 +64,7 @@ function otherLargest(folder: string, split: Split, memory: number): number {
 function readIdx(path: string, rank: number, memory: number): { dims: number[]; bytes: Uint8Array } {
   const header = 4 + 4 * rank
   checkMemory(statSync(path).size, memory, path)
-  const raw = reading(path, () => readFileSync(path))
+  const raw = readFileBytesSync(path)
   const file = path.endsWith('.gz') ? gunzip(path, raw, memory) : raw
   if (file.length < header || file.readUInt32BE(0) !== 0x0800 + rank)
     throw usageError(`${path} is not an IDX file of unsigned bytes with ${rank} dimension(s)`)

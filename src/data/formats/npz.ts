@@ -7,9 +7,9 @@
  * array of nothing but whole numbers, some above 1, is 0..255. Floats become bytes by rounding; a number whose byte lies
  * outside 0..255 is refused. All zeros and ones are 0..1, unless the other split's array says 0..255.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { type MncError, usageError } from '../../errors.ts'
-import { reading } from '../../files.ts'
+import { readFileBytesSync } from '../../files.ts'
 import { Dataset, MOST_CLASSES, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { type NumpyHeader, type NumpyValues, readHeader, readValues, sizeOf } from './npy.ts'
@@ -36,10 +36,7 @@ export function openNpz(file: string, split: Split, memory: number): Dataset {
     file,
     memory,
     fault,
-    entries: readZip(
-      reading(file, () => readFileSync(file)),
-      fault,
-    ),
+    entries: readZip(readFileBytesSync(file), fault),
   }
   const names = { images: arrayName(archive, 'images', split), labels: arrayName(archive, 'labels', split) }
   for (const role of ['images', 'labels'] as const)
