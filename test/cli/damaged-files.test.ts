@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path'
 import test, { after } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { Rng } from '../../src/rng.ts'
+import { cifarRecord, idx, npy, npz, png } from '../support/data-files.ts'
 import { Sink } from './sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-damaged-'))
@@ -30,9 +31,6 @@ const net = at('net.onnx')
 const small = ['--limit', '4', '--batch', '4']
 const rng = new Rng(5)
 const pixels = (count: number): Buffer => Buffer.from(Uint8Array.from({ length: count }, () => rng.integer(256)))
-const cifarPart = (records: number): Buffer =>
-  Buffer.concat(Array.from({ length: records }, (_, i) => Buffer.concat([Buffer.from([i % 10]), pixels(3072)])))
-
 await made('build', 'lenet', '-o', net)
 await made('build', 'resnet', '--depth', '8', '-o', at('colour.onnx'))
 await made('convert', net, '--text', '-o', at('net.txt'))
@@ -46,8 +44,8 @@ interface Kind {
   /** The file that is damaged. */
   readonly file: string
   readonly whole: Uint8Array | string
-  /** The command does without it where it is not there. */
-  readonly isOptional?: boolean
+  /** What may be there in its place: the command does without it. */
+  readonly fine?: readonly string[]
   readonly commands: readonly (readonly string[])[]
 }
 
@@ -96,24 +94,39 @@ const kinds: readonly Kind[] = [
   },
   {
     ...{ name: 'checkpoint', file: at('half.checkpoint.onnx'), whole: readFileSync(at('half.checkpoint.onnx')) },
-    isOptional: true,
+    fine: ['missing', 'a link to itself', 'a broken link'],
     commands: [[...training, ...half, '--resume']],
   },
-  data('cifar', `cifar10:${at('cifar')}`, at('cifar', 'test_batch.bin'), cifarPart(8), at('colour.onnx')),
   data(
-    'idx',
-    `mnist:${at('mnist')}`,
-    at('mnist', 't10k-labels-idx1-ubyte'),
-    Buffer.from([0, 0, 8, 1, 0, 0, 0, 4, 0, 1, 2, 3]),
+    'cifar',
+    `cifar10:${at('cifar')}`,
+    at('cifar', 'test_batch.bin'),
+    Buffer.concat(Array.from({ length: 8 }, (_, i) => cifarRecord([i], () => rng.integer(256)))),
+    at('colour.onnx'),
   ),
+  data(
+    'npz',
+    `npz:${at('set.npz')}`,
+    at('set.npz'),
+    npz({
+      images: npy(Uint8Array.from(pixels(4 * 784)), [4, 28, 28]),
+      labels: npy(Uint8Array.of(0, 9, 2, 3), [4]),
+    }),
+  ),
+  {
+    ...data('picture', `folder:${at('pictures')}`, at('pictures', '0', 'a.png'), png(28, 28, 1, pixels(784))),
+    fine: ['missing', 'a folder'],
+  },
+  data('idx', `mnist:${at('mnist')}`, at('mnist', 't10k-labels-idx1-ubyte'), idx([4], Uint8Array.of(0, 1, 2, 3))),
 ]
 
 mkdirSync(at('cifar'))
 mkdirSync(at('mnist'))
-writeFileSync(
-  at('mnist', 't10k-images-idx3-ubyte'),
-  Buffer.concat([Buffer.from([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 28, 0, 0, 0, 28]), pixels(4 * 784)]),
-)
+for (let c = 0; c < 10; c++) {
+  mkdirSync(at('pictures', String(c)), { recursive: true })
+  writeFileSync(at('pictures', String(c), 'b.png'), png(28, 28, 1, pixels(784)))
+}
+writeFileSync(at('mnist', 't10k-images-idx3-ubyte'), idx([4, 28, 28], pixels(4 * 784)))
 
 /** Puts something else where the file was. */
 type Damage = (file: string, whole: Buffer) => void
@@ -135,8 +148,6 @@ const unreadable: Readonly<Record<string, Damage>> = {
   'a broken link': (file) => symlinkSync(join(dirname(file), 'nowhere'), file),
 }
 
-const absent = new Set(['missing', 'a link to itself', 'a broken link'])
-
 const damages: Readonly<Record<string, Damage>> = {
   empty: (file) => writeFileSync(file, ''),
   'cut in half': (file, whole) => writeFileSync(file, whole.subarray(0, whole.length >> 1)),
@@ -149,11 +160,11 @@ const damages: Readonly<Record<string, Damage>> = {
   ...Object.fromEntries(Array.from({ length: 6 }, (_, seed) => [`flipped bytes ${seed}`, flipped(seed)])),
 }
 
-for (const { name, file, whole, isOptional, commands } of kinds)
+for (const { name, file, whole, fine = [], commands } of kinds)
   test(`${name}: what cannot be read is the file's fault`, async () => {
     const bytes = Buffer.from(whole)
     for (const [what, damage] of Object.entries({ ...unreadable, ...damages })) {
-      if (isOptional && absent.has(what)) continue
+      if (fine.includes(what)) continue
       for (const args of commands) {
         rmSync(file, { recursive: true, force: true })
         damage(file, bytes)

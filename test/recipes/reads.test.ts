@@ -13,6 +13,7 @@ import { parseRecipe } from '../../src/recipes/load.ts'
 import type { StageRecord } from '../../src/recipes/record.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Rng } from '../../src/rng.ts'
+import { idx } from '../support/data-files.ts'
 import { watchReads } from '../support/watch-reads.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-reads-'))
@@ -22,16 +23,11 @@ const at = (...names: readonly string[]): string => join(folder, ...names)
 /** A split of a set of 10 classes in IDX files, 12x12. */
 function writeSplit(split: 'train' | 't10k', size: number, seed: number): void {
   const rng = new Rng(seed)
-  const header = (magic: number, ...dims: number[]): Buffer => {
-    const bytes = Buffer.alloc(4 + 4 * dims.length)
-    for (const [i, n] of [magic, ...dims].entries()) bytes.writeUInt32BE(n, 4 * i)
-    return bytes
-  }
-  const pixels = Buffer.from(Uint8Array.from({ length: size * 144 }, () => rng.integer(256)))
-  const labels = Buffer.from(Uint8Array.from({ length: size }, (_, i) => i % 10))
+  const pixels = Uint8Array.from({ length: size * 144 }, () => rng.integer(256))
+  const labels = Uint8Array.from({ length: size }, (_, i) => i % 10)
   mkdirSync(at('data'), { recursive: true })
-  writeFileSync(at('data', `${split}-images-idx3-ubyte`), Buffer.concat([header(0x803, size, 12, 12), pixels]))
-  writeFileSync(at('data', `${split}-labels-idx1-ubyte`), Buffer.concat([header(0x801, size), labels]))
+  writeFileSync(at('data', `${split}-images-idx3-ubyte`), idx([size, 12, 12], pixels))
+  writeFileSync(at('data', `${split}-labels-idx1-ubyte`), idx([size], labels))
 }
 
 writeSplit('train', 60, 1)
