@@ -7,11 +7,12 @@
  *
  * Does not look into bodies of If, Loop and Scan; what they and random operators give counts as computed.
  */
+import type { Builder } from '../graph/builder.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { elementTypes, sizeInBytes } from '../graph/types.ts'
+import { elementTypes, isStatic, sizeInBytes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { PRUNE_MASK, ROLE_KEY } from '../passes/layers.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
@@ -60,6 +61,34 @@ export async function evaluateConstants(
     if (tensor) known.set(v, tensor)
     else if (!isHuge(v)) computed.push(v)
   }
+  const results = await compute(model, computed, (v, b) => (asFloat ? b.op('Cast', [v], { to: FLOAT }) : v))
+  for (const [v, tensor] of results) known.set(v, tensor)
+  return known
+}
+
+const FLOAT = elementTypes.float32.code
+
+/** Dims of constant values, of any type, in one run; those that are declared are not computed. */
+export async function constantDims(model: Model, values: readonly Value[]): Promise<Map<Value, readonly number[]>> {
+  const known = new Map<Value, readonly number[]>()
+  const open: Value[] = []
+  for (const v of new Set(values)) {
+    const dims = v.constant?.dims ?? v.type?.dims ?? null
+    if (isStatic(dims)) known.set(v, dims)
+    else if (!isHuge(v)) open.push(v)
+  }
+  for (const [v, dims] of await compute(model, open, (x, b) => b.op('Shape', [x])))
+    known.set(v, Array.from(dims.toNumbers(), Number))
+  return known
+}
+
+/** Runs the nodes that the values are computed by, and gives of each what `form` makes of it. */
+async function compute(
+  model: Model,
+  computed: readonly Value[],
+  form: (v: Value, b: Builder) => Value,
+): Promise<Map<Value, Tensor>> {
+  const known = new Map<Value, Tensor>()
   if (computed.length === 0) return known
   const part = new Model(new Graph('constants'))
   part.opsets.clear()
@@ -73,10 +102,7 @@ export async function evaluateConstants(
     cloneNode(n, part.graph, map)
   }
   const b = part.graph.append()
-  const outputs = computed.map((v) => {
-    const value = map.get(v)!
-    return asFloat ? b.op('Cast', [value], { to: elementTypes.float32.code }) : value
-  })
+  const outputs = computed.map((v) => form(map.get(v)!, b))
   for (const v of outputs) part.graph.addOutput(v)
   const session = await loadIsolated(part, { optimization: 'disabled' })
   try {

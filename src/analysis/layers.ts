@@ -13,7 +13,7 @@ import { constantOf } from '../passes/constant-of.ts'
 import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { roundedBits } from './activation-bits.ts'
 import { constantValues, evaluateConstants } from './constants.ts'
-import { storedWidth } from './stored-width.ts'
+import { storedWidths } from './stored-width.ts'
 import { constantFormat, formatParts } from './value-width.ts'
 
 export interface EffectiveLayer {
@@ -61,13 +61,14 @@ export async function effectiveLayers(
   const values = await valuesOf(model, operands, warn)
   const others = operands.flatMap((v) => (values.has(v) ? formatParts(v) : [])).filter((v) => !values.has(v))
   const contents = new Map([...values, ...(await valuesOf(model, others, () => {}, { asFloat: true }))])
+  const widths = await storedWidths(model, [...values.keys()])
   return found.flatMap(({ node, slot, operand }) => {
     const layers = byNode.get(node) ?? []
     const layer = (layers.length > 1 ? layers.find((l) => l.slot === slot) : layers[0]) ?? null
     const tensor = values.get(operand)
     // a lone number or integers (an index, a shape) are no layer's weights
     if (!tensor || tensor.size < 2 || !tensor.type.includes('float')) return []
-    const stored = storedWidth(operand)
+    const stored = widths.get(operand)!
     return {
       node,
       name: slot.part ? `${node.id}.${slot.part}` : node.id,

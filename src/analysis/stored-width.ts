@@ -9,24 +9,58 @@
  *   any other operator     its largest input's, times the elements that it takes of that for one of its output: a byte
  *                          and-ed with 8 lanes is 1 bit each, a product with b bit planes b bits
  *
- * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. Where shapes are not
- * known, an input counts as large as the output.
+ * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
+ * goes through are seen by running it; where it does not run, an input counts as large as the output.
  */
+import { MncError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from '../passes/constant-of.ts'
 import { quantPairOf } from '../passes/quant-pair.ts'
-import { constantSource } from './constants.ts'
+import { constantDims, constantSource } from './constants.ts'
 
-/** Bits a weight, to two decimals; a computed value's own type where its elements come from nowhere. */
-export function storedWidth(operand: Value): number {
-  return Math.max(1, Number(new Walk().of(operand).toFixed(2)))
+/** Bits a weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
+export async function storedWidths(model: Model, operands: readonly Value[]): Promise<Map<Value, number>> {
+  const walk = new Walk(await dimsOf(model, operands.flatMap(decodersOf)))
+  return new Map(operands.map((v) => [v, Math.max(1, Number(walk.of(v).toFixed(2)))]))
 }
+
+async function dimsOf(model: Model, values: readonly Value[]): Promise<Map<Value, readonly number[]>> {
+  try {
+    return await constantDims(model, values)
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    return new Map(values.flatMap((v) => (isStatic(v.type?.dims ?? null) ? [[v, v.dims] as const] : [])))
+  }
+}
+
+/** The values behind an operand whose sizes count: all but those that only move elements, or a quantiser gives. */
+function decodersOf(operand: Value): Value[] {
+  const seen = new Set<Value>()
+  const visit = (v: Value): void => {
+    if (seen.has(v) || constantOf(v)) return
+    seen.add(v)
+    const n = v.producer
+    if (n && !isQuantiser(n)) for (const x of n.inputs) if (x) visit(x)
+    if (n && isQuantiser(n) && !quantPairOf(n)?.quantize) visit(n.input(0))
+  }
+  visit(operand)
+  const plain = [...seen].every((v) => v.producer && (findOp(v.producer)?.carries || isQuantiser(v.producer)))
+  return plain ? [] : [...seen]
+}
+
+const isQuantiser = (n: Node): boolean => (n.op === 'DequantizeLinear' || n.op === 'QuantizeLinear') && n.domain === ''
 
 class Walk {
   /** A decode serves many weights, and its parts are read more than once. */
   readonly #known = new Map<Value, number>()
+  readonly #dims: ReadonlyMap<Value, readonly number[]>
+
+  constructor(dims: ReadonlyMap<Value, readonly number[]>) {
+    this.#dims = dims
+  }
 
   of(v: Value): number {
     const known = this.#known.get(v)
@@ -36,6 +70,19 @@ class Walk {
     return bits
   }
 
+  #sizeOf(v: Value): number | null {
+    const dims = constantOf(v)?.dims ?? this.#dims.get(v)
+    return dims ? elementCount(dims) : null
+  }
+
+  /** Whether parts stand beside each other, each stored for itself (halves of one byte are stored once). */
+  #isJoined(inputs: readonly Value[], to: number): boolean {
+    const total = inputs.reduce((n, x) => n + (this.#sizeOf(x) ?? 0), 0)
+    if (inputs.length < 2 || total !== to) return false
+    const sources = inputs.map((x) => constantSource(x)?.reduce((a, s) => (largerThan(a, s) ? a : s)))
+    return new Set(sources).size === inputs.length
+  }
+
   #bitsOf(v: Value): number {
     const tensor = constantOf(v)
     if (tensor) return elementTypes[tensor.type].bits
@@ -43,17 +90,17 @@ class Walk {
     const inputs = n?.inputs.filter((x) => x !== null) ?? []
     if (!n || inputs.length === 0) return elementTypes[v.type?.elem ?? 'float32'].bits
     const def = findOp(n)
-    if (n.op === 'DequantizeLinear' || n.op === 'QuantizeLinear') return this.#quantised(n)
+    if (isQuantiser(n)) return this.#quantised(n)
     if (def?.carries) return this.of(n.input(0))
     const [slot] = def?.weights ?? []
     if (slot?.lookup) return this.#looked(n, n.input(slot.input), v)
     const source = this.#largest(inputs, v)
-    const [from, to] = [sizeOf(source), sizeOf(v)]
+    const [from, to] = [this.#sizeOf(source), this.#sizeOf(v)]
     if (from === null || to === null) return this.of(source)
     const share = from / to
     // only a sum of products makes one element of many
     if (share > 1 && !slot) return this.of(source)
-    return this.of(source) * (share < 1 && isJoined(inputs, to) ? 1 : share)
+    return this.of(source) * (share < 1 && this.#isJoined(inputs, to) ? 1 : share)
   }
 
   #quantised(n: Node): number {
@@ -65,34 +112,21 @@ class Walk {
 
   #looked(n: Node, table: Value, v: Value): number {
     const index = n.inputs.find((x) => x && x !== table) ?? table
-    const [entries, all, count] = [sizeOf(table), sizeOf(v), sizeOf(index)]
-    const rows = table.constant?.dims[0] ?? table.type?.dims?.[0]
-    if (entries === null || all === null || count === null || typeof rows !== 'number') return this.of(table)
+    const [entries, all, count] = [this.#sizeOf(table), this.#sizeOf(v), this.#sizeOf(index)]
+    const rows = (constantOf(table)?.dims ?? this.#dims.get(table))?.[0]
+    if (entries === null || all === null || count === null || rows === undefined) return this.of(table)
     const told = entries < all && this.of(index) >= Math.log2(rows)
     return told ? (this.of(index) * count) / all : this.of(table)
   }
 
   /** The input that the elements come from; of equally large ones (a weight and its mask) the widest. */
   #largest(inputs: readonly Value[], v: Value): Value {
-    const open = sizeOf(v) ?? Number.POSITIVE_INFINITY
-    const sizes = inputs.map((x) => sizeOf(x) ?? open)
+    const open = this.#sizeOf(v) ?? Number.POSITIVE_INFINITY
+    const sizes = inputs.map((x) => this.#sizeOf(x) ?? open)
     const most = Math.max(...sizes)
     const large = inputs.filter((_, i) => sizes[i] === most)
     return large.reduce((a, x) => (this.of(x) > this.of(a) ? x : a))
   }
 }
 
-/** Whether parts stand beside each other, each stored for itself (halves of one byte are stored once). */
-function isJoined(inputs: readonly Value[], to: number): boolean {
-  const total = inputs.reduce((n, x) => n + (sizeOf(x) ?? 0), 0)
-  if (inputs.length < 2 || total !== to) return false
-  const sources = inputs.map((x) => constantSource(x)?.reduce((a, s) => (largerThan(a, s) ? a : s)))
-  return new Set(sources).size === inputs.length
-}
-
 const largerThan = (a: Value, b: Value): boolean => a.constant!.byteLength > b.constant!.byteLength
-
-function sizeOf(v: Value): number | null {
-  const dims = v.constant?.dims ?? constantOf(v)?.dims ?? v.type?.dims ?? null
-  return dims && isStatic(dims) ? elementCount(dims) : null
-}

@@ -12,7 +12,7 @@ import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { weightSlots } from '../ops/index.ts'
+import { findOp, weightSlots } from '../ops/index.ts'
 
 /** Copies of data that must not be materialised because they are small as they are. */
 const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])
@@ -123,10 +123,18 @@ function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
   return false
 }
 
+/** The DequantizeLinear that gives a weight, with nothing between but what moves its elements (Transpose, Reshape). */
+function dequantizeBehind(v: Value): Node | null {
+  let n = v.producer
+  while (n && findOp(n)?.carries) n = n.input(0).producer
+  return n?.op === 'DequantizeLinear' && n.domain === '' ? n : null
+}
+
 /** The values that hold the scale (and the integers, in a decode of ours) of a weight. */
 function scaleParts(v: Value): Value[] {
   const n = v.producer
-  if (n?.op === 'DequantizeLinear') return [n.input(1)]
+  const quantised = dequantizeBehind(v)
+  if (quantised) return [quantised.input(1)]
   if (n?.op === 'Mul' && n.input(1).constant) return [n.input(0), n.input(1)]
   return []
 }
@@ -144,6 +152,8 @@ function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null
     const ints = integersOf(floats, dims, scale, axis)
     return ints ? new Weight(v, dims, { ints, scale, axis }) : null
   }
+  const moved = movedIntegers(dequantizeBehind(v), tensor, contents)
+  if (moved) return new Weight(v, dims, moved)
   const packed = n?.op === 'Mul' && n.input(1).constant ? contents.get(n.input(0))! : null
   if (packed?.type === 'float32' && packed.dims.join() === dims.join()) {
     const ints = integersOf(packed.view('float32'), dims, Float32Array.of(1), null)
@@ -153,6 +163,19 @@ function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null
   }
   const ints = integersOf(floats, dims, Float32Array.of(1), null)
   return new Weight(v, dims, ints ? { ints, scale: Float32Array.of(1), axis: null } : floats)
+}
+
+/** What a DequantizeLinear gave, in other dims: the steps run along the axis on which all weights are multiples of them. */
+function movedIntegers(dequantize: Node | null, tensor: Tensor, contents: ReadonlyMap<Value, Tensor>) {
+  const scale = dequantize && contents.get(dequantize.input(1))?.toFloat32()
+  if (!scale) return null
+  const { dims } = tensor
+  const axes = scale.length === 1 ? [null] : dims.flatMap((d, k) => (d === scale.length ? [k] : []))
+  for (const axis of axes) {
+    const ints = integersOf(tensor.view('float32'), dims, scale, axis)
+    if (ints) return { ints, scale, axis }
+  }
+  return null
 }
 
 /** The axis that a per-channel factor runs along; null for a scalar, undefined for anything else. */

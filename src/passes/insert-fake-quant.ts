@@ -286,6 +286,8 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
     plan = makePlan(model, o)
   }
   for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
+  // calibration runs what is quantised so far
+  guardQuantisers(model.graph)
   const rounded = await quantizeActivations(model, plan, o, ctx)
   separateWidths(model.graph)
   guardQuantisers(model.graph)
