@@ -86,10 +86,9 @@ const asObject = (x: unknown): object => (isObject(x) ? x : {})
  */
 function readMap(path: string, option: string): object {
   const flag = flagOf(option)
-  const text = readTextSync(path)
   let json: unknown
   try {
-    json = JSON.parse(text)
+    json = JSON.parse(readTextSync(path))
   } catch (error) {
     throw usageError(`${flag} @${path}: ${error instanceof Error ? error.message : error}`)
   }
