@@ -161,7 +161,7 @@ function decompose(node: Node): void {
   )
 }
 
-/** A step is up to 30 nodes: so many of both ways are 60,000, and onnxruntime takes half a minute to load their gradients. */
+/** A step is up to 30 nodes: so many of both ways are 60,000 before their gradients: more than a session is made of in reasonable time. */
 const MAX_STEPS = 1024
 
 function refuseForms(node: Node): void {
