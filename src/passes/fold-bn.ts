@@ -5,7 +5,9 @@
  *
  * Declines, with the reason: training mode, parameters that are computed, a shared weight, a quantised weight (its
  * integers would change; a prune mask is no hindrance), other readers of the value between, padding where c is not zero
- * (padded zeros are not normalised), float16 weights that would leave the range of float16, MatMul of a rank other than 2, neighbours that are no layers.
+ * (padded zeros are not normalised), float16 weights that would leave the range of float16, MatMul of a rank other than
+ * 2, neighbours that are no layers. Where only quantisers of ours stand in the way it refuses: behind `quantize` it is too
+ * late.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -24,7 +26,9 @@ import {
   shiftOfInputs,
   whyUnfit,
 } from './layer-algebra.ts'
-import { layersByNode, type WeightLayer } from './layers.ts'
+import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
+import { comesTooLate, quantisesActivation } from './pass-order.ts'
+import { QUANT_GUARD } from './quant-pair.ts'
 import { rankLookup } from './ranks.ts'
 
 const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
@@ -85,6 +89,27 @@ function foldForward(bn: Node, affine: Affine, { layers, rank }: Facts): string 
   return null
 }
 
+/** The layer into which the normalisation could be folded, were it not for quantisers of ours; null where none. */
+function quantisedNeighbour(bn: Node, affine: Affine, { layers, rank }: Facts): Node | null {
+  const couldEdit = (node: Node): boolean => {
+    const layer = layers.get(node)
+    if (!layer || !isLayerNode(node)) return false
+    return editableLayer({ ...layer, quant: null }) === null && canBias(node, outputChannels(layer), rank) === null
+  }
+  const isOurs = (node: Node): boolean => layers.get(node)?.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT
+  const x = bn.input(0)
+  const before = x.producer
+  if (before && x.uses.size === 1 && !x.isOutput && isOurs(before) && couldEdit(before)) return before
+  let y = bn.output
+  for (let [n] = y.uses; n && y.uses.size === 1 && !y.isOutput && belongsToQuantiser(n); [n] = y.uses) y = n.output
+  const [behind, ...others] = y.uses
+  if (!behind || others.length > 0 || y.isOutput || behind.inputs.lastIndexOf(y) !== 0) return null
+  if (!isOurs(behind) && y === bn.output) return null
+  return couldEdit(behind) && canShiftInputs(behind, affine, rank) === null ? behind : null
+}
+
+const belongsToQuantiser = (n: Node): boolean => quantisesActivation(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+
 async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {
   const { graph } = model
   let changed = false
@@ -103,6 +128,8 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
     const back = foldBack(bn, affine, facts)
     const forward = back && foldForward(bn, affine, facts)
     if (forward) {
+      const late = quantisedNeighbour(bn, affine, facts)
+      if (late) throw comesTooLate('fold-bn', `${late.label} is quantised already`, bn.id)
       ctx.decline(bn.id, `${back}; ${forward}`)
       continue
     }

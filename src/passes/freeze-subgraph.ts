@@ -3,7 +3,8 @@
  * initializer, keeps a frozen BatchNormalization in inference mode, and builds no backward graph for frozen nodes.
  *
  * A node is chosen by name, output or initializer name (globs), by op type, or by `--all-but`: everything except the
- * nodes named. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
+ * nodes named. With a layer go the mask, quantisers and other steps on the way to its weight, and the quantiser of an input
+ * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
 import { usageError } from '../errors.ts'
@@ -11,6 +12,8 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { definePass, type PassContext } from './define-pass.ts'
+import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
+import { QUANT_GUARD } from './quant-pair.ts'
 import { type Named, selectNamed } from './select.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
@@ -48,6 +51,20 @@ function choose(graph: Graph, o: OptionsOf<typeof options>): Set<Node> {
   return chosen
 }
 
+/** Adds what only serves chosen nodes: what makes their weights of constants, and quantisers of ours before them. */
+function addServants(graph: Graph, chosen: Set<Node>): void {
+  const constant = new Set<Value>()
+  for (const n of graph.nodes())
+    if (n.inputs.every((v) => !v || v.constant || constant.has(v))) for (const v of n.outputs) if (v) constant.add(v)
+  for (const n of graph.nodesReversed()) {
+    const readers = n.outputs.flatMap((v) => [...(v?.uses ?? [])])
+    if (readers.length === 0 || n.outputs.some((v) => v?.isOutput) || !readers.every((r) => chosen.has(r))) continue
+    const role = n.metadata.get(ROLE_KEY)
+    const isQuantiser = role === ACTIVATION_QUANT || role === QUANT_GUARD
+    if (isQuantiser || n.outputs.every((v) => !v || constant.has(v))) chosen.add(n)
+  }
+}
+
 function mark(x: Node | Value): boolean {
   if (isFrozen(x)) return false
   x.metadata.set(FROZEN_KEY, 'true')
@@ -57,6 +74,7 @@ function mark(x: Node | Value): boolean {
 function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): boolean {
   const { graph } = model
   const chosen = choose(graph, o)
+  addServants(graph, chosen)
   let changed = false
   for (const v of graph.stored()) {
     if (![...v.uses].some((n) => chosen.has(n))) continue

@@ -23,14 +23,15 @@ import { chooseLayers, noteAbsent } from './choose-layers.ts'
 import { definePass, type Left, type PassContext } from './define-pass.ts'
 import { firstLayers, lastLayers } from './edge-layers.ts'
 import { finiteOptions } from './finite-options.ts'
+import { isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
 import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
 import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
 import { guardQuantisers } from './quant-guard.ts'
-import { insertQuantizer } from './quant-nodes.ts'
-import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
+import { ADDITION_KEY, existingQuantizer, insertQuantizer } from './quant-nodes.ts'
+import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { fitWeightScales, weightScaleMethods } from './quantizer.ts'
 import { mapNamed } from './select.ts'
 import { upgradeModelTo } from './upgrade-opset.ts'
@@ -191,11 +192,13 @@ function planActivation(plan: Plan, node: Node, width: number): void {
   const value = data === undefined ? null : node.inputs[data]
   if (!value || value.constant) return
   const pair = value.producer && quantPairOf(value.producer)
-  if (pair) {
+  // a rounded sum of another width is rounded again
+  const isSum = pair?.bits !== width && roundedSum(value) !== null
+  if (pair && !isSum) {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
-  if (value.producer?.op === 'DequantizeLinear') {
+  if (!isSum && value.producer?.op === 'DequantizeLinear') {
     // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)
@@ -204,6 +207,12 @@ function planActivation(plan: Plan, node: Node, width: number): void {
   const known = plan.activations.find((a) => a.value === value && a.bits === width)
   if (known) known.readers.push(node)
   else plan.activations.push({ value, bits: width, readers: [node] })
+}
+
+/** The quantiser that gives this value where quantize-additions put it there. */
+function roundedSum(value: Value): QuantPair | null {
+  const producer = value.producer?.metadata.has(ADDITION_KEY) ? value.producer : null
+  return producer && quantPairOf(producer)
 }
 
 /** Element type of the weights where their quantiser belongs. */
@@ -219,23 +228,12 @@ function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const elem = elementAt(layer)
   const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale, elem)
   const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
-  insertQuantizer(point, { ...spec, role: WEIGHT_QUANT })
+  insertQuantizer(point, { ...spec, role: WEIGHT_QUANT, frozen: isFrozen(layer.weight) })
 }
 
 function masked(weights: Float32Array, mask: Value | null): Float32Array {
   const m = mask?.constant?.toFloat32()
   return m ? weights.map((w, i) => w * m[i]!) : weights
-}
-
-/** The quantiser of the same width that an earlier run put on this value for other layers. */
-function existingQuantizer(value: Value, width: number): QuantPair | null {
-  const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
-  for (const q of direct) {
-    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (n.op === 'Clip' ? [...n.output.uses] : [n]))[0]
-    const pair = q.op === 'QuantizeLinear' && dq ? quantPairOf(dq) : null
-    if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
-  }
-  return null
 }
 
 /** True where anything changed. */
@@ -261,8 +259,9 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
       return
     }
     changed = true
-    const spec = { name: value.name, bits, signed: false, scales: Float32Array.of(scale), zeroPoint, axis: null }
-    insertQuantizer(value, { ...spec, elem, role: ACTIVATION_QUANT }, new Set(readers))
+    const { name } = roundedSum(value)?.source ?? value
+    const spec = { name, bits, signed: false, scales: Float32Array.of(scale), zeroPoint, axis: null }
+    insertQuantizer(value, { ...spec, elem, role: ACTIVATION_QUANT, frozen: readers.every(isFrozen) }, new Set(readers))
   })
   return changed
 }

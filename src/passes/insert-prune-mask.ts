@@ -2,9 +2,12 @@
  * Prunes by magnitude: a 0/1 mask as an initializer, and Mul(W, mask) between the weight and the layer. W keeps its
  * dense latent values, so a later run, or training, can move the mask. Which weights go: see magnitude.ts.
  *
+ * Run again it prunes on: what a mask holds at zero stays there and counts as smallest, so that both patterns hold and the
+ * larger sparsity does (--replace chooses anew among all weights). Steps of weights that are quantised are fitted anew.
+ *
  * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer` for layers with a sparsity of their own),
- * mnc.sparsity (the target). Run again with other options it updates the masks in place; masks of layers that are then
- * excluded stay as they are. Does not apply to integer weights, to weights that something other than layers reads, and
+ * mnc.sparsity (the target): the rule by which training can move the mask. A mask that no single rule gives has the
+ * pattern `combined`, which training leaves as it is. Does not apply to integer weights, to weights that something other than layers reads, and
  * for N:M to layers whose input channels are no multiple of M.
  */
 import { usageError } from '../errors.ts'
@@ -16,9 +19,19 @@ import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from './channel
 import { chooseLayers, noteAbsent } from './choose-layers.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
+import { FROZEN_KEY, isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { layerOptions } from './layer-options.ts'
-import { asInitializer, firstUse, PRUNE_MASK, ROLE_KEY, rewire, type WeightLayer } from './layers.ts'
+import {
+  asInitializer,
+  firstUse,
+  PRUNE_MASK,
+  ROLE_KEY,
+  rewire,
+  WEIGHT_QUANT,
+  type WeightLayer,
+  weightLayers,
+} from './layers.ts'
 import {
   computeMasks,
   type MaskRule,
@@ -27,9 +40,13 @@ import {
   type PruneScope,
   parsePattern,
 } from './magnitude.ts'
+import { refuseCalibrated } from './pass-order.ts'
+import { refitSteps } from './refit-steps.ts'
 import { mapNamed } from './select.ts'
 
 const DEFAULT_SPARSITY = 0.75
+/** `mnc.pattern` of a mask that is more than one rule's. */
+const COMBINED = 'combined'
 
 const options = optionTable({
   sparsity: {
@@ -48,6 +65,10 @@ const options = optionTable({
     type: 'string',
     default: 'unstructured',
     description: 'unstructured, N:M along input channels (2:4, 4:8), or channel',
+  },
+  replace: {
+    type: 'boolean',
+    description: 'Choose anew also among weights that are pruned already, in place of earlier masks',
   },
   ...layerOptions,
   layerSparsity: {
@@ -82,7 +103,7 @@ export function recomputeMasks(
 ): Map<WeightLayer, Float32Array> {
   const groups = new Map<string, WeightLayer[]>()
   for (const l of layers) {
-    if (!l.maskNode) continue
+    if (!l.maskNode || l.maskNode.metadata.get('mnc.pattern') === COMBINED) continue
     const key = JSON.stringify(['mnc.pattern', 'mnc.scope', 'mnc.sparsity'].map((k) => l.maskNode?.metadata.get(k)))
     const group = groups.get(key)
     if (group) group.push(l)
@@ -137,21 +158,66 @@ function markMask(node: Node, facts: Readonly<Record<string, string>>): boolean 
 }
 
 /** Puts a mask of W's shape on the layer, in place of an earlier one. True where anything changed. */
-function applyMask(layer: WeightLayer, rule: MaskRule, facts: Readonly<Record<string, string>>): boolean {
+function applyMask(layer: WeightLayer, { weights, held, rule, isCombined, facts }: MaskPlan): boolean {
   const { tensor, maskNode, mask: old } = layer
   const point = layer.maskPoint === layer.weight ? asInitializer(layer.weight) : layer.maskPoint
-  const next = tensor.mapFloats(point === layer.weight || point.constant ? tensor.type : 'float32', rule)
+  const type = point === layer.weight || point.constant ? tensor.type : 'float32'
+  const alone = weights.mapFloats(type, rule)
   if (maskNode && old) {
+    const next = held ? alone.mapFloats(type, (values, first) => zeroWhere(held, values, first, 0)) : alone
     const same = old.constant?.equals(next) ?? false
     if (!same) old.setConstant(next)
-    return markMask(maskNode, facts) || !same
+    if (same && isCombined) return false
+    return markMask(maskNode, isCombined ? { 'mnc.pattern': COMBINED } : facts) || !same
   }
   const { graph } = point
-  const value = graph.addInitializer(`${layer.weight.name}.mask`, next)
+  const value = graph.addInitializer(`${layer.weight.name}.mask`, alone)
   value.metadata.set(ROLE_KEY, PRUNE_MASK)
   const masked = insertMul(point, value, `${layer.weight.name}.masked`)
   markMask(masked.producer!, { [ROLE_KEY]: PRUNE_MASK, ...facts })
+  if (isFrozen(layer.weight)) for (const x of [value, masked.producer!]) x.metadata.set(FROZEN_KEY, 'true')
   return true
+}
+
+interface MaskPlan {
+  /** What the rule is for. */
+  readonly weights: Tensor
+  /** An earlier mask, whose zeros stay. */
+  readonly held: Tensor | null
+  readonly rule: MaskRule
+  /** The rule alone, for all weights, would leave something of `held` out. */
+  readonly isCombined: boolean
+  readonly facts: Readonly<Record<string, string>>
+}
+
+/** The smallest float32 above 0: a zero that no mask holds there goes after those that one does. */
+const LEAST = 2 ** -149
+
+/** The layer's weights as they count for a rule: 0 where `held` is. */
+const effective = ({ tensor }: WeightLayer, held: Tensor | null): Tensor =>
+  held ? tensor.mapFloats('float32', (values, first) => zeroWhere(held, values, first, LEAST)) : tensor
+
+/** `values` become 0 where `held` is; those that are 0 otherwise become `zero`. */
+function zeroWhere(held: Tensor, values: Float32Array, first: number, zero: number): void {
+  const kept = held.range(first, values.length).toFloat32()
+  for (let i = 0; i < values.length; i++) values[i] = kept[i] === 0 ? 0 : values[i] || zero
+}
+
+/** Layers of which a rule for all weights would not leave all zeros at zero that an earlier mask holds. */
+function combinedLayers(
+  held: ReadonlyMap<WeightLayer, Tensor | null>,
+  rulesOf: (layers: readonly WeightLayer[]) => ReadonlyMap<WeightLayer, MaskRule | undefined>,
+): Set<WeightLayer> {
+  const layers = [...held].filter(([, mask]) => mask).map(([l]) => l)
+  const found = new Set<WeightLayer>()
+  if (layers.length === 0) return found
+  for (const [layer, rule] of rulesOf(layers)) {
+    if (!rule) continue
+    const alone = layer.tensor.mapFloats('float32', rule)
+    const both = alone.mapFloats('float32', (values, first) => zeroWhere(held.get(layer)!, values, first, 0))
+    if (!both.equals(alone)) found.add(layer)
+  }
+  return found
 }
 
 function insertMul(point: Value, mask: Value, name: string): Value {
@@ -176,12 +242,24 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     return !reason
   })
   const ties = o.pattern === 'channel' ? await channelTies(model, fit) : null
-  const input = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null)]))
-  const rules = maskRules([...input.values()], {
-    ...{ sparsity, scope: o.scope, pattern: o.pattern },
-    overrides: new Map([...overrides].map(([l, own]) => [input.get(l)!, own])),
+  const held = new Map(fit.map((l) => [l, (!o.replace && l.mask?.constant) || null]))
+  const input = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null, effective(l, held.get(l)!))]))
+  const rulesFor = (of: ReadonlyMap<WeightLayer, PrunableLayer>) =>
+    maskRules([...of.values()], {
+      ...{ sparsity, scope: o.scope, pattern: o.pattern },
+      overrides: new Map([...overrides].map(([l, own]) => [of.get(l)!, own])),
+    })
+  const rules = rulesFor(input)
+  const combined = combinedLayers(held, (layers) => {
+    const latent = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null)]))
+    const alone = rulesFor(latent)
+    return new Map(layers.map((l) => [l, alone.get(latent.get(l)!)]))
   })
+  // layers with one threshold have one rule or none
+  const pooled = o.scope === 'global' && combined.size > 0
   let changed = inlined
+  const fitted = new Set<string>()
+  let kept = 0
   for (const layer of fit) {
     const rule = rules.get(input.get(layer)!)
     if (!rule) {
@@ -202,8 +280,20 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
       'mnc.sparsity': String(own ?? sparsity),
       ...(channels && own === undefined && { [CHANNELS_KEY]: formatChannels(channels) }),
     }
-    if (applyMask(layer, rule, facts)) changed = true
+    const plan = {
+      weights: input.get(layer)!.weights,
+      held: held.get(layer)!,
+      rule,
+      isCombined: pooled || combined.has(layer),
+      facts,
+    }
+    if (!applyMask(layer, plan)) continue
+    if (plan.held) kept++
+    changed = true
+    if (layer.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
+  if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
+  if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
   return changed
 }
 
@@ -215,8 +305,9 @@ export const insertPruneMask = definePass({
   preserves: 'interface',
   treatsWeights: true,
   bakes: true,
-  requires: (_model, o) => {
+  requires: (model, o) => {
     checkOptions(o)
+    refuseCalibrated(model, 'prune')
   },
   run,
 })

@@ -8,8 +8,9 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { firstUse, ROLE_KEY, rewire } from './layers.ts'
-import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { FROZEN_KEY } from './freeze-subgraph.ts'
+import { ACTIVATION_QUANT, firstUse, ROLE_KEY, rewire } from './layers.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
 /** Node metadata: width of the quantiser. */
@@ -18,6 +19,9 @@ export const BITS_KEY = 'mnc.bits'
 export const FIT_KEY = 'mnc.fit'
 /** Value metadata `mnc.role` of a quantiser's step. */
 export const QUANT_SCALE = 'quant-scale'
+
+/** Node metadata: the quantiser is there for an addition (quantize-additions.ts). */
+export const ADDITION_KEY = 'mnc.addition'
 
 export interface QuantizerSpec {
   /** Base of the names: `<name>.scale`, `.zero_point`, `.quantized`, `.dequantized`. */
@@ -34,6 +38,20 @@ export interface QuantizerSpec {
   /** Type of the value that is quantised, and so of the scale. */
   readonly elem: ElementType
   readonly fit?: WeightScaleMethod
+  readonly addition?: boolean
+  /** Serves nothing but frozen nodes and is frozen with them. */
+  readonly frozen?: boolean
+}
+
+/** The quantiser of this width that a pass put on the value for other readers. */
+export function existingQuantizer(value: Value, width: number): QuantPair | null {
+  const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
+  for (const q of direct) {
+    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (n.op === 'Clip' ? [...n.output.uses] : [n]))[0]
+    const pair = q.op === 'QuantizeLinear' && dq ? quantPairOf(dq) : null
+    if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
+  }
+  return null
 }
 
 /** Quantises `value` for `readers` (all users by default). Returns the quantiser. */
@@ -49,11 +67,17 @@ export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: Read
 function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
   const { name, bits, signed, scales, axis, role, elem } = spec
   const fit = spec.fit && spec.fit !== 'als' ? { [FIT_KEY]: spec.fit } : {}
-  const metadata = { [ROLE_KEY]: role, [BITS_KEY]: String(bits), ...fit }
+  const metadata = {
+    [ROLE_KEY]: role,
+    [BITS_KEY]: String(bits),
+    ...fit,
+    ...(spec.addition && { [ADDITION_KEY]: 'true' }),
+  }
   const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
   const dims = axis === null ? [] : [scales.length]
   const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
   scale.metadata.set(ROLE_KEY, QUANT_SCALE)
+  if (spec.frozen) scale.metadata.set(FROZEN_KEY, 'true')
   const zero = b.initializer(
     `${name}.zero_point`,
     Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),

@@ -3,15 +3,18 @@
  * (QLinearAdd): a residual block whose sum stays float keeps the convolution before it a float kernel.
  *
  *   operands   of every Add of two computed values, where they are not quantised yet
- *   the sum    or the ReLU behind it where that is its only reader, for all its readers
+ *   the sum    or the ReLU behind it where that is its only reader, for all its readers; not where only layers read it,
+ *              whose inputs insert-fake-quant rounds
  *
- * One step a value, unsigned where it cannot be negative, else symmetric; from calibration. Goes behind
- * insert-fake-quant: quantisers of layer inputs then read the rounded sum. Does not apply to broadcasting additions
+ * One step a value, as layer inputs have; from calibration. A value that has a quantiser
+ * of this width already shares it; layer inputs of another width read the rounded sum. Before and behind
+ * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
 import { modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { weightSlots } from '../ops/index.ts'
 import { optionTable } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { activationRange } from './activation-range.ts'
@@ -19,18 +22,20 @@ import { collectHistograms } from './calibrate.ts'
 import { definePass } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
 import { foldConstants } from './fold-constants.ts'
+import { isFrozen } from './freeze-subgraph.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
-import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
+import { ACTIVATION_QUANT, ROLE_KEY, rewire } from './layers.ts'
 import { separateWidths } from './mixed-widths.ts'
 import { nonNegativeTest } from './non-negative.ts'
 import { guardQuantisers } from './quant-guard.ts'
-import { insertQuantizer } from './quant-nodes.ts'
+import { existingQuantizer, insertQuantizer } from './quant-nodes.ts'
 import { QUANT_GUARD, quantPairOf } from './quant-pair.ts'
 
-const { calibration, percentile } = insertFakeQuant.options
+const { calibration, signedInputs, percentile } = insertFakeQuant.options
 const options = optionTable({
   bits: { type: 'integer', minimum: 2, maximum: 8, default: 8, description: 'Width of operands and sums, 2 to 8' },
   calibration,
+  signedInputs,
   percentile,
   ...finiteOptions,
 })
@@ -46,10 +51,15 @@ function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
     if (!isAddition(node, typed)) continue
     for (const v of node.inputs) add(v!, [node])
     const result = sumOf(node)
-    // a sum that only quantisers read is rounded as it is
-    if (!result.isOutput && ![...result.uses].every(isQuantiser)) add(result, result.uses)
+    if (!result.isOutput && ![...result.uses].every((n) => readsRounded(n, result))) add(result, result.uses)
   }
   return plan
+}
+
+/** Whether the node rounds the value for a layer, or is a layer before whose input that will be done. */
+function readsRounded(n: Node, v: Value): boolean {
+  if (n.op === 'QuantizeLinear' || n.metadata.get(ROLE_KEY) === QUANT_GUARD) return true
+  return weightSlots(n).some((s) => s.data !== undefined && n.inputs[s.data] === v)
 }
 
 /** `typed`: the same graph with inferred types. */
@@ -60,8 +70,6 @@ function isAddition(node: Node, typed: Graph): boolean {
   const [x, y] = [typed.find(a.name)?.type, typed.find(b.name)?.type]
   return x?.elem === 'float32' && x.dims !== null && y?.dims?.join() === x.dims.join()
 }
-
-const isQuantiser = (n: Node): boolean => n.op === 'QuantizeLinear' || n.metadata.get(ROLE_KEY) === QUANT_GUARD
 
 function sumOf(node: Node): Value {
   const [only, ...others] = node.output.uses
@@ -87,20 +95,36 @@ export const quantizeAdditions = definePass({
       throw modelError('no-additions', 'the model has no addition of two computed values of one shape')
     }
     if (model.opset < 13) throw usageError('quantised additions need opset 13', 'run upgrade-opset, or quantize, first')
+    let changed = false
+    for (const [value, readers] of plan) {
+      const pair = existingQuantizer(value, o.bits)
+      if (!pair) continue
+      plan.delete(value)
+      const others = [...readers].filter((n) => !pair.nodes.includes(n))
+      rewire(others, value, pair.dequantize.output)
+      changed ||= others.length > 0
+    }
     const histograms = await collectHistograms(model, [...plan.keys()], ctx.calibration!, o)
     const isNonNegative = nonNegativeTest()
     // decided before the graph changes: a rounded value says no more whether it can be negative
     const ranges = [...plan.keys()].map((value) =>
-      activationRange(histograms.get(value)!, { ...o, nonNegative: isNonNegative(value), signedInputs: 'symmetric' }),
+      activationRange(histograms.get(value)!, { ...o, nonNegative: isNonNegative(value) }),
     )
     for (const [i, [value, readers]] of [...plan].entries()) {
       const { scale, zeroPoint } = ranges[i]!
       const spec = { name: `${value.name}.sum`, bits: o.bits, signed: false, scales: Float32Array.of(scale), zeroPoint }
-      const role = { axis: null, elem: 'float32', role: ACTIVATION_QUANT } as const
+      const role = {
+        axis: null,
+        elem: 'float32',
+        role: ACTIVATION_QUANT,
+        addition: true,
+        frozen: [...readers].every(isFrozen),
+      } as const
       insertQuantizer(value, { ...spec, ...role }, readers)
+      changed = true
     }
     separateWidths(model.graph)
     guardQuantisers(model.graph)
-    return true
+    return changed
   },
 })

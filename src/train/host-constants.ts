@@ -8,9 +8,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { recomputeMasks } from '../passes/insert-prune-mask.ts'
 import { type WeightLayer, weightLayers } from '../passes/layers.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
-import { FIT_KEY } from '../passes/quant-nodes.ts'
-import type { QuantPair } from '../passes/quant-pair.ts'
-import { fitWeightScales, type WeightScaleMethod, weightScaleMethods } from '../passes/quantizer.ts'
+import { refitSteps } from '../passes/refit-steps.ts'
 
 /** Frozen layers keep their masks and steps: their weights do not move. */
 const movingLayers = (model: Model): WeightLayer[] =>
@@ -48,24 +46,5 @@ export function refreshMasks(model: Model, progress = 1): number {
 
 /** Fits the steps of all weight quantisers to the present, masked weights, by the method that the pass used. */
 export function refitScales(model: Model): void {
-  for (const l of movingLayers(model)) {
-    const scale = l.quant?.scale.constant
-    if (!l.quant || !scale) continue
-    const weights = masked(l)
-    const axis = l.quant.axis === null ? null : l.outputAxis
-    const scales = fitWeightScales(weights, l.tensor.dims, axis, l.quant.bits, methodOf(l.quant), scale.type)
-    l.quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
-  }
-}
-
-function methodOf({ dequantize }: QuantPair): WeightScaleMethod {
-  const named = dequantize.metadata.get(FIT_KEY)
-  return weightScaleMethods.find((m) => m === named) ?? 'als'
-}
-
-function masked(l: WeightLayer): Float32Array {
-  const weights = l.tensor.toFloat32()
-  const mask = l.mask?.constant?.toFloat32()
-  if (!mask) return weights
-  return weights.map((w, i) => w * mask[i]!)
+  for (const l of movingLayers(model)) refitSteps(l)
 }

@@ -51,7 +51,8 @@ export function learnableScales(graph: Graph): LearnedScale[] {
 
 /** g above. Needs known shapes. */
 export function gradientFactor({ scale, source, isWeight, largest }: LearnedScale): number {
-  const { dims } = source
+  // another quantiser's output has been lowered, and what took its place its name
+  const { dims } = source.graph.find(source.name) ?? source
   const elements = (isWeight ? dims : dims.slice(1)).reduce((a, b) => a * b, 1)
   return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
 }

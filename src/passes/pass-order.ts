@@ -1,0 +1,25 @@
+/**
+ * Which passes must not come behind which: those that change what the steps of activations were calibrated on (prune), or
+ * find no way through quantisers to what they would have folded (fold-bn). They refuse, with the order that works.
+ */
+import { type MncError, modelError } from '../errors.ts'
+import type { Node } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
+
+/** Whether mnc put the node there to quantise an activation. */
+export const quantisesActivation = (n: Node): boolean => n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT
+
+/** The error of a pass that comes too late. */
+export const comesTooLate = (pass: string, why: string, node?: string): MncError =>
+  modelError('pass-order', `${pass} comes too late: ${why}`, {
+    ...(node !== undefined && { node }),
+    next: `run ${pass} before quantize and quantize-additions`,
+  })
+
+/** For passes that change what flows through the network. */
+export function refuseCalibrated(model: Model, pass: string): void {
+  for (const n of model.graph.nodes())
+    if (quantisesActivation(n))
+      throw comesTooLate(pass, 'the steps of activations were calibrated on the network as it is now', n.id)
+}
