@@ -45,6 +45,7 @@ export const exportCommand = defineCommand({
     await writeModel(model, out)
     io.log(summaryOf(report))
     for (const line of describeDeclined('export', report)) io.log(line)
+    if (report.inexact.length > 0) io.log(inexactLine(report))
     if (kernels) io.log(`${storageTable(report)}\n\n${kernelTable(kernels)}`)
     io.wrote(out, { ...report, ...(kernels && { kernels }) })
   },
@@ -53,6 +54,16 @@ export const exportCommand = defineCommand({
 function summaryOf(r: ExportReport): string {
   const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes a weight with all of the decode` : ''
   return `${r.format}: ${r.bytes.toLocaleString('en')} bytes, ${r.weights.toLocaleString('en')} weights${per}`
+}
+
+/** One line: which layers, and why the first. */
+function inexactLine({ inexact }: ExportReport): string {
+  const [first, ...others] = inexact
+  const named = others.slice(0, 2).map((l) => l.layer)
+  const more = inexact.length - 1 - named.length
+  const rest = [...named, ...(more > 0 ? [`${more} more`] : [])].map((name) => `, ${name}`).join('')
+  const count = inexact.length === 1 ? '1 layer' : `${inexact.length} layers`
+  return `${count} may differ from the graph by one level of the output: ${first!.layer} (${first!.reason})${rest}`
 }
 
 function storageTable(r: ExportReport): string {

@@ -8,8 +8,8 @@ import { Tensor } from '../graph/tensor.ts'
 import { layerSlot } from '../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
 import type { Layer } from './fold-affine.ts'
-import { channelForm } from './integer-bias.ts'
-import { inputStep, moveBiasBehind, quantisedBehind } from './layer-form.ts'
+import { type Inexact, integerAxis, takeForm } from './integer-form.ts'
+import { inputStep, moveBiasBehind, quantisedBehind, spanOf } from './layer-form.ts'
 import { emitSplit, type Split, splitOf } from './split-sums.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import type { Weight } from './weights.ts'
@@ -38,8 +38,8 @@ export function pairedWeights(
 }
 
 /**
- * Moves biases behind the layers: int4, all of those with quantised inputs; int8, where the layer's output is read in
- * floats too. No other bias is left that onnxruntime would round.
+ * Moves biases behind the layers: int4, all of those with quantised inputs; int8, of layers whose integers are not chosen
+ * (the output is read in floats too, steps run along another axis). No other bias is left that onnxruntime would round.
  */
 export function moveBiases(
   paired: ReadonlySet<Weight>,
@@ -49,7 +49,7 @@ export function moveBiases(
   for (const layer of layers.values()) {
     const { node, weight } = layer
     if (inputStep(node) === null) continue
-    const moved = paired.has(weight) && (quantisedBehind(node) !== 'all' || !weight.reader)
+    const moved = paired.has(weight) && integerAxis(weight, layers) === null
     if (format === 'int4' || moved) moveBiasBehind(layer)
   }
 }
@@ -73,7 +73,7 @@ export function writeDense(
   paired: ReadonlySet<Weight>,
   layers: ReadonlyMap<Node, Layer>,
   { format, packed }: DenseOptions,
-): StoragePlan[] {
+): { plans: StoragePlan[]; inexact: Inexact[] } {
   const b = graph.prepend()
   const splits = format === 'int8' ? splitsOf(layers, paired) : new Map<Weight, Split>()
   const isInteger = (w: Weight): boolean => paired.has(w) || splits.has(w)
@@ -83,8 +83,11 @@ export function writeDense(
   )
   for (const [w, v] of emitWeights(b, others)) attach(graph, w, v)
   const integers = weights.filter(isInteger)
-  const multiplierOf = (w: Weight): Tensor =>
-    splits.has(w) ? takeSigns(w) : format === 'int8' ? takeForm(w, layers) : Tensor.scalar(1)
+  const inexact: Inexact[] = []
+  const multiplierOf = (w: Weight): Tensor => {
+    if (splits.has(w)) return takeSigns(w)
+    return format === 'int8' ? takeForm(w, layers, inexact) : Tensor.scalar(1)
+  }
   const multipliers = new Map(integers.map((w) => [w, multiplierOf(w)]))
   const plan = packed ? planStorage(integers, { integers: true }) : densePlan(integers, format)
   const stored = packed ? emitInt8(b, plan, multipliers) : denseIntegers(graph, plan, multipliers)
@@ -99,7 +102,7 @@ export function writeDense(
     const axis: Record<string, number> = w.axis === null ? {} : { axis: w.axis }
     attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], axis, { name: '_w' }))
   }
-  return [others, plan]
+  return { plans: [others, plan], inexact }
 }
 
 /** The layers to compute in two halves: those with float outputs that gain by it. */
@@ -120,105 +123,6 @@ function takeSigns(w: Weight): Tensor {
   const signs = w.scale.map((s) => (s < 0 ? -1 : 1))
   w.scale = w.scale.map(Math.abs)
   return Tensor.float32(w.scaleDims, signs)
-}
-
-/**
- * Chooses multipliers and bias of a layer by channel, writes the bias, divides the scale; returns the multipliers, in
- * dims that broadcast over the weight.
- */
-function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>): Tensor {
-  const node = w.reader
-  const layer = node ? layers.get(node) : undefined
-  const axis = layer?.outputAxis ?? null
-  const ints = w.ints!
-  if (!node || axis === null || !w.canMultiply(axis) || quantisedBehind(node) !== 'all') return Tensor.scalar(1)
-  const channels = w.dims[axis]!
-  const inner = w.dims.slice(axis + 1).reduce((a, d) => a * d, 1)
-  const channelOf = (i: number): number => Math.floor(i / inner) % channels
-  w.multiply(new Float64Array(channels).fill(1), axis)
-  const largest = new Float64Array(channels)
-  const sum = new Float64Array(channels)
-  ints.forEach((v, i) => {
-    const c = channelOf(i)
-    largest[c] = Math.max(largest[c]!, Math.abs(v))
-    sum[c]! += Math.abs(v)
-  })
-  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose step stays negative
-  const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
-  const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
-  const bias = biasOf(node)
-  const step = inputStep(node)!
-  const span = Math.max(...spanOf(node.input(0).producer!))
-  const behind = outputQuantiser(node)
-  // a gain of 0 leaves integers of 0 and the bias: any step that is fine enough for that
-  const sizeOf = (s: number): number => Math.abs(s) || (behind ? behind.step / (1024 * step) : 1)
-  const forms = Array.from(w.scale, (s, c) => {
-    const u = step * sizeOf(s)
-    const value = (bias?.[bias.length === 1 ? 0 : c] ?? 0) / u
-    const [lo, hi] = behind?.range ?? [0, 0]
-    const reach = s === 0 ? 0 : sum[c]! * span
-    return channelForm({
-      largest: s === 0 ? 0 : largest[c]!,
-      reach,
-      bias: value,
-      step: (behind?.step ?? u) / u,
-      lo,
-      hi,
-    })
-  })
-  w.scale = w.scale.map((s, c) => {
-    const stepped = behind ? behind.step / (step * forms[c]!.step) : sizeOf(s)
-    return (mirror[c]! * stepped) / forms[c]!.multiplier
-  })
-  const biases = forms.map((f, c) => mirror[c]! * f.bias)
-  if (bias) writeBias(node, biases, w.scale, step)
-  const values = forms.map((f, c) => f.multiplier * sign[c]!)
-  return Tensor.float32(w.scaleDims, values)
-}
-
-/** The bias as numbers; null where there is none, or one that no integer kernel adds. */
-function biasOf(node: Node): Float32Array | null {
-  if (node.op === 'MatMul' || (node.op === 'Gemm' && node.float('beta', 1) !== 1)) return null
-  return node.inputs[2]?.constant?.toFloat32() ?? null
-}
-
-function writeBias(node: Node, biases: readonly number[], weightScale: Float32Array, step: number): void {
-  const b = node.graph.before(node)
-  const name = node.input(2).name
-  const scale = weightScale.map((s) => s * step)
-  const ints = Int32Array.from(biases, (v) => Math.max(-(2 ** 31), Math.min(2 ** 31 - 1, v)))
-  const stored = b.initializer(`${name}.q`, Tensor.of('int32', [ints.length], ints))
-  const steps = b.initializer(`${name}.s`, Tensor.float32([scale.length], scale))
-  const old = node.input(2)
-  node.setInput(2, b.op('DequantizeLinear', [stored, steps], { axis: 0 }, { name: `${name}.d` }))
-  if (!old.isUsed && old.constant) node.graph.removeInitializer(old)
-}
-
-/** Step and levels of the quantiser that reads the layer; null where several differ. */
-function outputQuantiser(node: Node): { step: number; range: readonly [number, number] } | null {
-  const readers = [...node.output.uses].flatMap((n) => (n.op === 'Relu' ? [...n.output.uses] : [n]))
-  const [first, ...others] = readers
-  const step = first?.inputs[1]?.constant
-  if (!first || others.length > 0 || step?.size !== 1) return null
-  const [lo, hi] = levelsOf(first)
-  return { step: step.toNumbers()[0]!, range: [lo, hi] }
-}
-
-/** Lowest and highest level of a uint8 quantiser with the Max that may follow it, zero point subtracted. */
-function levelsOf(quantize: Node): [number, number] {
-  const zero = quantize.inputs[2]?.constant?.toNumbers()[0] ?? 0
-  const [max] = [...quantize.output.uses].filter((n) => n.op === 'Max')
-  const floor = max?.inputs[1]?.constant?.toNumbers()[0] ?? 0
-  return [floor - zero, 255 - zero]
-}
-
-/** Largest |level| below and above zero of what a DequantizeLinear gives. */
-function spanOf(dequantize: Node): [number, number] {
-  let below = dequantize.input(0).producer
-  if (below?.op === 'Max') below = below.input(0).producer
-  if (below?.op !== 'QuantizeLinear') return [255, 255]
-  const [lo, hi] = levelsOf(below)
-  return [Math.abs(lo), Math.abs(hi)]
 }
 
 function densePlan(weights: readonly Weight[], format: 'int4' | 'int8'): StoragePlan {

@@ -81,6 +81,8 @@ export interface ExportReport {
   readonly batchNorms: BatchNorms
   readonly activations: number
   readonly tensors: readonly ExportedTensor[]
+  /** int8: layers that may give another level of their output than the graph does here and there, and why. */
+  readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
   /** Weights stored as the floats that they were. */
   readonly left: LeftWeights
 }
@@ -127,9 +129,9 @@ export async function exportModel(
   strip(model)
   if (options.shortNames) shorten(graph)
   const baseline = encodeModel(model).length
-  const plans =
+  const { plans, inexact } =
     format === 'packed'
-      ? [writePacked(graph, before)]
+      ? { plans: [writePacked(graph, before)], inexact: [] }
       : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
   if (format === 'int8') await arrangeIntegers(model, { rowPairs: options.rowPairs ?? false })
   restoreOutputs()
@@ -170,6 +172,7 @@ export async function exportModel(
       batchNorms,
       activations: activations.length,
       tensors: stored,
+      inexact: inexact.map(({ weight, reason }) => ({ layer: readers.get(weight)!.where, reason })),
       left: leftWeights([...floats, ...others], all),
     },
   }
@@ -212,7 +215,7 @@ function placeActivations(
  * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
  * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
  * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
- * mixed-widths.ts says why.
+ * mixed-widths.ts says why. Those in int8 get uint8: activation-range.ts says why.
  */
 function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
   const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
@@ -220,7 +223,8 @@ function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node
   const rest = activations.filter((a) => !lowered.includes(a))
   const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
   const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
-  if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow)) toContainers(rest.filter(isNarrow))
+  if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow))
+    toContainers(rest.filter((a) => isNarrow(a) || a.pair.container === 'int8'))
 }
 
 const holdsNegatives = ({ pair }: Activation): boolean => pair.lo < (constantOf(pair.zeroPoint)?.toNumbers()[0] ?? 0)

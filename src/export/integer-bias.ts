@@ -18,6 +18,9 @@
  */
 export const SAFE_INTEGER = 64
 
+/** What |bias| + |sum of products| stays under before rounding: half of 32 bits, signed. */
+export const LARGEST_SUM = 2 ** 30
+
 /** Least distance from a threshold, in units of a: kernels multiply in float32, which errs by 1e-7 of the sum. */
 const MARGIN = 1e-4
 
@@ -47,7 +50,8 @@ export interface ChannelForm {
 
 export function channelForm(c: ChannelInput): ChannelForm {
   const thresholds = thresholdsOf(c)
-  const most = Math.max(1, Math.min(SAFE_INTEGER, Math.floor(SAFE_INTEGER / Math.max(1, c.largest))))
+  const room = Math.floor((2 * LARGEST_SUM - 1) / (Math.abs(c.bias) + c.reach + 1))
+  const most = Math.max(1, Math.min(SAFE_INTEGER, room, Math.floor(SAFE_INTEGER / Math.max(1, c.largest))))
   let best: ChannelForm = { multiplier: most, bias: Math.round(c.bias * most), step: c.step, exact: false }
   let depth = MARGIN
   for (let multiplier = most; multiplier >= 1; multiplier--)

@@ -46,3 +46,20 @@ export function moveBiasBehind({ node }: Layer): void {
   }
   if (!old.isUsed) graph.removeInitializer(old)
 }
+
+/** Lowest and highest level of a uint8 quantiser with the Max that may follow it, zero point subtracted. */
+export function levelsOf(quantize: Node): [number, number] {
+  const zero = quantize.inputs[2]?.constant?.toNumbers()[0] ?? 0
+  const [max] = [...quantize.output.uses].filter((n) => n.op === 'Max')
+  const floor = max?.inputs[1]?.constant?.toNumbers()[0] ?? 0
+  return [floor - zero, 255 - zero]
+}
+
+/** Largest |level| below and above zero of what a DequantizeLinear gives. */
+export function spanOf(dequantize: Node): [number, number] {
+  let below = dequantize.input(0).producer
+  if (below?.op === 'Max') below = below.input(0).producer
+  if (below?.op !== 'QuantizeLinear') return [255, 255]
+  const [lo, hi] = levelsOf(below)
+  return [Math.abs(lo), Math.abs(hi)]
+}
