@@ -26,6 +26,9 @@ import type { Geometry } from './conv-geometry.ts'
 import { product, range, reshape, transpose } from './emit.ts'
 import { elemOf } from './rules.ts'
 
+/** Elements of an image above which the copies of whole rows cost more memory than they save time: 32 MB of float32. */
+const LARGE_IMAGE = 2 ** 23
+
 /** [Cout, Cin / group, ...kernel] */
 export function convWeightGradient(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   const unpadded = [...c.begin, ...c.end].every((p) => p === 0)
@@ -34,7 +37,7 @@ export function convWeightGradient(x: Value, dy: Value, c: Geometry, b: Builder)
     const read = plain ? x : strided(x, c, b)
     return reshape(b, overPositions(dy, c.cout, read, c.cin, c, b), [c.cout, c.cin, ...c.kernel])
   }
-  if (c.group !== 1 || c.kernel.length > 2) return byShiftedInput(x, dy, c, b)
+  if (c.group !== 1 || c.kernel.length > 2 || product(x.dims.slice(1)) > LARGE_IMAGE) return byShiftedInput(x, dy, c, b)
   const g = inTwoDimensions(c)
   if (plain) return reshape(b, byFlatShifts(x, dy, g, b), [c.cout, c.cin, ...c.kernel])
   if (c.dilation.some((d) => d !== 1)) return byShiftedInput(x, dy, c, b)

@@ -48,7 +48,8 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   return inputs.map((labels, i) => {
     if (!needs[i]) return null
     const x = node.input(i)
-    const others = inputs.flatMap((t, k) => (k === i ? [] : [{ labels: t, value: node.input(k) }]))
+    const operands = inputs.flatMap((t, k) => (k === i ? [] : [{ labels: t, value: node.input(k) }]))
+    const others = smallestFirst(output, operands, labels, size)
     const known = [...labels].filter((l) => output.includes(l) || others.some((o) => o.labels.includes(l)))
     const equation = `${[output, ...others.map((o) => o.labels)].join(',')}->${known.join('')}`
     const sum = b.op('Einsum', [g, ...others.map((o) => o.value)], { equation })
@@ -61,6 +62,38 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
     const open = [...labels].map((l) => (known.includes(l) ? size.get(l)! : 1))
     return expand(b, reshape(b, sum, open), x.dims)
   })
+}
+
+interface Operand {
+  readonly labels: string
+  readonly value: Value
+}
+
+/**
+ * The operands in the order in which what lies between stays small: onnxruntime multiplies one after the other and sums
+ * over a label once nothing behind has it.
+ */
+function smallestFirst(
+  first: string,
+  operands: readonly Operand[],
+  result: string,
+  size: ReadonlyMap<string, number>,
+): Operand[] {
+  const left = [...operands]
+  const out: Operand[] = []
+  let held = new Set(first)
+  while (left.length > 0) {
+    const after = (o: Operand): Set<string> => {
+      const needed = new Set([...result, ...left.filter((p) => p !== o).flatMap((p) => [...p.labels])])
+      return new Set([...held, ...o.labels].filter((l) => needed.has(l)))
+    }
+    const elements = (o: Operand): number => product([...after(o)].map((l) => size.get(l) ?? 1))
+    const next = left.reduce((best, o) => (elements(o) < elements(best) ? o : best))
+    held = after(next)
+    out.push(next)
+    left.splice(left.indexOf(next), 1)
+  }
+  return out
 }
 
 export const einsum = defineOp({

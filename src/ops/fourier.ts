@@ -9,13 +9,16 @@
  * first and, for even n, the last twice, as the conjugates that are not there: dX = c DFT(dY) / n with c 1 or 2. What the
  * forward transform cut off or filled up, the gradient fills up or cuts off; a real signal takes the real part.
  *
- * STFT is differentiated as frames, times a window, and their DFT.
+ * STFT is differentiated as frames, times a window, and their DFT. Of short lines the transform is a product with matrices
+ * of cosines and sines, as long as these have no more elements than the lines: 2,000 lines of 400 points take 40 ms so, and
+ * 912 ms by onnxruntime's DFT.
  *
  * Forms: DFT 20 made the axis an input. Needs the length and the axis as constants.
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './define-op.ts'
 import { product, range, reshape, typed } from './emit.ts'
 import { substitute } from './rewrite.ts'
@@ -43,13 +46,63 @@ function transformOf(node: Node): Transform {
   return { axis, n: length ?? (inverse && onesided ? 2 * (points - 1) : points), inverse, onesided }
 }
 
-function gradient({ node, dy: [g], b }: GradientContext): (Value | null)[] {
-  if (!g) return []
+/** Matrices up to this many elements are made whatever the size of the tensor: a quarter of a megabyte. */
+const SMALL = 2 ** 16
+
+/** The transform of `v`, real or complex, over `n` points along an axis: [.., bins, .., 2]. */
+function transformed(b: Builder, v: Value, { axis, n, inverse, onesided }: Transform): Value {
+  const bins = onesided ? onesidedBins(n) : n
+  if (n * bins <= Math.max(SMALL, product(v.dims))) return byMatrices(b, v, axis, [n, bins, inverse])
+  const attributes = { inverse: inverse ? 1 : 0, onesided: onesided ? 1 : 0 }
+  return b.op('DFT', [v, b.scalar(n, 'int64'), b.scalar(axis, 'int64')], attributes)
+}
+
+type Size = readonly [points: number, bins: number, inverse: boolean]
+
+/** real(k) = sum_j a cos t + b sin t, imag(k) = sum_j b cos t - a sin t; t = 2 pi j k / n turns for the inverse. */
+function byMatrices(b: Builder, v: Value, axis: number, size: Size): Value {
+  const { dims } = v
+  const rank = dims.length
+  const perm = [...range(rank - 1).filter((i) => i !== axis), rank - 1, axis]
+  const parts = dims.at(-1) === 2 ? b.ops('Split', [v, b.ints([1, 1])], 2, { axis: rank - 1 }) : [v]
+  const [re, im] = parts.map((p) => ofLength(b, b.op('Transpose', [p], { perm }), dims[axis]!, size[0], rank))
+  const [cos, sin] = [Math.cos, Math.sin].map((f) => wave(b, f, size, elemOf(v))) as [Value, Value]
+  const by = (x: Value, m: Value): Value => b.op('MatMul', [x, m])
+  const results = im
+    ? [b.op('Add', [by(re!, cos), by(im, sin)]), b.op('Sub', [by(im, cos), by(re!, sin)])]
+    : [by(re!, cos), b.op('Neg', [by(re!, sin)])]
+  const back = range(rank).map((i) => perm.indexOf(i))
+  return b.op(
+    'Concat',
+    results.map((r) => b.op('Transpose', [r], { perm: back })),
+    { axis: rank - 1 },
+  )
+}
+
+/** Columns k of rows j: [n, bins] of cos or sin, divided by n for the inverse. */
+function wave(b: Builder, f: (t: number) => number, [n, bins, inverse]: Size, elem: ElementType): Value {
+  const values = new Float64Array(n * bins)
+  for (let j = 0; j < n; j++)
+    for (let k = 0; k < bins; k++) {
+      const t = (2 * Math.PI * ((j * k) % n)) / n
+      values[j * bins + k] = f(inverse ? -t : t) / (inverse ? n : 1)
+    }
+  return b.initializer(`wave_${n}_${bins}`, Tensor.from(elem, [n, bins], values))
+}
+
+/** Cut or filled up with zeros from `size` to `n` points along the last axis. */
+function ofLength(b: Builder, v: Value, size: number, n: number, rank: number): Value {
+  if (size === n) return v
+  if (size > n) return b.op('Slice', [v, b.ints([0]), b.ints([n]), b.ints([rank - 1])])
+  return b.op('Pad', [v, b.ints([...Array<number>(2 * rank - 1).fill(0), n - size])])
+}
+
+function gradient({ node, dy: [dy], b }: GradientContext): (Value | null)[] {
+  if (!dy) return []
   const x = node.input(0)
   const { axis, n, inverse, onesided } = transformOf(node)
-  const f = (v: Value, attributes: Readonly<Record<string, number>>): Value =>
-    b.op('DFT', [v, b.scalar(n, 'int64'), b.scalar(axis, 'int64')], attributes)
-  const back = f(g, inverse ? { onesided: onesided ? 1 : 0 } : { inverse: 1 })
+  const g = typed(dy, node.output.dims, elemOf(x))
+  const back = transformed(b, g, { axis, n, inverse: !inverse, onesided: inverse && onesided })
   const halved = inverse && onesided
   const scale = halved ? timesRead(b, x, axis, n) : b.scalar(inverse ? 1 / n : n, elemOf(x))
   const scaled = b.op('Mul', [back, scale])
@@ -98,8 +151,7 @@ function decomposeStft(node: Node): void {
   const cut = typed(b.op('Gather', [signal, index], { axis: 1 }), [batch, frames, n], elemOf(x))
   const seen = window ? typed(b.op('Mul', [cut, window]), cut.dims, elemOf(x)) : cut
   const lines = reshape(b, seen, [batch, frames, n, 1])
-  const onesided = node.int('onesided', 1)
-  substitute(node, [b.op('DFT', [lines, null, b.scalar(2, 'int64')], { onesided })])
+  substitute(node, [transformed(b, lines, { axis: 2, n, inverse: false, onesided: node.int('onesided', 1) === 1 })])
 }
 
 /** n log n products for each line of n points. */

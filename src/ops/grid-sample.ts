@@ -14,6 +14,7 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { cubicTaps } from './cubic-kernel.ts'
 import { defineOp, type GradientContext, noCost, type OpSample, outputSize, unsupportedNode } from './define-op.ts'
 import { expand, product, range, reshape, typed, zeros } from './emit.ts'
 import { substitute } from './rewrite.ts'
@@ -56,20 +57,9 @@ function tapsOf(f: Expression, mode: string, position: Value, axis: Axis): Tap[]
       { index: f('Add', floor, 1), weight: t, slope: rise },
     ]
   }
-  return [-1, 0, 1, 2].map((k) => {
-    const [distance, near] = [k <= 0 ? f('Sub', t, k) : f('Sub', k, t), k === 0 || k === 1]
-    const growth = horner(f, distance, near ? [3 * (A + 2), -2 * (A + 3), 0] : [3 * A, -10 * A, 8 * A])
-    return {
-      index: inside(f, f('Add', floor, k), axis).at,
-      weight: horner(f, distance, near ? [A + 2, -(A + 3), 0, 1] : [A, -5 * A, 8 * A, -4 * A]),
-      slope: k <= 0 ? growth : f('Neg', growth),
-    }
-  })
-}
-
-/** A polynomial, highest power first. */
-function horner(f: Expression, d: Value, [first, ...rest]: readonly [number, ...number[]]): Value {
-  return rest.reduce<Value | null>((v, k) => f('Add', v ? f('Mul', v, d) : f('Mul', d, first), k), null)!
+  return cubicTaps(f, t, A).map(({ offset, weight, slope: growth }) => ({
+    ...{ index: inside(f, f('Add', floor, offset), axis).at, weight, slope: growth() },
+  }))
 }
 
 /** The position brought into the image, as the padding says; zeros leaves it where it is. */
@@ -191,9 +181,12 @@ function decomposeGrid(node: Node): void {
     for (let p = 0; p < places; p++)
       base[p * (rank + 1) + rank - 1 - i] = values[Math.floor(p / inner) % values.length]!
   })
-  const left = b.initializer('base_grid', Tensor.from(elemOf(theta), [1, places, rank + 1], base))
-  const right = b.op('Transpose', [theta], { perm: [0, 2, 1] })
-  substitute(node, [reshape(b, b.op('MatMul', [left, right]), [theta.dims[0]!, ...spatial, rank])])
+  const left = b.initializer('base_grid', Tensor.from(elemOf(theta), [places, rank + 1], base))
+  // one product for all images
+  const batch = theta.dims[0]!
+  const right = b.op('Reshape', [b.op('Transpose', [theta], { perm: [2, 0, 1] }), b.ints([rank + 1, batch * rank])])
+  const y = b.op('Reshape', [b.op('MatMul', [left, right]), b.ints([places, batch, rank])])
+  substitute(node, [reshape(b, b.op('Transpose', [y], { perm: [1, 0, 2] }), [batch, ...spatial, rank])])
 }
 
 const image = { dims: [1, 2, 3, 4] }

@@ -1,10 +1,10 @@
 /**
  * Resize: along each axis every output reads a few inputs (interpolation.ts), so
  *
- *   dX = the transpose of that along each resized axis (axis-taps.ts); for whole-number enlargement by nearest: the sum
- *   over each block.
+ *   dX = the transpose of that along each resized axis (interpolation.ts); for whole-number enlargement by nearest: the
+ *   sum over each block.
  *
- * The taps are worked out here from the node's sizes. Does not apply to `antialias` (its filter widths are
+ * What is read is worked out here from the node's sizes. Does not apply to `antialias` (its filter widths are
  * onnxruntime's own) nor to sizes and scales that the graph computes without their dims being known.
  *
  * Forms: Upsample (7, 9) becomes Resize 10, whose coordinates are `asymmetric`; 11 put roi before the scales and made
@@ -13,10 +13,9 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { type AxisTaps, transposedAlong } from './axis-taps.ts'
 import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './define-op.ts'
 import { constantNumbers, product, range, reshape, sumAxes } from './emit.ts'
-import { type AxisMap, interpolation } from './interpolation.ts'
+import { type AxisMap, repetition, unresized } from './interpolation.ts'
 import { replaceNode } from './rewrite.ts'
 import { axisFromFront, constantOf, elemOf } from './rules.ts'
 
@@ -50,15 +49,14 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   if (!g) return []
   if (node.int('antialias', 0)) throw unsupportedNode(node, 'no gradient: resizing with antialias')
   const maps = axisMaps(node)
-  const taps = maps.map((map) => map && interpolation(node, map))
-  const blocks = taps.map((t) => (t ? blockSize(t) : 1))
+  const blocks = maps.map((map) => (map ? repetition(node, map) : 1))
   if (blocks.every((k) => k !== null)) return [blockSums(b, g, node.input(0), blocks)]
   let dims: readonly number[] = node.output.dims
   let sum = g
-  taps.forEach((t, axis) => {
-    if (!t) return
-    sum = transposedAlong(b, sum, dims, axis, t, `${node.id}_resize_${axis}`)
-    dims = dims.map((d, i) => (i === axis ? t.size : d))
+  maps.forEach((map, axis) => {
+    if (!map) return
+    sum = unresized(b, sum, dims, axis, node, map)
+    dims = dims.map((d, i) => (i === axis ? map.size : d))
   })
   return [sum]
 }
@@ -74,14 +72,6 @@ function blockSums(b: Builder, g: Value, x: Value, k: readonly number[]): Value 
   const open = dims.flatMap((d, i) => [d, k[i]!])
   const within = range(dims.length).flatMap((i) => (k[i]! > 1 ? [2 * i + 1] : []))
   return reshape(b, sumAxes(b, reshape(b, g, open), open, within, false), dims)
-}
-
-/** k where output o reads input o / k alone: every element repeated k times. Null for anything else. */
-function blockSize({ size, out, first, input, weight }: AxisTaps): number | null {
-  const k = out / size
-  if (!Number.isInteger(k) || first[out] !== out) return null
-  for (let o = 0; o < out; o++) if (first[o] !== o || input[o] !== Math.floor(o / k) || weight[o] !== 1) return null
-  return k
 }
 
 /** Resize 10 to 11: nearest rounded down when enlarging and up when shrinking; 11 has one rounding for all axes. */

@@ -46,18 +46,21 @@ interface Case {
   readonly dims: readonly number[]
   readonly constants?: readonly (Tensor | null)[]
   readonly attributes?: Readonly<Record<string, AttributeLike>>
+  /** Inputs ahead of x. */
+  readonly ahead?: readonly Tensor[]
 }
 
 /** Constants may take this many times the bytes of x and y. */
 const SHARE = 3
 
-async function check({ op, dims, constants = [], attributes = {} }: Case, tolerance = 1e-3): Promise<void> {
+async function check({ op, dims, constants = [], attributes = {}, ahead = [] }: Case, tolerance = 1e-3): Promise<void> {
   const what = `${op} ${JSON.stringify(attributes)} of [${dims}]`
   const model = new Model(new Graph('long'), WORKING_OPSET)
   const { graph } = model
   const x = graph.addInput('x', { elem: 'float32', dims })
   const given = constants.map((t) => t && graph.addInitializer('c', t))
-  const y = graph.append().op(op, [x, ...given], attributes)
+  const first = ahead.map((t, i) => graph.addInput(`a${i}`, { elem: t.type, dims: t.dims }))
+  const y = graph.append().op(op, [...first, x, ...given], attributes)
   graph.addOutput(y)
   await inferTypes(model)
   if (decomposeNodes(graph) > 0) await inferTypes(model)
@@ -66,11 +69,13 @@ async function check({ op, dims, constants = [], attributes = {} }: Case, tolera
   const gradient = differentiate(model, new Map([[out!, seed]]), [x]).get(x)!
   graph.addOutput(graph.append().op('Identity', [gradient]))
   const held = Array.from(graph.initializers(), (v) => v.constant!.byteLength).reduce((s, n) => s + n, 0)
-  const tensors = 4 * (elementCount(dims) + elementCount(out!.dims))
+  const inputs = [dims, ...ahead.map((t) => t.dims)].map(elementCount)
+  const tensors = 4 * inputs.reduce((sum, n) => sum + n, elementCount(out!.dims))
   assert.ok(held <= SHARE * tensors, `${what}: constants of ${held} bytes, x and y have ${tensors}`)
   const [xs, dy] = [random(dims), random(out!.dims)]
   const session = await ortExecutor().load(model, { threads: 1 })
-  const results = await session.run({ x: xs, dy })
+  const fed = Object.fromEntries(ahead.map((t, i) => [`a${i}`, t]))
+  const results = await session.run({ x: xs, dy, ...fed })
   await session.dispose()
   const [value, adjoint] = session.outputNames.map((name) => results[name]!) as [Tensor, Tensor]
   assert.deepEqual(adjoint.dims, dims)
@@ -164,4 +169,15 @@ test('samples of a grid', async () => {
         constants: [grid],
         attributes: { mode, padding_mode },
       })
+})
+
+test('weights of a convolution over one large image', async () => {
+  const ahead = [random([1, 1, 2900, 2950])]
+  await check({ op: 'Conv', dims: [2, 1, 3, 3], ahead, attributes: { pads: [1, 1, 1, 1] } })
+  await check({ op: 'Conv', dims: [1, 1, 3, 2], ahead, attributes: { strides: [2, 3] } })
+})
+
+test('Einsum of four operands, in whatever order', async () => {
+  const [a, b, c] = [random([40, 3]), random([3]), random([3, 5])]
+  await check({ op: 'Einsum', dims: [5, 7], ahead: [a, b, c], attributes: { equation: 'ij,j,jk,kl->il' } })
 })
