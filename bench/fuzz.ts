@@ -3,11 +3,12 @@
  * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused otherwise
  * than by one model error of one line; what is read must come back the same from what is written.
  *
- *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N]
+ *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N] [recipes N]
  *
  * read: through the library. commands: `mnc info` and `mnc pass fold-bn`, onnxruntime included; exit code 0 or 2.
  * graphs: random models through random passes, exports and training (test/support/graph-case.ts); needs no files.
  * datasets: random data sets, valid and broken, through `mnc eval` (test/support/dataset-case.ts); needs no files.
+ * recipes: recipes with random parts wrong, run to their end (test/support/recipe-case.ts); needs no files.
  * memory: `mnc convert` of mutants of the larger models in a process each, whose peak above that of a tiny model is held
  * against ten times the file. Cases run in processes that are watched; each is its seed's, and can be run alone:
  * `--child read FROM TO`.
@@ -24,6 +25,7 @@ import { tryDataset } from '../test/support/dataset-case.ts'
 import { type CaseOutcome, TIME_LIMIT, tryMutant } from '../test/support/fuzz-case.ts'
 import { tryGraph } from '../test/support/graph-case.ts'
 import { mutant } from '../test/support/mutate.ts'
+import { tryRecipe } from '../test/support/recipe-case.ts'
 
 const RESULTS = 'bench/results/fuzz.json'
 const SEED = 6
@@ -49,6 +51,7 @@ interface Case {
 function caseOf(kind: string, i: number): Case {
   if (kind === 'graphs') return { file: 'random model', done: `seed ${i}`, run: () => tryRandomGraph(i) }
   if (kind === 'datasets') return { file: 'random data set', done: `seed ${i}`, run: () => tryDataset(i, scratch) }
+  if (kind === 'recipes') return { file: 'random recipe', done: `seed ${i}`, run: () => tryRecipe(i, scratch) }
   const { file, bytes, done } = mutantOf(i)
   return { file, done, run: async () => (kind === 'read' ? tryMutant(bytes, dirname(file)) : tryCommands(bytes)) }
 }
@@ -162,7 +165,7 @@ function add(to: Summary, from: Summary): void {
 
 async function many(kind: string, count: number): Promise<Summary> {
   const total: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
-  const size = kind === 'graphs' ? 500 : 5000
+  const size = kind === 'graphs' || kind === 'recipes' ? 500 : 5000
   let next = 0
   const worker = async (): Promise<void> => {
     for (let from = next; from < count; from = next) {
