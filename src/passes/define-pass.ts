@@ -2,7 +2,7 @@
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
-import { overridableOptions } from './overridable.ts'
+import { overridableOptions } from './overridable-options.ts'
 
 /** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
 export interface CalibrationData {

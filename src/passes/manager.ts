@@ -19,7 +19,8 @@ import { recordHistory } from './history.ts'
 import { passes } from './index.ts'
 import { trainingWarning } from './infer-bn.ts'
 import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from './left-weights.ts'
-import { overridableOptions, settleOverridable } from './overridable.ts'
+import { settleOverridable } from './overridable.ts'
+import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 
 export interface PassResult {

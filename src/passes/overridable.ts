@@ -6,16 +6,6 @@
  */
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { optionTable } from '../options.ts'
-
-/** Of every pass that bakes, and of exports. */
-export const overridableOptions = optionTable({
-  keepOverridable: {
-    type: 'boolean',
-    default: false,
-    description: 'Leave weights alone that are inputs with a default; else they become constants',
-  },
-})
 
 export interface OverridableContext {
   log(message: string): void
