@@ -10,7 +10,7 @@
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import { isPin } from '../graph/hints.ts'
 import type { Model } from '../graph/model.ts'
-import type { Dim } from '../graph/types.ts'
+import { type Dim, type ElementType, elementTypes } from '../graph/types.ts'
 import { isolatedTypes } from './isolated/engine.ts'
 
 /** Initializers up to this many elements stay in the graph: shapes, axes, pads, which decide other values' shapes. */
@@ -54,14 +54,17 @@ function copyPins(model: Model): void {
 
 /**
  * onnxruntime reports scalars and values of unknown rank alike, with no dims. The shape of a value's Shape tells them
- * apart: [0] for a scalar, open otherwise.
+ * apart: [0] for a scalar, open otherwise. It has no Shape of 4-bit integers: theirs stay unknown.
  */
 async function scalarsAmong(
   copy: Model,
-  types: ReadonlyMap<string, { readonly dims: readonly Dim[] }>,
+  types: ReadonlyMap<string, { readonly elem: ElementType; readonly dims: readonly Dim[] }>,
 ): Promise<Set<string>> {
   const { graph } = copy
-  const suspects = [...graph.outputs].filter((v) => types.get(v.name)?.dims.length === 0)
+  const suspects = [...graph.outputs].filter((v) => {
+    const type = types.get(v.name)
+    return type?.dims.length === 0 && elementTypes[type.elem].bits % 8 === 0
+  })
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   if (suspects.length === 0) return new Set()
   const b = graph.append()

@@ -146,8 +146,11 @@ test('additions quantised before or behind layers: the same quantisers, none twi
     ] as const
     const float = randomGraph(seed, { kinds, steps: 7 })
     const bits = compared % 2 ? 8 : 4
-    const layers: Step = ['quantize', { ops, weightBits: bits, activationBits: bits, firstLayer: 'quantize' }]
-    const sums: Step = ['quantize-additions', { bits: 8 }]
+    const layers: Step = [
+      'quantize',
+      { ops, weightBits: bits, activationBits: bits, firstLayer: 'quantize', calibration: 'max' },
+    ]
+    const sums: Step = ['quantize-additions', { bits: 8, calibration: 'max' }]
     const models: Model[] = []
     for (const order of [
       [layers, sums],
@@ -181,9 +184,9 @@ async function trainAndExport(model: Model, teacher: Model, what: string): Promi
     const { model: file } = await exportModel(trained, { format })
     for (const level of ['disabled', 'all'] as const) {
       const error = relativeError(want, await runModel(file, 1, level))
-      assert.ok(Number.isFinite(error), `${what}, ${format}: ${error}`)
-      // integer kernels of 8-bit layers, and rounding in front of 4-bit quantisers, move a value by whole steps
-      if (format === 'packed' && level === 'disabled') assert.ok(error < 1e-3, `${what}, ${format}: ${error}`)
+      // integer kernels of 8-bit sums, and rounding in front of 4-bit quantisers, move a value by whole steps
+      const exact = format !== 'int8' && level === 'disabled'
+      assert.ok(error < (exact ? 1e-3 : 0.3), `${what}, ${format}, ${level}: ${error}`)
     }
   }
 }
@@ -195,7 +198,7 @@ test('fold-bn behind quantize refuses where it would have folded, before and beh
     const float = randomGraph(seed, options)
     const folds = (await apply(cloneModel(float), 'fold-bn', {})).changed
     const model = cloneModel(float)
-    await apply(model, 'quantize', { ops, firstLayer: seed % 2 ? 'quantize' : 'skip-input' })
+    await apply(model, 'quantize', { ops, firstLayer: seed % 2 ? 'quantize' : 'skip-input', calibration: 'max' })
     try {
       await apply(model, 'fold-bn', {})
       assert.equal(folds, false, `seed ${seed}`)
@@ -206,7 +209,7 @@ test('fold-bn behind quantize refuses where it would have folded, before and beh
       refused++
     }
   }
-  assert.ok(refused >= 8, `${refused}`)
+  assert.ok(refused >= 5, `${refused}`)
 })
 
 /** In the order that always works. */
@@ -263,6 +266,7 @@ test('random orders of the passes: the same layers and nearly the same outputs, 
     assert.deepEqual(factsOf(got), factsOf(want), what)
     const error = relativeError(await runModel(want), await runModel(got))
     assert.ok(error < 0.3, `${what}: outputs differ by ${error}`)
+    if (same % 5 === 1) await trainAndExport(got, randomGraph(seed), what)
   }
   assert.ok(same >= 4 && refused >= 2, `${same} the same, ${refused} refused`)
 })
