@@ -42,7 +42,7 @@ const { values: args } = parseArgs({
 const BOUND = 4
 /** A process above this is stopped. */
 const MOST = 6 * 2 ** 30
-const SECONDS = 120
+const SECONDS = 300
 /** A constant of more elements is fed instead, as indices are. */
 const LARGE_CONSTANT = 2 ** 16
 

@@ -140,13 +140,14 @@ function decomposeStft(node: Node): void {
   const frames = Math.floor((samples - n) / hop) + 1
   const starts = b.initializer(
     'frame_starts',
-    Tensor.int64(
+    Tensor.from(
+      'int32',
       [frames, 1],
       range(frames).map((i) => i * hop),
     ),
   )
-  const within = b.initializer('frame', Tensor.int64([1, n], range(n)))
-  const index = typed(b.op('Add', [starts, within]), [frames, n], 'int64')
+  const within = b.initializer('frame', Tensor.from('int32', [1, n], range(n)))
+  const index = typed(b.op('Add', [starts, within]), [frames, n], 'int32')
   const signal = reshape(b, x, [batch, samples])
   const cut = typed(b.op('Gather', [signal, index], { axis: 1 }), [batch, frames, n], elemOf(x))
   const seen = window ? typed(b.op('Mul', [cut, window]), cut.dims, elemOf(x)) : cut
