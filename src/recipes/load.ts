@@ -260,7 +260,7 @@ function faultOf(e: ErrorObject): string {
     return `must be one of ${allowedValues.join(', ')}`
   }
   if (e.keyword === 'pattern')
-    return `'${String(e.data)}' is no name of a file: letters, digits, _ . - and no separator`
+    return `'${String(e.data)}' is no name of a file or folder here (separators, a dot in front)`
   return e.message ?? 'is wrong'
 }
 

@@ -101,8 +101,10 @@ function tableSchema(table: OptionTable, more: Readonly<Record<string, unknown>>
 }
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description })
-/** A name that files and folders have: no separators, and it leads nowhere else. */
+/** A name that is also one of files. */
 const fileName = (description: string) => ({ ...text(description), pattern: '^[A-Za-z0-9_][A-Za-z0-9_.-]*$' })
+/** A name that is also one of a folder: it leads nowhere else. */
+const folderName = (description: string) => ({ ...text(description), pattern: '^[^./\\\\][^/\\\\]*$' })
 
 function passItem(): Record<string, unknown> {
   const entries = passes.flatMap((def) =>
@@ -165,7 +167,7 @@ export function recipeSchema(): Record<string, unknown> {
     required: ['name', 'stages'],
     properties: {
       $schema: { type: 'string' },
-      name: fileName('Name of the recipe, and of its work folder below build/'),
+      name: folderName('Name of the recipe, and of its work folder below build/'),
       description: { type: 'string' },
       data,
       seed,
