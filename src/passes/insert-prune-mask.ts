@@ -241,6 +241,11 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     if (reason) decline(layer, reason, remedy)
     return !reason
   })
+  refuseCalibrated(
+    model.graph,
+    fit.flatMap((l) => l.users),
+    'prune',
+  )
   const ties = o.pattern === 'channel' ? await channelTies(model, fit) : null
   const held = new Map(fit.map((l) => [l, (!o.replace && l.mask?.constant) || null]))
   const input = new Map(fit.map((l) => [l, prunable(l, ties?.get(l) ?? null, effective(l, held.get(l)!))]))
@@ -305,9 +310,8 @@ export const insertPruneMask = definePass({
   preserves: 'interface',
   treatsWeights: true,
   bakes: true,
-  requires: (model, o) => {
+  requires: (_model, o) => {
     checkOptions(o)
-    refuseCalibrated(model, 'prune')
   },
   run,
 })

@@ -1,10 +1,9 @@
 /**
- * Which passes must not come behind which: those that change what the steps of activations were calibrated on (prune), or
+ * Which passes must not come behind which: those that change what steps of activations behind them were calibrated on (prune), or
  * find no way through quantisers to what they would have folded (fold-bn). They refuse, with the order that works.
  */
 import { type MncError, modelError } from '../errors.ts'
-import type { Node } from '../graph/graph.ts'
-import type { Model } from '../graph/model.ts'
+import type { Graph, Node } from '../graph/graph.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
 
 /** Whether mnc put the node there to quantise an activation. */
@@ -17,9 +16,13 @@ export const comesTooLate = (pass: string, why: string, node?: string): MncError
     next: `run ${pass} before quantize and quantize-additions`,
   })
 
-/** For passes that change what flows through the network. */
-export function refuseCalibrated(model: Model, pass: string): void {
-  for (const n of model.graph.nodes())
+/** For passes that change what comes out of `changed`: refused where an activation behind them has its step already. */
+export function refuseCalibrated(graph: Graph, changed: Iterable<Node>, pass: string): void {
+  const behind = new Set(changed)
+  for (const n of graph.nodes()) {
+    if (!behind.has(n) && !n.inputs.some((v) => v?.producer && behind.has(v.producer))) continue
+    behind.add(n)
     if (quantisesActivation(n))
       throw comesTooLate(pass, 'the steps of activations were calibrated on the network as it is now', n.id)
+  }
 }
