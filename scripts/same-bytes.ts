@@ -9,6 +9,7 @@
  */
 import { spawn } from 'node:child_process'
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -17,6 +18,7 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -49,8 +51,11 @@ if (checkouts.length !== 2 || !checkouts.every((c) => existsSync(join(c, 'dist/c
 
 const scratch = realpathSync(mkdtempSync(join(tmpdir(), 'same-bytes-')))
 const root = join(import.meta.dirname, '..')
-// equal lengths, for text that is wrapped or aligned
-const sides = checkouts.map((checkout, i) => ({ checkout, folder: join(scratch, i === 0 ? 'a' : 'b') }))
+// names of equal length, for text that is wrapped or aligned
+const sides = checkouts.map((checkout, i) => {
+  const folder = join(scratch, i === 0 ? 'a' : 'b')
+  return { checkout, folder, build: join(folder, 'package') }
+})
 type Side = (typeof sides)[number]
 
 /** Runs it in `cwd`; its exit code (or signal), output and errors lie there under `name` afterwards. */
@@ -74,11 +79,10 @@ async function runCase({ name, commands }: Case, side: Side): Promise<void> {
   mkdirSync(cwd)
   if (name === SWEEP) {
     const script = join(root, 'scripts/same-bytes/sweep.ts')
-    const tsx = import.meta.resolve('tsx')
-    return run(['--import', tsx, script, side.checkout], cwd, 'sweep', SWEEP_MS)
+    return run(['--import', import.meta.resolve('tsx'), script, side.build], cwd, 'sweep', SWEEP_MS)
   }
   for (const [i, command] of commands.entries())
-    await run([join(side.checkout, 'dist/cli.js'), ...command.split(/ +/)], cwd, `command-${i + 1}`, COMMAND_MS)
+    await run([join(side.build, 'dist/cli.js'), ...command.split(/ +/)], cwd, `command-${i + 1}`, COMMAND_MS)
 }
 
 const SWEEP = 'sweep'
@@ -97,11 +101,15 @@ function difference(folder: string, file: string): string | null {
   const [before, after] = [readFileSync(a), readFileSync(b)]
   if (before.equals(after)) return null
   if (!isText(file)) return `${before.length} and ${after.length} bytes, from byte ${firstOf(before, after)}`
-  const [x, y] = [before, after].map((bytes, i) =>
-    normalise(bytes.toString('utf8'), { scratch: sides[i]!.folder, checkout: sides[i]!.checkout }).split('\n'),
-  ) as [string[], string[]]
+  const [x, y] = [before, after].map((bytes, i) => normalise(bytes.toString('utf8'), sides[i]!.folder).split('\n')) as [
+    string[],
+    string[],
+  ]
   const at = firstOf(x, y)
-  return at === null ? null : `line ${at + 1}\n      - ${shortened(x[at])}\n      + ${shortened(y[at])}`
+  if (at === null) return null
+  const from = Math.max(0, (firstOf(x[at] ?? '', y[at] ?? '') ?? 0) - 60)
+  const shown = (line = '(no such line)'): string => line.slice(from, from + 160)
+  return `line ${at + 1}\n      - ${shown(x[at])}\n      + ${shown(y[at])}`
 }
 
 function firstOf<T>(a: ArrayLike<T>, b: ArrayLike<T>): number | null {
@@ -109,13 +117,15 @@ function firstOf<T>(a: ArrayLike<T>, b: ArrayLike<T>): number | null {
   return null
 }
 
-const shortened = (line = '(no such line)'): string => (line.length > 200 ? `${line.slice(0, 200)}...` : line)
-
 mkdirSync(join(scratch, 'in'))
 process.chdir(root)
 makeInputs(join(scratch, 'in'), join(sides[0]!.checkout, 'dist/cli.js'))
-for (const { folder } of sides) {
+for (const { checkout, folder, build } of sides) {
   mkdirSync(folder)
+  // a copy of the package each, at the same place: files of it are named by their path, and sorted by it
+  for (const part of ['package.json', 'dist', 'data', 'models', 'schemas'])
+    cpSync(join(checkout, part), join(build, part), { recursive: true })
+  symlinkSync(join(checkout, 'node_modules'), join(build, 'node_modules'))
   // a copy each, since what a command writes beside its input must not reach the other build
   for (const file of filesIn(join(scratch, 'in'))) {
     mkdirSync(join(folder, 'in', file, '..'), { recursive: true })

@@ -13,19 +13,14 @@ const TIME = / *\b[\d.,]+(?:e[+-]?\d+)? (?:ms|s|min|h|days?|images\/s|images a s
 
 export const isText = (file: string): boolean => TEXT.has(extname(file))
 
-export interface Folders {
-  readonly scratch: string
-  /** The checkout: embedded data is named by its path, from the working folder or from the root. */
-  readonly checkout: string
-}
+/** The report's table whose last column is times, and the last cell of a row. */
+const TIMED_TABLE = /seconds<\/th><\/tr>[\s\S]*?<\/table>/g
+const LAST_CELL = /[\d.,]*<\/td><\/tr>/g
 
-export function normalise(text: string, { scratch, checkout }: Folders): string {
-  const package_ = new RegExp(`(?:\\.\\./)*(?:\\.\\.)?${escaped(checkout)}`, 'g')
-  return text
-    .replaceAll(scratch, '<scratch>')
-    .replace(package_, '<package>')
+/** `folder`: the one that everything of this run lies in. */
+export const normalise = (text: string, folder: string): string =>
+  text
+    .replaceAll(folder, '<folder>')
+    .replace(TIMED_TABLE, (table) => table.replace(LAST_CELL, '<time></td></tr>'))
     .replace(TIMED, '$1<time>')
     .replace(TIME, ' <time>')
-}
-
-const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')

@@ -1,6 +1,6 @@
 /**
  * Through the library of one build, in one process: every golden case, and every pass with its defaults and every export
- * format on each random model. Writes each result as a file of the model, and of what was said. Arguments: the checkout.
+ * format on each random model. Writes each result as a file of the model, and of what was said. Arguments: the build's package.
  * The working folder is the case's.
  */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -9,8 +9,8 @@ import { pathToFileURL } from 'node:url'
 import type * as Library from '../../src/index.ts'
 import { readCases } from '../../test/passes/golden.ts'
 
-const [checkout] = process.argv.slice(2) as [string]
-const mnc: typeof Library = await import(pathToFileURL(join(checkout, 'dist/index.js')).href)
+const [build] = process.argv.slice(2) as [string]
+const mnc: typeof Library = await import(pathToFileURL(join(build, 'dist/index.js')).href)
 
 /** Feeds of one batch, from a linear congruential generator: the same whatever the build's own one is. */
 function* batches(model: Library.Model, count: number): Generator<Record<string, Library.Tensor>> {
