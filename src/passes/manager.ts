@@ -22,6 +22,7 @@ import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeight
 import { settleOverridable } from './overridable.ts'
 import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
+import { leaveEarlyOpsets, upgradeOpset } from './upgrade-opset.ts'
 
 export interface PassResult {
   readonly changed: boolean
@@ -69,12 +70,13 @@ export async function runPass(
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)
+  const lifted = def !== upgradeOpset && leaveEarlyOpsets(model, ctx.log)
   const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
   def.requires?.(model, parsed)
   if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const nodesBefore = model.graph.nodeCount
   const start = performance.now()
-  const changed = (await def.run(model, parsed, ctx)) || fixed
+  const changed = (await def.run(model, parsed, ctx)) || fixed || lifted
   const milliseconds = performance.now() - start
   if (def.preserves !== 'nothing') restoreOutputs()
   if (def.treatsWeights)
