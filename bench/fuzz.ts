@@ -165,13 +165,18 @@ function add(to: Summary, from: Summary): void {
 
 async function many(kind: string, count: number): Promise<Summary> {
   const total: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
-  const size = kind === 'graphs' || kind === 'recipes' ? 500 : 5000
+  const size = kind === 'graphs' || kind === 'recipes' ? 250 : 2500
   let next = 0
+  let shown = 0
   const worker = async (): Promise<void> => {
     for (let from = next; from < count; from = next) {
       next = from + size
       await watched(kind, from, Math.min(count, from + size), total)
       process.stderr.write(`${kind}: ${total.cases} of ${count}, ${total.failures.length} failures\n`)
+      for (; shown < total.failures.length; shown++) {
+        const { done, failure } = total.failures[shown]!
+        process.stderr.write(`${done}: ${failure}\n`)
+      }
     }
   }
   await Promise.all(Array.from({ length: Number(process.env.WORKERS ?? 1) }, worker))
