@@ -31,7 +31,8 @@ export function foldedBatchNorm(layer: Node, constants: Constants): Node | null 
 /** b per channel; `bias`: that of the layer which the BatchNormalization folds into. */
 export function normBias(norm: Node, bias: Value | null, constants: Constants): Float64Array {
   const affine = requireOp(norm).affine!(norm, WORKING_OPSET, (v) => constants.tensor(v))
-  if (typeof affine === 'string') throw modelError('not-counted', `${norm.label} is not counted: ${affine}`, { node: norm.id })
+  if (typeof affine === 'string')
+    throw modelError('not-counted', `${norm.label} is not counted: ${affine}`, { node: norm.id })
   const own = bias ? constants.tensor(bias).toNumbers() : null
   return own ? affine.c.map((c, i) => own[own.length === 1 ? 0 : i]! * affine.k[i]! + c) : affine.c
 }
