@@ -3,7 +3,7 @@
  * before opset 7, so cannot infer it there. null where that needs more than to follow first operands.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './rules.ts'
+import { constantOf } from './constant-of.ts'
 
 /** Ops whose output has the rank of the first operand, in the forms of opset 7 and before. */
 const keeping = new Set(

@@ -400,7 +400,7 @@ test('networks of opsets 1 to 6 go through passes, training and every export', a
     await run('check', path, q)
     await run('pass', 'prune', path, '--pattern', 'channel', '--sparsity', '0.5', '-o', out)
     await run('pass', 'remove-channels', out, '-o', out)
-    assert.equal((await readModel(out)).opset, 7)
+    assert.ok((await readModel(out)).opset >= 7)
     await run('train', path, '--teacher', path, '--data', 'random', '--batch', '1', '--max-steps', '1', '-o', out)
     for (const format of ['packed', 'int4', 'int8'])
       await run('export', q, '--format', format, '--allow-larger', '-o', out)
