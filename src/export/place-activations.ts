@@ -5,7 +5,7 @@
 
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from '../passes/constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations.ts'
 import type { ExportFormat } from './export-options.ts'
 import type { Layer } from './fold-affine.ts'

@@ -150,6 +150,21 @@ const batchMode: NonNullable<OpDef['batchMode']> = {
   },
 }
 
+/** k = scale / sqrt(var + epsilon), c = bias - mean * k. */
+const affine: NonNullable<OpDef['affine']> = (node, opset, tensorOf) => {
+  if (batchMode.isOn(node, opset)) return 'it is in training mode (infer-bn brings it out)'
+  if (node.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
+  const parameters = [1, 2, 3, 4].map((i) => {
+    const v = node.inputs[i]
+    return v && tensorOf(v)?.toNumbers()
+  })
+  const [scale, bias, mean, variance] = parameters
+  if (!scale || !bias || !mean || !variance) return 'its parameters are computed'
+  const epsilon = node.float('epsilon', 1e-5)
+  const k = Float64Array.from(scale, (s, i) => s / Math.sqrt(variance[i]! + epsilon))
+  return { k, c: k.map((s, i) => bias[i]! - mean[i]! * s) }
+}
+
 export const batchNormalization = defineOp({
   op: 'BatchNormalization',
   since: [7, 9, 14, 15],
@@ -158,6 +173,7 @@ export const batchNormalization = defineOp({
   state: [3, 4],
   channels: (node) => (node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1 ? 'same' : null),
   batchMode,
+  affine,
   upgrades: [drop7, to14],
   cost(node) {
     const n = outputSize(node)

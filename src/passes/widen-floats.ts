@@ -12,9 +12,10 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypeOf, elementTypes, type TensorType } from '../graph/types.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { optionTable } from '../options.ts'
-import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass } from './define-pass.ts'
+import { removeUnused } from './remove-unused.ts'
 
 export const isNarrowFloat = (type: ElementType | undefined): boolean => type === 'float16' || type === 'bfloat16'
 
