@@ -5,6 +5,7 @@ import { MncError, usageError } from '../errors.ts'
 import { systemReason } from '../files.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { packageVersion } from '../package-files.ts'
+import { dumpStages, watchStages } from '../passes/stages.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
@@ -47,6 +48,7 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     .exitOverride()
   for (const [flags, description] of globalFlags) program.option(flags, description)
   program.option('--seed <N>', 'seed of everything random (default 0)')
+  program.option('--dump-stages <DIR>', 'write the model as text behind each pass, and each stage of step and export')
   for (const def of commands) await addCommand(program, program, def, argv, streams)
   return program
 }
@@ -74,7 +76,9 @@ async function addCommand(
     const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
-    await def.run(command.args, options, io)
+    const run = (): Promise<void> => def.run(command.args, options, io)
+    const { dumpStages: folder } = program.opts()
+    await (folder === undefined ? run() : watchStages(dumpStages(String(folder)), run))
   })
 }
 
