@@ -16,7 +16,7 @@ import { byteLength, type Dim, elementCount, elementTypes, isStatic, sizeInBytes
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { findOp } from '../ops/index.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
-import { runPass } from '../passes/manager.ts'
+import { runPass } from '../passes/run-pass.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'

@@ -4,7 +4,7 @@ import type { CommandIO } from './io.ts'
 
 export async function openModel(path: string, io: CommandIO): Promise<Model> {
   const { readModel } = await import('../graph/codec.ts')
-  const { trainingWarning } = await import('../passes/infer-bn.ts')
+  const { trainingWarning } = await import('../passes/training-mode.ts')
   const model = await readModel(path)
   const warning = trainingWarning(model)
   if (warning) io.log(`${path}: ${warning}`)

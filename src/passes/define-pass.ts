@@ -1,17 +1,8 @@
 /** What a pass is: one declaration. The manager, the command line, the docs and the JSON Schemas all read it. */
 import type { Model } from '../graph/model.ts'
-import type { Tensor } from '../graph/tensor.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
 import { overridableOptions } from './overridable-options.ts'
-
-/** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
-export interface CalibrationData {
-  /** Samples in all batches together, where rows of the last one only fill it up and do not count. */
-  readonly samples?: number
-  /** Batches must not be cut: the model runs at this size only, or first dims are not the batch. Known with the first one. */
-  readonly isWhole?: boolean
-  batches(): AsyncIterable<Readonly<Record<string, Tensor>>>
-}
 
 export interface PassContext {
   /**

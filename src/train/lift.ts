@@ -3,7 +3,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import type { Executor } from '../runtime/executor.ts'
 
@@ -14,6 +14,6 @@ export async function liftedFor(executor: Executor, model: Model): Promise<Model
   copy.graph.fixDefaults()
   inlineFunctions(copy)
   if (copy.opset < executor.opset) upgradeModelTo(copy, executor.opset)
-  await runPass(copy, lowerFakeQuant, {})
+  await applyPass(copy, lowerFakeQuant, {})
   return copy
 }

@@ -7,7 +7,7 @@ import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { upgradeModelTo } from '../../src/passes/upgrade-opset.ts'
 import { noise } from './nets.ts'
 
