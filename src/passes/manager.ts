@@ -17,6 +17,7 @@ import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 import { brokenBy, runStage } from './stages.ts'
 import { trainingWarning } from './training-mode.ts'
+import { leaveEarlyOpsets, upgradeOpset } from './upgrade-opset.ts'
 
 export interface PassResult {
   readonly changed: boolean
@@ -52,11 +53,12 @@ export async function applyPass(
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)
+  const lifted = def !== upgradeOpset && leaveEarlyOpsets(model, ctx.log)
   const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
   def.requires?.(model, parsed)
   if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const start = performance.now()
-  let changed = fixed
+  let changed = fixed || lifted
   const run = async (): Promise<void> => {
     if (await def.run(model, parsed, ctx)) changed = true
     if (def.preserves !== 'nothing') restoreOutputs()

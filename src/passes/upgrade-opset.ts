@@ -4,21 +4,22 @@
  * and Scan and of model-local functions are lifted too. Nodes of other domains stay as they are.
  *
  * Does not lower versions: a model that is newer already is left alone. A form that no definition can lift, and an
- * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged. Where
+ * operator that the model's opset does not have, are model errors that name the node; the model is then to be dropped where
+ * the form's operands are at fault, and unchanged otherwise. Where
  * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
  */
-import { modelError, usageError } from '../errors.ts'
+import { MncError, modelError, usageError } from '../errors.ts'
+import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
-import { findOp } from '../ops/index.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from '../ops/schema-versions.ts'
-import { upgradeNode } from '../ops/upgrade.ts'
+import { upgradeNode, upgradesOf } from '../ops/upgrade.ts'
 import { optionTable } from '../options.ts'
 import { engineRefusal } from '../runtime/engine-refusal.ts'
 import { definePass } from './define-pass.ts'
 
-/** Opsets before 7 have other broadcasting rules and are too rare to describe. */
+/** The oldest opset that onnxruntime runs in full; forms before it (ops/early-forms.ts) are read and lifted. */
 const OLDEST_TARGET = 7
 
 const options = optionTable({
@@ -36,8 +37,7 @@ type Decline = (where: string, reason: string) => void
 
 /**
  * Lifts `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be lifted, before
- * anything is changed.
+ * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be lifted.
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)
@@ -55,6 +55,23 @@ export function upgradeModelTo(model: Model, to: number, decline?: Decline): boo
   })
   if (from === undefined || from < to) model.setOpset(to)
   return lifts
+}
+
+/**
+ * Brings a model of opset 1 to 6 to 7, in place: onnxruntime has no kernels for many of its forms, and passes write the
+ * newer ones. True where that changed it; a model that cannot be lifted stays as it is, and `warn` hears why.
+ */
+export function leaveEarlyOpsets(model: Model, warn: (message: string) => void): boolean {
+  const own = model.opsets.get('')
+  if (own === undefined || own >= OLDEST_TARGET) return false
+  try {
+    upgradeModelTo(cloneModel(model), OLDEST_TARGET)
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    warn(`WARNING: the model stays at opset ${own}: ${error.describe()}`)
+    return false
+  }
+  return upgradeModelTo(model, OLDEST_TARGET)
 }
 
 interface Body {
@@ -88,7 +105,7 @@ function requireLift(node: Node, from: number, to: number): void {
   const fail = (why: string, next?: string) =>
     modelError('unknown-form', `${node.label}: ${why}`, { node: node.id, next })
   if (!since || since[0]! > from) throw fail(`opset ${from} has no operator of that name`)
-  const upgrades = findOp(node)?.upgrades ?? []
+  const upgrades = upgradesOf(node)
   const reforms = reformsBetween(node.op, from, to)
   for (const version of reforms)
     if (!upgrades.some((u) => u.to === version))
@@ -100,8 +117,14 @@ function requireLift(node: Node, from: number, to: number): void {
 }
 
 function lift({ graph, from, isFunction }: Body, to: number): void {
-  for (const n of [...graph.allNodes()]) if (n.domain === '') upgradeNode(n, from, to)
+  // ranks, which the oldest forms need, are read from forms of opset 7
+  if (from < OLDEST_TARGET) liftNodes(graph, from, OLDEST_TARGET)
+  liftNodes(graph, Math.max(from, OLDEST_TARGET), to)
   if (isFunction) initializersToNodes(graph)
+}
+
+function liftNodes(graph: Graph, from: number, to: number): void {
+  for (const n of [...graph.allNodes()]) if (n.domain === '') upgradeNode(n, from, to)
 }
 
 /** A function's body has no initializers: constants that upgrades made become Constant nodes. */

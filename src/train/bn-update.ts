@@ -22,7 +22,7 @@ import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { applyPass } from '../passes/manager.ts'
 import { fixOverridable } from '../passes/overridable.ts'
 import { inferenceForm, trainingWarning, useRunningStatistics } from '../passes/training-mode.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { leaveEarlyOpsets, upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -55,6 +55,7 @@ export interface BnUpdateOptions {
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
   for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
+  leaveEarlyOpsets(model, (message) => options.onWarning?.(message))
   separateStatistics(model.graph)
   const plan = await imagePlan(inferenceForm(model), preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch

@@ -4,8 +4,14 @@ import type { Model } from '../graph/model.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { applyPass } from '../passes/manager.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { leaveEarlyOpsets, upgradeModelTo } from '../passes/upgrade-opset.ts'
 import type { Executor } from '../runtime/executor.ts'
+
+/** The model itself, or a copy at an opset that onnxruntime runs in full. */
+export function runnable(model: Model): Model {
+  const copy = cloneModel(model)
+  return leaveEarlyOpsets(copy, () => {}) ? copy : model
+}
 
 /** The model itself where the executor knows every opset; else a copy, lifted, its quantisers in float arithmetic. */
 export async function liftedFor(executor: Executor, model: Model): Promise<Model> {
