@@ -10,7 +10,7 @@ export async function openModel(path: string, io: CommandIO, { runs = false } = 
   const warning = trainingWarning(model)
   if (warning) io.log(`${path}: ${warning}`)
   if (runs) {
-    const { leaveEarlyOpsets } = await import('../passes/upgrade-opset.ts')
+    const { leaveEarlyOpsets } = await import('../ops/raise-opset.ts')
     leaveEarlyOpsets(model, (message) => io.log(`${path}: ${message}`))
   }
   return model

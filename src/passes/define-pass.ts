@@ -40,6 +40,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   readonly treatsWeights?: boolean
   /** Computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
   readonly bakes?: boolean
+  /** It sees a model of opset 1 to 6 as it is; all others get it at 7. */
+  readonly setsOpset?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'
   /** Throws a model or usage error where the pass cannot apply. Must not change the model. */

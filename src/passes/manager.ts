@@ -6,6 +6,7 @@
 import { bugError, usageError } from '../errors.ts'
 import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
 import { type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
 import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
@@ -17,7 +18,6 @@ import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 import { brokenBy, runStage } from './stages.ts'
 import { trainingWarning } from './training-mode.ts'
-import { leaveEarlyOpsets, upgradeOpset } from './upgrade-opset.ts'
 
 export interface PassResult {
   readonly changed: boolean
@@ -53,7 +53,7 @@ export async function applyPass(
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)
-  const lifted = def !== upgradeOpset && leaveEarlyOpsets(model, ctx.log)
+  const lifted = !def.setsOpset && leaveEarlyOpsets(model, ctx.log)
   const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
   def.requires?.(model, parsed)
   if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)

@@ -4,12 +4,12 @@ import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { foldBn } from '../passes/fold-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { applyPass } from '../passes/manager.ts'
 import type { InputAdapter } from '../passes/merge-teacher.ts'
 import { useRunningStatistics } from '../passes/training-mode.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 
 /** A copy in the working opset; BN folded unless the teacher is to normalise by batch statistics. */
