@@ -1,10 +1,10 @@
 /** A model in the form that an executor knows. */
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
+import { leaveEarlyOpsets, upgradeModelTo } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
-import { leaveEarlyOpsets, upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { applyPass } from '../passes/manager.ts'
 import type { Executor } from '../runtime/executor.ts'
 
 /** The model itself, or a copy at an opset that onnxruntime runs in full. */
@@ -20,6 +20,6 @@ export async function liftedFor(executor: Executor, model: Model): Promise<Model
   copy.graph.fixDefaults()
   inlineFunctions(copy)
   if (copy.opset < executor.opset) upgradeModelTo(copy, executor.opset)
-  await runPass(copy, lowerFakeQuant, {})
+  await applyPass(copy, lowerFakeQuant, {})
   return copy
 }
