@@ -13,7 +13,7 @@ import type { Proto } from '../../src/graph/proto-schema.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { printModel } from '../../src/graph/text.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 
