@@ -5,7 +5,6 @@ import { MncError, usageError } from '../errors.ts'
 import { systemReason } from '../files.ts'
 import { nearest, parseOptions } from '../options.ts'
 import { packageVersion } from '../package-files.ts'
-import { dumpStages, watchStages } from '../passes/stages.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
@@ -78,7 +77,9 @@ async function addCommand(
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
     const run = (): Promise<void> => def.run(command.args, options, io)
     const { dumpStages: folder } = program.opts()
-    await (folder === undefined ? run() : watchStages(dumpStages(String(folder)), run))
+    if (folder === undefined) return run()
+    const { dumpStages, watchStages } = await import('../passes/stages.ts')
+    await watchStages(dumpStages(String(folder)), run)
   })
 }
 

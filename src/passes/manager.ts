@@ -6,18 +6,18 @@
 import { bugError, usageError } from '../errors.ts'
 import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
+import { type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
 import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
-import { passes } from './index.ts'
-import { trainingWarning } from './infer-bn.ts'
 import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from './left-weights.ts'
 import { settleOverridable } from './overridable.ts'
 import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 import { brokenBy, runStage } from './stages.ts'
+import { trainingWarning } from './training-mode.ts'
 
 export interface PassResult {
   readonly changed: boolean
@@ -27,28 +27,16 @@ export interface PassResult {
   readonly milliseconds: number
 }
 
-/** A pass by name or alias; a usage error with the nearest name. */
-export function requirePass(name: string): PassDef {
-  const found = passes.find((p) => p.name === name || p.alias === name)
-  if (found) return found
-  const near = nearest(
-    name,
-    passes.flatMap((p) => [p.name, ...(p.alias ? [p.alias] : [])]),
-  )
-  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list names them')
-}
-
 /**
  * Runs one pass on `model`, in place. On an error the model may be half-edited and must be dropped.
  * Errors: usage error for bad options, model error where the pass cannot apply, bug error where it broke the graph.
  */
-export async function runPass(
+export async function applyPass(
   model: Model,
-  pass: PassDef | string,
+  def: PassDef,
   options: Readonly<Record<string, unknown>> = {},
   context: Partial<PassContext> = {},
 ): Promise<PassResult> {
-  const def = typeof pass === 'string' ? requirePass(pass) : pass
   const parsed = parseOptions(def.options, options, def.name)
   if (def.data === 'required' && !context.calibration) throw usageError(`${def.name} needs data`, 'give --data')
   const declined: Declined[] = []
@@ -65,11 +53,12 @@ export async function runPass(
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)
+  const lifted = !def.setsOpset && leaveEarlyOpsets(model, ctx.log)
   const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
   def.requires?.(model, parsed)
   if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
   const start = performance.now()
-  let changed = fixed
+  let changed = fixed || lifted
   const run = async (): Promise<void> => {
     if (await def.run(model, parsed, ctx)) changed = true
     if (def.preserves !== 'nothing') restoreOutputs()
@@ -99,14 +88,6 @@ const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>)
   const isNamed = (k: string): boolean => k in given && !(k in overridableOptions && given[k] === options[k]?.default)
   return Object.fromEntries(Object.keys(options).flatMap((k) => (isNamed(k) ? [[k, given[k]]] : [])))
 }
-
-/** `runPass` by name or alias: the library's way to apply a pass. Edits `model` in place. */
-export const pass: (
-  model: Model,
-  name: string,
-  options?: Readonly<Record<string, unknown>>,
-  context?: Partial<PassContext>,
-) => Promise<PassResult> = runPass
 
 /** The pass's own promise; the error names the pass. */
 function ensure(model: Model, def: PassDef, options: OptionsOf<OptionTable>): void {

@@ -16,7 +16,7 @@ import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { recordHistory } from '../passes/history.ts'
 import { describeDeclined } from '../passes/left-weights.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import { announceDevice } from '../runtime/device.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
 import { updateBatchNorm } from '../train/bn-update.ts'
@@ -78,7 +78,7 @@ export async function runPasses(
     const limits = calibration && { ...calibration, ...(quick && { limit: Math.min(calibration.limit, quick.limit) }) }
     const source = quick ? quick.data : stage.data
     const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
-    const result = await runPass(model, def, options, {
+    const result = await applyPass(model, def, options, {
       ...{ seed: stage.seed, log },
       ...(data && { calibration: data }),
     })

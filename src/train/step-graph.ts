@@ -17,12 +17,12 @@
 import type { Model } from '../graph/model.ts'
 import { isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import { runStages, type Stage } from '../passes/stages.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { useRunningStatistics } from '../passes/training-mode.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import { slotsOf } from './optimizers.ts'
 import { emitStatistics, findNorms, normaliseByBatch } from './running-statistics.ts'
@@ -50,7 +50,7 @@ const parameters: readonly Stage<StepBuilding>[] = [
   { name: 'choose-constants', run: chooseConstants },
   {
     name: 'lower-quantisers',
-    run: ({ model, options: { learnScales } }) => runPass(model, lowerFakeQuant, { learnScales }),
+    run: ({ model, options: { learnScales } }) => applyPass(model, lowerFakeQuant, { learnScales }),
   },
   { name: 'choose-parameters', run: chooseParameters },
 ]
