@@ -124,7 +124,9 @@ const leftovers = (folder: string): string[] =>
     .filter((name) => /(^|\/)\.|\.tmp$/.test(name))
 
 for (const { name, args, outputs } of commands)
-  test(`${name}: whatever write fails, it ends and harms nothing`, { skip: skip || (name === 'eval' && !decoder && 'the optional decoder sharp is not installed') }, async (t) => {
+  test(`${name}: whatever write fails, it ends and harms nothing`, {
+    skip: skip || (name === 'eval' && !decoder && 'the optional decoder sharp is not installed'),
+  }, async (t) => {
     const origin = prepare()
     try {
       const clean = mkdtempSync(join(tmpdir(), 'mnc-faults-'))
