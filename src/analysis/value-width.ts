@@ -9,7 +9,7 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { constantOf } from '../passes/constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { quantPairOf } from '../passes/quant-pair.ts'
 
 /** Contents of constants: all that `formatParts` names. */

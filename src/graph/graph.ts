@@ -143,6 +143,11 @@ export class Node {
     return this.name || (this.outputs.find((v) => v)?.name ?? this.op)
   }
 
+  /** Whether it is one of these operators of the standard (a like name of another domain is another operator). */
+  is(...ops: readonly string[]): boolean {
+    return this.domain === '' && ops.includes(this.op)
+  }
+
   /** Node names are labels for people; nothing refers to them. */
   rename(name: string): void {
     ;(this as Mutable<Node>).name = name

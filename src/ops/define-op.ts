@@ -105,6 +105,12 @@ export interface Upgrade {
  */
 export type ChannelFlow = 'same' | 'product' | 'joined' | 'flattened'
 
+/** y = x * k + c per channel. */
+export interface ChannelAffine {
+  readonly k: Float64Array
+  readonly c: Float64Array
+}
+
 export interface OpDef {
   readonly op: string
   readonly domain?: string
@@ -164,6 +170,11 @@ export interface OpDef {
     isOn(node: Node, opset: number): boolean
     turnOff(node: Node, opset: number): void
   }
+  /**
+   * What the op comes to where its parameters are known (of values, `tensorOf` knows those of constants), or why it comes
+   * to no such thing. `opset`: the version that the node is written in.
+   */
+  affine?(node: Node, opset: number, tensorOf: (v: Value) => Tensor | null): ChannelAffine | string
   /** Gives something else in every run, also of constants alone. */
   readonly random?: boolean
   /** The output where it depends on the shape of an input only, and that is known; null where it is not. */

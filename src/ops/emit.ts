@@ -3,8 +3,9 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
+import { constantOf } from './constant-of.ts'
 import { unsupportedNode } from './define-op.ts'
-import { constantOf, elemOf } from './rules.ts'
+import { elemOf } from './rules.ts'
 
 export const product = (a: readonly number[]): number => a.reduce((p, d) => p * d, 1)
 

@@ -1,8 +1,8 @@
 /** Small helpers that operator definitions share: terse expressions for gradient rules, constants, costs, upgrades. */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
+import { constantOf } from './constant-of.ts'
 import { type Cost, defineOp, type GradientRule, noCost, type OpDef, outputSize, type Upgrade } from './define-op.ts'
 
 /** `f('Mul', dy, f('Sub', 1, y))`: a node over values and numbers; numbers become scalars of one element type. */
@@ -76,21 +76,6 @@ export type UnaryFacts = Omit<OpDef, 'op' | 'gradient' | 'cost'> & {
 /** An elementwise op of one input. */
 export const unary = (op: string, { rule, cost, ...rest }: UnaryFacts): OpDef =>
   defineOp({ op, gradient: unaryRule(rule), cost: perElement(cost), channels: () => 'same', ...rest })
-
-/** Numbers of a value that is known without running: an initializer or the output of a Constant node. */
-export function constantOf(v: Value | null | undefined): Tensor | null {
-  if (!v) return null
-  if (v.constant) return v.constant
-  const n = v.producer
-  if (n?.op !== 'Constant' || n.domain !== '') return null
-  const a = n.attributes
-  const [float, floats, int, ints] = ['value_float', 'value_floats', 'value_int', 'value_ints'].map((k) => a.get(k))
-  if (float?.kind === 'float') return Tensor.scalar(float.value)
-  if (floats?.kind === 'floats') return Tensor.float32([floats.value.length], floats.value)
-  if (int?.kind === 'int') return Tensor.scalar(Number(int.value), 'int64')
-  if (ints?.kind === 'ints') return Tensor.int64([ints.value.length], ints.value.map(Number))
-  return n.tensor('value')
-}
 
 /** The number in a scalar constant (any dims, one element); null for anything else. */
 export function scalarOf(v: Value | null | undefined): number | null {

@@ -9,10 +9,11 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { constantOf } from './constant-of.ts'
 import { defineOp, type GradientContext, noCost } from './define-op.ts'
 import { constantNumbers, range, reshape, zeros } from './emit.ts'
 import { intsToInput } from './rewrite.ts'
-import { axisFromFront, constantOf, elemOf } from './rules.ts'
+import { axisFromFront, elemOf } from './rules.ts'
 
 interface Cut {
   readonly axis: number

@@ -13,13 +13,14 @@ import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
+import { sameDims, sumBack } from '../ops/emit.ts'
 import { findOp, requireOp } from '../ops/index.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { optionTable } from '../options.ts'
 import { fixInputs } from '../runtime/infer-types.ts'
 import { definePass } from './define-pass.ts'
 import { trainableParameters } from './parameters.ts'
 import { settleShapes } from './settle-shapes.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
 
 /** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
 export const GRADIENT_KEY = 'mnc.gradient'
@@ -174,24 +175,8 @@ function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
   const out = node.output.dims
   if (g.type && sameDims(g.dims, x.dims)) return g
   if (!g.type) g.setType({ elem: type.elem, dims: out })
-  return sumTo(b, g, x.dims)
+  return sumBack(b, g, g.dims, x.dims)
 }
-
-/** ReduceSum of `g` to `dims`, to which it had been broadcast (numpy rules). */
-export function sumTo(b: Builder, g: Value, dims: readonly number[]): Value {
-  const from = g.dims
-  if (sameDims(from, dims)) return g
-  const lead = from.length - dims.length
-  const axes = from.flatMap((d, i) => (i < lead || (dims[i - lead] === 1 && d !== 1) ? [i] : []))
-  const kept = from.map((d, i) => (axes.includes(i) ? 1 : d))
-  const elem = g.type?.elem ?? 'float32'
-  const sum =
-    axes.length === 0 ? g : b.op('ReduceSum', [g, b.ints(axes)], { keepdims: 1 }, { type: { elem, dims: kept } })
-  return sameDims(kept, dims) ? sum : b.op('Reshape', [sum, b.ints(dims)], {}, { type: { elem, dims } })
-}
-
-const sameDims = (a: readonly number[], c: readonly number[]): boolean =>
-  a.length === c.length && a.every((d, i) => d === c[i])
 
 /**
  * The pass form: every trainable parameter p gets a graph output `grad/<p>`, every float output y an input `seed/<y>` of

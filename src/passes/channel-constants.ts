@@ -5,11 +5,11 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 import { isDepthwise } from './channel-layers.ts'
 import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
 import type { ChannelStatistics } from './channel-statistics.ts'
-import { constantOf } from './constant-of.ts'
 import { unitOf } from './rounding.ts'
 
 /** Input channels that an output channel is made of, and the weights' sums over kernel positions. */

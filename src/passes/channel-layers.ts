@@ -1,6 +1,6 @@
 /** Layers whose channels can be taken out of their weights, and why those of others cannot. */
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import type { WeightLayer } from './layers.ts'
 
 /** One input channel a group: output channel o is made of input channel o / multiplier alone. */

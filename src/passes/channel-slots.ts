@@ -9,10 +9,10 @@
  * and Scan, arithmetic with their number, ...
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { findOp } from '../ops/index.ts'
 import { ChannelCounts } from './channel-counts.ts'
 import { isDepthwise, whyBias, whyFixed } from './channel-layers.ts'
-import { constantOf } from './constant-of.ts'
 import { type WeightLayer, weightLayers } from './layers.ts'
 
 export class ChannelSlots {

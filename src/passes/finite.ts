@@ -12,8 +12,8 @@ import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from './constant-of.ts'
 
 /** A model error that names the first parameter which is not finite. */
 export function requireFinite(model: Model): void {

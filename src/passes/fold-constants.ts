@@ -12,13 +12,14 @@ import { MncError } from '../errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type ElementType, elementTypeOf } from '../graph/types.ts'
+import { constantNodeTensor } from '../ops/constant-of.ts'
 import { findOp } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { isProbeFailure } from '../runtime/isolated/engine.ts'
-import { constantNodeTensor, removeUnused } from './constant-of.ts'
 import { ConstantPart } from './constant-part.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ROLE_KEY } from './layers.ts'
+import { removeUnused } from './remove-unused.ts'
 
 const KEEP = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'Dropout'])
 

@@ -12,7 +12,7 @@
  */
 import { modelError } from '../errors.ts'
 import type { ElementType } from '../graph/types.ts'
-import { quantizeValue, stepOf, stepWithout } from './quantizer.ts'
+import { quantizeValue, stepOfLeastError, stepWithout } from './quantizer.ts'
 
 export type CalibrationMethod = 'mse' | 'max' | 'percentile' | 'entropy'
 
@@ -99,7 +99,7 @@ export function activationScale(
 ): number {
   const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
   if (!(unclipped > 0)) return 1
-  if (method === 'mse') return leastError(h, unclipped, lo, hi)
+  if (method === 'mse') return stepOfLeastError(unclipped, h.elem, SCALE_STEPS, (s) => quantizationError(h, s, lo, hi))
   return stepWithout(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
 }
 
@@ -131,20 +131,6 @@ function percentileOf(h: Histogram, percentile: number): number {
     if (seen >= wanted && seen > h.zeros) return ((i + 1) * h.range) / BINS
   }
   return h.range
-}
-
-function leastError(h: Histogram, unclipped: number, lo: number, hi: number): number {
-  let best = stepWithout(unclipped, h.elem)
-  let bestError = quantizationError(h, best, lo, hi)
-  for (let k = SCALE_STEPS; k > 0; k--) {
-    const s = stepOf((unclipped * k) / SCALE_STEPS, h.elem)
-    const error = quantizationError(h, s, lo, hi)
-    if (error < bestError) {
-      best = s
-      bestError = error
-    }
-  }
-  return best
 }
 
 /** Sum of squared errors at step `s`, with bin centres for their values. */

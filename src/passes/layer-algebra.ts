@@ -6,14 +6,10 @@ import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { constantOf, dropConstant } from './constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
+import type { ChannelAffine } from '../ops/define-op.ts'
 import { asInitializer, type WeightLayer } from './layers.ts'
-
-/** y = x * k + c per channel. */
-export interface Affine {
-  readonly k: Float64Array
-  readonly c: Float64Array
-}
+import { dropConstant } from './remove-unused.ts'
 
 /** Why the layer's weight must not be edited; null where it may. */
 export function editableLayer({
@@ -46,7 +42,7 @@ export function canBias(node: Node, channels: number, rank: (v: Value) => number
 }
 
 /** Why inputs cannot be scaled and shifted by `c` exactly; null where they can. */
-export function canShiftInputs(node: Node, { c }: Affine, rank: (v: Value) => number | null): string | null {
+export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value) => number | null): string | null {
   if (node.op === 'MatMul') return rank(node.input(0)) === 2 ? null : `${node.label} is not of rank 2`
   if (node.op === 'Gemm') return node.int('transA', 0) === 0 ? null : `${node.label} transposes its input`
   if (c.every((x) => x === 0)) return null
@@ -102,7 +98,7 @@ export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: num
  * Why float16 cannot hold a weight scaled by k: too large for it, or an output channel whose weights all lie where it
  * loses bits. null where it can, and for other types, whose range does not end where weights are.
  */
-export function whyUnfit(layer: WeightLayer, side: 'outputs' | 'inputs', { k, c }: Affine): string | null {
+export function whyUnfit(layer: WeightLayer, side: 'outputs' | 'inputs', { k, c }: ChannelAffine): string | null {
   if (elementOf(layer) !== 'float16') return null
   const largest = new Float64Array(outputChannels(layer))
   let first = 0
@@ -148,7 +144,7 @@ export const outputChannels = ({ node, tensor, outputAxis }: WeightLayer): numbe
   tensor.dims[outputAxis!]! * (node.op === 'ConvTranspose' ? node.int('group', 1) : 1)
 
 /** b' = b * k + c. Returns the layer's output, or that of the Add that a MatMul gets. */
-export function addBias(layer: WeightLayer, { k, c }: Affine): Value {
+export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   const { node } = layer
   const { graph } = node
   const old = node.inputs[2] ?? null

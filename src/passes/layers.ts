@@ -10,9 +10,9 @@ import { bugError } from '../errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import type { WeightSlot } from '../ops/define-op.ts'
 import { weightSlots } from '../ops/index.ts'
-import { constantOf } from './constant-of.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
 /** Node metadata: what mnc put the node there for. */

@@ -7,8 +7,8 @@
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { constantNodeTensor } from '../ops/constant-of.ts'
 import { findOp } from '../ops/index.ts'
-import { constantNodeTensor } from './constant-of.ts'
 import { ROLE_KEY, weightLayers } from './layers.ts'
 
 /** What a step did not do at a node or value. */

@@ -15,12 +15,13 @@
  */
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
-import { constantOf, removeUnused } from './constant-of.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ROLE_KEY } from './layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 import { rankLookup } from './ranks.ts'
+import { removeUnused } from './remove-unused.ts'
 
 const options = optionTable({
   learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the steps (LSQ)' },

@@ -6,9 +6,10 @@
  */
 import type { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf, removeUnused } from './constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { ROLE_KEY, WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
+import { removeUnused } from './remove-unused.ts'
 
 /** Whether anything changed. */
 export function separateWidths(graph: Graph): boolean {

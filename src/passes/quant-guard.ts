@@ -18,12 +18,13 @@
  * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
  * out again; export too, and sets its own (src/export/guard-quantisers.ts).
  */
+
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isNarrowFloat } from '../graph/types.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { findOp, layerSlot } from '../ops/index.ts'
-import { constantOf } from './constant-of.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from './layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
-import { isNarrowFloat } from './widen-floats.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = new Set(['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten'])

@@ -9,7 +9,7 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { constantOf } from './constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 
 /** Node metadata `mnc.role` of the identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
 export const QUANT_GUARD = 'quant-guard'

@@ -105,7 +105,7 @@ function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): num
   // zeros, and what rounds to zero at the least step
   if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
   if (method === 'max') return stepWithout(unclipped, elem)
-  if (method === 'mse') return bestFraction(w, unclipped, grid)
+  if (method === 'mse') return stepOfLeastError(unclipped, elem, MSE_STEPS, (s) => squaredError(w, s, lo, hi))
   return alternate(w, stepWithout(Math.max(top, -bottom) / -lo, elem), grid)
 }
 
@@ -128,12 +128,21 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
   return s
 }
 
-function bestFraction(w: Float32Array, unclipped: number, { lo, hi, elem }: Grid): number {
+/**
+ * Of the step that clips nothing and its fractions k / `fractions`, the one of least error, the largest of equal ones;
+ * a number of type `elem`.
+ */
+export function stepOfLeastError(
+  unclipped: number,
+  elem: ElementType,
+  fractions: number,
+  errorAt: (step: number) => number,
+): number {
   let best = stepWithout(unclipped, elem)
-  let bestError = squaredError(w, best, lo, hi)
-  for (let k = MSE_STEPS; k > 0; k--) {
-    const s = stepOf((unclipped * k) / MSE_STEPS, elem)
-    const error = squaredError(w, s, lo, hi)
+  let bestError = errorAt(best)
+  for (let k = fractions; k > 0; k--) {
+    const s = stepOf((unclipped * k) / fractions, elem)
+    const error = errorAt(s)
     if (error < bestError) {
       best = s
       bestError = error

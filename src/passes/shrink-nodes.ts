@@ -2,13 +2,14 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 import { isDepthwise } from './channel-layers.ts'
 import type { Merge } from './channel-plan.ts'
 import { CHANNELS_KEY } from './channel-ties.ts'
-import { constantOf, dropConstant } from './constant-of.ts'
 import { addBias, elementOf } from './layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from './layers.ts'
+import { dropConstant } from './remove-unused.ts'
 
 export interface Kept {
   /** Channels that stay; null: all. */

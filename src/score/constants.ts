@@ -9,7 +9,7 @@ import { modelError } from '../errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { constantOf } from '../ops/rules.ts'
+import { constantOf } from '../ops/constant-of.ts'
 
 export class Constants {
   readonly #known: ReadonlySet<Value>

@@ -13,10 +13,11 @@
 import { bugError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { constantOf, removeUnused } from '../passes/constant-of.ts'
+import { constantOf } from '../ops/constant-of.ts'
 import { weightLayers } from '../passes/layers.ts'
 import { FROZEN_KEY } from '../passes/merge-teacher.ts'
 import { quantPairOf } from '../passes/quant-pair.ts'
+import { removeUnused } from '../passes/remove-unused.ts'
 import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {

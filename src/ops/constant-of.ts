@@ -1,4 +1,6 @@
-/** Constants wherever they stand: initializers, Constant nodes, either behind Identity; and clearing away what an edit left unused. */
+/**
+ * Constants wherever they stand: initializers, Constant nodes, either behind Identity.
+ */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 
@@ -6,13 +8,16 @@ import { Tensor } from '../graph/tensor.ts'
 export function constantOf(value: Value | null | undefined): Tensor | null {
   if (!value) return null
   if (value.constant) return value.constant
-  const node = value.producer
-  if (node?.op === 'Identity' && node.domain === '') return constantOf(node.input(0))
-  return node?.op === 'Constant' && node.domain === '' ? constantNodeTensor(node) : null
+  const { producer } = value
+  if (producer?.is('Identity')) return constantOf(producer.input(0))
+  return producer ? constantNodeTensor(producer) : null
 }
+
+export const isConstantNode = (node: Node): boolean => node.is('Constant')
 
 /** What a Constant node gives, in any of the forms its attributes take since opset 12; null for strings and sparse. */
 export function constantNodeTensor(node: Node): Tensor | null {
+  if (!isConstantNode(node)) return null
   const tensor = node.tensor('value')
   if (tensor) return tensor
   for (const [key, a] of node.attributes) {
@@ -23,21 +28,4 @@ export function constantNodeTensor(node: Node): Tensor | null {
       return Tensor.of('int64', [a.value.length], BigInt64Array.from(a.value))
   }
   return null
-}
-
-/** Removes those of `nodes` (users before producers) that nothing reads, and the constants that only they read. */
-export function removeUnused(nodes: Iterable<Node>): void {
-  for (const n of nodes) {
-    if (!n.attached || n.outputs.some((v) => v?.isUsed)) continue
-    const inputs = new Set(n.inputs)
-    n.graph.remove(n)
-    for (const v of inputs) if (v) dropConstant(v)
-  }
-}
-
-/** Removes an initializer or Constant node that nothing reads. */
-export function dropConstant(v: Value): void {
-  if (v.isUsed) return
-  if (v.constant) v.graph.removeInitializer(v)
-  else if (v.producer?.op === 'Constant' && v.producer.domain === '') v.graph.remove(v.producer)
 }
