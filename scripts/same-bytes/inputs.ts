@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { encodeModel } from '../../src/graph/codec.ts'
+import { encodeModel } from '../../src/codec/codec.ts'
 import { readCases } from '../../test/passes/golden.ts'
 import { randomGraph } from '../../test/support/random-graph.ts'
 

@@ -13,16 +13,16 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { MncError } from '../../src/errors.ts'
+import { MncError } from '../../src/base/errors.ts'
+import { Rng } from '../../src/base/rng.ts'
+import { printModel } from '../../src/codec/text.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { printModel } from '../../src/graph/text.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
-import { HISTORY_KEY, readHistory } from '../../src/passes/history.ts'
+import { HISTORY_KEY, readHistory } from '../../src/pass-manager/history.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 
 export const GOLDENS = join(import.meta.dirname ?? '.', '..', 'goldens')
