@@ -14,6 +14,7 @@
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
@@ -33,7 +34,6 @@ import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { ADDITION_KEY, existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
-import { isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 /** The first opset with 4-bit types. */

@@ -13,11 +13,11 @@
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { FROZEN_KEY } from '../../graph/marks.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
 import { constantOf } from '../../ops/support/constant-of.ts'
-import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {

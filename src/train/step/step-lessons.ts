@@ -18,11 +18,11 @@ import {
   partnersOf,
   sourcesOf,
   subjectsOf,
-} from '../step/lessons.ts'
-import { teacherEntropy } from '../step/losses.ts'
-import { partFor } from '../step/teacher-variance.ts'
+} from './lessons.ts'
+import { teacherEntropy } from './losses.ts'
 import type { StepBuilding } from './step-building.ts'
 import type { StepOptions } from './step-options.ts'
+import { partFor } from './teacher-part.ts'
 
 /** Loss, losses and teacher entropy, those that there are. */
 export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>
