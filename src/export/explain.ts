@@ -3,6 +3,7 @@
  * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
  * as an operand.
  */
+
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { constantValues } from '../analysis/constants.ts'
@@ -10,6 +11,7 @@ import { temporaryFolder } from '../files.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
@@ -51,7 +53,7 @@ export async function explainKernels(model: Model): Promise<Explanation> {
     const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : weightSlots(node)[0]
     const weight = slot && node.inputs[slot.input]
     if (!weight || !constant.has(weight) || constant.has(node.output)) continue
-    const integers = weight.producer?.op === 'DequantizeLinear' ? weight.producer.input(0).name : ''
+    const integers = dequantizeBehind(weight)?.input(0).name ?? ''
     const kernel = kernelOf.get(integers) ?? null
     layers.push({ layer: node.id, op: node.op, kernel, reason: kernel ? '' : reasonOf(node, integers !== '') })
   }

@@ -21,6 +21,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf } from '../ops/constant-of.ts'
+import { isRectified } from '../ops/facts.ts'
 import { declaredOutputs } from '../passes/declared-outputs.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { requireFinite } from '../passes/finite.ts'
@@ -222,7 +223,7 @@ function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node
   lowerToFloat(lowered, layers)
   const rest = activations.filter((a) => !lowered.includes(a))
   const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
-  const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
+  const behindRelu = rest.some((a) => isRectified(a.pair.source) && holdsNegatives(a))
   if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow))
     toContainers(rest.filter((a) => isNarrow(a) || a.pair.container === 'int8'))
 }

@@ -26,6 +26,8 @@ const scales = { dims: [2], values: [0.05, 0.02], constant: true }
 export const quantizers: readonly OpDef[] = [
   defineOp({
     op: 'QuantizeLinear',
+    quantizer: 'quantize',
+    unfoldable: true,
     channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
     since: versions,
     gradient,
@@ -44,6 +46,8 @@ export const quantizers: readonly OpDef[] = [
   }),
   defineOp({
     op: 'DequantizeLinear',
+    quantizer: 'dequantize',
+    unfoldable: true,
     channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
     since: versions,
     gradient,
@@ -61,6 +65,7 @@ export const quantizers: readonly OpDef[] = [
   }),
   defineOp({
     op: 'DynamicQuantizeLinear',
+    unfoldable: true,
     since: [11],
     gradient,
     cost: free,

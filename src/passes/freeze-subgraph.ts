@@ -7,9 +7,11 @@
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
+
 import { usageError } from '../errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { isConstantNode } from '../ops/constant-of.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
@@ -33,7 +35,10 @@ interface Candidate extends Named {
 
 function candidates(graph: Graph): Candidate[] {
   return [...graph.nodes()].map((node) => {
-    const values = [...node.outputs, ...node.inputs.filter((v) => v?.stored || v?.producer?.op === 'Constant')]
+    const values = [
+      ...node.outputs,
+      ...node.inputs.filter((v) => v?.stored || (v?.producer && isConstantNode(v.producer))),
+    ]
     return { node, names: [node.name, ...values.map((v) => v?.name ?? '')].filter((n) => n !== '') }
   })
 }

@@ -11,10 +11,12 @@
  * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
  * than layers reads, nor to float64, which QuantizeLinear does not take.
  */
+
 import { modelError, usageError } from '../errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
+import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { activationRange, signedForms } from './activation-range.ts'
@@ -198,7 +200,7 @@ function planActivation(plan: Plan, node: Node, width: number): void {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
-  if (!isSum && value.producer?.op === 'DequantizeLinear') {
+  if (!isSum && dequantizeBehind(value)) {
     // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)

@@ -13,9 +13,11 @@
  * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
  * differ between channels, and to blocked quantisation.
  */
+
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { constantOf } from '../ops/constant-of.ts'
+import { isDequantize } from '../ops/facts.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { ROLE_KEY } from './layers.ts'
@@ -33,7 +35,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   let ranks: ((v: Value) => number | null) | null = null
   let changed = false
   for (const node of model.graph.nodes()) {
-    if (node.op !== 'DequantizeLinear' || node.domain !== '') continue
+    if (!isDequantize(node)) continue
     const pair = quantPairOf(node)
     const zero = pair && uniformZeroPoint(pair)
     if (!pair?.quantize || zero === null) {

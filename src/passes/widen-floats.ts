@@ -7,12 +7,14 @@
  * The interface changes where inputs or outputs were narrow. Does not apply to functions (inline them first) and to
  * nodes of other domains that insist on a narrow type.
  */
+
 import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypeOf, elementTypes, type TensorType } from '../graph/types.ts'
 import { constantOf } from '../ops/constant-of.ts'
+import { castType } from '../ops/facts.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
 import { removeUnused } from './remove-unused.ts'
@@ -76,7 +78,7 @@ function widenGraph(graph: Graph): boolean {
 function roundConstants(graph: Graph): boolean {
   let changed = false
   for (const n of graph.nodes()) {
-    const elem = n.op === 'Cast' && n.domain === '' ? elementTypeOf(n.int('to', 0)) : undefined
+    const elem = castType(n)
     const t = constantOf(n.inputs[0])
     if (!t || !elem || !isNarrowFloat(elem) || t.type === 'string' || n.output.isOutput) continue
     const { name } = n.output

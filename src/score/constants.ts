@@ -4,12 +4,14 @@
  *
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
  */
+
 import { constantValues, evaluateConstants } from '../analysis/constants.ts'
 import { modelError } from '../errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { constantOf } from '../ops/constant-of.ts'
+import { isDequantize } from '../ops/facts.ts'
 
 export class Constants {
   readonly #known: ReadonlySet<Value>
@@ -41,7 +43,7 @@ export async function evaluateKnown(model: Model): Promise<Constants> {
   const wanted = new Set<Value>()
   for (const n of model.graph.nodes()) {
     const computed = n.outputs.some((v) => v && !known.has(v))
-    if (!computed && n.op !== 'DequantizeLinear') continue
+    if (!computed && !isDequantize(n)) continue
     for (const v of n.inputs) if (v && known.has(v) && !constantOf(v)) wanted.add(v)
   }
   return new Constants(known, await evaluateConstants(model, [...wanted], { asFloat: true }))

@@ -14,6 +14,7 @@
  * P, S, H: flat layouts (flat-layout.ts) of the parameters, the running statistics, and the constants that the host
  * changes between steps (masks, quantiser steps).
  */
+
 import { bugError, type MncError, modelError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -22,6 +23,7 @@ import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { isChannelNorm } from '../ops/facts.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { useRunningStatistics } from '../passes/infer-bn.ts'
@@ -156,7 +158,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
     const copies = attachTeacher(model, options.teacher.model, options.teacher.adapter)
     partners = partnersOf(subjects, sourcesOf(options.teacher.model.graph.outputs, copies))
     if (options.teacher.batchStatistics)
-      for (const n of graph.nodes()) if (!before.has(n) && n.op === 'BatchNormalization') teacherNorms.push(n)
+      for (const n of graph.nodes()) if (!before.has(n) && isChannelNorm(n)) teacherNorms.push(n)
   }
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   const compared = [...new Set([...own, ...Array.from(partners.values(), (p) => p.head.value)])]
