@@ -31,6 +31,8 @@ export class MncError extends Error {
   readonly file: string | undefined
   readonly node: string | undefined
   readonly next: string | undefined
+  /** The stage of a pipeline that it comes from, `export/strip`; set by who runs the stages. */
+  stage: string | undefined
 
   constructor(message: string, details: MncErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -40,20 +42,24 @@ export class MncError extends Error {
     this.file = details.file
     this.node = details.node
     this.next = details.next
+    this.stage = undefined
   }
 
   /** One line for a person: file, node, what is wrong, what to do. */
   describe(): string {
     const where = [this.file, this.node && `node '${this.node}'`].filter(Boolean).join(', ')
     const message = oneLine(where ? `${where}: ${this.message}` : this.message)
-    return this.next ? `${message} (${this.next})` : message
+    const said = this.next ? `${message} (${this.next})` : message
+    // a pass names itself where the user called it
+    const isShown = this.stage && (this.blame === 'pass' || !this.stage.startsWith('pass/'))
+    return isShown ? `${said} [${this.stage}]` : said
   }
 
   /** The same error with the file it happened in, for callers that know the path. */
   inFile(file: string): MncError {
     if (this.file !== undefined) return this
-    const { message, code, blame, node, next, cause } = this
-    return new MncError(message, { code, blame, file, node, next, cause })
+    const { message, code, blame, node, next, cause, stage } = this
+    return Object.assign(new MncError(message, { code, blame, file, node, next, cause }), { stage })
   }
 }
 

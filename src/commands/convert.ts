@@ -30,7 +30,8 @@ export const convert = defineCommand({
     const { readModel, writeModel } = await import('../graph/codec.ts')
     const model = await readModel(path)
     if (opset !== undefined) {
-      const { refusalWarning, upgradeModelTo } = await import('../passes/upgrade-opset.ts')
+      const { upgradeModelTo } = await import('../ops/raise-opset.ts')
+      const { refusalWarning } = await import('../runtime/engine-refusal.ts')
       if (opset < model.opset)
         throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
       const warning = upgradeModelTo(model, opset) ? await refusalWarning(model) : null

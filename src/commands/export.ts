@@ -1,8 +1,8 @@
 /** `mnc export`: a trained graph to a file that deploys. */
 
 import type { Explanation } from '../export/explain.ts'
-import type { ExportReport } from '../export/export-model.ts'
 import { exportOptions } from '../export/export-options.ts'
+import type { ExportReport } from '../export/export-report.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'

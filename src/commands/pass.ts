@@ -66,7 +66,7 @@ function commandOf(def: PassDef): CommandDef {
     },
     async run([path = ''], options, io) {
       const { readModel, writeModel } = await import('../graph/codec.ts')
-      const { runPass } = await import('../passes/manager.ts')
+      const { applyPass } = await import('../passes/manager.ts')
       const { describeDeclined } = await import('../passes/left-weights.ts')
       const model = await readModel(path)
       if (def.data) {
@@ -76,7 +76,7 @@ function commandOf(def: PassDef): CommandDef {
       }
       const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, options[k]]))
       const calibration = def.data && typeof options.data === 'string' ? await calibrate(options.data) : undefined
-      const { changed, declined, left, milliseconds } = await runPass(model, def, own, {
+      const { changed, declined, left, milliseconds } = await applyPass(model, def, own, {
         seed: io.seed,
         log: (message) => io.log(message),
         ...(calibration && { calibration }),

@@ -47,6 +47,7 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     .exitOverride()
   for (const [flags, description] of globalFlags) program.option(flags, description)
   program.option('--seed <N>', 'seed of everything random (default 0)')
+  program.option('--dump-stages <DIR>', 'write the model as text behind each pass, and each stage of step and export')
   for (const def of commands) await addCommand(program, program, def, argv, streams)
   return program
 }
@@ -74,7 +75,11 @@ async function addCommand(
     const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
-    await def.run(command.args, options, io)
+    const run = (): Promise<void> => def.run(command.args, options, io)
+    const { dumpStages: folder } = program.opts()
+    if (folder === undefined) return run()
+    const { dumpStages, watchStages } = await import('../passes/stages.ts')
+    await watchStages(dumpStages(String(folder)), run)
   })
 }
 

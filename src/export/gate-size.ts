@@ -6,7 +6,7 @@
 import { MncError } from '../errors.ts'
 import { encodeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import type { ExportReport } from './export-model.ts'
+import type { ExportReport } from './export-report.ts'
 
 export interface Exported {
   /** Of the file that was exported, external data included. */

@@ -58,8 +58,8 @@ export const allOperators = (): readonly string[] => [...versions.keys()]
 export const sinceVersions = (op: string): readonly number[] | undefined => versions.get(op)
 
 /**
- * Opsets from 8 on at which an older node stops being valid or means something else. Below opset 7 every change counts:
- * those forms (legacy broadcasting, consumed_inputs) are not described here.
+ * Opsets from 8 on at which an older node stops being valid or means something else. Up to opset 7 every change counts
+ * but those of `compatible`.
  */
 const reformed: Readonly<Record<string, readonly number[]>> = {
   /** `spatial` went; training became an attribute and the outputs changed. */
@@ -107,8 +107,11 @@ const reformed: Readonly<Record<string, readonly number[]>> = {
   Upsample: [9, 10],
 }
 
+/** Changes up to opset 7 that only allow more. */
+const compatible: Readonly<Record<string, number>> = { AveragePool: 7, GRU: 3, Gemm: 6 }
+
 /** The opsets in (from, to] at which a node of `op` must be rewritten. */
 export function reformsBetween(op: string, from: number, to: number): number[] {
-  const early = (versions.get(op) ?? []).filter((v) => v <= 7)
+  const early = (versions.get(op) ?? []).filter((v) => v <= 7 && compatible[op] !== v)
   return [...early, ...(reformed[op] ?? [])].filter((v) => v > from && v <= to)
 }

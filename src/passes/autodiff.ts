@@ -15,12 +15,12 @@ import type { Model } from '../graph/model.ts'
 import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
 import { sameDims, sumBack } from '../ops/emit.ts'
 import { findOp, requireOp } from '../ops/index.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { optionTable } from '../options.ts'
 import { fixInputs } from '../runtime/infer-types.ts'
 import { definePass } from './define-pass.ts'
 import { trainableParameters } from './parameters.ts'
 import { settleShapes } from './settle-shapes.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
 
 /** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
 export const GRADIENT_KEY = 'mnc.gradient'

@@ -10,7 +10,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ortExecutor } from '../runtime/ort.ts'
-import type { CalibrationData } from './define-pass.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
 import { requireFiniteTensor } from './finite.ts'
 import { Histogram } from './histogram.ts'
 

@@ -4,6 +4,7 @@ import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { isStatic } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ChannelConstants } from './channel-constants.ts'
@@ -15,7 +16,6 @@ import type { PassContext } from './define-pass.ts'
 import { foldConstants } from './fold-constants.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { type Named, probe } from './probe.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
 
 export interface ChannelDecision {
   readonly plan: ChannelPlan

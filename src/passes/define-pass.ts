@@ -1,17 +1,8 @@
 /** What a pass is: one declaration. The manager, the command line, the docs and the JSON Schemas all read it. */
 import type { Model } from '../graph/model.ts'
-import type { Tensor } from '../graph/tensor.ts'
 import type { OptionsOf, OptionTable } from '../options.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
 import { overridableOptions } from './overridable-options.ts'
-
-/** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */
-export interface CalibrationData {
-  /** Samples in all batches together, where rows of the last one only fill it up and do not count. */
-  readonly samples?: number
-  /** Batches must not be cut: the model runs at this size only, or first dims are not the batch. Known with the first one. */
-  readonly isWhole?: boolean
-  batches(): AsyncIterable<Readonly<Record<string, Tensor>>>
-}
 
 export interface PassContext {
   /**
@@ -49,6 +40,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   readonly treatsWeights?: boolean
   /** Computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
   readonly bakes?: boolean
+  /** It sees a model of opset 1 to 6 as it is; all others get it at 7. */
+  readonly setsOpset?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'
   /** Throws a model or usage error where the pass cannot apply. Must not change the model. */

@@ -12,9 +12,9 @@ import { functionDefaults } from '../graph/function-defaults.ts'
 import { functionKey, requireInlinable } from '../graph/function-size.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
 
 /** True where the model had functions. */
 export function inlineFunctions(model: Model): boolean {

@@ -18,6 +18,7 @@ import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { type OptionsOf, optionTable } from '../options.ts'
 import { activationRange, signedForms } from './activation-range.ts'
 import { collectHistograms } from './calibrate.ts'
@@ -36,7 +37,6 @@ import { ADDITION_KEY, existingQuantizer, insertQuantizer } from './quant-nodes.
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { fitWeightScales, weightScaleMethods } from './quantizer.ts'
 import { mapNamed } from './select.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
 
 /** The first opset with 4-bit types. */
 const QUANT_OPSET = 21

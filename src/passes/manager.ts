@@ -1,27 +1,23 @@
 /**
- * Runs passes: options parsed from the declaration, requires -> run -> ensures, the verifier after each, and the pass's
- * word on whether it changed anything checked against what happened. What ran is recorded in the model (history.ts).
- *
- * MNC_DEBUG=1 prints time and node count on stderr, 2 also types the result through onnxruntime, 3 also writes each
- * stage to `mnc-debug-NN-<pass>.onnx` in the working folder.
+ * Runs passes: options parsed from the declaration, requires -> run -> ensures, as a pipeline of one stage (stages.ts),
+ * with the pass's word on whether it changed anything checked against what happened. What ran is recorded in the model
+ * (history.ts).
  */
-import { bugError, MncError, usageError } from '../errors.ts'
-import { cloneModel } from '../graph/clone.ts'
-import { fingerprint, writeModel } from '../graph/codec.ts'
+import { bugError, usageError } from '../errors.ts'
+import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { verifyModel } from '../graph/verify.ts'
-import { nearest, parseOptions } from '../options.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
+import { type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
 import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
 import { requireFinite } from './finite.ts'
 import { recordHistory } from './history.ts'
-import { passes } from './index.ts'
-import { trainingWarning } from './infer-bn.ts'
 import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from './left-weights.ts'
 import { settleOverridable } from './overridable.ts'
 import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
+import { brokenBy, runStage } from './stages.ts'
+import { trainingWarning } from './training-mode.ts'
 
 export interface PassResult {
   readonly changed: boolean
@@ -31,28 +27,16 @@ export interface PassResult {
   readonly milliseconds: number
 }
 
-/** A pass by name or alias; a usage error with the nearest name. */
-export function requirePass(name: string): PassDef {
-  const found = passes.find((p) => p.name === name || p.alias === name)
-  if (found) return found
-  const near = nearest(
-    name,
-    passes.flatMap((p) => [p.name, ...(p.alias ? [p.alias] : [])]),
-  )
-  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list names them')
-}
-
 /**
  * Runs one pass on `model`, in place. On an error the model may be half-edited and must be dropped.
  * Errors: usage error for bad options, model error where the pass cannot apply, bug error where it broke the graph.
  */
-export async function runPass(
+export async function applyPass(
   model: Model,
-  pass: PassDef | string,
+  def: PassDef,
   options: Readonly<Record<string, unknown>> = {},
   context: Partial<PassContext> = {},
 ): Promise<PassResult> {
-  const def = typeof pass === 'string' ? requirePass(pass) : pass
   const parsed = parseOptions(def.options, options, def.name)
   if (def.data === 'required' && !context.calibration) throw usageError(`${def.name} needs data`, 'give --data')
   const declined: Declined[] = []
@@ -69,25 +53,28 @@ export async function runPass(
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)
+  const lifted = !def.setsOpset && leaveEarlyOpsets(model, ctx.log)
   const fixed = def.bakes === true && settleOverridable(model, parsed.keepOverridable === true, ctx)
   def.requires?.(model, parsed)
   if ('allowNonfinite' in def.options && !parsed.allowNonfinite) requireFinite(model)
-  const nodesBefore = model.graph.nodeCount
   const start = performance.now()
-  const changed = (await def.run(model, parsed, ctx)) || fixed
+  let changed = fixed || lifted
+  const run = async (): Promise<void> => {
+    if (await def.run(model, parsed, ctx)) changed = true
+    if (def.preserves !== 'nothing') restoreOutputs()
+  }
+  await runStage('pass', { name: def.name, run }, { model })
   const milliseconds = performance.now() - start
-  if (def.preserves !== 'nothing') restoreOutputs()
   if (def.treatsWeights)
     for (const { where, reason, weights } of otherWeights(model.graph))
       ctx.decline(where, reason, { weights: weights! })
-  checkAfter(model, def, () => def.ensures?.(model, parsed))
+  ensure(model, def, parsed)
   if (changed === sameSnapshot(before, snapshot(model)))
     throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
   const warning = trainingWarning(model)
   if (warning) ctx.log(warning)
   const metrics = { nodes: model.graph.nodeCount, declined: declined.length }
   if (changed) recordHistory(model, { pass: def.name, options: ordered(def, parsed), input, metrics })
-  await debug(model, def.name, `${milliseconds.toFixed(1)} ms, ${nodesBefore} -> ${model.graph.nodeCount} nodes`)
   return { changed, declined, left: def.treatsWeights ? leftOf(model, declined) : null, milliseconds }
 }
 
@@ -102,35 +89,11 @@ const ordered = ({ options }: PassDef, given: Readonly<Record<string, unknown>>)
   return Object.fromEntries(Object.keys(options).flatMap((k) => (isNamed(k) ? [[k, given[k]]] : [])))
 }
 
-/** `runPass` by name or alias: the library's way to apply a pass. Edits `model` in place. */
-export const pass: (
-  model: Model,
-  name: string,
-  options?: Readonly<Record<string, unknown>>,
-  context?: Partial<PassContext>,
-) => Promise<PassResult> = runPass
-
-/** Verifies the graph and the pass's own promise; the error names the pass. */
-function checkAfter(model: Model, def: PassDef, ensures: () => void): void {
+/** The pass's own promise; the error names the pass. */
+function ensure(model: Model, def: PassDef, options: OptionsOf<OptionTable>): void {
   try {
-    verifyModel(model)
-    ensures()
+    def.ensures?.(model, options)
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause)
-    throw bugError(`pass ${def.name} left a broken graph: ${why}`, {
-      cause,
-      node: cause instanceof MncError ? cause.node : undefined,
-      next: 'run again with MNC_DEBUG=3 and report the stages',
-    })
+    throw brokenBy(`pass/${def.name}`, cause)
   }
-}
-
-let stage = 0
-async function debug(model: Model, name: string, line: string): Promise<void> {
-  const level = Number(process.env.MNC_DEBUG ?? 0)
-  if (level < 1) return
-  process.stderr.write(`[${name}] ${line}\n`)
-  // MNC_DEBUG=3 first, so that a stage that onnxruntime refuses can be looked at
-  if (level >= 3) await writeModel(model, `mnc-debug-${String(stage++).padStart(2, '0')}-${name}.onnx`)
-  if (level >= 2) await inferTypes(cloneModel(model))
 }

@@ -20,12 +20,12 @@
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isNarrowFloat } from '../graph/types.ts'
 import { constantOf } from '../ops/constant-of.ts'
 import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from './layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
-import { isNarrowFloat } from './widen-floats.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']

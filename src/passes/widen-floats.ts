@@ -12,14 +12,12 @@ import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { type ElementType, elementTypeOf, elementTypes, type TensorType } from '../graph/types.ts'
+import { elementTypeOf, elementTypes, isNarrowFloat, type TensorType } from '../graph/types.ts'
 import { constantOf } from '../ops/constant-of.ts'
 import { castType } from '../ops/facts.ts'
 import { optionTable } from '../options.ts'
 import { definePass } from './define-pass.ts'
 import { removeUnused } from './remove-unused.ts'
-
-export const isNarrowFloat = (type: ElementType | undefined): boolean => type === 'float16' || type === 'bfloat16'
 
 /** Integer attributes that hold an element type: Cast, random and window operators, EyeLike; quantisers. */
 const TYPE_ATTRIBUTES = ['to', 'dtype', 'output_datatype', 'output_dtype', 'stash_type', 'softmax_precision']

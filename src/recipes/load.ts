@@ -12,7 +12,7 @@ import { readText } from '../files.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
 import { packageFile } from '../package-files.ts'
-import { requirePass } from '../passes/manager.ts'
+import { requirePass } from '../passes/run-pass.ts'
 import {
   type Graphs,
   kebab,

@@ -8,7 +8,8 @@ import { checkModels } from '../export/check.ts'
 import { checkBatches } from '../export/check-data.ts'
 import { readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { trainingWarning } from '../passes/infer-bn.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
+import { trainingWarning } from '../passes/training-mode.ts'
 import { announceDevice } from '../runtime/device.ts'
 import { score } from '../score/score.ts'
 import { checkMeasured, evaluate } from '../train/evaluate.ts'
@@ -90,6 +91,7 @@ async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
 
 async function runCheck(model: Model, { against, options }: StageCheck, c: MeasureContext) {
   const reference = await readModel(pathOf(against, c.folder))
+  leaveEarlyOpsets(reference, c.log)
   agreeOnOrder(reference, model)
   const data = testSet(c, options.limit)
   const preprocess = await preprocessOf(reference, data, {}, c.log)

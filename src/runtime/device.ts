@@ -11,8 +11,8 @@
  */
 import { MncError, usageError } from '../errors.ts'
 import { nearest } from '../options.ts'
-import { fallbackWarnings } from '../warnings.ts'
 import type { Executor, Fallback } from './executor.ts'
+import { fallbackWarnings } from './fallback-warnings.ts'
 import { type GpuInfo, gpuInfo } from './gpu-info.ts'
 import { ortExecutor } from './ort.ts'
 import { providerExecutor, tryProvider } from './ort-provider.ts'

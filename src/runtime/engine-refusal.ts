@@ -32,3 +32,9 @@ function withoutLarge(model: Model): Model {
     if (v.constant!.size > SMALL && v.constant!.type !== 'string') copy.graph.initializerToInput(v)
   return copy
 }
+
+/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+export async function refusalWarning(model: Model): Promise<string | null> {
+  const refusal = await engineRefusal(model)
+  return refusal && `WARNING: at opset ${model.opset} ${refusal}`
+}

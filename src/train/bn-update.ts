@@ -17,12 +17,12 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { leaveEarlyOpsets, upgradeModelTo } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { inferenceForm, trainingWarning, useRunningStatistics } from '../passes/infer-bn.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import { fixOverridable } from '../passes/overridable.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { inferenceForm, trainingWarning, useRunningStatistics } from '../passes/training-mode.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
@@ -55,6 +55,7 @@ export interface BnUpdateOptions {
 export async function updateBatchNorm(model: Model, options: BnUpdateOptions): Promise<number> {
   const { data, preprocess, epochs = 1, batch = 64, augment = 'standard', seed = 0, workers = 1 } = options
   for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
+  leaveEarlyOpsets(model, (message) => options.onWarning?.(message))
   separateStatistics(model.graph)
   const plan = await imagePlan(inferenceForm(model), preprocess, batch, { reopen: true })
   const size = plan.isFixed ? plan.batch : batch
@@ -132,7 +133,7 @@ async function statisticsGraph(
   const input = soleInput(graph)
   input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })
   await inferTypes(forward)
-  await runPass(forward, lowerFakeQuant, {})
+  await applyPass(forward, lowerFakeQuant, {})
   const norms = useBatchStatistics(normNodes(graph))
   graph.sort()
   if (norms.length === 0)

@@ -13,7 +13,7 @@ import type { Executor, Fallback, LoadOptions, Session } from '../runtime/execut
 import { ortExecutor } from '../runtime/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
-import { liftedFor } from './lift.ts'
+import { liftedFor, runnable } from './lift.ts'
 import { keepsOrder, scoresOutput } from './outputs.ts'
 import { soleInput } from './step-graph.ts'
 
@@ -60,6 +60,7 @@ export async function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const { executor = ortExecutor() } = options
+  model = runnable(model)
   const lifted = await liftedFor(executor, model)
   const batch = options.batch ?? BATCH
   // in a process apart, before the model is run here

@@ -1,11 +1,17 @@
 /** A model in the form that an executor knows. */
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
+import { leaveEarlyOpsets, upgradeModelTo } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { applyPass } from '../passes/manager.ts'
 import type { Executor } from '../runtime/executor.ts'
+
+/** The model itself, or a copy at an opset that onnxruntime runs in full. */
+export function runnable(model: Model): Model {
+  const copy = cloneModel(model)
+  return leaveEarlyOpsets(copy, () => {}) ? copy : model
+}
 
 /** The model itself where the executor knows every opset; else a copy, lifted, its quantisers in float arithmetic. */
 export async function liftedFor(executor: Executor, model: Model): Promise<Model> {
@@ -14,6 +20,6 @@ export async function liftedFor(executor: Executor, model: Model): Promise<Model
   copy.graph.fixDefaults()
   inlineFunctions(copy)
   if (copy.opset < executor.opset) upgradeModelTo(copy, executor.opset)
-  await runPass(copy, lowerFakeQuant, {})
+  await applyPass(copy, lowerFakeQuant, {})
   return copy
 }

@@ -24,17 +24,17 @@ import { Tensor } from '../graph/tensor.ts'
 import { isStatic, type TensorType } from '../graph/types.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
 import { isChannelNorm } from '../ops/facts.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from '../passes/autodiff.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
 import { trainableParameters } from '../passes/parameters.ts'
 import type { Watch } from '../passes/seen-shapes.ts'
 import { settleShapes } from '../passes/settle-shapes.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { useRunningStatistics } from '../passes/training-mode.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
@@ -138,7 +138,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const learned = options.learnScales ? learnableScales(graph) : []
   const trained = trainableParameters(graph)
   const host = [...graph.initializers()].filter((v) => v.constant?.type === 'float32' && isHost(nameOf(v)))
-  await runPass(model, lowerFakeQuant, { learnScales: options.learnScales })
+  await applyPass(model, lowerFakeQuant, { learnScales: options.learnScales })
   const scales = new Map(learned.filter((l) => !l.dequantize.attached).map((l) => [nameOf(l.scale), l]))
   const isLeft = (v: Value): boolean => v.isUsed && v.constant !== null
   const learnedSteps = [...scales.values()].map((l) => l.scale).filter(isLeft)

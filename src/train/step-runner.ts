@@ -7,11 +7,12 @@
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
  * the host.
  */
+
 import { bugError } from '../errors.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { isNarrowFloat } from '../passes/widen-floats.ts'
+import { isNarrowFloat } from '../graph/types.ts'
 import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'

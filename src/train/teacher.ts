@@ -4,12 +4,12 @@ import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { foldBn } from '../passes/fold-bn.ts'
-import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
-import { runPass } from '../passes/manager.ts'
+import { applyPass } from '../passes/manager.ts'
 import type { InputAdapter } from '../passes/merge-teacher.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
+import { useRunningStatistics } from '../passes/training-mode.ts'
 import { widenFloats } from '../passes/widen-floats.ts'
 
 /** A copy in the working opset; BN folded unless the teacher is to normalise by batch statistics. */
@@ -20,7 +20,7 @@ export async function prepareTeacher(teacher: Model, batchStatistics: boolean): 
   widenFloats(copy)
   if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
   useRunningStatistics(copy)
-  if (!batchStatistics) await runPass(copy, foldBn, {})
+  if (!batchStatistics) await applyPass(copy, foldBn, {})
   for (const v of copy.graph.inputs)
     if (v.type?.dims && v.type.dims.length > 0) v.setType({ elem: v.type.elem, dims: [null, ...v.type.dims.slice(1)] })
   return copy

@@ -9,12 +9,13 @@ import { cloneModel } from '../graph/clone.ts'
 import { fingerprint } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
 import { parseOptions } from '../options.ts'
 import { requireFinite } from '../passes/finite.ts'
 import { liftConstants } from '../passes/fold-constants.ts'
-import { trainingWarning } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { fixOverridable } from '../passes/overridable.ts'
+import { trainingWarning } from '../passes/training-mode.ts'
 import { openDevice } from '../runtime/device.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { WeightAverage } from './average.ts'
@@ -161,6 +162,7 @@ class Training {
     const o = parseOptions(trainOptions, run.options ?? {}, 'train')
     const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
     const warnings = said.filter((w) => typeof w === 'string')
+    for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
     if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
     const executor = run.executor ?? (await openDevice(o.device))
     const data = await planData(model, run, o)

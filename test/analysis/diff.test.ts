@@ -8,7 +8,7 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { smallNet } from '../export/nets.ts'
 
 const chain = (alpha: string, extra = ''): string => `onnx {ir_version=10}

@@ -1,10 +1,11 @@
 /** What an int8 file keeps of the levels of its graph: biases that 32 bits do not hold, and the layers that it names. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ExportOptions, exportModel } from '../../src/export/export-model.ts'
+import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportOptions } from '../../src/export/export-options.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { randomBatches, randomFeeds, relativeError } from '../passes/golden.ts'

@@ -7,8 +7,8 @@ import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
-import { runPass } from '../../src/passes/manager.ts'
-import { upgradeModelTo } from '../../src/passes/upgrade-opset.ts'
+import { upgradeModelTo } from '../../src/ops/raise-opset.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { noise } from './nets.ts'
 
 /** Prunes to 75 % and quantises weights to 4 bits, activations too where `calibrate` is given. */

@@ -15,10 +15,10 @@ import type { Model } from '../../src/graph/model.ts'
 import { Model as NewModel } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementTypes } from '../../src/graph/types.ts'
-import type { CalibrationData } from '../../src/passes/define-pass.ts'
-import { pass } from '../../src/passes/manager.ts'
+import { runPass as pass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
+import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 import { score } from '../../src/score/score.ts'
 
 interface Kind {

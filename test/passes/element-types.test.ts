@@ -4,7 +4,7 @@ import test from 'node:test'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
-import { pass } from '../../src/passes/manager.ts'
+import { runPass as pass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'
 

@@ -18,10 +18,10 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { printModel } from '../../src/graph/text.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
-import type { CalibrationData } from '../../src/passes/define-pass.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
+import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 
 export const GOLDENS = join(import.meta.dirname ?? '.', '..', 'goldens')
 

@@ -3,8 +3,8 @@ import test from 'node:test'
 import { parseModel } from '../../src/graph/text-parse.ts'
 import { recomputeMasks } from '../../src/passes/insert-prune-mask.ts'
 import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
-import { runPass } from '../../src/passes/manager.ts'
 import { nonNegativeTest } from '../../src/passes/non-negative.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { randomBatches } from './golden.ts'
 
 const layersOf = (body: string): WeightLayer[] =>

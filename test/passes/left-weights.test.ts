@@ -7,7 +7,8 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { describeDeclined } from '../../src/passes/left-weights.ts'
-import { type PassResult, pass } from '../../src/passes/manager.ts'
+import type { PassResult } from '../../src/passes/manager.ts'
+import { runPass as pass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 
 const draw = (rng: Rng, dims: readonly number[]): Tensor =>

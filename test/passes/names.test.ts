@@ -5,7 +5,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
 import { recomputeMasks } from '../../src/passes/insert-prune-mask.ts'
 import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
-import { pass } from '../../src/passes/manager.ts'
+import { runPass as pass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 
 /** A graph with random weights `<name>.w` for 1x1 convolutions. */

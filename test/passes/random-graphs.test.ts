@@ -5,7 +5,7 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
 import { printModel } from '../../src/graph/text.ts'
 import { parseModel } from '../../src/graph/text-parse.ts'
-import { requirePass, runPass } from '../../src/passes/manager.ts'
+import { requirePass, runPass } from '../../src/passes/run-pass.ts'
 import { randomGraph } from '../support/random-graph.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'
 

@@ -10,7 +10,7 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { type ElementType, elementTypes } from '../../src/graph/types.ts'
 import { weightLayers } from '../../src/passes/layers.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { Rng } from '../../src/rng.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 

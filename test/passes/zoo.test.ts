@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { MncError } from '../../src/errors.ts'
 import { decodeModel, encodeModel, readModel } from '../../src/graph/codec.ts'
 import { passes } from '../../src/passes/index.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { firstDifference } from '../graph/wire.ts'
 

@@ -6,7 +6,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { insertFakeQuant } from '../../src/passes/insert-fake-quant.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { applyPass } from '../../src/passes/manager.ts'
 import { Rng } from '../../src/rng.ts'
 import { findBlock } from '../../src/runtime/blocked/find-block.ts'
 import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
@@ -78,7 +78,7 @@ for (const shortcut of ['A', 'B'] as const)
       const block = await findBlock((m) => ortExecutor().load(m))
       if (block === 0) return t.skip('this processor has no blocked kernels')
       const model = network(shortcut)
-      if (quantised) await runPass(model, insertFakeQuant, {}, { calibration: images(model) })
+      if (quantised) await applyPass(model, insertFakeQuant, {}, { calibration: images(model) })
       const step = await stepOf(model, quantised)
       const [plain, blocked] = [await outputs(step, model, false), await outputs(step, model, true)]
       assert.ok(Math.abs(plain.loss!.view('float32')[0]! - blocked.loss!.view('float32')[0]!) < 1e-4)

@@ -7,7 +7,7 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
 import { buildNetwork, loadSpec } from '../../src/models/spec.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import type { LayerScore, ScoreOptions, ScoreReport } from '../../src/score/report.ts'
 import { score } from '../../src/score/score.ts'
 

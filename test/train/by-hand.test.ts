@@ -9,8 +9,8 @@ import { imageSource, type SourceBatch } from '../../src/train/batch-source.ts'
 import { evaluate } from '../../src/train/evaluate.ts'
 import type { LossName } from '../../src/train/losses.ts'
 import { learningRate, type ScheduleName } from '../../src/train/schedule.ts'
+import { temperatureWarning } from '../../src/train/temperature-warning.ts'
 import type { TrainOptionsInput } from '../../src/train/train-options.ts'
-import { temperatureWarning } from '../../src/warnings.ts'
 import { CLASSES, images, linearModel, pixels, run, values } from './fixtures.ts'
 
 const STEPS = 20

@@ -26,7 +26,7 @@ import { Tensor } from '../../graph/tensor.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'
 import { foldConstants } from '../../passes/fold-constants.ts'
 import { CORRECTION, ROLE_KEY } from '../../passes/layers.ts'
-import { runPass } from '../../passes/manager.ts'
+import { applyPass } from '../../passes/manager.ts'
 import { inferTypes } from '../../runtime/infer-types.ts'
 import { sweepNode } from '../sweep.ts'
 import { Held, type Pairing, type Place, pairedDims, toFlat } from './held.ts'
@@ -49,7 +49,7 @@ export interface ArrangeOptions {
 
 export async function arrangeIntegers(model: Model, { rowPairs }: ArrangeOptions): Promise<void> {
   const typed = cloneModel(model)
-  await runPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
+  await applyPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
   await inferTypes(typed)
   spellPads(model.graph, typed.graph)
   const steps = stepsOf(model.graph, typed.graph)

@@ -1,5 +1,4 @@
-/** Warnings that several parts give, in one wording. */
-import type { Fallback } from './runtime/executor.ts'
+/** What a teacher's entropy says of the temperature. */
 
 /** `share`: StepEvent.teacherEntropy. null where the teacher has something to teach. */
 export function temperatureWarning(share: number): string | null {
@@ -12,6 +11,3 @@ export function temperatureWarning(share: number): string | null {
   if (!what) return null
   return `WARNING: the teacher's entropy is ${(share * 100).toFixed(0)} % of what it can be: ${what} to it; ${next} --temperature`
 }
-
-export const fallbackWarnings = (fallbacks: readonly Fallback[]): string[] =>
-  fallbacks.map(({ op, nodes, reason }) => `WARNING: ${nodes} ${op} run on the CPU: ${reason}`)
