@@ -99,8 +99,8 @@ function commandOf(def: PassDef): CommandDef {
           io.log(randomWarning('calibrating on'))
           return calibrationData(model, RANDOM, size)
         }
-        const { classes, dataMemory } = parseOptions(dataOptions, pick(options, dataOptions), short)
-        const data = await openNamed(model, reference, 'train', { classes, dataMemory }, io)
+        const reading = parseOptions(dataOptions, pick(options, dataOptions), short)
+        const data = await openNamed(model, reference, 'train', reading, io)
         const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), short)
         const warn = (message: string): void => io.log(message)
         if (Object.keys(overrides).length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))

@@ -15,6 +15,11 @@ export const dataOptions = optionTable({
     minimum: 1,
     maximum: 2 ** 20,
     placeholder: 'MB',
-    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; pictures of a folder that take more are decoded whenever they are needed`,
+    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; decoded pictures of a folder that take more are in a file`,
+  },
+  dataCache: {
+    type: 'string',
+    placeholder: 'DIR',
+    description: 'Folder that decoded pictures are kept in for the next run; a temporary file without',
   },
 })

@@ -1,5 +1,4 @@
 /** What deploys needs no labels: weights taken out before they are written anew, and what only training needed dropped. */
-import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
@@ -27,7 +26,7 @@ export function strip(model: Model): void {
   for (const v of graph.values()) {
     if (v.isInput || v.isOutput) continue
     v.metadata.clear()
-    if (!isSparseInitializer(v)) v.extra = undefined
+    v.extra = undefined
     if (!v.constant) v.setType(null)
   }
   for (const n of graph.nodes()) {

@@ -1,10 +1,12 @@
 /** ModelProto to Model: names become values, the rest of each message goes into `extra`. */
+
 import { MncError, modelError } from '../errors.ts'
 import type { Attribute } from './attribute.ts'
 import { decodeAttribute } from './codec-attribute.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
 import { readProps } from './codec-extra.ts'
 import { sortNodes } from './codec-sort.ts'
+import { decodeSparse } from './codec-sparse.ts'
 import { decodeTensor, tensorShell } from './codec-tensor.ts'
 import { decodeType } from './codec-type.ts'
 import { DEFAULTS_SINCE } from './declared-inputs.ts'
@@ -12,7 +14,7 @@ import { DataFiles } from './external-data.ts'
 import { Graph, type Value } from './graph.ts'
 import { type FunctionDef, Model } from './model.ts'
 import { copyProto, type Proto } from './proto-schema.ts'
-import { elementTypeOf } from './types.ts'
+import type { Tensor } from './tensor.ts'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 /** What holds for the whole file. */
@@ -95,13 +97,9 @@ function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, file: FileFac
     note(notes, v, info).input = info
   }
   for (const t of p.initializer ?? []) decodeInitializer(t, graph, notes, file.files)
+  for (const s of p.sparse_initializer ?? [])
+    define(graph, s.values?.name ?? '', (name) => decodeSparse(s, name, file.files))
   if (file.irVersion < DEFAULTS_SINCE) graph.fixDefaults()
-  p.sparse_initializer?.forEach((proto, at) => {
-    const v = graph.find(proto.values?.name ?? '') ?? graph.define(claim(graph, proto.values?.name))
-    const elem = elementTypeOf(proto.values?.data_type ?? 0)
-    if (elem && !v.type) v.setType({ elem, dims: (proto.dims ?? []).map((d) => Number(d)) })
-    note(notes, v).sparse = { at, proto }
-  })
   decodeNodes(p.node ?? [], graph, file)
   for (const info of p.output ?? []) {
     const v = outputOf(graph, info.name)
@@ -131,14 +129,19 @@ function outputOf(graph: Graph, name: string | undefined): Value {
   return v
 }
 
-function decodeInitializer(t: Proto<'TensorProto'>, graph: Graph, notes: Notes, files: DataFiles): void {
-  const name = t.name ?? ''
+/** The value of an initializer, which may be an input too. */
+function define(graph: Graph, name: string, read: (name: string) => Tensor): Value {
   const input = graph.find(name)
   if (input?.stored) throw modelError('duplicate-name', `two initializers are named '${name}'`)
   const v = input ?? graph.define(claim(graph, name))
-  const tensor = decodeTensor(t, name, files)
+  const tensor = read(name)
   if (input) v.setDefault(tensor)
   else v.setConstant(tensor)
+  return v
+}
+
+function decodeInitializer(t: Proto<'TensorProto'>, graph: Graph, notes: Notes, files: DataFiles): void {
+  const v = define(graph, t.name ?? '', (name) => decodeTensor(t, name, files))
   const about = note(notes, v)
   about.tensor = tensorShell(t)
   readProps(t.metadata_props, v.metadata)

@@ -2,6 +2,7 @@
  * Model to ModelProto: each message starts from the one that was read (`extra`) and takes over what the IR says
  * differently. value_info is written only for values that had one when they were read (or have metadata to carry).
  */
+
 import { encodeAttribute } from './codec-attribute.ts'
 import { readOpsets, text } from './codec-decode.ts'
 import {
@@ -18,6 +19,7 @@ import {
   valueExtra,
   writeProps,
 } from './codec-extra.ts'
+import { encodeSparse, sparseOf } from './codec-sparse.ts'
 import { encodeTensor, type TensorPlacement } from './codec-tensor.ts'
 import { decodeType, encodeType, sameType } from './codec-type.ts'
 import { declaredInputs } from './declared-inputs.ts'
@@ -113,16 +115,12 @@ function encodeGraph(graph: Graph, file: FileFacts): Proto<'GraphProto'> {
   p.input = declaredInputs(graph, file.irVersion).map((v) => valueInfo(v, valueExtra(v)?.input))
   p.output = graph.outputs.map((v) => valueInfo(v, v.graph === graph ? valueExtra(v)?.output : undefined))
   p.value_info = encodeInfo(graph)
-  p.initializer = [...graph.stored()].map((v) => encodeInitializer(v, file.placement))
-  const sparse: Placed<Proto<'SparseTensorProto'>>[] = []
-  for (const v of graph.values()) {
-    const x = valueExtra(v)?.sparse
-    if (!x || v.constant || v.producer) continue
-    const named = x.proto.values?.name === v.name
-    const proto = named ? x.proto : { ...copyProto(x.proto), values: { ...copyProto(x.proto.values), name: v.name } }
-    sparse.push({ at: x.at, proto })
-  }
-  p.sparse_initializer = inOrder(sparse)
+  const stored = [...graph.stored()]
+  p.initializer = stored.filter((v) => !sparseOf(v.stored)).map((v) => encodeInitializer(v, file.placement))
+  p.sparse_initializer = stored.flatMap((v) => {
+    const sparse = sparseOf(v.stored)
+    return sparse ? [encodeSparse(sparse, v.name)] : []
+  })
   return p
 }
 

@@ -25,7 +25,6 @@ export interface ValueExtra {
   readonly info?: Placed<Proto<'ValueInfoProto'>>
   /** An initializer's message without its data. */
   readonly tensor?: Proto<'TensorProto'>
-  readonly sparse?: Placed<Proto<'SparseTensorProto'>>
 }
 
 export interface NodeExtra {
@@ -66,9 +65,6 @@ export const nodeExtra = (n: Node): NodeExtra | undefined => extraOf(n.extra, 'n
 export const graphExtra = (g: Graph): GraphExtra | undefined => extraOf(g.extra, 'graph')
 export const modelExtra = (m: Model): ModelExtra | undefined => extraOf(m.extra, 'model')
 export const functionExtra = (f: FunctionDef): FunctionExtra | undefined => extraOf(f.extra, 'function')
-
-/** Whether a value without producer and tensor stands for a sparse initializer, which the IR carries but cannot read. */
-export const isSparseInitializer = (v: Value): boolean => valueExtra(v)?.sparse !== undefined
 
 type Props = Proto<'StringStringEntryProto'>[]
 

@@ -24,7 +24,8 @@ export interface Placement extends TensorPlacement {
 }
 
 function* graphTensors(graph: Graph): Generator<{ tensor: Tensor; initializer: boolean }> {
-  for (const v of graph.stored()) yield { tensor: v.stored!, initializer: true }
+  // a sparse tensor stays in the file, and is small there
+  for (const v of graph.stored()) if (!v.stored!.origin?.sparse) yield { tensor: v.stored!, initializer: true }
   for (const n of graph.nodes()) {
     for (const a of n.attributes.values()) {
       if (a.kind === 'tensor') yield { tensor: a.value, initializer: false }

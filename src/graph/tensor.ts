@@ -73,6 +73,8 @@ export function requireHoldable(type: TensorType, what: string): void {
 export interface TensorOrigin {
   /** The codec's own record of how the tensor was written, kept so that an untouched tensor is written back the same. */
   readonly proto?: unknown
+  /** The same of a tensor that the file holds in sparse form. */
+  readonly sparse?: unknown
   /** Where a tensor of a file with external data lies; kept so that untouched tensors can be referred to. */
   readonly external?: FileSlice
 }

@@ -2,10 +2,12 @@
  * The part of the text form that people do not read: what a file said beyond the IR (codec-extra.ts), as
  * `!name "base64"` of a message holding only those fields. Present in the full form alone.
  */
+
 import type { Attribute } from './attribute.ts'
 import { encodeAttribute } from './codec-attribute.ts'
 import { functionShell, graphShell, modelShell, nodeShell, valueInfo } from './codec-encode.ts'
 import { functionExtra, graphExtra, modelExtra, nodeExtra, valueExtra } from './codec-extra.ts'
+import { sparseOf } from './codec-sparse.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
 import { encodeProto } from './proto.ts'
@@ -56,8 +58,9 @@ export function attributeRest(n: Node, name: string): string {
 
 export function valueRest(v: Value): string {
   const extra = valueExtra(v)
-  if (!extra) return ''
-  let out = ''
+  const sparse = sparseOf(v.stored)
+  let out = sparse ? ` !sparse "${base64(encodeProto('SparseTensorProto', sparse))}"` : ''
+  if (!extra) return out
   for (const role of ['input', 'output', 'info'] as const) {
     const at = role === 'info' ? extra.info?.at : undefined
     const proto = role === 'info' ? extra.info?.proto : extra[role]
@@ -72,10 +75,6 @@ export function valueRest(v: Value): string {
     // Metadata is printed with the value unless the tensor's differs from it.
     const plain = [...v.metadata].map(([key, value]) => ({ key, value }))
     out += rest('tensor', 'TensorProto', shell, plain.length > 0 ? { metadata_props: plain } : {})
-  }
-  if (extra.sparse) {
-    const { at, proto } = extra.sparse
-    out += ` !sparse ${at} "${base64(encodeProto('SparseTensorProto', proto))}"`
   }
   return out
 }

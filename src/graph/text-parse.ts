@@ -1,9 +1,12 @@
 /** Reads the text form of text.ts back into a model. */
+
 import { MncError } from '../errors.ts'
 import type { Attribute } from './attribute.ts'
 import { valueInfo } from './codec-encode.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
+import { decodeSparse } from './codec-sparse.ts'
 import { DEFAULTS_SINCE } from './declared-inputs.ts'
+import { DataFiles } from './external-data.ts'
 import { Graph, type Node, type Value } from './graph.ts'
 import { Model } from './model.ts'
 import { decodeProto } from './proto.ts'
@@ -177,12 +180,17 @@ class Parser {
       const r = rests.find((x) => x.key === key)
       return r && (r.bytes ? this.#decode(r, 'ValueInfoProto') : valueInfo(v, undefined, undefined))
     }
+    const sparse = rests.find((r) => r.key === 'sparse')
+    if (sparse) {
+      const tensor = decodeSparse(this.#decode(sparse, 'SparseTensorProto'), v.name, new DataFiles(undefined))
+      if (v.isInput) v.setDefault(tensor)
+      else v.setConstant(tensor)
+    }
     const [input, output, info] = [role('input'), role('output'), role('info')]
     const at = rests.find((r) => r.key === 'info')?.at ?? 0
     const props = [...v.metadata].map(([key, value]) => ({ key, value }))
     const tensor = this.#message(rests, 'tensor', 'TensorProto') ?? {}
     if (v.stored && props.length > 0) tensor.metadata_props ??= props
-    const sparse = rests.find((r) => r.key === 'sparse')
     v.extra = {
       kind: 'value',
       type: v.type,
@@ -191,7 +199,6 @@ class Parser {
       ...(output && { output }),
       ...(info && { info: { at, proto: info } }),
       ...(v.stored && { tensor }),
-      ...(sparse && { sparse: { at: sparse.at, proto: this.#decode(sparse, 'SparseTensorProto') } }),
     } satisfies ValueExtra
   }
 

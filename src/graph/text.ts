@@ -15,7 +15,9 @@
  * they lay outside the file, and the inner name of a tensor that is an attribute; the summary leaves out the content of larger tensors and what the IR does not
  * model, and is meant for goldens and for reading. text-parse.ts reads it back.
  */
+
 import type { Attribute, Opaque } from './attribute.ts'
+import { sparseOf } from './codec-sparse.ts'
 import { declaredInputs } from './declared-inputs.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
@@ -90,6 +92,7 @@ class Printer {
     for (const v of inputs) lines.push(`${inner}input ${this.#value(v)}`)
     for (const v of g.stored()) {
       const tensor = v.stored!
+      if (sparseOf(tensor)) continue
       // The tensor says its type; an input said its own.
       const own = v.type?.elem === tensor.type && v.type.dims?.join() === tensor.dims.join()
       const name = shown.has(v) ? nameOf(v) : this.#value(v, own ? null : v.type)

@@ -8,7 +8,6 @@
 import { modelError } from '../errors.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { readModel } from '../graph/codec.ts'
-import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
@@ -51,7 +50,6 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
     copy.metadata.set(FROZEN_KEY, 'true')
     map.set(v, copy)
   }
-  for (const v of teacher.graph.values()) if (isSparseInitializer(v)) map.set(v, copySparse(v, graph))
   for (const n of teacher.graph.nodes()) {
     const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
     copy.metadata.set(FROZEN_KEY, 'true')
@@ -59,13 +57,6 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   }
   for (const f of teacher.functions) model.functions.push(f)
   return teacher.graph.outputs.map((v) => map.get(v)!)
-}
-
-/** Sparse tensors travel in what the codec keeps of the file. */
-function copySparse(v: Value, graph: Graph): Value {
-  const copy = graph.define(graph.freshName(TEACHER_PREFIX + v.name), null, v.type)
-  copy.extra = v.extra
-  return copy
 }
 
 function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: InputAdapter): Value {

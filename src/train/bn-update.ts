@@ -30,7 +30,8 @@ import { ortExecutor } from '../runtime/ort.ts'
 import { dimsAt } from '../samples/batch-plan.ts'
 import { type NormLayer, normNodes, separateStatistics, useBatchStatistics } from './batch-statistics.ts'
 import type { FlatLayout } from './flat-layout.ts'
-import { batchStatistics, runningStatistics, soleInput } from './step-graph.ts'
+import { batchStatistics, runningStatistics } from './running-statistics.ts'
+import { soleInput } from './step-inputs.ts'
 import { nameOf } from './step-names.ts'
 
 export interface BnUpdateOptions {

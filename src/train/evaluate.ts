@@ -15,7 +15,7 @@ import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
 import { liftedFor, runnable } from './lift.ts'
 import { keepsOrder, scoresOutput } from './outputs.ts'
-import { soleInput } from './step-graph.ts'
+import { soleInput } from './step-inputs.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */

@@ -7,6 +7,7 @@
 import { bugError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
 import { elementCount } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 
@@ -74,5 +75,12 @@ export class FlatLayout {
       return b.op('Reshape', [source, b.ints([-1])])
     })
     return b.op('Concat', flat, { axis: 0 }, { name, type: { elem: 'float32', dims: [this.size] } })
+  }
+
+  /** A vector with one number for each tensor, repeated over its elements. */
+  perEntry(of: (name: string) => number): Tensor {
+    const out = new Float32Array(this.size)
+    for (const e of this.entries) out.fill(of(e.name), e.offset, e.offset + e.size)
+    return Tensor.float32([this.size], out)
   }
 }

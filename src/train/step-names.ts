@@ -27,3 +27,9 @@ export function freeReservedNames(graph: Graph): void {
     graph.rename(v, name)
   }
 }
+
+/** Makes `v` an output of the step, of that name. */
+export function nameOutput(graph: Graph, v: Value, outputName: string): void {
+  const out = v.name === outputName ? v : graph.append().op('Identity', [v], {}, { name: outputName, type: v.type })
+  graph.addOutput(out)
+}

@@ -1,7 +1,7 @@
 /** From a batch to what the step graph is fed, and from its logits to accuracy. */
 import { Tensor } from '../graph/tensor.ts'
 import type { SourceBatch } from './batch-source.ts'
-import type { StepGraph } from './step-graph.ts'
+import type { StepGraph } from './step-options.ts'
 import type { StepFeed } from './step-runner.ts'
 
 /** Inputs with smoothed one-hot targets: (1 - s) at the label, s / classes everywhere. */

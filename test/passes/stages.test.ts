@@ -11,6 +11,7 @@ import { runPass } from '../../src/passes/run-pass.ts'
 import { dumpStages, runStages, type Stage, type StageContext, watchStages } from '../../src/passes/stages.ts'
 import { Sink } from '../cli/sink.ts'
 import { randomGraph } from '../support/random-graph.ts'
+import { tinyNet } from '../train/fixtures.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-stages-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -93,6 +94,20 @@ test('--dump-stages writes the model behind every stage of an export, pass or tr
     new Set(int8.filter((f) => f.startsWith('export-'))).size,
     int8.filter((f) => f.startsWith('export-')).length,
   )
+  const [net, teacher] = [join(folder, 'net.onnx'), join(folder, 'teacher.onnx')]
+  await writeModel(tinyNet(), net)
+  await writeModel(tinyNet(1), teacher)
+  const taught = ['--data', 'random', '--teacher', teacher, '--batch', '2', '--max-steps', '1', '-o', out]
+  const step = (await dumped('train', 'train', net, ...taught)).filter((f) => f.startsWith('step-'))
+  const at = ['free-names', 'join-teacher', 'emit-loss', 'emit-backward', 'remove-dead'].map((n) =>
+    step.indexOf(`step-${n}`),
+  )
+  assert.equal(at[0], 0)
+  assert.deepEqual(
+    at,
+    at.toSorted((a, b) => a - b),
+  )
+  assert.equal(new Set(step).size, step.length)
 })
 
 test('a dump that cannot be written ends the work with the name of the file', async () => {

@@ -12,7 +12,8 @@ import { findBlock } from '../../src/runtime/blocked/find-block.ts'
 import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { hyperInputsOf, optimizerDefaults } from '../../src/train/optimizers.ts'
-import { buildStep, type StepGraph } from '../../src/train/step-graph.ts'
+import { buildStep } from '../../src/train/step-graph.ts'
+import type { StepGraph } from '../../src/train/step-options.ts'
 
 const BATCH = 4
 

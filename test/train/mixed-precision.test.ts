@@ -13,7 +13,8 @@ import { inferTypes } from '../../src/runtime/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort.ts'
 import { LossScale } from '../../src/train/loss-scale.ts'
 import { optimizerDefaults } from '../../src/train/optimizers.ts'
-import { buildStep, type StepGraph } from '../../src/train/step-graph.ts'
+import { buildStep } from '../../src/train/step-graph.ts'
+import type { StepGraph } from '../../src/train/step-options.ts'
 import { StepRunner } from '../../src/train/step-runner.ts'
 import { type TrainEvent, train } from '../../src/train/trainer.ts'
 import { TrainingLog } from '../../src/train/training-log.ts'
@@ -156,6 +157,20 @@ test('an overflow changes nothing, halves the scale, and training goes on', asyn
   const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b) / list.length
   assert.ok(mean(losses.slice(-8)) < 0.8 * mean(losses.slice(0, 8)))
 })
+
+for (const loss of ['kl', 'reverse-kl'] as const)
+  test(`a teacher's distribution is learned as in float32, its entropy reported: ${loss}`, async () => {
+    const teacher = { model: smallNet(1), preprocess: pixels }
+    const both = [await run(smallNet(), { maxSteps: 3, loss, precision: 'float16' }, { teacher })]
+    both.push(await run(smallNet(), { maxSteps: 3, loss }, { teacher }))
+    const [half, full] = both.map(({ losses, events }) => {
+      const [step] = events.filter((e) => e.kind === 'step')
+      return [...losses, step!.teacherEntropy!]
+    })
+    half!.forEach((x, i) => {
+      assert.ok(Math.abs(x - full![i]!) < 0.02 * Math.abs(full![i]!), `${half} against ${full}`)
+    })
+  })
 
 test('24 steps are 5 and 19, the scale included', async () => {
   const teacher = { model: farTeacher(), preprocess: pixels }
