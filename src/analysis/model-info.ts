@@ -1,18 +1,18 @@
 /** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
 
 import { stat } from 'node:fs/promises'
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
+import { encodeModel } from '../codec/codec.ts'
 import { readClassOrder } from '../graph/class-names.ts'
-import { encodeModel } from '../graph/codec.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
+import { constantSource } from '../layers/constants.ts'
+import { ROLE_KEY } from '../layers/layers.ts'
 import { isQuantizer } from '../ops/facts.ts'
 import { findOp, weightSlots } from '../ops/index.ts'
+import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
 import { isFrozen } from '../passes/freeze-subgraph.ts'
-import { type HistoryEntry, readHistory } from '../passes/history.ts'
-import { ROLE_KEY } from '../passes/layers.ts'
-import { constantSource } from './constants.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
 

@@ -10,9 +10,9 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { constantOf, isConstantNode } from '../ops/constant-of.ts'
+import { quantPairOf } from '../layers/quant-pair.ts'
 import { carriesElements, dequantizeBehind, isDequantize } from '../ops/facts.ts'
-import { quantPairOf } from '../passes/quant-pair.ts'
+import { constantOf, isConstantNode } from '../ops/support/constant-of.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {

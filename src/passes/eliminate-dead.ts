@@ -6,10 +6,10 @@
  * opset 14 trains where it has more than one).
  */
 
+import { optionTable } from '../base/options.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 
 /** Removes what is dead in `graph`; returns how many nodes, outputs and initializers went. */
 export function removeDead(graph: Graph): number {

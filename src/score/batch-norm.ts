@@ -7,11 +7,11 @@
  * (whose channels are not axis 1).
  */
 
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
 import { isChannelNorm } from '../ops/facts.ts'
 import { layerSlot, requireOp } from '../ops/index.ts'
+import { WORKING_OPSET } from '../ops/support/define-op.ts'
 import type { Constants } from './constants.ts'
 
 /** The BatchNormalization that folds into `layer`, if there is one. */

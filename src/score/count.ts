@@ -17,10 +17,10 @@
  */
 
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
-import type { OpDef, WeightSlot } from '../ops/define-op.ts'
+import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
 import {
   isChannelNorm,
   isClip,
@@ -31,7 +31,7 @@ import {
   readsShape,
 } from '../ops/facts.ts'
 import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
-import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
+import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
 import { dequantizedFacts, type Facts, quantizedFacts } from './formats.ts'

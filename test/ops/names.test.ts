@@ -11,31 +11,31 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { carriedOps } from '../../src/ops/carried.ts'
 import { ops } from '../../src/ops/index.ts'
+import { carriedOps } from '../../src/ops/support/carried.ts'
 
 /** `file: operators`, the reason. */
 const ALLOWED: Readonly<Record<string, string>> = {
-  'analysis/activation-bits.ts: Mul': 'the end of a decode, and the step behind an activation, as export writes them',
-  'export/activations.ts: Identity Sum': 'what mnc and exporters put before quantisers that gives its input back',
+  'layers/activation-bits.ts: Mul': 'the end of a decode, and the step behind an activation, as export writes them',
+  'export/activations/activations.ts: Identity Sum': 'what mnc and exporters put before quantisers that gives its input back',
   'export/integer-layout/index.ts: Pad': 'a form of Pad that the engine moves wrongly',
   'export/integer-layout/row-pairs.ts: Conv': 'the kernel that works on pairs of rows',
   'export/integer-layout/steps.ts: Add Conv Pad Slice':
     'the integer kernels of an int8 file, and shortcuts without weights',
-  'export/split-sums.ts: Conv': 'the kernel whose 8-bit sums are split',
+  'export/weights/split-sums.ts: Conv': 'the kernel whose 8-bit sums are split',
   'graph/hints.ts: Concat MatMul Mul ReduceSum Reshape Transpose': 'what the rule for weight gradients is written in',
-  'passes/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze':
+  'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze':
     "the engine's own lists of what its optimiser merges and moves quantisers across",
   'passes/quantize-additions.ts: Add': 'the pass is about additions',
-  'runtime/blocked/conv.ts: Conv': 'a kernel of the blocked layout',
-  'runtime/blocked/elementwise.ts: Abs Add Ceil Clip Conv Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid HardSwish LeakyRelu Less LessOrEqual Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh':
+  'lowerings/blocked/conv.ts: Conv': 'a kernel of the blocked layout',
+  'lowerings/blocked/elementwise.ts: Abs Add Ceil Clip Conv Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid HardSwish LeakyRelu Less LessOrEqual Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh':
     'the kernels that take the blocked layout',
-  'runtime/blocked/index.ts: BatchNormalization': 'a kernel of the blocked layout',
-  'runtime/blocked/weights.ts: Slice Transpose': 'how the gradient rule of a convolution turns its weight',
-  'runtime/ort-placement.ts: Resize Upsample': "the engine's kernels that decide by constants' values",
-  'runtime/rounded-half.ts: Cast': 'the Casts that mixed precision puts there',
-  'train/batch-statistics.ts: Conv': 'the layers of the step that get a running mean subtracted',
-  'train/mixed-precision.ts: Cast HardSigmoid': 'the step function as the gradient of Relu is written, and its Cast',
+  'lowerings/blocked/index.ts: BatchNormalization': 'a kernel of the blocked layout',
+  'lowerings/blocked/weights.ts: Slice Transpose': 'how the gradient rule of a convolution turns its weight',
+  'runtime/ort/ort-placement.ts: Resize Upsample': "the engine's kernels that decide by constants' values",
+  'lowerings/rounded-half.ts: Cast': 'the Casts that mixed precision puts there',
+  'train/step/batch-statistics.ts: Conv': 'the layers of the step that get a running mean subtracted',
+  'train/step/mixed-precision.ts: Cast HardSigmoid': 'the step function as the gradient of Relu is written, and its Cast',
 }
 
 const LIMIT = 30
