@@ -17,7 +17,8 @@ import { carriedOps } from '../../src/ops/support/carried.ts'
 /** `file: operators`, the reason. */
 const ALLOWED: Readonly<Record<string, string>> = {
   'layers/activation-bits.ts: Mul': 'the end of a decode, and the step behind an activation, as export writes them',
-  'export/activations/activations.ts: Identity Sum': 'what mnc and exporters put before quantisers that gives its input back',
+  'export/activations/activations.ts: Identity Sum':
+    'what mnc and exporters put before quantisers that gives its input back',
   'export/integer-layout/index.ts: Pad': 'a form of Pad that the engine moves wrongly',
   'export/integer-layout/row-pairs.ts: Conv': 'the kernel that works on pairs of rows',
   'export/integer-layout/steps.ts: Add Conv Pad Slice':
@@ -35,7 +36,8 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'runtime/ort/ort-placement.ts: Resize Upsample': "the engine's kernels that decide by constants' values",
   'lowerings/rounded-half.ts: Cast': 'the Casts that mixed precision puts there',
   'train/step/batch-statistics.ts: Conv': 'the layers of the step that get a running mean subtracted',
-  'train/step/mixed-precision.ts: Cast HardSigmoid': 'the step function as the gradient of Relu is written, and its Cast',
+  'train/step/mixed-precision.ts: Cast HardSigmoid':
+    'the step function as the gradient of Relu is written, and its Cast',
 }
 
 const LIMIT = 30
