@@ -4,10 +4,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { readModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { readClassOrder } from '../../src/graph/class-names.ts'
-import { readModel } from '../../src/graph/codec.ts'
-import { Rng } from '../../src/rng.ts'
 import { Sink } from '../cli/sink.ts'
 import { npy, npz } from '../support/data-files.ts'
 
