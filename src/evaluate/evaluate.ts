@@ -1,5 +1,4 @@
 /** Accuracy of a classifier over a data set, in onnxruntime. */
-
 import { modelError } from '../base/errors.ts'
 import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'

@@ -15,6 +15,7 @@ import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
+import { isConstantNode } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({
@@ -29,7 +30,10 @@ interface Candidate extends Named {
 
 function candidates(graph: Graph): Candidate[] {
   return [...graph.nodes()].map((node) => {
-    const values = [...node.outputs, ...node.inputs.filter((v) => v?.stored || v?.producer?.op === 'Constant')]
+    const values = [
+      ...node.outputs,
+      ...node.inputs.filter((v) => v?.stored || (v?.producer && isConstantNode(v.producer))),
+    ]
     return { node, names: [node.name, ...values.map((v) => v?.name ?? '')].filter((n) => n !== '') }
   })
 }

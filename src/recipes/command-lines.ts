@@ -1,13 +1,12 @@
 /** A stage as the single commands that do the same: what a dry run shows, and what a Makefile would chain. */
-
 import { flagOf, type OptionTable } from '../base/options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
 import { type Graphs, passTable, type Stage, type StageTable, stageTables } from './recipe.ts'
 
 /** One line a command, in order; options that are as by default are left out. */
 export function commandLines(stage: Stage): readonly string[] {
-  const { source, teacher, data, seed } = stage
-  const fed = data === null ? [] : ['--data', data]
+  const { source, teacher, data, reading, seed } = stage
+  const fed = data === null ? [] : ['--data', data, ...own('reading', reading)]
   const seeded = seed === 0 ? [] : ['--seed', String(seed)]
   const lines: string[][] = []
   if (source.kind === 'build')

@@ -5,7 +5,6 @@
  * result beyond rounding (threads that prepare batches, the device). Whatever else a result depends on is a file that was
  * read on the way, and those are recorded (reads.ts): a stage is up to date while its keys and all of these are the same.
  */
-
 import { packageVersion } from '../base/package-files.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'
@@ -38,6 +37,7 @@ export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset
     source: source.kind === 'build' ? { build: source.reference, spec: source.spec } : await graph(source),
     teacher: await graph(teacher),
     data: stage.data,
+    classes: stage.reading.classes,
     seed,
     pixels,
     sizes,

@@ -1,5 +1,4 @@
 /** Fixes the batch of a training step, types its graph, and tiles the part of it that has large activations (tile-batch.ts). */
-
 import { settleShapes } from '../../passes/shapes/settle-shapes.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import type { StepBuilding } from './step-building.ts'
