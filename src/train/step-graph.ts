@@ -26,6 +26,7 @@ import { differentiate, GRADIENT_KEY, requireGradients, STRAIGHT_THROUGH } from 
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { useRunningStatistics } from '../passes/infer-bn.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../passes/layers.ts'
+import { lowerCostly } from '../passes/lower-costly.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { runPass } from '../passes/manager.ts'
 import { attachTeacher, type InputAdapter } from '../passes/merge-teacher.ts'
@@ -211,6 +212,7 @@ export async function buildStep(student: Model, options: StepOptions, isHost: Ho
   const mixed = options.precision === 'float16'
   const lossScale = mixed ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
   const gradients = differentiate(model, new Map([[loss, lossScale ?? tail.scalar(1)]]), weights.values)
+  lowerCostly(graph)
   if (mixed) await narrowBetween(model, [loss, ...(losses ? [losses] : []), logits, ...gradients.values()])
   const outputDims = isStatic(logits.type?.dims ?? null) ? logits.dims : null
   const gradientOf = (v: Value, name: string): Value | null => {
