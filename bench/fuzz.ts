@@ -17,8 +17,8 @@ import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { Rng } from '../src/base/rng.ts'
 import { runCommandLine } from '../src/commands/program.ts'
-import { Rng } from '../src/rng.ts'
 import { Sink } from '../test/cli/sink.ts'
 import { nodeTests, zoo } from '../test/graph/files.ts'
 import { tryDataset } from '../test/support/dataset-case.ts'
@@ -104,6 +104,9 @@ interface Summary {
   failures: { case: number; file: string; done: string; failure: string }[]
   slowestMs: number
   peakMB: number
+  /** While it is not finished: the cases that were asked for, and those that are left. */
+  of?: number
+  left?: Range[]
 }
 
 /** Runs the cases from `from` to before `to`, noting in `progress` which one it is at. */
@@ -163,20 +166,45 @@ function add(to: Summary, from: Summary): void {
   to.peakMB = Math.max(to.peakMB, from.peakMB)
 }
 
+/** Goes on with what an interrupted run of as many cases left, whose faults so far it keeps. */
 async function many(kind: string, count: number): Promise<Summary> {
-  const total: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
-  const size = kind === 'graphs' || kind === 'recipes' ? 500 : 5000
-  let next = 0
+  const size = kind === 'graphs' || kind === 'recipes' ? 250 : 2500
+  const known = (readResults()[kind] ?? {}) as Partial<Summary>
+  const total: Summary =
+    known.left && known.of === count
+      ? { codes: {}, failures: [], cases: 0, slowestMs: 0, peakMB: 0, ...known }
+      : { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0, of: count, left: ranges(count, size) }
+  const waiting = [...total.left!]
+  let shown = 0
   const worker = async (): Promise<void> => {
-    for (let from = next; from < count; from = next) {
-      next = from + size
-      await watched(kind, from, Math.min(count, from + size), total)
+    for (let range = waiting.shift(); range; range = waiting.shift()) {
+      await watched(kind, ...range, total)
+      total.left = total.left!.filter((r) => r !== range)
+      total.codes = Object.fromEntries(Object.entries(total.codes).sort(([, a], [, b]) => b - a))
+      writeResults(kind, total)
       process.stderr.write(`${kind}: ${total.cases} of ${count}, ${total.failures.length} failures\n`)
+      for (; shown < total.failures.length; shown++) {
+        const { done, failure } = total.failures[shown]!
+        process.stderr.write(`${done}: ${failure}\n`)
+      }
     }
   }
   await Promise.all(Array.from({ length: Number(process.env.WORKERS ?? 1) }, worker))
-  total.codes = Object.fromEntries(Object.entries(total.codes).sort(([, a], [, b]) => b - a))
-  return total
+  const { left, of, ...done } = total
+  return done
+}
+
+type Range = readonly [from: number, to: number]
+
+const ranges = (count: number, size: number): Range[] =>
+  Array.from({ length: Math.ceil(count / size) }, (_, i) => [i * size, Math.min(count, (i + 1) * size)])
+
+const readResults = (): Record<string, unknown> =>
+  existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}
+
+function writeResults(kind: string, result: unknown): void {
+  const all = { ...readResults(), cpu: cpus()[0]!.model, node: process.version, [kind]: result }
+  writeFileSync(RESULTS, `${JSON.stringify(all, null, 2)}\n`)
 }
 
 function peakOf(path: string): { mb: number; seconds: number; code: number } {
@@ -223,14 +251,12 @@ try {
     const [kind = '', from, to, progress = join(scratch, 'at')] = rest
     console.log(JSON.stringify(await child(kind, Number(from), Number(to), progress)))
   } else {
-    const known = existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}
     const args = process.argv.slice(2)
     for (let i = 0; i < args.length; i += 2) {
       const [kind, count] = [args[i]!, Number(args[i + 1])]
       const result = kind === 'memory' ? memory(count) : await many(kind, count)
       console.log(kind, JSON.stringify(result, null, 2))
-      Object.assign(known, { cpu: cpus()[0]!.model, node: process.version, [kind]: result })
-      writeFileSync(RESULTS, `${JSON.stringify(known, null, 2)}\n`)
+      writeResults(kind, result)
     }
   }
 } finally {

@@ -1,10 +1,10 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
-import { MncError, usageError } from '../errors.ts'
-import { systemReason } from '../files.ts'
-import { nearest, parseOptions } from '../options.ts'
-import { packageVersion } from '../package-files.ts'
+import { MncError, usageError } from '../base/errors.ts'
+import { systemReason } from '../base/files.ts'
+import { nearest, parseOptions } from '../base/options.ts'
+import { packageVersion } from '../base/package-files.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
@@ -47,6 +47,7 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     .exitOverride()
   for (const [flags, description] of globalFlags) program.option(flags, description)
   program.option('--seed <N>', 'seed of everything random (default 0)')
+  program.option('--dump-stages <DIR>', 'write the model as text behind each pass, and each stage of step and export')
   for (const def of commands) await addCommand(program, program, def, argv, streams)
   return program
 }
@@ -74,7 +75,11 @@ async function addCommand(
     const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
-    await def.run(command.args, options, io)
+    const run = (): Promise<void> => def.run(command.args, options, io)
+    const { dumpStages: folder } = program.opts()
+    if (folder === undefined) return run()
+    const { dumpStages, watchStages } = await import('../pass-manager/stages.ts')
+    await watchStages(dumpStages(String(folder)), run)
   })
 }
 

@@ -36,12 +36,12 @@ export const sensitivity = defineCommand({
     'mnc pass quantize student.onnx --data cifar100:DIR --layer-weight-bits @s.json --layer-activation-bits @s.json',
   ],
   async run([path = ''], options, io) {
-    const { writeFileAtomic } = await import('../files.ts')
+    const { writeFileAtomic } = await import('../base/files.ts')
     const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
     const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await openModel(path, io)
+    const model = await openModel(path, io, { runs: true })
     recordSizes([model], options)
     const base = path.replace(/\.\w+$/, '')
     const out = options.output ?? `${base}.sensitivity.json`

@@ -1,7 +1,7 @@
 /** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import type { CalibrationData } from '../passes/define-pass.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { groupsOf } from '../samples/run-samples.ts'
 import type { Dataset } from './dataset.ts'

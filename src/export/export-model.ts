@@ -12,83 +12,89 @@
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 
-import { constantSource } from '../analysis/constants.ts'
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
+import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
-import { encodeModel, fingerprint } from '../graph/codec.ts'
-import { isSparseInitializer } from '../graph/codec-extra.ts'
-import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { elementTypes } from '../graph/types.ts'
-import { constantOf } from '../passes/constant-of.ts'
-import { declaredOutputs } from '../passes/declared-outputs.ts'
+import { constantSource } from '../layers/constants.ts'
+import { requireFinite } from '../layers/finite.ts'
+import { otherWeights } from '../layers/left-weights.ts'
+import { trainingWarning } from '../layers/training-mode.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { recordHistory } from '../pass-manager/history.ts'
+import { settleOverridable } from '../pass-manager/overridable.ts'
+import { runStages, type Stage } from '../pass-manager/stages.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import { requireFinite } from '../passes/finite.ts'
-import { recordHistory } from '../passes/history.ts'
-import { trainingWarning } from '../passes/infer-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
-import { type Declined, type LeftWeights, leftWeights, otherWeights } from '../passes/left-weights.ts'
-import { settleOverridable } from '../passes/overridable.ts'
-import { upgradeModelTo } from '../passes/upgrade-opset.ts'
 import { widenInside } from '../passes/widen-floats.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
-import { type Activation, activationsOf, dropNoOps, lowerToFloat, toContainers } from './activations.ts'
-import { emitWeights } from './decode.ts'
-import { attach, moveBiases, pairedWeights, writeDense } from './dense.ts'
-import { type BatchNorms, foldBatchNorms, type Layer, layersOf } from './fold-affine.ts'
-import { guardQuantisers } from './guard-quantisers.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
+import { activationsOf, dropNoOps } from './activations/activations.ts'
+import { guardQuantisers } from './activations/guard-quantisers.ts'
+import type { ExportOptions } from './export-options.ts'
+import { type ExportReport, exportReport } from './export-report.ts'
+import { Exporting } from './exporting.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
-import { settleParameters } from './settle-parameters.ts'
-import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
-import { readWeights, type Weight } from './weights.ts'
-
-export type ExportFormat = 'packed' | 'int4' | 'int8'
-
-export interface ExportOptions {
-  readonly format?: ExportFormat
-  /** int8: weights stored packed and decoded to INT8 at load. */
-  readonly packedWeights?: boolean
-  /** int8: convolutions of up to 16 channels on two rows at once, for AVX-512 VNNI. */
-  readonly rowPairs?: boolean
-  /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
-  readonly shortNames?: boolean
-  /** Weights may hold NaN and infinity, which are a model error otherwise. */
-  readonly allowNonfinite?: boolean | undefined
-  /** Weights that are inputs with a default stay so, and as they are. */
-  readonly keepOverridable?: boolean
-}
-
-export interface ExportedTensor {
-  readonly name: string
-  readonly dims: readonly number[]
-  readonly elements: number
-  readonly nonZeros: number
-  /** Width of the stored values; 32 for floats. */
-  readonly bits: number
-  readonly storage: StorageKind
-  /** Of values and masks, without scales, nodes and names. */
-  readonly bytes: number
-}
-
-export interface ExportReport {
-  readonly format: ExportFormat
-  /** Of the whole file. */
-  readonly bytes: number
-  /** What the weights take, all of their decode included: scales, shapes, nodes, names. */
-  readonly weightBytes: number
-  readonly weights: number
-  readonly bytesPerWeight: number
-  readonly batchNorms: BatchNorms
-  readonly activations: number
-  readonly tensors: readonly ExportedTensor[]
-  /** int8: layers that may give another level of their output than the graph does here and there, and why. */
-  readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
-  /** Weights stored as the floats that they were. */
-  readonly left: LeftWeights
-}
+import { placeActivations } from './place-activations.ts'
+import { detach, shorten, strip } from './strip.ts'
+import { emitWeights } from './weights/decode.ts'
+import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.ts'
+import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
+import { settleParameters } from './weights/settle-parameters.ts'
+import { planStorage, type StoragePlan } from './weights/storage.ts'
+import { readWeights, type Weight } from './weights/weights.ts'
 
 /** INT4 came with opset 21. */
 const LEAST_OPSET = 21
+
+const always: readonly Stage<Exporting>[] = [
+  {
+    name: 'settle-overridable',
+    run: ({ model, options, log }) => settleOverridable(model, options.keepOverridable ?? false, { log }),
+  },
+  { name: 'check-values', run: checkValues },
+  { name: 'inline-functions', run: ({ model }) => inlineFunctions(model) },
+  { name: 'upgrade-opset', run: ({ model }) => model.opset < LEAST_OPSET && upgradeModelTo(model, LEAST_OPSET) },
+  { name: 'widen-floats', run: ({ model }) => widenInside(model) },
+  { name: 'infer-types', run: ({ model }) => inferTypes(model) },
+  { name: 'drop-no-ops', run: dropUnused },
+  { name: 'settle-parameters', run: ({ model }) => settleParameters(model) },
+  { name: 'read-weights', run: readLayers },
+  {
+    name: 'fold-batch-norms',
+    run: foldNorms,
+  },
+  { name: 'place-activations', run: placeQuantisers },
+]
+
+/** Integers behind a DequantizeLinear. */
+const dense: readonly Stage<Exporting>[] = [
+  { name: 'pair-weights', run: pairWeights },
+  { name: 'guard-quantisers', run: ({ model, layers, paired }) => guardQuantisers(model.graph, layers, paired) },
+  { name: 'move-biases', run: (c) => moveBiases(c.paired, c.layers, denseFormat(c)) },
+]
+
+const written: readonly Stage<Exporting>[] = [
+  { name: 'detach-weights', run: detachWeights },
+  { name: 'strip', run: ({ model }) => strip(model) },
+  { name: 'shorten-names', run: ({ model, options }) => options.shortNames && shorten(model.graph) },
+  { name: 'write-weights', run: writeWeights },
+]
+
+const integers: readonly Stage<Exporting>[] = [
+  {
+    name: 'arrange-integers',
+    run: ({ model, options }) => arrangeIntegers(model, { rowPairs: options.rowPairs ?? false }),
+  },
+]
+
+const last: readonly Stage<Exporting>[] = [{ name: 'restore-outputs', run: (c) => c.restoreOutputs() }]
+
+const pipelines = {
+  packed: [...always, ...written, ...last],
+  int4: [...always, ...dense, ...written, ...last],
+  int8: [...always, ...dense, ...written, ...integers, ...last],
+} as const
 
 export async function exportModel(
   source: Model,
@@ -99,56 +105,14 @@ export async function exportModel(
   if (format !== 'int8' && options.packedWeights)
     throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
-  const model = cloneModel(source)
-  const { graph } = model
-  const restoreOutputs = declaredOutputs(model)
-  settleOverridable(model, options.keepOverridable ?? false, { log })
-  if (!options.allowNonfinite) requireFinite(model)
-  const warning = trainingWarning(model)
-  if (warning) log(warning)
-  inlineFunctions(model)
-  if (model.opset < LEAST_OPSET) upgradeModelTo(model, LEAST_OPSET)
-  widenInside(model)
-  await inferTypes(model)
-  dropNoOps(graph)
-  removeDead(graph)
-  await settleParameters(model)
-  const weights = await readWeights(model)
-  const others = otherWeights(graph, sourcesOf(weights))
-  const readers = new Map(weights.map((w) => [w, layerOf(w)]))
-  const layers = layersOf(weights)
-  const batchNorms = foldBatchNorms(graph, layers, format !== 'int8')
-  const activations = activationsOf(graph)
-  placeActivations(format, activations, layers)
-  const paired = format === 'packed' ? new Set<Weight>() : pairedWeights(weights, layers, format)
-  if (format !== 'packed') {
-    guardQuantisers(graph, layers, paired)
-    moveBiases(paired, layers, format)
-  }
-  const before = detach(model, weights)
-  strip(model)
-  if (options.shortNames) shorten(graph)
-  const baseline = encodeModel(model).length
-  const { plans, inexact } =
-    format === 'packed'
-      ? { plans: [writePacked(graph, before)], inexact: [] }
-      : writeDense(graph, before, paired, layers, { format, packed: options.packedWeights ?? false })
-  if (format === 'int8') await arrangeIntegers(model, { rowPairs: options.rowPairs ?? false })
-  restoreOutputs()
-  const choices = plans.flatMap((p) => p.choices)
-  const elements = before.reduce((n, w) => n + w.size, 0)
-  const weightBytes = encodeModel(model).length - baseline
-  const stored = choices.map(({ weight, kind, payload }) => ({
-    name: weight.name,
-    dims: weight.dims,
-    elements: weight.size,
-    nonZeros: weight.nonZeros,
-    bits: kind === 'raw' ? 32 : weight.bits,
-    storage: kind,
-    bytes: payload,
-  }))
-  const floats = choices.filter((c) => c.kind === 'raw').map(({ weight }) => floatWeight(weight, readers.get(weight)!))
-  const all = elements + others.reduce((n, d) => n + d.weights!, 0)
+  const context = new Exporting(cloneModel(source), format, options, log)
+  await runStages('export', pipelines[format], context)
+  return { model: context.model, report: signed(source, context) }
+}
+
+/** What the file says of its making, and what is said of the file. */
+function signed(source: Model, context: Exporting): ExportReport {
+  const { model, format, options, weights, weightBytes } = context
   model.metadata.set('mnc.export', format)
   recordHistory(model, {
     pass: 'export',
@@ -159,133 +123,71 @@ export async function exportModel(
       ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
-    metrics: { weights: elements, weightBytes },
+    metrics: { weights: weights.reduce((n, w) => n + w.size, 0), weightBytes },
   })
-  return {
-    model,
-    report: {
-      format,
-      bytes: encodeModel(model).length,
-      weightBytes,
-      weights: elements,
-      bytesPerWeight: elements === 0 ? 0 : weightBytes / elements,
-      batchNorms,
-      activations: activations.length,
-      tensors: stored,
-      inexact: inexact.map(({ weight, reason }) => ({ layer: readers.get(weight)!.where, reason })),
-      left: leftWeights([...floats, ...others], all),
-    },
+  return exportReport(context)
+}
+
+function checkValues({ model, options, log }: Exporting): void {
+  if (!options.allowNonfinite) requireFinite(model)
+  const warning = trainingWarning(model)
+  if (warning) log(warning)
+}
+
+function dropUnused({ model }: Exporting): void {
+  dropNoOps(model.graph)
+  removeDead(model.graph)
+}
+
+async function readLayers(context: Exporting): Promise<void> {
+  const { model } = context
+  const weights = await readWeights(model)
+  // the tensors that weights are made of
+  const sources = weights.flatMap((w) => constantSource(w.value) ?? [])
+  const named = ({ value, name }: Weight) => {
+    const [reader] = value.uses
+    return { where: reader?.id ?? name, op: reader?.op ?? 'Conv' }
   }
+  context.weights = weights
+  context.others = otherWeights(model.graph, sources)
+  context.readers = new Map(weights.map((w) => [w, named(w)]))
+  context.layers = layersOf(weights)
 }
 
-/** The tensors that weights are made of. */
-const sourcesOf = (weights: readonly Weight[]): Value[] => weights.flatMap((w) => constantSource(w.value) ?? [])
-
-/** The layer's name and operator, which `strip` takes away. */
-function layerOf({ value, name }: Weight): { readonly where: string; readonly op: string } {
-  const [reader] = value.uses
-  return { where: reader?.id ?? name, op: reader?.op ?? 'Conv' }
+function foldNorms(context: Exporting): void {
+  const { model, layers, format } = context
+  context.batchNorms = foldBatchNorms(model.graph, layers, format !== 'int8')
 }
 
-/** Why a weight is stored as the floats that it was. */
-function floatWeight(weight: Weight, { where, op }: ReturnType<typeof layerOf>): Declined {
-  const weights = weight.size
-  if (weight.ints) return { where, reason: 'it is so small that a decode would take more', weights }
-  return { where, reason: `its weights are not quantised`, weights, remedy: `mnc pass quantize --ops ${op}` }
+function placeQuantisers(context: Exporting): void {
+  context.activations = activationsOf(context.model.graph)
+  placeActivations(context.format, context.activations, context.layers)
 }
 
-function placeActivations(
-  format: ExportFormat,
-  activations: readonly Activation[],
-  layers: ReadonlyMap<Node, Layer>,
-): void {
-  if (format === 'packed') lowerToFloat(activations, layers)
-  else {
-    // float weights between quantisers are what onnxruntime would quantise on its own
-    const floatLayer = (w: Weight): boolean => w.ints === null
-    const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
-    lowerToFloat(lowered, layers)
-    const rest = activations.filter((a) => !lowered.includes(a))
-    if (format === 'int8') toContainers(rest)
-    else placePlain(rest, layers, lowered.length > 0)
-  }
+const denseFormat = ({ format }: Exporting): 'int4' | 'int8' => (format === 'int8' ? 'int8' : 'int4')
+
+function pairWeights(context: Exporting): void {
+  context.paired = pairedWeights(context.weights, context.layers, denseFormat(context))
 }
 
-/**
- * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
- * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
- * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
- * mixed-widths.ts says why. Those in int8 get uint8: activation-range.ts says why.
- */
-function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
-  const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
-  lowerToFloat(lowered, layers)
-  const rest = activations.filter((a) => !lowered.includes(a))
-  const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
-  const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
-  if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow))
-    toContainers(rest.filter((a) => isNarrow(a) || a.pair.container === 'int8'))
+function detachWeights(context: Exporting): void {
+  context.weights = detach(context.model, context.weights)
 }
 
-const holdsNegatives = ({ pair }: Activation): boolean => pair.lo < (constantOf(pair.zeroPoint)?.toNumbers()[0] ?? 0)
-
-/** Whether a layer reads the quantised value whose weight is such. */
-function someWeight(a: Activation, layers: ReadonlyMap<Node, Layer>, test: (w: Weight) => boolean): boolean {
-  for (const n of a.pair.dequantize.output.uses) {
-    const weight = layers.get(n)?.weight
-    if (weight && test(weight)) return true
-  }
-  return false
-}
-
-/** Puts a placeholder input where each weight was, so that everything behind it falls away. */
-function detach(model: Model, weights: readonly Weight[]): Weight[] {
-  const { graph } = model
-  const kept: Weight[] = []
-  for (const w of weights) {
-    if (!w.value.isUsed) continue
-    const placeholder = graph.addInput(graph.freshName('_'), null)
-    graph.replaceUses(w.value, placeholder)
-    w.value = placeholder
-    kept.push(w)
-  }
-  removeDead(graph)
-  return kept
+function writeWeights(context: Exporting): void {
+  const { model, format, weights, paired, layers, options } = context
+  const bare = encodeModel(model).length
+  const { plans, inexact } =
+    format === 'packed'
+      ? { plans: [writePacked(model.graph, weights)], inexact: [] }
+      : writeDense(model.graph, weights, paired, layers, { format, packed: options.packedWeights ?? false })
+  context.choices = plans.flatMap((p) => p.choices)
+  context.inexact = inexact
+  context.weightBytes = encodeModel(model).length - bare
 }
 
 function writePacked(graph: Graph, weights: readonly Weight[]): StoragePlan {
   const plan = planStorage(weights)
   for (const [w, v] of emitWeights(graph.prepend(), plan)) attach(graph, w, v)
   return plan
-}
-
-/** What only training needed, and labels: types of inner values, node names and metadata, doc strings. */
-function strip(model: Model): void {
-  const { graph } = model
-  removeDead(graph)
-  for (const v of graph.values()) {
-    if (v.isInput || v.isOutput) continue
-    v.metadata.clear()
-    if (!isSparseInitializer(v)) v.extra = undefined
-    if (!v.constant) v.setType(null)
-  }
-  for (const n of graph.nodes()) {
-    n.rename('')
-    n.metadata.clear()
-    n.extra = undefined
-  }
-}
-
-/** Values inside the graph get the shortest names that are free, here and in bodies of If, Loop and Scan. */
-function shorten(graph: Graph): void {
-  const bodies = [...graph.allNodes()].flatMap((n) => n.subgraphs)
-  const inner = new Set(bodies.flatMap((body) => Array.from(body.values(), (v) => v.name)))
-  let next = 0
-  for (const v of [...graph.values()]) {
-    if (v.isInput || v.isOutput) continue
-    let name: string
-    do name = (next++).toString(36)
-    while (graph.find(name) || inner.has(name))
-    if (name.length < v.name.length) graph.rename(v, name)
-  }
 }

@@ -1,7 +1,7 @@
 /** Options of an export, declared once for the command line and recipes. */
-import { type OptionsOf, optionTable } from '../options.ts'
-import { finiteOptions } from '../passes/finite-options.ts'
-import { overridableOptions } from '../passes/overridable-options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { overridableOptions } from '../pass-manager/overridable-options.ts'
 
 export const exportOptions = optionTable({
   format: {
@@ -32,4 +32,21 @@ export const exportOptions = optionTable({
   ...overridableOptions,
 })
 
+export type ExportFormat = 'packed' | 'int4' | 'int8'
+
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>
+
+/** The same for a program. */
+export interface ExportOptions {
+  readonly format?: ExportFormat
+  /** int8: weights stored packed and decoded to INT8 at load. */
+  readonly packedWeights?: boolean
+  /** int8: convolutions of up to 16 channels on two rows at once, for AVX-512 VNNI. */
+  readonly rowPairs?: boolean
+  /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
+  readonly shortNames?: boolean
+  /** Weights may hold NaN and infinity, which are a model error otherwise. */
+  readonly allowNonfinite?: boolean | undefined
+  /** Weights that are inputs with a default stay so, and as they are. */
+  readonly keepOverridable?: boolean
+}

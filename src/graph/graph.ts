@@ -5,7 +5,7 @@
  *
  * Over 150 lines because use-def is kept in one place: Value, Node and Graph share private state.
  */
-import { bugError, modelError } from '../errors.ts'
+import { bugError, modelError } from '../base/errors.ts'
 import { type Attribute, type AttributeLike, subgraphsOf, toAttribute } from './attribute.ts'
 import { Builder } from './builder.ts'
 import type { Tensor } from './tensor.ts'
@@ -141,6 +141,11 @@ export class Node {
   /** Its name, or its first output's, for error details. */
   get id(): string {
     return this.name || (this.outputs.find((v) => v)?.name ?? this.op)
+  }
+
+  /** Whether it is one of these operators of the standard (a like name of another domain is another operator). */
+  is(...ops: readonly string[]): boolean {
+    return this.domain === '' && ops.includes(this.op)
   }
 
   /** Node names are labels for people; nothing refers to them. */

@@ -6,10 +6,11 @@
  *
  * Over 150 lines because every way to look at the elements is here.
  */
-import { bugError, modelError } from '../errors.ts'
-import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from './bytes.ts'
-import type { FileSlice } from './data-file.ts'
-import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
+
+import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from '../base/bytes.ts'
+import type { FileSlice } from '../base/data-file.ts'
+import { bugError, modelError } from '../base/errors.ts'
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../base/float16.ts'
 import {
   byteLength,
   type ElementType,
@@ -73,6 +74,8 @@ export function requireHoldable(type: TensorType, what: string): void {
 export interface TensorOrigin {
   /** The codec's own record of how the tensor was written, kept so that an untouched tensor is written back the same. */
   readonly proto?: unknown
+  /** The same of a tensor that the file holds in sparse form. */
+  readonly sparse?: unknown
   /** Where a tensor of a file with external data lies; kept so that untouched tensors can be referred to. */
   readonly external?: FileSlice
 }

@@ -37,6 +37,9 @@ export const elementTypes = {
 
 export type ElementType = keyof typeof elementTypes
 
+/** Floats that compute in float32. */
+export const isNarrowFloat = (type: ElementType | undefined): boolean => type === 'float16' || type === 'bfloat16'
+
 const byCode = new Map<number, ElementType>(
   Object.entries(elementTypes).map(([name, info]) => [info.code, name as ElementType]),
 )

@@ -3,8 +3,7 @@
  * that agree both ways, outputs that exist, no value without origin. An initializer that nothing reads is legal (files
  * have them; `eliminate-dead` removes them). Shapes and operator semantics are onnxruntime's to check.
  */
-import { bugError, type MncError } from '../errors.ts'
-import { isSparseInitializer } from './codec-extra.ts'
+import { bugError, type MncError } from '../base/errors.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { Model } from './model.ts'
 
@@ -59,7 +58,7 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
     if (v.stored && !initializers.has(v)) throw broken(`'${v.name}' has a tensor and is no initializer`)
     if (v.stored && v.producer) throw broken(`initializer '${v.name}' is also made by ${v.producer.label}`)
     if (!v.producer && !visible.has(v)) {
-      if (!v.constant && !isSparseInitializer(v))
+      if (!v.constant)
         throw broken(`value '${v.name}' comes from nowhere: no node makes it, and it is no input or initializer`)
       visible.add(v)
       own.push(v)

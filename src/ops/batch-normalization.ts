@@ -13,7 +13,7 @@
  * x * k1 + k0 is one kernel: an inference-mode BatchNormalization with mean 0, variance 1 and epsilon 0.
  */
 import type { Builder } from '../graph/builder.ts'
-import type { Value } from '../graph/graph.ts'
+import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import {
   defineOp,
@@ -23,7 +23,9 @@ import {
   outputSize,
   type Upgrade,
   unsupportedNode,
-} from './define-op.ts'
+} from './support/define-op.ts'
+import { replaceNode } from './support/rewrite.ts'
+import { elemOf } from './support/rules.ts'
 
 function gradient(c: GradientContext): (Value | null)[] {
   const { node } = c
@@ -107,12 +109,31 @@ function channelAffine(b: Builder, x: Value, slope: Value | null, offset: Value 
   return b.op('BatchNormalization', inputs, { epsilon: { kind: 'float', value: 0 } }, { type: x.type })
 }
 
-/** Opset 7 and 9 had no training_mode; their `spatial` = 0 form (opset 7) has per-element statistics. */
-const drop7: Upgrade = {
+/** Up to opset 6 `is_test` = 0, the default, was training mode; opset 7 says that by further outputs. */
+const to7: Upgrade = {
+  to: 7,
+  apply(node) {
+    const trains = node.int('is_test', 0) === 0
+    node.setAttribute('is_test', null)
+    if (!trains) dropStatistics(node)
+    else if (node.outputs.length < 2)
+      for (const name of ['mean', 'var']) node.addOutput(node.graph.freshName(`${node.output.name}_${name}`))
+  },
+}
+
+/** Up to opset 8, `spatial` = 0 had a mean and variance an element of the sample: y = (x - mean) * scale * inv + bias. */
+const to9: Upgrade = {
   to: 9,
   apply(node) {
-    if (node.int('spatial', 1) !== 1) throw unsupportedNode(node, 'spatial = 0 has no later form')
-    node.setAttribute('spatial', null)
+    if (node.int('spatial', 1) === 1) return node.setAttribute('spatial', null)
+    if (node.outputs.length > 1)
+      throw unsupportedNode(node, 'training mode with spatial = 0 has no later form', 'run `mnc pass infer-bn` first')
+    const b = node.graph.before(node)
+    const [x, scale, bias, mean, variance] = [0, 1, 2, 3, 4].map((i) => node.input(i))
+    const epsilon = b.scalar(node.float('epsilon', 1e-5), elemOf(variance!))
+    const gain = b.op('Div', [scale!, b.op('Sqrt', [b.op('Add', [variance!, epsilon])])])
+    const y = b.op('Mul', [b.op('Sub', [x!, mean!]), gain])
+    replaceNode(node, { op: 'Add', inputs: [y, bias!], attributes: {} })
   },
 }
 
@@ -131,6 +152,17 @@ const to14: Upgrade = {
   },
 }
 
+/** In inference the further outputs are what went in: running mean and variance. */
+function dropStatistics(node: Node): void {
+  for (let i = node.outputs.length - 1; i > 0; i--) {
+    const v = node.outputs[i]
+    if (!v) continue
+    // means are outputs 1 and 3, variances 2 and 4
+    if (v.isUsed) node.graph.replaceUses(v, node.input(i % 2 === 1 ? 3 : 4))
+    node.dropOutput(i)
+  }
+}
+
 /** The form of the opset, whatever onnxruntime makes of it (before opset 7 it has no kernel). */
 const batchMode: NonNullable<OpDef['batchMode']> = {
   isOn(node, opset) {
@@ -138,16 +170,25 @@ const batchMode: NonNullable<OpDef['batchMode']> = {
     return opset >= 7 ? node.outputs.length > 1 : node.int('is_test', 0) === 0
   },
   turnOff(node, opset) {
-    for (let i = node.outputs.length - 1; i > 0; i--) {
-      const v = node.outputs[i]
-      if (!v) continue
-      // means are outputs 1 and 3, variances 2 and 4
-      if (v.isUsed) node.graph.replaceUses(v, node.input(i % 2 === 1 ? 3 : 4))
-      node.dropOutput(i)
-    }
+    dropStatistics(node)
     if (opset >= 14) node.setAttribute('training_mode', null)
     else if (opset < 7) node.setAttribute('is_test', 1)
   },
+}
+
+/** k = scale / sqrt(var + epsilon), c = bias - mean * k. */
+const affine: NonNullable<OpDef['affine']> = (node, opset, tensorOf) => {
+  if (batchMode.isOn(node, opset)) return 'it is in training mode (infer-bn brings it out)'
+  if (node.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
+  const parameters = [1, 2, 3, 4].map((i) => {
+    const v = node.inputs[i]
+    return v && tensorOf(v)?.toNumbers()
+  })
+  const [scale, bias, mean, variance] = parameters
+  if (!scale || !bias || !mean || !variance) return 'its parameters are computed'
+  const epsilon = node.float('epsilon', 1e-5)
+  const k = Float64Array.from(scale, (s, i) => s / Math.sqrt(variance[i]! + epsilon))
+  return { k, c: k.map((s, i) => bias[i]! - mean[i]! * s) }
 }
 
 export const batchNormalization = defineOp({
@@ -158,7 +199,8 @@ export const batchNormalization = defineOp({
   state: [3, 4],
   channels: (node) => (node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1 ? 'same' : null),
   batchMode,
-  upgrades: [drop7, to14],
+  affine,
+  upgrades: [to7, to9, to14],
   cost(node) {
     const n = outputSize(node)
     return { ...noCost, mults: n, adds: n }

@@ -3,8 +3,10 @@
  * a gradient is marked straight-through in its node's metadata; the driver treats that. Rounding is a format conversion
  * and free; everything else is one comparison an element.
  */
-import { defineOp, type OpDef, type OpSample } from './define-op.ts'
-import { constantOf, free, perElement } from './rules.ts'
+
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type OpDef, type OpSample } from './support/define-op.ts'
+import { free, perElement } from './support/rules.ts'
 
 const comparison = perElement({ comparisons: 1 })
 const floats = { dims: [2, 3], values: [-1.7, -0.5, 0.2, 0.9, 1.5, 2.3] } as const

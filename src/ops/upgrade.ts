@@ -1,6 +1,14 @@
 /** Brings single nodes from one opset to a later one by the steps that op definitions declare. */
 import type { Node } from '../graph/graph.ts'
+import { earlyUpgrades } from './early-forms.ts'
 import { findOp } from './index.ts'
+import type { Upgrade } from './support/define-op.ts'
+
+/** The steps that an operator declares, those of the oldest forms first. */
+export const upgradesOf = (node: Pick<Node, 'op' | 'domain'>): readonly Upgrade[] => [
+  ...(node.domain === '' ? earlyUpgrades(node.op) : []),
+  ...(findOp(node)?.upgrades ?? []),
+]
 
 /**
  * Rewrites `node` from the form of opset `from` into that of `to`. A step may put nodes around it or replace it; these
@@ -8,7 +16,7 @@ import { findOp } from './index.ts'
  * unsupported-node error where a form has no successor. True where anything was rewritten.
  */
 export function upgradeNode(node: Node, from: number, to: number): boolean {
-  const step = findOp(node)?.upgrades?.find((u) => u.to > from && u.to <= to)
+  const step = upgradesOf(node).find((u) => u.to > from && u.to <= to)
   if (!step) return false
   const { prev, next, graph } = node
   step.apply(node)

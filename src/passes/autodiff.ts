@@ -8,18 +8,19 @@
  * Needs static shapes on the path (see runtime/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
  * If, Loop and Scan, nor through ops whose definition has no gradient: a model error names the node.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
+import { trainableParameters } from '../layers/parameters.ts'
 import { findOp, requireOp } from '../ops/index.ts'
-import { optionTable } from '../options.ts'
-import { fixInputs } from '../runtime/infer-types.ts'
-import { definePass } from './define-pass.ts'
-import { trainableParameters } from './parameters.ts'
-import { settleShapes } from './settle-shapes.ts'
-import { upgradeModelTo } from './upgrade-opset.ts'
+import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/support/define-op.ts'
+import { sameDims, sumBack } from '../ops/support/emit.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { fixInputs } from '../runtime/isolated/infer-types.ts'
+import { settleShapes } from './shapes/settle-shapes.ts'
 
 /** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
 export const GRADIENT_KEY = 'mnc.gradient'
@@ -174,24 +175,8 @@ function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
   const out = node.output.dims
   if (g.type && sameDims(g.dims, x.dims)) return g
   if (!g.type) g.setType({ elem: type.elem, dims: out })
-  return sumTo(b, g, x.dims)
+  return sumBack(b, g, g.dims, x.dims)
 }
-
-/** ReduceSum of `g` to `dims`, to which it had been broadcast (numpy rules). */
-export function sumTo(b: Builder, g: Value, dims: readonly number[]): Value {
-  const from = g.dims
-  if (sameDims(from, dims)) return g
-  const lead = from.length - dims.length
-  const axes = from.flatMap((d, i) => (i < lead || (dims[i - lead] === 1 && d !== 1) ? [i] : []))
-  const kept = from.map((d, i) => (axes.includes(i) ? 1 : d))
-  const elem = g.type?.elem ?? 'float32'
-  const sum =
-    axes.length === 0 ? g : b.op('ReduceSum', [g, b.ints(axes)], { keepdims: 1 }, { type: { elem, dims: kept } })
-  return sameDims(kept, dims) ? sum : b.op('Reshape', [sum, b.ints(dims)], {}, { type: { elem, dims } })
-}
-
-const sameDims = (a: readonly number[], c: readonly number[]): boolean =>
-  a.length === c.length && a.every((d, i) => d === c[i])
 
 /**
  * The pass form: every trainable parameter p gets a graph output `grad/<p>`, every float output y an input `seed/<y>` of

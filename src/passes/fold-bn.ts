@@ -11,12 +11,8 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { findOp } from '../ops/index.ts'
-import { constantOf, removeUnused } from './constant-of.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { finiteOptions } from './finite-options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
 import {
-  type Affine,
   addBias,
   canBias,
   canShiftInputs,
@@ -25,24 +21,18 @@ import {
   scaleWeight,
   shiftOfInputs,
   whyUnfit,
-} from './layer-algebra.ts'
-import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
-import { comesTooLate, quantisesActivation } from './pass-order.ts'
-import { QUANT_GUARD } from './quant-pair.ts'
-import { rankLookup } from './ranks.ts'
+} from '../layers/layer-algebra.ts'
+import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import { QUANT_GUARD } from '../layers/quant-pair.ts'
+import { rankLookup } from '../layers/ranks.ts'
+import { removeUnused } from '../layers/remove-unused.ts'
+import { findOp } from '../ops/index.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
 
 const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
-
-/** k and c of a BatchNormalization, or why there are none. */
-export function affineOf(bn: Node, opset: number): Affine | string {
-  if (findOp(bn)!.batchMode!.isOn(bn, opset)) return 'it is in training mode (infer-bn brings it out)'
-  if (bn.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
-  const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => constantOf(bn.inputs[i])?.toNumbers())
-  if (!gamma || !beta || !mean || !variance) return 'its parameters are computed'
-  const eps = bn.float('epsilon', 1e-5)
-  const k = Float64Array.from(gamma, (g, i) => g / Math.sqrt(variance[i]! + eps))
-  return { k, c: k.map((s, i) => beta[i]! - mean[i]! * s) }
-}
 
 interface Facts {
   readonly layers: ReadonlyMap<Node, WeightLayer>
@@ -52,7 +42,7 @@ interface Facts {
 const isLayerNode = (n: Node): boolean => n.domain === '' && FOLDABLE.has(n.op)
 
 /** Folds into the layer that produces the BN's input; returns the reason where it cannot. */
-function foldBack(bn: Node, affine: Affine, { layers, rank }: Facts): string | null {
+function foldBack(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): string | null {
   const x = bn.input(0)
   const node = x.producer
   if (!node) return `it follows the graph input '${x.name}'`
@@ -68,7 +58,7 @@ function foldBack(bn: Node, affine: Affine, { layers, rank }: Facts): string | n
 }
 
 /** Folds into the only layer that reads the BN's output; returns the reason where it cannot. */
-function foldForward(bn: Node, affine: Affine, { layers, rank }: Facts): string | null {
+function foldForward(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): string | null {
   const y = bn.output
   const [node, ...others] = y.uses
   if (!node || others.length > 0 || y.isOutput) return `its output '${y.name}' is read by several nodes`
@@ -90,7 +80,7 @@ function foldForward(bn: Node, affine: Affine, { layers, rank }: Facts): string 
 }
 
 /** The layer into which the normalisation could be folded, were it not for quantisers of ours; null where none. */
-function quantisedNeighbour(bn: Node, affine: Affine, { layers, rank }: Facts): Node | null {
+function quantisedNeighbour(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): Node | null {
   const couldEdit = (node: Node): boolean => {
     const layer = layers.get(node)
     if (!layer || !isLayerNode(node)) return false
@@ -115,8 +105,8 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
   let changed = false
   let rank: Facts['rank'] | null = null
   for (const bn of graph.nodes()) {
-    if (bn.op !== 'BatchNormalization' || bn.domain !== '') continue
-    const affine = affineOf(bn, model.opset)
+    const affine = findOp(bn)?.affine?.(bn, model.opset, constantOf)
+    if (affine === undefined) continue
     if (typeof affine === 'string') {
       ctx.decline(bn.id, affine)
       continue

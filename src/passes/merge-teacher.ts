@@ -5,15 +5,14 @@
  * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
  * Several inputs are matched by position. Does not apply to teachers of another opset (lift both first).
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
+import { readModel } from '../codec/codec.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
-import { readModel } from '../graph/codec.ts'
-import { isSparseInitializer } from '../graph/codec-extra.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
@@ -51,7 +50,6 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
     copy.metadata.set(FROZEN_KEY, 'true')
     map.set(v, copy)
   }
-  for (const v of teacher.graph.values()) if (isSparseInitializer(v)) map.set(v, copySparse(v, graph))
   for (const n of teacher.graph.nodes()) {
     const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
     copy.metadata.set(FROZEN_KEY, 'true')
@@ -59,13 +57,6 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   }
   for (const f of teacher.functions) model.functions.push(f)
   return teacher.graph.outputs.map((v) => map.get(v)!)
-}
-
-/** Sparse tensors travel in what the codec keeps of the file. */
-function copySparse(v: Value, graph: Graph): Value {
-  const copy = graph.define(graph.freshName(TEACHER_PREFIX + v.name), null, v.type)
-  copy.extra = v.extra
-  return copy
 }
 
 function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: InputAdapter): Value {

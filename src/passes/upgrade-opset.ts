@@ -1,25 +1,14 @@
 /**
- * upgrade-opset: lifts a model to a later version of the default ONNX domain, as `upgrades` of the operator definitions
- * say, node by node: attributes that became inputs, operators that were renamed, defaults that moved. Bodies of If, Loop
- * and Scan and of model-local functions are lifted too. Nodes of other domains stay as they are.
- *
- * Does not lower versions: a model that is newer already is left alone. A form that no definition can lift, and an
- * operator that the model's opset does not have, are model errors that name the node; the model is then unchanged. Where
- * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
+ * upgrade-opset: lifts a model to a later version of the default ONNX domain (ops/raise-opset.ts). Where onnxruntime has no
+ * kernel for a version that the model now asks for, a warning says so.
  */
-import { modelError, usageError } from '../errors.ts'
-import type { Graph, Node } from '../graph/graph.ts'
-import type { Model } from '../graph/model.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { findOp } from '../ops/index.ts'
-import { NEWEST_OPSET, reformsBetween, sinceVersions } from '../ops/schema-versions.ts'
-import { upgradeNode } from '../ops/upgrade.ts'
-import { optionTable } from '../options.ts'
-import { engineRefusal } from '../runtime/engine-refusal.ts'
-import { definePass } from './define-pass.ts'
 
-/** Opsets before 7 have other broadcasting rules and are too rare to describe. */
-const OLDEST_TARGET = 7
+import { optionTable } from '../base/options.ts'
+import { OLDEST_TARGET, upgradeModelTo } from '../ops/raise-opset.ts'
+import { WORKING_OPSET } from '../ops/support/define-op.ts'
+import { NEWEST_OPSET } from '../ops/support/schema-versions.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { refusalWarning } from '../runtime/isolated/engine-refusal.ts'
 
 const options = optionTable({
   to: {
@@ -32,99 +21,11 @@ const options = optionTable({
   },
 })
 
-type Decline = (where: string, reason: string) => void
-
-/**
- * Lifts `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be lifted, before
- * anything is changed.
- */
-export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
-  if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)
-    throw usageError(`opset ${to} is not one to upgrade to`, `choose from ${OLDEST_TARGET} to ${NEWEST_OPSET}`)
-  const bodies = bodiesOf(model)
-  for (const { graph, from } of bodies) for (const n of graph.allNodes()) if (n.domain === '') requireLift(n, from, to)
-  const from = model.opsets.get('')
-  if (from !== undefined && from > to) decline?.('model', `it is at opset ${from} already; versions are not lowered`)
-  const lifts = from === undefined || from < to || bodies.some((b) => b.from < to)
-  for (const body of bodies) if (body.from < to) lift(body, to)
-  model.functions.forEach((f, i) => {
-    const version = f.opsets.get('')
-    if (version !== undefined && version < to)
-      model.functions[i] = { ...f, opsets: new Map([...f.opsets, ['', Math.max(version, to)]]) }
-  })
-  if (from === undefined || from < to) model.setOpset(to)
-  return lifts
-}
-
-interface Body {
-  readonly graph: Graph
-  readonly from: number
-  readonly isFunction: boolean
-}
-
-/** The main graph and the functions' bodies, each with the version its nodes are written in. */
-function bodiesOf(model: Model): Body[] {
-  const main = model.opsets.get('')
-  const all = [
-    { graph: model.graph, version: main, isFunction: false },
-    ...model.functions.map((f) => ({ graph: f.graph, version: f.opsets.get('') ?? main, isFunction: true })),
-  ]
-  return all.flatMap(({ graph, version, isFunction }) => {
-    if (version !== undefined) return [{ graph, from: version, isFunction }]
-    for (const n of graph.allNodes())
-      if (n.domain === '')
-        throw modelError('no-opset', `the model uses ${n.op} and imports no version of the ai.onnx domain`, {
-          node: n.id,
-        })
-    return []
-  })
-}
-
-/** Throws where `node` cannot be brought from opset `from` to `to`. */
-function requireLift(node: Node, from: number, to: number): void {
-  if (from >= to) return
-  const since = sinceVersions(node.op)
-  const fail = (why: string, next?: string) =>
-    modelError('unknown-form', `${node.label}: ${why}`, { node: node.id, next })
-  if (!since || since[0]! > from) throw fail(`opset ${from} has no operator of that name`)
-  const upgrades = findOp(node)?.upgrades ?? []
-  const reforms = reformsBetween(node.op, from, to)
-  for (const version of reforms)
-    if (!upgrades.some((u) => u.to === version))
-      throw fail(`its form changed in opset ${version} and mnc cannot rewrite it`, `choose --to ${version - 1} or less`)
-  if (reforms.length === 0) return
-  for (const [name, a] of node.attributes)
-    if (a.kind === 'reference')
-      throw fail(`its attribute '${name}' comes from the function's caller and its form changed in opset ${reforms[0]}`)
-}
-
-function lift({ graph, from, isFunction }: Body, to: number): void {
-  for (const n of [...graph.allNodes()]) if (n.domain === '') upgradeNode(n, from, to)
-  if (isFunction) initializersToNodes(graph)
-}
-
-/** A function's body has no initializers: constants that upgrades made become Constant nodes. */
-function initializersToNodes(graph: Graph): void {
-  for (const v of [...graph.initializers()]) {
-    const { name } = v
-    const value = graph.prepend().op('Constant', [], { value: v.constant! })
-    graph.replaceUses(v, value)
-    graph.removeInitializer(v)
-    graph.rename(value, name)
-  }
-}
-
-/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
-export async function refusalWarning(model: Model): Promise<string | null> {
-  const refusal = await engineRefusal(model)
-  return refusal && `WARNING: at opset ${model.opset} ${refusal}`
-}
-
 export const upgradeOpset = definePass({
   name: 'upgrade-opset',
   summary: 'Lift the model to a later opset',
   options,
+  setsOpset: true,
   preserves: 'numerics',
   async run(model, o, ctx) {
     const changed = upgradeModelTo(model, o.to, ctx.decline)

@@ -6,13 +6,13 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Ajv, type ErrorObject } from 'ajv'
+import { type MncError, usageError } from '../base/errors.ts'
+import { readText } from '../base/files.ts'
+import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../base/options.ts'
+import { packageFile } from '../base/package-files.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
-import { type MncError, usageError } from '../errors.ts'
-import { readText } from '../files.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
-import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../options.ts'
-import { packageFile } from '../package-files.ts'
-import { requirePass } from '../passes/manager.ts'
+import { requirePass } from '../passes/run-pass.ts'
 import {
   type Graphs,
   kebab,

@@ -4,24 +4,25 @@
  */
 
 import { fileBytes, modelInfo } from '../analysis/model-info.ts'
+import { usageError } from '../base/errors.ts'
+import { fingerprint, readModel } from '../codec/codec.ts'
 import { calibrationData } from '../data/calibration.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
-import { usageError } from '../errors.ts'
-import { type ExportReport, exportModel } from '../export/export-model.ts'
+import { exportModel } from '../export/export-model.ts'
+import type { ExportReport } from '../export/export-report.ts'
 import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
-import { fingerprint, readModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { describeDeclined } from '../layers/left-weights.ts'
 import { buildNetwork } from '../models/spec.ts'
-import { recordHistory } from '../passes/history.ts'
-import { describeDeclined } from '../passes/left-weights.ts'
-import { runPass } from '../passes/manager.ts'
-import { announceDevice } from '../runtime/device.ts'
+import { recordHistory } from '../pass-manager/history.ts'
+import { applyPass } from '../pass-manager/manager.ts'
+import { announceDevice } from '../runtime/devices/device.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
-import { updateBatchNorm } from '../train/bn-update.ts'
-import { recordTraining } from '../train/record.ts'
-import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/trainer.ts'
-import { TrainingLog } from '../train/training-log.ts'
+import { updateBatchNorm } from '../train/loop/bn-update.ts'
+import { recordTraining } from '../train/loop/record.ts'
+import { type TrainEvent, type TrainRun, type TrainSummary, train } from '../train/loop/trainer.ts'
+import { TrainingLog } from '../train/loop/training-log.ts'
 import { pathOf } from './key.ts'
 import { layerSummary } from './measure.ts'
 import type { Stage } from './recipe.ts'
@@ -77,7 +78,7 @@ export async function runPasses(
     const limits = calibration && { ...calibration, ...(quick && { limit: Math.min(calibration.limit, quick.limit) }) }
     const source = quick ? quick.data : stage.data
     const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
-    const result = await runPass(model, def, options, {
+    const result = await applyPass(model, def, options, {
       ...{ seed: stage.seed, log },
       ...(data && { calibration: data }),
     })

@@ -1,17 +1,18 @@
 /** What a recipe says about each stage's model: accuracy, sparsity, bits, bytes, score, checks. */
 import { fileBytes, type LayerInfo, modelInfo } from '../analysis/model-info.ts'
+import { usageError } from '../base/errors.ts'
+import { checkModels } from '../check/check.ts'
+import { checkBatches } from '../check/check-data.ts'
+import { readModel } from '../codec/codec.ts'
 import { agreeOnOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { preprocessOf } from '../data/preprocess.ts'
-import { usageError } from '../errors.ts'
-import { checkModels } from '../export/check.ts'
-import { checkBatches } from '../export/check-data.ts'
-import { readModel } from '../graph/codec.ts'
+import { checkMeasured, evaluate } from '../evaluate/evaluate.ts'
 import type { Model } from '../graph/model.ts'
-import { trainingWarning } from '../passes/infer-bn.ts'
-import { announceDevice } from '../runtime/device.ts'
+import { trainingWarning } from '../layers/training-mode.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
+import { announceDevice } from '../runtime/devices/device.ts'
 import { score } from '../score/score.ts'
-import { checkMeasured, evaluate } from '../train/evaluate.ts'
 import { pathOf } from './key.ts'
 import type { Stage, StageCheck } from './recipe.ts'
 import type { StageMetrics } from './record.ts'
@@ -90,6 +91,7 @@ async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
 
 async function runCheck(model: Model, { against, options }: StageCheck, c: MeasureContext) {
   const reference = await readModel(pathOf(against, c.folder))
+  leaveEarlyOpsets(reference, c.log)
   agreeOnOrder(reference, model)
   const data = testSet(c, options.limit)
   const preprocess = await preprocessOf(reference, data, {}, c.log)

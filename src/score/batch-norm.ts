@@ -6,8 +6,10 @@
  * Does not fold: several consumers, a shared weight, training mode, quantisers in between, MatMul beyond matrices
  * (whose channels are not axis 1).
  */
+import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { layerSlot } from '../ops/index.ts'
+import { layerSlot, requireOp } from '../ops/index.ts'
+import { WORKING_OPSET } from '../ops/support/define-op.ts'
 import type { Constants } from './constants.ts'
 
 /** The BatchNormalization that folds into `layer`, if there is one. */
@@ -28,11 +30,9 @@ export function foldedBatchNorm(layer: Node, constants: Constants): Node | null 
 
 /** b per channel; `bias`: that of the layer which the BatchNormalization folds into. */
 export function normBias(norm: Node, bias: Value | null, constants: Constants): Float64Array {
-  const [scale, shift, mean, variance] = [1, 2, 3, 4].map((i) => constants.tensor(norm.input(i)).toNumbers())
+  const affine = requireOp(norm).affine!(norm, WORKING_OPSET, (v) => constants.tensor(v))
+  if (typeof affine === 'string')
+    throw modelError('not-counted', `${norm.label} is not counted: ${affine}`, { node: norm.id })
   const own = bias ? constants.tensor(bias).toNumbers() : null
-  const epsilon = norm.float('epsilon', 1e-5)
-  return Float64Array.from(scale!, (s, c) => {
-    const before = own ? own[own.length === 1 ? 0 : c]! : 0
-    return shift![c]! + ((before - mean![c]!) * s) / Math.sqrt(variance![c]! + epsilon)
-  })
+  return own ? affine.c.map((c, i) => own[own.length === 1 ? 0 : i]! * affine.k[i]! + c) : affine.c
 }

@@ -1,11 +1,12 @@
 /** How far an exported model is from what its source means. */
 import assert from 'node:assert/strict'
-import { type ExportOptions, exportModel } from '../../src/export/export-model.ts'
+import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportOptions } from '../../src/export/export-options.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
 import type { LoadOptions } from '../../src/runtime/executor.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { noise } from './nets.ts'
 
 /** A noise input of [-2, 2). */

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
+import { readModel } from '../../src/codec/codec.ts'
 import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
-import { readModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
-import { runPass } from '../../src/passes/manager.ts'
-import { upgradeModelTo } from '../../src/passes/upgrade-opset.ts'
+import { upgradeModelTo } from '../../src/ops/raise-opset.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { noise } from './nets.ts'
 
 /** Prunes to 75 % and quantises weights to 4 bits, activations too where `calibrate` is given. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { printModel } from '../../src/graph/text.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
+import { printModel } from '../../src/codec/text.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { passes } from '../../src/passes/index.ts'
-import { requirePass, runPass } from '../../src/passes/manager.ts'
+import { requirePass, runPass } from '../../src/passes/run-pass.ts'
 import { randomBatches, readCases, relativeError, runCase, runModel, writeCase } from './golden.ts'
 
 const update = process.env.UPDATE_GOLDENS === '1'

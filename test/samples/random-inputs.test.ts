@@ -5,7 +5,7 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementTypes } from '../../src/graph/types.ts'
-import { runPass } from '../../src/passes/manager.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import { randomInputs } from '../../src/samples/random-inputs.ts'
 
 test('integers stay within what their readers take, open dims take a size that runs', async () => {

@@ -4,18 +4,19 @@
  * four optimisation levels of onnxruntime and gives what its source gives; no pass takes back zeros or bits.
  */
 import { modelInfo } from '../../src/analysis/model-info.ts'
+import { MncError } from '../../src/base/errors.ts'
+import { Rng } from '../../src/base/rng.ts'
+import { decodeModel, encodeModel } from '../../src/codec/codec.ts'
 import { calibrationData } from '../../src/data/calibration.ts'
-import { MncError } from '../../src/errors.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportReport } from '../../src/export/export-report.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
-import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
 import type { Model } from '../../src/graph/model.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/manager.ts'
-import { Rng } from '../../src/rng.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
 import type { LoadOptions } from '../../src/runtime/executor.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
-import { train } from '../../src/train/trainer.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import { train } from '../../src/train/loop/trainer.ts'
 import { randomFeeds } from '../passes/golden.ts'
 import { type RandomGraphOptions, randomGraph } from './random-graph.ts'
 
@@ -233,16 +234,21 @@ class GraphCase {
 
   async #export(format: 'packed' | 'int4' | 'int8'): Promise<void> {
     let made: Model | null = null
+    let inexact: ExportReport['inexact'] = []
     const what = `export ${format}`
     await this.#guarded(what, async () => {
-      made = decodeModel(encodeModel((await exportModel(this.#model, { format })).model))
+      const { model, report } = await exportModel(this.#model, { format })
+      made = decodeModel(encodeModel(model))
+      inexact = report.inexact
       const again = encodeModel((await exportModel(this.#model, { format })).model)
       if (Buffer.compare(again, encodeModel(made)) !== 0) this.faults.push(`${what}: other bytes when run again`)
     })
     if (!made) return
     await this.#guarded(`${what}, then running it`, async () => {
       const error = medianError(this.#outputs, await run(made!, { optimization: 'disabled' }))
-      if (error > FLOAT) this.faults.push(`${what}: outputs differ by ${error.toExponential(1)}`)
+      // one level of the layers that the export names, and of no other model
+      const allowed = inexact.length > 0 ? STEPS : FLOAT
+      if (error > allowed) this.faults.push(`${what}: outputs differ by ${error.toExponential(1)}`)
     })
     await this.#compareLevels(what, made)
   }

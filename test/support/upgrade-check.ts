@@ -1,7 +1,7 @@
 /** Upgrades older forms of node tests and runs them: what the test does for a few cases and the bench for all. */
 import type { Model } from '../../src/graph/model.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
-import { upgradeModelTo } from '../../src/passes/upgrade-opset.ts'
+import { upgradeModelTo } from '../../src/ops/raise-opset.ts'
 import { mismatch, type NodeCase } from './node-tests.ts'
 import { type OlderForm, olderForms } from './older-forms.ts'
 

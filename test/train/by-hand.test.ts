@@ -4,13 +4,13 @@
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { evaluate } from '../../src/evaluate/evaluate.ts'
 import type { Value } from '../../src/graph/graph.ts'
-import { imageSource, type SourceBatch } from '../../src/train/batch-source.ts'
-import { evaluate } from '../../src/train/evaluate.ts'
-import type { LossName } from '../../src/train/losses.ts'
-import { learningRate, type ScheduleName } from '../../src/train/schedule.ts'
+import { imageSource, type SourceBatch } from '../../src/train/loop/batch-source.ts'
+import { learningRate, type ScheduleName } from '../../src/train/loop/schedule.ts'
+import type { LossName } from '../../src/train/step/losses.ts'
+import { temperatureWarning } from '../../src/train/temperature-warning.ts'
 import type { TrainOptionsInput } from '../../src/train/train-options.ts'
-import { temperatureWarning } from '../../src/warnings.ts'
 import { CLASSES, images, linearModel, pixels, run, values } from './fixtures.ts'
 
 const STEPS = 20

@@ -21,12 +21,12 @@ import type { Builder } from '../../graph/builder.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
+import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { CORRECTION, ROLE_KEY } from '../../layers/layers.ts'
+import { applyPass } from '../../pass-manager/manager.ts'
 import { foldConstants } from '../../passes/fold-constants.ts'
-import { CORRECTION, ROLE_KEY } from '../../passes/layers.ts'
-import { runPass } from '../../passes/manager.ts'
-import { inferTypes } from '../../runtime/infer-types.ts'
-import { sweepNode } from '../sweep.ts'
+import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { Held, type Pairing, type Place, pairedDims, toFlat } from './held.ts'
 import {
   floatConvolution,
@@ -47,7 +47,7 @@ export interface ArrangeOptions {
 
 export async function arrangeIntegers(model: Model, { rowPairs }: ArrangeOptions): Promise<void> {
   const typed = cloneModel(model)
-  await runPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
+  await applyPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
   await inferTypes(typed)
   spellPads(model.graph, typed.graph)
   const steps = stepsOf(model.graph, typed.graph)

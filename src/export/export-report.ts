@@ -1,0 +1,72 @@
+/** What an export says of its file: bytes, how each weight is stored, what differs by a level, what was left alone. */
+import { encodeModel } from '../codec/codec.ts'
+import { type Declined, type LeftWeights, leftWeights } from '../layers/left-weights.ts'
+import type { ExportFormat } from './export-options.ts'
+import type { Exporting, Reader } from './exporting.ts'
+import type { BatchNorms } from './weights/fold-affine.ts'
+import type { StorageKind } from './weights/storage.ts'
+import type { Weight } from './weights/weights.ts'
+
+export interface ExportedTensor {
+  readonly name: string
+  readonly dims: readonly number[]
+  readonly elements: number
+  readonly nonZeros: number
+  /** Width of the stored values; 32 for floats. */
+  readonly bits: number
+  readonly storage: StorageKind
+  /** Of values and masks, without scales, nodes and names. */
+  readonly bytes: number
+}
+
+export interface ExportReport {
+  readonly format: ExportFormat
+  /** Of the whole file. */
+  readonly bytes: number
+  /** What the weights take, all of their decode included: scales, shapes, nodes, names. */
+  readonly weightBytes: number
+  readonly weights: number
+  readonly bytesPerWeight: number
+  readonly batchNorms: BatchNorms
+  readonly activations: number
+  readonly tensors: readonly ExportedTensor[]
+  /** int8: layers that may give another level of their output than the graph does here and there, and why. */
+  readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
+  /** Weights stored as the floats that they were. */
+  readonly left: LeftWeights
+}
+
+export function exportReport(context: Exporting): ExportReport {
+  const { model, format, weights, others, readers, choices, weightBytes, inexact, batchNorms, activations } = context
+  const elements = weights.reduce((n, w) => n + w.size, 0)
+  const tensors = choices.map(({ weight, kind, payload }) => ({
+    name: weight.name,
+    dims: weight.dims,
+    elements: weight.size,
+    nonZeros: weight.nonZeros,
+    bits: kind === 'raw' ? 32 : weight.bits,
+    storage: kind,
+    bytes: payload,
+  }))
+  const floats = choices.filter((c) => c.kind === 'raw').map(({ weight }) => floatWeight(weight, readers.get(weight)!))
+  const all = elements + others.reduce((n, d) => n + d.weights!, 0)
+  return {
+    format,
+    bytes: encodeModel(model).length,
+    weightBytes,
+    weights: elements,
+    bytesPerWeight: elements === 0 ? 0 : weightBytes / elements,
+    batchNorms,
+    activations: activations.length,
+    tensors,
+    inexact: inexact.map(({ weight, reason }) => ({ layer: readers.get(weight)!.where, reason })),
+    left: leftWeights([...floats, ...others], all),
+  }
+}
+
+/** Why a weight is stored as the floats that it was. */
+function floatWeight(weight: Weight, { where, op }: Reader): Declined {
+  const weights = weight.size
+  if (weight.ints) return { where, reason: 'it is so small that a decode would take more', weights }
+  return { where, reason: 'its weights are not quantised', weights, remedy: `mnc pass quantize --ops ${op}` }
+}

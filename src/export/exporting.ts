@@ -1,0 +1,44 @@
+/** What the stages of an export hand on to each other. */
+import type { Node } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import type { Declined } from '../layers/left-weights.ts'
+import { declaredOutputs } from '../pass-manager/declared-outputs.ts'
+import type { Activation } from './activations/activations.ts'
+import type { ExportFormat, ExportOptions } from './export-options.ts'
+import type { BatchNorms, Layer } from './weights/fold-affine.ts'
+import type { Inexact } from './weights/integer-form.ts'
+import type { Choice } from './weights/storage.ts'
+import type { Weight } from './weights/weights.ts'
+
+/** The layer's name and operator, which `strip` takes away. */
+export interface Reader {
+  readonly where: string
+  readonly op: string
+}
+
+export class Exporting {
+  readonly restoreOutputs: () => void
+  /** Weights of layers; from `detach-weights` on those alone that something reads. */
+  weights: readonly Weight[] = []
+  readers: ReadonlyMap<Weight, Reader> = new Map()
+  /** Weights that no layer reads. */
+  others: readonly Declined[] = []
+  layers: ReadonlyMap<Node, Layer> = new Map()
+  batchNorms: BatchNorms = { folded: 0, reduced: 0, kept: 0 }
+  activations: readonly Activation[] = []
+  /** Weights that stand behind a DequantizeLinear of integers. */
+  paired: ReadonlySet<Weight> = new Set()
+  choices: readonly Choice[] = []
+  /** What writing the weights added to the file. */
+  weightBytes = 0
+  inexact: readonly Inexact[] = []
+
+  constructor(
+    readonly model: Model,
+    readonly format: ExportFormat,
+    readonly options: ExportOptions,
+    readonly log: (message: string) => void,
+  ) {
+    this.restoreOutputs = declaredOutputs(model)
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * The form of each quantised activation in the exported file: rounded in float arithmetic, a Q/DQ pair of its own width,
+ * or one in an 8-bit container.
+ */
+
+import type { Node } from '../graph/graph.ts'
+import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
+import type { ExportFormat } from './export-options.ts'
+import type { Layer } from './weights/fold-affine.ts'
+import type { Weight } from './weights/weights.ts'
+
+export function placeActivations(
+  format: ExportFormat,
+  activations: readonly Activation[],
+  layers: ReadonlyMap<Node, Layer>,
+): void {
+  if (format === 'packed') lowerToFloat(activations, layers)
+  else {
+    // float weights between quantisers are what onnxruntime would quantise on its own
+    const floatLayer = (w: Weight): boolean => w.ints === null
+    const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
+    lowerToFloat(lowered, layers)
+    const rest = activations.filter((a) => !lowered.includes(a))
+    if (format === 'int8') toContainers(rest)
+    else placePlain(rest, layers, lowered.length > 0)
+  }
+}
+
+/**
+ * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
+ * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
+ * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
+ * mixed-widths.ts says why. Those in int8 get uint8: activation-range.ts says why.
+ */
+function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
+  const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
+  lowerToFloat(lowered, layers)
+  const rest = activations.filter((a) => !lowered.includes(a))
+  const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
+  const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
+  if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow))
+    toContainers(rest.filter((a) => isNarrow(a) || a.pair.container === 'int8'))
+}
+
+const holdsNegatives = ({ pair }: Activation): boolean => pair.lo < (constantOf(pair.zeroPoint)?.toNumbers()[0] ?? 0)
+
+/** Whether a layer reads the quantised value whose weight is such. */
+function someWeight(a: Activation, layers: ReadonlyMap<Node, Layer>, test: (w: Weight) => boolean): boolean {
+  for (const n of a.pair.dequantize.output.uses) {
+    const weight = layers.get(n)?.weight
+    if (weight && test(weight)) return true
+  }
+  return false
+}

@@ -1,0 +1,28 @@
+/** Passes by name, for whoever need not know them one by one: the command line, recipes, the library. */
+import { usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import type { Model } from '../graph/model.ts'
+import type { PassContext, PassDef } from '../pass-manager/define-pass.ts'
+import { applyPass, type PassResult } from '../pass-manager/manager.ts'
+import { passes } from './index.ts'
+
+/** A pass by name or alias; a usage error with the nearest name. */
+export function requirePass(name: string): PassDef {
+  const found = passes.find((p) => p.name === name || p.alias === name)
+  if (found) return found
+  const near = nearest(
+    name,
+    passes.flatMap((p) => [p.name, ...(p.alias ? [p.alias] : [])]),
+  )
+  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list names them')
+}
+
+/** Applies a pass by name or alias to `model`, in place; errors as those of `applyPass`. */
+export async function runPass(
+  model: Model,
+  name: string,
+  options: Readonly<Record<string, unknown>> = {},
+  context: Partial<PassContext> = {},
+): Promise<PassResult> {
+  return applyPass(model, requirePass(name), options, context)
+}
