@@ -40,7 +40,7 @@ import {
   type PruneScope,
   parsePattern,
 } from './magnitude.ts'
-import { refuseCalibrated } from './pass-order.ts'
+import { adviseRemoval, refuseCalibrated } from './pass-order.ts'
 import { refitSteps } from './refit-steps.ts'
 import { mapNamed } from './select.ts'
 
@@ -298,6 +298,8 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     if (layer.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
+  const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
+  if (advice) ctx.log(advice)
   if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
   return changed
 }

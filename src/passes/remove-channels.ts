@@ -19,6 +19,7 @@ import { decideChannels, liftModel } from './channel-decision.ts'
 import { channelSamples } from './channel-samples.ts'
 import { definePass, type PassContext } from './define-pass.ts'
 import { finiteOptions } from './finite-options.ts'
+import { NO_EMPTY_CHANNELS } from './pass-order.ts'
 import { type Named, probe } from './probe.ts'
 import { shrinkModel } from './shrink-model.ts'
 
@@ -33,6 +34,7 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
     for (const { layer, reason } of stays) if (!reasons.has(layer)) reasons.set(layer, reason)
     if (removed === 0) {
       for (const { layer } of stays) ctx.decline(layer, reasons.get(layer)!)
+      if (!changed && stays.length === 0) ctx.log(NO_EMPTY_CHANNELS)
       return changed
     }
     // tried on a copy: where it goes wrong the caller's model stays as it was
