@@ -1,11 +1,12 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
+
+import { usageError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
 import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }
@@ -42,15 +43,16 @@ export async function openNamed(
   model: Model,
   reference: string,
   split: Split,
-  { classes, dataMemory: memory }: OptionsOf<typeof dataOptions>,
+  { classes, dataMemory: memory, dataCache: cache }: OptionsOf<typeof dataOptions>,
   io: CommandIO,
 ): Promise<Dataset> {
   const { openDataset } = await import('../data/index.ts')
   const { inClassOrder, inModelOrder, loadClassOrder } = await import('../data/class-order.ts')
   const { writeClassOrder } = await import('../graph/class-names.ts')
   const names = classes === undefined ? null : loadClassOrder(classes)
-  const opened = await openDataset(reference, split, { memory })
-  for (const note of opened.notes) io.log(`note: ${note}`)
+  const note = (text: string): void => io.log(`note: ${text}`)
+  const opened = await openDataset(reference, split, { memory, cache, log: note })
+  for (const text of opened.notes) note(text)
   if (!names) return inModelOrder(model, opened)
   writeClassOrder(model, names)
   return inClassOrder(opened, names, `--classes ${classes}`)

@@ -1,5 +1,5 @@
 /** How a data set is read: options of every command that takes `--data`. */
-import { optionTable } from '../options.ts'
+import { optionTable } from '../base/options.ts'
 
 /** Where it is not more than half of the machine's memory. */
 export const DEFAULT_MEMORY_MB = 2048
@@ -15,6 +15,11 @@ export const dataOptions = optionTable({
     minimum: 1,
     maximum: 2 ** 20,
     placeholder: 'MB',
-    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; pictures of a folder that take more are decoded whenever they are needed`,
+    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; decoded pictures of a folder that take more are in a file`,
+  },
+  dataCache: {
+    type: 'string',
+    placeholder: 'DIR',
+    description: 'Folder that decoded pictures are kept in for the next run; a temporary file without',
   },
 })

@@ -1,11 +1,14 @@
 /**
  * A labelled image set: pixels as bytes, channel planes one after the other (C,H,W), in shared memory so that loader
- * threads read them without a copy, or in picture files that are decoded as they are needed.
+ * threads read them without a copy, or in picture files that are decoded as they are needed, to the size that is asked for.
  */
 import { createHash } from 'node:crypto'
-import { bugError, usageError } from '../errors.ts'
-import { Rng } from '../rng.ts'
-import { hashPixels, type Pixels, readPixels, selectPixels, sharedBytes, viewOf } from './pixels.ts'
+import { bugError, usageError } from '../base/errors.ts'
+import { Rng } from '../base/rng.ts'
+import { sharedBytes } from './picture-store.ts'
+import { hashFiles, type Pictures } from './pictures.ts'
+import { type Pixels, readPixels, viewOf } from './pixels.ts'
+import type { ResizeMode } from './resize.ts'
 
 export type Split = 'train' | 'test'
 
@@ -13,6 +16,12 @@ export type Split = 'train' | 'test'
 export interface Statistics {
   readonly mean: readonly number[]
   readonly std: readonly number[]
+}
+
+/** Some of the picture files of a folder. */
+export interface PictureSet {
+  readonly pictures: Pictures
+  readonly slots: Uint32Array
 }
 
 export interface DatasetInit {
@@ -24,14 +33,23 @@ export interface DatasetInit {
   readonly height: number
   readonly width: number
   /** size * channels * height * width bytes over a SharedArrayBuffer, or a picture file an image. */
-  readonly images: Pixels
+  readonly images: Uint8Array | PictureSet
+  /** How pictures of another size are brought to this one; bilinear by default. */
+  readonly resize?: ResizeMode | undefined
   /** Class of each image, 0..classes-1. */
   readonly labels: Int32Array
   readonly classNames?: readonly string[] | undefined
   /** What someone who uses the set should know, a sentence each: what was left out, how pixels were read. */
   readonly notes?: readonly string[] | undefined
   /** Known or separately computed statistics of the training split; computed from these images where absent. */
-  readonly statistics?: (() => Promise<Statistics>) | undefined
+  readonly statistics?: ((at: Size) => Promise<Statistics>) | undefined
+}
+
+/** What picture files are decoded to. */
+export interface Size {
+  readonly height: number
+  readonly width: number
+  readonly resize: ResizeMode
 }
 
 /** No classifier has so many classes; a label beyond is damage, and must not size anything. */
@@ -47,12 +65,12 @@ export class Dataset {
   readonly channels: number
   readonly height: number
   readonly width: number
-  /** Where the pixels are; `readPixels` reads them. */
-  readonly pixels: Pixels
+  readonly resize: ResizeMode
   readonly labels: Int32Array
   readonly classNames: readonly string[] | undefined
   readonly notes: readonly string[]
-  readonly #statistics: (() => Promise<Statistics>) | undefined
+  readonly #images: Uint8Array | PictureSet
+  readonly #statistics: DatasetInit['statistics']
   #hash: string | undefined
 
   constructor(init: DatasetInit) {
@@ -63,7 +81,8 @@ export class Dataset {
     this.channels = init.channels
     this.height = init.height
     this.width = init.width
-    this.pixels = init.images
+    this.resize = init.resize ?? 'bilinear'
+    this.#images = init.images
     this.labels = init.labels
     this.classNames = init.classNames
     this.notes = init.notes ?? []
@@ -71,7 +90,7 @@ export class Dataset {
     if (this.size === 0) throw usageError(`${init.name} holds no images`)
     if (!(this.imageBytes > 0))
       throw usageError(`${init.name}: its images of ${init.height}x${init.width} have no pixels`)
-    const held = init.images instanceof Uint8Array ? init.images.length / this.imageBytes : init.images.files.length
+    const held = init.images instanceof Uint8Array ? init.images.length / this.imageBytes : init.images.slots.length
     if (held !== this.size) throw bugError(`${init.name}: ${held} images for ${this.size} labels`)
     if (init.classes > MOST_CLASSES)
       throw usageError(`${init.name} has ${init.classes} classes; more than ${MOST_CLASSES} are not read`)
@@ -84,10 +103,31 @@ export class Dataset {
     return this.channels * this.height * this.width
   }
 
-  /** The pixels of a set that is in memory. */
+  /** Where the pixels are; `readPixels` reads them. */
+  get pixels(): Pixels {
+    const images = this.#images
+    return images instanceof Uint8Array ? images : images.pictures.at(images.slots, this.#shape, this.resize)
+  }
+
+  get #shape() {
+    const { channels, height, width } = this
+    return { channels, height, width }
+  }
+
+  /** The pixels of a set that is no folder of pictures. */
   get images(): Uint8Array {
-    if (this.pixels instanceof Uint8Array) return this.pixels
+    if (this.#images instanceof Uint8Array) return this.#images
     throw bugError(`${this.name} is decoded as it is read: its pixels are not in memory`)
+  }
+
+  /**
+   * Pictures of a folder at the size of a model's input, decoded to it: the shorter side scaled, the centre cropped. Other
+   * sets stay as they are, for their images are resized whole, on the way into a batch.
+   */
+  sized([height, width]: readonly [number, number], resize: ResizeMode = 'bilinear'): Dataset {
+    if (this.#images instanceof Uint8Array) return this
+    if (height === this.height && width === this.width && resize === this.resize) return this
+    return this.#with({ height, width, resize })
   }
 
   /** Image i of a set that is in memory, C*H*W bytes; a view, not a copy. */
@@ -95,7 +135,7 @@ export class Dataset {
     return viewOf(this.images, this.imageBytes, i)
   }
 
-  /** SHA-256 of all labels and pixels; of picture files that are not in memory, as `hashPixels` says. */
+  /** SHA-256 of all labels and pixels; of picture files their sizes, first and last 32 KB in place of the pixels. */
   contentHash(): string {
     this.#hash ??= this.#computeHash()
     return this.#hash
@@ -103,14 +143,17 @@ export class Dataset {
 
   #computeHash(): string {
     const { labels } = this
-    const hash = createHash('sha256').update(hashPixels(this.pixels))
+    const images = this.#images
+    const hash = createHash('sha256')
+    if (images instanceof Uint8Array) hash.update(images)
+    else hash.update(hashFiles(Array.from(images.slots, (i) => images.pictures.files[i]!)))
     hash.update(new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength))
     return hash.update(JSON.stringify([this.classes, this.channels, this.height, this.width])).digest('hex')
   }
 
   /** Mean and deviation of the training split: published for the standard sets, computed for the others. */
   async statistics(): Promise<Statistics> {
-    return this.#statistics ? this.#statistics() : statisticsOf(this)
+    return this.#statistics ? this.#statistics(this) : statisticsOf(this)
   }
 
   /** The first n images (all where n is larger), sharing memory with this set. */
@@ -118,11 +161,11 @@ export class Dataset {
     if (!Number.isInteger(n) || n < 1)
       throw usageError(`cannot take ${n} images of ${this.name}`, 'give a whole number of at least 1')
     if (n >= this.size) return this
-    const { pixels } = this
+    const images = this.#images
     const first =
-      pixels instanceof Uint8Array
-        ? pixels.subarray(0, n * this.imageBytes)
-        : { ...pixels, files: pixels.files.slice(0, n) }
+      images instanceof Uint8Array
+        ? images.subarray(0, n * this.imageBytes)
+        : { ...images, slots: images.slots.subarray(0, n) }
     return this.#with({ images: first, labels: this.labels.subarray(0, n) })
   }
 
@@ -154,7 +197,12 @@ export class Dataset {
   /** The named images, in that order; those in memory are copied. */
   select(indices: readonly number[]): Dataset {
     const labels = Int32Array.from(indices, (i) => this.labels[i]!)
-    return this.#with({ images: selectPixels(this.pixels, this.imageBytes, indices), labels })
+    const images = this.#images
+    if (!(images instanceof Uint8Array))
+      return this.#with({ images: { ...images, slots: Uint32Array.from(indices, (i) => images.slots[i]!) }, labels })
+    const copied = sharedBytes(indices.length * this.imageBytes)
+    for (const [to, from] of indices.entries()) copied.set(this.image(from), to * this.imageBytes)
+    return this.#with({ images: copied, labels })
   }
 
   /** The same images with other labels: class `i` of before is class `to[i]` of `classNames`. */
@@ -163,10 +211,10 @@ export class Dataset {
   }
 
   #with(changes: Partial<DatasetInit>): Dataset {
-    const { name, split, classes, channels, height, width, classNames, pixels, labels, notes } = this
+    const { name, split, classes, classNames, resize, labels, notes } = this
     return new Dataset({
-      ...{ name, split, classes, channels, height, width, classNames, images: pixels, labels, notes },
-      statistics: () => this.statistics(),
+      ...{ name, split, classes, ...this.#shape, classNames, resize, images: this.#images, labels, notes },
+      statistics: this.#statistics ?? (() => statisticsOf(this)),
       ...changes,
     })
   }

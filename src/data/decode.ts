@@ -3,12 +3,15 @@
  * everything else works without them.
  *
  * The file's content decides what it is, not its name. Opaque 8-bit grey and RGB pictures give the bytes that they hold.
+ * Of another size, the shorter side is scaled and the centre cropped: with the triangle filter, as resize.ts does, but that
+ * libvips shrinks a JPEG while it decodes it, or by whole pixels first, where it shrinks a lot.
  * Turned as EXIF says; transparency is flattened on black; of 16 bits the upper 8 are taken; of an animation the first
  * frame; CMYK becomes RGB as the Python Imaging Library does it, without a colour profile: with k' = 255 - K,
  * R = k' - round(C k' / 255). A vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import type { ImageShape } from './pixels.ts'
+import type { ResizeMode } from './resize.ts'
 
 export interface PictureFile {
   readonly path: string
@@ -44,13 +47,17 @@ export async function readFacts(path: string): Promise<PictureFacts> {
 
 const REMEDY = 'take it out of the folder, or put a PNG, JPEG or WebP picture in its place'
 
+const kernels = { bilinear: 'linear', nearest: 'nearest' } as const satisfies Record<ResizeMode, string>
+
 /** C,H,W bytes of `shape`: the shorter side scaled, centre cropped, where the picture has another size. */
-export async function decodePicture({ path, cmyk }: PictureFile, shape: ImageShape): Promise<Uint8Array> {
+export async function decodePicture(file: PictureFile, shape: ImageShape, resize: ResizeMode): Promise<Uint8Array> {
   const sharp = await loadSharp()
+  const { path, cmyk } = file
+  const fit = { fit: 'cover', kernel: kernels[resize], fastShrinkOnLoad: false } as const
   const { channels, height, width } = shape
   const { data, count } = await guarded(path, async () => {
     const source = cmyk ? sharp(path).pipelineColourspace('cmyk') : sharp(path)
-    const image = source.autoOrient().flatten().resize(width, height, { fit: 'cover' })
+    const image = source.autoOrient().flatten().resize(width, height, fit)
     const space = cmyk ? 'cmyk' : channels === 1 ? 'b-w' : 'srgb'
     const { data, info } = await image.toColourspace(space).raw().toBuffer({ resolveWithObject: true })
     return { data, count: info.channels }

@@ -1,5 +1,5 @@
 /** Batches for evaluation and calibration: file order, no augmentation, the last one as short as it comes. */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import type { Dataset } from './dataset.ts'
@@ -33,7 +33,9 @@ export async function* evalBatches(
   batchSize: number,
 ): AsyncGenerator<Batch, void, undefined> {
   if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
-  const writer = new ImageWriter(dataset, preprocess)
+  const set = dataset.sized(preprocess.size, preprocess.resize)
+  const { pixels, imageBytes } = set
+  const writer = new ImageWriter(set, preprocess)
   const most = Math.min(batchSize, dataset.size)
   checkBatchMemory(most, most * writer.imageFloats, preprocess)
   for (let start = 0; start < dataset.size; start += batchSize) {
@@ -41,7 +43,7 @@ export async function* evalBatches(
     const images = new Float32Array(count * writer.imageFloats)
     const indices = Uint32Array.from({ length: count }, (_, i) => start + i)
     let at = 0
-    for await (const image of readPixels(dataset.pixels, dataset.imageBytes, indices)) {
+    for await (const image of readPixels(pixels, imageBytes, indices)) {
       writer.write(image, 0, images, at)
       at += writer.imageFloats
     }

@@ -2,7 +2,7 @@
  * The training loader: endless shuffled, augmented batches, made ahead in worker threads. The same seed gives the same
  * batches whatever the number of threads, from any starting step.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { BatchFiller, type FillerJob } from './batch-filler.ts'
 import type { Dataset } from './dataset.ts'
 import type { Batch } from './eval-batches.ts'
@@ -49,7 +49,7 @@ export function createLoader(dataset: Dataset, options: LoaderOptions): Loader {
     throw usageError(`a batch of ${batchSize} is larger than ${dataset.name}, which has ${dataset.size} images`)
   if (!Number.isInteger(workers) || workers < 0 || workers > MOST_WORKERS)
     throw usageError(`the loader cannot have ${workers} threads`, `0 to ${MOST_WORKERS}`)
-  const { pixels, labels, size, channels, height, width } = dataset
+  const { pixels, labels, size, channels, height, width } = dataset.sized(preprocess.size, preprocess.resize)
   const job: FillerJob = {
     data: { pixels, labels, size, channels, height, width },
     policy: typeof augment === 'string' ? loadPolicy(augment) : augment,

@@ -2,9 +2,9 @@
  * Data references, as `--data` and recipes give them: `KIND:PLACE[#train|#test]`, or `embedded` for the part of
  * Fashion-MNIST that comes with the package.
  */
-import { usageError } from '../errors.ts'
-import { nearest } from '../options.ts'
-import { packageFile } from '../package-files.ts'
+import { usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import { packageFile } from '../base/package-files.ts'
 import type { Dataset, Split } from './dataset.ts'
 import { openCifar } from './formats/cifar.ts'
 import { openFolder } from './formats/folder.ts'
@@ -12,13 +12,13 @@ import { openIdx } from './formats/idx.ts'
 import { openNpz } from './formats/npz.ts'
 import { memoryLimit } from './memory.ts'
 import { RANDOM } from './random-options.ts'
+import type { ReadOptions } from './read-options.ts'
 
 interface Kind {
   /** What stands after the colon, for messages; null where nothing does. */
   readonly place: string | null
   readonly summary: string
-  /** `memory`: bytes that images may take. */
-  open(place: string, split: Split, memory: number): Dataset | Promise<Dataset>
+  open(place: string, split: Split, how: ReadOptions): Dataset | Promise<Dataset>
 }
 
 const embeddedFolder = packageFile('data/fashion-mnist')
@@ -34,20 +34,29 @@ export const dataKinds: Readonly<Record<string, Kind>> = {
   cifar100: {
     place: 'DIR',
     summary: 'CIFAR-100, binary version (train.bin, test.bin)',
-    open: (place, split, memory) => openCifar('cifar100', place, split, memory),
+    open: (place, split, { memory }) => openCifar('cifar100', place, split, memory),
   },
   cifar10: {
     place: 'DIR',
     summary: 'CIFAR-10, binary version (data_batch_1..5.bin, test_batch.bin)',
-    open: (place, split, memory) => openCifar('cifar10', place, split, memory),
+    open: (place, split, { memory }) => openCifar('cifar10', place, split, memory),
   },
-  mnist: { place: 'DIR', summary: 'MNIST, Fashion-MNIST and kin: IDX files, plain or .gz', open: openIdx },
+  mnist: {
+    place: 'DIR',
+    summary: 'MNIST, Fashion-MNIST and kin: IDX files, plain or .gz',
+    open: (place, split, { memory }) => openIdx(place, split, memory),
+  },
   folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images a class', open: openFolder },
-  npz: { place: 'FILE', summary: 'numpy archive with arrays images and labels (or x and y)', open: openNpz },
+  npz: {
+    place: 'FILE',
+    summary: 'numpy archive with arrays images and labels (or x and y)',
+    open: (place, split, { memory }) => openNpz(place, split, memory),
+  },
   embedded: {
     place: null,
     summary: 'the 9,000 + 2,000 images of Fashion-MNIST that come with mnc',
-    open: (_, split, memory) => openIdx(embeddedFolder, split, memory, { name: `embedded#${split}`, ...fashionMnist }),
+    open: (_, split, { memory }) =>
+      openIdx(embeddedFolder, split, memory, { name: `embedded#${split}`, ...fashionMnist }),
   },
 }
 
@@ -90,18 +99,22 @@ export function parseDataReference(reference: string): DataReference {
 export interface OpenOptions {
   /** Memory that the images may take, in MB; 2048 by default, or half of the machine's where that is less. */
   readonly memory?: number | undefined
+  /** Folder that decoded pictures are kept in for the next run; a temporary file without. */
+  readonly cache?: string | undefined
+  /** Told what takes long, and what the disk has no room for. */
+  readonly log?: ((message: string) => void) | undefined
 }
 
 /**
  * Reads the data set that a reference names. `defaultSplit` is the caller's natural one: train for training, test for
- * evaluation. Images are in memory, except pictures of a folder that take more than `memory`: those are decoded whenever
- * they are read. Throws a usage error that says what was looked for where, or what is wrong with it.
+ * evaluation. Images are in memory, except pictures of a folder: those are decoded when they are first read, and what takes
+ * more than `memory` is then in a file. Throws a usage error that says what was looked for where, or what is wrong with it.
  */
 export async function openDataset(
   reference: string,
   defaultSplit: Split,
-  { memory }: OpenOptions = {},
+  { memory, ...more }: OpenOptions = {},
 ): Promise<Dataset> {
   const { kind, place, split } = parseDataReference(reference)
-  return dataKinds[kind]!.open(place, split ?? defaultSplit, memoryLimit(memory))
+  return dataKinds[kind]!.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
 }

@@ -3,7 +3,7 @@
  * the graph's input says. Part of a model's meaning, so it travels in the model's metadata_props as JSON under
  * `mnc.preprocess`. When a model has none, the data set's own statistics are assumed and the caller is told.
  */
-import { MncError, modelError, usageError } from '../errors.ts'
+import { MncError, modelError, usageError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'
@@ -117,14 +117,23 @@ export function imageInput(model: Model): ImageInput {
 }
 
 /** What mnc gives its own models: each set's own statistics, the model's input size (the images' where open). */
-export async function defaultPreprocess(dataset: Dataset, model: Model): Promise<Preprocess> {
-  const { mean, std } = await dataset.statistics()
-  return { scale: 255, mean, std, ...placeOf(dataset, model) }
+export async function defaultPreprocess(
+  dataset: Dataset,
+  model: Model,
+  { inputSize, resize }: PreprocessOverrides = {},
+): Promise<Preprocess> {
+  const { size, layout } = placeOf(dataset, model, inputSize)
+  const { mean, std } = await dataset.sized(size, resize).statistics()
+  return { scale: 255, mean, std, size, layout }
 }
 
-function placeOf(dataset: Dataset, model: Model): Pick<Preprocess, 'size' | 'layout'> {
+function placeOf(
+  dataset: Dataset,
+  model: Model,
+  inputSize: readonly number[] | undefined,
+): Pick<Preprocess, 'size' | 'layout'> {
   const { height, width, layout } = imageInput(model)
-  return { size: [height ?? dataset.height, width ?? dataset.width], layout }
+  return { size: inputSize ? sizeOf(inputSize) : [height ?? dataset.height, width ?? dataset.width], layout }
 }
 
 /**
@@ -167,8 +176,8 @@ export async function preprocessOf(
 /** Statistics are a pass over the training split: computed only where they are used. */
 async function basePreprocess(dataset: Dataset, model: Model, o: PreprocessOverrides): Promise<Preprocess> {
   const { mean, std } = o
-  if (!mean || !std) return defaultPreprocess(dataset, model)
-  return { scale: 255, mean, std, ...placeOf(dataset, model) }
+  if (!mean || !std) return defaultPreprocess(dataset, model, o)
+  return { scale: 255, mean, std, ...placeOf(dataset, model, o.inputSize) }
 }
 
 function sizeOf(list: readonly number[]): readonly [number, number] {

@@ -1,13 +1,27 @@
 /** Folders of pictures: everything in them is used, counted as left out, or named in an error. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { computeStatistics } from '../../src/data/dataset.ts'
+import { openFolder } from '../../src/data/formats/folder.ts'
 import { createLoader, type Dataset, evalBatches, openDataset, type Preprocess } from '../../src/data/index.ts'
-import { Rng } from '../../src/rng.ts'
+import { openStore } from '../../src/data/picture-store.ts'
+import { type ResizeMode, Resizer } from '../../src/data/resize.ts'
 import { png } from '../support/data-files.ts'
+import { inMemory } from '../support/in-memory.ts'
 
 const skip = (await import('sharp').catch(() => null)) ? false : 'the optional decoder sharp is not installed'
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-folder-'))
@@ -25,18 +39,19 @@ function folder(files: Readonly<Record<string, number | string | Uint8Array>>): 
   return root
 }
 const plain = (v: number, side = 2): Buffer => png(side, side, 3, new Uint8Array(side * side * 3).fill(v))
-const open = (root: string, split: 'train' | 'test' = 'train', memory?: number): Promise<Dataset> =>
-  openDataset(`folder:${root}`, split, { memory })
+const open = (root: string, split: 'train' | 'test' = 'train'): Promise<Dataset> => openDataset(`folder:${root}`, split)
 /** [class name, first byte] of each image. */
-const content = (set: Dataset): [string, number][] =>
-  Array.from(set.labels, (label, i): [string, number] => [set.classNames![label]!, set.image(i)[0]!]).sort()
+const content = async (set: Dataset): Promise<[string, number][]> => {
+  const held = await inMemory(set)
+  return Array.from(set.labels, (label, i): [string, number] => [set.classNames![label]!, held.image(i)[0]!]).sort()
+}
 
 test('classes are in the order of code points', { skip }, async () => {
   const names = ['b', 'B', '10', '9', 'é', 'a_b', 'aB', '\u{1F600}', '\uFF21']
   const root = folder(Object.fromEntries(names.map((n, i) => [`${n}/0.png`, i])))
   const set = await open(root)
   assert.deepEqual(set.classNames, ['10', '9', 'B', 'a_b', 'aB', 'b', 'é', '\uFF21', '\u{1F600}'].sort(byCodePoint))
-  assert.deepEqual(content(set), names.map((n, i): [string, number] => [n, i]).sort())
+  assert.deepEqual(await content(set), names.map((n, i): [string, number] => [n, i]).sort())
 })
 const byCodePoint = (a: string, b: string): number => {
   const [x, y] = [[...a], [...b]].map((s) => s.map((c) => c.codePointAt(0)!.toString(16).padStart(6, '0')).join(''))
@@ -52,7 +67,7 @@ test('a class that only the test split has is an error that names it, whichever 
     })
   const fewer = folder({ 'train/cat/0.png': 1, 'train/dog/0.png': 2, 'val/dog/0.png': 3 })
   const held = await open(fewer, 'test')
-  assert.deepEqual([held.classes, content(held)], [2, [['dog', 3]]])
+  assert.deepEqual([held.classes, await content(held)], [2, [['dog', 3]]])
   assert.ok(held.notes.includes('classes without images: cat'), held.notes.join())
 })
 
@@ -70,8 +85,8 @@ test('links to files, classes and splits are followed; circles and loose ends ar
     ['cow', 5],
     ['dog', 3],
   ]
-  assert.deepEqual(content(await open(root)), train)
-  assert.deepEqual(content(await open(root, 'test')), [['cat', 4]])
+  assert.deepEqual(await content(await open(root)), train)
+  assert.deepEqual(await content(await open(root, 'test')), [['cat', 4]])
   for (const [link, target, message] of [
     ['train/self', '.', /train\/self is a link to a folder that it lies in/],
     ['train/up', '..', /train\/up is a link to a folder that it lies in/],
@@ -85,14 +100,14 @@ test('links to files, classes and splits are followed; circles and loose ends ar
     rmSync(join(root, link))
   }
   symlinkSync('..', join(root, 'train/cow/above'))
-  assert.deepEqual(content(await open(root)), train)
+  assert.deepEqual(await content(await open(root)), train)
 })
 
 test('splits by any case of letters; two of one name are an error; what lies beside them is named', {
   skip,
 }, async () => {
   const root = folder({ 'Train/a/0.png': 1, 'VAL/a/0.png': 2, 'notes/x.txt': 'x' })
-  assert.deepEqual([content(await open(root)), content(await open(root, 'test'))], [[['a', 1]], [['a', 2]]])
+  assert.deepEqual([await content(await open(root)), await content(await open(root, 'test'))], [[['a', 1]], [['a', 2]]])
   assert.match((await open(root)).notes.join(), /left out beside the splits: notes/)
   mkdirSync(join(root, 'train'))
   await assert.rejects(open(root), /has Train and train|has train and Train/)
@@ -148,70 +163,168 @@ test('pictures that are not plain are counted, and read as the documentation say
     'a/5.png': frames,
   })
   const set = await open(root)
-  const pixel = (i: number) => [0, 4, 8].map((at) => set.image(i)[at])
+  const held = await inMemory(set)
+  const pixel = (i: number) => [0, 4, 8].map((at) => held.image(i)[at])
   assert.deepEqual(pixel(1), [40, 20, 10], 'flattened on black')
   assert.deepEqual(pixel(2), [0x12, 0x12, 0x12], 'the upper 8 bits')
   assert.deepEqual(pixel(3), [77, 77, 77])
   const note = set.notes.find((n) => n.startsWith('of 6 pictures'))
   assert.equal(
     note,
-    'of 6 pictures 2 with transparency: flattened on black; 1 of more than 8 bits a channel: the upper 8 are used; 1 grey: repeated into three channels; 1 neither PNG, JPEG nor WebP inside, whatever their names; 2 of another size than the first: scaled and cropped to 2x2',
+    "of 6 pictures 2 with transparency: flattened on black; 1 of more than 8 bits a channel: the upper 8 are used; 1 grey: repeated into three channels; 1 neither PNG, JPEG nor WebP inside, whatever their names; 2 of another size than the first one's 2x2",
   )
   const inks = await open(folder({ 'a/0.jpg': Buffer.from(CMYK, 'base64') }))
-  const corners = [0, 7, 56, 63].map((p) => [0, 64, 128].map((at) => inks.image(0)[at + p]))
+  const shown = (await inMemory(inks)).image(0)
+  const corners = [0, 7, 56, 63].map((p) => [0, 64, 128].map((at) => shown[at + p]))
   assert.deepEqual(corners, CMYK_CORNERS)
   assert.match(inks.notes.join(), /1 CMYK: converted without colour profiles/)
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="2" height="2"><rect width="2" height="2"/></svg>'
   await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png holds SVG, a drawing without pixels/)
   await assert.rejects(open(folder({ 'a/0.png': 1, 'a/1.png': '' })), /1\.png is not a readable image/)
-  await assert.rejects(
-    open(
-      folder({
-        'a/0.png': png(
-          40,
-          40,
-          3,
-          Uint8Array.from({ length: 4800 }, (_, i) => (i * i) % 251),
-        ).subarray(0, 400),
-      }),
-    ),
-    /0\.png is not a readable image/,
+  const whole = png(
+    40,
+    40,
+    3,
+    Uint8Array.from({ length: 4800 }, (_, i) => (i * i) % 251),
   )
+  const cut = await open(folder({ 'a/0.png': whole.subarray(0, 400) }))
+  await assert.rejects(inMemory(cut), { message: /0\.png is not a readable image/, blame: 'user' })
 })
 
-/** Opaque pictures of several sizes. */
-function many(count: number, side: number): string {
+/** Opaque pictures of noise. */
+function many(count: number, width: number, height: number): string {
   const rng = new Rng(3)
-  const pixels = () => Uint8Array.from({ length: side * side * 3 }, () => rng.integer(256))
+  const pixels = () => Uint8Array.from({ length: width * height * 3 }, () => rng.integer(256))
   return folder(
-    Object.fromEntries(Array.from({ length: count }, (_, i) => [`${i % 3}/${i}.png`, png(side, side, 3, pixels())])),
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [`${i % 3}/${i}.png`, png(width, height, 3, pixels())])),
   )
 }
 
-test('a set that takes more memory than it may is decoded as it is read, to the same bytes', { skip }, async () => {
-  const root = many(12, 300) // 12 x 270 kB
-  const [whole, lazy] = [await open(root, 'train', 4), await open(root, 'train', 1)]
-  assert.ok(whole.pixels instanceof Uint8Array)
-  assert.ok(!(lazy.pixels instanceof Uint8Array))
-  assert.match(lazy.notes.join(), /decoded as they are needed, statistics from 64 at most/)
-  assert.deepEqual(await lazy.statistics(), await whole.statistics())
-  const preprocess: Preprocess = { scale: 255, ...(await whole.statistics()), size: [16, 16], layout: 'NCHW' }
-  const digest = async (batches: AsyncIterable<{ images: Float32Array; labels: Int32Array }>) => {
-    const all: number[] = []
-    for await (const { images, labels } of batches) all.push(...images, ...labels)
-    return all
+const SIDE = 16
+const IMAGE_BYTES = 3 * SIDE * SIDE
+const toSide: Preprocess = { scale: 255, mean: [0, 0, 0], std: [1, 1, 1], size: [SIDE, SIDE], layout: 'NCHW' }
+
+async function digest(batches: AsyncIterable<{ images: Float32Array; labels: Int32Array }>): Promise<number[]> {
+  const all: number[] = []
+  for await (const { images, labels } of batches) all.push(...images, ...labels)
+  return all
+}
+
+const load = (set: Dataset, workers: number, from = 0, preprocess = toSide): Promise<number[]> =>
+  digest(createLoader(set, { batchSize: 4, preprocess, augment: 'standard', seed: 5, workers }).batches(from, from + 4))
+
+test('pictures are decoded once, to the same bytes whatever memory they may take', { skip }, async () => {
+  const sets: Dataset[] = []
+  const roots: string[] = []
+  for (const pictures of [12, 5, 0]) {
+    roots.push(many(12, 60, 50))
+    sets.push(await openFolder(roots.at(-1)!, 'train', { memory: pictures * IMAGE_BYTES }))
   }
-  const split = (set: Dataset) => set.splitValidation(0.3, 1).validation.take(3)
-  assert.deepEqual(
-    await digest(evalBatches(split(lazy), preprocess, 2)),
-    await digest(evalBatches(split(whole), preprocess, 2)),
-  )
-  const load = (set: Dataset, workers: number) =>
-    digest(createLoader(set, { batchSize: 4, preprocess, augment: 'standard', seed: 5, workers }).batches(0, 4))
-  const expected = await load(whole, 0)
-  for (const workers of [0, 2]) assert.deepEqual(await load(lazy, workers), expected)
-  assert.notEqual(lazy.contentHash(), lazy.take(5).contentHash())
-  writeFileSync(join(root, '1/1.png'), 'damaged')
+  const part = (set: Dataset) => set.splitValidation(0.3, 1).validation.take(3)
+  const expected = { eval: await digest(evalBatches(part(sets[0]!), toSide, 2)), load: await load(sets[0]!, 0) }
+  for (const [i, set] of sets.entries()) {
+    for (const workers of [i, 0]) assert.deepEqual(await load(set, workers), expected.load)
+    await inMemory(set.sized(toSide.size))
+    rmSync(roots[i]!, { recursive: true })
+    assert.deepEqual(await digest(evalBatches(part(set), toSide, 2)), expected.eval, 'of pictures that are gone')
+    for (const workers of [i, 0]) assert.deepEqual(await load(set, workers), expected.load)
+  }
+  assert.ok(!readdirSync(tmpdir()).some((f) => f.startsWith(`mnc-${process.pid}-`)), 'no file is left')
+})
+
+test('each picture is decoded when it is needed; a damaged one ends whoever needs it', { skip }, async () => {
+  const root = many(12, 60, 50)
+  const set = await open(root)
+  assert.notEqual(set.contentHash(), set.take(5).contentHash())
+  writeFileSync(join(root, '1/10.png'), 'damaged')
+  assert.equal((await digest(evalBatches(set.take(4), toSide, 2))).length, 4 * (IMAGE_BYTES + 1))
   for (const workers of [0, 2])
-    await assert.rejects(load(lazy, workers), { message: /1\.png is not a readable image/, blame: 'user' })
+    await assert.rejects(load(set, workers), { message: /1\/10\.png is not a readable image/, blame: 'user' })
+})
+
+test('a picture of another size has its shorter side scaled and its centre cropped', { skip }, async () => {
+  const pixels = Uint8Array.from({ length: 48 * 32 * 3 }, (_, i) => {
+    const [x, y, c] = [Math.floor(i / 3) % 48, Math.floor(i / 144), i % 3]
+    return 128 + 60 * Math.sin(x / (3 + c)) + 60 * Math.cos(y / 4 + c)
+  })
+  const set = await open(folder({ 'a/0.png': png(48, 32, 3, pixels), 'b/0.png': plain(9, SIDE) }))
+  const [resized, same] = await decoded(set, 'bilinear')
+  assert.deepEqual(same, new Uint8Array(IMAGE_BYTES).fill(9))
+  const resizer = new Resizer([32, 48], [SIDE, 24], 'bilinear')
+  const out = new Float32Array(SIDE * 24)
+  let worst = 0
+  for (let c = 0; c < 3; c++) {
+    const plane = Float32Array.from({ length: 48 * 32 }, (_, p) => pixels[3 * p + c]!)
+    resizer.plane(plane, 0, out, 0, 24, 1)
+    for (let y = 0; y < SIDE; y++)
+      for (let x = 0; x < SIDE; x++)
+        worst = Math.max(worst, Math.abs(resized![(c * SIDE + y) * SIDE + x]! - out[y * 24 + x + 4]!))
+  }
+  // libvips rounds to whole levels between the axes and has weights of few bits
+  assert.ok(worst < 2.5, `${worst} of 255 away from the triangle filter`)
+  const [nearest] = await decoded(set, 'nearest')
+  const known = new Set(pixels)
+  assert.ok(nearest!.every((v) => known.has(v)))
+})
+
+async function decoded(set: Dataset, resize: ResizeMode): Promise<Uint8Array[]> {
+  const held = await inMemory(set.sized([SIDE, SIDE], resize))
+  return [held.image(0), held.image(1)]
+}
+
+test('mean and deviation are of all training pictures, in memory or not', { skip }, async () => {
+  const root = many(70, 20, 30)
+  for (const memory of [0, 70 * IMAGE_BYTES]) {
+    const set = await openFolder(root, 'train', { memory })
+    const expected = computeStatistics(await inMemory(set.sized(toSide.size)))
+    assert.deepEqual(await set.sized(toSide.size).statistics(), expected)
+    assert.deepEqual(await set.take(3).sized(toSide.size).statistics(), expected)
+  }
+})
+
+test('a cache that is kept spares decoding; what is damaged or foreign in it is made anew', { skip }, async () => {
+  const root = many(6, 60, 50)
+  const cache = join(scratch, 'kept', 'deep')
+  const opened = async () => (await openFolder(root, 'train', { memory: 2 * IMAGE_BYTES, cache })).sized(toSide.size)
+  const expected = (await inMemory(await opened())).images
+  const [name, ...others] = readdirSync(cache)
+  assert.deepEqual(others, [])
+  const path = join(cache, name!)
+  const whole = readFileSync(path)
+  const gone = await opened()
+  assert.ok(gone.pixels)
+  renameSync(root, `${root}-away`)
+  assert.deepEqual((await inMemory(gone)).images, expected, 'of pictures that are gone')
+  renameSync(`${root}-away`, root)
+  const damages: Readonly<Record<string, Uint8Array>> = {
+    empty: new Uint8Array(0),
+    cut: whole.subarray(0, whole.length / 2),
+    flipped: whole.map((b, i) => (i === 1000 ? b ^ 4 : b)),
+    foreign: whole.map((b, i) => (i % (IMAGE_BYTES + 8) === IMAGE_BYTES ? b ^ 1 : b)),
+    longer: Buffer.concat([whole, whole]),
+  }
+  for (const [what, bytes] of Object.entries(damages)) {
+    writeFileSync(path, bytes)
+    assert.deepEqual((await inMemory(await opened())).images, expected, what)
+    assert.deepEqual(readFileSync(path).subarray(0, whole.length), whole, what)
+  }
+  writeFileSync(join(root, '0/0.png'), plain(1, 40))
+  const first = async () => (await inMemory(await opened())).image(0)
+  assert.deepEqual(await first(), new Uint8Array(IMAGE_BYTES).fill(1), 'another picture, another file')
+  assert.equal(readdirSync(cache).length, 2)
+})
+
+test('a folder that cannot hold the cache is named; a disk without room for all is said', { skip }, async () => {
+  const root = many(3, 20, 20)
+  const cache = join(root, '0/0.png')
+  const set = await openFolder(root, 'train', { memory: 0, cache })
+  await assert.rejects(inMemory(set.sized(toSide.size)), {
+    message: /decoded pictures cannot be kept in .*0\.png/,
+    next: /--data-cache/,
+    blame: 'user',
+  })
+  const said: string[] = []
+  const { file } = openStore(2 ** 20, 2 ** 40, 'ab'.repeat(32), { memory: 0, log: (m) => said.push(m) })
+  assert.ok(file && file.end < 2 ** 20)
+  assert.match(said.join(), /has room for \d+ of 1048576 pictures; the others are decoded whenever/)
 })

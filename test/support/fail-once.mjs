@@ -33,7 +33,7 @@ function wrapAsync(owner, name, what, applies = () => true) {
   }
 }
 
-const forWriting = ([, flags]) => typeof flags === 'string' && flags !== 'r'
+const forWriting = ([, flags]) => (typeof flags === 'number' ? (flags & 3) !== 0 : flags !== undefined && flags !== 'r')
 const toFile = ([fd]) => typeof fd !== 'number' || fd > 2
 
 wrap(fs, 'writeSync', 'write', toFile)

@@ -1,19 +1,22 @@
 /**
  * A folder of class sub-folders with PNG, JPEG or WebP files. DIR/train and DIR/test (or val, validation) are the
  * splits where they exist, else DIR itself is both; the training split says which classes there are, and a class that
- * only the test split has is an error. Images are brought to one size, that of the first file (shorter side scaled,
- * centre cropped; data/decode.ts); grey only if every file is. Files are taken in turn from each class, so that the
- * first n of the set hold every class. A set that takes more memory than it may is decoded as it is read.
+ * only the test split has is an error. Images are brought to one size, the one that a model takes, else that of the first
+ * file (shorter side scaled, centre cropped; data/decode.ts), when they are first read; grey only if every file is. Files
+ * are taken in turn from each class, so that the first n of the set hold every class.
  */
 import { existsSync, statSync } from 'node:fs'
-import { usageError } from '../../errors.ts'
-import { Dataset, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
-import { decodePicture, type PictureFacts, readFacts } from '../decode.ts'
-import type { ImageShape, PictureFiles, Pixels } from '../pixels.ts'
+import { usageError } from '../../base/errors.ts'
+import { Once } from '../../base/reads.ts'
+import { Dataset, type Size, type Split, type Statistics, statisticsOf } from '../dataset.ts'
+import { type PictureFacts, readFacts } from '../decode.ts'
+import { Pictures } from '../pictures.ts'
+import type { ImageShape } from '../pixels.ts'
+import type { ReadOptions } from '../read-options.ts'
 import { missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
-/** Reads a split; throws a usage error for an empty folder, a broken file, or a missing decoder. `memory`: bytes. */
-export async function openFolder(folder: string, split: Split, memory: number): Promise<Dataset> {
+/** Finds a split's pictures; a usage error for an empty folder, a file that is no picture, or a missing decoder. */
+export async function openFolder(folder: string, split: Split, how: ReadOptions): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw usageError(`folder: there is no folder '${folder}'`, 'name a folder with one sub-folder of images a class')
   const { roots, others } = splitRoots(folder)
@@ -30,36 +33,39 @@ export async function openFolder(folder: string, split: Split, memory: number): 
   const facts = await inParallel(files, ({ path }) => readFacts(path))
   const { height, width } = facts[0]!
   const shape = { channels: facts.every((f) => f.grey) ? 1 : 3, height, width }
-  const pictures = { files: facts.map(({ path, cmyk }) => ({ path, cmyk })), shape }
-  const bytes = files.length * shape.channels * height * width
-  const ownTrain = train !== tree
+  const pictures = new Pictures(
+    facts.map(({ path, cmyk }) => ({ path, cmyk })),
+    how,
+  )
+  const training = new Once(async () => (train === tree ? set : openFolder(folder, 'train', how)))
   const set: Dataset = new Dataset({
     name: `folder:${folder}#${split}`,
     ...{ split, classes: classNames.length, ...shape, classNames },
-    images: bytes <= memory ? await decodeAll(pictures) : pictures,
+    images: { pictures, slots: Uint32Array.from(files.keys()) },
     labels: Int32Array.from(files, (f) => f.label),
-    notes: [
-      ...splitNotes(folder, roots, split, others),
-      ...treeNotes(tree, classNames),
-      ...pictureNotes(facts, shape),
-      ...(bytes > memory
-        ? [
-            `the pictures take more memory than --data-memory gives: decoded as they are needed, statistics from ${STATISTICS_SAMPLE} at most`,
-          ]
-        : []),
-    ],
-    statistics: async () => statisticsOf(sampleOf(ownTrain ? await openFolder(folder, 'train', memory) : set)),
+    notes: [...splitNotes(folder, roots, split, others), ...treeNotes(tree, classNames), ...pictureNotes(facts, shape)],
+    statistics: bySize(async ({ height, width, resize }) => {
+      const all = await training.get()
+      if (all.size >= MANY)
+        how.log?.(`mean and deviation are computed from all ${all.size} pictures; --mean and --std spare that`)
+      return statisticsOf(all.sized([height, width], resize))
+    }),
   })
   return set
 }
 
-/** Photos of 12 megapixels take 0.3 s each to decode and add up. */
-const STATISTICS_SAMPLE = 64
+/** Training pictures whose statistics take so long that it is said: some 20 s of photos. */
+const MANY = 1000
 
-/** Of a set that is decoded as it is read, images spread over the whole of it, for mean and deviation. */
-function sampleOf(set: Dataset): Dataset {
-  if (set.pixels instanceof Uint8Array || set.size <= STATISTICS_SAMPLE) return set
-  return set.select(Array.from({ length: STATISTICS_SAMPLE }, (_, i) => Math.floor((i * set.size) / STATISTICS_SAMPLE)))
+/** Computed once for each size. */
+function bySize(compute: (at: Size) => Promise<Statistics>): (at: Size) => Promise<Statistics> {
+  const known = new Map<string, Promise<Statistics>>()
+  return (at) => {
+    const key = `${at.height} ${at.width} ${at.resize}`
+    const statistics = known.get(key) ?? compute(at)
+    known.set(key, statistics)
+    return statistics
+  }
 }
 
 function checkClasses(train: SplitTree, test: SplitTree): void {
@@ -106,10 +112,7 @@ function pictureNotes(facts: readonly PictureFacts[], { channels, height, width 
     ['CMYK: converted without colour profiles', (f) => f.cmyk],
     ['animated: the first frame is used', (f) => f.animated],
     ['neither PNG, JPEG nor WebP inside, whatever their names', (f) => !usual.has(f.format)],
-    [
-      `of another size than the first: scaled and cropped to ${height}x${width}`,
-      (f) => f.height !== height || f.width !== width,
-    ],
+    [`of another size than the first one's ${height}x${width}`, (f) => f.height !== height || f.width !== width],
   ]
   const counted = kinds.flatMap(([what, is]) => {
     const n = facts.filter(is).length
@@ -133,15 +136,6 @@ function interleave(classes: readonly (readonly string[])[]): Labelled[] {
   for (let i = 0; i < longest; i++)
     for (const [label, files] of classes.entries()) if (files[i]) out.push({ path: files[i]!, label })
   return out
-}
-
-async function decodeAll({ files, shape }: PictureFiles): Promise<Pixels> {
-  const images = sharedBytes(files.length * shape.channels * shape.height * shape.width)
-  await inParallel(files, async (file, i) => {
-    const planes = await decodePicture(file, shape)
-    images.set(planes, i * planes.length)
-  })
-  return images
 }
 
 /** A few at once: decoding runs in libvips' own threads. */
