@@ -2,7 +2,7 @@
  * Warnings about a model come up in every pass, training and measurement of every stage that is made of it. A run says
  * each of them once for each model that its stages go back to.
  */
-import type { TrainEvent } from '../train/train-run.ts'
+import type { TrainEvent } from '../train/loop/train-run.ts'
 import type { Recipe, Stage } from './recipe.ts'
 
 const WARNING = 'WARNING: '

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { typedSamples } from '../../src/analysis/one-sample.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { probeLimits, setProbeLimits } from '../../src/runtime/probe-options.ts'
 
 const limits = probeLimits()
