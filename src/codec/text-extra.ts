@@ -4,12 +4,12 @@
  */
 
 import type { Attribute } from '../graph/attribute.ts'
-import { sparseOf } from '../graph/codec-sparse.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { encodeAttribute } from './codec-attribute.ts'
 import { functionShell, graphShell, modelShell, nodeShell, valueInfo } from './codec-encode.ts'
 import { functionExtra, graphExtra, modelExtra, nodeExtra, valueExtra } from './codec-extra.ts'
+import { sparseOf } from './codec-sparse.ts'
 import { encodeProto } from './proto.ts'
 import { copyProto, type MessageName, type Proto } from './proto-schema.ts'
 import { base64 } from './text-tensor.ts'

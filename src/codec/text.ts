@@ -17,10 +17,10 @@
  */
 
 import type { Attribute, Opaque } from '../graph/attribute.ts'
-import { sparseOf } from '../graph/codec-sparse.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import type { TensorType } from '../graph/types.ts'
+import { sparseOf } from './codec-sparse.ts'
 import { declaredInputs } from './declared-inputs.ts'
 import { encodeProto } from './proto.ts'
 import type { Proto } from './proto-schema.ts'
