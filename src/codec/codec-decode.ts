@@ -1,5 +1,4 @@
 /** ModelProto to Model: names become values, the rest of each message goes into `extra`. */
-
 import { MncError, modelError } from '../base/errors.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import { Graph, type Value } from '../graph/graph.ts'

@@ -2,7 +2,6 @@
  * Model to ModelProto: each message starts from the one that was read (`extra`) and takes over what the IR says
  * differently. value_info is written only for values that had one when they were read (or have metadata to carry).
  */
-
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { encodeAttribute } from './codec-attribute.ts'

@@ -1,5 +1,4 @@
 /** Reads the text form of text.ts back into a model. */
-
 import { MncError } from '../base/errors.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'

@@ -15,7 +15,6 @@
  * they lay outside the file, and the inner name of a tensor that is an attribute; the summary leaves out the content of larger tensors and what the IR does not
  * model, and is meant for goldens and for reading. text-parse.ts reads it back.
  */
-
 import type { Attribute, Opaque } from '../graph/attribute.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'

@@ -5,7 +5,6 @@
  *   loss      mean cross entropy on them, nats
  *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
  */
-
 import type { CheckBatch } from '../check/check.ts'
 import { randomBatches } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
