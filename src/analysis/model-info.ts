@@ -4,13 +4,14 @@ import { MncError } from '../base/errors.ts'
 import { encodeModel } from '../codec/codec.ts'
 import { readClassOrder } from '../graph/class-names.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
 import { constantSource } from '../layers/constants.ts'
 import { ROLE_KEY } from '../layers/layers.ts'
+import { isQuantizer } from '../ops/facts.ts'
 import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
-import { isFrozen } from '../passes/freeze-subgraph.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
 
@@ -209,7 +210,7 @@ function isParameter(node: Node, v: Value): boolean {
   const def = findOp(node)
   const slots = node.inputs.flatMap((x, i) => (x === v ? [i] : []))
   if (slots.some((i) => def?.parameters?.includes(i))) return true
-  const quantiser = node.op === 'QuantizeLinear' || node.op === 'DequantizeLinear' || node.metadata.has(ROLE_KEY)
+  const quantiser = isQuantizer(node) || node.metadata.has(ROLE_KEY)
   return v.constant!.size > 1 && !quantiser && !slots.every((i) => def?.state?.includes(i))
 }
 

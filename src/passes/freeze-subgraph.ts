@@ -10,16 +10,13 @@
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { FROZEN_KEY, isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
+import { isConstantNode } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
-
-export const FROZEN_KEY = 'mnc.frozen'
-
-/** Whether a node or value carries the mark. */
-export const isFrozen = (x: Node | Value): boolean => x.metadata.get(FROZEN_KEY) === 'true'
 
 const options = optionTable({
   names: { type: 'strings', description: 'Freeze nodes by node, output or weight name (globs)', placeholder: 'NAMES' },
@@ -33,7 +30,10 @@ interface Candidate extends Named {
 
 function candidates(graph: Graph): Candidate[] {
   return [...graph.nodes()].map((node) => {
-    const values = [...node.outputs, ...node.inputs.filter((v) => v?.stored || v?.producer?.op === 'Constant')]
+    const values = [
+      ...node.outputs,
+      ...node.inputs.filter((v) => v?.stored || (v?.producer && isConstantNode(v.producer))),
+    ]
     return { node, names: [node.name, ...values.map((v) => v?.name ?? '')].filter((n) => n !== '') }
   })
 }

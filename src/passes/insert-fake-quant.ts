@@ -14,6 +14,7 @@
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
@@ -24,6 +25,7 @@ import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type W
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { mapNamed } from '../layers/select.ts'
+import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { definePass, type Left, type PassContext } from '../pass-manager/define-pass.ts'
@@ -33,7 +35,6 @@ import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { ADDITION_KEY, existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
-import { isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 /** The first opset with 4-bit types. */
@@ -198,7 +199,7 @@ function planActivation(plan: Plan, node: Node, width: number): void {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
-  if (!isSum && value.producer?.op === 'DequantizeLinear') {
+  if (!isSum && dequantizeBehind(value)) {
     // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)

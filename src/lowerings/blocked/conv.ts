@@ -48,7 +48,7 @@ function paddedTo(b: Builder, bias: Value, channels: number, block: number): Val
 
 /** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
 function kernelOf(node: Node): Dims4 | null {
-  if (node.op !== 'Conv' || node.domain !== '' || node.int('group', 1) !== 1) return null
+  if (!node.is('Conv') || node.int('group', 1) !== 1) return null
   const w = node.input(1)
   const dims = w.type?.dims ?? null
   return !w.constant && isStatic(dims) && dims.length === 4 ? (dims as unknown as Dims4) : null

@@ -3,6 +3,7 @@ import { bugError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
+import { isChannelNorm } from '../../ops/facts.ts'
 import { requireGradients } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { attachTeacher } from '../../passes/merge-teacher.ts'
@@ -18,11 +19,11 @@ import {
   partnersOf,
   sourcesOf,
   subjectsOf,
-} from '../step/lessons.ts'
-import { teacherEntropy } from '../step/losses.ts'
-import { partFor } from '../step/teacher-variance.ts'
+} from './lessons.ts'
+import { teacherEntropy } from './losses.ts'
 import type { StepBuilding } from './step-building.ts'
 import type { StepOptions } from './step-options.ts'
+import { partFor } from './teacher-part.ts'
 
 /** Loss, losses and teacher entropy, those that there are. */
 export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>
@@ -43,7 +44,7 @@ export function joinTeacher(step: StepBuilding): void {
   const before = new Set<Node>(graph.nodes())
   const copies = attachTeacher(model, teacher.model, teacher.adapter)
   step.partners = partnersOf(subjects, sourcesOf(teacher.model.graph.outputs, copies))
-  const norms = [...graph.nodes()].filter((n) => !before.has(n) && n.op === 'BatchNormalization')
+  const norms = [...graph.nodes()].filter((n) => !before.has(n) && isChannelNorm(n))
   if (teacher.batchStatistics) step.teacherNorms = norms
 }
 
