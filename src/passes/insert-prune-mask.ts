@@ -40,7 +40,7 @@ import {
 } from '../layers/magnitude.ts'
 import { mapNamed } from '../layers/select.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
-import { refuseCalibrated } from '../pass-manager/pass-order.ts'
+import { adviseRemoval, refuseCalibrated } from '../pass-manager/pass-order.ts'
 import { refitSteps } from '../quant/refit-steps.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
@@ -298,6 +298,8 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     if (layer.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
+  const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
+  if (advice) ctx.log(advice)
   if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
   return changed
 }
