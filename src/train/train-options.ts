@@ -110,6 +110,12 @@ export const trainOptions = optionTable({
     description: 'largest global norm of the gradient; 0: not clipped',
   },
   lrFactor: { type: 'numberMap', description: 'learning-rate factors of parameters by name (globs)' },
+  relativeLr: {
+    type: 'boolean',
+    default: false,
+    description:
+      'learning rates are shares of what each parameter is at the start (its root mean square, at least 0.001), for adamw',
+  },
   precision: {
     type: 'string',
     enum: ['float32', 'float16'],

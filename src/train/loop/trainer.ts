@@ -40,6 +40,7 @@ import {
   hostSelector,
   identityOf,
   optimizerOf,
+  parameterSizes,
   planData,
   planStep,
   scheduleOf,
@@ -174,6 +175,7 @@ class Training {
     separateScales(model.graph)
     separateStatistics(model.graph)
     const identity = identityOf(model, run, o, data.source)
+    const sizes = parameterSizes(model, o)
     const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
     const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
     if (checkpoint) adopt(model, checkpoint.model)
@@ -182,7 +184,7 @@ class Training {
       run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
     const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
     const taught = cut ? { ...run, teacher: cut.teacher } : run
-    const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor)
+    const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
     checkClasses(step, data.source)
     if (data.validation) requireClassifier(model, step.outputDims)
     const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
