@@ -16,10 +16,10 @@ import { useRunningStatistics } from '../layers/training-mode.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
-import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import { decide, isDivergence, subjectsOf } from '../train/step/lessons.ts'
 import { runnable } from '../train/step/lift.ts'
+import type { Head } from '../train/step/outputs.ts'
 
 /** What an output is judged by. */
 export interface Criterion {
@@ -62,7 +62,7 @@ export class Judge {
   /** A model error where no output is a float that could be compared. */
   static async of(float: Model, batches: readonly Feeds[], threads = 0): Promise<Judge> {
     const compared = comparedOf(float)
-    const criteria = await criteriaOf(comparedOf(float), batches[0]!)
+    const criteria = await criteriaOf(comparedOf(float), batches[0]!, threads)
     return new Judge(criteria, batches, await outputsOf(compared, batches, threads), threads)
   }
 
@@ -121,12 +121,16 @@ function giveOut(graph: Graph, values: readonly Value[]): void {
   removeDead(graph)
 }
 
-async function criteriaOf({ model, subjects }: Compared, feeds: Feeds): Promise<readonly Criterion[]> {
-  for (const v of model.graph.inputs) {
-    const fed = feeds[v.name]
-    if (fed && v.type) v.setType({ elem: v.type.elem, dims: fed.dims })
-  }
-  await inferTypes(model)
+/** Shapes are those of a run: what a Reshape computes, nothing infers. */
+async function criteriaOf({ model, subjects }: Compared, feeds: Feeds, threads: number): Promise<readonly Criterion[]> {
+  const { graph } = model
+  const values = [...new Set(subjects.flatMap((s) => pathOf(s.head)))]
+  giveOut(graph, values)
+  const [shapes] = await run(model, values, [feeds], threads)
+  values.forEach((v, i) => {
+    const { type: elem, dims } = shapes![i]!
+    v.setType({ elem, dims })
+  })
   const exercises = subjects.map((subject) => ({ subject, student: subject.head.value, source: null, teacher: null }))
   return decide(exercises, LOSSES).map(({ subject, loss, axis }) =>
     isDivergence(loss)
@@ -135,19 +139,39 @@ async function criteriaOf({ model, subjects }: Compared, feeds: Feeds): Promise<
   )
 }
 
+/** From what is compared back to the scores of its distribution. */
+function pathOf({ value, distribution }: Head): Value[] {
+  const path = [value]
+  if (!distribution || distribution.scores === value) return path
+  for (let v = value; v.producer && v.producer.inputs.length > 0; ) {
+    v = v.producer.input(0)
+    path.push(v)
+    if (v === distribution.scores) return path
+  }
+  return [value]
+}
+
 /** By run, in the order of the subjects. */
-async function outputsOf(
-  { model, subjects }: Compared,
+const outputsOf = ({ model, subjects }: Compared, batches: readonly Feeds[], threads: number) =>
+  run(
+    model,
+    subjects.map((s) => s.head.value),
+    batches,
+    threads,
+  )
+
+async function run(
+  model: Model,
+  values: readonly Value[],
   batches: readonly Feeds[],
   threads: number,
 ): Promise<readonly (readonly Tensor[])[]> {
-  const names = subjects.map((s) => s.head.value.name)
   const session = await ortExecutor().load(model, { ...LOAD, threads })
   try {
     const runs: (readonly Tensor[])[] = []
     for (const feeds of batches) {
-      const out = await session.run(feeds, [...new Set(names)])
-      runs.push(names.map((name) => out[name]!))
+      const out = await session.run(feeds, [...new Set(values.map((v) => v.name))])
+      runs.push(values.map((v) => out[v.name]!))
     }
     return runs
   } finally {
