@@ -12,10 +12,10 @@ import { modelError } from '../errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/define-op.ts'
+import { type GradientRule, unsupportedNode } from '../ops/define-op.ts'
 import { sameDims, sumBack } from '../ops/emit.ts'
 import { findOp, requireOp } from '../ops/index.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { optionTable } from '../options.ts'
 import { fixInputs } from '../runtime/infer-types.ts'
 import { definePass } from './define-pass.ts'
@@ -193,7 +193,7 @@ export const autodiff = definePass({
   async run(model, { batch }) {
     const { graph } = model
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
-    upgradeModelTo(model, WORKING_OPSET)
+    toWorkingOpset(model)
     fixInputs(model, { '*': batch })
     await settleShapes(model)
     const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')

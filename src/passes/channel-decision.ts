@@ -3,8 +3,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { isStatic } from '../graph/types.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { parseOptions } from '../options.ts'
 import { inferTypes } from '../runtime/infer-types.ts'
 import { ChannelConstants } from './channel-constants.ts'
@@ -67,7 +66,7 @@ async function settleDims(model: Model, feeds: Named): Promise<void> {
 /** What exporters compute of constants (the pads of a Pad, the axes of a Resize) is then known. */
 export async function liftModel(model: Model): Promise<void> {
   inlineFunctions(model)
-  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  toWorkingOpset(model)
   const quiet: PassContext = { decline() {}, log() {}, seed: 0 }
   await foldConstants.run(model, parseOptions(foldConstants.options, {}, foldConstants.name), quiet)
 }

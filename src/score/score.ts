@@ -3,8 +3,7 @@ import { typedSamples } from '../analysis/one-sample.ts'
 import { modelError, usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { parseOptions } from '../options.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { inputDims } from '../samples/input-shapes.ts'
@@ -99,7 +98,7 @@ async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
   copy.graph.fixDefaults()
   inlineFunctions(copy)
-  if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
+  toWorkingOpset(copy)
   requireKnown(copy.graph.nodes(), knownValues(copy.graph))
   const dims = inputDims(copy)
   const batch = new Set(Object.values(dims).map((list) => list[0]))

@@ -16,8 +16,7 @@ import { modelError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { leaveEarlyOpsets, upgradeModelTo } from '../ops/raise-opset.ts'
+import { leaveEarlyOpsets, toWorkingOpset } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { applyPass } from '../passes/manager.ts'
@@ -129,7 +128,7 @@ async function statisticsGraph(
   const forward = cloneModel(model)
   const { graph } = forward
   widenFloats(forward)
-  if (forward.opset < WORKING_OPSET) upgradeModelTo(forward, WORKING_OPSET)
+  toWorkingOpset(forward)
   useRunningStatistics(forward)
   const input = soleInput(graph)
   input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })

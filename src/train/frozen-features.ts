@@ -16,7 +16,7 @@ import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { WORKING_OPSET } from '../ops/define-op.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { weightLayers } from '../passes/layers.ts'
 import { trainableParameters } from '../passes/parameters.ts'
@@ -66,7 +66,7 @@ export async function cutFrozen(
   if (taught && (o.teacherBn === 'batch' || !sameSize || teacher.model.graph.outputs.length > 1)) return null
   const model = cloneModel(whole)
   widenFloats(model)
-  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  toWorkingOpset(model)
   const border = borderOf(model, o, isHost)
   if (!border) return null
   const own = await featuresOf(model, border, images, preprocess)

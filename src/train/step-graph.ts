@@ -16,8 +16,7 @@
  */
 import type { Model } from '../graph/model.ts'
 import { isStatic } from '../graph/types.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../passes/lower-fake-quant.ts'
 import { applyPass } from '../passes/manager.ts'
@@ -41,7 +40,7 @@ const prepared: readonly Stage<StepBuilding>[] = [
   { name: 'fix-defaults', run: ({ graph }) => graph.fixDefaults() },
   { name: 'fix-inputs', run: fixInputs },
   { name: 'widen-floats', run: ({ model }) => widenFloats(model) },
-  { name: 'upgrade-opset', run: ({ model }) => model.opset < WORKING_OPSET && upgradeModelTo(model, WORKING_OPSET) },
+  { name: 'upgrade-opset', run: ({ model }) => toWorkingOpset(model) },
   { name: 'use-running-statistics', run: ({ model }) => useRunningStatistics(model) },
 ]
 

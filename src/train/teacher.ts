@@ -3,8 +3,7 @@ import type { Preprocess } from '../data/preprocess.ts'
 import { usageError } from '../errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { WORKING_OPSET } from '../ops/define-op.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { foldBn } from '../passes/fold-bn.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { applyPass } from '../passes/manager.ts'
@@ -18,7 +17,7 @@ export async function prepareTeacher(teacher: Model, batchStatistics: boolean): 
   copy.graph.fixDefaults()
   inlineFunctions(copy)
   widenFloats(copy)
-  if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
+  toWorkingOpset(copy)
   useRunningStatistics(copy)
   if (!batchStatistics) await applyPass(copy, foldBn, {})
   for (const v of copy.graph.inputs)
