@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart swiftshader other-nodes test check lint bench zoo docs format clean
+.PHONY: install build quickstart swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -46,7 +46,16 @@ lint: install
 	$(BIN)/biome check .
 	$(BIN)/tsc --noEmit
 
-check: lint test
+# Rooms, what imports what, and the figures with their limits
+house: install
+	node scripts/house.mjs
+
+check: lint house test
+
+# Whether two checkouts with a build write the same bytes: make same-bytes BEFORE=DIR [AFTER=DIR]
+AFTER ?= .
+same-bytes: install
+	node --import tsx scripts/same-bytes.ts $(BEFORE) $(AFTER)
 
 # Needs Debian's python3-torch, python3-pil and python3-onnx, and a machine that does nothing else; about an hour.
 BENCHES := gradients train-speed data kernels export files

@@ -5,15 +5,15 @@
  *   node --import tsx bench/frozen.ts
  */
 import { cpus } from 'node:os'
+import { writeFileAtomic } from '../src/base/files.ts'
+import { Rng } from '../src/base/rng.ts'
 import { Dataset, sharedBytes } from '../src/data/dataset.ts'
-import { writeFileAtomic } from '../src/files.ts'
 import { cloneModel } from '../src/graph/clone.ts'
 import type { Model } from '../src/graph/model.ts'
 import { buildNetwork } from '../src/models/spec.ts'
 import { runPass as pass } from '../src/passes/run-pass.ts'
-import { Rng } from '../src/rng.ts'
+import { trainSteps } from '../src/train/loop/trainer.ts'
 import type { TrainOptionsInput } from '../src/train/train-options.ts'
-import { trainSteps } from '../src/train/trainer.ts'
 
 const BATCH = 64
 const ROUNDS = 3

@@ -15,7 +15,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { OptimizerOptions } from '../src/train/optimizers.ts'
+import type { OptimizerOptions } from '../src/train/step/optimizers.ts'
 import { machine, mncSide, type Setup, torchSide, writeBatches, writeNetwork } from './torch-peer.ts'
 
 const STEPS = 20

@@ -1,7 +1,7 @@
 /**
  * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
- * (src/train/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
- * weight gradients on flat positions against one copy for each kernel offset (src/ops/conv-weight-gradient.ts), and whole
+ * (src/train/step/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
+ * weight gradients on flat positions against one copy for each kernel offset (src/ops/support/conv-weight-gradient.ts), and whole
  * training steps in the plain and the blocked layout.
  *
  *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
@@ -12,16 +12,16 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { readModel } from '../src/graph/codec.ts'
+import { readModel } from '../src/codec/codec.ts'
 import { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
-import { byShiftedInput, convWeightGradient } from '../src/ops/conv-weight-gradient.ts'
-import { findBlock } from '../src/runtime/blocked/find-block.ts'
-import { useBlockedLayout } from '../src/runtime/blocked/index.ts'
-import { inferTypes } from '../src/runtime/infer-types.ts'
-import { ortExecutor } from '../src/runtime/ort.ts'
-import { optimizerDefaults } from '../src/train/optimizers.ts'
-import { buildStep } from '../src/train/step-graph.ts'
+import { useBlockedLayout } from '../src/lowerings/blocked/index.ts'
+import { byShiftedInput, convWeightGradient } from '../src/ops/support/conv-weight-gradient.ts'
+import { inferTypes } from '../src/runtime/isolated/infer-types.ts'
+import { findBlock } from '../src/runtime/ort/find-block.ts'
+import { ortExecutor } from '../src/runtime/ort/ort.ts'
+import { optimizerDefaults } from '../src/train/step/optimizers.ts'
+import { buildStep } from '../src/train/step/step-graph.ts'
 import { machine, writeNetwork } from './torch-peer.ts'
 
 const { values: args } = parseArgs({ options: { out: { type: 'string', default: 'bench/results/kernels.json' } } })

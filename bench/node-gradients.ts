@@ -10,19 +10,19 @@
  *
  *   npx tsx bench/node-gradients.ts [name part]
  */
-import { MncError } from '../src/errors.ts'
+import { MncError } from '../src/base/errors.ts'
 import { cloneModel } from '../src/graph/clone.ts'
 import type { Graph, Value } from '../src/graph/graph.ts'
 import type { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { elementTypes } from '../src/graph/types.ts'
-import { WORKING_OPSET } from '../src/ops/define-op.ts'
 import { findOp } from '../src/ops/index.ts'
 import { upgradeModelTo } from '../src/ops/raise-opset.ts'
+import { WORKING_OPSET } from '../src/ops/support/define-op.ts'
 import { differentiate } from '../src/passes/autodiff.ts'
-import { settleShapes } from '../src/passes/settle-shapes.ts'
+import { settleShapes } from '../src/passes/shapes/settle-shapes.ts'
 import type { Session } from '../src/runtime/executor.ts'
-import { ortExecutor } from '../src/runtime/ort.ts'
+import { ortExecutor } from '../src/runtime/ort/ort.ts'
 import { type NodeCase, nodeTests, readNodeTest } from '../test/support/node-tests.ts'
 
 let state = 1

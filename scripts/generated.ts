@@ -1,11 +1,12 @@
 /** The files that are made from declarations: JSON Schemas and the reference of commands and passes. */
+
+import { flagOf, jsonSchemaOf, type OptionTable } from '../src/base/options.ts'
 import type { CommandDef } from '../src/commands/define-command.ts'
 import { describeOption } from '../src/commands/flags.ts'
 import { commands } from '../src/commands/index.ts'
 import { pixelOptions } from '../src/models/define-network.ts'
 import { networks } from '../src/models/index.ts'
-import { flagOf, jsonSchemaOf, type OptionTable } from '../src/options.ts'
-import type { PassDef } from '../src/passes/define-pass.ts'
+import type { PassDef } from '../src/pass-manager/define-pass.ts'
 import { passes } from '../src/passes/index.ts'
 import { recipeSchema } from '../src/recipes/recipe.ts'
 

@@ -11,7 +11,7 @@ if (!from) {
   console.error('usage: node scripts/make-embedded-data.mjs DIR')
   process.exit(2)
 }
-const to = fileURLToPath(new URL('../data/fashion-mnist/', import.meta.url))
+const to = fileURLToPath(new URL('../data/fashion-mnist', import.meta.url))
 mkdirSync(to, { recursive: true })
 
 for (const [split, count] of [

@@ -11,7 +11,7 @@
  */
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
-import { writeFileAtomic } from '../../src/files.ts'
+import { writeFileAtomic } from '../../src/base/files.ts'
 import { parseRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 

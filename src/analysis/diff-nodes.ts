@@ -4,7 +4,7 @@
  */
 import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Node } from '../graph/graph.ts'
-import { attributeSnapshot, sameSnapshot } from '../passes/snapshot.ts'
+import { attributeSnapshot, sameSnapshot } from '../pass-manager/snapshot.ts'
 
 export interface NodeFacts {
   readonly name: string

@@ -2,17 +2,17 @@
  * Layers as they compute: every node whose op has a weight operand that no graph input reaches, with the values that
  * the operand really has (masked, rounded, decoded) and the bits that they and the activations take.
  */
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { countZeros, type Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import type { WeightSlot } from '../ops/define-op.ts'
+import { roundedBits } from '../layers/activation-bits.ts'
+import { constantValues, evaluateConstants } from '../layers/constants.ts'
+import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../layers/layers.ts'
 import { weightSlots } from '../ops/index.ts'
-import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../passes/layers.ts'
-import { roundedBits } from './activation-bits.ts'
-import { constantValues, evaluateConstants } from './constants.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import type { WeightSlot } from '../ops/support/define-op.ts'
 import { storedWidths } from './stored-width.ts'
 import { constantFormat, formatParts } from './value-width.ts'
 

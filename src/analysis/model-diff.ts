@@ -1,5 +1,5 @@
 /** How two models differ in meaning: `mnc diff`. Order of nodes and initializers, and layout of the file, do not count. */
-import { encodeModel } from '../graph/codec.ts'
+import { encodeModel } from '../codec/codec.ts'
 import type { Model } from '../graph/model.ts'
 import { formatType } from '../graph/types.ts'
 import { diffNodes, type NodeDiff } from './diff-nodes.ts'

@@ -7,7 +7,7 @@
  * has them, and `warn` hears why. Where onnxruntime fails in its process apart (it aborts, does not end, takes all memory),
  * what was known before stays.
  */
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -17,8 +17,8 @@ import { findOp } from '../ops/index.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/run-pass.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
 import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { isReadable } from '../runtime/ort-session.ts'
 import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
 import { type InputDims, inputDims } from '../samples/input-shapes.ts'

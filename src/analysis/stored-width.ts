@@ -12,14 +12,14 @@
  * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
  * goes through are seen by running it; where it does not run, an input counts as large as the output.
  */
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
-import { constantOf } from '../ops/constant-of.ts'
+import { constantDims, constantSource } from '../layers/constants.ts'
+import { quantPairOf } from '../layers/quant-pair.ts'
 import { findOp } from '../ops/index.ts'
-import { quantPairOf } from '../passes/quant-pair.ts'
-import { constantDims, constantSource } from './constants.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
 
 /** Bits a weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
 export async function storedWidths(model: Model, operands: readonly Value[]): Promise<Map<Value, number>> {

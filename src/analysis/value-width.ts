@@ -9,8 +9,8 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import { quantPairOf } from '../passes/quant-pair.ts'
+import { quantPairOf } from '../layers/quant-pair.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {

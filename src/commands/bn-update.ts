@@ -21,11 +21,11 @@ export const bnUpdate = defineCommand({
   },
   examples: ['mnc bn-update student.w4a4.onnx --data cifar100:data --epochs 10 -o student.bn.onnx'],
   async run([path = ''], options, io) {
-    const { fingerprint, readModel, writeModel } = await import('../graph/codec.ts')
-    const { updateBatchNorm } = await import('../train/bn-update.ts')
-    const { announceDevice } = await import('../runtime/device.ts')
+    const { fingerprint, readModel, writeModel } = await import('../codec/codec.ts')
+    const { updateBatchNorm } = await import('../train/loop/bn-update.ts')
+    const { announceDevice } = await import('../runtime/devices/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
-    const { recordHistory } = await import('../passes/history.ts')
+    const { recordHistory } = await import('../pass-manager/history.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await readModel(path)
     const input = fingerprint(model)

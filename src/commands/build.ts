@@ -1,8 +1,8 @@
 /** `mnc build`: a network with fresh weights from a spec, a family, or either with flags on top. */
 import { basename } from 'node:path'
+import type { OptionSpec, OptionTable } from '../base/options.ts'
 import { pixelOptions } from '../models/define-network.ts'
 import { networks } from '../models/index.ts'
-import type { OptionSpec, OptionTable } from '../options.ts'
 import { defineCommand, output } from './define-command.ts'
 
 /** Options of every family as one table, for flags. Defaults and bounds are each family's own, so they are left out. */
@@ -28,7 +28,7 @@ export const build = defineCommand({
   ],
   async run([reference = ''], { output, ...flags }, io) {
     const { buildNetwork, loadSpec } = await import('../models/spec.ts')
-    const { writeModel } = await import('../graph/codec.ts')
+    const { writeModel } = await import('../codec/codec.ts')
     const spec = await loadSpec(reference)
     const given = Object.fromEntries(Object.entries(flags).filter(([, v]) => v !== undefined))
     const model = buildNetwork({ ...spec, ...given }, { seed: io.seed })

@@ -1,10 +1,10 @@
 /** `mnc check`: what a model lost against its reference, in stock onnxruntime at both optimisation levels. */
 
-import type { CheckBatch, CheckResult, LevelResult } from '../export/check.ts'
-import type { LayerDifference } from '../export/check-layers.ts'
-import { checkOptions, gateCheck } from '../export/check-options.ts'
+import type { OptionsOf } from '../base/options.ts'
+import type { CheckBatch, CheckResult, LevelResult } from '../check/check.ts'
+import type { LayerDifference } from '../check/check-layers.ts'
+import { checkOptions, gateCheck } from '../check/check-options.ts'
 import type { Model } from '../graph/model.ts'
-import type { OptionsOf } from '../options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
@@ -37,11 +37,11 @@ export const check = defineCommand({
     'mnc check student.onnx student.packed.onnx --layers',
   ],
   async run([referencePath = '', path = ''], options, io) {
-    const { usageError } = await import('../errors.ts')
+    const { usageError } = await import('../base/errors.ts')
     if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
       throw usageError('--max-drop and --max-change are about accuracy and need --data')
     const { agreeOnOrder } = await import('../data/class-order.ts')
-    const { checkModels, randomBatches } = await import('../export/check.ts')
+    const { checkModels, randomBatches } = await import('../check/check.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const [reference, model] = [
       await openModel(referencePath, io, { runs: true }),
@@ -60,7 +60,7 @@ export const check = defineCommand({
     progress?.end()
     let layers: LayerDifference[] | null = null
     if (options.layers) {
-      const { compareLayers } = await import('../export/check-layers.ts')
+      const { compareLayers } = await import('../check/check-layers.ts')
       for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
         layers = await compareLayers(reference, model, batch.feeds, batch.count)
         break
@@ -84,7 +84,7 @@ async function dataOf(
   options: DataOptions,
   io: CommandIO,
 ): Promise<{ samples: number; batches: () => AsyncGenerator<CheckBatch, void, undefined> }> {
-  const { checkBatches } = await import('../export/check-data.ts')
+  const { checkBatches } = await import('../check/check-data.ts')
   const { data, preprocess } = await openFor(reference, where, 'test', options, io)
   const dataset = options.limit === undefined ? data : data.take(options.limit)
   return {

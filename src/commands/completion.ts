@@ -1,5 +1,5 @@
 /** `mnc completion SHELL`: a completion script, made from the declarations of commands and passes. */
-import { flagOf, type OptionTable } from '../options.ts'
+import { flagOf, type OptionTable } from '../base/options.ts'
 import { type CommandDef, defineCommand } from './define-command.ts'
 
 const shells = ['bash', 'zsh', 'fish'] as const
@@ -17,7 +17,7 @@ export const completion = defineCommand({
   options: {},
   examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
   async run([shell = ''], _, io) {
-    const { usageError } = await import('../errors.ts')
+    const { usageError } = await import('../base/errors.ts')
     if (!shells.some((s) => s === shell))
       throw usageError(`no completion for '${shell}'`, `one of ${shells.join(', ')}`)
     const { commands } = await import('./index.ts')

@@ -23,15 +23,15 @@ export const convert = defineCommand({
     'mnc convert model.onnx --dim N=1 -o fixed.onnx',
   ],
   async run([path = ''], { output, opset, dim, inputShape, externalData, text }, io) {
-    const { usageError } = await import('../errors.ts')
+    const { usageError } = await import('../base/errors.ts')
     if (output === undefined) throw usageError('mnc convert needs -o OUT')
     if (text && externalData) throw usageError('--text and --external-data exclude each other')
     if (externalData && output === '-') throw usageError('--external-data needs a file to lie beside, not -o -')
-    const { readModel, writeModel } = await import('../graph/codec.ts')
+    const { readModel, writeModel } = await import('../codec/codec.ts')
     const model = await readModel(path)
     if (opset !== undefined) {
       const { upgradeModelTo } = await import('../ops/raise-opset.ts')
-      const { refusalWarning } = await import('../runtime/engine-refusal.ts')
+      const { refusalWarning } = await import('../runtime/isolated/engine-refusal.ts')
       if (opset < model.opset)
         throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
       const warning = upgradeModelTo(model, opset) ? await refusalWarning(model) : null
@@ -42,8 +42,8 @@ export const convert = defineCommand({
       await declareShapes(model, { dim, inputShape })
     }
     if (text) {
-      const { printModel } = await import('../graph/text.ts')
-      const { writeFileAtomic } = await import('../files.ts')
+      const { printModel } = await import('../codec/text.ts')
+      const { writeFileAtomic } = await import('../base/files.ts')
       await writeFileAtomic(output, printModel(model, { tensors: 'full' }))
     } else await writeModel(model, output, { externalData })
     io.wrote(output)

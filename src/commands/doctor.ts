@@ -17,9 +17,9 @@ export const doctor = defineCommand({
   async run([path], options, io) {
     const os = await import('node:os')
     const { engineInfo } = await import('../runtime/ort-session.ts')
-    const { openDevice } = await import('../runtime/device.ts')
+    const { openDevice } = await import('../runtime/devices/device.ts')
     const { installedBackends } = await import('../runtime/tfjs/backends.ts')
-    const { packageVersion } = await import('../package-files.ts')
+    const { packageVersion } = await import('../base/package-files.ts')
     const [cpu] = os.cpus()
     const engine = await engineInfo()
     const executor = await openDevice(options.device ?? 'cpu')
@@ -62,7 +62,7 @@ type Executor = import('../runtime/executor.ts').Executor
 async function tryForward(executor: Executor): Promise<number> {
   const { buildNetwork } = await import('../models/spec.ts')
   const { Tensor } = await import('../graph/tensor.ts')
-  const { liftedFor } = await import('../train/lift.ts')
+  const { liftedFor } = await import('../train/step/lift.ts')
   const session = await executor.load(await liftedFor(executor, buildNetwork({ family: 'lenet' })))
   try {
     const start = performance.now()
@@ -81,10 +81,10 @@ interface Fallbacks {
 }
 
 async function fallbacksOf(path: string, batch: number, executor: Executor): Promise<Fallbacks> {
-  const { readModel } = await import('../graph/codec.ts')
-  const { liftedFor } = await import('../train/lift.ts')
-  const { stepFallbacks } = await import('../train/step-fallbacks.ts')
-  const { MncError } = await import('../errors.ts')
+  const { readModel } = await import('../codec/codec.ts')
+  const { liftedFor } = await import('../train/step/lift.ts')
+  const { stepFallbacks } = await import('../train/step/step-fallbacks.ts')
+  const { MncError } = await import('../base/errors.ts')
   const model = await readModel(path)
   const session = await executor.load(await liftedFor(executor, model))
   const inference = session.fallbacks

@@ -1,7 +1,8 @@
 /** `mnc eval`: accuracy of a classifier. */
+
+import { evaluateOptions } from '../evaluate/evaluate-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
-import { evaluateOptions } from '../train/evaluate-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
 import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
@@ -24,8 +25,8 @@ export const evalCommand = defineCommand({
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
   ],
   async run([path = ''], options, io) {
-    const { checkMeasured, evaluate } = await import('../train/evaluate.ts')
-    const { announceDevice } = await import('../runtime/device.ts')
+    const { checkMeasured, evaluate } = await import('../evaluate/evaluate.ts')
+    const { announceDevice } = await import('../runtime/devices/device.ts')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await openModel(path, io)
@@ -49,7 +50,7 @@ export const evalCommand = defineCommand({
       return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} images  ${speed}`
     })
     if (options.minAccuracy !== undefined && result.top1 < options.minAccuracy) {
-      const { MncError } = await import('../errors.ts')
+      const { MncError } = await import('../base/errors.ts')
       const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
       throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
     }

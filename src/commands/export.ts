@@ -28,13 +28,13 @@ export const exportCommand = defineCommand({
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
   async run([path = ''], { allowLarger, explain, output, ...options }, io) {
-    const { isText, readModel, writeModel } = await import('../graph/codec.ts')
+    const { isText, readModel, writeModel } = await import('../codec/codec.ts')
     const { exportModel } = await import('../export/export-model.ts')
     const source = await readModel(path)
     const { format } = options
     const { gateSize, modelBytes } = await import('../export/gate-size.ts')
     const { fileBytes } = await import('../analysis/model-info.ts')
-    const { describeDeclined } = await import('../passes/left-weights.ts')
+    const { describeDeclined } = await import('../layers/left-weights.ts')
     const { model, report } = await exportModel(source, options, { log: (message) => io.log(message) })
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
     const earlier = source.metadata.get('mnc.export')

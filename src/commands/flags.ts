@@ -1,8 +1,8 @@
 /** Turns option tables into commander's options, and what commander parsed back into a table's input. */
 import { type Command, Option } from 'commander'
-import { usageError } from '../errors.ts'
-import { readTextSync } from '../files.ts'
-import { flagOf, type OptionSpec, type OptionTable } from '../options.ts'
+import { usageError } from '../base/errors.ts'
+import { readTextSync } from '../base/files.ts'
+import { flagOf, type OptionSpec, type OptionTable } from '../base/options.ts'
 
 const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
   number: 'X',

@@ -1,6 +1,6 @@
 /** `mnc info`: what is in a model, and where it comes from. */
 import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
-import type { HistoryEntry } from '../passes/history.ts'
+import type { HistoryEntry } from '../pass-manager/history.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'

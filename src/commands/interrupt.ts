@@ -3,7 +3,7 @@
  * thread for ever: so nobody listens, and the system ends the process at once, except while there are temporary files to
  * take away, or steps of a training to save.
  */
-import { dropTemporaries, watchTemporaries } from '../files.ts'
+import { dropTemporaries, watchTemporaries } from '../base/files.ts'
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 

@@ -4,8 +4,8 @@ import type { CommandIO } from './io.ts'
 
 /** `runs`: onnxruntime is to run it, so opsets that it does not know in full are left. */
 export async function openModel(path: string, io: CommandIO, { runs = false } = {}): Promise<Model> {
-  const { readModel } = await import('../graph/codec.ts')
-  const { trainingWarning } = await import('../passes/training-mode.ts')
+  const { readModel } = await import('../codec/codec.ts')
+  const { trainingWarning } = await import('../layers/training-mode.ts')
   const model = await readModel(path)
   const warning = trainingWarning(model)
   if (warning) io.log(`${path}: ${warning}`)

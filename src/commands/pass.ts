@@ -1,11 +1,11 @@
 /** `mnc pass NAME`: one command below it for each pass, made from the pass's declaration. */
 import { extname } from 'node:path'
+import { type OptionTable, parseOptions } from '../base/options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { PreprocessOverrides } from '../data/preprocess.ts'
-import { type OptionTable, parseOptions } from '../options.ts'
-import type { PassDef } from '../passes/define-pass.ts'
+import type { PassDef } from '../pass-manager/define-pass.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type CommandDef, defineCommand, output } from './define-command.ts'
@@ -34,10 +34,10 @@ export const pass = defineCommand({
     return passes.map(commandOf)
   },
   async run(_, { list }, io) {
-    const { usageError } = await import('../errors.ts')
+    const { usageError } = await import('../base/errors.ts')
     if (!list) throw usageError('mnc pass needs the name of a pass', 'mnc pass --list shows them')
     const { passes } = await import('../passes/index.ts')
-    const { jsonSchemaOf } = await import('../options.ts')
+    const { jsonSchemaOf } = await import('../base/options.ts')
     const facts = passes.map(({ name, alias, summary, preserves, options }) => ({
       ...{ name, alias: alias ?? null, summary, preserves, options: jsonSchemaOf(options) },
     }))
@@ -65,9 +65,9 @@ function commandOf(def: PassDef): CommandDef {
       output,
     },
     async run([path = ''], options, io) {
-      const { readModel, writeModel } = await import('../graph/codec.ts')
-      const { applyPass } = await import('../passes/manager.ts')
-      const { describeDeclined } = await import('../passes/left-weights.ts')
+      const { readModel, writeModel } = await import('../codec/codec.ts')
+      const { applyPass } = await import('../pass-manager/manager.ts')
+      const { describeDeclined } = await import('../layers/left-weights.ts')
       const model = await readModel(path)
       if (def.data) {
         const { recordSizes } = await import('../samples/input-shapes.ts')

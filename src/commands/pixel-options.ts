@@ -1,11 +1,12 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
+
+import { usageError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { usageError } from '../errors.ts'
 import type { Model } from '../graph/model.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
 import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }

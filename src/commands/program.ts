@@ -1,10 +1,10 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
-import { MncError, usageError } from '../errors.ts'
-import { systemReason } from '../files.ts'
-import { nearest, parseOptions } from '../options.ts'
-import { packageVersion } from '../package-files.ts'
+import { MncError, usageError } from '../base/errors.ts'
+import { systemReason } from '../base/files.ts'
+import { nearest, parseOptions } from '../base/options.ts'
+import { packageVersion } from '../base/package-files.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
@@ -78,7 +78,7 @@ async function addCommand(
     const run = (): Promise<void> => def.run(command.args, options, io)
     const { dumpStages: folder } = program.opts()
     if (folder === undefined) return run()
-    const { dumpStages, watchStages } = await import('../passes/stages.ts')
+    const { dumpStages, watchStages } = await import('../pass-manager/stages.ts')
     await watchStages(dumpStages(String(folder)), run)
   })
 }

@@ -11,7 +11,7 @@ export const report = defineCommand({
   examples: ['mnc report build/quickstart -o report.html'],
   async run([workdir = ''], { output }, io) {
     const { join } = await import('node:path')
-    const { writeFileAtomic } = await import('../files.ts')
+    const { writeFileAtomic } = await import('../base/files.ts')
     const { reportFacts } = await import('../recipes/report-facts.ts')
     const { reportPage } = await import('../recipes/report.ts')
     const facts = await reportFacts(workdir, (m) => io.log(m))

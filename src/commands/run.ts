@@ -49,7 +49,7 @@ export const run = defineCommand({
     const settings = { workdir, from, until, checkpointSteps, onEvent }
     if (dryRun) return showEstimate(recipe, settings, io)
     const { runRecipe } = await import('../recipes/run.ts')
-    const { cacheFolder } = await import('../runtime/session-cache.ts')
+    const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
     try {
       const result = await runRecipe(recipe, { ...settings, cache: cacheFolder(), signal: stop.signal })
       view.end()

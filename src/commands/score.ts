@@ -16,7 +16,7 @@ export const score = defineCommand({
     const { startProbing } = await import('../runtime/isolated/engine.ts')
     startProbing()
     const { score } = await import('../score/score.ts')
-    const { MncError } = await import('../errors.ts')
+    const { MncError } = await import('../base/errors.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await openModel(path, io)
     recordSizes([model], { dim, inputShape })

@@ -36,7 +36,7 @@ export const sensitivity = defineCommand({
     'mnc pass quantize student.onnx --data cifar100:DIR --layer-weight-bits @s.json --layer-activation-bits @s.json',
   ],
   async run([path = ''], options, io) {
-    const { writeFileAtomic } = await import('../files.ts')
+    const { writeFileAtomic } = await import('../base/files.ts')
     const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
     const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')

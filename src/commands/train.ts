@@ -36,13 +36,13 @@ export const train = defineCommand({
     'mnc train net.onnx --data cifar10:data --epochs 10 --lr 0.01 --val-fraction 0.1 --resume',
   ],
   async run([path = ''], options, io) {
-    const { fingerprint, readModel, writeModel } = await import('../graph/codec.ts')
-    const { train } = await import('../train/trainer.ts')
+    const { fingerprint, readModel, writeModel } = await import('../codec/codec.ts')
+    const { train } = await import('../train/loop/trainer.ts')
     const { writePreprocess } = await import('../data/preprocess.ts')
-    const { recordTraining } = await import('../train/record.ts')
-    const { TrainingLog } = await import('../train/training-log.ts')
-    const { cacheFolder } = await import('../runtime/session-cache.ts')
-    const { TensorBoardLog } = await import('../train/tensorboard.ts')
+    const { recordTraining } = await import('../train/loop/record.ts')
+    const { TrainingLog } = await import('../train/loop/training-log.ts')
+    const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
+    const { TensorBoardLog } = await import('../train/loop/tensorboard.ts')
     const model = await readModel(path)
     const teacherModel = options.teacher === undefined ? undefined : await readModel(options.teacher)
     const { recordSizes } = await import('../samples/input-shapes.ts')
@@ -101,7 +101,7 @@ function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefi
 /** What a checkpoint is held to: the very files that the run began with. */
 async function hashOf(...models: (Model | undefined)[]): Promise<string> {
   const { createHash } = await import('node:crypto')
-  const { encodeModel } = await import('../graph/codec.ts')
+  const { encodeModel } = await import('../codec/codec.ts')
   const hash = createHash('sha256')
   for (const model of models) if (model) hash.update(encodeModel(model))
   return hash.digest('hex').slice(0, 16)

@@ -1,9 +1,9 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
 
 import { fallbackWarnings } from '../runtime/fallback-warnings.ts'
-import type { Lesson } from '../train/lessons.ts'
+import type { TrainEvent } from '../train/loop/trainer.ts'
+import type { Lesson } from '../train/step/lessons.ts'
 import { temperatureWarning } from '../train/temperature-warning.ts'
-import type { TrainEvent } from '../train/trainer.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
 import { percent } from './table.ts'

@@ -2,7 +2,7 @@
  * Applies an augmentation policy to one image and writes it, normalised, into a batch. All randomness comes from the
  * stream that the caller gives for this image, so the result does not depend on who does it or in which order.
  */
-import type { Rng } from '../rng.ts'
+import type { Rng } from '../base/rng.ts'
 import { Canvas } from './canvas.ts'
 import { affine, rotation, shearing, translation } from './geometry.ts'
 import {

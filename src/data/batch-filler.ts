@@ -3,7 +3,7 @@
  * an image's augmentation from (seed, epoch, image). So batches do not depend on who makes them or in which order, and a
  * run can start at any step.
  */
-import { Rng } from '../rng.ts'
+import { Rng } from '../base/rng.ts'
 import { Augmenter } from './augment.ts'
 import type { Dataset } from './dataset.ts'
 import { readPixels } from './pixels.ts'

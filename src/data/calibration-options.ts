@@ -1,5 +1,5 @@
 /** How much data a calibrating pass sees: options of `mnc pass` and of recipes. */
-import { optionTable } from '../options.ts'
+import { optionTable } from '../base/options.ts'
 
 export const calibrationOptions = optionTable({
   limit: { type: 'integer', minimum: 1, default: 512, description: 'Images to calibrate on' },

@@ -3,8 +3,8 @@
  * says them for a model that does not. A data set with named classes is brought into that order, and refused where it has
  * a class that the model lacks; of a set whose classes have no names (npz, IDX) labels are outputs as they stand.
  */
-import { modelError, usageError } from '../errors.ts'
-import { readTextSync } from '../files.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import { readTextSync } from '../base/files.ts'
 import { distinct, namesIn, readClassOrder, writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
 import type { Dataset } from './dataset.ts'

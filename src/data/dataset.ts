@@ -3,8 +3,8 @@
  * threads read them without a copy, or in picture files that are decoded as they are needed, to the size that is asked for.
  */
 import { createHash } from 'node:crypto'
-import { bugError, usageError } from '../errors.ts'
-import { Rng } from '../rng.ts'
+import { bugError, usageError } from '../base/errors.ts'
+import { Rng } from '../base/rng.ts'
 import { sharedBytes } from './picture-store.ts'
 import { hashFiles, type Pictures } from './pictures.ts'
 import { type Pixels, readPixels, viewOf } from './pixels.ts'

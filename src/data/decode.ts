@@ -9,7 +9,7 @@
  * frame; CMYK becomes RGB as the Python Imaging Library does it, without a colour profile: with k' = 255 - K,
  * R = k' - round(C k' / 255). A vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import type { ImageShape } from './pixels.ts'
 import type { ResizeMode } from './resize.ts'
 

@@ -1,5 +1,5 @@
 /** Batches for evaluation and calibration: file order, no augmentation, the last one as short as it comes. */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import type { Dataset } from './dataset.ts'

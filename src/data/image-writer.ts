@@ -2,7 +2,7 @@
  * Writes one image into a batch of floats: normalised by a table per channel, resized where sizes differ, in the
  * model's layout. `normalise` is (pixel / scale - mean) / std in double precision, rounded once to float32.
  */
-import { bugError } from '../errors.ts'
+import { bugError } from '../base/errors.ts'
 import type { ImageShape } from './pixels.ts'
 import type { Preprocess } from './preprocess.ts'
 import { Resizer } from './resize.ts'

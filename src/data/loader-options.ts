@@ -1,5 +1,5 @@
 /** `--workers`: the same wherever batches are prepared. */
-import type { OptionSpec } from '../options.ts'
+import type { OptionSpec } from '../base/options.ts'
 
 /** Each is a thread with two batches of its own; one makes some thousand images a second. */
 export const MOST_WORKERS = 64

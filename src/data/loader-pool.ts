@@ -3,8 +3,8 @@
  * the caller keeps fewer steps under way than there are slots.
  */
 import { Worker } from 'node:worker_threads'
-import { bugError, MncError } from '../errors.ts'
-import { systemReason } from '../files.ts'
+import { bugError, MncError } from '../base/errors.ts'
+import { systemReason } from '../base/files.ts'
 import type { FillerJob } from './batch-filler.ts'
 import type { LoaderMessage, Slot, WorkerSetup } from './loader-worker.ts'
 

@@ -1,6 +1,6 @@
 /** A loader thread: fills slots of the shared ring as `LoaderPool` asks for them. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { bugError, MncError, type MncErrorDetails } from '../errors.ts'
+import { bugError, MncError, type MncErrorDetails } from '../base/errors.ts'
 import { BatchFiller, type FillerJob } from './batch-filler.ts'
 
 /** One place of the ring, over shared memory. */

@@ -2,7 +2,7 @@
  * The training loader: endless shuffled, augmented batches, made ahead in worker threads. The same seed gives the same
  * batches whatever the number of threads, from any starting step.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { BatchFiller, type FillerJob } from './batch-filler.ts'
 import type { Dataset } from './dataset.ts'
 import type { Batch } from './eval-batches.ts'

@@ -1,6 +1,6 @@
 /** How much memory data may take. */
 import { totalmem } from 'node:os'
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { DEFAULT_MEMORY_MB } from './data-options.ts'
 import type { Preprocess } from './preprocess.ts'
 

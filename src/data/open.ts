@@ -2,9 +2,9 @@
  * Data references, as `--data` and recipes give them: `KIND:PLACE[#train|#test]`, or `embedded` for the part of
  * Fashion-MNIST that comes with the package.
  */
-import { usageError } from '../errors.ts'
-import { nearest } from '../options.ts'
-import { packageFile } from '../package-files.ts'
+import { usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import { packageFile } from '../base/package-files.ts'
 import type { Dataset, Split } from './dataset.ts'
 import { openCifar } from './formats/cifar.ts'
 import { openFolder } from './formats/folder.ts'

@@ -22,8 +22,8 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { usageError } from '../errors.ts'
-import { systemReason } from '../files.ts'
+import { usageError } from '../base/errors.ts'
+import { systemReason } from '../base/files.ts'
 import { crc32 } from './formats/zip.ts'
 
 export interface PictureStore {

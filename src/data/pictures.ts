@@ -1,8 +1,8 @@
 /** The picture files of a set, and what has been decoded of them, by size. */
 import { createHash } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { reading } from '../files.ts'
-import { packageVersion } from '../package-files.ts'
+import { reading } from '../base/files.ts'
+import { packageVersion } from '../base/package-files.ts'
 import type { PictureFile } from './decode.ts'
 import { openStore, type PictureStore, type StoreOptions } from './picture-store.ts'
 import type { ImageShape, PictureFiles } from './pixels.ts'

@@ -1,5 +1,5 @@
 /** How pixels become a foreign model's input: the options of every command and recipe stage that feeds images. */
-import { optionTable } from '../options.ts'
+import { optionTable } from '../base/options.ts'
 
 /** --mean, --std, ...: for models that say nothing about their preprocessing. Written into what comes out. */
 export const pixelOptions = optionTable({

@@ -3,9 +3,9 @@
  * is its copy for editors). `none` and `standard` are policies too.
  */
 import { Ajv } from 'ajv'
-import { usageError } from '../errors.ts'
-import { readTextSync } from '../files.ts'
-import { packageFile } from '../package-files.ts'
+import { usageError } from '../base/errors.ts'
+import { readTextSync } from '../base/files.ts'
+import { packageFile } from '../base/package-files.ts'
 import { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
 
 const probability = { type: 'number', minimum: 0, maximum: 1 }

@@ -3,7 +3,7 @@
  * the graph's input says. Part of a model's meaning, so it travels in the model's metadata_props as JSON under
  * `mnc.preprocess`. When a model has none, the data set's own statistics are assumed and the caller is told.
  */
-import { MncError, modelError, usageError } from '../errors.ts'
+import { MncError, modelError, usageError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'

@@ -5,15 +5,15 @@
  */
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { constantValues } from '../analysis/constants.ts'
-import { temporaryFolder } from '../files.ts'
-import { readModel } from '../graph/codec.ts'
+import { temporaryFolder } from '../base/files.ts'
+import { readModel } from '../codec/codec.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { constantValues } from '../layers/constants.ts'
+import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
 import { weightSlots } from '../ops/index.ts'
-import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
-import { inputStep, quantisedBehind } from './layer-form.ts'
+import { inputStep, quantisedBehind } from './weights/layer-form.ts'
 
 export interface KernelChoice {
   /** The layer's node or output. */

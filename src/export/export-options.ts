@@ -1,7 +1,7 @@
 /** Options of an export, declared once for the command line and recipes. */
-import { type OptionsOf, optionTable } from '../options.ts'
-import { finiteOptions } from '../passes/finite-options.ts'
-import { overridableOptions } from '../passes/overridable-options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { overridableOptions } from '../pass-manager/overridable-options.ts'
 
 export const exportOptions = optionTable({
   format: {

@@ -1,11 +1,11 @@
 /** What an export says of its file: bytes, how each weight is stored, what differs by a level, what was left alone. */
-import { encodeModel } from '../graph/codec.ts'
-import { type Declined, type LeftWeights, leftWeights } from '../passes/left-weights.ts'
+import { encodeModel } from '../codec/codec.ts'
+import { type Declined, type LeftWeights, leftWeights } from '../layers/left-weights.ts'
 import type { ExportFormat } from './export-options.ts'
 import type { Exporting, Reader } from './exporting.ts'
-import type { BatchNorms } from './fold-affine.ts'
-import type { StorageKind } from './storage.ts'
-import type { Weight } from './weights.ts'
+import type { BatchNorms } from './weights/fold-affine.ts'
+import type { StorageKind } from './weights/storage.ts'
+import type { Weight } from './weights/weights.ts'
 
 export interface ExportedTensor {
   readonly name: string

@@ -1,14 +1,14 @@
 /** What the stages of an export hand on to each other. */
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { declaredOutputs } from '../passes/declared-outputs.ts'
-import type { Declined } from '../passes/left-weights.ts'
-import type { Activation } from './activations.ts'
+import type { Declined } from '../layers/left-weights.ts'
+import { declaredOutputs } from '../pass-manager/declared-outputs.ts'
+import type { Activation } from './activations/activations.ts'
 import type { ExportFormat, ExportOptions } from './export-options.ts'
-import type { BatchNorms, Layer } from './fold-affine.ts'
-import type { Inexact } from './integer-form.ts'
-import type { Choice } from './storage.ts'
-import type { Weight } from './weights.ts'
+import type { BatchNorms, Layer } from './weights/fold-affine.ts'
+import type { Inexact } from './weights/integer-form.ts'
+import type { Choice } from './weights/storage.ts'
+import type { Weight } from './weights/weights.ts'
 
 /** The layer's name and operator, which `strip` takes away. */
 export interface Reader {

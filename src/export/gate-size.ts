@@ -3,8 +3,8 @@
  * or the file is larger than the one it was made from. Small graphs run into the second: each export adds some hundred
  * bytes of nodes and names. `--allow-larger` turns the gate into a warning.
  */
-import { MncError } from '../errors.ts'
-import { encodeModel } from '../graph/codec.ts'
+import { MncError } from '../base/errors.ts'
+import { encodeModel } from '../codec/codec.ts'
 import type { Model } from '../graph/model.ts'
 import type { ExportReport } from './export-report.ts'
 

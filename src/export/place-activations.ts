@@ -5,11 +5,11 @@
 
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import { type Activation, lowerToFloat, toContainers } from './activations.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
 import type { ExportFormat } from './export-options.ts'
-import type { Layer } from './fold-affine.ts'
-import type { Weight } from './weights.ts'
+import type { Layer } from './weights/fold-affine.ts'
+import type { Weight } from './weights/weights.ts'
 
 export function placeActivations(
   format: ExportFormat,

@@ -2,7 +2,7 @@
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
-import type { Weight } from './weights.ts'
+import type { Weight } from './weights/weights.ts'
 
 /** Puts a placeholder input where each weight was, so that everything behind it falls away. */
 export function detach(model: Model, weights: readonly Weight[]): Weight[] {

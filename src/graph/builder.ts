@@ -1,5 +1,5 @@
 /** Inserts nodes at one place of a graph. The only way to make nodes outside the codec. */
-import { bugError } from '../errors.ts'
+import { bugError } from '../base/errors.ts'
 import type { AttributeLike } from './attribute.ts'
 import type { Graph, Node, NodeSpec, Value } from './graph.ts'
 import { Tensor } from './tensor.ts'

@@ -2,7 +2,7 @@
  * Names of the classes that a model's outputs stand for, in its metadata: a JSON array under `mnc.classes`, or what other
  * tools write under keys of their own.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Model } from './model.ts'
 
 export const CLASSES_KEY = 'mnc.classes'

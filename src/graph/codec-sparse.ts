@@ -3,10 +3,10 @@
  * weight like any other to whatever computes with it. A tensor that nobody replaced is written as it was read
  * (Tensor.origin.sparse), under the name that its value has by then.
  */
-import { modelError } from '../errors.ts'
-import { decodeTensor, packStrings } from './codec-tensor.ts'
-import type { DataFiles } from './external-data.ts'
-import { copyProto, type Proto } from './proto-schema.ts'
+import { modelError } from '../base/errors.ts'
+import { decodeTensor, packStrings } from '../codec/codec-tensor.ts'
+import type { DataFiles } from '../codec/external-data.ts'
+import { copyProto, type Proto } from '../codec/proto-schema.ts'
 import { requireHoldable, Tensor } from './tensor.ts'
 import { byteLength, elementCount, elementTypes } from './types.ts'
 

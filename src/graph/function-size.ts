@@ -3,7 +3,7 @@
  * without doing so: nodes(g) = sum over its nodes of 1, or of nodes(f) where the node calls f. Functions that call each
  * other twice double with each level: 30 of them are a billion nodes in a file of 2 KB.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Graph } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
 

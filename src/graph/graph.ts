@@ -5,7 +5,7 @@
  *
  * Over 150 lines because use-def is kept in one place: Value, Node and Graph share private state.
  */
-import { bugError, modelError } from '../errors.ts'
+import { bugError, modelError } from '../base/errors.ts'
 import { type Attribute, type AttributeLike, subgraphsOf, toAttribute } from './attribute.ts'
 import { Builder } from './builder.ts'
 import type { Tensor } from './tensor.ts'

@@ -6,10 +6,11 @@
  *
  * Over 150 lines because every way to look at the elements is here.
  */
-import { bugError, modelError } from '../errors.ts'
-import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from './bytes.ts'
-import type { FileSlice } from './data-file.ts'
-import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from './float16.ts'
+
+import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from '../base/bytes.ts'
+import type { FileSlice } from '../base/data-file.ts'
+import { bugError, modelError } from '../base/errors.ts'
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../base/float16.ts'
 import {
   byteLength,
   type ElementType,

@@ -3,7 +3,7 @@
  * that agree both ways, outputs that exist, no value without origin. An initializer that nothing reads is legal (files
  * have them; `eliminate-dead` removes them). Shapes and operator semantics are onnxruntime's to check.
  */
-import { bugError, type MncError } from '../errors.ts'
+import { bugError, type MncError } from '../base/errors.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import type { Model } from './model.ts'
 

@@ -4,7 +4,7 @@
  * channels, concatenated to its input; between blocks BN-ReLU-conv1x1 to compression x channels and 2x2 average
  * pooling; BN-ReLU-global average pooling-fully connected.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
 import type { Feature } from './layers.ts'
 

@@ -5,13 +5,13 @@
  * Initialisation: convolutions N(0, sqrt(2 / (k k Cout))) (He et al. 2015, fan-out; what DenseNet's authors use), BN
  * scale 1 and shift 0, fully connected layers U(-1/sqrt(in), 1/sqrt(in)) for weight and bias (PyTorch's default).
  */
-import { bugError } from '../errors.ts'
+import { bugError } from '../base/errors.ts'
+import type { Rng } from '../base/rng.ts'
 import { float } from '../graph/attribute.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import type { Rng } from '../rng.ts'
 
 /** A feature map [N, channels, size, size], or a vector [N, channels] where size is 0. */
 export interface Feature {

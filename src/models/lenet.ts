@@ -2,7 +2,7 @@
  * LeNet-5 (LeCun et al. 1998) as it is built today: ReLU and max pooling, the first convolution padded by 2 so that
  * 28x28 images fit. 61,706 parameters for 28x28x1 and 10 classes.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
 
 export const lenet = defineNetwork({

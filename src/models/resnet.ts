@@ -3,7 +3,7 @@
  * blocks of width, 2 width and 4 width channels; each later stage begins at stride 2. Where the shape changes the
  * shortcut is option A (every second pixel, zero channels around: no parameters) or option B (1x1 convolution, BN).
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
 import { defineNetwork, imageOptions } from './define-network.ts'
 import type { Feature } from './layers.ts'
 

@@ -1,5 +1,5 @@
 /** ArgMax and ArgMin: integers out, no gradient; k - 1 comparisons for k elements. */
-import { defineOp, type OpDef, outputSize } from './define-op.ts'
+import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
 
 const x = { dims: [2, 3], values: [0.9, -0.3, 0.1, 1.4, -1.1, 0.6] } as const
 

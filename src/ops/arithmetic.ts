@@ -1,6 +1,6 @@
 /** Sums, products and what else is one multiplication or addition an element. Integers have no gradient. */
-import { defineOp, type OpDef, outputSize } from './define-op.ts'
-import { expressions, perElement, unary } from './rules.ts'
+import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
+import { expressions, perElement, unary } from './support/rules.ts'
 
 const versions = [7, 13, 14]
 const mixed = [{ dims: [2, 3, 4] }, { dims: [3, 1], range: [0.5, 1.5] as const }]

@@ -10,10 +10,10 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, noCost, type OpDef, outputSize, unsupportedNode } from './define-op.ts'
-import { product, range, typed } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { defineOp, noCost, type OpDef, outputSize, unsupportedNode } from './support/define-op.ts'
+import { product, range, typed } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 const reshape = (b: Builder, v: Value, dims: readonly number[]): Value =>
   typed(b.op('Reshape', [v, b.ints(dims)]), dims, elemOf(v))

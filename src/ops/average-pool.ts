@@ -9,10 +9,10 @@
 import type { Value } from '../graph/graph.ts'
 import type { SlidingWindow } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { product, range, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
-import { fill, spread, windowOf } from './window.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { product, range, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
+import { fill, spread, windowOf } from './support/window.ts'
 
 function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   const g = dy[0]

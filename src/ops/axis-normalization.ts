@@ -3,9 +3,9 @@
  * LpNormalization's gradient there is that of a norm of 1.
  */
 import type { Value } from '../graph/graph.ts'
-import { defineOp, type OpDef, outputSize } from './define-op.ts'
-import { substitute } from './rewrite.ts'
-import { axisFromFront, expressions } from './rules.ts'
+import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
+import { substitute } from './support/rewrite.ts'
+import { axisFromFront, expressions } from './support/rules.ts'
 
 /**
  * y = x / n, n = sum |x| or sqrt(sum x^2):

@@ -23,9 +23,9 @@ import {
   outputSize,
   type Upgrade,
   unsupportedNode,
-} from './define-op.ts'
-import { replaceNode } from './rewrite.ts'
-import { elemOf } from './rules.ts'
+} from './support/define-op.ts'
+import { replaceNode } from './support/rewrite.ts'
+import { elemOf } from './support/rules.ts'
 
 function gradient(c: GradientContext): (Value | null)[] {
   const { node } = c

@@ -1,10 +1,10 @@
 /** CenterCropPad, differentiated as a Slice and a Pad. The odd element of what goes or comes is at the end. */
 import type { Node } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, noCost, unsupportedNode } from './define-op.ts'
-import { range } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { axisFromFront } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, noCost, unsupportedNode } from './support/define-op.ts'
+import { range } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { axisFromFront } from './support/rules.ts'
 
 function decompose(node: Node): void {
   const b = node.graph.before(node)

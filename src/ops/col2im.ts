@@ -8,9 +8,9 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './define-op.ts'
-import { product, range, reshape } from './emit.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './support/define-op.ts'
+import { product, range, reshape } from './support/emit.ts'
 
 function gradient({ node, dy: [g], b }: GradientContext): (Value | null)[] {
   if (!g) return []

@@ -1,9 +1,9 @@
 /** Compress by a constant condition, differentiated as a Gather; a computed one leaves the shape of the output open. */
 import type { Node } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, noCost, unsupportedNode } from './define-op.ts'
-import { product, reshape } from './emit.ts'
-import { substitute } from './rewrite.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, noCost, unsupportedNode } from './support/define-op.ts'
+import { product, reshape } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
 
 function decompose(node: Node): void {
   const condition = constantOf(node.inputs[1])?.toNumbers()

@@ -8,10 +8,10 @@
  * `num_outputs`.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { zeros } from './emit.ts'
-import { intsToInput } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { zeros } from './support/emit.ts'
+import { intsToInput } from './support/rewrite.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 const axisOf = (node: Node): number => axisFromFront(node.int('axis', 0), node.input(0).dims.length)
 

@@ -7,7 +7,7 @@ import { graphAttribute } from '../graph/attribute.ts'
 import { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { defineOp, noCost, type OpDef, type OpSample } from './define-op.ts'
+import { defineOp, noCost, type OpDef, type OpSample } from './support/define-op.ts'
 
 const control = (op: string, since: readonly number[], samples: readonly OpSample[]): OpDef =>
   defineOp({

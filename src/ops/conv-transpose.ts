@@ -9,10 +9,10 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { croppedBefore } from '../graph/sliding-window.ts'
-import type { Geometry } from './conv-geometry.ts'
-import { convWeightGradient } from './conv-weight-gradient.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { product, range, sumAxes } from './emit.ts'
+import type { Geometry } from './support/conv-geometry.ts'
+import { convWeightGradient } from './support/conv-weight-gradient.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { product, range, sumAxes } from './support/emit.ts'
 
 /** The Conv that this node transposes: its input has the dims of Y, its output those of X. */
 function transposedConv(node: Node): Geometry {

@@ -9,10 +9,10 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { type Geometry, geometryOf } from './conv-geometry.ts'
-import { convWeightGradient } from './conv-weight-gradient.ts'
-import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { product } from './emit.ts'
+import { type Geometry, geometryOf } from './support/conv-geometry.ts'
+import { convWeightGradient } from './support/conv-weight-gradient.ts'
+import { defineOp, type GradientContext, noCost, unsupportedNode } from './support/define-op.ts'
+import { product } from './support/emit.ts'
 
 function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   const g = dy[0]

@@ -1,6 +1,6 @@
 /** CumSum: y_i = sum of x_j, j <= i along an axis (or <, or from the end): dx is the CumSum of dy from the other end. */
-import { defineOp } from './define-op.ts'
-import { perElement } from './rules.ts'
+import { defineOp } from './support/define-op.ts'
+import { perElement } from './support/rules.ts'
 
 const x = { dims: [2, 4] }
 const axis = { dims: [], type: 'int64', values: [1] } as const

@@ -3,9 +3,9 @@
  *
  * SpaceToDepth undoes DepthToSpace in its DCR mode; the CRD mode is undone by Reshape and Transpose.
  */
-import { defineOp, noCost } from './define-op.ts'
-import { reshape, transpose, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, noCost } from './support/define-op.ts'
+import { reshape, transpose, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 export const depthToSpace = defineOp({
   op: 'DepthToSpace',

@@ -5,9 +5,9 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, type Upgrade } from './define-op.ts'
-import { elemOf, expressions, free, masked, scalarOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, type Upgrade } from './support/define-op.ts'
+import { elemOf, expressions, free, masked, scalarOf } from './support/rules.ts'
 
 const DEFAULT_RATIO = 0.5
 

@@ -14,10 +14,10 @@ import { float } from '../graph/attribute.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from './constant-of.ts'
-import { type Upgrade, unsupportedNode } from './define-op.ts'
-import { rankOf } from './early-ranks.ts'
-import { axisFromFront } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { type Upgrade, unsupportedNode } from './support/define-op.ts'
+import { rankOf } from './support/early-ranks.ts'
+import { axisFromFront } from './support/rules.ts'
 
 const drop =
   (...names: readonly string[]) =>

@@ -6,9 +6,9 @@
  * Does not apply to a label twice in one operand (a diagonal), nor to ellipses over dims that broadcast.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { expand, product, reshape, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost, unsupportedNode } from './support/define-op.ts'
+import { expand, product, reshape, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 interface Equation {
   readonly inputs: readonly string[]

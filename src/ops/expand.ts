@@ -4,8 +4,8 @@
  *   Expand: dX = dY summed over the axes along which X was broadcast (the driver does it)
  *   Tile:   dX = dY as [r0, d0, r1, d1, ..], summed over the repeats
  */
-import { defineOp, noCost } from './define-op.ts'
-import { range, reshape, sumAxes, sumBack } from './emit.ts'
+import { defineOp, noCost } from './support/define-op.ts'
+import { range, reshape, sumAxes, sumBack } from './support/emit.ts'
 
 const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 

@@ -19,10 +19,10 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './define-op.ts'
-import { product, range, reshape, typed } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { axisFromFront, elemOf, scalarOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './support/define-op.ts'
+import { product, range, reshape, typed } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { axisFromFront, elemOf, scalarOf } from './support/rules.ts'
 
 interface Transform {
   readonly axis: number

@@ -10,10 +10,10 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { expand, product, reshape, typed, zeros } from './emit.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { expand, product, reshape, typed, zeros } from './support/emit.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 function gatherGradient({ node, dy, b }: GradientContext): (Value | null)[] {
   const g = dy[0]

@@ -7,9 +7,9 @@
  */
 import type { Value } from '../graph/graph.ts'
 import { keepWide } from '../graph/hints.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { product, sumBack, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { product, sumBack, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   const g = dy[0]

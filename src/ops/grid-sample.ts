@@ -14,12 +14,19 @@ import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { constantOf } from './constant-of.ts'
-import { cubicTaps } from './cubic-kernel.ts'
-import { defineOp, type GradientContext, noCost, type OpSample, outputSize, unsupportedNode } from './define-op.ts'
-import { expand, product, range, reshape, typed, zeros } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { type Expression, elemOf, expressions } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { cubicTaps } from './support/cubic-kernel.ts'
+import {
+  defineOp,
+  type GradientContext,
+  noCost,
+  type OpSample,
+  outputSize,
+  unsupportedNode,
+} from './support/define-op.ts'
+import { expand, product, range, reshape, typed, zeros } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { type Expression, elemOf, expressions } from './support/rules.ts'
 
 /** Keys' constant, as the standard gives it. */
 const A = -0.75

@@ -13,10 +13,10 @@
  * scaled per group, 21 scales per channel.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, type GradientContext, noCost, outputSize } from './define-op.ts'
-import { product, range, reshape, sumBack, typed, zeros } from './emit.ts'
-import { replaceNode } from './rewrite.ts'
-import { axisFromFront, elemOf, expressions } from './rules.ts'
+import { defineOp, type GradientContext, noCost, outputSize } from './support/define-op.ts'
+import { product, range, reshape, sumBack, typed, zeros } from './support/emit.ts'
+import { replaceNode } from './support/rewrite.ts'
+import { axisFromFront, elemOf, expressions } from './support/rules.ts'
 
 /** What the three share: X in `dims`, normalised over `axes`; scale and shift broadcast to `dims` as `affine`. */
 interface Norm {

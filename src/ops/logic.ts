@@ -4,9 +4,9 @@
  * and free; everything else is one comparison an element.
  */
 
-import { constantOf } from './constant-of.ts'
-import { defineOp, type OpDef, type OpSample } from './define-op.ts'
-import { free, perElement } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type OpDef, type OpSample } from './support/define-op.ts'
+import { free, perElement } from './support/rules.ts'
 
 const comparison = perElement({ comparisons: 1 })
 const floats = { dims: [2, 3], values: [-1.7, -0.5, 0.2, 0.9, 1.5, 2.3] } as const

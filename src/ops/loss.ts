@@ -7,10 +7,10 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { type Cost, defineOp, type OpDef, type OpSample } from './define-op.ts'
-import { product } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { elemOf } from './rules.ts'
+import { type Cost, defineOp, type OpDef, type OpSample } from './support/define-op.ts'
+import { product } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { elemOf } from './support/rules.ts'
 
 function lossOf(b: Builder, node: Node, logarithms: Value): Value {
   const [target, weight] = [node.input(1), node.inputs[2]]

@@ -7,10 +7,10 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, noCost } from './define-op.ts'
-import { product, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
-import { fill, spread, windowOf } from './window.ts'
+import { defineOp, noCost } from './support/define-op.ts'
+import { product, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
+import { fill, spread, windowOf } from './support/window.ts'
 
 /** dY Y^(1-p), zero where Y is. */
 function perWindow(b: Builder, g: Value, y: Value, p: number): Value {

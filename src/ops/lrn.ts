@@ -5,9 +5,9 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
-import { defineOp, noCost, outputSize } from './define-op.ts'
-import { product, reshape } from './emit.ts'
-import { expressions } from './rules.ts'
+import { defineOp, noCost, outputSize } from './support/define-op.ts'
+import { product, reshape } from './support/emit.ts'
+import { expressions } from './support/rules.ts'
 
 /** Sum over `before` channels ahead and `after` behind each channel: an average pool over channels, times its size. */
 function channelSum(b: Builder, v: Value, dims: readonly number[], before: number, after: number): Value {

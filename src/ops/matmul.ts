@@ -9,9 +9,9 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { keepWide } from '../graph/hints.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { product, range, reshape, sumBack, transpose, typed } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { product, range, reshape, sumBack, transpose, typed } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 const swapped = (b: Builder, v: Value, dims: readonly number[]): Value => {
   const r = dims.length

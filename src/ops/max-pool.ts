@@ -8,9 +8,9 @@
  * it adds, because overlapping windows may share a maximum. Does not apply to a gradient through Indices (integers).
  */
 import type { Value } from '../graph/graph.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { product, reshape, typed, zeros } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { product, reshape, typed, zeros } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   const g = dy[0]

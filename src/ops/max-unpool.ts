@@ -2,8 +2,8 @@
  * MaxUnpool: every element at its index of the flat output, zeros elsewhere. dX = dY read at the indices. Does not apply
  * to a given output_shape, in which onnxruntime and the standard count positions differently.
  */
-import { defineOp, noCost, unsupportedNode } from './define-op.ts'
-import { reshape } from './emit.ts'
+import { defineOp, noCost, unsupportedNode } from './support/define-op.ts'
+import { reshape } from './support/emit.ts'
 
 export const maxUnpool = defineOp({
   op: 'MaxUnpool',

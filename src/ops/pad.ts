@@ -9,11 +9,11 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { constantNumbers, range, reshape, sumAxes } from './emit.ts'
-import { intsToInput } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost, unsupportedNode } from './support/define-op.ts'
+import { constantNumbers, range, reshape, sumAxes } from './support/emit.ts'
+import { intsToInput } from './support/rewrite.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 /** Pads at the begin and end of every axis. */
 function padsOf(node: Node): { begin: number[]; end: number[] } {

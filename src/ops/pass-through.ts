@@ -1,8 +1,8 @@
 /** Identity, Cast, CastLike: the same numbers in another type. Format conversions cost nothing. */
 import type { Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { defineOp, type GradientRule, type OpDef } from './define-op.ts'
-import { elemOf, free } from './rules.ts'
+import { defineOp, type GradientRule, type OpDef } from './support/define-op.ts'
+import { elemOf, free } from './support/rules.ts'
 
 const floating: ReadonlySet<ElementType> = new Set(['float32', 'float64', 'float16', 'bfloat16'])
 

@@ -1,7 +1,7 @@
 /** Activations with a kink: ReLU and its relatives. The gradient at a kink is that of one side. */
 import { float } from '../graph/attribute.ts'
-import { defineOp, type OpDef } from './define-op.ts'
-import { elemOf, expressions, perElement, unary } from './rules.ts'
+import { defineOp, type OpDef } from './support/define-op.ts'
+import { elemOf, expressions, perElement, unary } from './support/rules.ts'
 
 const clear = { dims: [2, 3], values: [-1.3, 0.7, -0.4, 1.8, 0.2, -2.1] } as const
 

@@ -1,8 +1,8 @@
 /** Powers, exponentials and logarithms; a transcendental function counts as one multiplication. */
 
 import { elementTypes } from '../graph/types.ts'
-import { defineOp, type OpDef } from './define-op.ts'
-import { elemOf, expressions, perElement, scalarOf, unary } from './rules.ts'
+import { defineOp, type OpDef } from './support/define-op.ts'
+import { elemOf, expressions, perElement, scalarOf, unary } from './support/rules.ts'
 
 const positive = { dims: [2, 3], range: [0.3, 2] as const }
 

@@ -3,9 +3,9 @@
  * stand; the pass lower-fake-quant turns a pair into float arithmetic whose rounding is straight-through.
  */
 import type { Node } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type OpDef, type Unsupported } from './define-op.ts'
-import { elemOf, free } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type OpDef, type Unsupported } from './support/define-op.ts'
+import { elemOf, free } from './support/rules.ts'
 
 const gradient: Unsupported = {
   unsupported:

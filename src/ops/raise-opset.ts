@@ -8,12 +8,12 @@
  * the form's operands are at fault, and unchanged otherwise. Where
  * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
  */
-import { MncError, modelError, usageError } from '../errors.ts'
+import { MncError, modelError, usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { WORKING_OPSET } from './define-op.ts'
-import { NEWEST_OPSET, reformsBetween, sinceVersions } from './schema-versions.ts'
+import { WORKING_OPSET } from './support/define-op.ts'
+import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
 /** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and lifted. */

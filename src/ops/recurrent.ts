@@ -15,11 +15,18 @@ import { type AttributeLike, float } from '../graph/attribute.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf } from './constant-of.ts'
-import { type Cost, defineOp, type OpDef, type OpSample, unsupportedNode, type WeightSlot } from './define-op.ts'
-import { range } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { elemOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import {
+  type Cost,
+  defineOp,
+  type OpDef,
+  type OpSample,
+  unsupportedNode,
+  type WeightSlot,
+} from './support/define-op.ts'
+import { range } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { elemOf } from './support/rules.ts'
 
 type Activation = (v: Value) => Value
 

@@ -4,9 +4,9 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { type Cost, defineOp, type OpDef, type OpSample, outputSize } from './define-op.ts'
-import { axesToInput, axisFromFront, type Expression, expressions } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { type Cost, defineOp, type OpDef, type OpSample, outputSize } from './support/define-op.ts'
+import { axesToInput, axisFromFront, type Expression, expressions } from './support/rules.ts'
 
 interface ReduceContext {
   readonly f: Expression

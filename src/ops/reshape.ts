@@ -6,10 +6,10 @@
  * Forms: Squeeze and Unsqueeze take their axes as an attribute below opset 13 and as an input since.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost, type OpDef, type OpSample } from './define-op.ts'
-import { product, range, reshape } from './emit.ts'
-import { axesToInput, axisFromFront } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost, type OpDef, type OpSample } from './support/define-op.ts'
+import { product, range, reshape } from './support/emit.ts'
+import { axesToInput, axisFromFront } from './support/rules.ts'
 
 const reshaped = ({ node, dy, b }: GradientContext): (Value | null)[] => {
   const g = dy[0]

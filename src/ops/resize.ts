@@ -13,12 +13,12 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './define-op.ts'
-import { constantNumbers, product, range, reshape, sumAxes } from './emit.ts'
-import { type AxisMap, repetition, unresized } from './interpolation.ts'
-import { replaceNode } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './support/define-op.ts'
+import { constantNumbers, product, range, reshape, sumAxes } from './support/emit.ts'
+import { type AxisMap, repetition, unresized } from './support/interpolation.ts'
+import { replaceNode } from './support/rewrite.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 /** How each axis that changes is mapped; axis by axis. */
 function axisMaps(node: Node): (AxisMap | null)[] {

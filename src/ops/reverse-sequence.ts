@@ -1,5 +1,5 @@
 /** ReverseSequence: the first elements of each sequence backwards. dX = dY turned the same way. */
-import { defineOp, noCost } from './define-op.ts'
+import { defineOp, noCost } from './support/define-op.ts'
 
 export const reverseSequence = defineOp({
   op: 'ReverseSequence',

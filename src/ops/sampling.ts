@@ -4,8 +4,8 @@
  * Forms: RoiAlign 10 sampled at output half pixels, 16 made that an attribute with another default; GridSample 20
  * renamed the modes; DFT 20 made the axis an input.
  */
-import { defineOp, noCost, type OpDef, outputSize } from './define-op.ts'
-import { scalarOf } from './rules.ts'
+import { defineOp, noCost, type OpDef, outputSize } from './support/define-op.ts'
+import { scalarOf } from './support/rules.ts'
 
 const untrained = (op: string, since: readonly number[], why: string, rest: Partial<OpDef>): OpDef =>
   defineOp({

@@ -7,10 +7,10 @@
  * Without a reduction the standard leaves indices that repeat undefined. Does not apply to mul, max and min.
  */
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, type GradientContext, noCost, unsupportedNode } from './define-op.ts'
-import { zeros } from './emit.ts'
-import { replaceNode } from './rewrite.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, type GradientContext, noCost, unsupportedNode } from './support/define-op.ts'
+import { zeros } from './support/emit.ts'
+import { replaceNode } from './support/rewrite.ts'
+import { elemOf } from './support/rules.ts'
 
 /** `read`: the op that reads at the indices. */
 const gradientOf =

@@ -1,8 +1,8 @@
 /** Choices between values: Min, Max, Where, Clip. The gradient goes to the value chosen. */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { defineOp, type GradientRule, type OpDef, type Upgrade } from './define-op.ts'
-import { elemOf, expressions, isNonNegativeConstant, masked, perElement } from './rules.ts'
+import { defineOp, type GradientRule, type OpDef, type Upgrade } from './support/define-op.ts'
+import { elemOf, expressions, isNonNegativeConstant, masked, perElement } from './support/rules.ts'
 
 // y = where(c, a, z): da = where(c, dy, 0), dz = where(c, 0, dy)
 const where = defineOp({

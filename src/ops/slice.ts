@@ -9,11 +9,11 @@
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { constantOf } from './constant-of.ts'
-import { defineOp, type GradientContext, noCost } from './define-op.ts'
-import { constantNumbers, range, reshape, zeros } from './emit.ts'
-import { intsToInput } from './rewrite.ts'
-import { axisFromFront, elemOf } from './rules.ts'
+import { constantOf } from './support/constant-of.ts'
+import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
+import { constantNumbers, range, reshape, zeros } from './support/emit.ts'
+import { intsToInput } from './support/rewrite.ts'
+import { axisFromFront, elemOf } from './support/rules.ts'
 
 interface Cut {
   readonly axis: number

@@ -2,8 +2,8 @@
  * Smooth activations. Costs by composition: a sigmoid is 2 multiplications and 1 addition, any other transcendental
  * function 1 multiplication.
  */
-import type { OpDef } from './define-op.ts'
-import { unary } from './rules.ts'
+import type { OpDef } from './support/define-op.ts'
+import { unary } from './support/rules.ts'
 
 const plain = { dims: [2, 3], range: [-2.5, 2.5] } as const
 

@@ -5,8 +5,8 @@
  */
 import type { Node } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
-import { type Cost, defineOp, type OpDef, outputSize, type Upgrade } from './define-op.ts'
-import { axisFromFront, expressions } from './rules.ts'
+import { type Cost, defineOp, type OpDef, outputSize, type Upgrade } from './support/define-op.ts'
+import { axisFromFront, expressions } from './support/rules.ts'
 
 const axisOf = (node: Node): number => axisFromFront(node.int('axis', -1), node.output.dims.length)
 

@@ -2,9 +2,9 @@
 import type { Node } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementCount, isStatic } from '../graph/types.ts'
-import { defineOp, type OpDef, type OpSample } from './define-op.ts'
-import { range } from './emit.ts'
-import { free, isNonNegativeConstant } from './rules.ts'
+import { defineOp, type OpDef, type OpSample } from './support/define-op.ts'
+import { range } from './support/emit.ts'
+import { free, isNonNegativeConstant } from './support/rules.ts'
 
 const knownDims = (node: Node): readonly number[] | null => {
   const dims = node.input(0).constant?.dims ?? node.input(0).type?.dims ?? null

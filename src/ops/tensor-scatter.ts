@@ -1,10 +1,10 @@
 /** TensorScatter: a cache with an update written from a position on, differentiated as a ScatterElements. */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, noCost } from './define-op.ts'
-import { expand, range, reshape } from './emit.ts'
-import { substitute } from './rewrite.ts'
-import { axisFromFront } from './rules.ts'
+import { defineOp, noCost } from './support/define-op.ts'
+import { expand, range, reshape } from './support/emit.ts'
+import { substitute } from './support/rewrite.ts'
+import { axisFromFront } from './support/rules.ts'
 
 function decompose(node: Node): void {
   const b = node.graph.before(node)

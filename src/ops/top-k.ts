@@ -6,9 +6,9 @@
  * Forms: k is an attribute below opset 10 and an input since.
  */
 import { Tensor } from '../graph/tensor.ts'
-import { defineOp, noCost } from './define-op.ts'
-import { product, typed, zeros } from './emit.ts'
-import { elemOf } from './rules.ts'
+import { defineOp, noCost } from './support/define-op.ts'
+import { product, typed, zeros } from './support/emit.ts'
+import { elemOf } from './support/rules.ts'
 
 const k = (n: number) => ({ dims: [1], type: 'int64' as const, values: [n] })
 

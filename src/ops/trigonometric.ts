@@ -1,6 +1,6 @@
 /** Circular and hyperbolic functions and their inverses. Each counts as one multiplication an element. */
-import type { OpDef, OpSample } from './define-op.ts'
-import { unary } from './rules.ts'
+import type { OpDef, OpSample } from './support/define-op.ts'
+import { unary } from './support/rules.ts'
 
 const cost = { mults: 1 }
 const within = (low: number, high: number): readonly OpSample[] => [

@@ -1,6 +1,6 @@
 /** Trilu: the upper or lower triangle of matrices, zeros elsewhere: dx is that triangle of dy. */
-import { defineOp } from './define-op.ts'
-import { free } from './rules.ts'
+import { defineOp } from './support/define-op.ts'
+import { free } from './support/rules.ts'
 
 export const trilu = defineOp({
   op: 'Trilu',

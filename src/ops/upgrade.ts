@@ -1,8 +1,8 @@
 /** Brings single nodes from one opset to a later one by the steps that op definitions declare. */
 import type { Node } from '../graph/graph.ts'
-import type { Upgrade } from './define-op.ts'
 import { earlyUpgrades } from './early-forms.ts'
 import { findOp } from './index.ts'
+import type { Upgrade } from './support/define-op.ts'
 
 /** The steps that an operator declares, those of the oldest forms first. */
 export const upgradesOf = (node: Pick<Node, 'op' | 'domain'>): readonly Upgrade[] => [

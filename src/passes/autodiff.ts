@@ -8,19 +8,19 @@
  * Needs static shapes on the path (see runtime/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
  * If, Loop and Scan, nor through ops whose definition has no gradient: a model error names the node.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { type GradientRule, unsupportedNode } from '../ops/define-op.ts'
-import { sameDims, sumBack } from '../ops/emit.ts'
+import { trainableParameters } from '../layers/parameters.ts'
 import { findOp, requireOp } from '../ops/index.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
-import { optionTable } from '../options.ts'
-import { fixInputs } from '../runtime/infer-types.ts'
-import { definePass } from './define-pass.ts'
-import { trainableParameters } from './parameters.ts'
-import { settleShapes } from './settle-shapes.ts'
+import { type GradientRule, unsupportedNode } from '../ops/support/define-op.ts'
+import { sameDims, sumBack } from '../ops/support/emit.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { fixInputs } from '../runtime/isolated/infer-types.ts'
+import { settleShapes } from './shapes/settle-shapes.ts'
 
 /** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
 export const GRADIENT_KEY = 'mnc.gradient'

@@ -5,13 +5,13 @@
  * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan, and to
  * forms that an operator's definition refuses (a recurrent layer of too many steps).
  */
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
-import { optionTable } from '../options.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { FROZEN_KEY } from './merge-teacher.ts'
 
 const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && n.metadata.get(FROZEN_KEY) !== 'true'

@@ -5,9 +5,10 @@
  * Does not apply to other operators' optional outputs, whose number can carry meaning (BatchNormalization before
  * opset 14 trains where it has more than one).
  */
+
+import { optionTable } from '../base/options.ts'
 import type { Graph, Node } from '../graph/graph.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 
 const OPTIONAL_OUTPUTS = new Set(['Dropout', 'MaxPool', 'LayerNormalization'])
 

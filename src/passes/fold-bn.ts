@@ -11,11 +11,7 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import type { ChannelAffine } from '../ops/define-op.ts'
-import { findOp } from '../ops/index.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { finiteOptions } from './finite-options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
 import {
   addBias,
   canBias,
@@ -25,12 +21,16 @@ import {
   scaleWeight,
   shiftOfInputs,
   whyUnfit,
-} from './layer-algebra.ts'
-import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from './layers.ts'
-import { comesTooLate, quantisesActivation } from './pass-order.ts'
-import { QUANT_GUARD } from './quant-pair.ts'
-import { rankLookup } from './ranks.ts'
-import { removeUnused } from './remove-unused.ts'
+} from '../layers/layer-algebra.ts'
+import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import { QUANT_GUARD } from '../layers/quant-pair.ts'
+import { rankLookup } from '../layers/ranks.ts'
+import { removeUnused } from '../layers/remove-unused.ts'
+import { findOp } from '../ops/index.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
 
 const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
 

@@ -8,18 +8,18 @@
  * --max-bytes and what they are computed from, and to what takes larger values on the way (WORK_BYTES), or more time or
  * memory than there is.
  */
-import { MncError } from '../errors.ts'
+import { MncError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type ElementType, elementTypeOf } from '../graph/types.ts'
-import { constantNodeTensor } from '../ops/constant-of.ts'
+import { ROLE_KEY } from '../layers/layers.ts'
+import { removeUnused } from '../layers/remove-unused.ts'
 import { findOp } from '../ops/index.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
+import { constantNodeTensor } from '../ops/support/constant-of.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { isProbeFailure } from '../runtime/isolated/engine.ts'
-import { ConstantPart } from './constant-part.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { ROLE_KEY } from './layers.ts'
-import { removeUnused } from './remove-unused.ts'
+import { ConstantPart } from './fold-constants/constant-part.ts'
 
 const KEEP = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'Dropout'])
 

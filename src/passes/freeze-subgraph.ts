@@ -7,14 +7,14 @@
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { ACTIVATION_QUANT, ROLE_KEY } from './layers.ts'
-import { QUANT_GUARD } from './quant-pair.ts'
-import { type Named, selectNamed } from './select.ts'
+import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
+import { QUANT_GUARD } from '../layers/quant-pair.ts'
+import { type Named, selectNamed } from '../layers/select.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
 

@@ -1,7 +1,8 @@
 /** Every pass, in an explicit list, in the order a pipeline meets them. */
+
+import type { PassDef } from '../pass-manager/define-pass.ts'
 import { autodiff } from './autodiff.ts'
 import { decomposeOps } from './decompose-ops.ts'
-import type { PassDef } from './define-pass.ts'
 import { eliminateDead } from './eliminate-dead.ts'
 import { foldBn } from './fold-bn.ts'
 import { foldConstants } from './fold-constants.ts'

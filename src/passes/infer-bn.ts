@@ -6,9 +6,9 @@
  * Statistics that the node also gives out are the running ones afterwards, which inference does not move. Bodies of If, Loop and Scan
  * and functions are looked into too. Does not apply to statistics that are computed: they are used as they come.
  */
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
-import { useRunningStatistics } from './training-mode.ts'
+import { optionTable } from '../base/options.ts'
+import { useRunningStatistics } from '../layers/training-mode.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 
 export const inferBn = definePass({
   name: 'infer-bn',

@@ -6,15 +6,16 @@
  * Model and functions are lifted to the newest opset among them before. Does not apply to functions that call
  * themselves, or that would become too many nodes (graph/function-size.ts): a model error.
  */
+
+import { optionTable } from '../base/options.ts'
+import { functionDefaults } from '../codec/function-defaults.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
-import { functionDefaults } from '../graph/function-defaults.ts'
 import { functionKey, requireInlinable } from '../graph/function-size.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { upgradeModelTo } from '../ops/raise-opset.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 
 /** True where the model had functions. */
 export function inlineFunctions(model: Model): boolean {

@@ -10,18 +10,15 @@
  * pattern `combined`, which training leaves as it is. Does not apply to integer weights, to weights that something other than layers reads, and
  * for N:M to layers whose input channels are no multiple of M.
  */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from '../channels/channel-ties.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
-import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from './channel-ties.ts'
-import { chooseLayers, noteAbsent } from './choose-layers.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { finiteOptions } from './finite-options.ts'
-import { FROZEN_KEY, isFrozen } from './freeze-subgraph.ts'
-import { inlineFunctions } from './inline-functions.ts'
-import { layerOptions } from './layer-options.ts'
+import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { layerOptions } from '../layers/layer-options.ts'
 import {
   asInitializer,
   firstUse,
@@ -31,7 +28,7 @@ import {
   WEIGHT_QUANT,
   type WeightLayer,
   weightLayers,
-} from './layers.ts'
+} from '../layers/layers.ts'
 import {
   computeMasks,
   type MaskRule,
@@ -39,10 +36,13 @@ import {
   type PrunableLayer,
   type PruneScope,
   parsePattern,
-} from './magnitude.ts'
-import { refuseCalibrated } from './pass-order.ts'
-import { refitSteps } from './refit-steps.ts'
-import { mapNamed } from './select.ts'
+} from '../layers/magnitude.ts'
+import { mapNamed } from '../layers/select.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { refuseCalibrated } from '../pass-manager/pass-order.ts'
+import { refitSteps } from '../quant/refit-steps.ts'
+import { FROZEN_KEY, isFrozen } from './freeze-subgraph.ts'
+import { inlineFunctions } from './inline-functions.ts'
 
 const DEFAULT_SPARSITY = 0.75
 /** `mnc.pattern` of a mask that is more than one rule's. */

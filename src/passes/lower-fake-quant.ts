@@ -13,15 +13,16 @@
  * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
  * differ between channels, and to blocked quantisation.
  */
+
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { ROLE_KEY } from './layers.ts'
-import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
-import { rankLookup } from './ranks.ts'
-import { removeUnused } from './remove-unused.ts'
+import { ROLE_KEY } from '../layers/layers.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { rankLookup } from '../layers/ranks.ts'
+import { removeUnused } from '../layers/remove-unused.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({
   learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the steps (LSQ)' },

@@ -5,14 +5,14 @@
  * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
  * Several inputs are matched by position. Does not apply to teachers of another opset (lift both first).
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
+import { readModel } from '../codec/codec.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
-import { readModel } from '../graph/codec.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'

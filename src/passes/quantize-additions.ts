@@ -11,25 +11,25 @@
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
-import { modelError, usageError } from '../errors.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { ACTIVATION_QUANT, ROLE_KEY, rewire } from '../layers/layers.ts'
+import { separateWidths } from '../layers/mixed-widths.ts'
+import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
 import { weightSlots } from '../ops/index.ts'
-import { optionTable } from '../options.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
-import { activationRange } from './activation-range.ts'
-import { collectHistograms } from './calibrate.ts'
-import { definePass } from './define-pass.ts'
-import { finiteOptions } from './finite-options.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { activationRange } from '../quant/activation-range.ts'
+import { collectHistograms } from '../quant/calibrate.ts'
+import { nonNegativeTest } from '../quant/non-negative.ts'
+import { guardQuantisers } from '../quant/quant-guard.ts'
+import { existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { foldConstants } from './fold-constants.ts'
 import { isFrozen } from './freeze-subgraph.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
-import { ACTIVATION_QUANT, ROLE_KEY, rewire } from './layers.ts'
-import { separateWidths } from './mixed-widths.ts'
-import { nonNegativeTest } from './non-negative.ts'
-import { guardQuantisers } from './quant-guard.ts'
-import { existingQuantizer, insertQuantizer } from './quant-nodes.ts'
-import { QUANT_GUARD, quantPairOf } from './quant-pair.ts'
 
 const { calibration, signedInputs, percentile } = insertFakeQuant.options
 const options = optionTable({

@@ -11,16 +11,16 @@
  * depends on the number of channels, and where it is an input or output of the model. Lifts the model to opset 21 where
  * it removes anything. Does not apply to models that random inputs do not run.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { checkChannels } from './channel-check.ts'
-import { decideChannels, liftModel } from './channel-decision.ts'
-import { channelSamples } from './channel-samples.ts'
-import { definePass, type PassContext } from './define-pass.ts'
-import { finiteOptions } from './finite-options.ts'
-import { type Named, probe } from './probe.ts'
-import { shrinkModel } from './shrink-model.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { type Named, probe } from '../samples/probe.ts'
+import { checkChannels } from './remove-channels/channel-check.ts'
+import { decideChannels, liftModel } from './remove-channels/channel-decision.ts'
+import { channelSamples } from './remove-channels/channel-samples.ts'
+import { shrinkModel } from './remove-channels/shrink-model.ts'
 
 /** What goes can make more channels constant, or a depthwise convolution an ordinary one: again, until nothing goes. */
 async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {

@@ -1,10 +1,10 @@
 /** Passes by name, for whoever need not know them one by one: the command line, recipes, the library. */
-import { usageError } from '../errors.ts'
+import { usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
-import { nearest } from '../options.ts'
-import type { PassContext, PassDef } from './define-pass.ts'
+import type { PassContext, PassDef } from '../pass-manager/define-pass.ts'
+import { applyPass, type PassResult } from '../pass-manager/manager.ts'
 import { passes } from './index.ts'
-import { applyPass, type PassResult } from './manager.ts'
 
 /** A pass by name or alias; a usage error with the nearest name. */
 export function requirePass(name: string): PassDef {

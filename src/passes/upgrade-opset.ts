@@ -2,12 +2,13 @@
  * upgrade-opset: lifts a model to a later version of the default ONNX domain (ops/raise-opset.ts). Where onnxruntime has no
  * kernel for a version that the model now asks for, a warning says so.
  */
-import { WORKING_OPSET } from '../ops/define-op.ts'
+
+import { optionTable } from '../base/options.ts'
 import { OLDEST_TARGET, upgradeModelTo } from '../ops/raise-opset.ts'
-import { NEWEST_OPSET } from '../ops/schema-versions.ts'
-import { optionTable } from '../options.ts'
-import { refusalWarning } from '../runtime/engine-refusal.ts'
-import { definePass } from './define-pass.ts'
+import { WORKING_OPSET } from '../ops/support/define-op.ts'
+import { NEWEST_OPSET } from '../ops/support/schema-versions.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
+import { refusalWarning } from '../runtime/isolated/engine-refusal.ts'
 
 const options = optionTable({
   to: {

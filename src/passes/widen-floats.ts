@@ -7,15 +7,16 @@
  * The interface changes where inputs or outputs were narrow. Does not apply to functions (inline them first) and to
  * nodes of other domains that insist on a narrow type.
  */
+
+import { optionTable } from '../base/options.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypeOf, elementTypes, isNarrowFloat, type TensorType } from '../graph/types.ts'
-import { constantOf } from '../ops/constant-of.ts'
-import { optionTable } from '../options.ts'
-import { definePass } from './define-pass.ts'
-import { removeUnused } from './remove-unused.ts'
+import { removeUnused } from '../layers/remove-unused.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+import { definePass } from '../pass-manager/define-pass.ts'
 
 /** Integer attributes that hold an element type: Cast, random and window operators, EyeLike; quantisers. */
 const TYPE_ATTRIBUTES = ['to', 'dtype', 'output_datatype', 'output_dtype', 'stash_type', 'softmax_precision']

@@ -1,6 +1,7 @@
 /** A stage as the single commands that do the same: what a dry run shows, and what a Makefile would chain. */
+
+import { flagOf, type OptionTable } from '../base/options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
-import { flagOf, type OptionTable } from '../options.ts'
 import { type Graphs, passTable, type Stage, type StageTable, stageTables } from './recipe.ts'
 
 /** One line a command, in order; options that are as by default are left out. */

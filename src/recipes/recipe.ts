@@ -3,18 +3,19 @@
  * that has been read. A stage's keys are commands (`build`, `train`, `bn-update`, `export`, `eval`, `score`, `check`),
  * its options the command line's without `--`.
  */
+
+import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../base/options.ts'
+import { checkOptions, type ParsedCheckOptions } from '../check/check-options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
-import { checkOptions, type ParsedCheckOptions } from '../export/check-options.ts'
+import { evaluateOptions, type ParsedEvaluateOptions } from '../evaluate/evaluate-options.ts'
 import { exportOptions, type ParsedExportOptions } from '../export/export-options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
-import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../options.ts'
-import type { PassDef } from '../passes/define-pass.ts'
+import type { PassDef } from '../pass-manager/define-pass.ts'
 import { passes } from '../passes/index.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type ParsedScoreOptions, scoreOptions } from '../score/report.ts'
 import { bnUpdateOptions, type ParsedBnUpdateOptions } from '../train/bn-update-options.ts'
-import { evaluateOptions, type ParsedEvaluateOptions } from '../train/evaluate-options.ts'
 import { type TrainOptions, trainOptions } from '../train/train-options.ts'
 
 /** Option tables by the command whose name a stage gives them. */

@@ -1,10 +1,10 @@
 /** What is written about a stage, beside its model. */
-import type { CheckResult } from '../export/check.ts'
-import type { ParsedCheckOptions } from '../export/check-options.ts'
+import type { CheckResult } from '../check/check.ts'
+import type { ParsedCheckOptions } from '../check/check-options.ts'
+import type { Evaluation } from '../evaluate/evaluate.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import type { ScoreReport } from '../score/report.ts'
-import type { Evaluation } from '../train/evaluate.ts'
-import type { TrainSummary } from '../train/trainer.ts'
+import type { TrainSummary } from '../train/loop/trainer.ts'
 
 export interface StageMetrics {
   /** On the test split; null where nothing is measured. */

@@ -2,11 +2,12 @@
  * Random pixels in place of a data set that is not there yet, so that a dry run can still time steps: the standard sets
  * have known sizes; of others only the shape that the model takes is known.
  */
+
+import { Rng } from '../base/rng.ts'
 import { Dataset, type Split, sharedBytes } from '../data/dataset.ts'
 import { parseDataReference } from '../data/open.ts'
 import { imageInput } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
-import { Rng } from '../rng.ts'
 
 /** Images of the standard sets' splits. */
 const standardSizes: Readonly<Record<string, Readonly<Record<Split, number>>>> = {

@@ -7,9 +7,9 @@ import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join, relative, resolve } from 'node:path'
-import { MncError } from '../errors.ts'
-import { readFileBytes, writeFileAtomic, writing } from '../files.ts'
-import { readModel } from '../graph/codec.ts'
+import { MncError } from '../base/errors.ts'
+import { readFileBytes, writeFileAtomic, writing } from '../base/files.ts'
+import { readModel } from '../codec/codec.ts'
 import type { StageRecord, Stamp, Stamps } from './record.ts'
 
 export interface StageFiles {

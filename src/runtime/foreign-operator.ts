@@ -1,5 +1,5 @@
 /** Operators that no engine brings along: custom ones, which models of other tools may hold. */
-import { type MncError, modelError } from '../errors.ts'
+import { type MncError, modelError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 
 /** Domains whose operators onnxruntime brings along. */

@@ -1,6 +1,6 @@
 /** How much a model may take of the process that runs it to learn something about it (isolated/engine.ts). */
 import { totalmem } from 'node:os'
-import { optionTable } from '../options.ts'
+import { optionTable } from '../base/options.ts'
 
 export const probeOptions = optionTable({
   probeSeconds: {

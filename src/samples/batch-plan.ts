@@ -12,7 +12,7 @@
  * Open dims that are not the batch take the first of OPEN_SIZES that runs. Does not apply to inputs that have no random
  * values (strings), nor to inputs of unknown rank that nobody has given a shape.
  */
-import { MncError, modelError } from '../errors.ts'
+import { MncError, modelError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'

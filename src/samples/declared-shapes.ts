@@ -6,12 +6,12 @@
  * Does not apply to constants that bake a size in: a Reshape to [1, 10] keeps its 1, and is then refused or found to run
  * at that batch only (batch-plan.ts).
  */
-import { MncError, usageError } from '../errors.ts'
+import { MncError, usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
-import { inferTypes } from '../runtime/infer-types.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import {
   type GivenSizes,
   INPUT_SHAPES_KEY,

@@ -4,11 +4,11 @@
  * as they are, so the same file still takes other sizes; `mnc convert` writes sizes into the types themselves
  * (declared-shapes.ts).
  */
-import { modelError, usageError } from '../errors.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import { nearest, type OptionsInput } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
-import { nearest, type OptionsInput } from '../options.ts'
 import type { sizeOptions } from './size-options.ts'
 
 export const INPUT_SHAPES_KEY = 'mnc.input-shapes'

@@ -8,13 +8,13 @@
  *
  * Does not apply to strings, sequences and maps.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
+import { Rng } from '../base/rng.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { requireHoldable, Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementCount, formatType } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
-import { Rng } from '../rng.ts'
 
 export type RandomFeeds = (
   dims: Readonly<Record<string, readonly number[]>>,

@@ -3,7 +3,7 @@
  * groups of the one batch that does. The last group is filled up with its last sample again, and what that gives is
  * dropped.
  */
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { Session } from '../runtime/executor.ts'
 import type { BatchPlan, Outputs } from './batch-plan.ts'

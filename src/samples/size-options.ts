@@ -1,5 +1,5 @@
 /** Sizes of open dims: the options of every command that runs a model. */
-import { optionTable } from '../options.ts'
+import { optionTable } from '../base/options.ts'
 
 /** Remembered in what is written (input-shapes.ts). */
 export const sizeOptions = optionTable({

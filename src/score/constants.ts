@@ -4,12 +4,13 @@
  *
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
  */
-import { constantValues, evaluateConstants } from '../analysis/constants.ts'
-import { modelError } from '../errors.ts'
+
+import { modelError } from '../base/errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { constantOf } from '../ops/constant-of.ts'
+import { constantValues, evaluateConstants } from '../layers/constants.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
 
 export class Constants {
   readonly #known: ReadonlySet<Value>

@@ -16,12 +16,12 @@
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
-import { modelError } from '../errors.ts'
+import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
-import type { OpDef, WeightSlot } from '../ops/define-op.ts'
+import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
 import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
-import { CORRECTION, ROLE_KEY } from '../passes/layers.ts'
+import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
 import { dequantizedFacts, type Facts, quantizedFacts } from './formats.ts'

@@ -7,7 +7,7 @@ import { elementOf, MARK, widthOf } from '../analysis/value-width.ts'
 import type { Node } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
-import { quantPairOf, rangeOf } from '../passes/quant-pair.ts'
+import { quantPairOf, rangeOf } from '../layers/quant-pair.ts'
 import type { Constants } from './constants.ts'
 
 /** What is known of a computed value: width, whether it is an integer (times a scale), and bounds. */

@@ -1,5 +1,5 @@
 /** What a score is: storage / P0 + operations / O0 (MicroNet Challenge, NeurIPS 2019), and the report that holds it. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
+import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
 
 /** P0 in 32-bit parameters, O0 in 32-bit operations. */
 export const references = {

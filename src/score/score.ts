@@ -1,10 +1,10 @@
 /** `score`: storage and operations of a model by the rules of the MicroNet Challenge, from its graph alone. */
 import { typedSamples } from '../analysis/one-sample.ts'
-import { modelError, usageError } from '../errors.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import { parseOptions } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
-import { parseOptions } from '../options.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { inputDims } from '../samples/input-shapes.ts'
 import { type Constants, evaluateKnown, knownValues } from './constants.ts'

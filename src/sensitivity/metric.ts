@@ -5,18 +5,19 @@
  *   loss      mean cross entropy on them, nats
  *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
  */
+
+import type { CheckBatch } from '../check/check.ts'
+import { randomBatches } from '../check/check.ts'
+import { checkBatches } from '../check/check-data.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { imagePlan } from '../data/image-plan.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import type { CheckBatch } from '../export/check.ts'
-import { randomBatches } from '../export/check.ts'
-import { checkBatches } from '../export/check-data.ts'
+import { evaluate } from '../evaluate/evaluate.ts'
 import type { Model } from '../graph/model.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
-import { ortExecutor } from '../runtime/ort.ts'
+import { ortExecutor } from '../runtime/ort/ort.ts'
 import { batchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
-import { evaluate } from '../train/evaluate.ts'
 import type { MetricName } from './sensitivity-options.ts'
 
 /** dB of outputs that do not differ at all. */

@@ -1,12 +1,12 @@
 /** The JSON that a scan leaves, as the place where a scan that was stopped goes on. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { usageError } from '../base/errors.ts'
+import { readText } from '../base/files.ts'
+import { packageVersion } from '../base/package-files.ts'
+import { encodeModel } from '../codec/codec.ts'
 import type { Dataset } from '../data/dataset.ts'
-import { usageError } from '../errors.ts'
-import { readText } from '../files.ts'
-import { encodeModel } from '../graph/codec.ts'
 import type { Model } from '../graph/model.ts'
-import { packageVersion } from '../package-files.ts'
 import type { Point } from './point.ts'
 
 /** What measurements depend on. Not: which settings are tried in which layers, the tolerance, the threads. */

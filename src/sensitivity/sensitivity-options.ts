@@ -1,7 +1,7 @@
 /** Options of a sensitivity scan, declared once for the command line and the library. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
-import { layerOptions } from '../passes/layer-options.ts'
-import { threadsOption } from '../train/device-options.ts'
+import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { layerOptions } from '../layers/layer-options.ts'
+import { threadsOption } from '../runtime/device-options.ts'
 
 export const metricNames = ['accuracy', 'loss', 'sqnr'] as const
 export type MetricName = (typeof metricNames)[number]

@@ -6,14 +6,15 @@
  * A scan that was stopped goes on: what was measured is handed back in as `known`. Layers that a pass leaves alone get
  * its reason instead of a number.
  */
+
+import { MncError, usageError } from '../base/errors.ts'
+import { parseOptions } from '../base/options.ts'
+import { randomBatches } from '../check/check.ts'
 import type { Dataset } from '../data/dataset.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { MncError, usageError } from '../errors.ts'
-import { randomBatches } from '../export/check.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { parseOptions } from '../options.ts'
-import { chooseLayers } from '../passes/choose-layers.ts'
+import { chooseLayers } from '../layers/choose-layers.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/run-pass.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'

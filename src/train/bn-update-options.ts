@@ -1,7 +1,8 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
+
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
-import { type OptionsOf, optionTable } from '../options.ts'
-import { deviceOptions } from './device-options.ts'
+import { deviceOptions } from '../runtime/device-options.ts'
 
 export const bnUpdateOptions = optionTable({
   epochs: { type: 'number', exclusiveMinimum: 0, default: 1, description: 'Passes over the training set' },

@@ -1,8 +1,9 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
+
+import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
-import { type OptionsInput, type OptionsOf, optionTable } from '../options.ts'
-import { finiteOptions } from '../passes/finite-options.ts'
-import { deviceOptions, threadsOption } from './device-options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 
 export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'nmse', 'l1'] as const
 export const optimizerNames = ['sgd', 'adamw'] as const

@@ -7,8 +7,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test, { after } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
-import { Rng } from '../../src/rng.ts'
 import { cifarRecord, idx, npy, npz, png } from '../support/data-files.ts'
 import { Sink } from './sink.ts'
 

@@ -9,7 +9,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { Rng } from '../../src/rng.ts'
+import { Rng } from '../../src/base/rng.ts'
 import { png } from '../support/data-files.ts'
 
 const cli = join(import.meta.dirname, '../../dist/cli.js')

@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
+import { readModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
-import { readModel } from '../../src/graph/codec.ts'
 import { probeLimits, setProbeLimits } from '../../src/runtime/probe-options.ts'
 import {
   aborting,

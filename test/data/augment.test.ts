@@ -3,11 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { Augmenter } from '../../src/data/augment.ts'
 import { type AugmentPolicy, augmentOps, magnitudeOf } from '../../src/data/policy.ts'
 import { augmentPolicySchema, loadPolicy, parsePolicy } from '../../src/data/policy-file.ts'
 import type { Preprocess } from '../../src/data/preprocess.ts'
-import { Rng } from '../../src/rng.ts'
 
 // A mean that no byte hits, so that 0 after normalisation means exposed.
 const preprocess = (channels: number): Preprocess => ({

@@ -14,12 +14,12 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { computeStatistics } from '../../src/data/dataset.ts'
 import { openFolder } from '../../src/data/formats/folder.ts'
 import { createLoader, type Dataset, evalBatches, openDataset, type Preprocess } from '../../src/data/index.ts'
 import { openStore } from '../../src/data/picture-store.ts'
 import { type ResizeMode, Resizer } from '../../src/data/resize.ts'
-import { Rng } from '../../src/rng.ts'
 import { png } from '../support/data-files.ts'
 import { inMemory } from '../support/in-memory.ts'
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
+import { MncError } from '../../src/base/errors.ts'
 import {
   Dataset,
   imageInput,
@@ -11,7 +12,6 @@ import {
   writePreprocess,
 } from '../../src/data/index.ts'
 import { Resizer } from '../../src/data/resize.ts'
-import { MncError } from '../../src/errors.ts'
 import { Model } from '../../src/graph/model.ts'
 import type { Dim } from '../../src/graph/types.ts'
 

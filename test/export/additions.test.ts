@@ -5,9 +5,9 @@ import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { quantPairOf } from '../../src/passes/quant-pair.ts'
+import { quantPairOf } from '../../src/layers/quant-pair.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { Net, noise } from './nets.ts'
 
 /** Two residual blocks of W4A4 convolutions with biases. */

@@ -6,7 +6,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
 import type { LoadOptions } from '../../src/runtime/executor.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { noise } from './nets.ts'
 
 /** A noise input of [-2, 2). */

@@ -4,11 +4,11 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
-import { writeModel } from '../../src/graph/codec.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { Rng } from '../../src/rng.ts'
 import { Sink } from '../cli/sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-gate-'))

@@ -9,7 +9,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { Dim } from '../../src/graph/types.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { score } from '../../src/score/score.ts'
 import { Net, type NetOptions, noise } from './nets.ts'
 

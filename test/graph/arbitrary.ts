@@ -1,7 +1,7 @@
 /** Random models for fast-check: every kind of attribute, tensor and name, bodies, functions, metadata. Not runnable. */
 import type fc from 'fast-check'
+import { packStrings } from '../../src/codec/codec-tensor.ts'
 import type { Attribute } from '../../src/graph/attribute.ts'
-import { packStrings } from '../../src/graph/codec-tensor.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 test('a node keeps its name where its value takes another, and no later node gets it', async () => {
   const model = new Model(new Graph('g'))

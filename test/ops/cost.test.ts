@@ -5,9 +5,9 @@ import type { AttributeLike } from '../../src/graph/attribute.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import type { Cost } from '../../src/ops/define-op.ts'
 import { requireOp } from '../../src/ops/index.ts'
-import { inferTypes } from '../../src/runtime/infer-types.ts'
+import type { Cost } from '../../src/ops/support/define-op.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
 
 const HW = 6
 const [C, N] = [5, 5 * HW]

@@ -8,17 +8,17 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import type { AttributeLike } from '../../src/graph/attribute.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementCount } from '../../src/graph/types.ts'
-import { WORKING_OPSET } from '../../src/ops/define-op.ts'
+import { WORKING_OPSET } from '../../src/ops/support/define-op.ts'
 import { differentiate } from '../../src/passes/autodiff.ts'
 import { decomposeNodes } from '../../src/passes/decompose-ops.ts'
-import { Rng } from '../../src/rng.ts'
-import { inferTypes } from '../../src/runtime/infer-types.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const rng = new Rng(4)
 const random = (dims: readonly number[]): Tensor =>

@@ -1,13 +1,13 @@
 /** Builds one-node models out of the samples that operator definitions declare. */
 
+import { Rng } from '../../src/base/rng.ts'
 import type { Node, Value } from '../../src/graph/graph.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { type ElementType, elementCount } from '../../src/graph/types.ts'
-import { type OpDef, type OpSample, type SampleInput, WORKING_OPSET } from '../../src/ops/define-op.ts'
+import { type OpDef, type OpSample, type SampleInput, WORKING_OPSET } from '../../src/ops/support/define-op.ts'
 import { upgradeNode } from '../../src/ops/upgrade.ts'
-import { Rng } from '../../src/rng.ts'
 
 export type Float = 'float32' | 'float64'
 

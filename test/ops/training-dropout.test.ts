@@ -5,8 +5,8 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { differentiate } from '../../src/passes/autodiff.ts'
-import { inferTypes } from '../../src/runtime/infer-types.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const N = 1000
 

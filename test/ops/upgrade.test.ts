@@ -6,7 +6,7 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { findOp, ops, requireOp } from '../../src/ops/index.ts'
 import { upgradeNode } from '../../src/ops/upgrade.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const opsOf = (g: Graph): string[] => [...g.nodes()].map((n) => n.op)
 

@@ -1,11 +1,11 @@
 /** Quantising models that are not float32: what comes out loads in onnxruntime, and what would not is declined. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
 import { runPass as pass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'
 
 /** MatMul -> Relu -> MatMul, no value_info in between. */

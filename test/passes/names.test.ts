@@ -1,12 +1,12 @@
 /** Layers are told apart by what they are, not by their names. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import type { Model } from '../../src/graph/model.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
+import { type WeightLayer, weightLayers } from '../../src/layers/layers.ts'
 import { recomputeMasks } from '../../src/passes/insert-prune-mask.ts'
-import { type WeightLayer, weightLayers } from '../../src/passes/layers.ts'
 import { runPass as pass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
 
 /** A graph with random weights `<name>.w` for 1x1 convolutions. */
 function network(body: string, convs: Readonly<Record<string, readonly [outputs: number, inputs: number]>>): Model {

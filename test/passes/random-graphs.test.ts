@@ -1,10 +1,10 @@
 /** Passes on random models: what each promises holds, twice, through text and file, and in onnxruntime. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { decodeModel, encodeModel } from '../../src/codec/codec.ts'
+import { printModel } from '../../src/codec/text.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
-import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
-import { printModel } from '../../src/graph/text.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
 import { requirePass, runPass } from '../../src/passes/run-pass.ts'
 import { randomGraph } from '../support/random-graph.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'

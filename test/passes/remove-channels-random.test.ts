@@ -4,13 +4,13 @@
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { weightLayers } from '../../src/passes/layers.ts'
+import { weightLayers } from '../../src/layers/layers.ts'
 import { runPass as pass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { ChannelNet } from '../support/channel-net.ts'
 import { randomBatches } from './golden.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { MncError } from '../../src/errors.ts'
+import { MncError } from '../../src/base/errors.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { requireGradients } from '../../src/passes/autodiff.ts'

@@ -4,15 +4,15 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { type ElementType, elementTypes } from '../../src/graph/types.ts'
-import { weightLayers } from '../../src/passes/layers.ts'
+import { weightLayers } from '../../src/layers/layers.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 interface Layer {
   readonly op: string

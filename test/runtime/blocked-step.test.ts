@@ -1,19 +1,19 @@
 /** A training step in the engine's blocked layout against the same step as it stands. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { useBlockedLayout } from '../../src/lowerings/blocked/index.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
+import { applyPass } from '../../src/pass-manager/manager.ts'
 import { insertFakeQuant } from '../../src/passes/insert-fake-quant.ts'
-import { applyPass } from '../../src/passes/manager.ts'
-import { Rng } from '../../src/rng.ts'
-import { findBlock } from '../../src/runtime/blocked/find-block.ts'
-import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
-import { hyperInputsOf, optimizerDefaults } from '../../src/train/optimizers.ts'
-import { buildStep } from '../../src/train/step-graph.ts'
-import type { StepGraph } from '../../src/train/step-options.ts'
+import { findBlock } from '../../src/runtime/ort/find-block.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import type { StepGraph } from '../../src/train/loop/step-options.ts'
+import { hyperInputsOf, optimizerDefaults } from '../../src/train/step/optimizers.ts'
+import { buildStep } from '../../src/train/step/step-graph.ts'
 
 const BATCH = 4
 

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import type { Builder } from '../../src/graph/builder.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { weightGradientOf } from '../../src/graph/hints.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { convWeightGradient } from '../../src/ops/conv-weight-gradient.ts'
-import { Rng } from '../../src/rng.ts'
-import { findBlock } from '../../src/runtime/blocked/find-block.ts'
-import { useBlockedLayout } from '../../src/runtime/blocked/index.ts'
-import { inferTypes } from '../../src/runtime/infer-types.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { useBlockedLayout } from '../../src/lowerings/blocked/index.ts'
+import { convWeightGradient } from '../../src/ops/support/conv-weight-gradient.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
+import { findBlock } from '../../src/runtime/ort/find-block.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const cases = [
   { name: '12 from 48', x: [2, 48, 6, 5], w: [12, 48, 3, 3], attributes: { pads: [1, 1, 1, 1] } },

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import test, { afterEach } from 'node:test'
-import { MncError } from '../../src/errors.ts'
+import { MncError } from '../../src/base/errors.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
 import type { ElementType } from '../../src/graph/types.ts'
-import { inferTypes } from '../../src/runtime/infer-types.ts'
 import { isolatedTypes, isProbeFailure, loadIsolated } from '../../src/runtime/isolated/engine.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { isReadable } from '../../src/runtime/ort-session.ts'
 import { probeLimits, setProbeLimits } from '../../src/runtime/probe-options.ts'
 import { aborting, bombs, doubling, endlessLoop, longLoop, ofType, withSequence } from '../support/hostile.ts'
@@ -111,7 +111,7 @@ test('requests at the same time are answered each with its own', async () => {
 
 test('the process keeps no program from ending', async () => {
   const code = `import { isolatedTypes } from './src/runtime/isolated/engine.ts'
-import { parseModel } from './src/graph/text-parse.ts'
+import { parseModel } from './src/codec/text-parse.ts'
 const m = parseModel('onnx {ir_version=10}\\nopset ai.onnx=21\\ngraph "g"\\n  input %x : float32[2]\\n  %y = Neg(%x)\\n  output %y\\nend\\n')
 console.log((await isolatedTypes(m))[0].dims.join())`
   const out = await new Promise<string>((done, fail) => {

@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { MncError } from '../../src/errors.ts'
+import { MncError } from '../../src/base/errors.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { runPass as pass } from '../../src/passes/run-pass.ts'
-import { openDevice } from '../../src/runtime/device.ts'
+import { openDevice } from '../../src/runtime/devices/device.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { linearModel, run, tinyNet } from '../train/fixtures.ts'
 
 const executor: Executor | null = await openDevice('webgpu').catch((error: unknown) => {

@@ -1,9 +1,10 @@
 /** Graphs that take their samples in different ways, each with what it gives one sample alone, worked out by the caller. */
+
+import { Rng } from '../../src/base/rng.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { Dim } from '../../src/graph/types.ts'
-import { Rng } from '../../src/rng.ts'
 
 export const WIDTH = 6
 export const CLASSES = 3

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { MncError } from '../../src/errors.ts'
+import { MncError } from '../../src/base/errors.ts'
 import type { AttributeLike } from '../../src/graph/attribute.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'

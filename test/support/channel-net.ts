@@ -4,12 +4,13 @@
  * weights that are outputs, float16 inside, products of rank 3, arithmetic with shapes, integer inputs, outputs of any
  * magnitude.
  */
+
+import { Rng } from '../../src/base/rng.ts'
 import { graphAttribute } from '../../src/graph/attribute.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementTypes } from '../../src/graph/types.ts'
-import { Rng } from '../../src/rng.ts'
 
 const SIDE = 6
 

@@ -5,10 +5,10 @@
  */
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { writeModel } from '../../src/codec/codec.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { openDataset } from '../../src/data/index.ts'
-import { writeModel } from '../../src/graph/codec.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
 import { Sink } from '../cli/sink.ts'
 import type { CaseOutcome } from './fuzz-case.ts'
 import { inMemory } from './in-memory.ts'

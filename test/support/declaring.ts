@@ -2,15 +2,16 @@
  * Models of one network as exporters of different years declare it: IR and opset, initializers that are inputs too, a
  * sparse initializer, a function at an opset of its own, doc strings and metadata everywhere, named dims.
  */
-import { decodeModel } from '../../src/graph/codec.ts'
-import { modelToProto } from '../../src/graph/codec-encode.ts'
+
+import { Rng } from '../../src/base/rng.ts'
+import { decodeModel } from '../../src/codec/codec.ts'
+import { modelToProto } from '../../src/codec/codec-encode.ts'
+import { allInline } from '../../src/codec/placement.ts'
+import { encodeProto } from '../../src/codec/proto.ts'
+import type { Proto } from '../../src/codec/proto-schema.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
-import { allInline } from '../../src/graph/placement.ts'
-import { encodeProto } from '../../src/graph/proto.ts'
-import type { Proto } from '../../src/graph/proto-schema.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { Rng } from '../../src/rng.ts'
 
 export interface Declaring {
   readonly ir: number

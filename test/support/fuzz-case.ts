@@ -1,6 +1,6 @@
 /** What must hold of any bytes given as a model. */
-import { MncError } from '../../src/errors.ts'
-import { decodeModel, encodeModel } from '../../src/graph/codec.ts'
+import { MncError } from '../../src/base/errors.ts'
+import { decodeModel, encodeModel } from '../../src/codec/codec.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
 
 /** Longest time that a file may take, in milliseconds of the processor: a busy machine is not the file's fault. */

@@ -1,7 +1,7 @@
 /** Valid or nearly valid models, of a few hundred bytes, that would abort, hang or fill the process that trusts them. */
-import { writeModel } from '../../src/graph/codec.ts'
+import { writeModel } from '../../src/codec/codec.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
 import type { Model } from '../../src/graph/model.ts'
-import { parseModel } from '../../src/graph/text-parse.ts'
 
 const graph = (body: string, { opset = 21, functions = '' } = {}): Model =>
   parseModel(`onnx {ir_version=10}

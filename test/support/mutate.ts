@@ -3,7 +3,7 @@
  * moved, renamed, given an extreme number or another message's content, and the lengths around it are put right, so
  * that the damage gets past the wire format into what is behind it. A few mutants are damaged as plain bytes.
  */
-import type { Rng } from '../../src/rng.ts'
+import type { Rng } from '../../src/base/rng.ts'
 import { nested } from '../graph/wire.ts'
 
 interface Item {

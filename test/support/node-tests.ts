@@ -4,14 +4,14 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { decodeModel } from '../../src/graph/codec.ts'
-import { decodeTensor } from '../../src/graph/codec-tensor.ts'
-import { DataFiles } from '../../src/graph/external-data.ts'
+import { decodeModel } from '../../src/codec/codec.ts'
+import { decodeTensor } from '../../src/codec/codec-tensor.ts'
+import { DataFiles } from '../../src/codec/external-data.ts'
+import { decodeProto } from '../../src/codec/proto.ts'
 import type { Model } from '../../src/graph/model.ts'
-import { decodeProto } from '../../src/graph/proto.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 export const nodeTestFolder = join(import.meta.dirname, '../../.data/node-tests')
 

@@ -10,7 +10,7 @@
 import type { Graph, Node } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { sinceVersions } from '../../src/ops/schema-versions.ts'
+import { sinceVersions } from '../../src/ops/support/schema-versions.ts'
 import type { NodeCase } from './node-tests.ts'
 
 export interface OlderForm {

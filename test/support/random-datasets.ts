@@ -6,7 +6,7 @@
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { Rng } from '../../src/rng.ts'
+import { Rng } from '../../src/base/rng.ts'
 import { cifarRecord, idx, npy, npz, png } from './data-files.ts'
 
 export type SplitName = 'train' | 'test'

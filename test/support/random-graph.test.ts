@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { encodeModel } from '../../src/graph/codec.ts'
+import { encodeModel } from '../../src/codec/codec.ts'
 import { verifyModel } from '../../src/graph/verify.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { randomFeeds } from '../passes/golden.ts'
 import { randomGraph, smallest, stepCount } from './random-graph.ts'
 

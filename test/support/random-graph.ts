@@ -6,10 +6,11 @@
  * Every step draws from a random stream of its own, so that a model of fewer steps is the beginning of one of more and
  * steps can be left out one by one: `smallest` makes the smallest model that still shows a fault that way.
  */
+
+import { Rng } from '../../src/base/rng.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { Rng } from '../../src/rng.ts'
 import { type StepKind, stepKinds, takeStep } from './random-steps.ts'
 
 export interface RandomGraphOptions {

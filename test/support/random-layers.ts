@@ -2,10 +2,11 @@
  * What a step of a random model has at hand (random-graph.ts), and the layers: operators with weights, in the forms that
  * exporters write.
  */
+
+import type { Rng } from '../../src/base/rng.ts'
 import { type AttributeLike, float } from '../../src/graph/attribute.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import type { Rng } from '../../src/rng.ts'
 import type { Site } from './random-graph.ts'
 
 export type Dims = readonly number[]

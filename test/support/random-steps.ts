@@ -3,10 +3,11 @@
  * group of them, and gives the dims of what comes out (behind the batch, which stays the first axis). A kind that finds
  * no fitting value adds nothing.
  */
+
+import type { Rng } from '../../src/base/rng.ts'
 import { float } from '../../src/graph/attribute.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import type { Rng } from '../../src/rng.ts'
 import type { Site } from './random-graph.ts'
 import {
   type Attributes,

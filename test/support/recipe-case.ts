@@ -5,8 +5,8 @@
  */
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Rng } from '../../src/base/rng.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
-import { Rng } from '../../src/rng.ts'
 import { Sink } from '../cli/sink.ts'
 import { idx } from './data-files.ts'
 import type { CaseOutcome } from './fuzz-case.ts'

@@ -4,15 +4,15 @@
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { parseOptions } from '../../src/base/options.ts'
+import { Rng } from '../../src/base/rng.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { densenetBc } from '../../src/models/densenet-bc.ts'
 import { NetworkBuilder } from '../../src/models/layers.ts'
-import { parseOptions } from '../../src/options.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
-import { hyperFeeds, optimizerDefaults } from '../../src/train/optimizers.ts'
-import { buildStep } from '../../src/train/step-graph.ts'
-import { StepRunner } from '../../src/train/step-runner.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import { hyperFeeds, optimizerDefaults } from '../../src/train/step/optimizers.ts'
+import { buildStep } from '../../src/train/step/step-graph.ts'
+import { StepRunner } from '../../src/train/step/step-runner.ts'
 
 test('gradients with a dead channel are the same at every optimisation level', async () => {
   const shape = { depth: 10, growth: 2, classes: 4, size: 8, channels: 1 }

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import test from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { readModel } from '../../src/graph/codec.ts'
+import { readModel } from '../../src/codec/codec.ts'
 import { scratch } from './fixtures.ts'
 
 const at = scratch()

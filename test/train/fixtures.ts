@@ -3,16 +3,22 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { encodeModel } from '../../src/codec/codec.ts'
 import { Dataset, sharedBytes } from '../../src/data/dataset.ts'
 import type { Preprocess } from '../../src/data/preprocess.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
-import { encodeModel } from '../../src/graph/codec.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { NetworkBuilder } from '../../src/models/layers.ts'
-import { Rng } from '../../src/rng.ts'
+import {
+  type StepEvent,
+  type TrainEvent,
+  type TrainRun,
+  type TrainSummary,
+  train,
+} from '../../src/train/loop/trainer.ts'
 import type { TrainOptionsInput } from '../../src/train/train-options.ts'
-import { type StepEvent, type TrainEvent, type TrainRun, type TrainSummary, train } from '../../src/train/trainer.ts'
 
 export const CLASSES = 3
 export const SIZE = 8

@@ -1,6 +1,7 @@
 /** Training models as others export them: several inputs, 16-bit weights, functions, old IR versions, loops. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { graphAttribute } from '../../src/graph/attribute.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
@@ -8,9 +9,8 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
-import { train } from '../../src/train/trainer.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import { train } from '../../src/train/loop/trainer.ts'
 
 const rng = new Rng(3)
 const random = (elem: ElementType, dims: readonly number[]): Tensor => {

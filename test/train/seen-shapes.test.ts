@@ -1,13 +1,13 @@
 /** Networks whose shapes only running tells train as those do that say them. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
 import { graphAttribute } from '../../src/graph/attribute.ts'
 import type { Builder } from '../../src/graph/builder.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { elementTypes } from '../../src/graph/types.ts'
-import { Rng } from '../../src/rng.ts'
 import { run, SIZE } from './fixtures.ts'
 
 const int64 = { to: elementTypes.int64.code }

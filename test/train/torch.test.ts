@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import test from 'node:test'
-import { writeModel } from '../../src/graph/codec.ts'
-import { imageSource } from '../../src/train/batch-source.ts'
+import { writeModel } from '../../src/codec/codec.ts'
+import { imageSource } from '../../src/train/loop/batch-source.ts'
 import type { TrainOptionsInput } from '../../src/train/train-options.ts'
 import { images, pixels, run, scratch, tinyNet, values } from './fixtures.ts'
 

@@ -6,14 +6,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { effectiveLayers } from '../../src/analysis/layers.ts'
+import { Rng } from '../../src/base/rng.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { weightLayers } from '../../src/passes/layers.ts'
+import { weightLayers } from '../../src/layers/layers.ts'
 import { runPass as pass } from '../../src/passes/run-pass.ts'
-import { Rng } from '../../src/rng.ts'
-import { ortExecutor } from '../../src/runtime/ort.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { CLASSES, run, SIZE } from './fixtures.ts'
 
 const H = 12

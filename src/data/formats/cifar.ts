@@ -4,8 +4,8 @@
  */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { usageError } from '../../errors.ts'
-import { listFolder, readFileBytesSync, readTextSync } from '../../files.ts'
+import { usageError } from '../../base/errors.ts'
+import { listFolder, readFileBytesSync, readTextSync } from '../../base/files.ts'
 import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'

@@ -1,8 +1,8 @@
 /** Finding a data set's files under the names they are published with. */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { type MncError, usageError } from '../../errors.ts'
-import { listFolder } from '../../files.ts'
+import { type MncError, usageError } from '../../base/errors.ts'
+import { listFolder } from '../../base/files.ts'
 
 /** A list of file names; `*` in a name stands for any text and matches one or more files, in natural order. */
 export type FileList = readonly string[]

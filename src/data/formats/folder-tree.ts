@@ -5,8 +5,8 @@
  */
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join, sep } from 'node:path'
-import { usageError } from '../../errors.ts'
-import { noteRead } from '../../reads.ts'
+import { usageError } from '../../base/errors.ts'
+import { noteRead } from '../../base/reads.ts'
 import type { Split } from '../dataset.ts'
 import { naturalOrder } from './files.ts'
 

@@ -6,8 +6,8 @@
  * are taken in turn from each class, so that the first n of the set hold every class.
  */
 import { existsSync, statSync } from 'node:fs'
-import { usageError } from '../../errors.ts'
-import { Once } from '../../reads.ts'
+import { usageError } from '../../base/errors.ts'
+import { Once } from '../../base/reads.ts'
 import { Dataset, type Size, type Split, type Statistics, statisticsOf } from '../dataset.ts'
 import { type PictureFacts, readFacts } from '../decode.ts'
 import { Pictures } from '../pictures.ts'

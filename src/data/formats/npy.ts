@@ -2,7 +2,7 @@
  * Arrays in numpy's .npy format (NEP 1): a magic, a header that is a Python dictionary, then the numbers. C order and
  * little-endian only. The size that the header gives is held against the file's before anything is unpacked.
  */
-import type { MncError } from '../../errors.ts'
+import type { MncError } from '../../base/errors.ts'
 import { checkMemory } from '../memory.ts'
 import type { ZipEntry } from './zip.ts'
 

@@ -8,8 +8,8 @@
  * outside 0..255 is refused. All zeros and ones are 0..1, unless the other split's array says 0..255.
  */
 import { existsSync, statSync } from 'node:fs'
-import { type MncError, usageError } from '../../errors.ts'
-import { readFileBytesSync } from '../../files.ts'
+import { type MncError, usageError } from '../../base/errors.ts'
+import { readFileBytesSync } from '../../base/files.ts'
 import { Dataset, MOST_CLASSES, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { type NumpyHeader, type NumpyValues, readHeader, readValues, sizeOf } from './npy.ts'

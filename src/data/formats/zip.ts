@@ -3,7 +3,7 @@
  * entry says of itself is held to: its size before it is unpacked and after, and its CRC-32. Not for ZIP64, encryption.
  */
 import { constants, inflateRawSync } from 'node:zlib'
-import type { MncError } from '../../errors.ts'
+import type { MncError } from '../../base/errors.ts'
 
 export interface ZipEntry {
   /** Bytes that it says it unpacks to. */

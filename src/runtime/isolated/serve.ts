@@ -1,6 +1,6 @@
 /** Answers requests of engine.ts, in the process that child.ts starts: runs strangers' models. */
 import { Socket } from 'node:net'
-import { MncError } from '../../errors.ts'
+import { MncError } from '../../base/errors.ts'
 import type { LoadOptions, Session } from '../executor.ts'
 import { createSession, loadEngine, outputTypes } from '../ort-session.ts'
 import { type Frame, packTensors, readFrames, sendFrame, type TensorHead, unpackTensors } from './frames.ts'

@@ -11,8 +11,8 @@
  */
 import { createRequire } from 'node:module'
 import { dirname, sep } from 'node:path'
-import { MncError, usageError } from '../../errors.ts'
-import { nearest } from '../../options.ts'
+import { MncError, usageError } from '../../base/errors.ts'
+import { nearest } from '../../base/options.ts'
 import type { Tf } from './kernel.ts'
 
 const require = createRequire(import.meta.url)

@@ -3,13 +3,13 @@
  * nothing is left over after a run. Constants are copied to the device once. Nodes without a kernel here run in
  * onnxruntime on the CPU, one session each.
  */
-import { bugError, modelError } from '../../errors.ts'
+import { bugError, modelError } from '../../base/errors.ts'
 import { Graph, type Node, type Value } from '../../graph/graph.ts'
 import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { elementTypes } from '../../graph/types.ts'
 import type { DeviceTensor, Fallback, KeptOutputs, Session } from '../executor.ts'
-import { ortExecutor } from '../ort.ts'
+import { ortExecutor } from '../ort/ort.ts'
 import type { OpenBackend } from './backends.ts'
 import { kernels } from './index.ts'
 import { NotCovered, type Tf, type TfTensor } from './kernel.ts'

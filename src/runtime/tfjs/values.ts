@@ -1,5 +1,5 @@
 /** Tensors between the host and TensorFlow.js. */
-import { usageError } from '../../errors.ts'
+import { usageError } from '../../base/errors.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../../graph/types.ts'
 import type { DeviceTensor } from '../executor.ts'

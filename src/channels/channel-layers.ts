@@ -1,0 +1,56 @@
+/** Layers whose channels can be taken out of their weights, and why those of others cannot. */
+import type { Node, Value } from '../graph/graph.ts'
+import type { WeightLayer } from '../layers/layers.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+
+/** One input channel a group: output channel o is made of input channel o / multiplier alone. */
+export const isDepthwise = (n: Node, { tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
+  n.op === 'Conv' &&
+  n.int('group', 1) > 1 &&
+  inputAxis === 1 &&
+  tensor.dims[1] === 1 &&
+  users.length === 1 &&
+  !otherUser &&
+  !handedOut
+
+/** `rank` of the data input; `lined`: a depthwise convolution whose output channels are known by those of its input. */
+export function whyFixed(
+  n: Node,
+  layer: WeightLayer,
+  { rank, lined }: { readonly rank: number | null; readonly lined: boolean },
+): string | null {
+  const { users, otherUser, handedOut, outputAxis, inputAxis } = layer
+  if (n.int('group', 1) > 1 && !lined) return 'its groups hold several channels'
+  if (users.length > 1) return 'its weight is shared'
+  if (otherUser) return `its weight is also read by ${otherUser.label}`
+  if (handedOut) return `'${handedOut.name}' is an output of the model`
+  if (outputAxis === null || inputAxis === null) return 'a Reshape of its weight hides the channels'
+  if (n.op === 'MatMul' && rank !== 2) return 'it is no product of matrices'
+  if (n.op === 'Gemm' && n.int('transA', 0) === 1) return 'it transposes its input'
+  return whyHard(n, layer)
+}
+
+/** Why a mask or quantiser on the weight's way, or a change of shape, cannot follow a smaller weight. */
+function whyHard(n: Node, layer: WeightLayer): string | null {
+  const { weight, tensor, maskNode, mask, quant, outputAxis, inputAxis } = layer
+  const behind = new Set<Node>()
+  for (let v: Value | null | undefined = n.inputs[1]; v && v !== weight; v = v.producer?.inputs[0])
+    if (v.producer) behind.add(v.producer)
+  const order = [...behind]
+  if (order.some((x) => ['Reshape', 'Squeeze', 'Unsqueeze'].includes(x.op))) return 'its weight is reshaped'
+  const turned = order.findLastIndex((x) => x.op === 'Transpose')
+  const first = Math.min(...[maskNode, quant?.dequantize].flatMap((x) => (x ? [order.indexOf(x)] : [])))
+  if (turned > first) return 'its weight is transposed before it is masked or quantised'
+  if (maskNode && mask?.constant?.dims.join() !== tensor.dims.join()) return 'its mask has not the shape of its weight'
+  if (!quant) return null
+  if (!constantOf(quant.scale) || (quant.zeroPoint && !constantOf(quant.zeroPoint)))
+    return 'the steps of its weight are computed'
+  const known = quant.axis === null || quant.axis === outputAxis || quant.axis === inputAxis
+  return known ? null : 'its weight has steps along another axis than that of its channels'
+}
+
+/** Why a layer's output channels cannot be taken out of its bias. */
+export function whyBias(n: Node): string | null {
+  const bias = n.inputs[2]
+  return bias && !constantOf(bias) ? 'its bias is computed' : null
+}

@@ -1,0 +1,41 @@
+/** Options of a check that both the command line and recipes have, and the gates they set. */
+import { MncError } from '../base/errors.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import type { CheckResult } from './check.ts'
+
+export const checkOptions = optionTable({
+  limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
+  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
+  maxDrop: {
+    type: 'number',
+    description: 'Gate: exit 3 where accuracy drops by more, as a share (0.01 is one point)',
+  },
+  maxChange: {
+    type: 'number',
+    minimum: 0,
+    description: 'Gate: exit 3 where accuracy moves by more, down or up, at either optimisation level',
+  },
+})
+
+export type ParsedCheckOptions = OptionsOf<typeof checkOptions>
+
+const points = (share: number): string => `${(share * 100).toFixed(2)} points`
+
+/** Gate error where the result is outside the options' bounds; `file` names the model checked. */
+export function gateCheck(
+  { drop, byOptimisation }: Pick<CheckResult, 'drop' | 'byOptimisation'>,
+  { maxDrop, maxChange }: Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>,
+  file: string,
+): void {
+  if (maxDrop !== undefined && drop !== null && drop > maxDrop + SLACK)
+    throw gate('max-drop', `accuracy drops by ${points(drop)}, more than --max-drop ${points(maxDrop)}`, file)
+  const moved = Math.max(...Object.values(byOptimisation).map((level) => Math.abs(level.drop ?? 0)))
+  if (maxChange !== undefined && moved > maxChange + SLACK)
+    throw gate('max-change', `accuracy moves by ${points(moved)}, more than --max-change ${points(maxChange)}`, file)
+}
+
+/** Shares of a few thousand images are far coarser; 0.9035 - 0.9025 must not count as more than 0.001. */
+const SLACK = 1e-9
+
+const gate = (code: string, message: string, file: string): MncError =>
+  new MncError(message, { code, blame: 'gate', file })

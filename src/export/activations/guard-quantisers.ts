@@ -1,0 +1,39 @@
+/**
+ * Puts the identity of quant-guard.ts before quantisers that onnxruntime would draw into what lies before them, where
+ * no integer kernel is meant: it would round float weights to 8 bits per tensor, take a Clip away, or make 4-bit forms of
+ * operators that have none. `dropNoOps` has removed the guards of training, which knew no export format.
+ *
+ * None where a layer whose weights stand behind a DequantizeLinear comes right before, or before a ReLU: that kernel is
+ * what the file is for. Nor behind a layer with a float input, which no integer kernel takes.
+ */
+import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { layerSlot } from '../../ops/index.ts'
+import { drawnInto } from '../../quant/quant-guard.ts'
+import type { Layer } from '../weights/fold-affine.ts'
+import type { Weight } from '../weights/weights.ts'
+
+export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): void {
+  const guards = new Map<Value, Value>()
+  for (const q of [...graph.nodes()]) {
+    if (q.op !== 'QuantizeLinear' || q.domain !== '') continue
+    const x = q.input(0)
+    if (x.constant || isLimited(q) || !isDrawn(x, layers, paired)) continue
+    const guarded = guards.get(x) ?? graph.before(q).op('Sum', [x], {}, { name: `${x.name}.g`, type: x.type })
+    guards.set(x, guarded)
+    q.setInput(0, guarded)
+  }
+}
+
+/** Whether it is one of `lowerToFloat` behind its Clip: no quantiser of a pair, and nothing is drawn past the Clip. */
+const isLimited = (q: Node): boolean =>
+  q.input(0).producer?.op === 'Clip' && [...q.output.uses].every((n) => n.op === 'Cast')
+
+function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {
+  const drawn = drawnInto(x)
+  if (!drawn) return false
+  const { into, across } = drawn
+  if (!layerSlot(into)) return true
+  if (into.input(0).producer?.op !== 'DequantizeLinear') return false
+  const layer = layers.get(into)
+  return !layer || !paired.has(layer.weight) || across.some((n) => n.op !== 'Relu')
+}

@@ -1,0 +1,158 @@
+/**
+ * The integers of int8 layers between quantisers: multiplier, bias and step of each output channel (integer-bias.ts), taken
+ * into the weight and written.
+ *
+ * An integer kernel adds products and bias up in 32 bits. Where a channel's bias is so many multiples of step(x) step(w)
+ * that they do not fit (its weights are tiny, or all but zero), its step is made larger until they do:
+ *
+ *   s' = s f,  w' = round(w / f),  f = (|bias| / (step(x) s) + sum|w| max|x|) / 2^30
+ *
+ * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
+ * bias is added behind them.
+ */
+import type { Node } from '../../graph/graph.ts'
+import { Tensor } from '../../graph/tensor.ts'
+import { roundHalfEven } from '../../quant/quantizer.ts'
+import type { Layer } from './fold-affine.ts'
+import { channelForm, LARGEST_SUM } from './integer-bias.ts'
+import { inputStep, levelsOf, quantisedBehind, spanOf } from './layer-form.ts'
+import type { Weight } from './weights.ts'
+
+/** A layer of which the file may give another level here and there than the graph. */
+export interface Inexact {
+  readonly weight: Weight
+  readonly reason: string
+}
+
+/** The axis by whose channels the layer's integers are chosen; null where they are not, and its bias stays float. */
+export function integerAxis(w: Weight, layers: ReadonlyMap<Node, Layer>): number | null {
+  const node = w.reader
+  const axis = (node && layers.get(node)?.outputAxis) ?? null
+  return node && axis !== null && w.canMultiply(axis) && quantisedBehind(node) === 'all' ? axis : null
+}
+
+/**
+ * Chooses multipliers and bias of a layer by channel, writes the bias, divides the scale; returns the multipliers, in
+ * dims that broadcast over the weight.
+ */
+export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: Inexact[]): Tensor {
+  const axis = integerAxis(w, layers)
+  if (axis === null) return Tensor.scalar(1)
+  const node = w.reader!
+  const channels = w.dims[axis]!
+  w.multiply(new Float64Array(channels).fill(1), axis)
+  const bias = biasOf(node)
+  const biasAt = (c: number): number => bias?.[bias.length === 1 ? 0 : c] ?? 0
+  const step = inputStep(node)!
+  const span = Math.max(...spanOf(node.input(0).producer!))
+  const behind = outputQuantiser(node)
+  const widened = fitBiases(w, axis, (c) => Math.abs(biasAt(c)) / step, span)
+  const { largest, sum } = sizesOf(w, axis)
+  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose step stays negative
+  const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
+  const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
+  // a gain of 0 leaves integers of 0 and the bias: any step that is fine enough for that
+  const fine = behind ? behind.step / (1024 * step) : 1
+  const sizeOf = (s: number, c: number): number =>
+    Math.abs(s) || Math.max(fine, Math.abs(biasAt(c)) / (step * LARGEST_SUM))
+  const forms = Array.from(w.scale, (s, c) => {
+    const u = step * sizeOf(s, c)
+    const [lo, hi] = behind?.range ?? [0, 0]
+    return channelForm({
+      largest: s === 0 ? 0 : largest[c]!,
+      reach: s === 0 ? 0 : sum[c]! * span,
+      bias: biasAt(c) / u,
+      step: (behind?.step ?? u) / u,
+      lo,
+      hi,
+    })
+  })
+  const reason = whyInexact(forms.filter((f) => !f.exact).length, widened, channels, behind?.range)
+  if (reason) inexact.push({ weight: w, reason })
+  w.scale = w.scale.map((s, c) => {
+    const stepped = behind ? behind.step / (step * forms[c]!.step) : sizeOf(s, c)
+    return (mirror[c]! * stepped) / forms[c]!.multiplier
+  })
+  const biases = forms.map((f, c) => mirror[c]! * f.bias)
+  if (bias) writeBias(node, biases, w.scale, step)
+  const values = forms.map((f, c) => f.multiplier * sign[c]!)
+  return Tensor.float32(w.scaleDims, values)
+}
+
+function whyInexact(
+  open: number,
+  widened: number,
+  channels: number,
+  range: readonly [number, number] | undefined,
+): string | null {
+  const of = (n: number): string => `${n} of ${channels} channels`
+  const reasons = [
+    ...(widened > 0 ? [`${of(widened)} have a bias of more than 32 bits at their step, which was made larger`] : []),
+    ...(open > 0 && range ? [`${of(open)} have no integer bias between all ${range[1] - range[0] + 1} levels`] : []),
+    ...(open > 0 && !range ? ['its output goes to quantisers of different steps'] : []),
+  ]
+  return reasons.length > 0 ? reasons.join('; ') : null
+}
+
+/** Largest and summed |integer| of each channel. */
+function sizesOf(w: Weight, axis: number): { largest: Float64Array; sum: Float64Array } {
+  const [largest, sum] = [new Float64Array(w.dims[axis]!), new Float64Array(w.dims[axis]!)]
+  const channelOf = channelsAlong(w, axis)
+  w.ints!.forEach((v, i) => {
+    const c = channelOf(i)
+    largest[c] = Math.max(largest[c]!, Math.abs(v))
+    sum[c]! += Math.abs(v)
+  })
+  return { largest, sum }
+}
+
+function channelsAlong({ dims }: Weight, axis: number): (i: number) => number {
+  const inner = dims.slice(axis + 1).reduce((a, d) => a * d, 1)
+  return (i) => Math.floor(i / inner) % dims[axis]!
+}
+
+/**
+ * Makes the steps of channels larger whose sums would leave 32 bits; returns their number. `biasOver`: |bias| / step(x).
+ */
+function fitBiases(w: Weight, axis: number, biasOver: (c: number) => number, span: number): number {
+  const { sum } = sizesOf(w, axis)
+  const factors = Array.from(w.scale, (s, c) =>
+    s === 0 ? 1 : (biasOver(c) / Math.abs(s) + sum[c]! * span) / LARGEST_SUM,
+  )
+  const widened = factors.filter((f) => f > 1).length
+  if (widened === 0) return 0
+  const channelOf = channelsAlong(w, axis)
+  const ints = w.ints!
+  ints.forEach((v, i) => {
+    const f = factors[channelOf(i)]!
+    if (f > 1) ints[i] = roundHalfEven(v / f)
+  })
+  w.scale = w.scale.map((s, c) => s * Math.max(1, factors[c]!))
+  return widened
+}
+
+/** The bias as numbers; null where there is none, or one that no integer kernel adds. */
+function biasOf(node: Node): Float32Array | null {
+  if (node.op === 'MatMul' || (node.op === 'Gemm' && node.float('beta', 1) !== 1)) return null
+  return node.inputs[2]?.constant?.toFloat32() ?? null
+}
+
+function writeBias(node: Node, biases: readonly number[], weightScale: Float32Array, step: number): void {
+  const b = node.graph.before(node)
+  const name = node.input(2).name
+  const scale = weightScale.map((s) => s * step)
+  const stored = b.initializer(`${name}.q`, Tensor.from('int32', [biases.length], biases))
+  const steps = b.initializer(`${name}.s`, Tensor.float32([scale.length], scale))
+  const old = node.input(2)
+  node.setInput(2, b.op('DequantizeLinear', [stored, steps], { axis: 0 }, { name: `${name}.d` }))
+  if (!old.isUsed && old.constant) node.graph.removeInitializer(old)
+}
+
+/** Step and levels of the quantiser that reads the layer; null where several differ. */
+function outputQuantiser(node: Node): { step: number; range: readonly [number, number] } | null {
+  const readers = [...node.output.uses].flatMap((n) => (n.op === 'Relu' ? [...n.output.uses] : [n]))
+  const [first, ...others] = readers
+  const step = first?.inputs[1]?.constant
+  if (!first || others.length > 0 || step?.size !== 1) return null
+  return { step: step.toNumbers()[0]!, range: levelsOf(first) }
+}

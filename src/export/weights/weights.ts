@@ -1,0 +1,208 @@
+/**
+ * The weights of a graph as numbers: what every form of them (latent weights with mask and quantiser, an integer
+ * initializer behind a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) comes to.
+ *
+ *   w[i] = ints[i] * scale[channel(i)]     or, where there is no quantiser,     w[i] = floats[i]
+ *
+ * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they stand in
+ * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
+ * floats what is not worth a decode.
+ */
+
+import type { Node, Value } from '../../graph/graph.ts'
+import type { Model } from '../../graph/model.ts'
+import type { Tensor } from '../../graph/tensor.ts'
+import { constantValues, evaluateConstants } from '../../layers/constants.ts'
+import { findOp, weightSlots } from '../../ops/index.ts'
+
+/** Copies of data that must not be materialised because they are small as they are. */
+const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])
+
+export class Weight {
+  /** What the layers read. Replaced while the file is written. */
+  value: Value
+  readonly name: string
+  readonly dims: readonly number[]
+  /** Integers without zero point; null for weights that are not quantised. */
+  readonly ints: Int8Array | null
+  /** The weights of an unquantised tensor; empty otherwise. */
+  floats: Float32Array
+  /** One step, or one for each index of `axis`. */
+  scale: Float32Array
+  /** Axis of the scale; null for one step. */
+  axis: number | null
+
+  constructor(
+    value: Value,
+    dims: readonly number[],
+    content: { ints: Int8Array; scale: Float32Array; axis: number | null } | Float32Array,
+  ) {
+    this.value = value
+    this.name = value.name
+    this.dims = dims
+    const quantised = !(content instanceof Float32Array)
+    this.ints = quantised ? content.ints : null
+    this.floats = quantised ? new Float32Array(0) : content
+    this.scale = quantised ? content.scale : Float32Array.of(1)
+    this.axis = quantised ? content.axis : null
+  }
+
+  get size(): number {
+    return this.dims.reduce((a, b) => a * b, 1)
+  }
+
+  get nonZeros(): number {
+    const values = this.ints ?? this.floats
+    let n = 0
+    for (let i = 0; i < values.length; i++) if (values[i] !== 0) n++
+    return n
+  }
+
+  /** Signed width that holds every integer; 32 for floats. */
+  get bits(): number {
+    if (!this.ints) return 32
+    let bits = 1
+    for (const v of this.ints) while (v < -(2 ** (bits - 1)) || v > 2 ** (bits - 1) - 1) bits++
+    return bits
+  }
+
+  /** The only reader; null where several nodes share the weight or it is an output. */
+  get reader(): Node | null {
+    const [only, ...others] = this.value.uses
+    return only && others.length === 0 && !this.value.isOutput ? only : null
+  }
+
+  /** Whether `multiply` along this axis can be taken into the scale. */
+  canMultiply(axis: number): boolean {
+    return !this.ints || this.axis === null || this.axis === axis
+  }
+
+  /** Multiplies by one factor, or by one for each index of `axis`. */
+  multiply(factors: Float32Array | Float64Array | number, axis = 0): void {
+    if (typeof factors === 'number') {
+      const f = factors
+      if (this.ints) this.scale = this.scale.map((s) => s * f)
+      else this.floats = this.floats.map((w) => w * f)
+      return
+    }
+    if (this.ints) {
+      const old = this.scale
+      this.scale = Float32Array.from(factors, (f, i) => f * (old.length === 1 ? old[0]! : old[i]!))
+      this.axis = axis
+      return
+    }
+    const inner = this.dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+    const count = this.dims[axis]!
+    this.floats = this.floats.map((w, i) => w * factors[Math.floor(i / inner) % count]!)
+  }
+
+  /** Dims that broadcast the scale over the weight. */
+  get scaleDims(): readonly number[] {
+    return this.axis === null ? [] : this.dims.slice(this.axis).map((d, i) => (i === 0 ? d : 1))
+  }
+}
+
+/** All weights: constant float32 values that are layers' operands or dequantised. In graph order. */
+export async function readWeights(model: Model): Promise<Weight[]> {
+  const constant = constantValues(model.graph)
+  const found = [...constant].filter((v) => isFrontier(v, constant))
+  const needed = new Set<Value>(found)
+  for (const v of found) for (const part of scaleParts(v)) needed.add(part)
+  const contents = await evaluateConstants(model, [...needed])
+  return found.flatMap((v) => weightOf(v, contents) ?? [])
+}
+
+function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
+  if (generators.has(v.producer?.op ?? '') || v.producer?.int('block_size', 0)) return false
+  const elem = v.constant?.type ?? v.type?.elem
+  if (elem !== undefined && elem !== 'float32') return false
+  const dequantised = v.producer?.op === 'DequantizeLinear'
+  for (const n of v.uses) {
+    if (n.graph !== v.graph || n.outputs.every((o) => !o || constant.has(o))) continue
+    if (dequantised || weightSlots(n).some((s) => n.inputs[s.input] === v)) return true
+  }
+  return false
+}
+
+/** The DequantizeLinear that gives a weight, with nothing between but what moves its elements (Transpose, Reshape). */
+function dequantizeBehind(v: Value): Node | null {
+  let n = v.producer
+  while (n && findOp(n)?.carries) n = n.input(0).producer
+  return n?.op === 'DequantizeLinear' && n.domain === '' ? n : null
+}
+
+/** The values that hold the scale (and the integers, in a decode of ours) of a weight. */
+function scaleParts(v: Value): Value[] {
+  const n = v.producer
+  const quantised = dequantizeBehind(v)
+  if (quantised) return [quantised.input(1)]
+  if (n?.op === 'Mul' && n.input(1).constant) return [n.input(0), n.input(1)]
+  return []
+}
+
+function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null {
+  const tensor = contents.get(v)!
+  if (tensor.type !== 'float32') return null
+  const { dims } = tensor
+  const floats = tensor.view('float32')
+  const n = v.producer
+  if (n?.op === 'DequantizeLinear') {
+    const scale = contents.get(n.input(1))!.toFloat32()
+    const at = n.int('axis', 1)
+    const axis = scale.length === 1 ? null : at < 0 ? at + dims.length : at
+    const ints = integersOf(floats, dims, scale, axis)
+    return ints ? new Weight(v, dims, { ints, scale, axis }) : null
+  }
+  const moved = movedIntegers(dequantizeBehind(v), tensor, contents)
+  if (moved) return new Weight(v, dims, moved)
+  const packed = n?.op === 'Mul' && n.input(1).constant ? contents.get(n.input(0))! : null
+  if (packed?.type === 'float32' && packed.dims.join() === dims.join()) {
+    const ints = integersOf(packed.view('float32'), dims, Float32Array.of(1), null)
+    const by = contents.get(n!.input(1))!
+    const axis = broadcastAxis(by.dims, dims)
+    if (ints && axis !== undefined) return new Weight(v, dims, { ints, scale: by.toFloat32(), axis })
+  }
+  const ints = integersOf(floats, dims, Float32Array.of(1), null)
+  return new Weight(v, dims, ints ? { ints, scale: Float32Array.of(1), axis: null } : floats)
+}
+
+/** What a DequantizeLinear gave, in other dims: the steps run along the axis on which all weights are multiples of them. */
+function movedIntegers(dequantize: Node | null, tensor: Tensor, contents: ReadonlyMap<Value, Tensor>) {
+  const scale = dequantize && contents.get(dequantize.input(1))?.toFloat32()
+  if (!scale) return null
+  const { dims } = tensor
+  const axes = scale.length === 1 ? [null] : dims.flatMap((d, k) => (d === scale.length ? [k] : []))
+  for (const axis of axes) {
+    const ints = integersOf(tensor.view('float32'), dims, scale, axis)
+    if (ints) return { ints, scale, axis }
+  }
+  return null
+}
+
+/** The axis that a per-channel factor runs along; null for a scalar, undefined for anything else. */
+function broadcastAxis(by: readonly number[], dims: readonly number[]): number | null | undefined {
+  const long = by.flatMap((d, i) => (d === 1 ? [] : [i]))
+  if (long.length === 0) return null
+  const at = long[0]! + dims.length - by.length
+  return long.length === 1 && by[long[0]!] === dims[at] ? at : undefined
+}
+
+/** floats / scale where that gives integers of 8 bits that multiply back exactly; null otherwise. */
+function integersOf(
+  floats: Float32Array,
+  dims: readonly number[],
+  scale: Float32Array,
+  axis: number | null,
+): Int8Array | null {
+  const inner = axis === null ? 1 : dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const count = axis === null ? 1 : dims[axis]!
+  if (scale.length !== count) return null
+  const ints = new Int8Array(floats.length)
+  for (let i = 0; i < floats.length; i++) {
+    const s = scale[Math.floor(i / inner) % count]!
+    const q = s === 0 ? 0 : Math.round(floats[i]! / s)
+    if (q < -128 || q > 127 || Math.fround(q * s) !== floats[i]) return null
+    ints[i] = q
+  }
+  return ints
+}

@@ -1,0 +1,13 @@
+/** Which layers a pass treats: options that pruning, quantising and measuring share. */
+import { optionTable } from '../base/options.ts'
+
+export const layerOptions = optionTable({
+  ops: {
+    type: 'strings',
+    default: ['Conv'],
+    description: 'Operator types to treat, e.g. Conv,Gemm',
+    placeholder: 'OPS',
+  },
+  only: { type: 'strings', description: 'Treat only layers of these names (globs)', placeholder: 'NAMES' },
+  exclude: { type: 'strings', description: 'Leave layers of these names alone (globs)', placeholder: 'NAMES' },
+})

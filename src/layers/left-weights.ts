@@ -1,0 +1,104 @@
+/**
+ * Which weights a step left as they were: their share, and the largest with the reason and the option that takes them.
+ *
+ * Weights are what layers multiply with (layers.ts), and all other constant float tensors with two dims or more above 1:
+ * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
+ * normalisations, masks and quantisers' steps are none.
+ */
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { findOp } from '../ops/index.ts'
+import { constantNodeTensor } from '../ops/support/constant-of.ts'
+import { ROLE_KEY, weightLayers } from './layers.ts'
+
+/** What a step did not do at a node or value. */
+export interface Declined {
+  readonly where: string
+  readonly reason: string
+  /** Elements of the weight that stays as it was; absent where the step is not about weights, or has them already. */
+  readonly weights?: number
+  /** The options that would take it. */
+  readonly remedy?: string
+}
+
+export interface LeftWeights {
+  /** Elements left as they were, and all. */
+  readonly weights: number
+  readonly of: number
+  /** Up to three. */
+  readonly largest: readonly Declined[]
+}
+
+const SHOWN = 3
+
+export function leftWeights(declined: readonly Declined[], of: number): LeftWeights {
+  const left = declined.filter((d) => (d.weights ?? 0) > 0)
+  const largest = [...left].sort((a, b) => b.weights! - a.weights!).slice(0, SHOWN)
+  return { weights: left.reduce((n, d) => n + d.weights!, 0), of, largest }
+}
+
+/** For people, one line each; null where nothing was left. */
+function describeLeft({ weights, of, largest }: LeftWeights): string | null {
+  if (weights === 0) return null
+  const share = ((100 * weights) / of).toFixed(1)
+  const lines = largest.map(
+    (d) => `  ${d.where} (${d.weights!.toLocaleString('en')}): ${d.reason}${d.remedy ? `; ${d.remedy} takes it` : ''}`,
+  )
+  const all = `left ${share} % of ${of.toLocaleString('en')} weights alone`
+  return [`${all}${largest.length > 1 ? ', most of them in' : ':'}`, ...lines].join('\n')
+}
+
+/** What was left alone, for people: `explain` says all of it. */
+export function describeDeclined(
+  step: string,
+  { declined = [], left }: { readonly declined?: readonly Declined[]; readonly left: LeftWeights | null },
+  explain = false,
+): string[] {
+  const share = left && describeLeft(left)
+  const head = share ? [`${step}: ${share}`] : []
+  if (explain) return [...head, ...declined.map((d) => `${d.where}: ${d.reason}`)]
+  const others = declined.filter((d) => d.weights === undefined).length
+  const more = share ? `left ${others} others alone` : `left ${others} alone`
+  return others > 0 ? [...head, `${step}: ${more}; --explain says which and why`] : head
+}
+
+/** Elements of all layers' weights. */
+export const layerWeights = (graph: Graph): number => weightLayers(graph).reduce((n, l) => n + l.tensor.size, 0)
+
+/** The weights that belong to no layer. `layers`: what makes up layers' weights, where that is more than `weightLayers` sees. */
+export function otherWeights(graph: Graph, layers: Iterable<Value> = []): Declined[] {
+  const known = new Set<Value>(layers)
+  for (const l of weightLayers(graph)) known.add(l.weight)
+  return constants(graph).flatMap(({ value, tensor }) => {
+    if (known.has(value) || value.metadata.has(ROLE_KEY) || !tensor.type.includes('float')) return []
+    if (tensor.dims.filter((d) => d > 1).length < 2) return []
+    const readers = [...value.uses].filter((n) => !isBeside(n, value))
+    const [reader] = readers
+    return reader ? [{ where: value.name, reason: whyOther(reader), weights: tensor.size }] : []
+  })
+}
+
+function constants(graph: Graph): { value: Value; tensor: Tensor }[] {
+  const found = [...graph.initializers()].map((value) => ({ value, tensor: value.constant! }))
+  for (const n of graph.nodes()) {
+    const tensor = n.op === 'Constant' && n.domain === '' ? constantNodeTensor(n) : null
+    if (tensor) found.push({ value: n.output, tensor })
+    for (const body of n.subgraphs) found.push(...constants(body))
+  }
+  return found
+}
+
+/** A step of a quantiser, or a bias, statistic or limit. */
+function isBeside(n: Node, v: Value): boolean {
+  const at = n.inputs.indexOf(v)
+  const { weights = [], parameters = [], state = [] } = findOp(n) ?? {}
+  if (n.op === 'QuantizeLinear' || n.op === 'DequantizeLinear') return at > 0
+  return [...parameters, ...state].includes(at) && weights.every((s) => s.input !== at)
+}
+
+function whyOther(reader: Node): string {
+  if (reader.graph.parent) return `it is read inside a body of If, Loop or Scan (${reader.label})`
+  return reader.domain === ''
+    ? `it is read by ${reader.label}, which is no layer`
+    : `it is read by ${reader.label} of the domain '${reader.domain}', which mnc does not know`
+}

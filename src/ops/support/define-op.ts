@@ -1,0 +1,195 @@
+/**
+ * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
+ * family's file) and one line in index.ts.
+ *
+ * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first lifts the graph to WORKING_OPSET with
+ * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
+ * newest form only, and `since` lists every form that `upgrades` can lift (plus the newest itself).
+ */
+import { MncError } from '../../base/errors.ts'
+import type { AttributeLike } from '../../graph/attribute.ts'
+import type { Builder } from '../../graph/builder.ts'
+import type { Node, Value } from '../../graph/graph.ts'
+import type { Tensor } from '../../graph/tensor.ts'
+import type { ElementType } from '../../graph/types.ts'
+
+/** The opset that gradient and cost rules are written for. */
+export const WORKING_OPSET = 21
+
+export interface GradientContext {
+  /** The forward node. Types of all forward values are known (static shapes). */
+  readonly node: Node
+  /** One per output: the gradient arriving there, null where none does. Same dims as the output. */
+  readonly dy: readonly (Value | null)[]
+  /** One per input: whether its gradient is wanted. A rule may skip work for the others. */
+  readonly needs: readonly boolean[]
+  /** Inserts at the end of the backward part so far. */
+  readonly b: Builder
+}
+
+/**
+ * One gradient per input, null = none, in the input's shape; where the op `broadcasts`, in the output's shape: the
+ * driver sums it back. The driver also accumulates over several uses.
+ */
+export type GradientRule = (c: GradientContext) => readonly (Value | null)[]
+
+export interface Unsupported {
+  /** Why there is no gradient: ends up in the error that a user reads. */
+  readonly unsupported: string
+}
+
+/** Work of one run of a node. MACs are multiply-accumulates of dot products; the rest are elementary operations. */
+export interface Cost {
+  readonly macs: number
+  readonly mults: number
+  readonly adds: number
+  readonly comparisons: number
+}
+
+export const noCost: Cost = { macs: 0, mults: 0, adds: 0, comparisons: 0 }
+
+/** Where a prunable and quantisable operand of an op sits. */
+export interface WeightSlot {
+  readonly input: number
+  /** The input that it is multiplied with; absent where that is an index, or arises inside the op (an LSTM's state). */
+  readonly data?: number
+  /** Its letter in the standard, for an op that has several: `lstm.R`. Such an op is more than one product with it. */
+  readonly part?: string
+  /** The other operand looks rows of the weight up: it holds integers, not activations. */
+  readonly lookup?: boolean
+  /**
+   * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels, positions
+   * (Conv) or neither (Gemm, MatMul of matrices). Such channels can be taken out of the weight on either side.
+   */
+  readonly channels?: boolean
+  /** Axis of the weight tensor that counts output channels (quantisation axis); depends on attributes for Gemm. */
+  outputAxis(node: Node): number
+  /** Axis along which a dot product runs over input channels (N:M groups). */
+  inputAxis(node: Node): number
+}
+
+export interface SampleInput {
+  readonly dims: readonly number[]
+  readonly type?: ElementType
+  /** Explicit values; otherwise seeded uniform numbers in `range`. */
+  readonly values?: readonly number[]
+  /** Default [-1, 1]. */
+  readonly range?: readonly [number, number]
+  /** An initializer instead of a graph input (shapes, axes, pads). Default: true for non-float types. */
+  readonly constant?: boolean
+}
+
+/** A case that every generic test runs: gradient, oracle, cost, codec, executors. */
+export interface OpSample {
+  readonly name: string
+  readonly inputs: readonly (SampleInput | null)[]
+  readonly attributes?: Readonly<Record<string, AttributeLike>>
+  readonly outputs?: number
+  /** Opset of the sample; WORKING_OPSET by default. Older ones are upgraded before the gradient is tested. */
+  readonly opset?: number
+}
+
+/** Rewrites one node from the form before `to` into the form of `to`; may replace the node. */
+export interface Upgrade {
+  readonly to: number
+  readonly apply: (node: Node) => void
+}
+
+/**
+ * How the channels of feature maps (axis 1) go through an op:
+ *
+ *   same       channel c of the output comes of channel c of each feature map; constants have one entry a channel or one
+ *   product    the same, and a channel of zeros in one feature map makes the output's zero
+ *   joined     the output has the channels of all inputs, one input after the other
+ *   flattened  [N, C, ...] becomes [N, C * ...]: each channel a run of features
+ */
+export type ChannelFlow = 'same' | 'product' | 'joined' | 'flattened'
+
+/** y = x * k + c per channel. */
+export interface ChannelAffine {
+  readonly k: Float64Array
+  readonly c: Float64Array
+}
+
+export interface OpDef {
+  readonly op: string
+  readonly domain?: string
+  /** since_version of every form whose meaning is known, ascending. */
+  readonly since: readonly number[]
+  /** `decompose`: what the op is written in by `decompose` is differentiated in its place. */
+  readonly gradient: GradientRule | 'zero' | 'decompose' | Unsupported
+  /**
+   * Writes the node in operators with gradient rules and removes it; types of its inputs and outputs are known. New
+   * values need no types. Throws unsupported-node for a form that it cannot write.
+   */
+  decompose?(node: Node): void
+  cost(node: Node): Cost
+  readonly weights?: readonly WeightSlot[]
+  /** Inputs that are parameters by nature, trained whatever their size (Conv: weight, bias). */
+  readonly parameters?: readonly number[]
+  /**
+   * Differentiable inputs whose initializers are *state*, never trained (running statistics, masks, clip limits).
+   */
+  readonly state?: readonly number[]
+  /**
+   * Inputs broadcast to the output's shape (Add, Mul, Where, ...): gradients come in the output's shape and the driver
+   * sums them back. Rules of other ops return gradients in their inputs' shapes.
+   */
+  readonly broadcasts?: boolean
+  /**
+   * What the first output has of input 0: `value`, the very same tensor; `elements`, the same elements in another shape,
+   * order or type. A weight may pass such ops on the way to its layer.
+   */
+  readonly carries?: 'value' | 'elements'
+  /**
+   * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
+   * null where that is not known, or not a list.
+   */
+  picks?(node: Node, length: number): readonly number[] | null
+  /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */
+  channels?(node: Node): ChannelFlow | null
+  /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
+  readonly distribution?: 'linear' | 'log'
+  /** Every output lies between two numbers, whatever the input: these are no scores that a softmax would be made of. */
+  readonly bounded?: boolean
+  /**
+   * Which integers input `i` takes with sense: those below a number (indices into a table), or some numbers (that it is
+   * compared with). Random inputs keep to it. Absent or undefined: any.
+   */
+  integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
+  /** Whether the output cannot be negative, given which inputs cannot. Default: unknown, so false. */
+  nonNegative?(node: Node, input: (i: number) => boolean): boolean
+  /**
+   * float16 holds its results where it holds its inputs: it moves numbers, compares them, or adds few of them up. Layers
+   * count; whether their products are added up in float32 is the device's choice. Mixed precision runs it so.
+   */
+  readonly half?: boolean
+  /** A form that computes with statistics of the batch, as in training, and how a node is brought out of it. */
+  readonly batchMode?: {
+    /** `opset`: the version that the node is written in. */
+    isOn(node: Node, opset: number): boolean
+    turnOff(node: Node, opset: number): void
+  }
+  /**
+   * What the op comes to where its parameters are known (of values, `tensorOf` knows those of constants), or why it comes
+   * to no such thing. `opset`: the version that the node is written in.
+   */
+  affine?(node: Node, opset: number, tensorOf: (v: Value) => Tensor | null): ChannelAffine | string
+  /** Gives something else in every run, also of constants alone. */
+  readonly random?: boolean
+  /** The output where it depends on the shape of an input only, and that is known; null where it is not. */
+  ofShape?(node: Node): Tensor | null
+  /** Steps in ascending order of `to`. */
+  readonly upgrades?: readonly Upgrade[]
+  readonly samples: readonly OpSample[]
+}
+
+export const defineOp = (def: OpDef): OpDef => def
+
+/** The error for a model that asks an op for something we do not do. */
+export function unsupportedNode(node: Node, why: string, next?: string): MncError {
+  return new MncError(`${node.label}: ${why}`, { code: 'unsupported-node', blame: 'model', node: node.id, next })
+}
+
+/** Elements of the first output. */
+export const outputSize = (node: Node): number => node.output.dims.reduce((a, b) => a * b, 1)

@@ -1,0 +1,145 @@
+/**
+ * Keeps stock onnxruntime from rewriting what stands before an activation quantiser. Of Conv -> [Relu | Clip] ->
+ * QuantizeLinear with a quantised input, onnxruntime 1.30 (all optimisations on) makes a QLinearConv: float weights
+ * become 8 bits per tensor, biases integers of the step sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
+ * they do not fit 32 bits), and with 4-bit activations beside float or 8-bit weights the file does not load at all, for
+ * QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one without
+ * both limits before an 8-bit one (clip_quantizelinear.cc throws).
+ *
+ * A QuantizeLinear behind MaxPool, Reshape and the like is moved before them (qdq_propagation.cc), and 4-bit MaxPool,
+ * Transpose and Slice do not exist: the file does not load.
+ *
+ * Of a MatMul or Gemm of a float operand and of weights behind a DequantizeLinear it makes MatMulNBits, which rounds the
+ * float operand to 8 bits (0.5 % of the largest output, 5 to 12 % where 4-bit activations follow, which then take other
+ * levels). The guard stands between the DequantizeLinear and the layer there.
+ *
+ * The guard is Sum of one value, an identity that no rewrite removes, marked mnc.role=quant-guard. It is put where a
+ * layer lies before the quantiser with nothing between but what onnxruntime or fold-bn merges into it, and behind what
+ * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
+ * out again; export too, and sets its own (src/export/activations/guard-quantisers.ts).
+ */
+
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isNarrowFloat } from '../graph/types.ts'
+import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { findOp, layerSlot } from '../ops/index.ts'
+import { constantOf } from '../ops/support/constant-of.ts'
+
+/** What onnxruntime moves quantisers across. */
+const CROSSED = new Set(['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten'])
+const LAYERS = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
+/** What may vanish between a layer and its quantiser: into the layer, into the quantiser, or altogether. */
+const MERGED = new Set(['Relu', 'Clip', 'BatchNormalization', 'Identity', 'Dropout'])
+const MERGED_WITH_CONSTANT = new Set(['Add', 'Sub', 'Mul', 'Div'])
+
+export interface Drawn {
+  /** A layer, a Clip, or what quantisers are moved across. */
+  readonly into: Node
+  /** What lies between: from the value back. */
+  readonly across: readonly Node[]
+}
+
+/** What onnxruntime would draw a quantiser of this value into; null where nothing. */
+export function drawnInto(value: Value): Drawn | null {
+  const across: Node[] = []
+  for (let v = value; ; ) {
+    const node = v.producer
+    if (node?.domain !== '') return null
+    if (LAYERS.has(node.op) || CROSSED.has(node.op) || node.op === 'Clip') return { into: node, across }
+    const next = mergedInput(node)
+    if (!next) return null
+    across.push(node)
+    v = next
+  }
+}
+
+/** Puts a guard before every activation quantiser of ours, and behind weights, that needs one. Whether anything changed. */
+export function guardQuantisers(graph: Graph): boolean {
+  let changed = false
+  for (const n of [...graph.nodes()]) {
+    if (n.op === 'QuantizeLinear' && n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) changed = guardInput(n) || changed
+    else if (n.op === 'MatMul' || n.op === 'Gemm') changed = guardWeights(n) || changed
+  }
+  return changed
+}
+
+const guardOf = (base: string, { type }: Value) =>
+  ({ name: `${base}.guarded`, metadata: { [ROLE_KEY]: QUANT_GUARD }, type }) as const
+
+function guardInput(quantize: Node): boolean {
+  const pair = pairOf(quantize)
+  if (!pair || pair.guard || !needsGuard(pair)) return false
+  const x = quantize.input(0)
+  const guard = guardOf(quantize.output.name.replace(/\.quantized$/, ''), x)
+  quantize.setInput(0, quantize.graph.before(quantize).op('Sum', [x], {}, guard))
+  return true
+}
+
+/** Of a layer with a float input and quantised weights. */
+function guardWeights(layer: Node): boolean {
+  if (layer.input(0).producer?.op === 'DequantizeLinear') return false
+  let [reader, v] = [layer, layer.input(1)]
+  for (let n = v.producer; n && findOp(n)?.carries; n = v.producer) [reader, v] = [n, n.input(0)]
+  if (v.producer?.op !== 'DequantizeLinear' || v.producer.metadata.get(ROLE_KEY) !== WEIGHT_QUANT) return false
+  const known = [...v.uses].find((n) => n.metadata.get(ROLE_KEY) === QUANT_GUARD)
+  const guard = known?.output ?? v.graph.after(v.producer).op('Sum', [v], {}, guardOf(v.name, v))
+  rewire([reader], v, guard)
+  return true
+}
+
+/** The quantiser that starts with this node; its readers have the same parameters. */
+function pairOf(quantize: Node): QuantPair | null {
+  for (let [n] = quantize.output.uses; n; [n] = n.output.uses) {
+    if (n.op === 'DequantizeLinear') return quantPairOf(n)
+    if (n.op !== 'Clip') return null
+  }
+  return null
+}
+
+function needsGuard(pair: QuantPair): boolean {
+  const drawn = drawnInto(pair.source)
+  if (!drawn) return false
+  if (pair.bits < 8 || isNarrowFloat(pair.scale.constant?.type ?? pair.source.type?.elem)) return true
+  if (
+    [drawn.into, ...drawn.across].some((n) => n.op === 'Clip' && !(constantOf(n.inputs[1]) && constantOf(n.inputs[2])))
+  )
+    return true
+  const layer = layerBefore(pair.source)
+  return layer !== null && !isInteger(layer)
+}
+
+/** Whether an integer kernel computes what the layer between its quantisers does: 8-bit weights, a bias that fits. */
+function isInteger(layer: Node): boolean {
+  const pairAt = (i: number): QuantPair | null => {
+    const producer = layer.inputs[i]?.producer
+    return producer ? quantPairOf(producer) : null
+  }
+  const { input: slot } = layerSlot(layer)!
+  const weights = pairAt(slot)
+  if (weights?.bits !== 8) return false
+  const input = pairAt(1 - slot)
+  const bias = constantOf(layer.inputs[2])?.toFloat32()
+  if (!input || !bias) return true
+  const [sx, sw] = [constantOf(input.scale)?.toFloat32(), constantOf(weights.scale)?.toFloat32()]
+  if (sx?.length !== 1 || !sw) return false
+  return bias.every((b, c) => Math.abs(b) < LARGEST_BIAS * sx[0]! * (sw[sw.length === 1 ? 0 : c] ?? 0))
+}
+
+/** Half of what 32 bits hold: the other half is for the sum of products. */
+const LARGEST_BIAS = 2 ** 30
+
+/** The layer before a quantiser of this value, behind whatever is merged or crossed; null where there is none. */
+export function layerBefore(value: Value): Node | null {
+  for (let v = value; ; ) {
+    const drawn = drawnInto(v)
+    if (!drawn || LAYERS.has(drawn.into.op)) return drawn?.into ?? null
+    v = drawn.into.input(0)
+  }
+}
+
+function mergedInput(node: Node): Value | null {
+  const merged =
+    MERGED.has(node.op) || (MERGED_WITH_CONSTANT.has(node.op) && node.inputs.some((x) => constantOf(x) !== null))
+  return (merged && node.inputs.find((x) => x && !constantOf(x))) || null
+}

@@ -1,0 +1,94 @@
+/**
+ * Writes quantisers into a graph: QuantizeLinear -> DequantizeLinear with INT4/UINT4 for 4 bits and INT8/UINT8 for 8,
+ * and for 2, 3, 5, 6, 7 bits an 8-bit container with a Clip on the integers between the two, which onnxruntime computes
+ * exactly and which does not depend on the scale. (INT2/UINT2 run in onnxruntime 1.30, but only in graphs of opset 25,
+ * beyond the opset that gradient rules are written for.)
+ */
+import type { Builder } from '../graph/builder.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import { Tensor } from '../graph/tensor.ts'
+import type { ElementType } from '../graph/types.ts'
+import { ACTIVATION_QUANT, firstUse, ROLE_KEY, rewire } from '../layers/layers.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { FROZEN_KEY } from '../passes/freeze-subgraph.ts'
+import { integerRange, type WeightScaleMethod } from './quantizer.ts'
+
+/** Node metadata: width of the quantiser. */
+export const BITS_KEY = 'mnc.bits'
+/** Node metadata: how weight steps are fitted, where not by alternating least squares. Training fits them so again. */
+export const FIT_KEY = 'mnc.fit'
+/** Value metadata `mnc.role` of a quantiser's step. */
+export const QUANT_SCALE = 'quant-scale'
+
+/** Node metadata: the quantiser is there for an addition (quantize-additions.ts). */
+export const ADDITION_KEY = 'mnc.addition'
+
+export interface QuantizerSpec {
+  /** Base of the names: `<name>.scale`, `.zero_point`, `.quantized`, `.dequantized`. */
+  readonly name: string
+  readonly bits: number
+  readonly signed: boolean
+  /** Per channel along `axis`, or one for axis null. */
+  readonly scales: Float32Array
+  /** Of all channels; 0 by default. */
+  readonly zeroPoint?: number
+  readonly axis: number | null
+  /** weight-quant or activation-quant. */
+  readonly role: string
+  /** Type of the value that is quantised, and so of the scale. */
+  readonly elem: ElementType
+  readonly fit?: WeightScaleMethod
+  readonly addition?: boolean
+  /** Serves nothing but frozen nodes and is frozen with them. */
+  readonly frozen?: boolean
+}
+
+/** The quantiser of this width that a pass put on the value for other readers. */
+export function existingQuantizer(value: Value, width: number): QuantPair | null {
+  const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
+  for (const q of direct) {
+    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (n.op === 'Clip' ? [...n.output.uses] : [n]))[0]
+    const pair = q.op === 'QuantizeLinear' && dq ? quantPairOf(dq) : null
+    if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
+  }
+  return null
+}
+
+/** Quantises `value` for `readers` (all users by default). Returns the quantiser. */
+export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: ReadonlySet<Node> = value.uses): QuantPair {
+  const { graph } = value
+  const users = [...readers]
+  const b = value.producer ? graph.after(value.producer) : graph.before(firstUse(value))
+  const out = quantizeAt(b, value, spec)
+  rewire(users, value, out)
+  return quantPairOf(out.producer!)!
+}
+
+function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
+  const { name, bits, signed, scales, axis, role, elem } = spec
+  const fit = spec.fit && spec.fit !== 'als' ? { [FIT_KEY]: spec.fit } : {}
+  const metadata = {
+    [ROLE_KEY]: role,
+    [BITS_KEY]: String(bits),
+    ...fit,
+    ...(spec.addition && { [ADDITION_KEY]: 'true' }),
+  }
+  const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
+  const dims = axis === null ? [] : [scales.length]
+  const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
+  scale.metadata.set(ROLE_KEY, QUANT_SCALE)
+  if (spec.frozen) scale.metadata.set(FROZEN_KEY, 'true')
+  const zero = b.initializer(
+    `${name}.zero_point`,
+    Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),
+  )
+  const attributes: Record<string, number> = axis === null ? {} : { axis }
+  let q = b.op('QuantizeLinear', [value, scale, zero], attributes, { name: `${name}.quantized`, metadata })
+  if (bits !== 4 && bits !== 8) {
+    const [lo, hi] = integerRange(bits, signed)
+    const limits = [b.scalar(lo, container), b.scalar(hi, container)]
+    q = b.op('Clip', [q, ...limits], {}, { name: `${name}.clipped`, metadata })
+  }
+  const type = value.constant ? { elem, dims: value.constant.dims } : value.type
+  return b.op('DequantizeLinear', [q, scale, zero], attributes, { name: `${name}.dequantized`, metadata, type })
+}

@@ -1,0 +1,22 @@
+/** `--device` and `--threads`: the same wherever a graph runs. */
+import type { OptionSpec } from '../base/options.ts'
+
+export const deviceOptions = {
+  device: {
+    type: 'string',
+    default: 'cpu',
+    placeholder: 'DEVICE',
+    description: 'where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the quickest there is',
+  },
+} as const satisfies Record<string, OptionSpec>
+
+/** More than any machine has that onnxruntime is quick on; it starts them all. */
+const MOST_THREADS = 128
+
+export const threadsOption = {
+  type: 'integer',
+  minimum: 0,
+  maximum: MOST_THREADS,
+  default: 0,
+  description: 'Threads of the engine; 0: one a core',
+} as const satisfies OptionSpec

@@ -1,0 +1,40 @@
+/**
+ * Whether onnxruntime can load a model at all: operators of a version that it has no kernel for, types that its kernels do
+ * not take, shapes that do not fit. Large constants are left out first (inputs of their type stand for them), so that a
+ * large file is not loaded to learn that it is fine; only where that is refused the whole model is asked about.
+ */
+import { MncError } from '../../base/errors.ts'
+import { cloneModel } from '../../graph/clone.ts'
+import type { Model } from '../../graph/model.ts'
+import { loadIsolated } from './engine.ts'
+
+/** Constants of more elements decide no shape. */
+const SMALL = 1024
+
+/** What it says against the model; null where it loads it. */
+export async function engineRefusal(model: Model): Promise<string | null> {
+  let said: string | null = null
+  for (const part of [withoutLarge(model), model])
+    try {
+      const session = await loadIsolated(part, { optimization: 'disabled' })
+      await session.dispose()
+      return null
+    } catch (error) {
+      if (!(error instanceof MncError)) throw error
+      said = error.message
+    }
+  return said
+}
+
+function withoutLarge(model: Model): Model {
+  const copy = cloneModel(model)
+  for (const v of [...copy.graph.initializers()])
+    if (v.constant!.size > SMALL && v.constant!.type !== 'string') copy.graph.initializerToInput(v)
+  return copy
+}
+
+/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+export async function refusalWarning(model: Model): Promise<string | null> {
+  const refusal = await engineRefusal(model)
+  return refusal && `WARNING: at opset ${model.opset} ${refusal}`
+}

@@ -1,0 +1,96 @@
+/**
+ * The onnxruntime executor: models to sessions (ort-session.ts), training steps rewritten for the engine's kernels and
+ * kept in its optimised form.
+ */
+
+import { encodeModel } from '../../codec/codec.ts'
+import { cloneModel } from '../../graph/clone.ts'
+import { requireInlinable } from '../../graph/function-size.ts'
+import { Model } from '../../graph/model.ts'
+import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
+import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
+import type { Executor, LoadOptions, Session } from '../executor.ts'
+import { foreignOperator } from '../foreign-operator.ts'
+import { inferTypes } from '../isolated/infer-types.ts'
+import { createSession, engineVersion, type ProviderExtras, type Providers } from '../ort-session.ts'
+import { findBlock } from './find-block.ts'
+import { SessionCache } from './session-cache.ts'
+
+/** The executor of onnxruntime's CPU provider. For others see ort-provider.ts. */
+export function ortExecutor(): Executor {
+  return {
+    device: { id: 'cpu', description: 'onnxruntime (cpu)' },
+    async load(model, options = {}) {
+      return options.step && model instanceof Model
+        ? loadStep(await suited(model), options)
+        : loadSession(model, options, ['cpu'])
+    },
+  }
+}
+
+/** Below this, loading takes the engine about a second: DenseNet-BC-40-12 has 4,400 nodes, DenseNet-BC-100-12 17,700. */
+const LARGE_STEP_NODES = 8000
+
+/** A step's session: made of what the engine's optimiser made of the same step before, where that is kept. */
+async function loadStep(step: Model, options: LoadOptions): Promise<Session> {
+  const whole = !options.optimization || options.optimization === 'all'
+  if (!options.cache || !whole || step.graph.nodeCount < LARGE_STEP_NODES) return loadSession(step, options, ['cpu'])
+  const cache = new SessionCache(options.cache)
+  const bytes = encodeModel(step)
+  const key = cache.key(bytes, `onnxruntime ${await engineVersion()}, blocks of ${await blockOfEngine()}`)
+  const kept = await cache.find(key)
+  if (kept) {
+    try {
+      return await createSession(kept, { ...options, optimization: 'disabled' }, ['cpu'])
+    } catch {
+      await cache.drop(key)
+    }
+  }
+  const path = await cache.begin()
+  if (!path) return loadSession(step, options, ['cpu'])
+  try {
+    const session = await createSession(bytes, { ...options, optimizedModelPath: path }, ['cpu'])
+    await cache.keep(key, path)
+    return session
+  } catch {
+    await cache.abandon(path)
+    return loadSession(step, options, ['cpu'])
+  }
+}
+
+/** A session of the providers named, the first that has a kernel for a node first. */
+export async function loadSession(
+  given: Model | Uint8Array | string,
+  options: LoadOptions,
+  providers: Providers,
+  extras: ProviderExtras = {},
+): Promise<Session> {
+  if (!(given instanceof Model)) return createSession(given, options, providers, extras)
+  requireInlinable(given)
+  try {
+    return await createSession(encodeModel(given), options, providers, extras)
+  } catch (error) {
+    throw foreignOperator(given) ?? error
+  }
+}
+
+let channelBlock: Promise<number> | undefined
+const blockOfEngine = (): Promise<number> => {
+  channelBlock ??= findBlock((model) => loadSession(model, { threads: 1 }, ['cpu']))
+  return channelBlock
+}
+
+/** A copy of a training step for the engine's own kernels. */
+async function suited(step: Model): Promise<Model> {
+  if (holdsHalf(step)) {
+    const copy = cloneModel(step)
+    await inferTypes(copy)
+    roundHalf(copy)
+    return copy
+  }
+  const block = await blockOfEngine()
+  if (block === 0) return step
+  const copy = cloneModel(step)
+  useBlockedLayout(copy, block)
+  return copy
+}

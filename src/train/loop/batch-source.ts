@@ -1,0 +1,133 @@
+/**
+ * Where a run's batches come from: a data set through the loader, or random inputs of the model's own shape, which are
+ * enough to distil a model into a smaller one without any data. The same seed gives the same batches from any step.
+ */
+
+import { modelError, usageError } from '../../base/errors.ts'
+import type { Dataset } from '../../data/dataset.ts'
+import { batchDims } from '../../data/eval-batches.ts'
+import { createLoader } from '../../data/loader.ts'
+import type { Preprocess } from '../../data/preprocess.ts'
+import { RANDOM } from '../../data/random-options.ts'
+import type { Model } from '../../graph/model.ts'
+import { Tensor } from '../../graph/tensor.ts'
+import { type BatchPlan, batchPlan, dimsAt } from '../../samples/batch-plan.ts'
+import { randomFeeds } from '../../samples/random-feeds.ts'
+
+/** Random inputs that count as an epoch where no --limit says otherwise. */
+const RANDOM_EPOCH = 10_000
+
+export interface SourcePart {
+  /** The model's first input. */
+  readonly images: Tensor
+  /** Its other inputs by name; random data only. */
+  readonly others?: Readonly<Record<string, Tensor>>
+  readonly labels: Int32Array | null
+}
+
+export interface SourceBatch {
+  /** Counted from 0 over the whole run. */
+  readonly step: number
+  readonly epoch: number
+  /** The inputs, in as many parts of equal size as gradients are accumulated over. */
+  readonly parts: readonly SourcePart[]
+  /** Inputs in all parts. */
+  readonly count: number
+}
+
+export interface BatchSource {
+  readonly name: string
+  /** Inputs in an epoch. */
+  readonly size: number
+  /** null: there are no labels. */
+  readonly classes: number | null
+  readonly stepsPerEpoch: number
+  /** Inputs in one part. */
+  readonly batch: number
+  /** Parts of a step. */
+  readonly parts: number
+  /** Dims of the model's inputs. */
+  readonly dims: Readonly<Record<string, readonly number[]>>
+  /** Any part of a batch is a batch, along first dims. */
+  readonly isDivisible: boolean
+  /** The batches of steps from..to-1. */
+  batches(from: number, to: number): AsyncIterable<SourceBatch>
+}
+
+export interface SourceOptions {
+  /** Inputs in one part, where the model runs at that batch. */
+  readonly batch: number
+  readonly parts: number
+  readonly seed: number
+}
+
+/**
+ * A step's inputs in parts that run. Where only another batch works than the one asked for, gradients are accumulated over
+ * as many parts as come nearest to it.
+ */
+function partsOf({ batch, isFixed }: BatchPlan, asked: Pick<SourceOptions, 'batch' | 'parts'>) {
+  const runs = isFixed ? Math.max(1, Math.round(asked.batch / batch)) : 1
+  return { batch: isFixed ? batch : asked.batch, parts: asked.parts * runs }
+}
+
+const isDivisible = ({ isFixed, inputs }: BatchPlan): boolean =>
+  !isFixed && [...inputs.values()].every(({ axes }) => axes.join() === '0')
+
+/** Shuffled, augmented images, for a model that takes them so; any batch works where `plan` does not say otherwise. */
+export function imageSource(
+  data: Dataset,
+  preprocess: Preprocess,
+  options: SourceOptions & { readonly augment: string; readonly workers: number },
+  plan: BatchPlan | null = null,
+): BatchSource {
+  const { seed, augment, workers } = options
+  const { batch, parts } = plan ? partsOf(plan, options) : options
+  const loader = createLoader(data, { batchSize: batch * parts, preprocess, augment, seed, workers })
+  return {
+    ...{ name: data.name, size: data.size, classes: data.classes, stepsPerEpoch: loader.stepsPerEpoch },
+    ...{ batch, parts, dims: plan ? dimsAt(plan, batch) : {}, isDivisible: !plan || isDivisible(plan) },
+    async *batches(from, to) {
+      for await (const { step, epoch, images, labels, count } of loader.batches(from, to)) {
+        const floats = images.length / parts
+        const split = Array.from({ length: parts }, (_, i) => ({
+          images: Tensor.float32(batchDims(preprocess, batch), images.subarray(i * floats, (i + 1) * floats)),
+          labels: labels.subarray(i * batch, (i + 1) * batch),
+        }))
+        yield { step, epoch, parts: split, count }
+      }
+    },
+  }
+}
+
+/**
+ * Random inputs of the model's own shapes and types (samples/random-feeds.ts), also of models with several inputs. Without
+ * `size` every step sees new ones; `size` of them are an epoch that repeats.
+ */
+export async function randomSource(
+  model: Model,
+  options: SourceOptions & { readonly size?: number | undefined },
+  known?: BatchPlan,
+): Promise<BatchSource> {
+  const { seed, size = RANDOM_EPOCH } = options
+  const plan = known ?? (await batchPlan(model, options.batch, { reopen: true }))
+  const { batch, parts } = partsOf(plan, options)
+  const dims = dimsAt(plan, batch)
+  const feeds = randomFeeds(model)
+  const stepsPerEpoch = Math.floor(size / (batch * parts))
+  if (stepsPerEpoch === 0) throw usageError(`a step takes ${batch * parts} inputs, more than --limit ${size}`)
+  const [first] = Object.keys(dims)
+  if (first === undefined) throw modelError('no-input', 'the model has no input')
+  return {
+    ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, parts, dims, isDivisible: isDivisible(plan) },
+    async *batches(from, to) {
+      for (let step = from; step < to; step++) {
+        const draw = options.size === undefined ? step : step % stepsPerEpoch
+        const split = Array.from({ length: parts }, (_, part) => {
+          const { [first]: images, ...others } = feeds(dims, [seed, draw, part])
+          return { images: images!, others, labels: null }
+        })
+        yield { step, epoch: Math.floor(step / stepsPerEpoch), parts: split, count: batch * parts }
+      }
+    },
+  }
+}

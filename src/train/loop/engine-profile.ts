@@ -1,0 +1,42 @@
+/**
+ * The engine's profile of a run, a Chrome trace. The engine chooses the file's name and says nothing where it cannot write
+ * it all, so it writes into a folder beside its place, and what it wrote is moved there if it is whole.
+ */
+import { readFile, rename } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { MncError } from '../../base/errors.ts'
+import { type TemporaryFolder, temporaryFolder, writing } from '../../base/files.ts'
+
+export class EngineProfile {
+  readonly #path: string
+  readonly #folder: TemporaryFolder
+
+  private constructor(path: string, folder: TemporaryFolder) {
+    this.#path = path
+    this.#folder = folder
+  }
+
+  /** For a profile at `path`. A user error where its folder cannot be written. */
+  static async begin(path: string): Promise<EngineProfile> {
+    return new EngineProfile(path, await writing(path, () => temporaryFolder(join(dirname(path), '.profile-'))))
+  }
+
+  /** Where the engine is to write: the beginning of a file's name. */
+  get prefix(): string {
+    return join(this.#folder.path, 'step')
+  }
+
+  /** Puts what the engine wrote in its place. A user error where it is missing or cut short. */
+  async keep(written: string | undefined): Promise<void> {
+    const text = written === undefined ? '' : await readFile(written, 'utf8')
+    if (written === undefined || !text.trimEnd().endsWith(']'))
+      throw new MncError('the profile was not written whole', {
+        ...{ code: 'file-not-written', blame: 'user', file: this.#path, next: 'is there space left on the device?' },
+      })
+    await writing(this.#path, () => rename(written, this.#path))
+  }
+
+  async close(): Promise<void> {
+    await this.#folder.remove()
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Running means and variances in one vector, and their update by those of the batch:
+ *   running = momentum * running + (1 - momentum) * batch
+ */
+import type { Graph, Value } from '../../graph/graph.ts'
+import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from '../step/batch-statistics.ts'
+import { FlatLayout } from '../step/flat-layout.ts'
+import { nameOf, nameOutput } from '../step/step-names.ts'
+import type { StepBuilding } from './step-building.ts'
+
+export function findNorms(step: StepBuilding): void {
+  if (step.options.batchStatistics) step.trainedNorms = normNodes(step.graph)
+}
+
+/** BatchNormalization of student and, where that is asked, teacher by the statistics of the batch. */
+export function normaliseByBatch(step: StepBuilding): void {
+  const { graph, trainedNorms, teacherNorms, tiles } = step
+  step.norms = useBatchStatistics(trainedNorms, tiles)
+  step.statistics = runningStatistics(step.norms)
+  const { size } = step.statistics
+  step.running = size > 0 ? graph.addInput('statistics', { elem: 'float32', dims: [size] }) : null
+  if (step.running) step.centred = centreConvolutions(step.norms, step.statistics, step.running, tiles)
+  useBatchStatistics(teacherNorms, tiles)
+  graph.sort()
+}
+
+/** The layout of all running means and variances. */
+export function runningStatistics(norms: readonly NormLayer[]): FlatLayout {
+  const seen = new Map<string, readonly number[]>()
+  for (const n of norms) for (const v of [n.runningMean, n.runningVariance]) seen.set(nameOf(v), v.constant!.dims)
+  return new FlatLayout([...seen].map(([name, dims]) => ({ name, dims })))
+}
+
+/**
+ * One vector of all batch statistics, in the layout's order: means, and unbiased variances, M / (M - 1), as PyTorch keeps
+ * them.
+ */
+export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layout: FlatLayout): Value {
+  const now = new Map<string, { value: Value; factor: number }>()
+  for (const n of norms) {
+    const { count } = n
+    now.set(nameOf(n.runningMean), { value: n.batchMean, factor: 1 })
+    now.set(nameOf(n.runningVariance), { value: n.batchVariance, factor: count / Math.max(1, count - 1) })
+  }
+  const b = graph.append()
+  const factors = layout.perEntry((name) => now.get(name)!.factor)
+  const parts = layout.entries.map((e) => now.get(e.name)!.value)
+  const joined = layout.concat(b, parts, 'population_statistics')
+  return b.op('Mul', [joined, b.initializer('unbiased', factors)], {}, { name: 'batch_statistics' })
+}
+
+/** The means in `centred` were taken less the running ones. */
+export function emitStatistics({ graph, norms, statistics, running, centred }: StepBuilding): void {
+  if (!running) return
+  const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [nameOf(v), n.momentum])))
+  const batch = batchStatistics(graph, norms, statistics)
+  const b = graph.append()
+  const keep = b.initializer(
+    'statistics_keep',
+    statistics.perEntry((name) => (centred.has(name) ? 1 : momentum.get(name)!)),
+  )
+  const take = b.initializer(
+    'statistics_take',
+    statistics.perEntry((name) => 1 - momentum.get(name)!),
+  )
+  nameOutput(graph, b.op('Add', [b.op('Mul', [running, keep]), b.op('Mul', [batch, take])]), 'next_statistics')
+}

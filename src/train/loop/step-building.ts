@@ -1,0 +1,81 @@
+/** What the stages of building a training step hand on to each other, in the order in which they set it. */
+import { cloneModel } from '../../graph/clone.ts'
+import type { Graph, Node, Value } from '../../graph/graph.ts'
+import type { Model } from '../../graph/model.ts'
+import type { NormLayer } from '../step/batch-statistics.ts'
+import { FlatLayout } from '../step/flat-layout.ts'
+import type { LearnedScale } from '../step/learned-scales.ts'
+import type { Decided, Source, Subject } from '../step/lessons.ts'
+import type { Tiles } from '../step/tile-batch.ts'
+import type { HostSelector, StepOptions } from './step-options.ts'
+
+/** Constants that have become parts of one graph input. */
+export interface FlatInput {
+  readonly layout: FlatLayout
+  /** The flat graph input; null where there is nothing in it. */
+  readonly flat: Value | null
+  /** The parts, in the layout's order. */
+  readonly values: readonly Value[]
+}
+
+const nothing: FlatInput = { layout: new FlatLayout([]), flat: null, values: [] }
+
+export class StepBuilding {
+  /** A copy of the student, which becomes the step. */
+  readonly model: Model
+  /** The data input. */
+  input!: Value
+  /** Quantiser steps that are trained, found as pairs that lowering takes away. */
+  learned: readonly LearnedScale[] = []
+  trained: readonly Value[] = []
+  hostConstants: readonly Value[] = []
+  /** Those of `learned` whose quantisers were lowered, by name. */
+  scales: ReadonlyMap<string, LearnedScale> = new Map()
+  /** Weights, then quantiser steps. */
+  parameters: readonly Value[] = []
+  /** The outputs that are taught, and what of the teacher is compared with them. */
+  subjects: readonly Subject[] = []
+  partners: ReadonlyMap<Subject, Source> = new Map()
+  trainedNorms: readonly Node[] = []
+  teacherNorms: readonly Node[] = []
+  /** What losses read, as it was when it was made the graph's outputs. */
+  compared: readonly Value[] = []
+  weights: FlatInput = nothing
+  host: FlatInput = nothing
+  /** Names of the quantiser steps among the weights. */
+  stepNames: ReadonlySet<string> = new Set()
+  tiles: Tiles | null = null
+  norms: readonly NormLayer[] = []
+  statistics: FlatLayout = nothing.layout
+  /** The flat running statistics; null where there are none. */
+  running: Value | null = null
+  /** Running means that were taken off what their batch means are measured of. */
+  centred: ReadonlySet<string> = new Set()
+  lessons: readonly Decided[] = []
+  logits!: Value
+  /** By output, where a loss divides by them. */
+  variances: ReadonlyMap<string, number> = new Map()
+  loss!: Value
+  /** Of each output, where several are taught. */
+  losses: Value | null = null
+  entropy: Value | null = null
+  /** In mixed precision. */
+  lossScale: Value | null = null
+  gradients: ReadonlyMap<Value, Value> = new Map()
+  /** Flat, as the weights. */
+  gradient!: Value
+  /** The optimiser's update, where it is a graph of its own. */
+  update: Model | null = null
+
+  constructor(
+    readonly student: Model,
+    readonly options: StepOptions,
+    readonly isHost: HostSelector,
+  ) {
+    this.model = cloneModel(student)
+  }
+
+  get graph(): Graph {
+    return this.model.graph
+  }
+}

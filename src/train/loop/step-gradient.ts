@@ -1,0 +1,43 @@
+/** The backward pass of a training step: the flat gradient of its loss with respect to the flat weights. */
+import type { Value } from '../../graph/graph.ts'
+import { differentiate } from '../../passes/autodiff.ts'
+import { removeDead } from '../../passes/eliminate-dead.ts'
+import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { gradientFactor } from '../step/learned-scales.ts'
+import { narrowStep } from '../step/mixed-precision.ts'
+import type { StepBuilding } from './step-building.ts'
+import { resultsOf } from './step-lessons.ts'
+
+/** In mixed precision the gradient that arrives at the loss is the scale of it. */
+export function emitBackward(step: StepBuilding): void {
+  const { model, graph, options, loss, weights } = step
+  step.lossScale = options.precision === 'float16' ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
+  step.gradients = differentiate(model, new Map([[loss, step.lossScale ?? graph.append().scalar(1)]]), weights.values)
+}
+
+/** Mixed precision for all that makes the step's results and gradients, which stay in float32 themselves. */
+export async function narrow(step: StepBuilding): Promise<void> {
+  const { model, graph, lossScale, logits, gradients } = step
+  if (!lossScale) return
+  const wide = new Set([...resultsOf(step), logits, ...gradients.values()])
+  const added = [...wide].filter((v) => !v.isOutput)
+  for (const v of added) graph.addOutput(v)
+  removeDead(graph)
+  await inferTypes(model)
+  narrowStep(model)
+  for (const v of added) graph.removeOutput(v)
+}
+
+/** Quantiser steps' gradients are scaled by their own factors; the loss's scale is taken out of all. */
+export function joinGradients(step: StepBuilding): void {
+  const { graph, weights, gradients, scales, lossScale } = step
+  const { layout, values } = weights
+  const gradientOf = (v: Value, name: string): Value | null => {
+    const g = gradients.get(v) ?? null
+    const scale = scales.get(name)
+    return g && scale ? graph.append().op('Mul', [g, graph.append().scalar(gradientFactor(scale))]) : g
+  }
+  const parts = values.map((v, i) => gradientOf(v, layout.entries[i]!.name))
+  const joined = layout.concat(graph.append(), parts, lossScale ? 'scaled_gradient' : 'gradient')
+  step.gradient = lossScale ? graph.append().op('Div', [joined, lossScale], {}, { name: 'gradient' }) : joined
+}

@@ -1,0 +1,120 @@
+/** Which outputs of a training step are taught, by what (lessons.ts), and the loss that comes of it. */
+import { bugError, modelError } from '../../base/errors.ts'
+import type { Builder } from '../../graph/builder.ts'
+import type { Node, Value } from '../../graph/graph.ts'
+import { isStatic } from '../../graph/types.ts'
+import { requireGradients } from '../../passes/autodiff.ts'
+import { removeDead } from '../../passes/eliminate-dead.ts'
+import { attachTeacher } from '../../passes/merge-teacher.ts'
+import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import {
+  classesIn,
+  type Decided,
+  decide,
+  type Exercise,
+  emitLessons,
+  isDivergence,
+  labelled,
+  partnersOf,
+  sourcesOf,
+  subjectsOf,
+} from '../step/lessons.ts'
+import { teacherEntropy } from '../step/losses.ts'
+import { partFor } from '../step/teacher-variance.ts'
+import type { StepBuilding } from './step-building.ts'
+import type { StepOptions } from './step-options.ts'
+
+/** Loss, losses and teacher entropy, those that there are. */
+export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>
+  [loss, losses, entropy].filter((v) => v !== null)
+
+export function findSubjects(step: StepBuilding): void {
+  const { graph, options, parameters } = step
+  step.subjects = subjectsOf(graph, options, options.teacher !== undefined)
+  requireGradients(graph, parameters, ownValues(step))
+}
+
+const ownValues = ({ subjects }: StepBuilding): Value[] => subjects.map((s) => s.head.value)
+
+export function joinTeacher(step: StepBuilding): void {
+  const { model, graph, options, subjects } = step
+  const { teacher } = options
+  if (!teacher) return
+  const before = new Set<Node>(graph.nodes())
+  const copies = attachTeacher(model, teacher.model, teacher.adapter)
+  step.partners = partnersOf(subjects, sourcesOf(teacher.model.graph.outputs, copies))
+  const norms = [...graph.nodes()].filter((n) => !before.has(n) && n.op === 'BatchNormalization')
+  if (teacher.batchStatistics) step.teacherNorms = norms
+}
+
+/** Makes what losses read the graph's only outputs. */
+export function keepCompared(step: StepBuilding): void {
+  const { graph, partners } = step
+  step.compared = [...new Set([...ownValues(step), ...Array.from(partners.values(), (p) => p.head.value)])]
+  for (const v of [...graph.outputs]) graph.removeOutput(v)
+  for (const v of step.compared) graph.addOutput(v)
+  removeDead(graph)
+}
+
+export async function decideLessons(step: StepBuilding): Promise<void> {
+  const { graph, options } = step
+  step.lessons = decide(exercisesOf(step), options)
+  step.logits = labelled(step.lessons).student
+  for (const v of [...graph.outputs]) graph.removeOutput(v)
+  step.variances = await variancesOf(step)
+}
+
+/** The values of each output now, its own and its partner's. A model error where a shape is not known. */
+function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exercise[] {
+  // what took their place since
+  const now = new Map(graph.outputs.map((v, i) => [compared[i]!, v]))
+  return subjects.map((subject) => {
+    const source = partners.get(subject) ?? null
+    const [student, teacher] = [now.get(subject.head.value)!, source && now.get(source.head.value)!]
+    if (isStatic(student.type?.dims ?? null)) return { subject, student, source, teacher }
+    throw modelError('dynamic-shape', `the shape of output '${subject.name}' is not known`, {
+      next: 'give the model fixed input dims',
+    })
+  })
+}
+
+/** The teacher's, of outputs whose loss divides by it. */
+async function variancesOf({ model, input, lessons, options }: StepBuilding): Promise<Map<string, number>> {
+  const { teacher } = options
+  const relative = lessons.filter((l) => l.loss === 'nmse')
+  if (relative.length === 0) return new Map()
+  if (!teacher?.variances) throw bugError('nmse divides by variances, and the step was given none')
+  const values = [...new Set(relative.map((l) => l.teacher!))]
+  const found = await teacher.variances(partFor(model, values), input.name)
+  return new Map(relative.map((l) => [l.subject.name, found[values.indexOf(l.teacher!)]!]))
+}
+
+/** The loss is typed, as differentiation needs it. */
+export async function emitLoss(step: StepBuilding): Promise<void> {
+  const { model, graph, lessons, options, variances } = step
+  const b = graph.append()
+  const shares = emitLessons(b, lessons, options, variances)
+  step.loss = total(b, shares.flat())
+  step.losses = shares.length > 1 ? vectorOf(b, shares) : null
+  step.entropy = entropyOf(b, lessons, options)
+  const results = resultsOf(step)
+  for (const v of results) graph.addOutput(v)
+  await inferTypes(model)
+  for (const v of results) graph.removeOutput(v)
+}
+
+function vectorOf(b: Builder, shares: readonly (readonly Value[])[]): Value {
+  const each = shares.map((terms) => b.op('Reshape', [total(b, terms), b.ints([1])]))
+  return b.op('Concat', each, { axis: 0 })
+}
+
+/** The mean over the outputs that are distributions; null where none is. */
+function entropyOf(b: Builder, lessons: readonly Decided[], { temperature }: StepOptions): Value | null {
+  const entropies = lessons
+    .filter((l) => isDivergence(l.loss))
+    .map((l) => teacherEntropy(b, l.teacher!, classesIn(l), temperature))
+  if (entropies.length < 2) return entropies[0] ?? null
+  return b.op('Mul', [b.op('Sum', entropies), b.scalar(1 / entropies.length)])
+}
+
+const total = (b: Builder, terms: readonly Value[]): Value => (terms.length === 1 ? terms[0]! : b.op('Sum', terms))

@@ -1,0 +1,65 @@
+/** What a training step is built by, and what comes of it (step-graph.ts). */
+import type { Model } from '../../graph/model.ts'
+import type { InputAdapter } from '../../passes/merge-teacher.ts'
+import type { FlatLayout } from '../step/flat-layout.ts'
+import type { Lesson, LossOptions } from '../step/lessons.ts'
+import type { OptimizerOptions } from '../step/optimizers.ts'
+
+export interface StepOptions extends LossOptions {
+  /** Images in one run of the step graph. */
+  readonly batch: number
+  /** Dims of the model's inputs by name, batch included; needed for models with several, or open dims beside the batch. */
+  readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
+  /** Runs of the step graph that one update averages over; 1 by default. */
+  readonly accumulate?: number | undefined
+  readonly optimizer: OptimizerOptions
+  readonly teacher?: TeacherOptions | undefined
+  /** false: BatchNormalization keeps normalising by its running statistics. */
+  readonly batchStatistics: boolean
+  /** Parts that the batch is worked on in (tile-batch.ts); chosen by the sizes of activations where absent. */
+  readonly tiles?: number | undefined
+  /** Train the quantiser steps too (LSQ). */
+  readonly learnScales: boolean
+  /** float16: what it is enough for computes in it (mixed-precision.ts). */
+  readonly precision?: 'float32' | 'float16' | undefined
+  /** Factors on the weight decay and learning rate of each parameter, by initializer name. */
+  readonly weightDecayOf?: ((name: string) => number) | undefined
+  readonly learningRateOf?: ((name: string) => number) | undefined
+}
+
+export interface TeacherOptions {
+  /** In inference form, lifted to WORKING_OPSET, BN folded where that is wanted. */
+  readonly model: Model
+  readonly adapter?: InputAdapter | undefined
+  /** Normalise the teacher by batch statistics (the published way) instead of its running ones. */
+  readonly batchStatistics: boolean
+  /**
+   * The variance of each output of this part of the step, which reads the step's own inputs (teacher-variance.ts); asked
+   * where a loss divides by it.
+   */
+  readonly variances?: ((part: Model, inputName: string) => Promise<readonly number[]>) | undefined
+}
+
+export interface StepGraph {
+  readonly model: Model
+  /** The optimiser's update, where gradients are accumulated; part of `model` otherwise. */
+  readonly update: Model | null
+  readonly inputName: string
+  readonly inputDims: readonly number[]
+  readonly weights: FlatLayout
+  readonly statistics: FlatLayout
+  /** Constants that the host may change between steps. */
+  readonly host: FlatLayout
+  readonly slots: readonly string[]
+  /** The loss is multiplied by the input `loss_scale`. */
+  readonly lossScaled: boolean
+  /** What each output is taught; `losses` has their shares. */
+  readonly lessons: readonly Lesson[]
+  /** Of the logits, batch included, where known. */
+  readonly outputDims: readonly number[] | null
+  /** Classes of the output, where a label loss is used. */
+  readonly classes: number | null
+}
+
+/** Names of initializers that the host may change between steps, e.g. masks that are recomputed. */
+export type HostSelector = (name: string) => boolean

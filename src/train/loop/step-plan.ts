@@ -1,0 +1,168 @@
+/** From a run's options to the step graph, the schedule and the batches. */
+import { createHash } from 'node:crypto'
+import { usageError } from '../../base/errors.ts'
+import { nearest } from '../../base/options.ts'
+import { checkSameOrder, inModelOrder } from '../../data/class-order.ts'
+import type { Dataset } from '../../data/dataset.ts'
+import { loadPolicy } from '../../data/policy-file.ts'
+import { RANDOM } from '../../data/random-options.ts'
+import type { Model } from '../../graph/model.ts'
+import { globToRegExp } from '../../layers/select.ts'
+import { inferenceForm } from '../../layers/training-mode.ts'
+import type { Executor } from '../../runtime/executor.ts'
+import { hostConstantNames } from '../step/host-constants.ts'
+import { needsOf } from '../step/lessons.ts'
+import { type OptimizerOptions, optimizerDefaults } from '../step/optimizers.ts'
+import { buildStep } from '../step/step-graph.ts'
+import { adapterBetween, prepareTeacher } from '../step/teacher.ts'
+import { measureVariances } from '../step/teacher-variance.ts'
+import type { TrainOptions } from '../train-options.ts'
+import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
+import type { ScheduleOptions } from './schedule.ts'
+import type { StepGraph, TeacherOptions } from './step-options.ts'
+import type { TrainRun } from './train-run.ts'
+import { trainingPlan } from './training-plan.ts'
+
+export interface DataPlan {
+  readonly source: BatchSource
+  readonly validation: Dataset | null
+  /** What `source` draws from; null for random inputs. */
+  readonly images: Dataset | null
+}
+
+/** Batches of the training part, and the part held out. */
+export async function planData(model: Model, run: TrainRun, o: TrainOptions): Promise<DataPlan> {
+  const seed = run.seed ?? 0
+  const { batch, accumulate: parts, augment, workers, valFraction } = o
+  // a model in training mode would be found to take one sample at a time
+  const forward = inferenceForm(model)
+  if (run.data === RANDOM) {
+    if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
+    const plan = await trainingPlan(forward, run, batch)
+    const source = await randomSource(forward, { batch, parts, seed, size: o.limit }, plan)
+    return { source, validation: null, images: null }
+  }
+  if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
+  const own = inModelOrder(model, run.data)
+  if (run.teacher) checkSameOrder(model, run.teacher.model, 'the teacher')
+  const data = run.teacher ? inModelOrder(run.teacher.model, own) : own
+  const limited = o.limit === undefined ? data : data.take(o.limit)
+  const { train, validation } =
+    valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
+  const plan = await trainingPlan(forward, run, batch)
+  const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
+  return { source, validation, images: train }
+}
+
+export function optimizerOf(o: TrainOptions): OptimizerOptions {
+  const { optimizer, momentum, nesterov, weightDecay, clipNorm } = o
+  return { ...optimizerDefaults, optimizer, momentum, nesterov, weightDecay, clipNorm }
+}
+
+/** Steps of the whole schedule, and those that are done of it. */
+export function stepsOf(o: TrainOptions, stepsPerEpoch: number): { total: number; last: number } {
+  const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
+  return { total, last: Math.min(total, o.maxSteps ?? total) }
+}
+
+export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: number): ScheduleOptions {
+  const warmupSteps = o.warmupSteps ?? Math.round(o.warmupEpochs * stepsPerEpoch)
+  const lr = o.lr ?? (o.optimizer === 'sgd' ? 0.1 : 0.001)
+  const { schedule, warmupFrom, milestones, gamma } = o
+  return { schedule, lr, totalSteps, warmupSteps, warmupFrom, milestones, gamma }
+}
+
+/** Constants that are changed between steps, by name. */
+export function hostSelector(model: Model, o: TrainOptions): (name: string) => boolean {
+  const names = hostConstantNames(model, {
+    masks: o.maskUpdateEvery > 0 && o.maskUpdateUntil > 0,
+    scales: o.scales === 'refit',
+  })
+  return (name) => names.has(name)
+}
+
+/** `whole`: the model that `model` is a part of, where a frozen front was cut off. */
+export async function planStep(
+  model: Model,
+  whole: Model,
+  run: TrainRun,
+  o: TrainOptions,
+  source: BatchSource,
+  executor: Executor,
+): Promise<StepGraph> {
+  const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
+  const needs = needsOf(o, run.teacher !== undefined)
+  if (needs.teacher && !run.teacher)
+    throw usageError(`--loss ${shown(loss)} compares with a teacher`, 'give --teacher FILE')
+  if (run.data === RANDOM && needs.labels)
+    throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
+  const learnScales = o.scales === 'learn'
+  if (precision === 'float16' && executor.float16 && !(await executor.float16()))
+    throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
+  const { batch, parts: accumulate, dims: inputDims } = source
+  const options = {
+    ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
+    ...{ loss, lossWeight, lossAxis, alpha, temperature },
+    batchStatistics: o.bn === 'batch',
+    // tiles are for a processor's caches; other devices want few, large kernels
+    tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
+    teacher: needs.teacher
+      ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
+      : undefined,
+    learningRateOf: o.lrFactor ? factorOf(o.lrFactor, whole) : undefined,
+    weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
+  }
+  return buildStep(model, options, hostSelector(whole, o))
+}
+
+const shown = (loss: TrainOptions['loss']): string =>
+  typeof loss === 'object'
+    ? Object.entries(loss)
+        .map((pair) => pair.join('='))
+        .join(',')
+    : String(loss)
+
+async function teacherOf(
+  { teacher, preprocess }: TrainRun,
+  o: TrainOptions,
+  variances: TeacherOptions['variances'],
+): Promise<TeacherOptions | undefined> {
+  if (!teacher) return undefined
+  const batchStatistics = o.teacherBn === 'batch'
+  const adapter = preprocess && teacher.preprocess ? adapterBetween(preprocess, teacher.preprocess) : undefined
+  return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics, variances }
+}
+
+/** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */
+function factorOf(factors: Readonly<Record<string, number>>, model: Model): (name: string) => number {
+  const rules = Object.entries(factors).map(([glob, factor]) => ({ re: globToRegExp(glob), factor }))
+  const names = Array.from(model.graph.initializers(), (v) => v.name)
+  Object.keys(factors).forEach((glob, i) => {
+    if (names.some((name) => rules[i]!.re.test(name))) return
+    const near = nearest(glob, names)
+    const next = near ? `did you mean '${near}'?` : `there are ${names.slice(0, 5).join(', ')}, ...`
+    throw usageError(`--lr-factor ${glob} fits no initializer`, next)
+  })
+  return (name) => rules.find((r) => r.re.test(name))?.factor ?? 1
+}
+
+export function checkClasses(step: StepGraph, source: BatchSource): void {
+  if (step.classes === null || step.classes === source.classes) return
+  throw usageError(`the model has ${step.classes} classes and ${source.name} has ${source.classes}`)
+}
+
+/**
+ * What a checkpoint must agree on to be this run's: everything that the weights depend on, images, labels and preprocessing
+ * among it. Not the threads, the device, nor how far to go.
+ */
+export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
+  const { threads: _threads, device: _device, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
+  const structure = Array.from(model.graph.initializers(), (v) => `${v.name} ${v.constant?.dims.join('x')}`).sort()
+  const content = run.data === RANDOM ? undefined : run.data.contentHash().slice(0, 16)
+  return JSON.stringify({
+    ...{ ...options, policy: loadPolicy(o.augment) },
+    ...{ seed: run.seed ?? 0, data: source.name, images: source.size, content, inputs: run.identity },
+    ...{ pixels: run.preprocess, teacherPixels: run.teacher?.preprocess },
+    model: createHash('sha256').update(structure.join('\n')).digest('hex').slice(0, 16),
+  })
+}

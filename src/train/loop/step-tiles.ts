@@ -1,0 +1,48 @@
+/** Fixes the batch of a training step, types its graph, and tiles the part of it that has large activations (tile-batch.ts). */
+
+import { settleShapes } from '../../passes/shapes/settle-shapes.ts'
+import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { nameOf } from '../step/step-names.ts'
+import { nodesToTile, tileBatch } from '../step/tile-batch.ts'
+import { watchOnRandom } from '../step/watch.ts'
+import type { StepBuilding } from './step-building.ts'
+import { fixBatch } from './step-inputs.ts'
+import { firstState } from './step-parameters.ts'
+
+/** Activations above this are worked on in tiles, each about as large or smaller; measured, see tile-batch.ts. */
+const TILE_BYTES = 8 * 2 ** 20
+const MAX_TILES = 4
+
+export async function settleSizes(step: StepBuilding): Promise<void> {
+  const { model, input, options } = step
+  if (!options.inputDims?.[nameOf(input)]) fixBatch(input, options.batch)
+  await settleShapes(
+    model,
+    watchOnRandom(() => firstState(step)),
+  )
+}
+
+export async function tile(step: StepBuilding): Promise<void> {
+  const { model, input, options } = step
+  const { batch, inputDims, tiles: asked } = options
+  if (Object.keys(inputDims ?? {}).length > 1) return
+  const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
+  const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
+  if (tiles <= 1) return
+  const whole = new Map([...model.graph.values()].map((v) => [v, v.type]))
+  fixBatch(input, batch / tiles)
+  try {
+    await inferTypes(model)
+    step.tiles = tileBatch(model.graph, input, tiles, chosen)
+  } catch {
+    // the graph fixes the batch size somewhere
+  }
+  for (const [v, type] of whole) if (!step.tiles || !v.producer || !chosen.has(v.producer)) v.setType(type)
+}
+
+/** The largest power of two that divides `n`, up to `max`. */
+function divisorUpTo(n: number, max: number): number {
+  let d = 1
+  while (d < max && n % (d * 2) === 0) d *= 2
+  return d
+}

@@ -1,0 +1,34 @@
+/** From a batch to what the step graph is fed, and from its logits to accuracy. */
+import { Tensor } from '../../graph/tensor.ts'
+import type { StepFeed } from '../step/step-runner.ts'
+import type { SourceBatch } from './batch-source.ts'
+import type { StepGraph } from './step-options.ts'
+
+/** Inputs with smoothed one-hot targets: (1 - s) at the label, s / classes everywhere. */
+export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: number): StepFeed[] {
+  return batch.parts.map(({ images, others, labels }) => {
+    if (classes === null || !labels) return { images, targets: null, ...(others && { others }) }
+    const targets = new Float32Array(labels.length * classes).fill(smoothing / classes)
+    for (let i = 0; i < labels.length; i++) targets[i * classes + labels[i]!]! += 1 - smoothing
+    return { images, targets: Tensor.float32([labels.length, classes], targets) }
+  })
+}
+
+/** Share of the batch whose largest score is the label's; null without labels or for outputs that are no scores. */
+export function countRight(batch: SourceBatch, logits: readonly Tensor[]): number | null {
+  let right = 0
+  for (const [i, { labels }] of batch.parts.entries()) {
+    const scores = logits[i]
+    const classes = scores?.dims[1]
+    if (!labels || scores?.dims.length !== 2 || classes === undefined) return null
+    const values = scores.view('float32')
+    for (let k = 0; k < labels.length; k++) if (argmax(values, k * classes, classes) === labels[k]) right++
+  }
+  return right / batch.count
+}
+
+function argmax(values: Float32Array, from: number, count: number): number {
+  let best = 0
+  for (let c = 1; c < count; c++) if (values[from + c]! > values[from + best]!) best = c
+  return best
+}

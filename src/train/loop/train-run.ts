@@ -1,0 +1,111 @@
+/** What a training run is given, says on the way, and gives back. */
+import type { Dataset } from '../../data/dataset.ts'
+import type { Preprocess } from '../../data/preprocess.ts'
+import type { Model } from '../../graph/model.ts'
+import type { Executor, Fallback } from '../../runtime/executor.ts'
+import type { Lesson } from '../step/lessons.ts'
+import type { TrainOptionsInput } from '../train-options.ts'
+
+export interface TrainRun {
+  /**
+   * Images to train on; a part is held out of them by `valFraction`. `random`: normal numbers in the shape of the
+   * model's input, for distillation without data.
+   */
+  readonly data: Dataset | 'random'
+  /** How pixels become the model's input; not asked for with random inputs. */
+  readonly preprocess?: Preprocess | undefined
+  readonly teacher?: { readonly model: Model; readonly preprocess?: Preprocess | undefined } | undefined
+  /** 0 by default. */
+  readonly seed?: number
+  readonly options?: TrainOptionsInput
+  /** Where checkpoints go (and the best epoch's model beside it); none are written without. */
+  readonly checkpoint?: string | undefined
+  /** Minutes between checkpoints; one is written at each epoch's end besides. Default 10. */
+  readonly checkpointMinutes?: number
+  /** Steps between checkpoints, besides. */
+  readonly checkpointSteps?: number | undefined
+  /** Go on from the checkpoint where there is one. */
+  readonly resume?: boolean
+  /** Tells this run's inputs from others beyond what can be seen (a hash of the files, say): checkpoints hold it. */
+  readonly identity?: string | undefined
+  /** Aborting checkpoints and ends the run with an `interrupt` error. */
+  readonly signal?: AbortSignal | undefined
+  /** In place of the option `device`. */
+  readonly executor?: Executor
+  /** Folder that large training steps are kept in for the next run, see session-cache.ts; they are not without. */
+  readonly cache?: string | undefined
+  /** Where to write the engine's profile, a Chrome trace; not profiled without. */
+  readonly profile?: string | undefined
+}
+
+export interface StartEvent {
+  readonly kind: 'start'
+  /** Elements that are trained. */
+  readonly parameters: number
+  readonly stepsPerEpoch: number
+  readonly totalSteps: number
+  /** Runs of the step graph that a step takes, and inputs in each. */
+  readonly runs: number
+  readonly batch: number
+  /** Where the run goes on: 0 for a new one. */
+  readonly step: number
+  readonly device: string
+  /** What each output is taught. */
+  readonly lessons: readonly Lesson[]
+  /** What of a step runs on the CPU, though the device is another. */
+  readonly fallbacks: readonly Fallback[]
+  /** What was done to the model that its user should know. */
+  readonly warnings: readonly string[]
+  /** Seconds that building and loading the step took. */
+  readonly seconds: number
+}
+
+export interface StepEvent {
+  readonly kind: 'step'
+  /** From 0. */
+  readonly step: number
+  readonly epoch: number
+  /** Before this step's update. */
+  readonly loss: number
+  /** Of each output, by name, where several are taught; times their weights, so that they add up to the loss. */
+  readonly losses?: Readonly<Record<string, number>>
+  readonly lr: number
+  /** L2 norm over all parameters, before clipping. */
+  readonly gradientNorm: number
+  /** In mixed precision. Where the gradient overflowed its norm is not finite, and the step changed nothing. */
+  readonly lossScale?: number
+  /**
+   * How undecided the teacher is, 0 to 1: the mean over positions, and over the outputs that are distributions (losses.ts);
+   * in the first step of a run that compares such.
+   */
+  readonly teacherEntropy?: number
+  /** Share of the step's images that were classified rightly; null where there are no labels. */
+  readonly top1: number | null
+  readonly imagesPerSecond: number
+}
+
+export interface EpochEvent {
+  readonly kind: 'epoch'
+  readonly epoch: number
+  readonly valLoss: number | null
+  readonly valTop1: number | null
+}
+
+export interface CheckpointEvent {
+  readonly kind: 'checkpoint'
+  /** Steps done. */
+  readonly step: number
+  readonly path: string
+}
+
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
+
+export interface TrainSummary {
+  /** Steps done in all. */
+  readonly steps: number
+  /** Mean loss of the last epoch's steps; null where there was no step. */
+  readonly loss: number | null
+  /** With `valFraction`: the epoch whose weights the model has now, and its accuracy. */
+  readonly bestEpoch: number | null
+  readonly valTop1: number | null
+}

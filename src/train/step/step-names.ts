@@ -1,0 +1,35 @@
+/**
+ * Names that a training step has for itself. Values of the network that are called so get another name in the step; state
+ * and options still know them by their own.
+ */
+import { modelError } from '../../base/errors.ts'
+import type { Graph, Value } from '../../graph/graph.ts'
+
+const RESERVED =
+  /^(next_)?(weights|statistics|host|accumulated|momentum|moment[12]|targets|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
+const ORIGINAL = 'mnc.name'
+
+/** The name that `v` has in the model that the step was built of. */
+export const nameOf = (v: Value): string => v.metadata.get(ORIGINAL) ?? v.name
+
+/** Renames what would collide. A model error where that is one of several inputs, which are fed by name. */
+export function freeReservedNames(graph: Graph): void {
+  const inputs = graph.fed
+  for (const v of [...graph.values()]) {
+    if (!RESERVED.test(v.name)) continue
+    if (inputs.includes(v) && inputs.length > 1)
+      throw modelError('reserved-name', `an input is called '${v.name}', as a training step's own`, {
+        next: 'rename that input',
+      })
+    v.metadata.set(ORIGINAL, v.name)
+    const name = graph.freshName(`${v.name}_of_model`)
+    if (v.producer?.name === v.name) v.producer.rename(name) // a name that a node keeps is not given again
+    graph.rename(v, name)
+  }
+}
+
+/** Makes `v` an output of the step, of that name. */
+export function nameOutput(graph: Graph, v: Value, outputName: string): void {
+  const out = v.name === outputName ? v : graph.append().op('Identity', [v], {}, { name: outputName, type: v.type })
+  graph.addOutput(out)
+}

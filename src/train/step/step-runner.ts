@@ -1,0 +1,325 @@
+/**
+ * Runs a step graph: holds the state between steps and moves it in and out of models. Every state vector has two
+ * buffers; a step reads one and the engine writes the next state straight into the other, so nothing is copied and the
+ * state before a step that went wrong is still there. Where gradients are accumulated, a step is several runs of the
+ * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
+ *
+ * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
+ * the host.
+ */
+
+import { bugError } from '../../base/errors.ts'
+import type { Graph } from '../../graph/graph.ts'
+import type { Model } from '../../graph/model.ts'
+import { Tensor } from '../../graph/tensor.ts'
+import { isNarrowFloat } from '../../graph/types.ts'
+import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
+import type { StepGraph } from '../loop/step-options.ts'
+import { DeviceState } from './device-state.ts'
+import type { FlatLayout } from './flat-layout.ts'
+
+/** A state vector: what the next step reads, and the buffer that it will write. */
+interface Buffers {
+  now: Tensor
+  spare: Tensor
+}
+
+/** What one run of the step graph is fed. */
+export interface StepFeed {
+  readonly images: Tensor
+  /** [batch, classes], where the loss reads labels. */
+  readonly targets: Tensor | null
+  /** The model's inputs beside the first, by name. */
+  readonly others?: Readonly<Record<string, Tensor>>
+}
+
+export type Hyper = Readonly<Record<string, Tensor>>
+
+export interface StepResult {
+  readonly loss: number
+  readonly gradientNorm: number
+  /** Shares of the outputs in the loss, in the order of the step's lessons; null where one output is taught. */
+  readonly losses: readonly number[] | null
+  /** One tensor a run of the graph. */
+  readonly logits: readonly Tensor[]
+  /** Of the first run's batch (losses.ts); null where the step has none. */
+  readonly teacherEntropy: number | null
+}
+
+/** State that the step graph itself moves on where gradients are accumulated; the update moves the rest. */
+const MICRO_STATE = ['statistics', 'accumulated']
+
+export class StepRunner {
+  readonly graph: StepGraph
+  readonly #session: Session
+  readonly #update: Session | null
+  readonly #state = new Map<string, Buffers>()
+  #host: Tensor | null = null
+  /** The statistics before the step at hand, where it has moved them already. */
+  #undo: Float32Array | null = null
+  /** null: the state is the host's. */
+  readonly #device: DeviceState | null
+  /** Who has the present state; both after a copy. */
+  #current: 'host' | 'device' | 'both' = 'host'
+
+  private constructor(graph: StepGraph, session: Session, update: Session | null, device: DeviceState | null) {
+    this.graph = graph
+    this.#session = session
+    this.#update = update
+    this.#device = device
+  }
+
+  static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
+    const { upload } = executor
+    const device = upload ? new DeviceState(upload) : null
+    const keep = (model: Model) =>
+      device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
+    const session = await executor.load(graph.model, { step: true, ...options, ...keep(graph.model) })
+    const { threads = 0 } = options
+    const update = graph.update && (await executor.load(graph.update, { threads, ...keep(graph.update) }))
+    return new StepRunner(graph, session, update, device)
+  }
+
+  /** What of a step runs on the CPU, though its device is another. */
+  get fallbacks(): readonly Fallback[] {
+    return [...this.#session.fallbacks, ...(this.#update?.fallbacks ?? [])]
+  }
+
+  /** Brings the state to the host, where it is not there: before anything here reads it. */
+  async download(): Promise<void> {
+    if (this.#current !== 'device') return
+    for (const [name, t] of Object.entries(this.#device!.now)) this.#state.get(name)!.now = await t.read()
+    this.#current = 'both'
+  }
+
+  /** Takes weights, statistics and host constants from the model that the step was built of; zeroes the optimiser. */
+  loadFrom(model: Model): void {
+    const { weights, statistics, slots } = this.graph
+    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => constantOf(model.graph, name))
+    this.#set('weights', read(weights))
+    if (statistics.size > 0) this.#set('statistics', read(statistics))
+    for (const slot of slots) this.#set(slot, new Float32Array(weights.size))
+    if (this.#update) this.#set('accumulated', new Float32Array(weights.size))
+    this.refreshHost(model)
+  }
+
+  /** Takes the host's constants (masks, steps) anew from the model. */
+  refreshHost(model: Model): void {
+    const { host } = this.graph
+    if (host.size === 0) return
+    this.#host = Tensor.float32(
+      [host.size],
+      host.pack((name) => constantOf(model.graph, name)),
+    )
+  }
+
+  /** Writes weights and running statistics (those given, or the present ones) into the model's initializers. */
+  storeTo(model: Model, vectors: (name: string) => Float32Array = (name) => this.vector(name)): void {
+    const write = (layout: FlatLayout, flat: Float32Array): void => {
+      for (const e of layout.entries) {
+        const v = model.graph.find(e.name)
+        if (!v?.constant) throw bugError(`'${e.name}' is not in the model that was trained`)
+        v.setConstant(Tensor.from(v.constant.type, e.dims, layout.slice(flat, e).slice()))
+      }
+    }
+    write(this.graph.weights, vectors('weights'))
+    if (this.graph.statistics.size > 0) write(this.graph.statistics, vectors('statistics'))
+  }
+
+  /** Whether the model's own weights cannot hold the present ones: float16 or bfloat16, trained in float32. */
+  isNarrower(model: Model): boolean {
+    const { weights, statistics } = this.graph
+    const typeOf = (name: string) => model.graph.find(name)?.constant?.type
+    return [...weights.entries, ...statistics.entries].some(({ name }) => typeOf(name) !== 'float32')
+  }
+
+  /** The present value of a state vector; a view. */
+  vector(name: string): Float32Array {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
+    const state = this.#state.get(name)
+    if (!state) throw bugError(`the step has no state '${name}'`)
+    return state.now.view('float32')
+  }
+
+  setVector(name: string, values: Float32Array): void {
+    if (values.length !== this.vector(name).length) throw bugError(`state '${name}' has another size`)
+    this.#set(name, values.slice())
+  }
+
+  /** One step of a single run. The new state replaces the old only through `commit`. */
+  run(images: Tensor, targets: Tensor | null, hyper: Hyper): Promise<StepResult> {
+    return this.step([{ images, targets }], hyper)
+  }
+
+  /** One step: a run for each feed (as many as the graph accumulates), then the update. `commit` or `discard` it. */
+  async step(feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
+    if (this.#device) return this.#stepOnDevice(this.#device, feeds, hyper)
+    if (!this.#update) {
+      const into = this.#into([...this.#state.keys()])
+      const fetch = ['gradient_norm', ...this.#read, ...Object.keys(into)]
+      const out = await this.#session.run(this.feeds(feeds[0]!, hyper), fetch, into)
+      const [loss, gradientNorm] = [out.loss!.item(), out.gradient_norm!.item()]
+      return { loss, gradientNorm, losses: meanOf([out.losses]), logits: [out.logits!], ...entropyOf(out) }
+    }
+    this.vector('accumulated').fill(0)
+    if (this.#state.has('statistics')) this.#undo = this.vector('statistics').slice()
+    const moving = MICRO_STATE.filter((name) => this.#state.has(name))
+    const runs: Readonly<Record<string, Tensor>>[] = []
+    let loss = 0
+    for (const feed of feeds) {
+      const into = this.#into(moving)
+      const out = await this.#session.run(this.feeds(feed, hyper), [...this.#read, ...Object.keys(into)], into)
+      this.#swap(moving)
+      loss += out.loss!.item() / feeds.length
+      runs.push(out)
+    }
+    const into = this.#into(this.#updated)
+    const given = this.#pick(this.#update, { ...hyper, ...this.#now() })
+    const out = await this.#update.run(given, ['gradient_norm', ...Object.keys(into)], into)
+    const logits = runs.map((r) => r.logits!)
+    const losses = meanOf(runs.map((r) => r.losses))
+    return { loss, gradientNorm: out.gradient_norm!.item(), losses, logits, ...entropyOf(runs[0]!) }
+  }
+
+  async #stepOnDevice(device: DeviceState, feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
+    if (this.#current === 'host') {
+      await device.load(this.#now())
+      this.#current = 'both'
+    }
+    const results: KeptOutputs[] = []
+    for (const feed of feeds) {
+      const given = this.#pick(this.#session, { ...this.#given(feed, hyper), ...device.next })
+      results.push(await this.#session.runKept(given, nextOf(this.#session, ['gradient_norm', ...this.#read])))
+      device.offer(results.at(-1)!.kept)
+    }
+    if (this.#update) {
+      const given = this.#pick(this.#update, { ...hyper, ...device.next })
+      results.push(await this.#update.runKept(given, nextOf(this.#update, ['gradient_norm'])))
+      device.offer(results.at(-1)!.kept)
+      await device.reset('accumulated')
+    }
+    const runs = results.slice(0, feeds.length)
+    return {
+      loss: runs.reduce((sum, { read }) => sum + read.loss!.item(), 0) / feeds.length,
+      gradientNorm: results.at(-1)!.read.gradient_norm!.item(),
+      losses: meanOf(runs.map(({ read }) => read.losses)),
+      logits: runs.map(({ read }) => read.logits!),
+      ...entropyOf(runs[0]!.read),
+    }
+  }
+
+  /** Makes the state that the last step wrote the present one. */
+  commit(): void {
+    if (this.#device) {
+      this.#device.commit()
+      this.#current = 'device'
+      return
+    }
+    this.#swap(this.#updated)
+    this.#undo = null
+  }
+
+  /** Goes back to the state before the last step. */
+  discard(): void {
+    this.#device?.discard()
+    if (this.#undo) this.setVector('statistics', this.#undo)
+    this.#undo = null
+  }
+
+  /** The gradient of each parameter at the present state, without an update. */
+  async gradients(images: Tensor, targets: Tensor | null, hyper: Hyper): Promise<Map<string, Float32Array>> {
+    await this.download()
+    const out = await this.#session.run(this.feeds({ images, targets }, hyper), ['gradient'])
+    const flat = out.gradient!.view('float32')
+    const { weights } = this.graph
+    return new Map(weights.entries.map((e) => [e.name, weights.slice(flat, e)]))
+  }
+
+  /** All inputs of the step graph for one run at the present state. */
+  feeds(feed: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    return this.#pick(this.#session, { ...this.#given(feed, hyper), ...this.#now() })
+  }
+
+  /** What the host reads of each run. */
+  get #read(): readonly string[] {
+    return ['loss', 'losses', 'logits', 'teacher_entropy'].filter((name) => this.#session.outputNames.includes(name))
+  }
+
+  /** What is not state. */
+  #given({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper }
+    for (const name of Object.keys(feeds)) feeds[name] = widened(feeds[name]!)
+    if (targets && this.graph.classes !== null) feeds.targets = targets
+    if (this.#host) feeds.host = this.#host
+    return feeds
+  }
+
+  /** State that the update (or the one graph that does all) moves on. */
+  get #updated(): readonly string[] {
+    const names = [...this.#state.keys()]
+    return this.#update ? names.filter((name) => !MICRO_STATE.includes(name)) : names
+  }
+
+  #now(): Record<string, Tensor> {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
+    return Object.fromEntries([...this.#state].map(([name, { now }]) => [name, now]))
+  }
+
+  #into(names: readonly string[]): Record<string, Tensor> {
+    return Object.fromEntries(names.map((name) => [`next_${name}`, this.#state.get(name)!.spare]))
+  }
+
+  #swap(names: readonly string[]): void {
+    for (const name of names) {
+      const b = this.#state.get(name)!
+      ;[b.now, b.spare] = [b.spare, b.now]
+    }
+  }
+
+  /** Only what the session reads: with accumulation the optimiser's inputs belong to the update. */
+  #pick<T>(session: Session, feeds: Readonly<Record<string, T>>): Record<string, T> {
+    return Object.fromEntries(Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)))
+  }
+
+  #set(name: string, values: Float32Array): void {
+    if (this.#current === 'device') throw bugError('the state is on the device: download it first')
+    this.#current = 'host'
+    const dims = [values.length]
+    this.#state.set(name, {
+      now: Tensor.float32(dims, values),
+      spare: Tensor.float32(dims, new Float32Array(values.length)),
+    })
+  }
+
+  endProfiling(): string | undefined {
+    return this.#session.endProfiling()
+  }
+
+  async dispose(): Promise<void> {
+    this.#device?.dispose()
+    await this.#session.dispose()
+    await this.#update?.dispose()
+  }
+}
+
+/** The step works in float32 also where the model does not (widen-floats.ts). */
+export const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
+
+const entropyOf = (out: Readonly<Record<string, Tensor>>) => ({ teacherEntropy: out.teacher_entropy?.item() ?? null })
+
+/** Element by element; null where there are none. */
+function meanOf(vectors: readonly (Tensor | undefined)[]): number[] | null {
+  const given = vectors.flatMap((t) => (t ? [t.toNumbers()] : []))
+  if (given.length === 0) return null
+  return Array.from(given[0]!, (_, i) => given.reduce((sum, v) => sum + v[i]! / given.length, 0))
+}
+
+/** Those of `others` that the session has, and the state that it moves on. */
+const nextOf = (session: Session, others: readonly string[]): string[] =>
+  session.outputNames.filter((name) => others.includes(name) || name.startsWith('next_'))
+
+function constantOf(graph: Graph, name: string): Float32Array {
+  const tensor = graph.find(name)?.constant
+  if (!tensor) throw bugError(`'${name}' is not in the model that is trained`)
+  return tensor.toFloat32()
+}
