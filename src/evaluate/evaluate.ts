@@ -13,9 +13,9 @@ import type { Executor, Fallback, LoadOptions, Session } from '../runtime/execut
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
-import { soleInput } from '../train/loop/step-inputs.ts'
 import { liftedFor, runnable } from '../train/step/lift.ts'
 import { keepsOrder, scoresOutput } from '../train/step/outputs.ts'
+import { soleInput } from '../train/step/step-inputs.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */

@@ -29,9 +29,9 @@ import { ortExecutor } from '../../runtime/ort/ort.ts'
 import { dimsAt } from '../../samples/batch-plan.ts'
 import { type NormLayer, normNodes, separateStatistics, useBatchStatistics } from '../step/batch-statistics.ts'
 import type { FlatLayout } from '../step/flat-layout.ts'
+import { batchStatistics, runningStatistics } from '../step/running-statistics.ts'
+import { soleInput } from '../step/step-inputs.ts'
 import { nameOf } from '../step/step-names.ts'
-import { batchStatistics, runningStatistics } from './running-statistics.ts'
-import { soleInput } from './step-inputs.ts'
 
 export interface BnUpdateOptions {
   readonly data: Dataset
