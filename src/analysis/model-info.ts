@@ -1,4 +1,5 @@
 /** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
+
 import { stat } from 'node:fs/promises'
 import { MncError } from '../base/errors.ts'
 import { encodeModel } from '../codec/codec.ts'
@@ -8,6 +9,7 @@ import type { Model } from '../graph/model.ts'
 import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
 import { constantSource } from '../layers/constants.ts'
 import { ROLE_KEY } from '../layers/layers.ts'
+import { isQuantizer } from '../ops/facts.ts'
 import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
 import { isFrozen } from '../passes/freeze-subgraph.ts'
@@ -209,7 +211,7 @@ function isParameter(node: Node, v: Value): boolean {
   const def = findOp(node)
   const slots = node.inputs.flatMap((x, i) => (x === v ? [i] : []))
   if (slots.some((i) => def?.parameters?.includes(i))) return true
-  const quantiser = node.op === 'QuantizeLinear' || node.op === 'DequantizeLinear' || node.metadata.has(ROLE_KEY)
+  const quantiser = isQuantizer(node) || node.metadata.has(ROLE_KEY)
   return v.constant!.size > 1 && !quantiser && !slots.every((i) => def?.state?.includes(i))
 }
 

@@ -12,12 +12,14 @@
  * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
  * goes through are seen by running it; where it does not run, an input counts as large as the output.
  */
+
 import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { constantDims, constantSource } from '../layers/constants.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
+import { isQuantize, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
@@ -43,15 +45,13 @@ function decodersOf(operand: Value): Value[] {
     if (seen.has(v) || constantOf(v)) return
     seen.add(v)
     const n = v.producer
-    if (n && !isQuantiser(n)) for (const x of n.inputs) if (x) visit(x)
-    if (n && isQuantiser(n) && !quantPairOf(n)?.quantize) visit(n.input(0))
+    if (n && !isQuantizer(n)) for (const x of n.inputs) if (x) visit(x)
+    if (n && isQuantizer(n) && !quantPairOf(n)?.quantize) visit(n.input(0))
   }
   visit(operand)
-  const plain = [...seen].every((v) => v.producer && (findOp(v.producer)?.carries || isQuantiser(v.producer)))
+  const plain = [...seen].every((v) => v.producer && (findOp(v.producer)?.carries || isQuantizer(v.producer)))
   return plain ? [] : [...seen]
 }
-
-const isQuantiser = (n: Node): boolean => (n.op === 'DequantizeLinear' || n.op === 'QuantizeLinear') && n.domain === ''
 
 class Walk {
   /** A decode serves many weights, and its parts are read more than once. */
@@ -90,7 +90,7 @@ class Walk {
     const inputs = n?.inputs.filter((x) => x !== null) ?? []
     if (!n || inputs.length === 0) return elementTypes[v.type?.elem ?? 'float32'].bits
     const def = findOp(n)
-    if (isQuantiser(n)) return this.#quantised(n)
+    if (isQuantizer(n)) return this.#quantised(n)
     if (def?.carries) return this.of(n.input(0))
     const [slot] = def?.weights ?? []
     if (slot?.lookup) return this.#looked(n, n.input(slot.input), v)
@@ -104,8 +104,7 @@ class Walk {
   }
 
   #quantised(n: Node): number {
-    if (n.op === 'QuantizeLinear')
-      return elementTypes[n.inputs[2]?.constant?.type ?? n.output.type?.elem ?? 'uint8'].bits
+    if (isQuantize(n)) return elementTypes[n.inputs[2]?.constant?.type ?? n.output.type?.elem ?? 'uint8'].bits
     const pair = quantPairOf(n)
     return pair?.quantize ? pair.bits : this.of(n.input(0))
   }

@@ -6,11 +6,13 @@
  * need: the range that occurs, less a channel's common factor, where 16 values or more are not zero (a quantiser that uses
  * its container reaches its ends; fewer values say nothing).
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { carriesElements, dequantizeBehind, isDequantize } from '../ops/facts.ts'
+import { constantOf, isConstantNode } from '../ops/support/constant-of.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {
@@ -34,12 +36,10 @@ export interface ConstantFormat {
   readonly scales: number
 }
 
-const LAYOUT = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze', 'Flatten'])
-
 /** Whose contents `constantFormat` of `v` asks for. */
 export function formatParts(v: Value): Value[] {
-  const { producer } = source(v)
-  if (producer?.op !== 'DequantizeLinear' || producer.domain !== '') return [v]
+  const producer = dequantizeBehind(source(v))
+  if (!producer) return [v]
   // a mark says the width: the integers need not be rounded for it
   const inputs = producer.metadata.has(MARK) ? [producer.input(1)] : producer.inputs
   return [v, ...inputs.filter((x) => x !== null)]
@@ -47,7 +47,7 @@ export function formatParts(v: Value): Value[] {
 
 function source(v: Value): Value {
   let at = v
-  while (at.producer && at.producer.domain === '' && LAYOUT.has(at.producer.op)) at = at.producer.input(0)
+  while (at.producer && carriesElements(at.producer)) at = at.producer.input(0)
   return at
 }
 
@@ -65,7 +65,7 @@ export function constantFormat(v: Value, constants: Contents, options: FormatOpt
   const { floatBits, axis } = options
   const at = source(v)
   const node = at.producer
-  if (node?.op === 'DequantizeLinear' && node.domain === '')
+  if (node && isDequantize(node))
     return {
       bits: weightBits(node, constants, { ...options, axis: at === v ? axis : null }),
       integer: true,
@@ -73,7 +73,7 @@ export function constantFormat(v: Value, constants: Contents, options: FormatOpt
     }
   const tensor = constants.tensor(v)
   const float = { bits: floatBits, integer: false, scales: 0 }
-  if (at.constant || node?.op === 'Constant') {
+  if (at.constant || (node && isConstantNode(node))) {
     const stored = (constantOf(at) ?? constants.tensor(at)).type
     return { ...float, bits: Math.min(floatBits, elementTypes[stored].bits), integer: /^u?int/.test(stored) }
   }

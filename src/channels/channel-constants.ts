@@ -133,8 +133,7 @@ const STEADY = 16
 
 /** Whether a constant input channel looks different at the borders of a layer's output. */
 export function pads(n: Node): boolean {
-  if (n.op === 'ConvTranspose') return true
-  return padsInput(n)
+  return channelSlot(n)?.transposed === true || padsInput(n)
 }
 
 /** Constants beside feature maps do not differ between positions. */

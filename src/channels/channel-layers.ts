@@ -1,11 +1,15 @@
 /** Layers whose channels can be taken out of their weights, and why those of others cannot. */
+
 import type { Node, Value } from '../graph/graph.ts'
 import type { WeightLayer } from '../layers/layers.ts'
+import { biasOf } from '../ops/facts.ts'
+import { findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
 /** One input channel a group: output channel o is made of input channel o / multiplier alone. */
-export const isDepthwise = (n: Node, { tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
-  n.op === 'Conv' &&
+export const isDepthwise = (n: Node, { slot, tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
+  slot.channels === 'window' &&
+  !slot.transposed &&
   n.int('group', 1) > 1 &&
   inputAxis === 1 &&
   tensor.dims[1] === 1 &&
@@ -19,14 +23,14 @@ export function whyFixed(
   layer: WeightLayer,
   { rank, lined }: { readonly rank: number | null; readonly lined: boolean },
 ): string | null {
-  const { users, otherUser, handedOut, outputAxis, inputAxis } = layer
+  const { slot, users, otherUser, handedOut, outputAxis, inputAxis } = layer
   if (n.int('group', 1) > 1 && !lined) return 'its groups hold several channels'
   if (users.length > 1) return 'its weight is shared'
   if (otherUser) return `its weight is also read by ${otherUser.label}`
   if (handedOut) return `'${handedOut.name}' is an output of the model`
   if (outputAxis === null || inputAxis === null) return 'a Reshape of its weight hides the channels'
-  if (n.op === 'MatMul' && rank !== 2) return 'it is no product of matrices'
-  if (n.op === 'Gemm' && n.int('transA', 0) === 1) return 'it transposes its input'
+  if (slot.channels === 'rows' && rank !== 2) return 'it is no product of matrices'
+  if (slot.transposesData?.(n)) return 'it transposes its input'
   return whyHard(n, layer)
 }
 
@@ -37,8 +41,8 @@ function whyHard(n: Node, layer: WeightLayer): string | null {
   for (let v: Value | null | undefined = n.inputs[1]; v && v !== weight; v = v.producer?.inputs[0])
     if (v.producer) behind.add(v.producer)
   const order = [...behind]
-  if (order.some((x) => ['Reshape', 'Squeeze', 'Unsqueeze'].includes(x.op))) return 'its weight is reshaped'
-  const turned = order.findLastIndex((x) => x.op === 'Transpose')
+  if (order.some((x) => findOp(x)?.carries === 'shape')) return 'its weight is reshaped'
+  const turned = order.findLastIndex((x) => findOp(x)?.carries === 'order')
   const first = Math.min(...[maskNode, quant?.dequantize].flatMap((x) => (x ? [order.indexOf(x)] : [])))
   if (turned > first) return 'its weight is transposed before it is masked or quantised'
   if (maskNode && mask?.constant?.dims.join() !== tensor.dims.join()) return 'its mask has not the shape of its weight'
@@ -51,6 +55,6 @@ function whyHard(n: Node, layer: WeightLayer): string | null {
 
 /** Why a layer's output channels cannot be taken out of its bias. */
 export function whyBias(n: Node): string | null {
-  const bias = n.inputs[2]
+  const bias = biasOf(n)
   return bias && !constantOf(bias) ? 'its bias is computed' : null
 }

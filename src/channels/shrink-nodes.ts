@@ -1,10 +1,12 @@
 /** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { addBias, elementOf } from '../layers/layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from '../layers/layers.ts'
 import { dropConstant } from '../layers/remove-unused.ts'
+import { biasOf } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
@@ -87,7 +89,7 @@ export function shrinkLayer(n: Node, layer: WeightLayer, { inputs, outputs, shif
   }
   for (let v: Value | null = n.input(channelSlot(n)!.input); v && !v.constant; v = v.producer?.inputs[0] ?? null)
     v.setType(null)
-  const bias = n.op === 'MatMul' ? null : n.inputs[2]
+  const bias = biasOf(n)
   const given = constantOf(bias)
   const width = given?.dims.length ? given.dims.length - 1 : null
   if (bias && given && outputs && width !== null && given.dims[width] !== 1)
@@ -169,7 +171,7 @@ export function shrinkConstants(
     const axis = def?.broadcasts ? t.dims.length - rank + 1 : def?.parameters && t.dims.length === 1 ? 0 : -1
     if (axis >= 0 && t.dims[axis] === width && width > 1) replaceConstant(v, sliceAxis(t, axis, keep), [n])
   }
-  const shape = def?.carries === 'elements' && rank === 2 ? n.inputs[1] : null
+  const shape = def?.carries === 'shape' && rank === 2 ? n.inputs[1] : null
   if (!shape) return
   const known = constantOf(shape)
   const entries = known?.size === 2 ? Array.from(known.toNumbers()) : []

@@ -28,9 +28,9 @@ export const bnUpdate = defineCommand({
     const { recordHistory } = await import('../pass-manager/history.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await readModel(path)
-    const input = fingerprint(model)
     recordSizes([model], options)
     const { data, preprocess } = await openFor(model, options.data, 'train', options, io)
+    const input = fingerprint(model)
     const progress = io.progress('bn-update', 1)
     const { epochs, batch, augment, workers } = options
     const layers = await updateBatchNorm(model, {

@@ -6,7 +6,7 @@ import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
-import { dataOption } from './pixel-options.ts'
+import { dataOption, dataOptions } from './pixel-options.ts'
 import { formatDuration, type Progress } from './progress.ts'
 import { percent, table } from './table.ts'
 import { TrainingView } from './training-view.ts'
@@ -21,6 +21,7 @@ export const run = defineCommand({
     until: { type: 'string', placeholder: 'STAGE', description: 'Stop after this stage' },
     dryRun: { type: 'boolean', default: false, description: 'Only show stages, settings and the time they would take' },
     data: { ...dataOption.data, description: "Data reference in place of the recipe's own" },
+    ...dataOptions,
     device: {
       type: 'string',
       placeholder: 'DEVICE',
@@ -37,7 +38,8 @@ export const run = defineCommand({
   async run([reference = ''], options, io) {
     const { loadRecipe } = await import('../recipes/load.ts')
     const { data, dryRun, from, until, checkpointSteps, device } = options
-    const recipe = await loadRecipe(reference, { data, device, seed: io.seed === 0 ? undefined : io.seed })
+    const reading = { classes: options.classes, dataMemory: options.dataMemory, dataCache: options.dataCache }
+    const recipe = await loadRecipe(reference, { data, reading, device, seed: io.seed === 0 ? undefined : io.seed })
     const workdir = options.workdir ?? `build/${recipe.name}`
     const view = new RunView(recipe, io)
     const stop = interruptible()

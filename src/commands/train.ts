@@ -48,9 +48,9 @@ export const train = defineCommand({
     const { recordSizes } = await import('../samples/input-shapes.ts')
     recordSizes(teacherModel ? [model, teacherModel] : [model], options)
     const identity = await hashOf(model, teacherModel)
-    const input = fingerprint(model)
     const { data, preprocess } =
       options.data === RANDOM ? randomInputs(io) : await openFor(model, options.data, 'train', options, io)
+    const input = fingerprint(model)
     if (preprocess) writePreprocess(model, preprocess)
     const teacher = teacherModel && { model: teacherModel, preprocess: await teacherPixels(teacherModel) }
     const out = options.output ?? outputBeside(path, 'train')

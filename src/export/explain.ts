@@ -3,6 +3,7 @@
  * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
  * as an operand.
  */
+
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { temporaryFolder } from '../base/files.ts'
@@ -11,6 +12,7 @@ import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { constantValues } from '../layers/constants.ts'
 import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
+import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
 import { inputStep, quantisedBehind } from './weights/layer-form.ts'
@@ -51,7 +53,7 @@ export async function explainKernels(model: Model): Promise<Explanation> {
     const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : weightSlots(node)[0]
     const weight = slot && node.inputs[slot.input]
     if (!weight || !constant.has(weight) || constant.has(node.output)) continue
-    const integers = weight.producer?.op === 'DequantizeLinear' ? weight.producer.input(0).name : ''
+    const integers = dequantizeBehind(weight)?.input(0).name ?? ''
     const kernel = kernelOf.get(integers) ?? null
     layers.push({ layer: node.id, op: node.op, kernel, reason: kernel ? '' : reasonOf(node, integers !== '') })
   }

@@ -5,6 +5,7 @@
 
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
+import { isRectified } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
 import type { ExportFormat } from './export-options.ts'
@@ -39,7 +40,7 @@ function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node
   lowerToFloat(lowered, layers)
   const rest = activations.filter((a) => !lowered.includes(a))
   const isNarrow = (a: Activation): boolean => elementTypes[a.pair.container].bits === 4
-  const behindRelu = rest.some((a) => a.pair.source.producer?.op === 'Relu' && holdsNegatives(a))
+  const behindRelu = rest.some((a) => isRectified(a.pair.source) && holdsNegatives(a))
   if (wide || lowered.length > 0 || behindRelu || !rest.every(isNarrow))
     toContainers(rest.filter((a) => isNarrow(a) || a.pair.container === 'int8'))
 }

@@ -5,15 +5,20 @@
  *   Clip(x, lo*s, hi*s) -> QuantizeLinear(s) -> Cast -> [Mul s]
  *   QuantizeLinear(s, zero point z) -> Max(q, z + lo) -> DequantizeLinear
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
+import { isCast, isClip, isDequantize, isFloor, quantizeBehind } from '../ops/facts.ts'
 import { quantPairOf, rangeOf } from './quant-pair.ts'
+
+/** Integers times constant steps, as an export writes it: the end of a decode, or the step behind an activation's levels. */
+export const isScaled = (n: Node): boolean => n.is('Mul') && n.input(1).constant !== null
 
 /** null where the value is not rounded in a way known here. */
 export function roundedBits(value: Value): number | null {
   let node = value.producer
-  if (node?.op === 'Mul' && node.input(1).constant?.size === 1) node = node.input(0).producer
-  if (node?.op !== 'DequantizeLinear' && node?.op !== 'Cast') return null
+  if (node && isScaled(node) && node.input(1).constant!.size === 1) node = node.input(0).producer
+  if (!node || !(isDequantize(node) || isCast(node))) return null
   const pair = quantPairOf(node)
   if (pair) return pair.bits
   const [quantize, floor] = behindMax(node.input(0))
@@ -32,17 +37,16 @@ export function roundedBits(value: Value): number | null {
 /** The QuantizeLinear that makes the integers, and the least of them that a Max leaves. */
 function behindMax(integers: Value): [Node | null, number | null] {
   const node = integers.producer
-  if (node?.op === 'QuantizeLinear') return [node, null]
-  if (node?.op !== 'Max') return [null, null]
-  const below = node.input(0).producer
+  if (!node || !isFloor(node)) return [quantizeBehind(integers), null]
+  const below = quantizeBehind(node.input(0))
   const floor = node.inputs[1]?.constant
-  return below?.op === 'QuantizeLinear' && floor?.size === 1 ? [below, floor.item()] : [null, null]
+  return below && floor?.size === 1 ? [below, floor.item()] : [null, null]
 }
 
 /** Integers that a Clip in front of the quantiser leaves possible. */
 function limitsOf(node: Node | null, scale: number): [number, number] {
   const at = (i: number, open: number): number => {
-    const limit = node?.op === 'Clip' ? node.inputs[i]?.constant : null
+    const limit = node && isClip(node) ? node.inputs[i]?.constant : null
     return limit?.size === 1 ? Math.round(limit.item() / scale) : open
   }
   return [at(1, Number.NEGATIVE_INFINITY), at(2, Number.POSITIVE_INFINITY)]

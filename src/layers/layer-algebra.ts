@@ -2,10 +2,13 @@
  * Scales and shifts of a layer's inputs and outputs taken into its weight and bias: y = k * layer(x) + c per output
  * channel, or layer(k * x + c) per input channel. Conv and ConvTranspose with groups, Gemm, MatMul of rank 2.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
+import { biasFactor, biasOf, dropBiasFactor, productFactor } from '../ops/facts.ts'
+import { channelSlot } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import type { ChannelAffine } from '../ops/support/define-op.ts'
 import { asInitializer, type WeightLayer } from './layers.ts'
@@ -32,8 +35,8 @@ export function editableLayer({
 
 /** Why `addBias` cannot be done; null where it can. */
 export function canBias(node: Node, channels: number, rank: (v: Value) => number | null): string | null {
-  if (node.op === 'MatMul') return rank(node.output) === 2 ? null : `${node.label} is not of rank 2`
-  const bias = node.inputs[2]
+  if (channelSlot(node)?.channels === 'rows' && rank(node.output) !== 2) return `${node.label} is not of rank 2`
+  const bias = biasOf(node)
   if (!bias) return null
   const tensor = constantOf(bias)
   if (!tensor) return `the bias of ${node.label} is computed`
@@ -43,10 +46,11 @@ export function canBias(node: Node, channels: number, rank: (v: Value) => number
 
 /** Why inputs cannot be scaled and shifted by `c` exactly; null where they can. */
 export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value) => number | null): string | null {
-  if (node.op === 'MatMul') return rank(node.input(0)) === 2 ? null : `${node.label} is not of rank 2`
-  if (node.op === 'Gemm') return node.int('transA', 0) === 0 ? null : `${node.label} transposes its input`
-  if (c.every((x) => x === 0)) return null
-  if (node.op === 'ConvTranspose') return `${node.label} adds up different numbers of inputs at its borders`
+  const { channels, transposesData, transposed } = channelSlot(node)!
+  if (channels === 'rows' && rank(node.input(0)) !== 2) return `${node.label} is not of rank 2`
+  if (transposesData?.(node)) return `${node.label} transposes its input`
+  if (channels !== 'window' || c.every((x) => x === 0)) return null
+  if (transposed) return `${node.label} adds up different numbers of inputs at its borders`
   return padsInput(node) ? `${node.label} pads, and the shift is not zero` : null
 }
 
@@ -66,7 +70,7 @@ function eachRun(
   const [outStride, inStride] = [stride(outputAxis!), stride(inputAxis!)]
   const run = Math.min(outStride, inStride)
   const groups = node.int('group', 1)
-  const transposed = node.op === 'ConvTranspose'
+  const { transposed } = channelSlot(node)!
   for (let from = 0; from < count; ) {
     const e = first + from
     const to = Math.min(count, from + run - (e % run))
@@ -81,7 +85,7 @@ function eachRun(
 /** The bias that a shift c of the inputs amounts to: sum over inputs of W * c, per output channel (mask honoured). */
 export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: number): Float64Array {
   const out = new Float64Array(channels)
-  const alpha = layer.node.op === 'Gemm' ? layer.node.float('alpha', 1) : 1
+  const alpha = productFactor(layer.node)
   const mask = layer.mask?.constant?.toFloat32()
   let first = 0
   for (const part of layer.tensor.parts()) {
@@ -141,22 +145,23 @@ function computedElement(layer: WeightLayer): ElementType {
 
 /** Output channels of a layer. */
 export const outputChannels = ({ node, tensor, outputAxis }: WeightLayer): number =>
-  tensor.dims[outputAxis!]! * (node.op === 'ConvTranspose' ? node.int('group', 1) : 1)
+  tensor.dims[outputAxis!]! * (channelSlot(node)?.transposed ? node.int('group', 1) : 1)
 
 /** b' = b * k + c. Returns the layer's output, or that of the Add that a MatMul gets. */
 export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   const { node } = layer
   const { graph } = node
-  const old = node.inputs[2] ?? null
-  const given = node.op === 'MatMul' ? null : constantOf(old)?.toNumbers()
-  const beta = node.op === 'Gemm' ? node.float('beta', 1) : 1
+  const at = channelSlot(node)?.bias
+  const old = biasOf(node)
+  const given = constantOf(old)?.toNumbers()
+  const beta = biasFactor(node)
   const elem = (given && constantOf(old)?.type) ?? computedElement(layer)
   const values = c.map((x, i) => x + (given ? beta * given[given.length === 1 ? 0 : i]! * k[i]! : 0))
   if (!given && values.every((x) => x === 0)) return node.output
   const bias = graph.addInitializer(`${node.id}.bias`, Tensor.from(elem, [c.length], values))
-  if (node.op === 'MatMul') return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
-  node.setInput(2, bias)
-  if (node.op === 'Gemm') node.setAttribute('beta', null)
+  if (at === undefined) return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
+  node.setInput(at, bias)
+  dropBiasFactor(node)
   if (old) dropConstant(old)
   return node.output
 }

@@ -1,17 +1,19 @@
 /**
  * The layers of a model: nodes whose op has a weight operand (`OpDef.weights`) that comes from a constant. Seen through
  * on the way from the operand back to the constant: prune masks (`mnc.role=prune-mask`), QuantizeLinear ->
- * DequantizeLinear pairs (ours or foreign), a DequantizeLinear alone (an integer weight), Identity, Cast, Transpose,
- * Reshape, Squeeze, Unsqueeze, and Constant nodes.
+ * DequantizeLinear pairs (ours or foreign), a DequantizeLinear alone (an integer weight), operators that carry elements
+ * (`OpDef.carries`: Cast, Transpose, Reshape, ...), and Constant nodes.
  *
  * Does not apply to weights that are computed from an input, nor inside bodies of If, Loop and Scan.
  */
+
 import { bugError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { elementTypes } from '../graph/types.ts'
-import { weightSlots } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { isStatic } from '../graph/types.ts'
+import { carriesElements, castType, dequantizeBehind, isCast, isDequantize } from '../ops/facts.ts'
+import { findOp, weightSlots } from '../ops/index.ts'
+import { isConstantNode } from '../ops/support/constant-of.ts'
 import type { WeightSlot } from '../ops/support/define-op.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
@@ -65,10 +67,8 @@ interface Chain {
   readonly quant: QuantPair | null
 }
 
-const LAYOUT_OPS = new Set(['Identity', 'Cast', 'Transpose', 'Reshape', 'Squeeze', 'Unsqueeze'])
-
 /** What a weight may pass on the way to its layer, besides masks and quantisers. */
-const isPassed = (n: Node): boolean => LAYOUT_OPS.has(n.op) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+const isPassed = (n: Node): boolean => carriesElements(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
 
 /** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
 export function weightLayers(graph: Graph): WeightLayer[] {
@@ -97,9 +97,9 @@ function walk(operand: Value): Chain | null {
     if (v.constant) return { weight: v, tensor: v.constant, steps, maskNode, quant }
     const node = v.producer
     if (node?.domain !== '') return null
-    const tensor = node.op === 'Constant' ? node.tensor('value') : null
+    const tensor = isConstantNode(node) ? node.tensor('value') : null
     if (tensor) return { weight: v, tensor, steps, maskNode, quant }
-    if (node.op === 'DequantizeLinear') {
+    if (isDequantize(node)) {
       quant = quantPairOf(node)
       if (!quant) return null
       steps.push(...quant.nodes)
@@ -125,7 +125,7 @@ export function hiddenWeight(graph: Graph): { readonly layer: Node; readonly by:
       const operand = layer.inputs[slot.input]
       if (!operand?.producer || walk(operand) || !fromConstants(operand)) continue
       let by: Node = operand.producer
-      while (by.domain === '' && LAYOUT_OPS.has(by.op) && by.input(0).producer) by = by.input(0).producer!
+      while (carriesElements(by) && by.input(0).producer) by = by.input(0).producer!
       return { layer, by }
     }
   return null
@@ -141,7 +141,8 @@ function layerOf(node: Node, slot: WeightSlot, chain: Chain, users: readonly Nod
   const maskPoint = castPoint(chain)
   const data = slot.data === undefined ? null : (node.inputs[slot.data] ?? null)
   const name = slot.part ? `${node.id}.${slot.part}` : node.id
-  const activation = data?.producer?.op === 'DequantizeLinear' ? quantPairOf(data.producer) : null
+  const rounded = dequantizeBehind(data)
+  const activation = rounded && quantPairOf(rounded)
   const names = [name, node.name, ...node.outputs.map((v) => v?.name ?? ''), weight.name].filter((n) => n !== '')
   return {
     node,
@@ -168,8 +169,8 @@ function layerOf(node: Node, slot: WeightSlot, chain: Chain, users: readonly Nod
 function castPoint({ weight, tensor, steps }: Chain): Value {
   if (tensor.type === 'float32') return weight
   for (const n of [...steps].reverse()) {
-    if (n.op === 'Cast' && n.int('to', 0) === elementTypes.float32.code) return n.output
-    if (n.op !== 'Cast' && n.op !== 'Identity') break
+    if (castType(n) === 'float32') return n.output
+    if (!isCast(n) && findOp(n)?.carries !== 'value') break
   }
   return weight
 }
@@ -205,18 +206,15 @@ function axisAtWeight(axis: number, steps: readonly Node[], weight: Tensor): num
   for (const [i, n] of steps.entries()) {
     if (at === null) return null
     const before = stages[i] ?? null
-    if (n.op === 'Transpose') {
-      const reversed = before?.map((_, k) => before.length - 1 - k) ?? []
-      at = n.ints('perm', reversed)[at] ?? null
-    } else if (RESHAPING.has(n.op)) {
+    const { carries, permutes } = findOp(n) ?? {}
+    if (carries === 'order') at = permutes!(n, before?.length ?? 0)[at] ?? null
+    else if (carries === 'shape') {
       const after = i === 0 ? reshapedDims(n, before) : (stages[i - 1] ?? null)
       at = before && after ? axisBehindReshape(at, after, before) : null
     }
   }
   return at
 }
-
-const RESHAPING = new Set(['Reshape', 'Squeeze', 'Unsqueeze'])
 
 /** For each step, the dims of what it reads; null from where they are not known. `steps` go back to the weight. */
 function dimsBefore(steps: readonly Node[], weight: Tensor): (readonly number[] | null)[] {
@@ -225,15 +223,11 @@ function dimsBefore(steps: readonly Node[], weight: Tensor): (readonly number[] 
   for (let i = steps.length - 1; i >= 0; i--) {
     const n = steps[i]!
     out[i] = dims
-    if (RESHAPING.has(n.op)) dims = reshapedDims(n, dims)
-    else if (n.op === 'Transpose' && dims) {
+    const { carries, permutes } = findOp(n) ?? {}
+    if (carries === 'shape') dims = reshapedDims(n, dims)
+    else if (carries === 'order' && dims) {
       const from: readonly number[] = dims
-      dims = n
-        .ints(
-          'perm',
-          from.map((_, k) => from.length - 1 - k),
-        )
-        .map((p) => from[p] ?? 0)
+      dims = permutes!(n, from.length).map((p) => from[p] ?? 0)
     }
   }
   return out
@@ -252,29 +246,10 @@ function axisBehindReshape(axis: number, after: readonly number[], before: reado
 }
 
 function reshapedDims(node: Node, before: readonly number[] | null): readonly number[] | null {
-  const declared = node.output.type?.dims
-  if (declared?.every((d) => typeof d === 'number')) return declared as readonly number[]
-  const given = constantOf(node.inputs[1])?.toNumbers() ?? node.ints('axes', [])
-  if (!before) return null
-  const list = Array.from(given, Number)
-  if (node.op === 'Unsqueeze') return unsqueezed(before, list)
-  if (node.op === 'Squeeze') return squeezed(before, list)
-  if (list.length === 0) return null
-  const dims = list.map((d, i) => (d === 0 ? (before[i] ?? 0) : d))
-  const size = before.reduce((a, b) => a * b, 1)
-  const known = dims.reduce((a, d) => (d < 0 ? a : a * d), 1)
-  return dims.map((d) => (d < 0 ? size / known : d))
+  const declared = node.output.type?.dims ?? null
+  if (isStatic(declared)) return declared
+  return before && (findOp(node)?.reshapes?.(node, before) ?? null)
 }
-
-function unsqueezed(before: readonly number[], axes: readonly number[]): number[] {
-  const rank = before.length + axes.length
-  const ones = new Set(axes.map((a) => (a < 0 ? a + rank : a)))
-  const rest = [...before]
-  return Array.from({ length: rank }, (_, i) => (ones.has(i) ? 1 : rest.shift()!))
-}
-
-const squeezed = (before: readonly number[], axes: readonly number[]): number[] =>
-  before.filter((d, i) => (axes.length === 0 ? d !== 1 : !axes.includes(i) && !axes.includes(i - before.length)))
 
 /** Turns a Constant node's output into an initializer of the same name, so that it can be edited; returns it. */
 export function asInitializer(value: Value): Value {

@@ -5,8 +5,10 @@
  * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
  * normalisations, masks and quantisers' steps are none.
  */
+
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { ROLE_KEY, weightLayers } from './layers.ts'
@@ -81,7 +83,7 @@ export function otherWeights(graph: Graph, layers: Iterable<Value> = []): Declin
 function constants(graph: Graph): { value: Value; tensor: Tensor }[] {
   const found = [...graph.initializers()].map((value) => ({ value, tensor: value.constant! }))
   for (const n of graph.nodes()) {
-    const tensor = n.op === 'Constant' && n.domain === '' ? constantNodeTensor(n) : null
+    const tensor = constantNodeTensor(n)
     if (tensor) found.push({ value: n.output, tensor })
     for (const body of n.subgraphs) found.push(...constants(body))
   }
@@ -92,7 +94,7 @@ function constants(graph: Graph): { value: Value; tensor: Tensor }[] {
 function isBeside(n: Node, v: Value): boolean {
   const at = n.inputs.indexOf(v)
   const { weights = [], parameters = [], state = [] } = findOp(n) ?? {}
-  if (n.op === 'QuantizeLinear' || n.op === 'DequantizeLinear') return at > 0
+  if (isQuantizer(n)) return at > 0
   return [...parameters, ...state].includes(at) && weights.every((s) => s.input !== at)
 }
 

@@ -4,8 +4,10 @@
  * the same shape, it is written past its end (wrong results, or `free(): invalid next size`). So where a graph rounds
  * activations to 8-bit types too, its 4-bit quantisers get 8-bit containers with a Clip on the integers, as 3 bits have.
  */
+
 import type { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { isCast } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { ROLE_KEY, WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
@@ -38,7 +40,7 @@ const isActivation = ({ source, axis, dequantize }: QuantPair): boolean =>
 function dropCasts({ quantize }: QuantPair): void {
   const levels = quantize!.output
   for (const n of [...levels.uses]) {
-    if (n.op !== 'Cast') continue
+    if (!isCast(n)) continue
     n.graph.replaceUses(n.output, levels)
     removeUnused([n])
   }

@@ -7,8 +7,10 @@
  * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
  * apply to blocked quantisation (block_size) and to float8: those give null.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
+import { castType, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
 /** Node metadata `mnc.role` of the identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
@@ -53,20 +55,19 @@ export const rangeOf = (type: ElementType): readonly [number, number] | undefine
 
 /** The quantiser that ends in this DequantizeLinear; null where it has another form. */
 export function quantPairOf(dequantize: Node): QuantPair | null {
-  if (dequantize.op !== 'DequantizeLinear' || dequantize.domain !== '' || dequantize.int('block_size', 0) > 0)
-    return null
+  if (!isDequantize(dequantize) || dequantize.int('block_size', 0) > 0) return null
   const scale = dequantize.input(1)
   const zeroPoint = dequantize.inputs[2] ?? null
   const casts: Node[] = []
   const below = behindCasts(dequantize.input(0), casts)
-  const clip = below.producer?.op === 'Clip' ? below.producer : null
+  const clip = below.producer && isClip(below.producer) ? below.producer : null
   const integers = clip ? behindCasts(clip.input(0), casts) : below
-  const quantize = integers.producer?.op === 'QuantizeLinear' ? integers.producer : null
+  const quantize = quantizeBehind(integers)
   if (!quantize && (clip || !integers.constant)) return null
   if (quantize && !sameParameters(quantize, dequantize)) return null
   const container = integers.constant?.type ?? zeroTypeOf(quantize, zeroPoint)
   const range = container && ranges[container]
-  if (!container || !range || casts.some((n) => n.int('to', 0) !== elementTypes[container].code)) return null
+  if (!container || !range || casts.some((n) => castType(n) !== container)) return null
   const lo = limit(clip?.inputs[1], range[0])
   const hi = limit(clip?.inputs[2], range[1])
   if (lo === null || hi === null) return null
@@ -94,7 +95,7 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
 
 function behindCasts(v: Value, casts: Node[]): Value {
   let at = v
-  for (let n = at.producer; n?.op === 'Cast'; n = at.producer) {
+  for (let n = at.producer; n && isCast(n); n = at.producer) {
     casts.push(n)
     at = n.input(0)
   }

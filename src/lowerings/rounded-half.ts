@@ -17,7 +17,7 @@ export function holdsHalf({ graph }: Model): boolean {
   return false
 }
 
-const isCastToHalf = (n: Node): boolean => n.op === 'Cast' && n.int('to', 0) === HALF
+const isCastToHalf = (n: Node): boolean => n.is('Cast') && n.int('to', 0) === HALF
 
 /** Rewrites a typed graph in place, in which values become float16 by a Cast: no input, output or constant is. */
 export function roundHalf({ graph }: Model): void {

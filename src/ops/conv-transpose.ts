@@ -66,7 +66,9 @@ export const convTranspose = defineOp({
   half: true,
   since: [1, 11, 22],
   gradient,
-  weights: [{ input: 1, data: 0, channels: true, outputAxis: () => 1, inputAxis: () => 0 }],
+  weights: [
+    { input: 1, data: 0, channels: 'window', transposed: true, bias: 2, outputAxis: () => 1, inputAxis: () => 0 },
+  ],
   parameters: [1, 2],
   cost(node) {
     const macs = product(node.input(0).dims) * product(node.input(1).dims.slice(1))

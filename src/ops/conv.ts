@@ -85,7 +85,7 @@ export const conv = defineOp({
   half: true,
   since: [1, 11, 22],
   gradient,
-  weights: [{ input: 1, data: 0, channels: true, outputAxis: () => 0, inputAxis: () => 1 }],
+  weights: [{ input: 1, data: 0, channels: 'window', bias: 2, outputAxis: () => 0, inputAxis: () => 1 }],
   parameters: [1, 2],
   cost(node) {
     if (node.input(1).dims.length < 3) throw unsupportedNode(node, 'its weight has no kernel axes')

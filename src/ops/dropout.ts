@@ -65,6 +65,8 @@ const ratio = { dims: [], values: [0.25], constant: true }
 
 export const dropout = defineOp({
   op: 'Dropout',
+  unfoldable: true,
+  optionalOutputs: true,
   channels: () => 'same',
   since: [7, 10, 12, 13, 22],
   gradient,

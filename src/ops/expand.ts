@@ -11,6 +11,7 @@ const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int
 
 export const expandOp = defineOp({
   op: 'Expand',
+  fills: true,
   since: [8, 13],
   gradient: ({ node, dy, b }) => (dy[0] ? [sumBack(b, dy[0], node.output.dims, node.input(0).dims)] : []),
   cost: () => noCost,
@@ -25,6 +26,7 @@ export const expandOp = defineOp({
 
 export const tile = defineOp({
   op: 'Tile',
+  fills: true,
   since: [6, 13],
   gradient({ node, dy, b }) {
     const g = dy[0]

@@ -44,7 +44,10 @@ export const gemm = defineOp({
     {
       input: 1,
       data: 0,
-      channels: true,
+      channels: 'matrix',
+      bias: 2,
+      factors: { product: 'alpha', bias: 'beta' },
+      transposesData: (node) => node.int('transA', 0) === 1,
       outputAxis: (node) => (node.int('transB', 0) ? 0 : 1),
       inputAxis: (node) => (node.int('transB', 0) ? 1 : 0),
     },

@@ -87,6 +87,7 @@ export const instanceNormalization = defineOp({
 
 export const layerNormalization = defineOp({
   op: 'LayerNormalization',
+  optionalOutputs: true,
   since: [17],
   gradient(c) {
     const dims = c.node.input(0).dims

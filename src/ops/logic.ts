@@ -32,7 +32,7 @@ const compare = (op: string, since: readonly number[], rest: Partial<OpDef> = {}
         ],
       },
     ],
-    { half: true, ...rest },
+    { half: true, comparison: true, ...rest },
   )
 
 /** What is compared with constants takes one of them (a sample rate, a mode). */

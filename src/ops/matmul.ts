@@ -82,7 +82,7 @@ export const matmul = defineOp({
     {
       input: 1,
       data: 0,
-      channels: true,
+      channels: 'rows',
       outputAxis: (node) => Math.max(0, rightRank(node) - 1),
       inputAxis: (node) => Math.max(0, rightRank(node) - 2),
     },

@@ -41,6 +41,7 @@ function scatter({ node, b }: GradientContext, g: Value, indices: Value): Value 
 
 export const maxPool = defineOp({
   op: 'MaxPool',
+  optionalOutputs: true,
   half: true,
   channels: () => 'same',
   since: [1, 8, 10, 11, 12, 22],

@@ -1,6 +1,7 @@
 /** Identity, Cast, CastLike: the same numbers in another type. Format conversions cost nothing. */
+
 import type { Value } from '../graph/graph.ts'
-import { type ElementType, elementTypes } from '../graph/types.ts'
+import { type ElementType, elementTypeOf, elementTypes } from '../graph/types.ts'
 import { defineOp, type GradientRule, type OpDef } from './support/define-op.ts'
 import { elemOf, free } from './support/rules.ts'
 
@@ -33,7 +34,8 @@ const cast = defineOp({
   channels: () => 'same',
   since: [6, 9, 13, 19, 21, 23, 24, 25],
   gradient: castRule,
-  carries: 'elements',
+  carries: 'type',
+  castsTo: (node) => elementTypeOf(node.int('to', 0)),
   cost: free,
   nonNegative: (_, input) => input(0),
   samples: [
@@ -52,7 +54,8 @@ const castLike = defineOp({
   op: 'CastLike',
   since: [15, 19, 21, 23, 24, 25],
   gradient: castRule,
-  carries: 'elements',
+  carries: 'type',
+  castsTo: (node) => node.inputs[1]?.constant?.type ?? node.inputs[1]?.type?.elem,
   cost: free,
   nonNegative: (_, input) => input(0),
   samples: [{ name: 'to double', inputs: [x, { dims: [1], type: 'float64', values: [0], constant: true }] }],

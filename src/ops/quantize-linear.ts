@@ -23,14 +23,21 @@ const versions = [10, 13, 19, 21, 23, 24, 25]
 const scale = { dims: [], values: [0.05], constant: true }
 const scales = { dims: [2], values: [0.05, 0.02], constant: true }
 
+/** What the two halves of a quantiser have in common. */
+const common = {
+  channels: (node: Node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
+  since: versions,
+  gradient,
+  cost: free,
+  state: [1],
+  unfoldable: true,
+} as const
+
 export const quantizers: readonly OpDef[] = [
   defineOp({
     op: 'QuantizeLinear',
-    channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
-    since: versions,
-    gradient,
-    cost: free,
-    state: [1],
+    ...common,
+    quantizer: 'quantize',
     nonNegative: (node, input) => elemOf(node.output).startsWith('uint') || (input(0) && !hasZeroPoint(node)),
     samples: [
       { name: 'a tensor', inputs: [{ dims: [2, 3] }, scale, { dims: [], type: 'int8', values: [3] }] },
@@ -44,11 +51,8 @@ export const quantizers: readonly OpDef[] = [
   }),
   defineOp({
     op: 'DequantizeLinear',
-    channels: (node) => (constantOf(node.inputs[1])?.size === 1 ? 'same' : null),
-    since: versions,
-    gradient,
-    cost: free,
-    state: [1],
+    ...common,
+    quantizer: 'dequantize',
     nonNegative: (node, input) => !hasZeroPoint(node) && (isUnsigned(node) || input(0)),
     samples: [
       { name: 'a tensor', inputs: [{ dims: [3], type: 'int8', values: [-5, 0, 7] }, scale] },
@@ -61,6 +65,7 @@ export const quantizers: readonly OpDef[] = [
   }),
   defineOp({
     op: 'DynamicQuantizeLinear',
+    unfoldable: true,
     since: [11],
     gradient,
     cost: free,

@@ -21,13 +21,28 @@ const renaming = (op: string, since: readonly number[], samples: readonly OpSamp
     op,
     since,
     gradient: reshaped,
-    carries: 'elements',
+    carries: 'shape',
     half: true,
     cost: () => noCost,
     nonNegative: (_node, input) => input(0),
     samples,
     ...rest,
   })
+
+const sizeOf = (node: Node, dims: readonly number[]): readonly number[] | null => {
+  const given = constantOf(node.inputs[1])
+  if (!given) return null
+  const list = Array.from(given.toNumbers(), (d, i) => (d === 0 ? (dims[i] ?? 0) : d))
+  const known = product(list.filter((d) => d >= 0))
+  return list.map((d) => (d < 0 ? product(dims) / known : d))
+}
+
+/** Axes of Squeeze and Unsqueeze, in either form; none where they are not given. */
+const axesOf = (node: Node): readonly number[] | null => {
+  if (!node.inputs[1]) return node.ints('axes', [])
+  const given = constantOf(node.inputs[1])
+  return given && Array.from(given.toNumbers())
+}
 
 const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 const axesInput = { upgrades: [axesToInput(13)] }
@@ -40,7 +55,7 @@ export const reshapeOp = renaming(
     { name: 'zero copies, -1 is worked out', inputs: [{ dims: [2, 3, 4] }, ints([0, -1, 2])] },
     { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }, ints([6, 4])], opset: 7 },
   ],
-  { channels: (node) => (node.output.type?.dims?.length === 2 ? 'flattened' : null) },
+  { channels: (node) => (node.output.type?.dims?.length === 2 ? 'flattened' : null), reshapes: sizeOf },
 )
 
 export const flatten = renaming(
@@ -52,7 +67,13 @@ export const flatten = renaming(
     { name: 'negative axis', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: -1 } },
     { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }], attributes: { axis: 2 }, opset: 7 },
   ],
-  { channels: (node) => (node.int('axis', 1) === 1 ? 'flattened' : null) },
+  {
+    channels: (node) => (node.int('axis', 1) === 1 ? 'flattened' : null),
+    reshapes(node, dims) {
+      const axis = axisFromFront(node.int('axis', 1), dims.length)
+      return [product(dims.slice(0, axis)), product(dims.slice(axis))]
+    },
+  },
 )
 
 /** Whether only axes behind the channels go. */
@@ -71,7 +92,14 @@ export const squeeze = renaming(
     { name: 'opset 7', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [1] }, opset: 7 },
     { name: 'opset 11', inputs: [{ dims: [2, 1, 3] }], attributes: { axes: [-2] }, opset: 11 },
   ],
-  { ...axesInput, channels: (node) => (behindChannels(node) ? 'same' : null) },
+  {
+    ...axesInput,
+    channels: (node) => (behindChannels(node) ? 'same' : null),
+    reshapes(node, dims) {
+      const axes = axesOf(node)?.map((a) => axisFromFront(a, dims.length))
+      return axes ? dims.filter((d, i) => (axes.length === 0 ? d !== 1 : !axes.includes(i))) : null
+    },
+  },
 )
 
 export const unsqueeze = renaming(
@@ -81,7 +109,17 @@ export const unsqueeze = renaming(
     { name: 'two axes', inputs: [{ dims: [2, 3] }, ints([0, -1])] },
     { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { axes: [1, 3] }, opset: 7 },
   ],
-  axesInput,
+  {
+    ...axesInput,
+    reshapes(node, dims) {
+      const axes = axesOf(node)
+      if (!axes) return null
+      const rank = dims.length + axes.length
+      const ones = new Set(axes.map((a) => axisFromFront(a, rank)))
+      const rest = [...dims]
+      return range(rank).map((i) => (ones.has(i) ? 1 : rest.shift()!))
+    },
+  },
 )
 
 export const transposeOp = renaming(
@@ -93,17 +131,19 @@ export const transposeOp = renaming(
     { name: 'opset 7', inputs: [{ dims: [2, 3] }], attributes: { perm: [1, 0] }, opset: 7 },
   ],
   {
+    carries: 'order',
+    permutes: permOf,
     gradient({ node, dy, b }) {
       const g = dy[0]
       if (!g) return []
-      const perm = permOf(node)
+      const perm = permOf(node, node.input(0).dims.length)
       return [b.op('Transpose', [g], { perm: range(perm.length).map((i) => perm.indexOf(i)) })]
     },
   },
 )
 
-function permOf(node: Node): readonly number[] {
-  return node.ints('perm', range(node.input(0).dims.length).reverse())
+function permOf(node: Node, rank: number): readonly number[] {
+  return node.ints('perm', range(rank).reverse())
 }
 
 /**
@@ -111,8 +151,8 @@ function permOf(node: Node): readonly number[] {
  * elements behind it. null where the output does not have it as one axis. Types are known.
  */
 export function carriedAxis(node: Node, axis: number): number | null {
-  if (node.op === 'Transpose') return permOf(node).indexOf(axis)
   const [from, to] = [node.input(0).dims, node.output.dims]
+  if (node.is('Transpose')) return permOf(node, from.length).indexOf(axis)
   const behind = product(from.slice(axis + 1))
   const at = to.findIndex((d, i) => d === from[axis] && product(to.slice(i + 1)) === behind)
   return at < 0 ? null : at

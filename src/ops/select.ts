@@ -79,6 +79,7 @@ const extremeSamples = [
 
 const max = defineOp({
   op: 'Max',
+  limits: { least: 1 },
   half: true,
   since: [6, 8, 12, 13],
   broadcasts: true,
@@ -90,6 +91,7 @@ const max = defineOp({
 
 const min = defineOp({
   op: 'Min',
+  limits: { most: 1 },
   half: true,
   since: [6, 8, 12, 13],
   broadcasts: true,
@@ -119,6 +121,7 @@ const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, 
  */
 const clip = defineOp({
   op: 'Clip',
+  limits: { least: 1, most: 2 },
   half: true,
   since: [6, 11, 12, 13],
   broadcasts: true,

@@ -35,7 +35,7 @@ export const sources: readonly OpDef[] = [
     'ConstantOfShape',
     [9, 20, 21, 23, 24, 25],
     [{ name: 'ones', inputs: [shape], attributes: { value: Tensor.float32([1], [1]) } }],
-    { nonNegative: (node) => (node.tensor('value')?.item() ?? 0) >= 0 },
+    { fills: true, nonNegative: (node) => (node.tensor('value')?.item() ?? 0) >= 0 },
   ),
   source(
     'Shape',
@@ -60,8 +60,11 @@ export const sources: readonly OpDef[] = [
       return dims && Tensor.scalar(elementCount(dims), 'int64')
     },
   }),
-  source('Range', [11], [{ name: 'integers', inputs: [integer(1), integer(9), integer(3)] }]),
-  source('EyeLike', [9, 22], [{ name: 'offset', inputs: [x], attributes: { k: 1 } }], { nonNegative: () => true }),
+  source('Range', [11], [{ name: 'integers', inputs: [integer(1), integer(9), integer(3)] }], { fills: true }),
+  source('EyeLike', [9, 22], [{ name: 'offset', inputs: [x], attributes: { k: 1 } }], {
+    fills: true,
+    nonNegative: () => true,
+  }),
   source('NonZero', [9, 13], [{ name: 'plain', inputs: [{ dims: [3], values: [0, 1, 2] }] }], {
     nonNegative: () => true,
   }),

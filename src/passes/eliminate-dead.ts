@@ -1,6 +1,6 @@
 /**
- * Removes nodes whose outputs nothing reads, unread optional outputs of Dropout, MaxPool and LayerNormalization, and
- * initializers that nothing reads. Graph inputs and outputs stay. Bodies of If, Loop and Scan are cleaned too.
+ * Removes nodes whose outputs nothing reads, unread optional outputs (`OpDef.optionalOutputs`), and initializers that
+ * nothing reads. Graph inputs and outputs stay. Bodies of If, Loop and Scan are cleaned too.
  *
  * Does not apply to other operators' optional outputs, whose number can carry meaning (BatchNormalization before
  * opset 14 trains where it has more than one).
@@ -8,9 +8,8 @@
 
 import { optionTable } from '../base/options.ts'
 import type { Graph, Node } from '../graph/graph.ts'
+import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
-
-const OPTIONAL_OUTPUTS = new Set(['Dropout', 'MaxPool', 'LayerNormalization'])
 
 /** Removes what is dead in `graph`; returns how many nodes, outputs and initializers went. */
 export function removeDead(graph: Graph): number {
@@ -18,7 +17,7 @@ export function removeDead(graph: Graph): number {
   for (const n of graph.nodesReversed()) {
     if (n.outputs.some((v) => v?.isUsed)) {
       for (const g of n.subgraphs) removed += removeDead(g)
-      if (n.domain === '' && OPTIONAL_OUTPUTS.has(n.op)) removed += dropTrailing(n)
+      if (findOp(n)?.optionalOutputs) removed += dropTrailing(n)
     } else {
       graph.remove(n)
       removed++

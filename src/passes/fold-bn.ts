@@ -9,6 +9,7 @@
  * 2, neighbours that are no layers. Where only quantisers of ours stand in the way it refuses: behind `quantize` it is too
  * late.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
@@ -26,20 +27,18 @@ import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from '../layer
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { findOp } from '../ops/index.ts'
+import { channelSlot, findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import type { ChannelAffine } from '../ops/support/define-op.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
-
-const FOLDABLE = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
 
 interface Facts {
   readonly layers: ReadonlyMap<Node, WeightLayer>
   readonly rank: (v: Value) => number | null
 }
 
-const isLayerNode = (n: Node): boolean => n.domain === '' && FOLDABLE.has(n.op)
+const isLayerNode = (n: Node): boolean => channelSlot(n) !== undefined
 
 /** Folds into the layer that produces the BN's input; returns the reason where it cannot. */
 function foldBack(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): string | null {
@@ -111,8 +110,8 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
       ctx.decline(bn.id, affine)
       continue
     }
-    const nextToMatMul = [bn.input(0).producer, ...bn.output.uses].some((n) => n?.op === 'MatMul')
-    if (nextToMatMul) rank ??= await rankLookup(model)
+    const ofAnyRank = [bn.input(0).producer, ...bn.output.uses].some((n) => n && channelSlot(n)?.channels === 'rows')
+    if (ofAnyRank) rank ??= await rankLookup(model)
     const layers = layersByNode(graph)
     const facts: Facts = { layers, rank: rank ?? (() => null) }
     const back = foldBack(bn, affine, facts)

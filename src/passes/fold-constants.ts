@@ -12,7 +12,7 @@ import { MncError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { type ElementType, elementTypeOf } from '../graph/types.ts'
+import type { ElementType } from '../graph/types.ts'
 import { ROLE_KEY } from '../layers/layers.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
 import { findOp } from '../ops/index.ts'
@@ -20,8 +20,6 @@ import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { isProbeFailure } from '../runtime/isolated/engine.ts'
 import { ConstantPart } from './fold-constants/constant-part.ts'
-
-const KEEP = new Set(['QuantizeLinear', 'DequantizeLinear', 'DynamicQuantizeLinear', 'Dropout'])
 
 const CROSSING: ReadonlySet<ElementType> = new Set([
   ...(['float32', 'float64', 'float16', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32'] as const),
@@ -44,7 +42,7 @@ const options = optionTable({
 export function liftConstants(graph: Graph): boolean {
   let changed = false
   for (const n of graph.nodes()) {
-    const tensor = n.op === 'Constant' && n.domain === '' ? constantNodeTensor(n) : null
+    const tensor = constantNodeTensor(n)
     if (!tensor || n.output.isOutput) continue
     const { name } = n.output
     const value = graph.addInitializer(name, tensor)
@@ -63,9 +61,10 @@ function foldable(model: Model): Set<Node> {
     return v.constant !== null && CROSSING.has(v.constant.type) && !v.metadata.has(ROLE_KEY)
   }
   for (const n of model.graph.nodes()) {
-    const to = n.op === 'Cast' ? elementTypeOf(n.int('to', 0)) : 'float32'
-    if (n.domain !== '' || KEEP.has(n.op) || findOp(n)?.random || n.subgraphs.length > 0 || n.metadata.has(ROLE_KEY))
+    const def = findOp(n)
+    if (n.domain !== '' || def?.unfoldable || def?.random || n.subgraphs.length > 0 || n.metadata.has(ROLE_KEY))
       continue
+    const to = def?.castsTo ? def.castsTo(n) : 'float32'
     if (!to || !CROSSING.has(to)) continue
     const inputs = n.inputs.filter((v) => v !== null)
     if (inputs.length > 0 && inputs.every(isConstant)) out.add(n)

@@ -7,6 +7,7 @@
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
+
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
@@ -14,6 +15,7 @@ import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
+import { isConstantNode } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 export const FROZEN_KEY = 'mnc.frozen'
@@ -33,7 +35,10 @@ interface Candidate extends Named {
 
 function candidates(graph: Graph): Candidate[] {
   return [...graph.nodes()].map((node) => {
-    const values = [...node.outputs, ...node.inputs.filter((v) => v?.stored || v?.producer?.op === 'Constant')]
+    const values = [
+      ...node.outputs,
+      ...node.inputs.filter((v) => v?.stored || (v?.producer && isConstantNode(v.producer))),
+    ]
     return { node, names: [node.name, ...values.map((v) => v?.name ?? '')].filter((n) => n !== '') }
   })
 }

@@ -11,6 +11,7 @@
  * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
  * than layers reads, nor to float64, which QuantizeLinear does not take.
  */
+
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Node, Value } from '../graph/graph.ts'
@@ -24,6 +25,7 @@ import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type W
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { mapNamed } from '../layers/select.ts'
+import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { upgradeModelTo } from '../ops/raise-opset.ts'
 import { definePass, type Left, type PassContext } from '../pass-manager/define-pass.ts'
@@ -198,7 +200,7 @@ function planActivation(plan: Plan, node: Node, width: number): void {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
-  if (!isSum && value.producer?.op === 'DequantizeLinear') {
+  if (!isSum && dequantizeBehind(value)) {
     // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)

@@ -21,6 +21,7 @@ import { ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
+import { isDequantize } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
@@ -34,7 +35,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   let ranks: ((v: Value) => number | null) | null = null
   let changed = false
   for (const node of model.graph.nodes()) {
-    if (node.op !== 'DequantizeLinear' || node.domain !== '') continue
+    if (!isDequantize(node)) continue
     const pair = quantPairOf(node)
     const zero = pair && uniformZeroPoint(pair)
     if (!pair?.quantize || zero === null) {

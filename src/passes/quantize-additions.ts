@@ -11,6 +11,7 @@
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
+
 import { modelError, usageError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -19,6 +20,7 @@ import { finiteOptions } from '../layers/finite-options.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire } from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
+import { isQuantize, isRectifier } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { activationRange } from '../quant/activation-range.ts'
@@ -58,22 +60,24 @@ function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
 
 /** Whether the node rounds the value for a layer, or is a layer before whose input that will be done. */
 function readsRounded(n: Node, v: Value): boolean {
-  if (n.op === 'QuantizeLinear' || n.metadata.get(ROLE_KEY) === QUANT_GUARD) return true
+  if (isQuantize(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD) return true
   return weightSlots(n).some((s) => s.data !== undefined && n.inputs[s.data] === v)
 }
 
+/** An addition of two values that nodes compute. */
+const addsComputed = (node: Node): boolean => node.is('Add') && node.inputs.every((v) => v?.producer)
+
 /** `typed`: the same graph with inferred types. */
 function isAddition(node: Node, typed: Graph): boolean {
-  if (node.op !== 'Add' || node.domain !== '') return false
-  const [a, b] = node.inputs
-  if (!a?.producer || !b?.producer || a.constant || b.constant) return false
+  if (!addsComputed(node)) return false
+  const [a, b] = [node.input(0), node.input(1)]
   const [x, y] = [typed.find(a.name)?.type, typed.find(b.name)?.type]
   return x?.elem === 'float32' && x.dims !== null && y?.dims?.join() === x.dims.join()
 }
 
 function sumOf(node: Node): Value {
   const [only, ...others] = node.output.uses
-  return only?.op === 'Relu' && others.length === 0 && !node.output.isOutput ? only.output : node.output
+  return only && isRectifier(only) && others.length === 0 && !node.output.isOutput ? only.output : node.output
 }
 
 export const quantizeAdditions = definePass({
@@ -90,7 +94,7 @@ export const quantizeAdditions = definePass({
     await inferTypes(typed)
     const plan = planAdditions(model.graph, typed.graph)
     if (plan.size === 0) {
-      const known = [...model.graph.nodes()].some((n) => n.op === 'Add' && n.inputs.every((v) => v?.producer))
+      const known = [...model.graph.nodes()].some(addsComputed)
       if (known) return false
       throw modelError('no-additions', 'the model has no addition of two computed values of one shape')
     }

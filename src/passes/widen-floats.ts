@@ -15,6 +15,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypeOf, elementTypes, isNarrowFloat, type TensorType } from '../graph/types.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
+import { castType } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 
@@ -75,7 +76,7 @@ function widenGraph(graph: Graph): boolean {
 function roundConstants(graph: Graph): boolean {
   let changed = false
   for (const n of graph.nodes()) {
-    const elem = n.op === 'Cast' && n.domain === '' ? elementTypeOf(n.int('to', 0)) : undefined
+    const elem = castType(n)
     const t = constantOf(n.inputs[0])
     if (!t || !elem || !isNarrowFloat(elem) || t.type === 'string' || n.output.isOutput) continue
     const { name } = n.output

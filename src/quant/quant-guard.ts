@@ -23,15 +23,15 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
-import { findOp, layerSlot } from '../ops/index.ts'
+import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
+import { channelSlot, findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
 /** What onnxruntime moves quantisers across. */
-const CROSSED = new Set(['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten'])
-const LAYERS = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul'])
+const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']
 /** What may vanish between a layer and its quantiser: into the layer, into the quantiser, or altogether. */
-const MERGED = new Set(['Relu', 'Clip', 'BatchNormalization', 'Identity', 'Dropout'])
-const MERGED_WITH_CONSTANT = new Set(['Add', 'Sub', 'Mul', 'Div'])
+const MERGED = ['Relu', 'BatchNormalization', 'Identity', 'Dropout']
+const MERGED_WITH_CONSTANT = ['Add', 'Sub', 'Mul', 'Div']
 
 export interface Drawn {
   /** A layer, a Clip, or what quantisers are moved across. */
@@ -45,8 +45,8 @@ export function drawnInto(value: Value): Drawn | null {
   const across: Node[] = []
   for (let v = value; ; ) {
     const node = v.producer
-    if (node?.domain !== '') return null
-    if (LAYERS.has(node.op) || CROSSED.has(node.op) || node.op === 'Clip') return { into: node, across }
+    if (!node) return null
+    if (channelSlot(node) || node.is(...CROSSED) || isClip(node)) return { into: node, across }
     const next = mergedInput(node)
     if (!next) return null
     across.push(node)
@@ -58,8 +58,8 @@ export function drawnInto(value: Value): Drawn | null {
 export function guardQuantisers(graph: Graph): boolean {
   let changed = false
   for (const n of [...graph.nodes()]) {
-    if (n.op === 'QuantizeLinear' && n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) changed = guardInput(n) || changed
-    else if (n.op === 'MatMul' || n.op === 'Gemm') changed = guardWeights(n) || changed
+    if (isQuantize(n) && n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) changed = guardInput(n) || changed
+    else if (isMatrixProduct(n)) changed = guardWeights(n) || changed
   }
   return changed
 }
@@ -78,12 +78,13 @@ function guardInput(quantize: Node): boolean {
 
 /** Of a layer with a float input and quantised weights. */
 function guardWeights(layer: Node): boolean {
-  if (layer.input(0).producer?.op === 'DequantizeLinear') return false
+  if (dequantizeBehind(layer.input(0))) return false
   let [reader, v] = [layer, layer.input(1)]
   for (let n = v.producer; n && findOp(n)?.carries; n = v.producer) [reader, v] = [n, n.input(0)]
-  if (v.producer?.op !== 'DequantizeLinear' || v.producer.metadata.get(ROLE_KEY) !== WEIGHT_QUANT) return false
+  const dequantize = dequantizeBehind(v)
+  if (dequantize?.metadata.get(ROLE_KEY) !== WEIGHT_QUANT) return false
   const known = [...v.uses].find((n) => n.metadata.get(ROLE_KEY) === QUANT_GUARD)
-  const guard = known?.output ?? v.graph.after(v.producer).op('Sum', [v], {}, guardOf(v.name, v))
+  const guard = known?.output ?? v.graph.after(dequantize).op('Sum', [v], {}, guardOf(v.name, v))
   rewire([reader], v, guard)
   return true
 }
@@ -91,8 +92,8 @@ function guardWeights(layer: Node): boolean {
 /** The quantiser that starts with this node; its readers have the same parameters. */
 function pairOf(quantize: Node): QuantPair | null {
   for (let [n] = quantize.output.uses; n; [n] = n.output.uses) {
-    if (n.op === 'DequantizeLinear') return quantPairOf(n)
-    if (n.op !== 'Clip') return null
+    if (isDequantize(n)) return quantPairOf(n)
+    if (!isClip(n)) return null
   }
   return null
 }
@@ -101,9 +102,7 @@ function needsGuard(pair: QuantPair): boolean {
   const drawn = drawnInto(pair.source)
   if (!drawn) return false
   if (pair.bits < 8 || isNarrowFloat(pair.scale.constant?.type ?? pair.source.type?.elem)) return true
-  if (
-    [drawn.into, ...drawn.across].some((n) => n.op === 'Clip' && !(constantOf(n.inputs[1]) && constantOf(n.inputs[2])))
-  )
+  if ([drawn.into, ...drawn.across].some((n) => isClip(n) && !(constantOf(n.inputs[1]) && constantOf(n.inputs[2]))))
     return true
   const layer = layerBefore(pair.source)
   return layer !== null && !isInteger(layer)
@@ -115,11 +114,11 @@ function isInteger(layer: Node): boolean {
     const producer = layer.inputs[i]?.producer
     return producer ? quantPairOf(producer) : null
   }
-  const { input: slot } = layerSlot(layer)!
+  const { input: slot } = channelSlot(layer)!
   const weights = pairAt(slot)
   if (weights?.bits !== 8) return false
   const input = pairAt(1 - slot)
-  const bias = constantOf(layer.inputs[2])?.toFloat32()
+  const bias = constantOf(biasOf(layer))?.toFloat32()
   if (!input || !bias) return true
   const [sx, sw] = [constantOf(input.scale)?.toFloat32(), constantOf(weights.scale)?.toFloat32()]
   if (sx?.length !== 1 || !sw) return false
@@ -133,13 +132,13 @@ const LARGEST_BIAS = 2 ** 30
 export function layerBefore(value: Value): Node | null {
   for (let v = value; ; ) {
     const drawn = drawnInto(v)
-    if (!drawn || LAYERS.has(drawn.into.op)) return drawn?.into ?? null
+    if (!drawn || channelSlot(drawn.into)) return drawn?.into ?? null
     v = drawn.into.input(0)
   }
 }
 
 function mergedInput(node: Node): Value | null {
   const merged =
-    MERGED.has(node.op) || (MERGED_WITH_CONSTANT.has(node.op) && node.inputs.some((x) => constantOf(x) !== null))
+    node.is(...MERGED) || (node.is(...MERGED_WITH_CONSTANT) && node.inputs.some((x) => constantOf(x) !== null))
   return (merged && node.inputs.find((x) => x && !constantOf(x))) || null
 }

@@ -4,12 +4,14 @@
  * exactly and which does not depend on the scale. (INT2/UINT2 run in onnxruntime 1.30, but only in graphs of opset 25,
  * beyond the opset that gradient rules are written for.)
  */
+
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { ACTIVATION_QUANT, firstUse, ROLE_KEY, rewire } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { isClip, isQuantize } from '../ops/facts.ts'
 import { FROZEN_KEY } from '../passes/freeze-subgraph.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
@@ -47,8 +49,8 @@ export interface QuantizerSpec {
 export function existingQuantizer(value: Value, width: number): QuantPair | null {
   const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
   for (const q of direct) {
-    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (n.op === 'Clip' ? [...n.output.uses] : [n]))[0]
-    const pair = q.op === 'QuantizeLinear' && dq ? quantPairOf(dq) : null
+    const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (isClip(n) ? [...n.output.uses] : [n]))[0]
+    const pair = isQuantize(q) && dq ? quantPairOf(dq) : null
     if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
   }
   return null

@@ -6,8 +6,8 @@ import { type Graphs, passTable, type Stage, type StageTable, stageTables } from
 
 /** One line a command, in order; options that are as by default are left out. */
 export function commandLines(stage: Stage): readonly string[] {
-  const { source, teacher, data, seed } = stage
-  const fed = data === null ? [] : ['--data', data]
+  const { source, teacher, data, reading, seed } = stage
+  const fed = data === null ? [] : ['--data', data, ...own('reading', reading)]
   const seeded = seed === 0 ? [] : ['--seed', String(seed)]
   const lines: string[][] = []
   if (source.kind === 'build')

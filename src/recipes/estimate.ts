@@ -16,7 +16,7 @@ import { isFrozen } from '../passes/freeze-subgraph.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
 import { train } from '../train/loop/trainer.ts'
 import { keysOf } from './key.ts'
-import { applyPixels, runPasses } from './make.ts'
+import { applyReading, runPasses } from './make.ts'
 import type { Graphs, Recipe, Stage } from './recipe.ts'
 import { chosenStages, DataCache, missingInputs, type RunOptions, staleness } from './run.ts'
 import { type StandIn, standIn } from './stand-in.ts'
@@ -65,7 +65,7 @@ export async function estimateRecipe(
 class Estimator {
   readonly #folder: WorkFolder
   readonly #options: RunOptions
-  readonly #data = new DataCache()
+  readonly #data = new DataCache((message) => this.#log(message))
   readonly #models = new Map<string, Promise<Model>>()
   readonly #measured = new Map<string, { seconds: number; batch: number }>()
   readonly #stale = new Set<string>()
@@ -118,8 +118,9 @@ class Estimator {
     const quiet = (): void => {}
     recordSizes([model], stage.sizes)
     const data = await this.#set(stage, model, 'train')
-    if (data) await applyPixels(stage, model, data.data, quiet)
-    await runPasses(stage, model, quiet, { limit: CALIBRATION_IMAGES, data: data?.data ?? null })
+    const set = data?.data ?? null
+    if (set) await applyReading(stage, model, set, quiet)
+    await runPasses(stage, model, set, quiet, CALIBRATION_IMAGES)
     return model
   }
 
@@ -128,7 +129,7 @@ class Estimator {
     const { data: reference } = stage
     if (reference === null) return null
     try {
-      const data = await this.#data.open(reference, split)
+      const data = await this.#data.open(reference, split, stage.reading)
       return { data, images: data.size }
     } catch (error) {
       if (!(error instanceof MncError)) throw error

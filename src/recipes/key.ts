@@ -38,6 +38,7 @@ export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset
     source: source.kind === 'build' ? { build: source.reference, spec: source.spec } : await graph(source),
     teacher: await graph(teacher),
     data: stage.data,
+    classes: stage.reading.classes,
     seed,
     pixels,
     sizes,

@@ -11,6 +11,7 @@ import { readText } from '../base/files.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../base/options.ts'
 import { packageFile } from '../base/package-files.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
+import type { dataOptions } from '../data/data-options.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { requirePass } from '../passes/run-pass.ts'
 import {
@@ -33,6 +34,7 @@ interface RawStage {
   readonly from?: string
   readonly teacher?: string
   readonly data?: string
+  readonly reading?: Options
   readonly seed?: number
   readonly pixels?: Options
   readonly sizes?: Options
@@ -49,6 +51,7 @@ interface RawRecipe {
   readonly name: string
   readonly description?: string
   readonly data?: string
+  readonly reading?: Options
   readonly seed?: number
   readonly defaults?: Readonly<Record<string, Options | boolean>>
   readonly stages: readonly RawStage[]
@@ -57,6 +60,8 @@ interface RawRecipe {
 export interface RecipeOverrides {
   /** In place of the recipe's own. */
   readonly data?: string | undefined
+  /** In place of single options of the recipe's own, named as in the table. */
+  readonly reading?: Partial<OptionsOf<typeof dataOptions>> | undefined
   readonly seed?: number | undefined
   readonly device?: string | undefined
 }
@@ -139,6 +144,7 @@ async function stageOf(
       : { ...asOptions(defaults[name]), ...asOptions(given), ...onDevice(name) }
   const wholesale = (name: 'eval' | 'score'): Options | boolean | undefined => raw[name] ?? defaults[name]
   const data = overrides.data ?? raw.data ?? recipe.data ?? null
+  const asked = Object.fromEntries(Object.entries(overrides.reading ?? {}).filter(([, v]) => v !== undefined))
 
   if (raw.build !== undefined && raw.from !== undefined) throw fault('it has both build and from', 'give one of them')
   if (raw.teacher !== undefined && !raw.train) throw fault('it has a teacher and no train')
@@ -172,6 +178,7 @@ async function stageOf(
     source,
     teacher: raw.teacher === undefined ? null : graphs(raw.teacher),
     data,
+    reading: { ...options(stageTables.reading, { ...recipe.reading, ...raw.reading }, 'reading'), ...asked },
     seed: overrides.seed ?? raw.seed ?? recipe.seed ?? 0,
     pixels: options(stageTables.pixels, raw.pixels ?? {}, 'pixels'),
     sizes: options(stageTables.sizes, raw.sizes ?? {}, 'sizes'),

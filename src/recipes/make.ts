@@ -7,11 +7,13 @@ import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'
 import { calibrationData } from '../data/calibration.ts'
+import { loadClassOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { exportModel } from '../export/export-model.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
+import { writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
 import { describeDeclined } from '../layers/left-weights.ts'
 import { buildNetwork } from '../models/spec.ts'
@@ -54,29 +56,30 @@ export async function sourceModel(stage: Stage, folder: WorkFolder): Promise<Mod
   return readModel(pathOf(source, folder))
 }
 
-/** Writes the stage's `pixels` into a model, where it has any. */
-export async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
+/** Writes the stage's `pixels` and the names of its classes into a model, where it has any. */
+export async function applyReading(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
+  const { classes } = stage.reading
+  if (classes !== undefined) writeClassOrder(model, loadClassOrder(classes))
+  await applyPixels(stage, model, data, log)
+}
+
+async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
   const { mean, std, scale, inputSize } = stage.pixels
   if (!mean && !std && scale === undefined && !inputSize) return
   if (!data) throw usageError(`stage '${stage.name}': pixels without data`)
   writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
 }
 
-/** For a dry run: calibrate on the first images of this set only. */
-interface QuickCalibration {
-  readonly limit: number
-  readonly data: Dataset | null
-}
-
+/** `most`: images to calibrate on at most, for a dry run. */
 export async function runPasses(
   stage: Stage,
   model: Model,
+  source: Dataset | null,
   log: (message: string) => void,
-  quick?: QuickCalibration,
+  most = Number.POSITIVE_INFINITY,
 ): Promise<void> {
   for (const { def, options, calibration } of stage.passes) {
-    const limits = calibration && { ...calibration, ...(quick && { limit: Math.min(calibration.limit, quick.limit) }) }
-    const source = quick ? quick.data : stage.data
+    const limits = calibration && { ...calibration, limit: Math.min(calibration.limit, most) }
     const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
     const result = await applyPass(model, def, options, {
       ...{ seed: stage.seed, log },
@@ -96,8 +99,8 @@ export async function teacherOf(stage: Stage, folder: WorkFolder, student: Prepr
 export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   const model = await sourceModel(stage, c.folder)
   recordSizes([model], stage.sizes)
-  await applyPixels(stage, model, c.train, c.log)
-  await runPasses(stage, model, c.log)
+  await applyReading(stage, model, c.train, c.log)
+  await runPasses(stage, model, c.train, c.log)
   const summary = stage.train ? await trainStage(stage, model, c) : null
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }

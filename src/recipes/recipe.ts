@@ -7,6 +7,7 @@
 import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../base/options.ts'
 import { checkOptions, type ParsedCheckOptions } from '../check/check-options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
+import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import { evaluateOptions, type ParsedEvaluateOptions } from '../evaluate/evaluate-options.ts'
 import { exportOptions, type ParsedExportOptions } from '../export/export-options.ts'
@@ -26,6 +27,7 @@ export const stageTables = {
   eval: evaluateOptions,
   score: scoreOptions,
   check: checkOptions,
+  reading: dataOptions,
   pixels: pixelOptions,
   sizes: sizeOptions,
 } as const satisfies Readonly<Record<string, OptionTable>>
@@ -66,6 +68,8 @@ export interface Stage {
   readonly teacher: Graphs | null
   /** Data reference; null where the recipe names none. */
   readonly data: string | null
+  /** How they are read, and the classes of the model's outputs. */
+  readonly reading: OptionsOf<typeof dataOptions>
   readonly seed: number
   /** Preprocessing of a foreign model. */
   readonly pixels: OptionsOf<typeof pixelOptions>
@@ -122,10 +126,21 @@ function passItem(): Record<string, unknown> {
 /** JSON Schema (draft-07) of a recipe. */
 export function recipeSchema(): Record<string, unknown> {
   const tables = Object.fromEntries(Object.entries(stageTables).map(([name, table]) => [name, tableSchema(table)]))
-  const { check, pixels, sizes, export: exporting, train, eval: evaluating, score, 'bn-update': bnUpdate } = tables
+  const {
+    check,
+    pixels,
+    sizes,
+    reading: given,
+    export: exporting,
+    train,
+    eval: evaluating,
+    score,
+    'bn-update': bnUpdate,
+  } = tables
   const measured = { description: 'How accuracy is measured; false: not at all', ...evaluating }
   const scored = { description: "Also count storage and operations by the MicroNet Challenge's rules", ...score }
   const data = text('Data reference, as --data takes it')
+  const reading = { description: "How data are read, and the classes of the models' outputs", ...given }
   const seed = { type: 'integer', minimum: 0, description: 'Seed of everything random' }
   const stage = {
     type: 'object',
@@ -141,6 +156,7 @@ export function recipeSchema(): Record<string, unknown> {
       from: text('The graph to start from: an earlier stage, or a model file'),
       teacher: text('Network whose outputs are learned: an earlier stage, or a model file'),
       data,
+      reading,
       seed,
       pixels: { description: 'How pixels become the input of a foreign model', ...pixels },
       sizes: { description: 'Sizes of dims that a foreign model leaves open', ...sizes },
@@ -171,6 +187,7 @@ export function recipeSchema(): Record<string, unknown> {
       name: folderName('Name of the recipe, and of its work folder below build/'),
       description: { type: 'string' },
       data,
+      reading,
       seed,
       defaults: {
         type: 'object',

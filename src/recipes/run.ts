@@ -56,26 +56,46 @@ export interface RunResult {
   readonly failed: MncError | null
 }
 
-/** Data sets opened once a run. */
+/** Data sets opened once a run; what is to be said of them is said once. */
 export class DataCache {
   readonly #sets = new Map<string, Once<Dataset>>()
+  readonly #said = new Set<string>()
+  readonly #log: (message: string) => void
 
-  open(reference: string, split: Split): Promise<Dataset> {
-    const key = `${reference} ${split}`
-    const known = this.#sets.get(key) ?? new Once(() => openDataset(reference, split))
+  constructor(log: (message: string) => void = () => {}) {
+    this.#log = log
+  }
+
+  open(reference: string, split: Split, { dataMemory, dataCache }: Stage['reading']): Promise<Dataset> {
+    const key = JSON.stringify([reference, split, dataMemory, dataCache])
+    const known =
+      this.#sets.get(key) ??
+      new Once(async () => {
+        const how = { memory: dataMemory, cache: dataCache, log: (note: string) => this.#say(note) }
+        const set = await openDataset(reference, split, how)
+        for (const note of set.notes) this.#say(note)
+        return set
+      })
     this.#sets.set(key, known)
     return known.get()
+  }
+
+  #say(note: string): void {
+    if (!this.#said.has(note)) this.#log(`note: ${note}`)
+    this.#said.add(note)
   }
 
   /** What a stage's graph depends on; null where it needs none. */
   async training(stage: Stage): Promise<Dataset | null> {
     const pixels = Object.values(stage.pixels).some((v) => v !== undefined)
-    return stage.data !== null && (usesTrainingData(stage) || pixels) ? this.open(stage.data, 'train') : null
+    return stage.data !== null && (usesTrainingData(stage) || pixels)
+      ? this.open(stage.data, 'train', stage.reading)
+      : null
   }
 
   /** What a stage is measured on; null where nothing is. */
   async test(stage: Stage): Promise<Dataset | null> {
-    return stage.data !== null && usesTestData(stage) ? this.open(stage.data, 'test') : null
+    return stage.data !== null && usesTestData(stage) ? this.open(stage.data, 'test', stage.reading) : null
   }
 }
 
@@ -125,7 +145,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const folder = new WorkFolder(options.workdir)
   const stages = chosenStages(recipe, options.from, options.until)
   const onEvent = options.onEvent ?? (() => {})
-  const data = new DataCache()
+  const data = new DataCache((message) => onEvent({ kind: 'log', message }))
   // a missing data set of the last stage is better known before the first one has trained
   for (const stage of stages) {
     await data.training(stage)

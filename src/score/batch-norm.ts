@@ -6,8 +6,10 @@
  * Does not fold: several consumers, a shared weight, training mode, quantisers in between, MatMul beyond matrices
  * (whose channels are not axis 1).
  */
+
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { isChannelNorm } from '../ops/facts.ts'
 import { layerSlot, requireOp } from '../ops/index.ts'
 import { WORKING_OPSET } from '../ops/support/define-op.ts'
 import type { Constants } from './constants.ts'
@@ -19,12 +21,12 @@ export function foldedBatchNorm(layer: Node, constants: Constants): Node | null 
   const y = layer.output
   if (!weight || !constants.has(weight) || weight.uses.size > 1 || y.isOutput || y.uses.size !== 1) return null
   const [norm] = y.uses
-  if (norm?.op !== 'BatchNormalization' || norm.domain !== '' || norm.inputs[0] !== y) return null
+  if (!norm || !isChannelNorm(norm) || norm.inputs[0] !== y) return null
   if (norm.int('training_mode', 0) !== 0) return null
   if (!norm.inputs.slice(1).every((v) => v && constants.has(v))) return null
   const others = layer.inputs.slice(1)
   if (others.some((v) => v && !constants.has(v))) return null
-  if (layer.op === 'MatMul' && y.dims.length !== 2) return null
+  if (slot.channels === 'rows' && y.dims.length !== 2) return null
   return norm
 }
 

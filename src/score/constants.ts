@@ -10,6 +10,7 @@ import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
+import { isDequantize } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
 export class Constants {
@@ -42,7 +43,7 @@ export async function evaluateKnown(model: Model): Promise<Constants> {
   const wanted = new Set<Value>()
   for (const n of model.graph.nodes()) {
     const computed = n.outputs.some((v) => v && !known.has(v))
-    if (!computed && n.op !== 'DequantizeLinear') continue
+    if (!computed && !isDequantize(n)) continue
     for (const v of n.inputs) if (v && known.has(v) && !constantOf(v)) wanted.add(v)
   }
   return new Constants(known, await evaluateConstants(model, [...wanted], { asFloat: true }))

@@ -15,11 +15,21 @@
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
+
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'
 import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
+import {
+  isChannelNorm,
+  isClip,
+  isDequantize,
+  isQuantize,
+  isQuantizer,
+  quantizeBehind,
+  readsShape,
+} from '../ops/facts.ts'
 import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
 import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
@@ -37,9 +47,7 @@ export interface Count {
 
 const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
 const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
-const isQuantizer = (n: Node): boolean => n.domain === '' && n.op === 'QuantizeLinear'
 const isCorrection = (n: Node): boolean => n.metadata.get(ROLE_KEY) === CORRECTION
-const isDequantizer = (n: Node): boolean => n.domain === '' && n.op === 'DequantizeLinear'
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 interface Row extends Mutable<Omit<LayerScore, 'adds'>> {
@@ -67,7 +75,7 @@ export class Counter {
     for (const node of nodes) {
       if (node.outputs.every((v) => !v || this.#constants.has(v))) continue
       if (isCorrection(node)) {
-        const def = isQuantizer(node) || isDequantizer(node) ? null : findOp(node)
+        const def = isQuantizer(node) ? null : findOp(node)
         if (def) this.#setFacts(node, def)
       } else if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
         for (const v of node.outputs) if (v) this.#shapes.add(v)
@@ -80,15 +88,15 @@ export class Counter {
 
   #node(node: Node): void {
     const row = this.#row(node)
-    if (isQuantizer(node)) this.#quantizer(node, row)
-    else if (isDequantizer(node)) this.#dequantizer(node, row)
+    if (isQuantize(node)) this.#quantizer(node, row)
+    else if (isDequantize(node)) this.#dequantizer(node, row)
     else if (!this.#folded.has(node)) this.#operator(node, row)
   }
 
   #operator(node: Node, row: Row): void {
     const def = requireOp(node)
     requireShapes(node)
-    if (node.op === 'BatchNormalization') this.#batchNorm(node, row)
+    if (isChannelNorm(node)) this.#batchNorm(node, row)
     else if (layerSlot(node)) this.#dotProducts(node, def, row)
     else this.#other(node, def, row)
     this.#setFacts(node, def)
@@ -250,11 +258,11 @@ export class Counter {
   /** A clamp to constants (Clip, or Max and Min on integers) that is one with the rounding beside it. */
   #isFreeClamp(node: Node): boolean {
     const [x] = node.inputs
-    if (!x || !['Clip', 'Max', 'Min'].includes(node.op)) return false
+    if (!x || !findOp(node)?.limits) return false
     if (node.inputs.slice(1).some((v) => v && !this.#constants.has(v))) return false
-    const behind = x.producer !== null && isQuantizer(x.producer)
-    const before = [...node.output.uses].every(isQuantizer) && node.output.uses.size > 0 && !node.output.isOutput
-    return behind || (before && node.op === 'Clip')
+    const behind = quantizeBehind(x) !== null
+    const before = [...node.output.uses].every(isQuantize) && node.output.uses.size > 0 && !node.output.isOutput
+    return behind || (before && isClip(node))
   }
 
   // --- helpers -------------------------------------------------------------------------------------------------
@@ -289,7 +297,7 @@ export class Counter {
     )
     const inputs = table ? [this.#tableFacts(table)] : computed
     const keeps = cost.macs + cost.mults + cost.adds === 0 && inputs.length > 0
-    const limits = ['Clip', 'Max', 'Min'].includes(node.op) ? this.#limits(node) : OPEN
+    const limits = def.limits ? this.#limits(node, def.limits) : OPEN
     const nonNegative = def.nonNegative?.(node, (i) => this.#isNonNegative(node.inputs[i] ?? null)) ?? false
     let lo = keeps && cost.comparisons === 0 ? Math.min(...inputs.map((f) => f.lo)) : OPEN.lo
     let hi = keeps && cost.comparisons === 0 ? Math.max(...inputs.map((f) => f.hi)) : OPEN.hi
@@ -310,17 +318,16 @@ export class Counter {
     return { bits, integer, ...OPEN }
   }
 
-  #limits(node: Node): { lo: number; hi: number } {
-    const bound = (v: Value | null | undefined, open: number): number =>
-      v && this.#constants.has(v)
+  #limits(node: Node, { least, most }: NonNullable<OpDef['limits']>): { lo: number; hi: number } {
+    const bound = (i: number | undefined, open: number): number => {
+      const v = i === undefined ? null : node.inputs[i]
+      return v && this.#constants.has(v)
         ? Array.from(this.#constants.tensor(v).toNumbers()).reduce((a, x) =>
             open < 0 ? Math.min(a, x) : Math.max(a, x),
           )
         : open
-    const [, first, second] = node.inputs
-    const lo = node.op === 'Min' ? OPEN.lo : bound(first, OPEN.lo)
-    const hi = node.op === 'Max' ? OPEN.hi : bound(node.op === 'Clip' ? second : first, OPEN.hi)
-    return { lo, hi }
+    }
+    return { lo: bound(least, OPEN.lo), hi: bound(most, OPEN.hi) }
   }
 
   #isNonNegative(v: Value | null): boolean {
@@ -376,7 +383,7 @@ export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
   for (const node of nodes) {
     if (node.outputs.every((v) => !v || constants.has(v))) continue
     if (isShapeArithmetic(node, shapes, constants)) for (const v of node.outputs) if (v) shapes.add(v)
-    if (!isQuantizer(node) && !isDequantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
+    if (!isQuantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
       if (!findOp(node) && node.subgraphs.length > 0) throw unknown(node, 'how often its body runs is not known')
       requireOp(node)
     }
@@ -385,7 +392,7 @@ export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
 
 /** Shape, Size, and integer work on what they give. */
 function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, constants: Known): boolean {
-  if (node.domain === '' && (node.op === 'Shape' || node.op === 'Size')) return true
+  if (readsShape(node)) return true
   const inputs = node.inputs.filter((v) => v !== null)
   return inputs.some((v) => shapes.has(v)) && inputs.every((v) => shapes.has(v) || constants.has(v))
 }

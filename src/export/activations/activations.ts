@@ -24,6 +24,7 @@ import { Tensor } from '../../graph/tensor.ts'
 import { elementTypes } from '../../graph/types.ts'
 import { constantValues } from '../../layers/constants.ts'
 import { type QuantPair, quantPairOf } from '../../layers/quant-pair.ts'
+import { isClip, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { roundHalfEven } from '../../quant/quantizer.ts'
 import type { Layer } from '../weights/fold-affine.ts'
 
@@ -43,7 +44,7 @@ export interface Activation {
  */
 export function dropNoOps(graph: Graph): void {
   for (const n of graph.nodes()) {
-    if (n.domain !== '' || !['Sum', 'Identity'].includes(n.op) || n.inputs.length !== 1) continue
+    if (!n.is('Sum', 'Identity') || n.inputs.length !== 1) continue
     if (n.output.isOutput) continue
     graph.replaceUses(n.output, n.input(0))
     graph.remove(n)
@@ -55,7 +56,6 @@ export function activationsOf(graph: Graph): Activation[] {
   const found: Activation[] = []
   const constant = constantValues(graph)
   for (const n of graph.nodes()) {
-    if (n.op !== 'DequantizeLinear') continue
     const pair = quantPairOf(n)
     if (!pair?.quantize || constant.has(pair.source) || pair.axis !== null) continue
     const scale = pair.scale.constant
@@ -75,9 +75,9 @@ export function activationsOf(graph: Graph): Activation[] {
 
 /** What a ReLU or a Clip between constants leaves of the numbers; null for other nodes. */
 function limitsOf(node: Node | null | undefined): readonly [number, number] | null {
-  if (node?.domain !== '') return null
-  if (node.op === 'Relu') return [0, Number.POSITIVE_INFINITY]
-  if (node.op !== 'Clip') return null
+  if (!node) return null
+  if (isRectifier(node)) return [0, Number.POSITIVE_INFINITY]
+  if (!isClip(node)) return null
   const at = (i: number, open: number): number | null => {
     const v = node.inputs[i]
     return v ? (v.constant?.size === 1 ? v.constant.item() : null) : open
@@ -94,7 +94,7 @@ function sourceOf({ pair, plain }: Activation): Value {
   const source = pair.quantize!.input(0)
   const limiter = source.producer
   if (plain || !limiter || !limitsOf(limiter) || source.isOutput) return source
-  for (const n of source.uses) if (n.op !== 'QuantizeLinear') return source
+  for (const n of source.uses) if (!isQuantize(n)) return source
   return limiter.input(0)
 }
 

@@ -6,7 +6,9 @@
  * None where a layer whose weights stand behind a DequantizeLinear comes right before, or before a ReLU: that kernel is
  * what the file is for. Nor behind a layer with a float input, which no integer kernel takes.
  */
+
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { dequantizeBehind, isCast, isClipped, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
 import { drawnInto } from '../../quant/quant-guard.ts'
 import type { Layer } from '../weights/fold-affine.ts'
@@ -15,7 +17,7 @@ import type { Weight } from '../weights/weights.ts'
 export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): void {
   const guards = new Map<Value, Value>()
   for (const q of [...graph.nodes()]) {
-    if (q.op !== 'QuantizeLinear' || q.domain !== '') continue
+    if (!isQuantize(q)) continue
     const x = q.input(0)
     if (x.constant || isLimited(q) || !isDrawn(x, layers, paired)) continue
     const guarded = guards.get(x) ?? graph.before(q).op('Sum', [x], {}, { name: `${x.name}.g`, type: x.type })
@@ -25,15 +27,14 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
 }
 
 /** Whether it is one of `lowerToFloat` behind its Clip: no quantiser of a pair, and nothing is drawn past the Clip. */
-const isLimited = (q: Node): boolean =>
-  q.input(0).producer?.op === 'Clip' && [...q.output.uses].every((n) => n.op === 'Cast')
+const isLimited = (q: Node): boolean => isClipped(q.input(0)) && [...q.output.uses].every(isCast)
 
 function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {
   const drawn = drawnInto(x)
   if (!drawn) return false
   const { into, across } = drawn
   if (!layerSlot(into)) return true
-  if (into.input(0).producer?.op !== 'DequantizeLinear') return false
+  if (!dequantizeBehind(into.input(0))) return false
   const layer = layers.get(into)
-  return !layer || !paired.has(layer.weight) || across.some((n) => n.op !== 'Relu')
+  return !layer || !paired.has(layer.weight) || !across.every(isRectifier)
 }

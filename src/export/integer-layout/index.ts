@@ -17,6 +17,7 @@
  * of a float from what it read before: beside the middle between two levels the other one may come out.
  * Does not apply to values that are not [N, C, H, W] with fixed C, H and W.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
@@ -24,6 +25,7 @@ import type { Model } from '../../graph/model.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { CORRECTION, ROLE_KEY } from '../../layers/layers.ts'
+import { dequantizeBehind } from '../../ops/facts.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { foldConstants } from '../../passes/fold-constants.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
@@ -63,7 +65,7 @@ export async function arrangeIntegers(model: Model, { rowPairs }: ArrangeOptions
  */
 function spellPads(graph: Graph, typed: Graph): void {
   for (const n of graph.nodes()) {
-    if (n.op !== 'Pad' || n.domain !== '' || !n.inputs[3]) continue
+    if (!n.is('Pad') || !n.inputs[3]) continue
     const rank = typed.find(n.input(0).name)?.type?.dims?.length
     const [pads, axes] = [constantNumbers(n.input(1), typed), constantNumbers(n.inputs[3], typed)]
     if (rank === undefined || !pads || !axes) continue
@@ -240,8 +242,7 @@ class Arrangement {
   }
 
   #partsOf(conv: Node, window: Window): Parts {
-    const { producer } = conv.input(1)
-    const integers = producer?.op === 'DequantizeLinear' ? producer : null
+    const integers = dequantizeBehind(conv.input(1))
     const dims = this.#typed.find(conv.input(1).name)!.type!.dims as readonly number[]
     const scale = integers?.input(1).constant ?? null
     return {

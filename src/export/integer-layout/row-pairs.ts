@@ -11,10 +11,12 @@
  * they put outside the image is set to zero. Convolutions before and behind read and write single rows as they are: the
  * first one with a kernel of four rows and stride 2, one with stride 2 from blocks with stride 1.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { slidingWindow } from '../../graph/sliding-window.ts'
 import { isStatic } from '../../graph/types.ts'
+import { dequantizeBehind, isDequantize } from '../../ops/facts.ts'
 import type { Pairing } from './held.ts'
 import { type Dims, dimsOf, type Step } from './steps.ts'
 
@@ -48,7 +50,7 @@ export function windowOf(conv: Node, typed: Graph): Window | null {
 /** Whether what repeats for the second row is at hand: scales of the weights, and the bias. */
 function hasConstants(conv: Node): boolean {
   const [, weights, bias] = conv.inputs
-  const quantised = (v: Value): boolean => v.producer?.op === 'DequantizeLinear'
+  const quantised = (v: Value): boolean => dequantizeBehind(v) !== null
   const scaled = ({ producer }: Value): boolean => {
     const scale = producer!.inputs.length === 2 ? producer!.input(1).constant : null
     return scale !== null && (scale.size === 1 || producer!.int('axis', 1) === 0)
@@ -72,7 +74,7 @@ export function convolutionOf(step: Step, typed: Graph): Window | null {
 /** The Conv in floats whose output these steps alone round. */
 export function floatConvolution(step: Step, among: ReadonlyMap<Node, Step>): Node | null {
   const node = step.kind === 'float' ? step.source.producer : null
-  if (node?.op !== 'Conv' || node.domain !== '' || step.source.isOutput) return null
+  if (!node?.is('Conv') || step.source.isOutput) return null
   return [...step.source.uses].every((n) => among.has(n)) ? node : null
 }
 
@@ -175,7 +177,7 @@ function settled(region: ReadonlyMap<Value, boolean>, { steps, byReader, typed }
 /** The steps that read a value, and null for any other reader. */
 function readersOf(value: Value, byReader: ReadonlyMap<Node, Step>): (Step | null)[] {
   return [...value.uses].flatMap((d) =>
-    d.op === 'DequantizeLinear' && !d.output.isOutput ? [...d.output.uses].map((n) => byReader.get(n) ?? null) : [null],
+    isDequantize(d) && !d.output.isOutput ? [...d.output.uses].map((n) => byReader.get(n) ?? null) : [null],
   )
 }
 

@@ -11,8 +11,10 @@
  *
  * Applies to values of [N, C, H, W] with fixed C, H and W, quantised with one step, that one quantiser reads.
  */
+
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
+import { dequantizeBehind, isDequantize, isFloor, isQuantize } from '../../ops/facts.ts'
 
 export interface Dims {
   readonly channels: number
@@ -51,7 +53,7 @@ export function stepsOf(graph: Graph, typed: Graph): Map<Value, Step> {
   const steps = new Map<Value, Step>()
   const reading = { typed, steps }
   for (const quantize of graph.nodes()) {
-    if (quantize.op !== 'QuantizeLinear') continue
+    if (!isQuantize(quantize)) continue
     const step = stepOf(quantize, reading)
     if (step) steps.set(step.value, step)
   }
@@ -71,7 +73,7 @@ function stepOf(quantize: Node, reading: Reading): Step | null {
   const { value, floor } = limited(quantize)
   const common = { quantize, source, value, floor, zero, dims }
   const node = source.producer
-  if (node && (quantizedOnce(source) || node.op === 'DequantizeLinear')) {
+  if (node && (quantizedOnce(source) || isDequantize(node))) {
     const known = readBy(quantize, node, reading) ?? shortcut(node, reading)
     if (known) return { ...common, ...known }
   }
@@ -81,7 +83,6 @@ function stepOf(quantize: Node, reading: Reading): Step | null {
 type Known = Pick<Step, 'kind' | 'operands' | 'reader' | 'taken'>
 
 function readBy(quantize: Node, node: Node, { typed, steps }: Reading): Known | null {
-  if (node.domain !== '') return null
   if (reads(node, steps)) return { kind: 'requantised', operands: [node], reader: quantize }
   const operand = (i: number): Node | null => {
     const d = node.inputs[i]?.producer
@@ -89,12 +90,9 @@ function readBy(quantize: Node, node: Node, { typed, steps }: Reading): Known | 
   }
   const a = operand(0)
   if (!a) return null
-  if (node.op === 'Conv') {
-    const weights = node.input(1).producer
-    return weights?.op === 'DequantizeLinear' ? { kind: 'conv', operands: [a], reader: node } : null
-  }
+  if (node.is('Conv')) return dequantizeBehind(node.input(1)) ? { kind: 'conv', operands: [a], reader: node } : null
   const b = operand(1)
-  if (node.op !== 'Add' || !b) return null
+  if (!node.is('Add') || !b) return null
   const shape = (v: Value): string | undefined => typed.find(v.name)?.type?.dims?.join()
   return shape(node.input(0)) === shape(node.input(1)) ? { kind: 'sum', operands: [a, b], reader: node } : null
 }
@@ -106,10 +104,10 @@ function shortcut(last: Node, { typed, steps }: Reading): Known | null {
   const constant = (v: Value | null | undefined): readonly number[] | null => (v ? constantNumbers(v, typed) : null)
   let node: Node | null = last
   let reader = last
-  for (; node && node.domain === '' && (node.op === 'Slice' || node.op === 'Pad'); node = node.input(0).producer) {
+  for (; node?.is('Slice', 'Pad'); node = node.input(0).producer) {
     if (node !== last && node.output.uses.size > 1) return null
     reader = node
-    if (node.op === 'Pad') {
+    if (node.is('Pad')) {
       const pads = constant(node.inputs[1])
       const value = node.inputs[2] ? constant(node.inputs[2]) : [0]
       if (node.string('mode', 'constant') !== 'constant' || node.inputs[3] || value?.[0] !== 0) return null
@@ -133,7 +131,7 @@ function shortcut(last: Node, { typed, steps }: Reading): Known | null {
 
 /** Whether the node gives a known value's numbers back, with the zero point that they were rounded with. */
 function reads(node: Node, steps: ReadonlyMap<Value, Step>): boolean {
-  if (node.op !== 'DequantizeLinear' || node.inputs[1]?.constant?.size !== 1) return false
+  if (!isDequantize(node) || node.inputs[1]?.constant?.size !== 1) return false
   return levelOf(node.inputs[2]) === steps.get(node.input(0))?.zero
 }
 
@@ -141,7 +139,7 @@ function reads(node: Node, steps: ReadonlyMap<Value, Step>): boolean {
 function limited(quantize: Node): { value: Value; floor: number } {
   const { output } = quantize
   const [max] = output.uses
-  const floor = max?.op === 'Max' && output.uses.size === 1 && !output.isOutput ? levelOf(max.inputs[1]) : null
+  const floor = max && isFloor(max) && output.uses.size === 1 && !output.isOutput ? levelOf(max.inputs[1]) : null
   return floor === null ? { value: output, floor: 0 } : { value: max!.output, floor }
 }
 

@@ -3,8 +3,10 @@
  * DequantizeLinear, the others as floats (decoded with Cast and Mul, which it folds at load; a DequantizeLinear that no
  * integer kernel takes runs on every call).
  */
+
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { dequantizeBehind } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
 import type { Layer } from './fold-affine.ts'
@@ -109,8 +111,8 @@ export function writeDense(
 function splitsOf(layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): Map<Weight, Split> {
   const found = new Map<Weight, Split>()
   for (const layer of layers.values()) {
-    const input = layer.node.attached ? layer.node.inputs[0]?.producer : null
-    if (input?.op !== 'DequantizeLinear' || paired.has(layer.weight)) continue
+    const input = layer.node.attached ? dequantizeBehind(layer.node.inputs[0]) : null
+    if (!input || paired.has(layer.weight)) continue
     const split = splitOf(layer, spanOf(input))
     if (split) found.set(layer.weight, split)
   }

@@ -8,10 +8,12 @@
  * grouped ConvTranspose, weights whose scale runs along another axis, Gemm with beta other than 1. Training-mode
  * normalisation stays one node.
  */
+
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { findOp } from '../../ops/index.ts'
+import { biasFactor, biasOf, dropBiasFactor } from '../../ops/facts.ts'
+import { channelSlot, findOp } from '../../ops/index.ts'
 import { type ChannelAffine, WORKING_OPSET } from '../../ops/support/define-op.ts'
 import type { Weight } from './weights.ts'
 
@@ -28,7 +30,7 @@ export function layersOf(weights: readonly Weight[]): Map<Node, Layer> {
   const layers = new Map<Node, Layer>()
   for (const weight of weights)
     for (const node of weight.value.uses) {
-      if (node.inputs[1] !== weight.value || node.domain !== '') continue
+      if (node.inputs[channelSlot(node)?.input ?? -1] !== weight.value) continue
       const outputAxis = outputAxisOf(node, weight)
       if (outputAxis !== undefined) layers.set(node, { node, weight, outputAxis })
     }
@@ -37,18 +39,9 @@ export function layersOf(weights: readonly Weight[]): Map<Node, Layer> {
 
 /** undefined: not an operator with a weight operand. */
 function outputAxisOf(node: Node, weight: Weight): number | null | undefined {
-  switch (node.op) {
-    case 'Conv':
-      return 0
-    case 'ConvTranspose':
-      return node.int('group', 1) === 1 ? 1 : null
-    case 'Gemm':
-      return node.int('transB', 0) ? 0 : 1
-    case 'MatMul':
-      return weight.dims.length === 2 ? 1 : null
-    default:
-      return undefined
-  }
+  const slot = channelSlot(node)
+  if (!slot || (slot.transposed && node.int('group', 1) > 1)) return slot && null
+  return slot.channels === 'rows' && weight.dims.length !== 2 ? null : slot.outputAxis(node)
 }
 
 export interface BatchNorms {
@@ -81,16 +74,17 @@ function foldIntoLayer(node: Node, { k, c }: ChannelAffine, layers: ReadonlyMap<
   const layer = x.producer ? layers.get(x.producer) : undefined
   if (!layer || x.uses.size !== 1 || x.isOutput || layer.weight.reader !== layer.node) return false
   const { outputAxis, weight } = layer
-  if (outputAxis === null || layer.node.op === 'MatMul' || !weight.canMultiply(outputAxis)) return false
-  if (layer.node.op === 'Gemm' && layer.node.inputs[2] && layer.node.float('beta', 1) !== 1) return false
-  const old = layer.node.inputs[2]
+  const at = channelSlot(layer.node)?.bias
+  if (outputAxis === null || at === undefined || !weight.canMultiply(outputAxis)) return false
+  const old = biasOf(layer.node)
+  if (old && biasFactor(layer.node) !== 1) return false
   const oldBias = old ? old.constant?.toFloat32() : new Float32Array(c.length)
   if (!oldBias || (oldBias.length !== 1 && oldBias.length !== c.length)) return false
   weight.multiply(k, outputAxis)
   const bias = Float32Array.from(c, (h, i) => oldBias[oldBias.length === 1 ? 0 : i]! * k[i]! + h)
-  layer.node.setInput(2, node.graph.addInitializer(`${layer.node.id}.b`, Tensor.float32([bias.length], bias)))
-  // without a C to scale, beta meant nothing
-  if (!old && layer.node.float('beta', 1) !== 1) layer.node.setAttribute('beta', null)
+  layer.node.setInput(at, node.graph.addInitializer(`${layer.node.id}.b`, Tensor.float32([bias.length], bias)))
+  // without a bias to scale, its factor meant nothing
+  if (!old && biasFactor(layer.node) !== 1) dropBiasFactor(layer.node)
   const { graph } = node
   const { name } = node.output
   graph.replaceUses(node.output, x)

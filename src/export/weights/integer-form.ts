@@ -10,8 +10,10 @@
  * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
  * bias is added behind them.
  */
+
 import type { Node } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { biasFactor, biasOf, readersBehindRectifier } from '../../ops/facts.ts'
 import { roundHalfEven } from '../../quant/quantizer.ts'
 import type { Layer } from './fold-affine.ts'
 import { channelForm, LARGEST_SUM } from './integer-bias.ts'
@@ -41,7 +43,7 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
   const node = w.reader!
   const channels = w.dims[axis]!
   w.multiply(new Float64Array(channels).fill(1), axis)
-  const bias = biasOf(node)
+  const bias = addedBias(node)
   const biasAt = (c: number): number => bias?.[bias.length === 1 ? 0 : c] ?? 0
   const step = inputStep(node)!
   const span = Math.max(...spanOf(node.input(0).producer!))
@@ -132,9 +134,8 @@ function fitBiases(w: Weight, axis: number, biasOver: (c: number) => number, spa
 }
 
 /** The bias as numbers; null where there is none, or one that no integer kernel adds. */
-function biasOf(node: Node): Float32Array | null {
-  if (node.op === 'MatMul' || (node.op === 'Gemm' && node.float('beta', 1) !== 1)) return null
-  return node.inputs[2]?.constant?.toFloat32() ?? null
+function addedBias(node: Node): Float32Array | null {
+  return biasFactor(node) === 1 ? (biasOf(node)?.constant?.toFloat32() ?? null) : null
 }
 
 function writeBias(node: Node, biases: readonly number[], weightScale: Float32Array, step: number): void {
@@ -150,7 +151,7 @@ function writeBias(node: Node, biases: readonly number[], weightScale: Float32Ar
 
 /** Step and levels of the quantiser that reads the layer; null where several differ. */
 function outputQuantiser(node: Node): { step: number; range: readonly [number, number] } | null {
-  const readers = [...node.output.uses].flatMap((n) => (n.op === 'Relu' ? [...n.output.uses] : [n]))
+  const readers = readersBehindRectifier(node.output)
   const [first, ...others] = readers
   const step = first?.inputs[1]?.constant
   if (!first || others.length > 0 || step?.size !== 1) return null

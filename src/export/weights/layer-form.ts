@@ -6,38 +6,41 @@
  * largest output), and only where its optimiser runs. So a plain 4-bit file adds the bias behind the layer, which is
  * exact at every level, and an 8-bit file chooses the integer bias itself (integer-bias.ts).
  */
+
 import type { Node } from '../../graph/graph.ts'
+import { biasFactor, biasOf, dequantizeBehind, isFloor, isQuantize, isRectifier } from '../../ops/facts.ts'
+import { channelSlot } from '../../ops/index.ts'
 import type { Layer } from './fold-affine.ts'
 
 /** How many readers of the layer's output, behind a ReLU too, quantise it. */
 export function quantisedBehind(node: Node): 'all' | 'some' | 'none' {
-  const readers = [...node.output.uses].flatMap((n) => (n.op === 'Relu' ? [n, ...n.output.uses] : [n]))
-  const quantisers = readers.filter((n) => n.op === 'QuantizeLinear').length
+  const readers = [...node.output.uses].flatMap((n) => (isRectifier(n) ? [n, ...n.output.uses] : [n]))
+  const quantisers = readers.filter(isQuantize).length
   if (quantisers === 0) return 'none'
   return quantisers === readers.length && !node.output.isOutput ? 'all' : 'some'
 }
 
 /** The step of the layer's input where that comes from a quantiser with one step; null otherwise. */
 export function inputStep(node: Node): number | null {
-  const producer = node.input(0).producer
-  const scale = producer?.op === 'DequantizeLinear' ? producer.input(1).constant : null
+  const scale = dequantizeBehind(node.input(0))?.input(1).constant
   return scale?.size === 1 ? scale.toNumbers()[0]! : null
 }
 
 /** Moves a constant bias behind the layer as an Add. */
 export function moveBiasBehind({ node }: Layer): void {
-  const bias = node.inputs[2]?.constant
-  if (!bias || (node.op === 'Gemm' && node.float('beta', 1) !== 1)) return
-  const rank = node.op === 'Gemm' ? 2 : node.output.type?.dims?.length
+  const old = biasOf(node)
+  const bias = old?.constant
+  if (!bias || biasFactor(node) !== 1) return
+  const { channels, bias: at } = channelSlot(node)!
+  const rank = channels === 'matrix' ? 2 : node.output.type?.dims?.length
   if (rank === undefined) return
-  const spatial = node.op === 'Gemm' ? [] : Array.from({ length: rank - 2 }, () => 1)
-  const old = node.input(2)
+  const spatial = Array.from({ length: rank - 2 }, () => 1)
   const { graph } = node
   const y = node.output
   const b = graph.after(node)
   const shaped = graph.addInitializer(`${old.name}.add`, bias.reshape([...bias.dims, ...spatial]))
   const sum = b.op('Add', [y, shaped], {}, { type: y.type })
-  node.setInput(2, null)
+  node.setInput(at!, null)
   const { name } = y
   graph.replaceUses(y, sum, sum.producer!)
   if (!sum.isOutput) {
@@ -50,7 +53,7 @@ export function moveBiasBehind({ node }: Layer): void {
 /** Lowest and highest level of a uint8 quantiser with the Max that may follow it, zero point subtracted. */
 export function levelsOf(quantize: Node): [number, number] {
   const zero = quantize.inputs[2]?.constant?.toNumbers()[0] ?? 0
-  const [max] = [...quantize.output.uses].filter((n) => n.op === 'Max')
+  const [max] = [...quantize.output.uses].filter(isFloor)
   const floor = max?.inputs[1]?.constant?.toNumbers()[0] ?? 0
   return [floor - zero, 255 - zero]
 }
@@ -58,8 +61,8 @@ export function levelsOf(quantize: Node): [number, number] {
 /** Largest |level| below and above zero of what a DequantizeLinear gives. */
 export function spanOf(dequantize: Node): [number, number] {
   let below = dequantize.input(0).producer
-  if (below?.op === 'Max') below = below.input(0).producer
-  if (below?.op !== 'QuantizeLinear') return [255, 255]
+  if (below && isFloor(below)) below = below.input(0).producer
+  if (!below || !isQuantize(below)) return [255, 255]
   const [lo, hi] = levelsOf(below)
   return [Math.abs(lo), Math.abs(hi)]
 }

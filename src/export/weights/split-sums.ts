@@ -18,10 +18,12 @@
  * All nodes of the second half carry `mnc.role=correction`: the score does not count them, they compute nothing that the
  * layer does not.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { CORRECTION, ROLE_KEY } from '../../layers/layers.ts'
+import { dequantizeBehind } from '../../ops/facts.ts'
 import type { Layer } from './fold-affine.ts'
 import { SAFE_INTEGER } from './integer-bias.ts'
 import { quantisedBehind } from './layer-form.ts'
@@ -50,11 +52,11 @@ const LARGEST_UNIT = 128
 /** How to split the layer; null where that does not apply or does not pay. `span`: lowest and highest input, as |levels|. */
 export function splitOf(layer: Layer, [below, above]: readonly [number, number]): Split | null {
   const { node, weight } = layer
-  const input = node.input(0).producer
+  const input = dequantizeBehind(node.input(0))
   const step = input?.inputs[1]?.constant
   const zero = input?.inputs[2]?.constant
-  if (node.op !== 'Conv' || !weight.ints || weight.reader !== node || quantisedBehind(node) !== 'none') return null
-  if (input?.op !== 'DequantizeLinear' || step?.size !== 1 || zero?.type !== 'uint8' || zero.size !== 1) return null
+  if (!node.is('Conv') || !weight.ints || weight.reader !== node || quantisedBehind(node) !== 'none') return null
+  if (!input || step?.size !== 1 || zero?.type !== 'uint8' || zero.size !== 1) return null
   if (node.inputs[2] && !node.inputs[2].constant) return null
   if (!weight.canMultiply(0) || !keepsSize(node, weight.dims)) return null
   const [out, into, kh, kw] = weight.dims as [number, number, number, number]

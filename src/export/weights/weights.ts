@@ -12,11 +12,10 @@
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Tensor } from '../../graph/tensor.ts'
+import { isScaled } from '../../layers/activation-bits.ts'
 import { constantValues, evaluateConstants } from '../../layers/constants.ts'
+import { dequantizeBehind, isDequantize } from '../../ops/facts.ts'
 import { findOp, weightSlots } from '../../ops/index.ts'
-
-/** Copies of data that must not be materialised because they are small as they are. */
-const generators = new Set(['ConstantOfShape', 'Expand', 'Tile', 'Range', 'EyeLike'])
 
 export class Weight {
   /** What the layers read. Replaced while the file is written. */
@@ -113,10 +112,11 @@ export async function readWeights(model: Model): Promise<Weight[]> {
 }
 
 function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
-  if (generators.has(v.producer?.op ?? '') || v.producer?.int('block_size', 0)) return false
+  // what fills is small as it stands and must not be materialised
+  if (v.producer && (findOp(v.producer)?.fills || v.producer.int('block_size', 0))) return false
   const elem = v.constant?.type ?? v.type?.elem
   if (elem !== undefined && elem !== 'float32') return false
-  const dequantised = v.producer?.op === 'DequantizeLinear'
+  const dequantised = dequantizeBehind(v) !== null
   for (const n of v.uses) {
     if (n.graph !== v.graph || n.outputs.every((o) => !o || constant.has(o))) continue
     if (dequantised || weightSlots(n).some((s) => n.inputs[s.input] === v)) return true
@@ -125,19 +125,18 @@ function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
 }
 
 /** The DequantizeLinear that gives a weight, with nothing between but what moves its elements (Transpose, Reshape). */
-function dequantizeBehind(v: Value): Node | null {
+function dequantizeBehindMoves(v: Value): Node | null {
   let n = v.producer
   while (n && findOp(n)?.carries) n = n.input(0).producer
-  return n?.op === 'DequantizeLinear' && n.domain === '' ? n : null
+  return n && isDequantize(n) ? n : null
 }
 
 /** The values that hold the scale (and the integers, in a decode of ours) of a weight. */
 function scaleParts(v: Value): Value[] {
   const n = v.producer
-  const quantised = dequantizeBehind(v)
+  const quantised = dequantizeBehindMoves(v)
   if (quantised) return [quantised.input(1)]
-  if (n?.op === 'Mul' && n.input(1).constant) return [n.input(0), n.input(1)]
-  return []
+  return n && isScaled(n) ? [n.input(0), n.input(1)] : []
 }
 
 function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null {
@@ -146,16 +145,16 @@ function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null
   const { dims } = tensor
   const floats = tensor.view('float32')
   const n = v.producer
-  if (n?.op === 'DequantizeLinear') {
+  if (n && isDequantize(n)) {
     const scale = contents.get(n.input(1))!.toFloat32()
     const at = n.int('axis', 1)
     const axis = scale.length === 1 ? null : at < 0 ? at + dims.length : at
     const ints = integersOf(floats, dims, scale, axis)
     return ints ? new Weight(v, dims, { ints, scale, axis }) : null
   }
-  const moved = movedIntegers(dequantizeBehind(v), tensor, contents)
+  const moved = movedIntegers(dequantizeBehindMoves(v), tensor, contents)
   if (moved) return new Weight(v, dims, moved)
-  const packed = n?.op === 'Mul' && n.input(1).constant ? contents.get(n.input(0))! : null
+  const packed = n && isScaled(n) ? contents.get(n.input(0))! : null
   if (packed?.type === 'float32' && packed.dims.join() === dims.join()) {
     const ints = integersOf(packed.view('float32'), dims, Float32Array.of(1), null)
     const by = contents.get(n!.input(1))!

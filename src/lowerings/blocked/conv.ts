@@ -47,7 +47,7 @@ function paddedTo(b: Builder, bias: Value, channels: number, block: number): Val
 
 /** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
 function kernelOf(node: Node): Dims4 | null {
-  if (node.op !== 'Conv' || node.domain !== '' || node.int('group', 1) !== 1) return null
+  if (!node.is('Conv') || node.int('group', 1) !== 1) return null
   const w = node.input(1)
   const dims = w.type?.dims ?? null
   return !w.constant && isDims4(dims) ? dims : null

@@ -7,7 +7,8 @@ import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 
-const UNARY = [
+/** Of one operand, then of several. */
+export const elementwiseOps = [
   'Abs',
   'Ceil',
   'Clip',
@@ -28,12 +29,17 @@ const UNARY = [
   'Softplus',
   'Sqrt',
   'Tanh',
+  'Add',
+  'Div',
+  'Max',
+  'Min',
+  'Mul',
+  'Sub',
+  'Sum',
 ]
+const COMPARISONS = ['Equal', 'Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual']
 /** ONNX's number for float32. */
 const FLOAT = 1
-const COMPARISONS = new Set(['Equal', 'Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual'])
-const SEVERAL = ['Add', 'Div', 'Max', 'Min', 'Mul', 'Sub', 'Sum']
-export const elementwiseOps = [...UNARY, ...SEVERAL]
 
 export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   const inputs = node.inputs as readonly Value[]
@@ -60,7 +66,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
     layout.replace(node, y, dims[1], dims)
     return true
   }
-  if (node.op === 'Mul' && inputs.length === 2) {
+  if (node.is('Mul') && inputs.length === 2) {
     const scale = inputs[kinds.indexOf('channels')]!
     layout.replace(node, layout.affine(b, twins.find((t) => t !== null)!, scale, null), dims[1], dims)
     return true
@@ -81,14 +87,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
 export function blockMask(node: Node, layout: BlockedLayout): boolean {
   const test = node.input(0).producer
   const twins = test?.inputs.map((v) => layout.twin(v)) ?? []
-  if (
-    node.int('to', 0) !== FLOAT ||
-    !test ||
-    test.domain !== '' ||
-    !COMPARISONS.has(test.op) ||
-    twins.some((t) => t === null)
-  )
-    return false
+  if (node.int('to', 0) !== FLOAT || !test || !test.is(...COMPARISONS) || twins.some((t) => t === null)) return false
   const [x, y] = twins as [Twin, Twin]
   if (x.dims.join() !== y.dims.join()) return false
   const b = layout.graph.before(node)
@@ -110,14 +109,14 @@ function operandKind(v: Value, whole: Twin['dims']): 'one' | 'channels' | 'plain
 
 /** What a Reshape to a constant shape gives. */
 function shapeOf(v: Value): readonly number[] | null {
-  if (v.producer?.op !== 'Reshape') return null
+  if (!v.producer?.is('Reshape')) return null
   const shape = Array.from(v.producer.input(1).constant?.toNumbers() ?? [0])
   return shape.every((d) => d > 0) ? shape : null
 }
 
 /** A Relu that alone reads a blocked convolution becomes a part of it. */
 function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): boolean {
-  if (node.op !== 'Relu' || !readAlone(node, 0, value)) return false
+  if (!node.is('Relu') || !readAlone(node, 0, value)) return false
   value.producer!.setAttribute('activation', 'Relu')
   layout.replace(node, value, dims[1], dims)
   return true
@@ -125,7 +124,7 @@ function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): bo
 
 /** So does an Add: the convolution adds to what is there, in the same memory where nothing else reads that later. */
 function fusedAdd(node: Node, twins: readonly (Twin | null)[], layout: BlockedLayout): boolean {
-  if (node.op !== 'Add') return false
+  if (!node.is('Add')) return false
   const at = [1, 0].find((i) => twins[i] && twins[1 - i] && readAlone(node, i, twins[i]!.value))
   if (at === undefined) return false
   const { value, dims } = twins[at]!

@@ -41,10 +41,10 @@ export function useBlockedLayout(model: Model, block: number, nodes: Iterable<No
 /** Values that a convolution reads in the end, through operators that have a blocked form. */
 function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
-  const throughThem = new Set([...elementwiseOps, 'BatchNormalization'])
+  const throughThem = [...elementwiseOps, 'BatchNormalization']
   for (const n of reversed) {
     if (blockable(n)) wanted.add(n.input(0))
-    else if (n.domain === '' && throughThem.has(n.op) && n.outputs[0] && wanted.has(n.outputs[0]))
+    else if (n.is(...throughThem) && n.outputs[0] && wanted.has(n.outputs[0]))
       for (const v of n.inputs) if (v) wanted.add(v)
   }
   return wanted

@@ -58,14 +58,14 @@ export function blockedWeights(
 function moved(v: Value, dims: readonly number[]): Moved {
   const n = v.producer
   const from = n?.inputs[0]?.type?.dims as readonly number[] | undefined
-  if (n?.domain === '' && from && n.op === 'Transpose') {
+  if (n?.is('Transpose') && from) {
     const perm = n.ints(
       'perm',
       from.map((_, i) => from.length - 1 - i),
     )
     return picked(moved(n.input(0), from), from, dims, (at) => inverse(perm).map((p) => at[p]!))
   }
-  if (n?.domain === '' && from && n.op === 'Slice') {
+  if (n?.is('Slice') && from) {
     const [starts, axes, steps] = [1, 3, 4].map((i) => n.inputs[i]?.constant?.toNumbers())
     if (starts && axes && steps) {
       const first = from.map(() => 0)

@@ -58,10 +58,26 @@ export interface WeightSlot {
   /** The other operand looks rows of the weight up: it holds integers, not activations. */
   readonly lookup?: boolean
   /**
-   * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels, positions
-   * (Conv) or neither (Gemm, MatMul of matrices). Such channels can be taken out of the weight on either side.
+   * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels and
+   *
+   *   window   the positions of a window that moves over the axes behind the channels (Conv)
+   *   matrix   nothing else: both are matrices (Gemm)
+   *   rows     nothing else, of operands of any rank: channels are axis 1 of matrices only (MatMul)
+   *
+   * Such channels can be taken out of the weight on either side.
    */
-  readonly channels?: boolean
+  readonly channels?: 'window' | 'matrix' | 'rows'
+  /** Input that is added to each output channel; absent where the op adds none. */
+  readonly bias?: number
+  /** Attributes that multiply the product and the bias, 1 by default. */
+  readonly factors?: { readonly product: string; readonly bias: string }
+  /** The op takes rows for columns of input 0. */
+  transposesData?(node: Node): boolean
+  /**
+   * The transpose of a convolution: at borders fewer products are added up, and the weight counts input channels of all
+   * groups and the output channels of one. (A convolution's: output channels of all groups, input channels of one.)
+   */
+  readonly transposed?: boolean
   /** Axis of the weight tensor that counts output channels (quantisation axis); depends on attributes for Gemm. */
   outputAxis(node: Node): number
   /** Axis along which a dot product runs over input channels (N:M groups). */
@@ -137,10 +153,30 @@ export interface OpDef {
    */
   readonly broadcasts?: boolean
   /**
-   * What the first output has of input 0: `value`, the very same tensor; `elements`, the same elements in another shape,
-   * order or type. A weight may pass such ops on the way to its layer.
+   * What the first output has of input 0: `value`, the very same tensor, or the same elements in another `type`, `shape`
+   * or `order`. A weight may pass such ops on the way to its layer.
    */
-  readonly carries?: 'value' | 'elements'
+  readonly carries?: 'value' | 'type' | 'shape' | 'order'
+  /** The element type that the op converts to; undefined where that is not known. */
+  castsTo?(node: Node): ElementType | undefined
+  /** Dims of the output where those of input 0 are `dims`, for an op that carries elements into another shape; null: unknown. */
+  reshapes?(node: Node, dims: readonly number[]): readonly number[] | null
+  /** The axis of an input of `rank` that each axis of the output is, for an op that carries elements into another order. */
+  permutes?(node: Node, rank: number): readonly number[]
+  /** Rounds numbers to integers at a step (`quantize`: input 1, with zero point 2), or gives such integers' numbers back. */
+  readonly quantizer?: 'quantize' | 'dequantize'
+  /** Of constants alone, too, the op is not to be computed beforehand: its result would not tell what it is there for. */
+  readonly unfoldable?: boolean
+  /** Makes many elements of few: a large result is small as it stands. */
+  readonly fills?: boolean
+  /** Outputs behind the first are extras that can be left out where nothing reads them. */
+  readonly optionalOutputs?: boolean
+  /** Input 0 is kept between what these inputs hold: the least and the largest that the output can be. */
+  readonly limits?: { readonly least?: number; readonly most?: number }
+  /** max(x, 0): engines compute it together with the layer before it or the quantiser behind it. */
+  readonly rectifier?: boolean
+  /** Gives truth values that say how two numbers stand to each other. */
+  readonly comparison?: boolean
   /**
    * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
    * null where that is not known, or not a list.

@@ -10,10 +10,13 @@
  *
  * Does not apply to frozen nodes (they keep their running statistics).
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { CENTRED_KEY } from '../../graph/hints.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { isChannelNorm } from '../../ops/facts.ts'
+import { findOp } from '../../ops/index.ts'
 import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { nameOf } from './step-names.ts'
@@ -42,8 +45,7 @@ interface Statistics {
 export const normNodes = (graph: Graph): Node[] =>
   [...graph.nodes()].filter(
     (n) =>
-      n.op === 'BatchNormalization' &&
-      n.domain === '' &&
+      isChannelNorm(n) &&
       n.metadata.get(FROZEN_KEY) !== 'true' &&
       n.input(3).constant !== null &&
       n.input(4).constant !== null,
@@ -70,7 +72,7 @@ export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null =
  */
 export function separateStatistics(graph: Graph): void {
   for (const node of graph.nodes()) {
-    if (node.op !== 'BatchNormalization' || node.domain !== '') continue
+    if (!isChannelNorm(node)) continue
     for (const i of [3, 4]) {
       const v = node.inputs[i]
       if (!v?.constant) continue
@@ -84,13 +86,13 @@ export function separateStatistics(graph: Graph): void {
 function normReaders(x: Value): number {
   let count = 0
   for (const n of x.uses) {
-    if (n.op === 'BatchNormalization' && n.inputs[0] === x) count++
+    if (isChannelNorm(n) && n.inputs[0] === x) count++
     else if (isChannelConcat(n)) count += normReaders(n.output)
   }
   return count
 }
 
-const isChannelConcat = (n: Node): boolean => n.op === 'Concat' && n.domain === '' && n.int('axis', 0) === 1
+const isChannelConcat = (n: Node): boolean => findOp(n)?.channels?.(n) === 'joined'
 
 /** The parts of a value made by Concat over channels, in order; the value itself where it is not. */
 function leavesOf(x: Value): Value[] {
@@ -170,11 +172,11 @@ function isCentrable(x: Value): boolean {
   if (x.isOutput) return false
   const conv = x.producer
   const readers = [...x.uses]
-  const norms = readers.filter((n) => n.op === 'BatchNormalization' && n.domain === '')
+  const norms = readers.filter(isChannelNorm)
   const measures = (n: Node): boolean => n.int('training_mode', 0) === 1
   const applied = norms.filter((n) => n.output.isUsed)
   if (norms.length < readers.length || !norms.some(measures) || applied.length > 1) return false
-  return conv?.op === 'Conv' && conv.domain === '' && !conv.inputs[2] && !conv.input(1).constant
+  return conv?.is('Conv') === true && !conv.inputs[2] && !conv.input(1).constant
 }
 
 /** Statistics of the inputs of a node's copies, part by part. */

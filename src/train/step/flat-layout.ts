@@ -3,11 +3,13 @@
  * statistics, the masks and scales likewise): the optimiser is then a handful of nodes over one vector instead of a
  * handful per parameter, and a step crosses into the engine with a few tensors instead of hundreds.
  */
+
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { elementCount } from '../../graph/types.ts'
+import { findOp } from '../../ops/index.ts'
 
 export interface FlatEntry {
   readonly name: string
@@ -68,7 +70,8 @@ export class FlatLayout {
       if (!v) return b.op('ConstantOfShape', [b.ints([size])])
       if (dims.length === 1) return v
       // one Reshape, not two: onnxruntime merges pairs, and the merged nodes change the order in which it executes
-      const source = v.producer?.op === 'Reshape' && v.uses.size === 0 ? v.producer.input(0) : v
+      const source =
+        v.producer && findOp(v.producer)?.carries === 'shape' && v.uses.size === 0 ? v.producer.input(0) : v
       return b.op('Reshape', [source, b.ints([-1])])
     })
     return b.op('Concat', flat, { axis: 0 }, { name, type: { elem: 'float32', dims: [this.size] } })

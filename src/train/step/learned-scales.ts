@@ -10,12 +10,15 @@
  *
  * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
  */
+
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
+import { isQuantizer } from '../../ops/facts.ts'
+import { findOp } from '../../ops/index.ts'
 import { constantOf } from '../../ops/support/constant-of.ts'
 import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
@@ -78,11 +81,11 @@ export function boundShrink(
 /** Quantisers read the initializers of their steps and zero points, no Identity of them. */
 function parametersThemselves(graph: Graph): void {
   for (const n of [...graph.nodes()]) {
-    if (!['QuantizeLinear', 'DequantizeLinear'].includes(n.op) || n.domain !== '') continue
+    if (!isQuantizer(n)) continue
     for (const i of [1, 2])
       for (let v = n.inputs[i]; v && !v.constant && constantOf(v); v = n.inputs[i]) {
         const identity = v.producer!
-        if (identity.op !== 'Identity') break
+        if (findOp(identity)?.carries !== 'value') break
         n.setInput(i, identity.input(0))
         removeUnused([identity])
       }

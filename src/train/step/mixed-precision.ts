@@ -28,12 +28,14 @@ export function narrowStep({ graph }: Model): number {
     n.inputs.forEach((v, i) => {
       if (v && isFloat(v)) n.setInput(i, crossings.narrow(v, n))
     })
-    if (n.op === 'Cast') n.setAttribute('to', elementTypes.float16.code)
+    if (isCast(n)) n.setAttribute('to', elementTypes.float16.code)
   }
   for (const n of chosen) for (const v of n.outputs) if (v && isFloat(v)) crossings.widen(v)
   graph.sort()
   return chosen.size
 }
+
+const isCast = (n: Node): boolean => n.is('Cast')
 
 const isFloat = (v: Value): boolean => (v.constant?.type ?? v.type?.elem) === 'float32'
 
@@ -47,7 +49,7 @@ const isLarge = (v: Value): boolean => {
  * and a Cast, which do the same, may be narrow.
  */
 function plainStepFunction(n: Node): void {
-  if (n.op !== 'HardSigmoid' || n.domain !== '' || n.float('alpha', 0.2) <= LARGEST || !isLarge(n.output)) return
+  if (!n.is('HardSigmoid') || n.float('alpha', 0.2) <= LARGEST || !isLarge(n.output)) return
   const b = n.graph.before(n)
   const { type } = n.output
   const positive = b.op('Greater', [n.input(0), b.scalar(0)], {}, { type: type && { ...type, elem: 'bool' } })
@@ -79,7 +81,7 @@ function mayBeNarrow(n: Node): boolean {
   if (n.domain !== '' || isKeptWide(n) || n.outputs.some((v) => !v || v.isOutput || !v.type)) return false
   if (n.inputs.some((v) => v?.constant && isFloat(v) && !fits(v.constant))) return false
   for (const v of n.outputs) for (const user of v!.uses) if (user.subgraphs.length > 0) return false
-  if (n.op === 'Cast') return n.input(0).type?.elem === 'bool' && isFloat(n.output) && isLarge(n.output)
+  if (isCast(n)) return n.input(0).type?.elem === 'bool' && isFloat(n.output) && isLarge(n.output)
   const def = findOp(n)
   if (!def?.half || !n.inputs.some((v) => v && isFloat(v))) return false
   if (def.weights) return true

@@ -51,7 +51,7 @@ export function headOf(output: Value): Head {
     const n = v.producer
     const def = findOp(n)
     if (!def?.distribution && !def?.carries) break
-    if (def.carries === 'elements') shaped.unshift(n)
+    if (def.carries && def.carries !== 'value') shaped.unshift(n)
     else if (def.distribution || (shaped.length === 0 && !distribution)) value = n.input(0)
     if (!def.distribution) continue
     distribution = { scores: n.input(0), axis: n.int('axis', -1) }
@@ -66,7 +66,7 @@ export const logitsOf = (output: Value): Value => headOf(output).value
 /** Elements stay in their order, in whatever shape or type. */
 export function keepsOrder(n: Node): boolean {
   const carries = findOp(n)?.carries
-  return carries === 'value' || (carries === 'elements' && n.op !== 'Transpose')
+  return carries !== undefined && carries !== 'order'
 }
 
 /** A softmax inside the graph that reads the output, or what the output is a copy of in some shape. */

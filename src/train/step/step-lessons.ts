@@ -1,8 +1,10 @@
 /** Which outputs of a training step are taught, by what (lessons.ts), and the loss that comes of it. */
+
 import { bugError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
+import { isChannelNorm } from '../../ops/facts.ts'
 import { requireGradients } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { attachTeacher } from '../../passes/merge-teacher.ts'
@@ -43,7 +45,7 @@ export function joinTeacher(step: StepBuilding): void {
   const before = new Set<Node>(graph.nodes())
   const copies = attachTeacher(model, teacher.model, teacher.adapter)
   step.partners = partnersOf(subjects, sourcesOf(teacher.model.graph.outputs, copies))
-  const norms = [...graph.nodes()].filter((n) => !before.has(n) && n.op === 'BatchNormalization')
+  const norms = [...graph.nodes()].filter((n) => !before.has(n) && isChannelNorm(n))
   if (teacher.batchStatistics) step.teacherNorms = norms
 }
 
