@@ -6,7 +6,6 @@
  * those of its K runs, of M elements each:
  *   mean = average of m_k,  variance = (average of v_k + m_k^2 - mean^2) KM / (KM - 1),  v_k the population variances
  */
-
 import { modelError } from '../../base/errors.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { batchDims } from '../../data/eval-batches.ts'

@@ -7,7 +7,6 @@
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
  * the host.
  */
-
 import { bugError } from '../../base/errors.ts'
 import type { Graph } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
