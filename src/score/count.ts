@@ -25,6 +25,7 @@ import {
   isChannelNorm,
   isClip,
   isDequantize,
+  isInBatchMode,
   isQuantize,
   isQuantizer,
   quantizeBehind,
@@ -220,7 +221,7 @@ export class Counter {
   // --- the rest ------------------------------------------------------------------------------------------------
 
   #batchNorm(node: Node, row: Row): void {
-    if (node.int('training_mode', 0) !== 0) throw unknown(node, 'it normalises with the statistics of the batch')
+    if (isInBatchMode(node)) throw unknown(node, 'it normalises with the statistics of the batch')
     for (const v of node.inputs.slice(1))
       if (v && !this.#constants.has(v)) throw unknown(node, 'its scale, bias or statistics are computed in the graph')
     const outputs = node.output.dims.reduce((a, b) => a * b, 1)
