@@ -59,7 +59,7 @@ const NOISE = 3
 type Outputs = Readonly<Record<string, Tensor>>
 
 async function runModel(model: Model, feeds: Outputs): Promise<Outputs> {
-  const session = await ortExecutor().load(model, model.folder === undefined ? {} : { folder: model.folder })
+  const session = await ortExecutor().load(model)
   try {
     const wanted = model.graph.outputs.filter((v) => v.type !== null).map((v) => v.name)
     return await session.run(feeds, wanted)

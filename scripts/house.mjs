@@ -29,13 +29,13 @@ const LIMITS = {
   'imports of nothing': 0,
   'imports that go up or across': 0,
   'packages outside their place': 0,
-  'circles of files': 4,
-  'operator names outside src/ops': 276,
+  'circles of files': 3,
+  'operator names outside src/ops': 92,
   'keys that name an operator outside src/ops': 140,
   'duplicates of six lines or more': 3,
   'casts through unknown': 5,
   'lines of the longest file': 578,
-  'files above 400 lines': 5,
+  'files above 400 lines': 4,
 }
 
 const { values } = parseArgs({ options: { root: { type: 'string', default: '.' }, list: { type: 'string' } } })

@@ -64,7 +64,7 @@ const broken: readonly (readonly [string, Files, string])[] = [
   [
     'imports that go up or across',
     { 'errors.ts': "import type { A } from './left/a.ts'\n" },
-    'src/base/errors.ts -> src/left/a.ts (base -> left)',
+    'src/errors.ts -> src/left/a.ts (base -> left)',
   ],
   [
     'imports that go up or across',

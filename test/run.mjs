@@ -1,6 +1,6 @@
-// Runs every *.test.ts under test/ (or the files named) in node's test runner and ends with one plain line of counts.
+// Runs every *.test.ts under test/ (or the files named, and all in the folders named) in node's test runner and ends with one plain line of counts.
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,14 +8,18 @@ import { fileURLToPath } from 'node:url'
 const here = dirname(fileURLToPath(import.meta.url))
 const named = process.argv.slice(2).filter((a) => !a.startsWith('--'))
 const flags = process.argv.slice(2).filter((a) => a.startsWith('--'))
-const files =
-  named.length > 0
-    ? named
-    : readdirSync(here, { recursive: true })
-        .map(String)
-        .filter((f) => f.endsWith('.test.ts'))
-        .sort()
-        .map((f) => join(here, f))
+const testsIn = (folder) =>
+  readdirSync(folder, { recursive: true })
+    .map(String)
+    .filter((f) => f.endsWith('.test.ts'))
+    .sort()
+    .map((f) => join(folder, f))
+const isFolder = (path) => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+const files = (named.length > 0 ? named : [here]).flatMap((path) => (isFolder(path) ? testsIn(path) : [path]))
+if (files.length === 0) {
+  console.error(`there is no *.test.ts in ${named.join(', ')}`)
+  process.exit(1)
+}
 
 // a software Vulkan driver that `make swiftshader` fetched, unless the machine has its own
 const driver = join(here, '..', 'build', 'swiftshader')

@@ -1,10 +1,10 @@
 /** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
-
 import { stat } from 'node:fs/promises'
 import { MncError } from '../base/errors.ts'
 import { encodeModel } from '../codec/codec.ts'
 import { readClassOrder } from '../graph/class-names.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
 import { constantSource } from '../layers/constants.ts'
@@ -12,7 +12,6 @@ import { ROLE_KEY } from '../layers/layers.ts'
 import { isQuantizer } from '../ops/facts.ts'
 import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
-import { isFrozen } from '../passes/freeze-subgraph.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
 

@@ -21,7 +21,7 @@ import { runPass } from '../passes/run-pass.ts'
 import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { isReadable } from '../runtime/ort-session.ts'
-import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
+import { type BatchPlan, batchPlan, dimsAt, type PlanOptions } from '../samples/batch-plan.ts'
 import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 
 type Warn = (message: string) => void
@@ -51,7 +51,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
     const copy = cloneModel(work)
     try {
       await typed(copy, dims, warn)
-      if (!isOpen(work)) return { model: copy, samples: await declaredSamples(work) }
+      if (!isOpen(work)) return { model: copy, samples: await declaredSamples(work, warn) }
       if (copy.graph.outputs.every((v) => v.type?.dims?.[0] === 1)) return { model: copy, samples: 1 }
     } catch (error) {
       if (!(error instanceof MncError)) throw error
@@ -59,7 +59,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
       failed = error
     }
     // the graph may bake in a batch that its inputs leave open; inference overlooks that, or refuses
-    const plan = constantBytes(work) > RUN_BYTES ? null : await batchPlan(work, 1).catch(() => null)
+    const plan = constantBytes(work) > RUN_BYTES ? null : await planOrWarn(work, 1, {}, warn)
     if (failed && (!plan || plan.batch === 1)) throw failed
     return { model: await typed(work, plan ? dimsAt(plan, plan.batch) : dims, warn), samples: plan?.batch ?? 1 }
   } catch (error) {
@@ -91,11 +91,22 @@ async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   return work
 }
 
+/** null where no batch was found at which the model runs; why is said where the process that tried ended or took too long. */
+async function planOrWarn(model: Model, asked: number, options: PlanOptions, warn: Warn): Promise<BatchPlan | null> {
+  try {
+    return await batchPlan(model, asked, options)
+  } catch (error) {
+    if (!(error instanceof MncError)) throw error
+    if (isProbeFailure(error)) warn(`the batch that the model works at is not known: ${error.describe()}`)
+    return null
+  }
+}
+
 /** The batch that the file fixes: the first dim of its inputs, unless that is a time, of one sample. */
-async function declaredSamples(model: Model): Promise<number> {
+async function declaredSamples(model: Model, warn: Warn): Promise<number> {
   const first = Object.values(inputDims(model)).find((dims) => dims.length > 0)?.[0]
   if (typeof first !== 'number' || first === 1 || constantBytes(model) > RUN_BYTES) return 1
-  const plan = await batchPlan(model, first, { reopen: true }).catch(() => null)
+  const plan = await planOrWarn(model, first, { reopen: true }, warn)
   return plan?.batch === first ? first : 1
 }
 

@@ -12,7 +12,6 @@
  * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
  * goes through are seen by running it; where it does not run, an input counts as large as the output.
  */
-
 import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'

@@ -6,7 +6,6 @@
  * need: the range that occurs, less a channel's common factor, where 16 values or more are not zero (a quantiser that uses
  * its container reaches its ends; fewer values say nothing).
  */
-
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'

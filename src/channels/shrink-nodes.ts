@@ -1,5 +1,4 @@
 /** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
-
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'

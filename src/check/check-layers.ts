@@ -3,7 +3,6 @@
  * ORT_DISABLE_ALL (in as many runs as the models take for it), in the order of the reference. Values that folding removed or that were renamed are not compared: the
  * list is empty where no name is left.
  */
-
 import { usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'

@@ -139,8 +139,7 @@ async function peeked(batches: AsyncIterable<CheckBatch>) {
 }
 
 const load = (model: Model, optimization: Level, more: LoadOptions = {}): Promise<Session> => {
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
-  return ortExecutor().load(model, { optimization, ...folder, ...more })
+  return ortExecutor().load(model, { optimization, ...more })
 }
 
 async function noiseOf(

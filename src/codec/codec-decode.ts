@@ -1,8 +1,6 @@
 /** ModelProto to Model: names become values, the rest of each message goes into `extra`. */
-
 import { MncError, modelError } from '../base/errors.ts'
 import type { Attribute } from '../graph/attribute.ts'
-import { decodeSparse } from '../graph/codec-sparse.ts'
 import { Graph, type Value } from '../graph/graph.ts'
 import { type FunctionDef, Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -10,6 +8,7 @@ import { decodeAttribute } from './codec-attribute.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
 import { readProps } from './codec-extra.ts'
 import { sortNodes } from './codec-sort.ts'
+import { decodeSparse } from './codec-sparse.ts'
 import { decodeTensor, tensorShell } from './codec-tensor.ts'
 import { decodeType } from './codec-type.ts'
 import { DEFAULTS_SINCE } from './declared-inputs.ts'

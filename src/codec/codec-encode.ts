@@ -2,8 +2,6 @@
  * Model to ModelProto: each message starts from the one that was read (`extra`) and takes over what the IR says
  * differently. value_info is written only for values that had one when they were read (or have metadata to carry).
  */
-
-import { encodeSparse, sparseOf } from '../graph/codec-sparse.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { encodeAttribute } from './codec-attribute.ts'
@@ -22,6 +20,7 @@ import {
   valueExtra,
   writeProps,
 } from './codec-extra.ts'
+import { encodeSparse, sparseOf } from './codec-sparse.ts'
 import { encodeTensor, type TensorPlacement } from './codec-tensor.ts'
 import { decodeType, encodeType, sameType } from './codec-type.ts'
 import { declaredInputs } from './declared-inputs.ts'

@@ -3,7 +3,6 @@
  * one goes into raw_data. The typed fields (float_data ...) are unpacked when the bytes are first asked for, their
  * lengths are checked at once.
  */
-
 import { type Bytes, load } from '../base/bytes.ts'
 import { modelError } from '../base/errors.ts'
 import { Tensor } from '../graph/tensor.ts'

@@ -1,5 +1,4 @@
 /** TypeProto to the IR's tensor types and back. Sequences, maps, optionals and sparse tensors have none: null. */
-
 import { type Dim, elementTypeOf, elementTypes, type TensorType } from '../graph/types.ts'
 import { copyProto, type Proto } from './proto-schema.ts'
 

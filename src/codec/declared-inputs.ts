@@ -2,7 +2,6 @@
  * Which values a file lists as inputs of a graph. Before IR 4 every initializer had to be listed too and was a constant
  * nevertheless; the IR does not count it as an input, and writing such a file lists it again, also where it is new.
  */
-
 import type { Graph, Value } from '../graph/graph.ts'
 import { graphExtra } from './codec-extra.ts'
 

@@ -2,14 +2,13 @@
  * The part of the text form that people do not read: what a file said beyond the IR (codec-extra.ts), as
  * `!name "base64"` of a message holding only those fields. Present in the full form alone.
  */
-
 import type { Attribute } from '../graph/attribute.ts'
-import { sparseOf } from '../graph/codec-sparse.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import { encodeAttribute } from './codec-attribute.ts'
 import { functionShell, graphShell, modelShell, nodeShell, valueInfo } from './codec-encode.ts'
 import { functionExtra, graphExtra, modelExtra, nodeExtra, valueExtra } from './codec-extra.ts'
+import { sparseOf } from './codec-sparse.ts'
 import { encodeProto } from './proto.ts'
 import { copyProto, type MessageName, type Proto } from './proto-schema.ts'
 import { base64 } from './text-tensor.ts'

@@ -1,14 +1,13 @@
 /** Reads the text form of text.ts back into a model. */
-
 import { MncError } from '../base/errors.ts'
 import type { Attribute } from '../graph/attribute.ts'
-import { decodeSparse } from '../graph/codec-sparse.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type Dim, type ElementType, elementTypes, isStatic, type TensorType } from '../graph/types.ts'
 import { valueInfo } from './codec-encode.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
+import { decodeSparse } from './codec-sparse.ts'
 import { DEFAULTS_SINCE } from './declared-inputs.ts'
 import { DataFiles } from './external-data.ts'
 import { decodeProto } from './proto.ts'

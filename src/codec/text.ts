@@ -15,12 +15,11 @@
  * they lay outside the file, and the inner name of a tensor that is an attribute; the summary leaves out the content of larger tensors and what the IR does not
  * model, and is meant for goldens and for reading. text-parse.ts reads it back.
  */
-
 import type { Attribute, Opaque } from '../graph/attribute.ts'
-import { sparseOf } from '../graph/codec-sparse.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { FunctionDef, Model } from '../graph/model.ts'
 import type { TensorType } from '../graph/types.ts'
+import { sparseOf } from './codec-sparse.ts'
 import { declaredInputs } from './declared-inputs.ts'
 import { encodeProto } from './proto.ts'
 import type { Proto } from './proto-schema.ts'

@@ -2,7 +2,6 @@
  * Where protobuf bytes are read from: memory, or a file through a window, so that what is passed over is never loaded.
  * Positions count from the start. Errors are model errors that say at which byte.
  */
-
 import type { Bytes } from '../base/bytes.ts'
 import type { DataFile } from '../base/data-file.ts'
 import { modelError } from '../base/errors.ts'

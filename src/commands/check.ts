@@ -1,5 +1,4 @@
 /** `mnc check`: what a model lost against its reference, in stock onnxruntime at both optimisation levels. */
-
 import type { OptionsOf } from '../base/options.ts'
 import type { CheckBatch, CheckResult, LevelResult } from '../check/check.ts'
 import type { LayerDifference } from '../check/check-layers.ts'

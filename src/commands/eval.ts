@@ -1,5 +1,4 @@
 /** `mnc eval`: accuracy of a classifier. */
-
 import { evaluateOptions } from '../evaluate/evaluate-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'

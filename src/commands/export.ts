@@ -1,5 +1,4 @@
 /** `mnc export`: a trained graph to a file that deploys. */
-
 import type { Explanation } from '../export/explain.ts'
 import { exportOptions } from '../export/export-options.ts'
 import type { ExportReport } from '../export/export-report.ts'

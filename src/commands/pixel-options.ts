@@ -1,5 +1,4 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
-
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { dataOptions } from '../data/data-options.ts'

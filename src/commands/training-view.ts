@@ -1,5 +1,4 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
-
 import { fallbackWarnings } from '../runtime/fallback-warnings.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import type { Lesson } from '../train/step/lessons.ts'

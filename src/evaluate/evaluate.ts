@@ -1,5 +1,4 @@
 /** Accuracy of a classifier over a data set, in onnxruntime. */
-
 import { modelError } from '../base/errors.ts'
 import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
@@ -13,9 +12,9 @@ import type { Executor, Fallback, LoadOptions, Session } from '../runtime/execut
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
-import { soleInput } from '../train/loop/step-inputs.ts'
 import { liftedFor, runnable } from '../train/step/lift.ts'
 import { keepsOrder, scoresOutput } from '../train/step/outputs.ts'
+import { soleInput } from '../train/step/step-inputs.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */
@@ -65,7 +64,7 @@ export async function evaluate(
   const batch = options.batch ?? BATCH
   // in a process apart, before the model is run here
   const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size)))
-  const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load, ...folderOf(model) })
+  const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load })
   options.onFallbacks?.(session.fallbacks)
   try {
     const data = inModelOrder(model, dataset)
@@ -83,8 +82,6 @@ export function checkMeasured(result: Evaluation, file?: string): void {
       next: 'look at --mean, --std and --scale, and for weights that are not finite',
     })
 }
-
-const folderOf = (model: Model): LoadOptions => (model.folder === undefined ? {} : { folder: model.folder })
 
 async function evaluateSession(
   session: Session,

@@ -3,7 +3,6 @@
  * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
  * as an operand.
  */
-
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { temporaryFolder } from '../base/files.ts'

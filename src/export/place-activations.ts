@@ -2,7 +2,6 @@
  * The form of each quantised activation in the exported file: rounded in float arithmetic, a Q/DQ pair of its own width,
  * or one in an 8-bit container.
  */
-
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
 import { isRectified } from '../ops/facts.ts'

@@ -6,7 +6,6 @@
  *
  * Over 150 lines because every way to look at the elements is here.
  */
-
 import { type Bytes, isLazy, type LazyBytes, load, pieces, sameBytes, slice } from '../base/bytes.ts'
 import type { FileSlice } from '../base/data-file.ts'
 import { bugError, modelError } from '../base/errors.ts'

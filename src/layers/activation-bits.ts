@@ -5,7 +5,6 @@
  *   Clip(x, lo*s, hi*s) -> QuantizeLinear(s) -> Cast -> [Mul s]
  *   QuantizeLinear(s, zero point z) -> Max(q, z + lo) -> DequantizeLinear
  */
-
 import type { Node, Value } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
 import { isCast, isClip, isDequantize, isFloor, quantizeBehind } from '../ops/facts.ts'

@@ -95,7 +95,6 @@ async function compute(
   for (const [domain, version] of model.opsets) part.opsets.set(domain, version)
   part.irVersion = model.irVersion
   part.functions.push(...model.functions)
-  part.folder = model.folder
   const map: ValueMap = new Map()
   for (const n of ancestors(computed, model.graph)) {
     for (const v of n.inputs) if (v?.constant && !map.has(v)) map.set(v, part.graph.addInitializer(v.name, v.constant))

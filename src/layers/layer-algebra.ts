@@ -2,7 +2,6 @@
  * Scales and shifts of a layer's inputs and outputs taken into its weight and bias: y = k * layer(x) + c per output
  * channel, or layer(k * x + c) per input channel. Conv and ConvTranspose with groups, Gemm, MatMul of rank 2.
  */
-
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'

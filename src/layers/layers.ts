@@ -6,7 +6,6 @@
  *
  * Does not apply to weights that are computed from an input, nor inside bodies of If, Loop and Scan.
  */
-
 import { bugError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'

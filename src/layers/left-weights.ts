@@ -5,7 +5,6 @@
  * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
  * normalisations, masks and quantisers' steps are none.
  */
-
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { isQuantizer } from '../ops/facts.ts'

@@ -4,7 +4,6 @@
  * the same shape, it is written past its end (wrong results, or `free(): invalid next size`). So where a graph rounds
  * activations to 8-bit types too, its 4-bit quantisers get 8-bit containers with a Clip on the integers, as 3 bits have.
  */
-
 import type { Graph } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { isCast } from '../ops/facts.ts'

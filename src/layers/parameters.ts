@@ -5,8 +5,8 @@
  * (running statistics), masks and quantiser steps, integer constants, single numbers (the 1/6 of an h-swish).
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
-import { FROZEN_KEY } from '../passes/merge-teacher.ts'
 import { ROLE_KEY } from './layers.ts'
 
 export function trainableParameters(graph: Graph): Value[] {
@@ -19,7 +19,7 @@ export function trainableParameters(graph: Graph): Value[] {
     node.inputs.forEach((v, i) => {
       if (!v?.constant) return
       const isState = def?.state?.includes(i) || (helper && i > 0)
-      if (isState || isFrozen(node, v)) excluded.add(v)
+      if (isState || isFrozen(v) || isFrozen(node)) excluded.add(v)
       else if (isTrainable(node, v, i, dependent)) found.add(v)
     })
     if (node.inputs.some((v) => v && (found.has(v) || dependent.has(v))))
@@ -27,9 +27,6 @@ export function trainableParameters(graph: Graph): Value[] {
   }
   return [...found].filter((v) => !excluded.has(v))
 }
-
-const isFrozen = (node: Node, v: Value): boolean =>
-  v.metadata.get(FROZEN_KEY) === 'true' || node.metadata.get(FROZEN_KEY) === 'true'
 
 function isTrainable(node: Node, v: Value, i: number, dependent: ReadonlySet<Value>): boolean {
   if (v.constant?.type !== 'float32') return false

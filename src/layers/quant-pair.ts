@@ -7,7 +7,6 @@
  * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
  * apply to blocked quantisation (block_size) and to float8: those give null.
  */
-
 import type { Node, Value } from '../graph/graph.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { castType, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'

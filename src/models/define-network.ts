@@ -2,7 +2,6 @@
  * What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
  * of one imports types alone, for `mnc --help` reads them too.
  */
-
 import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import type { NetworkBuilder } from './layers.ts'

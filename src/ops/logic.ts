@@ -3,7 +3,6 @@
  * a gradient is marked straight-through in its node's metadata; the driver treats that. Rounding is a format conversion
  * and free; everything else is one comparison an element.
  */
-
 import { constantOf } from './support/constant-of.ts'
 import { defineOp, type OpDef, type OpSample } from './support/define-op.ts'
 import { free, perElement } from './support/rules.ts'

@@ -1,5 +1,4 @@
 /** Identity, Cast, CastLike: the same numbers in another type. Format conversions cost nothing. */
-
 import type { Value } from '../graph/graph.ts'
 import { type ElementType, elementTypeOf, elementTypes } from '../graph/types.ts'
 import { defineOp, type GradientRule, type OpDef } from './support/define-op.ts'

@@ -1,5 +1,4 @@
 /** Powers, exponentials and logarithms; a transcendental function counts as one multiplication. */
-
 import { elementTypes } from '../graph/types.ts'
 import { defineOp, type OpDef } from './support/define-op.ts'
 import { elemOf, expressions, perElement, scalarOf, unary } from './support/rules.ts'

@@ -1,5 +1,4 @@
 /** What a pass is: one declaration. The manager, the command line, the docs and the JSON Schemas all read it. */
-
 import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'

@@ -1,10 +1,15 @@
 /**
  * Which passes must not come behind which: those that change what steps of activations behind them were calibrated on (prune), or
  * find no way through quantisers to what they would have folded (fold-bn). They refuse, with the order that works.
+ *
+ * And which give the same outputs in either order, but a smaller file in one only: remove-channels takes out what is zero by
+ * then, so it comes behind the pruning of channels. They say so.
  */
 import { type MncError, modelError } from '../base/errors.ts'
 import type { Graph, Node } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
+import { readHistory } from './history.ts'
 
 /** Whether mnc put the node there to quantise an activation. */
 export const quantisesActivation = (n: Node): boolean => n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT
@@ -25,4 +30,14 @@ export function refuseCalibrated(graph: Graph, changed: Iterable<Node>, pass: st
     if (quantisesActivation(n))
       throw comesTooLate(pass, 'the steps of activations were calibrated on the network as it is now', n.id)
   }
+}
+
+/** What remove-channels says where it finds no channel of zeros. */
+export const NO_EMPTY_CHANNELS =
+  'remove-channels finds no channel that says nothing: it makes a smaller file behind `prune --pattern channel`'
+
+/** What pruning of channels says behind remove-channels; null where that did not run. */
+export function adviseRemoval(model: Model): string | null {
+  if (!readHistory(model).some((entry) => entry.pass === 'remove-channels')) return null
+  return 'remove-channels ran before: the channels that are zero now stay in the file until it runs again'
 }

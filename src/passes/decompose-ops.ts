@@ -9,10 +9,10 @@ import { MncError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
+import { FROZEN_KEY } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
-import { FROZEN_KEY } from './merge-teacher.ts'
 
 const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && n.metadata.get(FROZEN_KEY) !== 'true'
 

@@ -5,7 +5,6 @@
  * Does not apply to other operators' optional outputs, whose number can carry meaning (BatchNormalization before
  * opset 14 trains where it has more than one).
  */
-
 import { optionTable } from '../base/options.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'

@@ -9,7 +9,6 @@
  * 2, neighbours that are no layers. Where only quantisers of ours stand in the way it refuses: behind `quantize` it is too
  * late.
  */
-
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { finiteOptions } from '../layers/finite-options.ts'

@@ -7,21 +7,16 @@
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
-
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { FROZEN_KEY, isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
 import { isConstantNode } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
-
-export const FROZEN_KEY = 'mnc.frozen'
-
-/** Whether a node or value carries the mark. */
-export const isFrozen = (x: Node | Value): boolean => x.metadata.get(FROZEN_KEY) === 'true'
 
 const options = optionTable({
   names: { type: 'strings', description: 'Freeze nodes by node, output or weight name (globs)', placeholder: 'NAMES' },

@@ -1,5 +1,4 @@
 /** Every pass, in an explicit list, in the order a pipeline meets them. */
-
 import type { PassDef } from '../pass-manager/define-pass.ts'
 import { autodiff } from './autodiff.ts'
 import { decomposeOps } from './decompose-ops.ts'

@@ -6,7 +6,6 @@
  * Model and functions are lifted to the newest opset among them before. Does not apply to functions that call
  * themselves, or that would become too many nodes (graph/function-size.ts): a model error.
  */
-
 import { optionTable } from '../base/options.ts'
 import { functionDefaults } from '../codec/function-defaults.ts'
 import type { Attribute } from '../graph/attribute.ts'

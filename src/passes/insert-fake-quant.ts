@@ -11,10 +11,10 @@
  * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
  * than layers reads, nor to float64, which QuantizeLinear does not take.
  */
-
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
@@ -35,7 +35,6 @@ import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { ADDITION_KEY, existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
-import { isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 /** The first opset with 4-bit types. */

@@ -14,6 +14,7 @@ import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from '../channels/channel-ties.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { FROZEN_KEY, isFrozen } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
@@ -39,9 +40,8 @@ import {
 } from '../layers/magnitude.ts'
 import { mapNamed } from '../layers/select.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
-import { refuseCalibrated } from '../pass-manager/pass-order.ts'
+import { adviseRemoval, refuseCalibrated } from '../pass-manager/pass-order.ts'
 import { refitSteps } from '../quant/refit-steps.ts'
-import { FROZEN_KEY, isFrozen } from './freeze-subgraph.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 const DEFAULT_SPARSITY = 0.75
@@ -298,6 +298,8 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     if (layer.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
+  const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
+  if (advice) ctx.log(advice)
   if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
   return changed
 }

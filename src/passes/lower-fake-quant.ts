@@ -13,7 +13,6 @@
  * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
  * differ between channels, and to blocked quantisation.
  */
-
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'

@@ -10,12 +10,12 @@ import { optionTable } from '../base/options.ts'
 import { readModel } from '../codec/codec.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import type { Graph, Value } from '../graph/graph.ts'
+import { FROZEN_KEY } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
-export const FROZEN_KEY = 'mnc.frozen'
 export const TEACHER_PREFIX = 'teacher/'
 
 /** teacher input = student input * scale + shift (one number a channel), then resized to `size` (height, width). */

@@ -11,11 +11,11 @@
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
-
 import { modelError, usageError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isFrozen } from '../graph/marks.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire } from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
@@ -30,7 +30,6 @@ import { guardQuantisers } from '../quant/quant-guard.ts'
 import { existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { foldConstants } from './fold-constants.ts'
-import { isFrozen } from './freeze-subgraph.ts'
 import { insertFakeQuant } from './insert-fake-quant.ts'
 
 const { calibration, signedInputs, percentile } = insertFakeQuant.options

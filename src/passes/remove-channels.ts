@@ -16,6 +16,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { NO_EMPTY_CHANNELS } from '../pass-manager/pass-order.ts'
 import { type Named, probe } from '../samples/probe.ts'
 import { checkChannels } from './remove-channels/channel-check.ts'
 import { decideChannels, liftModel } from './remove-channels/channel-decision.ts'
@@ -33,6 +34,7 @@ async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean
     for (const { layer, reason } of stays) if (!reasons.has(layer)) reasons.set(layer, reason)
     if (removed === 0) {
       for (const { layer } of stays) ctx.decline(layer, reasons.get(layer)!)
+      if (!changed && stays.length === 0) ctx.log(NO_EMPTY_CHANNELS)
       return changed
     }
     // tried on a copy: where it goes wrong the caller's model stays as it was

@@ -2,7 +2,6 @@
  * upgrade-opset: lifts a model to a later version of the default ONNX domain (ops/raise-opset.ts). Where onnxruntime has no
  * kernel for a version that the model now asks for, a warning says so.
  */
-
 import { optionTable } from '../base/options.ts'
 import { OLDEST_TARGET, upgradeModelTo } from '../ops/raise-opset.ts'
 import { WORKING_OPSET } from '../ops/support/define-op.ts'

@@ -7,7 +7,6 @@
  * The interface changes where inputs or outputs were narrow. Does not apply to functions (inline them first) and to
  * nodes of other domains that insist on a narrow type.
  */
-
 import { optionTable } from '../base/options.ts'
 import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'

@@ -70,7 +70,7 @@ function counted(t: Tensor, size: number, count: number): Float32Array {
 
 /** A session, or nothing to run where all values are graph inputs. */
 async function runner(model: Model): Promise<{ run(f: Feeds): Promise<Feeds>; dispose(): Promise<void> }> {
-  if (model.graph.outputs.length > 0) return ortExecutor().load(model, model.folder ? { folder: model.folder } : {})
+  if (model.graph.outputs.length > 0) return ortExecutor().load(model)
   return { run: async () => ({}), dispose: async () => {} }
 }
 

@@ -18,7 +18,6 @@
  * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
  * out again; export too, and sets its own (src/export/activations/guard-quantisers.ts).
  */
-
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from '../layers/layers.ts'

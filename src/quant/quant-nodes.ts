@@ -4,15 +4,14 @@
  * exactly and which does not depend on the scale. (INT2/UINT2 run in onnxruntime 1.30, but only in graphs of opset 25,
  * beyond the opset that gradient rules are written for.)
  */
-
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { FROZEN_KEY } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { ACTIVATION_QUANT, firstUse, ROLE_KEY, rewire } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { isClip, isQuantize } from '../ops/facts.ts'
-import { FROZEN_KEY } from '../passes/freeze-subgraph.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
 /** Node metadata: width of the quantiser. */

@@ -5,7 +5,6 @@
  * result beyond rounding (threads that prepare batches, the device). Whatever else a result depends on is a file that was
  * read on the way, and those are recorded (reads.ts): a stage is up to date while its keys and all of these are the same.
  */
-
 import { packageVersion } from '../base/package-files.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'

@@ -2,7 +2,6 @@
  * Makes a stage's graph, by the same library calls, in the same order and with the same records as the single commands
  * build, pass, train, bn-update and export: a Makefile that chains those gives the same bytes.
  */
-
 import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'

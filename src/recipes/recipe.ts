@@ -3,7 +3,6 @@
  * that has been read. A stage's keys are commands (`build`, `train`, `bn-update`, `export`, `eval`, `score`, `check`),
  * its options the command line's without `--`.
  */
-
 import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../base/options.ts'
 import { checkOptions, type ParsedCheckOptions } from '../check/check-options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'

@@ -12,6 +12,7 @@ import { writeModel } from '../codec/codec.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
+import { Heard } from './heard.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
 import { make } from './make.ts'
 import { measure } from './measure.ts'
@@ -146,6 +147,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const stages = chosenStages(recipe, options.from, options.until)
   const onEvent = options.onEvent ?? (() => {})
   const data = new DataCache((message) => onEvent({ kind: 'log', message }))
+  const heard = new Heard(recipe)
   // a missing data set of the last stage is better known before the first one has trained
   for (const stage of stages) {
     await data.training(stage)
@@ -156,7 +158,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   let failed: MncError | null = null
   try {
     for (const stage of stages) {
-      const result = await runStage(recipe, stage, folder, data, options, onEvent)
+      const result = await runStage(recipe, stage, { folder, data, heard }, options, onEvent)
       results.push(result)
       onEvent({ kind: 'done', stage, result })
       failed = failedGate(stage, result)
@@ -173,8 +175,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
 async function runStage(
   recipe: Recipe,
   stage: Stage,
-  folder: WorkFolder,
-  data: DataCache,
+  { folder, data, heard }: { readonly folder: WorkFolder; readonly data: DataCache; readonly heard: Heard },
   options: RunOptions,
   onEvent: (event: RunEvent) => void,
 ): Promise<StageResult> {
@@ -193,9 +194,11 @@ async function runStage(
   const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
   const context = {
     ...{ folder, signal: options.signal, checkpointSteps: options.checkpointSteps, cache: options.cache },
-    log: (message: string) => onEvent({ kind: 'log', message }),
+    log: (message: string) => {
+      if (heard.isNew(stage, message)) onEvent({ kind: 'log', message })
+    },
     progress: (label: string, done: number, total: number) => onEvent({ kind: 'progress', label, done, total }),
-    onTrain: (event: TrainEvent) => onEvent({ kind: 'train', stage, event }),
+    onTrain: (event: TrainEvent) => onEvent({ kind: 'train', stage, event: heard.newsOf(stage, event) }),
   }
   let record: StageRecord | null = reason === null ? old : null
   if (!record) {

@@ -2,7 +2,6 @@
  * Random pixels in place of a data set that is not there yet, so that a dry run can still time steps: the standard sets
  * have known sizes; of others only the shape that the model takes is known.
  */
-
 import { Rng } from '../base/rng.ts'
 import { Dataset, type Split, sharedBytes } from '../data/dataset.ts'
 import { parseDataReference } from '../data/open.ts'

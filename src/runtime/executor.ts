@@ -45,8 +45,6 @@ export interface LoadOptions {
   readonly optimizedModelPath?: string
   /** Prefix of the engine's profile file; profiling is off without it. */
   readonly profilePrefix?: string
-  /** Folder that external data paths are relative to. */
-  readonly folder?: string
   /** Outputs that stay on the device; `runKept` gives them. Only where the executor has `upload`. */
   readonly keep?: readonly string[]
 }

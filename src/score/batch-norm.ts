@@ -6,7 +6,6 @@
  * Does not fold: several consumers, a shared weight, training mode, quantisers in between, MatMul beyond matrices
  * (whose channels are not axis 1).
  */
-
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isChannelNorm, isInBatchMode } from '../ops/facts.ts'

@@ -15,7 +15,6 @@
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
-
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'

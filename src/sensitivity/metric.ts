@@ -5,7 +5,6 @@
  *   loss      mean cross entropy on them, nats
  *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
  */
-
 import type { CheckBatch } from '../check/check.ts'
 import { randomBatches } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
@@ -63,8 +62,7 @@ async function sqnrMetric(model: Model, { data, preprocess, batch, seed, load }:
   const source = data ? checkBatches(model, data, preprocess!, batch) : randomBatches(model, seed)
   for await (const b of source) batches.push(b)
   const run = async (m: Model, each: (samples: readonly ArrayLike<number>[], i: number) => void): Promise<void> => {
-    const folder = m.folder === undefined ? {} : { folder: m.folder }
-    const session = await ortExecutor().load(m, { ...load, ...folder })
+    const session = await ortExecutor().load(m, load)
     try {
       const output = session.outputNames[0]!
       for (const [i, { feeds, count }] of batches.entries())

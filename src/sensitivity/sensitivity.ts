@@ -6,7 +6,6 @@
  * A scan that was stopped goes on: what was measured is handed back in as `known`. Layers that a pass leaves alone get
  * its reason instead of a number.
  */
-
 import { MncError, usageError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { randomBatches } from '../check/check.ts'

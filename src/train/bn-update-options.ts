@@ -1,5 +1,4 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
-
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
 import { deviceOptions } from '../runtime/device-options.ts'

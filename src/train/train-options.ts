@@ -1,5 +1,4 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
-
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'

@@ -294,3 +294,35 @@ end
   const { changed } = await apply(input, 'prune', { ...options, only: ['last'] })
   assert.ok(changed)
 })
+
+test('remove-channels before the pruning of channels: the same outputs, and it is said that the file stays as large', async () => {
+  let [empty, behind] = [0, 0]
+  for (let seed = 0; seed < 8; seed++) {
+    const channels: Step = ['prune', { pattern: 'channel', sparsity: 0.5, ops }]
+    const removal: Step = ['remove-channels', {}]
+    const said: string[] = []
+    const inOrder = async (steps: readonly Step[]): Promise<Model> => {
+      const model = randomGraph(seed)
+      for (const [pass, options] of steps) await apply(model, pass, options, (line) => said.push(line))
+      return model
+    }
+    const [early, late] = [await inOrder([removal, channels]), await inOrder([channels, removal])]
+    assert.ok(relativeError(await runModel(early, seed), await runModel(late, seed)) < 1e-4, `seed ${seed}`)
+    if (encodeModel(late).byteLength < encodeModel(early).byteLength) {
+      assert.ok(
+        said.some((line) => /behind `prune --pattern channel`/.test(line)),
+        `seed ${seed}: ${said}`,
+      )
+      empty++
+    }
+    // pruned again behind a removal that found something
+    const again: string[] = []
+    const removed = late.metadata.get('mnc.history')!.includes('remove-channels')
+    await apply(late, 'prune', { pattern: 'channel', sparsity: 0.75, ops }, (line) => again.push(line))
+    const changed = late.metadata.get('mnc.history')!.split('insert-prune-mask').length > 2
+    const advised = again.some((line) => /remove-channels ran before/.test(line))
+    assert.equal(advised, removed && changed, `seed ${seed}: ${again}`)
+    if (advised) behind++
+  }
+  assert.ok(empty > 0 && behind > 0, `${empty} and ${behind}`)
+})

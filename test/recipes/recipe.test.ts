@@ -298,3 +298,54 @@ test("a model's key covers the files that its tensors lie in", async () => {
   assert.equal(keys[0], keys[1])
   assert.notEqual(keys[1], keys[2])
 })
+
+/** A network whose normalisation is in training mode. */
+async function trainingNetwork(path: string): Promise<void> {
+  const model = new Model()
+  const { graph } = model
+  const b = graph.append()
+  const filled = (name: string, dims: readonly number[], f: (i: number) => number) => {
+    const size = dims.reduce((p, d) => p * d, 1)
+    return b.initializer(
+      name,
+      Tensor.float32(
+        dims,
+        Float32Array.from({ length: size }, (_, i) => f(i)),
+      ),
+    )
+  }
+  let x = graph.addInput('x', { elem: 'float32', dims: ['N', 1, 28, 28] })
+  x = b.op('Conv', [x, filled('w', [4, 1, 3, 3], (i) => Math.sin(i))], {}, { name: 'layer' })
+  const [scale, variance] = ['scale', 'variance'].map((name) => filled(name, [4], () => 1))
+  const [shift, mean] = ['shift', 'mean'].map((name) => filled(name, [4], () => 0))
+  x = b.ops('BatchNormalization', [x, scale!, shift!, mean!, variance!], 3, { training_mode: 1 }, { name: 'norm' })[0]!
+  x = b.op('Flatten', [b.op('GlobalAveragePool', [b.op('Relu', [x])])])
+  x = b.op('Gemm', [x, filled('v', [4, 10], (i) => Math.cos(i))], {}, { name: 'y' })
+  graph.addOutput(x)
+  await writeModel(model, path)
+}
+
+test('a warning about a model is said once in a run, whatever is done to it, and for each model', async () => {
+  const heard: string[] = []
+  const onEvent = (e: RunEvent): void => {
+    if (e.kind === 'log') heard.push(e.message)
+    if (e.kind === 'train' && e.event.kind === 'start') heard.push(...e.event.warnings)
+  }
+  for (const name of ['first.onnx', 'second.onnx']) await trainingNetwork(at(name))
+  const passes = [{ prune }, { quantize }]
+  const recipe = {
+    ...{ name: 'warned', data: 'embedded', defaults: { train, eval: { limit: 8 } } },
+    stages: [
+      { name: 'a', from: at('first.onnx'), passes: [{ prune }, { freeze: { ops: ['Gemm'] } }], train: {} },
+      { name: 'b', from: 'a', passes, 'bn-update': { limit: 16, batch: 8, augment: 'none' } },
+      { name: 'c', from: 'b', export: { format: 'int8', 'allow-larger': true } },
+      { name: 'd', from: at('second.onnx'), passes },
+    ],
+  }
+  const warnings = (): string[] => heard.filter((line) => /in training mode/.test(line))
+  await run(recipe, 'warned', { onEvent })
+  assert.equal(warnings().length, 2, heard.join('\n'))
+  // another run says it again
+  await run({ ...recipe, seed: 9 }, 'warned', { onEvent })
+  assert.equal(warnings().length, 4, heard.join('\n'))
+})

@@ -11,9 +11,9 @@ import { applyPass } from '../../src/pass-manager/manager.ts'
 import { insertFakeQuant } from '../../src/passes/insert-fake-quant.ts'
 import { findBlock } from '../../src/runtime/ort/find-block.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
-import type { StepGraph } from '../../src/train/loop/step-options.ts'
 import { hyperInputsOf, optimizerDefaults } from '../../src/train/step/optimizers.ts'
 import { buildStep } from '../../src/train/step/step-graph.ts'
+import type { StepGraph } from '../../src/train/step/step-options.ts'
 
 const BATCH = 4
 

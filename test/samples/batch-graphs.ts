@@ -1,5 +1,4 @@
 /** Graphs that take their samples in different ways, each with what it gives one sample alone, worked out by the caller. */
-
 import { Rng } from '../../src/base/rng.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'

@@ -4,7 +4,6 @@
  * weights that are outputs, float16 inside, products of rank 3, arithmetic with shapes, integer inputs, outputs of any
  * magnitude.
  */
-
 import { Rng } from '../../src/base/rng.ts'
 import { graphAttribute } from '../../src/graph/attribute.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'

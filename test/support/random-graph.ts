@@ -6,7 +6,6 @@
  * Every step draws from a random stream of its own, so that a model of fewer steps is the beginning of one of more and
  * steps can be left out one by one: `smallest` makes the smallest model that still shows a fault that way.
  */
-
 import { Rng } from '../../src/base/rng.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'

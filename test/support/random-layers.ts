@@ -2,7 +2,6 @@
  * What a step of a random model has at hand (random-graph.ts), and the layers: operators with weights, in the forms that
  * exporters write.
  */
-
 import type { Rng } from '../../src/base/rng.ts'
 import { type AttributeLike, float } from '../../src/graph/attribute.ts'
 import type { Value } from '../../src/graph/graph.ts'

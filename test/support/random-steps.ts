@@ -3,7 +3,6 @@
  * group of them, and gives the dims of what comes out (behind the batch, which stays the first axis). A kind that finds
  * no fitting value adds nothing.
  */
-
 import type { Rng } from '../../src/base/rng.ts'
 import { float } from '../../src/graph/attribute.ts'
 import type { Value } from '../../src/graph/graph.ts'

@@ -16,7 +16,6 @@
  *
  * Per-channel steps stay as they are.
  */
-
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'

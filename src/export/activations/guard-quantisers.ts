@@ -6,7 +6,6 @@
  * None where a layer whose weights stand behind a DequantizeLinear comes right before, or before a ReLU: that kernel is
  * what the file is for. Nor behind a layer with a float input, which no integer kernel takes.
  */
-
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { dequantizeBehind, isCast, isClipped, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'

@@ -17,7 +17,6 @@
  * of a float from what it read before: beside the middle between two levels the other one may come out.
  * Does not apply to values that are not [N, C, H, W] with fixed C, H and W.
  */
-
 import type { Builder } from '../../graph/builder.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'

@@ -11,7 +11,6 @@
  * they put outside the image is set to zero. Convolutions before and behind read and write single rows as they are: the
  * first one with a kernel of four rows and stride 2, one with stride 2 from blocks with stride 1.
  */
-
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { slidingWindow } from '../../graph/sliding-window.ts'

@@ -11,7 +11,6 @@
  *
  * Applies to values of [N, C, H, W] with fixed C, H and W, quantised with one step, that one quantiser reads.
  */
-
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
 import { dequantizeBehind, isDequantize, isFloor, isQuantize } from '../../ops/facts.ts'

@@ -3,7 +3,6 @@
  * DequantizeLinear, the others as floats (decoded with Cast and Mul, which it folds at load; a DequantizeLinear that no
  * integer kernel takes runs on every call).
  */
-
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'

@@ -8,7 +8,6 @@
  * grouped ConvTranspose, weights whose scale runs along another axis, Gemm with beta other than 1. Training-mode
  * normalisation stays one node.
  */
-
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'

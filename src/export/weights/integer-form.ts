@@ -10,7 +10,6 @@
  * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
  * bias is added behind them.
  */
-
 import type { Node } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { biasFactor, biasOf, readersBehindRectifier, setBias } from '../../ops/facts.ts'

@@ -6,7 +6,6 @@
  * largest output), and only where its optimiser runs. So a plain 4-bit file adds the bias behind the layer, which is
  * exact at every level, and an 8-bit file chooses the integer bias itself (integer-bias.ts).
  */
-
 import type { Node } from '../../graph/graph.ts'
 import { biasFactor, biasOf, dequantizeBehind, isFloor, isQuantize, isRectifier, setBias } from '../../ops/facts.ts'
 import { channelSlot } from '../../ops/index.ts'

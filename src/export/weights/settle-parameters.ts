@@ -3,7 +3,6 @@
  * constants: biases in Constant nodes, int32 biases behind a DequantizeLinear. What comes after reads `Value.constant`.
  * Weights stay as they are: their quantisers say what the integers are.
  */
-
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { sweepNode } from '../../graph/sweep.ts'

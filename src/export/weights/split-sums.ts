@@ -18,7 +18,6 @@
  * All nodes of the second half carry `mnc.role=correction`: the score does not count them, they compute nothing that the
  * layer does not.
  */
-
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'

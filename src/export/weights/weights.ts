@@ -8,7 +8,6 @@
  * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
  * floats what is not worth a decode.
  */
-
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Tensor } from '../../graph/tensor.ts'

@@ -1,5 +1,4 @@
 /** Which channels of a model go, decided on a lifted copy with known shapes. */
-
 import { parseOptions } from '../../base/options.ts'
 import { ChannelConstants } from '../../channels/channel-constants.ts'
 import { type ChannelPlan, planChannels } from '../../channels/channel-plan.ts'

@@ -2,7 +2,6 @@
  * The onnxruntime executor: models to sessions (ort-session.ts), training steps rewritten for the engine's kernels and
  * kept in its optimised form.
  */
-
 import { encodeModel } from '../../codec/codec.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import { requireInlinable } from '../../graph/function-size.ts'

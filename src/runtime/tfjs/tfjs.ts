@@ -4,7 +4,6 @@
  * not cover is found as for onnxruntime's providers, by running each kind of node against onnxruntime's CPU
  * (ort-placement.ts); the same lowerings apply.
  */
-
 import { decodeModel, readModel } from '../../codec/codec.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import { Model } from '../../graph/model.ts'

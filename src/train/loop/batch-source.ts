@@ -2,7 +2,6 @@
  * Where a run's batches come from: a data set through the loader, or random inputs of the model's own shape, which are
  * enough to distil a model into a smaller one without any data. The same seed gives the same batches from any step.
  */
-
 import { modelError, usageError } from '../../base/errors.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { batchDims } from '../../data/eval-batches.ts'

@@ -6,7 +6,6 @@
  * those of its K runs, of M elements each:
  *   mean = average of m_k,  variance = (average of v_k + m_k^2 - mean^2) KM / (KM - 1),  v_k the population variances
  */
-
 import { modelError } from '../../base/errors.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { batchDims } from '../../data/eval-batches.ts'
@@ -30,9 +29,9 @@ import { ortExecutor } from '../../runtime/ort/ort.ts'
 import { dimsAt } from '../../samples/batch-plan.ts'
 import { type NormLayer, normNodes, separateStatistics, useBatchStatistics } from '../step/batch-statistics.ts'
 import type { FlatLayout } from '../step/flat-layout.ts'
+import { batchStatistics, runningStatistics } from '../step/running-statistics.ts'
+import { soleInput } from '../step/step-inputs.ts'
 import { nameOf } from '../step/step-names.ts'
-import { batchStatistics, runningStatistics } from './running-statistics.ts'
-import { soleInput } from './step-inputs.ts'
 
 export interface BnUpdateOptions {
   readonly data: Dataset

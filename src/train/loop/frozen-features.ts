@@ -142,8 +142,7 @@ async function featuresOf(
   for (const v of values) graph.addOutput(graph.find(v.name)!)
   removeDead(graph)
   const input = graph.fed[0]!.name
-  const folder = model.folder === undefined ? {} : { folder: model.folder }
-  const session = await ortExecutor().load(front, { config: { 'session.disable_quant_qdq': '1' }, ...folder })
+  const session = await ortExecutor().load(front, { config: { 'session.disable_quant_qdq': '1' } })
   const blocks: Block[] = []
   let row = 0
   let bytes = 0

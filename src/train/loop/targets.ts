@@ -1,8 +1,8 @@
 /** From a batch to what the step graph is fed, and from its logits to accuracy. */
 import { Tensor } from '../../graph/tensor.ts'
+import type { StepGraph } from '../step/step-options.ts'
 import type { StepFeed } from '../step/step-runner.ts'
 import type { SourceBatch } from './batch-source.ts'
-import type { StepGraph } from './step-options.ts'
 
 /** Inputs with smoothed one-hot targets: (1 - s) at the label, s / classes everywhere. */
 export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: number): StepFeed[] {

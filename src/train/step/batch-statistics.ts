@@ -10,14 +10,13 @@
  *
  * Does not apply to frozen nodes (they keep their running statistics).
  */
-
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { CENTRED_KEY } from '../../graph/hints.ts'
+import { FROZEN_KEY } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { isChannelNorm, isInBatchMode } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
-import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { nameOf } from './step-names.ts'
 import type { Tiles } from './tile-batch.ts'

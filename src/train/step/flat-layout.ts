@@ -3,7 +3,6 @@
  * statistics, the masks and scales likewise): the optimiser is then a handful of nodes over one vector instead of a
  * handful per parameter, and a step crosses into the engine with a few tensors instead of hundreds.
  */
-
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'

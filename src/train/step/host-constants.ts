@@ -3,11 +3,11 @@
  * weights may regrow), and the steps of weight quantisers, fitted to the weights anew. All by the rules that the passes
  * wrote into the graph.
  */
+import { FROZEN_KEY } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type WeightLayer, weightLayers } from '../../layers/layers.ts'
 import { recomputeMasks } from '../../passes/insert-prune-mask.ts'
-import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import { refitSteps } from '../../quant/refit-steps.ts'
 
 /** Frozen layers keep their masks and steps: their weights do not move. */

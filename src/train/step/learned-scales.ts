@@ -10,17 +10,16 @@
  *
  * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
  */
-
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { FROZEN_KEY } from '../../graph/marks.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
 import { isQuantizer } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { constantOf } from '../../ops/support/constant-of.ts'
-import { FROZEN_KEY } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {

@@ -7,16 +7,15 @@
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
  * the host.
  */
-
 import { bugError } from '../../base/errors.ts'
 import type { Graph } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { isNarrowFloat } from '../../graph/types.ts'
 import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
-import type { StepGraph } from '../loop/step-options.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
+import type { StepGraph } from './step-options.ts'
 
 /** A state vector: what the next step reads, and the buffer that it will write. */
 interface Buffers {

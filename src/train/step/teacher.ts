@@ -1,5 +1,4 @@
 /** Readies a teacher network to be merged into a student's step: inference form, same opset, its own pixels. */
-
 import { usageError } from '../../base/errors.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
 import { cloneModel } from '../../graph/clone.ts'

@@ -3,10 +3,10 @@
  *   running = momentum * running + (1 - momentum) * batch
  */
 import type { Graph, Value } from '../../graph/graph.ts'
-import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from '../step/batch-statistics.ts'
-import { FlatLayout } from '../step/flat-layout.ts'
-import { nameOf, nameOutput } from '../step/step-names.ts'
+import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
+import { FlatLayout } from './flat-layout.ts'
 import type { StepBuilding } from './step-building.ts'
+import { nameOf, nameOutput } from './step-names.ts'
 
 export function findNorms(step: StepBuilding): void {
   if (step.options.batchStatistics) step.trainedNorms = normNodes(step.graph)

@@ -1,8 +1,8 @@
 /** The data inputs of a training step: which one is fed, and the sizes that it is fed in. */
 import { modelError } from '../../base/errors.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
-import { nameOf } from '../step/step-names.ts'
 import type { StepBuilding } from './step-building.ts'
+import { nameOf } from './step-names.ts'
 
 export function fixInputs(step: StepBuilding): void {
   const { graph, options } = step

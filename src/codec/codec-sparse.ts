@@ -4,11 +4,11 @@
  * (Tensor.origin.sparse), under the name that its value has by then.
  */
 import { modelError } from '../base/errors.ts'
-import { decodeTensor, packStrings } from '../codec/codec-tensor.ts'
-import type { DataFiles } from '../codec/external-data.ts'
-import { copyProto, type Proto } from '../codec/proto-schema.ts'
-import { requireHoldable, Tensor } from './tensor.ts'
-import { byteLength, elementCount, elementTypes } from './types.ts'
+import { requireHoldable, Tensor } from '../graph/tensor.ts'
+import { byteLength, elementCount, elementTypes } from '../graph/types.ts'
+import { decodeTensor, packStrings } from './codec-tensor.ts'
+import type { DataFiles } from './external-data.ts'
+import { copyProto, type Proto } from './proto-schema.ts'
 
 type SparseTensorProto = Proto<'SparseTensorProto'>
 

@@ -1,9 +1,9 @@
 /** What a training step is built by, and what comes of it (step-graph.ts). */
 import type { Model } from '../../graph/model.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
-import type { FlatLayout } from '../step/flat-layout.ts'
-import type { Lesson, LossOptions } from '../step/lessons.ts'
-import type { OptimizerOptions } from '../step/optimizers.ts'
+import type { FlatLayout } from './flat-layout.ts'
+import type { Lesson, LossOptions } from './lessons.ts'
+import type { OptimizerOptions } from './optimizers.ts'
 
 export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */

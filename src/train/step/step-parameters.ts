@@ -9,10 +9,10 @@ import { Tensor } from '../../graph/tensor.ts'
 import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../../layers/layers.ts'
 import { trainableParameters } from '../../layers/parameters.ts'
 import { GRADIENT_KEY, STRAIGHT_THROUGH } from '../../passes/autodiff.ts'
-import { FlatLayout } from '../step/flat-layout.ts'
-import { learnableScales } from '../step/learned-scales.ts'
-import { nameOf } from '../step/step-names.ts'
+import { FlatLayout } from './flat-layout.ts'
+import { learnableScales } from './learned-scales.ts'
 import type { FlatInput, StepBuilding } from './step-building.ts'
+import { nameOf } from './step-names.ts'
 
 /** Gradients pass masks as if they were not there: a weight that is pruned now may come back. */
 export function passMasks({ graph }: StepBuilding): void {

@@ -2,11 +2,11 @@
 import { Graph, type Value } from '../../graph/graph.ts'
 import { Model } from '../../graph/model.ts'
 import { WORKING_OPSET } from '../../ops/support/define-op.ts'
-import type { FlatLayout } from '../step/flat-layout.ts'
-import { boundShrink } from '../step/learned-scales.ts'
-import { emitUpdate, type Factor, hyperInputsOf, slotsOf } from '../step/optimizers.ts'
-import { nameOutput } from '../step/step-names.ts'
+import type { FlatLayout } from './flat-layout.ts'
+import { boundShrink } from './learned-scales.ts'
+import { emitUpdate, type Factor, hyperInputsOf, slotsOf } from './optimizers.ts'
 import type { StepBuilding } from './step-building.ts'
+import { nameOutput } from './step-names.ts'
 import type { StepOptions } from './step-options.ts'
 
 /** In the step graph itself or, where gradients are accumulated, as a graph of its own. */

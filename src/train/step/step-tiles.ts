@@ -1,13 +1,12 @@
 /** Fixes the batch of a training step, types its graph, and tiles the part of it that has large activations (tile-batch.ts). */
-
 import { settleShapes } from '../../passes/shapes/settle-shapes.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
-import { nameOf } from '../step/step-names.ts'
-import { nodesToTile, tileBatch } from '../step/tile-batch.ts'
-import { watchOnRandom } from '../step/watch.ts'
 import type { StepBuilding } from './step-building.ts'
 import { fixBatch } from './step-inputs.ts'
+import { nameOf } from './step-names.ts'
 import { firstState } from './step-parameters.ts'
+import { nodesToTile, tileBatch } from './tile-batch.ts'
+import { watchOnRandom } from './watch.ts'
 
 /** Activations above this are worked on in tiles, each about as large or smaller; measured, see tile-batch.ts. */
 const TILE_BYTES = 8 * 2 ** 20

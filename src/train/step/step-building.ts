@@ -2,12 +2,12 @@
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
-import type { NormLayer } from '../step/batch-statistics.ts'
-import { FlatLayout } from '../step/flat-layout.ts'
-import type { LearnedScale } from '../step/learned-scales.ts'
-import type { Decided, Source, Subject } from '../step/lessons.ts'
-import type { Tiles } from '../step/tile-batch.ts'
+import type { NormLayer } from './batch-statistics.ts'
+import { FlatLayout } from './flat-layout.ts'
+import type { LearnedScale } from './learned-scales.ts'
+import type { Decided, Source, Subject } from './lessons.ts'
 import type { HostSelector, StepOptions } from './step-options.ts'
+import type { Tiles } from './tile-batch.ts'
 
 /** Constants that have become parts of one graph input. */
 export interface FlatInput {

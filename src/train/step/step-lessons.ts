@@ -1,5 +1,4 @@
 /** Which outputs of a training step are taught, by what (lessons.ts), and the loss that comes of it. */
-
 import { bugError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
@@ -20,11 +19,11 @@ import {
   partnersOf,
   sourcesOf,
   subjectsOf,
-} from '../step/lessons.ts'
-import { teacherEntropy } from '../step/losses.ts'
-import { partFor } from '../step/teacher-variance.ts'
+} from './lessons.ts'
+import { teacherEntropy } from './losses.ts'
 import type { StepBuilding } from './step-building.ts'
 import type { StepOptions } from './step-options.ts'
+import { partFor } from './teacher-part.ts'
 
 /** Loss, losses and teacher entropy, those that there are. */
 export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>

@@ -4,13 +4,10 @@
  * vary there is measured by its mean square, one that is always zero by 1.
  */
 import { modelError } from '../../base/errors.ts'
-import { cloneModel, type ValueMap } from '../../graph/clone.ts'
-import type { Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
-import { removeDead } from '../../passes/eliminate-dead.ts'
 import type { Executor } from '../../runtime/executor.ts'
-import type { BatchSource } from '../loop/batch-source.ts'
-import { widened } from './step-runner.ts'
+import { widened } from '../step/step-runner.ts'
+import type { BatchSource } from './batch-source.ts'
 
 /** Enough of either for a variance to within a few percent; a batch of one on a large network costs a few steps. */
 const SAMPLES = 64
@@ -18,18 +15,6 @@ const BATCHES = 8
 
 /** Below this share of the mean square a variance is rounding. */
 const ROUNDING = 1e-9
-
-/** The part of a step that makes `values`: a model with those outputs, in their order. */
-export function partFor(step: Model, values: readonly Value[]): Model {
-  const map: ValueMap = new Map()
-  const part = cloneModel(step, map)
-  const { graph } = part
-  for (const v of [...graph.outputs]) graph.removeOutput(v)
-  for (const v of values) graph.addOutput(map.get(v)!)
-  removeDead(graph)
-  for (const v of [...graph.inputs]) if (!v.isUsed) graph.removeInput(v)
-  return part
-}
 
 /** A variance for each output of `teacher`, which reads what the batches of `source` hold, images as `inputName`. */
 export async function measureVariances(
