@@ -3,12 +3,14 @@
  * figure is the peak of resident memory above that of the same process before the model is built, as a multiple of the
  * bytes of the operator's inputs, outputs and the gradients of both. At most 4 passes.
  *
- *   node --import tsx bench/memory.ts [--only Pad,Resize] [--elements 1e7] [--jobs 2] [--out bench/results/memory.json]
+ *   node --import tsx bench/memory.ts [--only Pad,Resize] [--sample cubic] [--elements 1e7] [--jobs 2]
+ *     [--out bench/results/memory.json]
  *
  * Cases are the operators' samples (src/ops) with one axis of the first input enlarged, and the axes of other inputs and
  * the numbers of constants that have to go with it: found by trying which of them onnxruntime takes. The last axis that
  * can grow so is measured once an operator; of operators that move elements along an axis in every sample, and the other
- * axes in one. `--only` measures these operators anew and leaves the other rows of the result. No peer but the bound.
+ * axes in one. `--only` measures these operators anew, `--sample` of these the samples whose name holds that, and both leave
+ * the other rows of the result. No peer but the bound.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -24,6 +26,7 @@ import { type OpDef, type OpSample, WORKING_OPSET } from '../src/ops/support/def
 import { upgradeNode } from '../src/ops/upgrade.ts'
 import { differentiate } from '../src/passes/autodiff.ts'
 import { decomposeNodes } from '../src/passes/decompose-ops.ts'
+import { lowerCostly } from '../src/passes/lower-costly.ts'
 import { inferTypes } from '../src/runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../src/runtime/ort/ort.ts'
 import { machine } from './torch-peer.ts'
@@ -32,6 +35,7 @@ const { values: args } = parseArgs({
   options: {
     out: { type: 'string', default: 'bench/results/memory.json' },
     only: { type: 'string' },
+    sample: { type: 'string' },
     elements: { type: 'string', default: '1e7' },
     jobs: { type: 'string', default: '2' },
     child: { type: 'string' },
@@ -139,6 +143,7 @@ function addGradients({ model, feeds, variables }: Built): number {
   }
   const found = differentiate(model, seeds, variables)
   for (const g of found.values()) graph.addOutput(graph.append().op('Identity', [g]))
+  lowerCostly(graph)
   return found.size
 }
 
@@ -383,6 +388,8 @@ function inChild(plan: Plan, what: 'child' | 'forward'): Promise<Row> {
 async function main(): Promise<void> {
   const started = performance.now()
   const only = args.only?.split(',')
+  const isChosen = ({ op, sample }: Pick<Plan, 'op' | 'sample'>): boolean =>
+    (!only || only.includes(op)) && (!args.sample || sample.includes(args.sample))
   const elements = Number(args.elements)
   const differentiated = ops.filter(({ gradient }) => typeof gradient === 'function' || gradient === 'decompose')
   const chosen = differentiated.filter((d) => !only || only.includes(d.op))
@@ -391,7 +398,7 @@ async function main(): Promise<void> {
   const queue: Plan[] = []
   for (const def of chosen) {
     const { plans, left: reasons } = await plansOf(def, elements)
-    queue.push(...plans)
+    queue.push(...plans.filter(isChosen))
     if (reasons.length > 0) left[def.op] = reasons
     if (plans.length === 0) console.error(`${def.op}: not enlarged: ${reasons.join('; ')}`)
   }
@@ -407,14 +414,15 @@ async function main(): Promise<void> {
     }
   }
   await Promise.all(Array.from({ length: Number(args.jobs) }, work))
-  const before = only && existsSync(args.out) ? (JSON.parse(readFileSync(args.out, 'utf8')) as Result) : null
-  const kept = before?.rows.filter((r) => !only!.includes(r.op)) ?? []
+  const before =
+    (only || args.sample) && existsSync(args.out) ? (JSON.parse(readFileSync(args.out, 'utf8')) as Result) : null
+  const kept = before?.rows.filter((r) => !isChosen(r)) ?? []
   const all = [...kept, ...rows]
   const order = new Map(differentiated.map((d, i) => [d.op, i]))
   all.sort((a, b) => order.get(a.op)! - order.get(b.op)! || a.sample.localeCompare(b.sample) || a.axis - b.axis)
   const over = all.filter((r) => !r.engine && (r.fault || r.ratio! > BOUND))
   const notEnlarged: Record<string, readonly string[]> = { ...before?.notEnlarged }
-  for (const op of only ?? []) delete notEnlarged[op]
+  for (const { op } of chosen) delete notEnlarged[op]
   const result: Result = {
     ...{ machine: machine(), elements, bound: BOUND },
     minutes: before?.minutes ?? Math.round((performance.now() - started) / 6000) / 10,

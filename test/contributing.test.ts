@@ -43,3 +43,27 @@ test('every path that is named exists', () => {
   assert.ok(paths.length > 5)
   for (const path of paths) assert.ok(existsSync(join(root, path)), path)
 })
+
+/** Rows `| a pass | src/passes/NAME.ts (definePass) ... | the list |`: what is to be written, by which call, and the list. */
+const things = [
+  ...text.matchAll(/^\| (an? [\w ]+) \| `(src\/[\w/-]+\/)NAME\.ts` \(`(\w+)`\).* \| `(src\/\S+\.ts)` \|$/gm),
+]
+
+test('what is to be added by a file and a line stands so, all of it', () => {
+  assert.ok(things.length >= 4)
+  for (const [, thing, folder, call, list] of things) {
+    const entries = readFileSync(join(root, list!), 'utf8')
+    // `= definePass(` in any file, `function openNpz(` in npz.ts
+    const definition = (name: string): string =>
+      call!.endsWith('NAME')
+        ? `function ${call!.replace('NAME', name[0]!.toUpperCase() + name.slice(1))}(`
+        : `= ${call}(`
+    const names = readdirSync(join(root, folder!))
+      .filter((file) => file.endsWith('.ts'))
+      .map((file) => file.slice(0, -3))
+      .filter((name) => readFileSync(join(root, folder!, `${name}.ts`), 'utf8').includes(definition(name)))
+    assert.ok(names.length >= 2, thing)
+    const unlisted = names.filter((name) => !new RegExp(`from '\\./(\\w+/)?${name}\\.ts'`).test(entries))
+    assert.deepEqual(unlisted, [], `${thing}: not in ${list}`)
+  }
+})

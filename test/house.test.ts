@@ -1,7 +1,7 @@
 /** scripts/house.mjs on small trees that each break one rule. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test, { type TestContext } from 'node:test'
@@ -159,4 +159,30 @@ test('casts through unknown, over two lines too', (t) => {
     'left/c.ts': 'const a = b as unknown as C\nconst d = e as unknown\n  as F\n// as unknown as\n',
   })
   assert.deepEqual(house(root, '--list', 'casts through unknown').lines, ['src/left/c.ts:1', 'src/left/c.ts:2'])
+})
+
+test('docs/architecture.md has the table of rooms, floor by floor', () => {
+  const text = readFileSync('docs/architecture.md', 'utf8')
+  const { floors } = JSON.parse(readFileSync('scripts/house/rooms.json', 'utf8')) as {
+    floors: Record<string, { holds: string }>[]
+  }
+  const rows = floors.flatMap((f, i) =>
+    Object.entries(f).map(([room, { holds }]) => `| ${i} | \`${room}\` | ${holds} |`),
+  )
+  assert.deepEqual(
+    text.split('\n').filter((l) => /^\| \d/.test(l)),
+    rows,
+  )
+})
+
+test('CONTRIBUTING.md names files and folders that are there', () => {
+  const text = readFileSync('CONTRIBUTING.md', 'utf8')
+  const named = [...text.matchAll(/`((?:src|scripts|test)\/[\w./-]+)`/g)]
+    .map((m) => m[1]!)
+    .filter((p) => !/NAME|PASS/.test(p))
+  assert.ok(named.length > 15)
+  assert.deepEqual(
+    named.filter((p) => !existsSync(p)),
+    [],
+  )
 })

@@ -1,9 +1,10 @@
 /**
  * Signals. A listener is heard only between turns of the event loop, and onnxruntime or a long computation may hold the
  * thread for ever: so nobody listens, and the system ends the process at once, except while there are temporary files to
- * take away, or steps of a training to save.
+ * take away, or steps of a training to save. Then a thread listens too, for a step that does not end.
  */
 import { dropTemporaries, watchTemporaries } from '../base/files.ts'
+import { type SignalThread, startSignalThread } from './signal-thread.ts'
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
@@ -36,8 +37,9 @@ export interface Interruptible {
 
 export function interruptible(): Interruptible {
   const controller = new AbortController()
-  let armed = false
+  let thread: SignalThread | null = null
   const stop = (): void => {
+    thread?.answer()
     if (controller.signal.aborted) {
       dropTemporaries()
       process.exit(EXIT_CODES.SIGINT)
@@ -45,8 +47,9 @@ export function interruptible(): Interruptible {
     controller.abort()
   }
   const set = (on: boolean): void => {
-    if (on === armed) return
-    armed = on
+    if (on === (thread !== null)) return
+    thread?.close()
+    thread = on ? startSignalThread() : null
     for (const signal of ['SIGINT', 'SIGTERM'] as const)
       if (on) process.on(signal, stop)
       else process.off(signal, stop)

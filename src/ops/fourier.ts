@@ -9,9 +9,11 @@
  * first and, for even n, the last twice, as the conjugates that are not there: dX = c DFT(dY) / n with c 1 or 2. What the
  * forward transform cut off or filled up, the gradient fills up or cuts off; a real signal takes the real part.
  *
- * STFT is differentiated as frames, times a window, and their DFT. Of short lines the transform is a product with matrices
- * of cosines and sines, as long as these have no more elements than the lines: 2,000 lines of 400 points take 40 ms so, and
- * 912 ms by onnxruntime's DFT.
+ * Of short lines the transform is a product with matrices of cosines and sines, as long as these have no more elements
+ * than the lines: 2,000 lines of 400 points take 40 ms so, and 912 ms by onnxruntime's DFT.
+ *
+ * STFT is differentiated as frames, times a window, and their DFT; of a long signal's short frames as the convolution that it is, whose
+ * kernels are the window times cosines and sines, and whose stride is the step: frames, which overlap, are never laid out.
  *
  * Forms: DFT 20 made the axis an input. Needs the length and the axis as constants.
  */
@@ -59,35 +61,60 @@ function transformed(b: Builder, v: Value, { axis, n, inverse, onesided }: Trans
 
 type Size = readonly [points: number, bins: number, inverse: boolean]
 
-/** real(k) = sum_j a cos t + b sin t, imag(k) = sum_j b cos t - a sin t; t = 2 pi j k / n turns for the inverse. */
-function byMatrices(b: Builder, v: Value, axis: number, size: Size): Value {
+/** Real and imaginary parts (null: none) with the axis last, cut or filled up to `n` points; and the way back. */
+function asLines(b: Builder, v: Value, axis: number, n: number) {
   const { dims } = v
   const rank = dims.length
   const perm = [...range(rank - 1).filter((i) => i !== axis), rank - 1, axis]
   const parts = dims.at(-1) === 2 ? b.ops('Split', [v, b.ints([1, 1])], 2, { axis: rank - 1 }) : [v]
-  const [re, im] = parts.map((p) => ofLength(b, b.op('Transpose', [p], { perm }), dims[axis]!, size[0], rank))
+  const [re, im] = parts.map((p) => ofLength(b, b.op('Transpose', [p], { perm }), dims[axis]!, n, rank))
+  const inverted = range(rank).map((i) => perm.indexOf(i))
+  const back = (results: readonly Value[]): Value => {
+    const turned = results.map((r) => b.op('Transpose', [r], { perm: inverted }))
+    return turned.length === 1 ? turned[0]! : b.op('Concat', turned, { axis: rank - 1 })
+  }
+  return { re: re!, im: im ?? null, back }
+}
+
+/** real(k) = sum_j a cos t + b sin t, imag(k) = sum_j b cos t - a sin t; t = 2 pi j k / n turns for the inverse. */
+function byMatrices(b: Builder, v: Value, axis: number, size: Size): Value {
+  const { re, im, back } = asLines(b, v, axis, size[0])
   const [cos, sin] = [Math.cos, Math.sin].map((f) => wave(b, f, size, elemOf(v))) as [Value, Value]
   const by = (x: Value, m: Value): Value => b.op('MatMul', [x, m])
-  const results = im
-    ? [b.op('Add', [by(re!, cos), by(im, sin)]), b.op('Sub', [by(im, cos), by(re!, sin)])]
-    : [by(re!, cos), b.op('Neg', [by(re!, sin)])]
-  const back = range(rank).map((i) => perm.indexOf(i))
-  return b.op(
-    'Concat',
-    results.map((r) => b.op('Transpose', [r], { perm: back })),
-    { axis: rank - 1 },
-  )
+  if (!im) return back([by(re, cos), b.op('Neg', [by(re, sin)])])
+  return back([b.op('Add', [by(re, cos), by(im, sin)]), b.op('Sub', [by(im, cos), by(re, sin)])])
+}
+
+/** [batch, 1, samples] to [batch, frames, 2 bins]: parts of bin k are sum_j window_j x_(step frame + j) (cos t, -sin t). */
+function byConvolution(b: Builder, signal: Value, window: Value | null, size: Size, step: number): Value {
+  const [n, bins] = size
+  const dims = [2 * bins, 1, n]
+  const values = new Float64Array(2 * bins * n)
+  const [cos, sin] = [waveOf(Math.cos, size), waveOf(Math.sin, size)]
+  for (let j = 0; j < n; j++)
+    for (let k = 0; k < bins; k++) {
+      values[2 * k * n + j] = cos[j * bins + k]!
+      values[(2 * k + 1) * n + j] = -sin[j * bins + k]!
+    }
+  const waves = b.initializer(`waves_${n}_${bins}`, Tensor.from(elemOf(signal), dims, values))
+  const kernels = window ? b.op('Mul', [waves, reshape(b, window, [1, 1, n])]) : waves
+  return b.op('Transpose', [b.op('Conv', [signal, kernels], { strides: [step] })], { perm: [0, 2, 1] })
 }
 
 /** Columns k of rows j: [n, bins] of cos or sin, divided by n for the inverse. */
-function wave(b: Builder, f: (t: number) => number, [n, bins, inverse]: Size, elem: ElementType): Value {
+function wave(b: Builder, f: (t: number) => number, size: Size, elem: ElementType): Value {
+  const [n, bins] = size
+  return b.initializer(`wave_${n}_${bins}`, Tensor.from(elem, [n, bins], waveOf(f, size)))
+}
+
+function waveOf(f: (t: number) => number, [n, bins, inverse]: Size): Float64Array {
   const values = new Float64Array(n * bins)
   for (let j = 0; j < n; j++)
     for (let k = 0; k < bins; k++) {
       const t = (2 * Math.PI * ((j * k) % n)) / n
       values[j * bins + k] = f(inverse ? -t : t) / (inverse ? n : 1)
     }
-  return b.initializer(`wave_${n}_${bins}`, Tensor.from(elem, [n, bins], values))
+  return values
 }
 
 /** Cut or filled up with zeros from `size` to `n` points along the last axis. */
@@ -128,6 +155,9 @@ function fitted(b: Builder, v: Value, x: Value, axis: number, points: number): V
   return b.op('Pad', [v, b.ints([...x.dims.map(() => 0), ...x.dims.map((_, i) => (i === axis ? missing : 0))])])
 }
 
+/** Signals of this many frames' length are convolved with them. */
+const LONG_SIGNAL = 8
+
 function decomposeStft(node: Node): void {
   const b = node.graph.before(node)
   const x = node.input(0)
@@ -137,7 +167,16 @@ function decomposeStft(node: Node): void {
   const window = node.inputs[2] ?? null
   const n = node.inputs[3] ? scalarOf(node.inputs[3]) : (window?.dims[0] ?? null)
   if (hop === null || n === null) throw unsupportedNode(node, 'no gradient: its frame step or length is computed')
+  const onesided = node.int('onesided', 1) === 1
   const frames = Math.floor((samples - n) / hop) + 1
+  const bins = onesided ? onesidedBins(n) : n
+  // of a few frames the kernel's gradient would be made of gaps between signals; onnxruntime's Conv takes no doubles
+  const isLong = frames * hop >= LONG_SIGNAL * n
+  if (isLong && elemOf(x) === 'float32' && n * bins <= Math.max(SMALL, batch * frames * n)) {
+    const turned = byConvolution(b, reshape(b, x, [batch, 1, samples]), window, [n, bins, false], hop)
+    substitute(node, [reshape(b, turned, [batch, frames, bins, 2])])
+    return
+  }
   const starts = b.initializer(
     'frame_starts',
     Tensor.from(
@@ -152,7 +191,7 @@ function decomposeStft(node: Node): void {
   const cut = typed(b.op('Gather', [signal, index], { axis: 1 }), [batch, frames, n], elemOf(x))
   const seen = window ? typed(b.op('Mul', [cut, window]), cut.dims, elemOf(x)) : cut
   const lines = reshape(b, seen, [batch, frames, n, 1])
-  substitute(node, [transformed(b, lines, { axis: 2, n, inverse: false, onesided: node.int('onesided', 1) === 1 })])
+  substitute(node, [transformed(b, lines, { axis: 2, n, inverse: false, onesided })])
 }
 
 /** n log n products for each line of n points. */
@@ -208,6 +247,12 @@ export const fourier: readonly OpDef[] = [
     cost,
     samples: [
       { name: 'window', inputs: [{ dims: [2, 12, 1] }, axis(3), { dims: [6], range: [0.2, 1] }] },
+      { name: 'long signal', inputs: [{ dims: [2, 70, 1] }, axis(3), { dims: [7], range: [0.2, 1] }] },
+      {
+        name: 'long signal, both sides, no overlap',
+        inputs: [{ dims: [1, 53, 1] }, axis(5), null, axis(4)],
+        attributes: { onesided: 0 },
+      },
       {
         name: 'frame length, both sides',
         inputs: [{ dims: [1, 10, 1] }, axis(2), null, axis(4)],

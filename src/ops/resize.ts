@@ -16,8 +16,9 @@ import { Tensor } from '../graph/tensor.ts'
 import { constantOf } from './support/constant-of.ts'
 import { defineOp, type GradientContext, noCost, outputSize, unsupportedNode } from './support/define-op.ts'
 import { constantNumbers, product, range, reshape, sumAxes } from './support/emit.ts'
-import { type AxisMap, repetition, unresized } from './support/interpolation.ts'
-import { replaceNode } from './support/rewrite.ts'
+import { isLong, repetition, resized, unresized } from './support/interpolation.ts'
+import type { AxisMap } from './support/resize-coordinates.ts'
+import { replaceNode, substitute } from './support/rewrite.ts'
 import { axisFromFront, elemOf } from './support/rules.ts'
 
 /** How each axis that changes is mapped; axis by axis. */
@@ -61,6 +62,42 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
   })
   return [sum]
 }
+
+const f = Math.fround
+
+/**
+ * Interpolation as products with matrices and taps, axis by axis. onnxruntime's kernels keep 20 bytes an output position
+ * (linear) to 35 and more (cubic) along each axis; its cubic one computes each output's coefficients through a hash map.
+ */
+function lower(node: Node): boolean {
+  const modes = ['half_pixel', 'half_pixel_symmetric', 'pytorch_half_pixel', 'align_corners', 'asymmetric']
+  const isKnown = (v: Value | null | undefined): boolean => !v || constantOf(v) !== null
+  if (!modes.includes(node.string('coordinate_transformation_mode', 'half_pixel')) || node.int('antialias', 0))
+    return false
+  if (node.string('mode', 'nearest') === 'nearest' || ![1, 2, 3].every((i) => isKnown(node.inputs[i]))) return false
+  if (!['float32', 'float64'].includes(elemOf(node.input(0)))) return false
+  const maps = axisMaps(node)
+  let dims: readonly number[] = node.input(0).dims
+  const isCostly =
+    node.string('mode', '') === 'cubic'
+      ? outputSize(node) > COSTLY
+      : maps.some((map) => map && map.out > COSTLY && isLong(dims, map))
+  // type inference multiplies in double precision, the kernel in single: here they disagree about the size
+  const isOdd = maps.some((m) => m && constantOf(node.inputs[2])?.size && Math.floor(f(f(m.scale) * m.size)) !== m.out)
+  if (!isCostly || isOdd) return false
+  const b = node.graph.before(node)
+  let y = node.input(0)
+  maps.forEach((map, axis) => {
+    if (!map) return
+    y = resized(b, y, dims, axis, node, map)
+    dims = dims.map((d, i) => (i === axis ? map.out : d))
+  })
+  substitute(node, [y])
+  return true
+}
+
+/** Outputs, of the linear kernel those along an axis, from which on the kernels' room counts: some megabytes. */
+const COSTLY = 2 ** 17
 
 /** Sums blocks of `k[i]` positions along each axis i. Pools are the quicker kernels where they apply. */
 function blockSums(b: Builder, g: Value, x: Value, k: readonly number[]): Value {
@@ -129,6 +166,7 @@ export const resize = defineOp({
   channels: (node) => (spatialOnly(node) ? 'same' : null),
   since: [10, 11, 13, 18, 19],
   gradient,
+  lower,
   state: [1, 2],
   /** Linear: four mults and three adds a doubled axis pair is 2 mults + 1 add an axis; nearest copies. */
   cost(node) {

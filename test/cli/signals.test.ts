@@ -1,16 +1,19 @@
 /** SIGINT and SIGTERM end every command within a second, whatever it does, and leave no temporary file. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { writeModel } from '../../src/codec/codec.ts'
+import { Rng } from '../../src/base/rng.ts'
+import { readModel, writeModel } from '../../src/codec/codec.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { endlessLoop, longLoop, plain, written } from '../support/hostile.ts'
+import { buildNetwork } from '../../src/models/spec.ts'
+import { npy, npz } from '../support/data-files.ts'
+import { endlessLoop, endlessWhereBright, longLoop, plain, written } from '../support/hostile.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-signals-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -112,6 +115,59 @@ test('while a model runs for ever: in a process apart, and (a teacher) in the co
   await endsAt('SIGINT', ['train', student, '--teacher', teacher, '--data', 'random', '-o', at('o.onnx'), ...apart], 4)
   assert.deepEqual(readdirSync(folder), before, 'nothing was written')
 })
+
+test(
+  'while a step of training does not end: at the second signal, with the checkpoint of the step before',
+  linux,
+  async () => {
+    const [side, count, seed] = [12, 10, 3]
+    // the first three images of the epoch are dark, and the others have the teacher loop for ever
+    const first = new Set(new Rng(seed, 0).permutation(count).subarray(0, 3))
+    const images = Uint8Array.from({ length: count * side * side }, (_, p) =>
+      first.has(Math.floor(p / (side * side))) ? p % 200 : 255,
+    )
+    const labels = npy(
+      Uint8Array.from({ length: count }, (_, i) => i),
+      [count],
+    )
+    writeFileSync(at('set.npz'), npz({ images: npy(images, [count, side, side]), labels }))
+    const teacher = await written(endlessWhereBright(side), at('bright.onnx'))
+    await writeModel(buildNetwork({ family: 'lenet', size: side, channels: 1 }), at('lenet.onnx'))
+    const args = ['train', at('lenet.onnx'), '--teacher', teacher, '--data', `npz:${at('set.npz')}`, '--mean', '0']
+    args.push('--std', '1', '--batch', '1', '--workers', '0', '--seed', String(seed), '--augment', 'none')
+    args.push('--checkpoint-steps', '1', '--log', at('log.jsonl'), '-o', at('trained.onnx'))
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    let said = ''
+    child.stderr!.on('data', (text) => {
+      said += text
+    })
+    const end = ended(child)
+    const steps = (): number =>
+      existsSync(at('log.jsonl')) ? readFileSync(at('log.jsonl'), 'utf8').split('\n').length - 1 : 0
+    for (let wait = 0; wait < 1200 && steps() < 3 && child.exitCode === null; wait++) await sleep(50)
+    assert.equal(steps(), 3, said)
+    await sleep(1000)
+    const all = below(child.pid!)
+    child.kill('SIGINT')
+    await sleep(4000)
+    assert.match(said, /a second signal ends the command/)
+    assert.ok(isAlive(child.pid!), 'it waits for the step')
+    child.kill('SIGINT')
+    const start = performance.now()
+    const { signal } = await end
+    assert.equal(signal, 'SIGKILL')
+    assert.ok(performance.now() - start < 5000)
+    for (let wait = 0; wait < 40 && all.some(isAlive); wait++) await sleep(50)
+    assert.deepEqual(all.filter(isAlive), [], 'processes stay behind')
+    assert.deepEqual(
+      readdirSync(folder).filter((f) => f.startsWith('.') || f.endsWith('.tmp') || f === 'trained.onnx'),
+      [],
+    )
+    assert.ok((await readModel(at('trained.checkpoint.onnx'))).graph.outputs.length > 0, 'whole')
+  },
+)
 
 test('while files are written, which go', linux, async () => {
   const model = new Model(new Graph('large'))

@@ -17,6 +17,7 @@ import { elementCount } from '../../src/graph/types.ts'
 import { WORKING_OPSET } from '../../src/ops/support/define-op.ts'
 import { differentiate } from '../../src/passes/autodiff.ts'
 import { decomposeNodes } from '../../src/passes/decompose-ops.ts'
+import { lowerCostly } from '../../src/passes/lower-costly.ts'
 import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
@@ -48,6 +49,33 @@ interface Case {
   readonly attributes?: Readonly<Record<string, AttributeLike>>
   /** Inputs ahead of x. */
   readonly ahead?: readonly Tensor[]
+}
+
+/** The values that the operator alone has, and those of what a training step writes in its place. */
+async function checkLowered({ op, dims, constants = [], attributes = {} }: Case, tolerance: number): Promise<void> {
+  const what = `${op} ${JSON.stringify(attributes)} of [${dims}]`
+  const xs = random(dims)
+  const run = async (isLowered: boolean): Promise<Float64Array | Float32Array> => {
+    const model = new Model(new Graph('lowered'), WORKING_OPSET)
+    const { graph } = model
+    const x = graph.addInput('x', { elem: 'float32', dims })
+    const given = constants.map((t) => t && graph.addInitializer('c', t))
+    graph.addOutput(graph.append().op(op, [x, ...given], attributes))
+    await inferTypes(model)
+    if (isLowered) {
+      assert.equal(lowerCostly(graph), 1, what)
+      assert.ok([...graph.nodes()].every((n) => n.op !== op))
+    }
+    const session = await ortExecutor().load(model, { threads: 1 })
+    const results = await session.run({ x: xs })
+    await session.dispose()
+    return Float64Array.from(results[session.outputNames[0]!]!.toNumbers())
+  }
+  const [kernel, lowered] = [await run(false), await run(true)]
+  assert.equal(lowered.length, kernel.length)
+  let worst = 0
+  for (let i = 0; i < kernel.length; i++) worst = Math.max(worst, Math.abs(kernel[i]! - lowered[i]!))
+  assert.ok(worst <= tolerance, `${what}: differs by ${worst}`)
 }
 
 /** Constants may take this many times the bytes of x and y. */
@@ -121,6 +149,58 @@ for (const mode of ['nearest', 'linear', 'cubic'])
       }
   })
 
+const COORDINATES = ['half_pixel', 'half_pixel_symmetric', 'pytorch_half_pixel', 'asymmetric', 'align_corners']
+
+for (const mode of ['nearest', 'linear', 'cubic'])
+  test(`Resize piece by piece, ${mode}: random sizes`, async () => {
+    const draw = new Rng(11)
+    const rounding = ['round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil']
+    for (const [i, coordinates] of COORDINATES.entries()) {
+      // more elements than are taken whole, on either side
+      const [many, few] = [140_000 + draw.integer(9_000), 20_000 + draw.integer(160_000)]
+      const [size, out] = i % 2 === 0 ? [few, many] : [many, few]
+      const rank = 2 + draw.integer(3)
+      const axis = draw.integer(rank)
+      const dims = Array.from({ length: rank }, (_, k) => (k === axis ? size : 1 + draw.integer(2)))
+      const sizes = ints(...dims.map((d, k) => (k === axis ? out : d)))
+      const attributes = {
+        ...{ mode, coordinate_transformation_mode: coordinates },
+        ...(mode === 'nearest' && { nearest_mode: rounding[i % 4]! }),
+        ...(mode === 'cubic' && { exclude_outside: i % 2, cubic_coeff_a: -0.5 - 0.25 * (i % 2) }),
+      }
+      // onnxruntime's cubic takes two dims that change, its linear ones of the last two or three
+      const last = mode === 'nearest' ? dims : [1, 1, 1 + draw.integer(2), size]
+      const to = mode === 'nearest' ? sizes : ints(...last.slice(0, 3), out)
+      const shape = { op: 'Resize', dims: last, constants: [null, null, to], attributes }
+      await check(shape)
+      if (mode !== 'nearest' && out > 2 ** 17) await checkLowered(shape, 2e-5)
+    }
+  })
+
+test('Resize of a region, forwards and from its end to its start', async () => {
+  for (const region of [
+    [0.2, 0.7],
+    [0.9, 0.05],
+    [-0.3, 1.2],
+  ] as const)
+    for (const mode of ['nearest', 'linear']) {
+      const roi = floats(0, 0, 0, region[0], 1, 1, 1, region[1])
+      const attributes = { mode, coordinate_transformation_mode: 'tf_crop_and_resize' }
+      const constants = [roi, null, ints(1, 1, 2, 150_000)]
+      await check({ op: 'Resize', dims: [1, 1, 2, 90_000], constants, attributes })
+    }
+})
+
+test('Resize of a long and a short axis, written in taps and a product', async () => {
+  const columns = { dims: [1, 1, 320, 300], constants: [null, floats(1, 1, 1.5, 1)] }
+  await checkLowered({ op: 'Resize', ...columns, attributes: { mode: 'cubic', exclude_outside: 1 } }, 2e-5)
+  for (const mode of ['linear', 'cubic'])
+    await checkLowered(
+      { op: 'Resize', dims: [1, 2, 3, 80_000], constants: [null, floats(1, 1, 1.5, 1.75)], attributes: { mode } },
+      2e-5,
+    )
+})
+
 test('Resize of two long axes, and of one in the middle', async () => {
   const attributes = { mode: 'linear' }
   await check({ op: 'Resize', dims: [1, 1, 900, 1100], constants: [null, floats(1, 1, 1.5, 0.4)], attributes })
@@ -147,6 +227,19 @@ test('Fourier transforms', async () => {
     Float32Array.from({ length: 4000 }, () => rng.uniform(0.2, 1)),
   )
   await check({ op: 'STFT', dims: [1, 40_000, 1], constants: [scalar(1000), window] }, rough)
+})
+
+test('Fourier transforms of overlapping frames', async () => {
+  for (const [n, step, samples] of [
+    [400, 160, 20_003],
+    [255, 255, 9_001],
+    [64, 100, 9_999],
+    [17, 1, 3_000],
+  ] as const) {
+    const window = random([n])
+    for (const onesided of [0, 1])
+      await check({ op: 'STFT', dims: [2, samples, 1], constants: [scalar(step), window], attributes: { onesided } })
+  }
 })
 
 test('columns to images', async () => {

@@ -45,6 +45,36 @@ export const endlessLoop = ({ scalar = false } = {}): Model =>
   %y = MatMul(%z, %w)
   output %y`)
 
+/** Images of `side`, where the brightest value is just 1 runs for ever, else is a linear classifier of ten classes. */
+export const endlessWhereBright = (side: number): Model =>
+  graph(`  input %x : float32[N,1,${side},${side}]
+  init %true = bool[] [1]
+  init %start = float32[1] [1]
+  init %bright = float32[] [1]
+  init %most = int64[] [9223372036854775807]
+  init %one = int64[1] [1]
+  init %w = float32[${side * side},10] [${Array(side * side * 10)
+    .fill(0.01)
+    .join()}]
+  %max : float32[] = ReduceMax(%x) {keepdims=0}
+  %is : bool[] = Equal(%max, %bright)
+  %as : int64[] = Cast(%is) {to=7}
+  %count : int64[] = Mul(%as, %most)
+  %l : float32[1] = Loop(%count, %true, %start) {body=graph "body"
+      input %i : int64[]
+      input %go : bool[]
+      input %a : float32[1]
+      %b : float32[1] = Identity(%a)
+      %on : bool[] = Identity(%go)
+      output %on
+      output %b
+    end}
+  %m = Reshape(%l, %one)
+  %f = Flatten(%x)
+  %z = Mul(%f, %m)
+  %y : float32[N,10] = MatMul(%z, %w)
+  output %y`)
+
 /** A layer of the same interface, and no more. */
 export const plain = (): Model =>
   graph(`  input %x : float32[N,4]

@@ -21,13 +21,13 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { keepWide, markWeightGradient } from '../../graph/hints.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import type { TensorType } from '../../graph/types.ts'
+import type { ElementType } from '../../graph/types.ts'
 import type { Geometry } from './conv-geometry.ts'
 import { product, range, reshape, transpose } from './emit.ts'
 import { elemOf } from './rules.ts'
 
-/** Elements of an image above which the copies of whole rows cost more memory than they save time: 32 MB of float32. */
-const LARGE_IMAGE = 2 ** 23
+/** Elements of an image above which the copies of whole rows cost more memory than they save time: 16 MB of float32. */
+const LARGE_IMAGE = 2 ** 22
 
 /** [Cout, Cin / group, ...kernel] */
 export function convWeightGradient(x: Value, dy: Value, c: Geometry, b: Builder): Value {
@@ -261,14 +261,17 @@ function byPhases(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   return b.op('Slice', [whole, b.ints(first), b.ints(first.map((f, i) => f + c.kernel[i]!)), b.ints([2, 3])])
 }
 
-function phasesOf(x: Value, type: TensorType, stride: readonly number[], b: Builder): Value {
+interface StaticType {
+  readonly elem: ElementType
+  readonly dims: readonly number[]
+}
+
+function phasesOf(x: Value, type: StaticType, stride: readonly number[], b: Builder): Value {
   const [sh, sw] = stride as [number, number]
   if (sh === sw) return b.op('SpaceToDepth', [x], { blocksize: sh }, { type })
-  const apart = range(sh * sw).map((k) => {
-    const ends = b.ints([2 ** 31 - 1, 2 ** 31 - 1])
-    return b.op('Slice', [x, b.ints([Math.floor(k / sw), k % sw]), ends, b.ints([2, 3]), b.ints(stride)])
-  })
-  return b.op('Concat', apart, { axis: 1 }, { type })
+  const [n, channels, rows, columns] = type.dims as readonly [number, number, number, number]
+  const open = reshape(b, x, [n, channels / (sh * sw), rows, sh, columns, sw])
+  return reshape(b, transpose(b, open, [0, 3, 5, 1, 2, 4]), type.dims)
 }
 
 // --- the general form ------------------------------------------------------------------------------------------------
@@ -286,40 +289,50 @@ function* kernelOffsets(kernel: readonly number[]): Generator<number[]> {
   }
 }
 
-/** The general form: x is padded and copied once per offset. */
+/** The general form: x is padded and copied once per offset, as many offsets at a time as there is room for. */
 export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Value {
   const axes = c.kernel.map((_, i) => i + 2)
   const noPads = [...c.begin, ...c.end].every((p) => p === 0)
   const padded = noPads ? x : b.op('Pad', [x, b.ints([0, 0, ...c.begin, 0, 0, ...c.end])])
-  const shifted: Value[] = []
-  for (const at of kernelOffsets(c.kernel)) {
+  const shifted = (at: readonly number[]): Value => {
     const starts = at.map((k, i) => k * c.dilation[i]!)
     const ends = starts.map((s, i) => s + (c.outSize[i]! - 1) * c.stride[i]! + 1)
-    shifted.push(b.op('Slice', [padded, b.ints(starts), b.ints(ends), b.ints(axes), b.ints(c.stride)]))
+    return b.op('Slice', [padded, b.ints(starts), b.ints(ends), b.ints(axes), b.ints(c.stride)])
   }
+  const copied = c.n * c.cin * product(c.outSize)
+  const room = Math.max(LARGE_IMAGE, product(x.dims), product(dy.dims))
+  const parts = inParts([...kernelOffsets(c.kernel)], Math.max(1, Math.floor(room / copied))).map((offsets) =>
+    ofOffsets(dy, offsets.map(shifted), c, b),
+  )
+  const offsets = product(c.kernel)
+  const sums = parts.length === 1 ? parts[0]! : b.op('Concat', parts, { axis: 1 })
+  const split = b.op('Reshape', [sums, b.ints([c.cout, offsets, c.cin / c.group])])
+  const ordered = b.op('Transpose', [split], { perm: [0, 2, 1] })
+  return b.op('Reshape', [ordered, b.ints([c.cout, c.cin / c.group, ...c.kernel])])
+}
+
+const inParts = <T>(all: readonly T[], size: number): T[][] =>
+  range(Math.ceil(all.length / size)).map((i) => all.slice(i * size, (i + 1) * size))
+
+/** Of copies of x, one a kernel offset: [Cout, offsets, Cin / group]. */
+function ofOffsets(dy: Value, shifted: readonly Value[], c: Geometry, b: Builder): Value {
   const offsets = shifted.length
   const all = offsets === 1 ? shifted[0]! : b.op('Concat', shifted, { axis: 1 })
   const perGroupIn = c.cin / c.group
   const perGroupOut = c.cout / c.group
   const positions = product(c.outSize)
-  if (c.group === 1) {
-    const sum = overPositions(dy, c.cout, all, offsets * c.cin, c, b)
-    const split = b.op('Reshape', [sum, b.ints([c.cout, offsets, c.cin])])
-    const ordered = b.op('Transpose', [split], { perm: [0, 2, 1] })
-    return b.op('Reshape', [ordered, b.ints([c.cout, c.cin, ...c.kernel])])
-  }
+  const result = (v: Value): Value => b.op('Reshape', [v, b.ints([c.cout, offsets, perGroupIn])])
+  if (c.group === 1) return result(overPositions(dy, c.cout, all, offsets * c.cin, c, b))
   if (perGroupIn === 1 && perGroupOut === 1) {
     // depthwise: no dot products over channels, a product and a sum
     const spread = b.op('Reshape', [all, b.ints([c.n, offsets, c.cin, positions])])
     const weight = b.op('Reshape', [dy, b.ints([c.n, 1, c.cout, positions])])
     const sum = b.op('ReduceSum', [keepWide(b.op('Mul', [spread, weight])), b.ints([0, 3])], { keepdims: 0 })
-    const ordered = b.op('Transpose', [sum], { perm: [1, 0] })
-    return b.op('Reshape', [ordered, b.ints([c.cout, 1, ...c.kernel])])
+    return result(b.op('Transpose', [sum], { perm: [1, 0] }))
   }
   const spread = b.op('Reshape', [all, b.ints([c.n, offsets, c.group, perGroupIn, positions])])
-  const right = b.op('Transpose', [spread], { perm: [0, 2, 4, 3, 1] })
-  const flat = b.op('Reshape', [right, b.ints([c.n, c.group, positions, perGroupIn * offsets])])
+  const right = b.op('Transpose', [spread], { perm: [0, 2, 4, 1, 3] })
+  const flat = b.op('Reshape', [right, b.ints([c.n, c.group, positions, offsets * perGroupIn])])
   const left = b.op('Reshape', [dy, b.ints([c.n, c.group, perGroupOut, positions])])
-  const sum = b.op('ReduceSum', [keepWide(b.op('MatMul', [left, flat])), b.ints([0])], { keepdims: 0 })
-  return b.op('Reshape', [sum, b.ints([c.cout, perGroupIn, ...c.kernel])])
+  return result(b.op('ReduceSum', [keepWide(b.op('MatMul', [left, flat])), b.ints([0])], { keepdims: 0 }))
 }

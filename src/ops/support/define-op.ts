@@ -139,6 +139,11 @@ export interface OpDef {
    * values need no types. Throws unsupported-node for a form that it cannot write.
    */
   decompose?(node: Node): void
+  /**
+   * Writes the node in others where the engine's kernel takes far more room than its tensors: a training step's copy of
+   * it, types known. False where the kernel will do.
+   */
+  lower?(node: Node): boolean
   cost(node: Node): Cost
   readonly weights?: readonly WeightSlot[]
   /** Inputs that are parameters by nature, trained whatever their size (Conv: weight, bias). */

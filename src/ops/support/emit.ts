@@ -2,7 +2,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import type { ElementType } from '../../graph/types.ts'
+import { type ElementType, elementTypes } from '../../graph/types.ts'
 import { constantOf } from './constant-of.ts'
 import { unsupportedNode } from './define-op.ts'
 import { elemOf } from './rules.ts'
@@ -67,4 +67,30 @@ export function sumBack(b: Builder, v: Value, from: readonly number[], to: reado
 export function typed(v: Value, dims: readonly number[], elem: ElementType): Value {
   v.setType({ elem, dims })
   return v
+}
+
+/**
+ * The same integers, computed when the graph runs: with a zero that comes of the data, so that the engine does not make
+ * large constants of all that follows at load, and hold them all.
+ */
+export function notFolded(b: Builder, v: Value, data: Value, dims: readonly number[]): Value {
+  const axes = range(dims.length)
+  const one = b.op('Slice', [data, b.ints(axes.map(() => 0)), b.ints(axes.map(() => 1)), b.ints(axes)])
+  const truth = b.op(
+    'Cast',
+    [
+      reshape(
+        b,
+        typed(
+          one,
+          axes.map(() => 1),
+          elemOf(data),
+        ),
+        [1],
+      ),
+    ],
+    { to: elementTypes.bool.code },
+  )
+  const int = b.op('Cast', [truth], { to: elementTypes.int32.code })
+  return b.op('Add', [v, b.op('Mul', [int, b.scalar(0, 'int32')])], {}, { type: { elem: 'int32', dims: v.dims } })
 }

@@ -1,39 +1,17 @@
 /**
  * How Resize reads its input along one axis, and the gradient of that: dX_i = sum of weight dY_o over the outputs o that
- * read input i. As a product with the matrix of weights where that has no more elements than dY, or is small. Else each
- * output's taps, of which there are one (nearest), two (linear) or four (cubic), are worked out in the graph from its
- * position, and dY is added at each of them in turn: memory in proportion to dY and dX, however long the axis.
- *
- * Coordinates as ONNX defines them for `coordinate_transformation_mode`, computed in single precision like
- * onnxruntime's, so that nearest rounds the same way.
+ * read input i. As a product with the matrix of weights where that has no more elements than dY, or is small; else added
+ * tap by tap (interpolation-taps.ts). The reading itself is written in the same two ways, transposed, where onnxruntime's
+ * kernel will not do (resize.ts).
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { elementTypes } from '../../graph/types.ts'
-import { cubicTaps } from './cubic-kernel.ts'
 import { unsupportedNode } from './define-op.ts'
-import { expand, product, reshape, sameDims, zeros } from './emit.ts'
-import { type Expression, elemOf, expressions } from './rules.ts'
-
-export interface AxisMap {
-  readonly size: number
-  readonly out: number
-  readonly scale: number
-  /** Region read, as fractions of the axis (tf_crop_and_resize). */
-  readonly roi: readonly number[]
-}
-
-const f = Math.fround
-
-interface Form {
-  readonly mode: string
-  readonly rounding: string
-  /** Positions outside read a constant. */
-  readonly crops: boolean
-  readonly a: number
-  readonly excludes: boolean
-}
+import { product, reshape } from './emit.ts'
+import { addedAtTaps, type Form, readAtTaps } from './interpolation-taps.ts'
+import { type AxisMap, original } from './resize-coordinates.ts'
+import { elemOf } from './rules.ts'
 
 function formOf(node: Node): Form {
   const mode = node.string('mode', 'nearest')
@@ -58,9 +36,19 @@ export function unresized(
   node: Node,
   map: AxisMap,
 ): Value {
-  if (map.size * map.out <= Math.max(SMALL, product(dims))) return byMatrix(b, g, dims, axis, node, map)
-  return byPositions(b, g, dims, axis, node, map)
+  if (!isLong(dims, map)) return byMatrix(b, g, dims, axis, node, map, false)
+  return addedAtTaps(b, g, dims, axis, node, { ...map, ...formOf(node) })
 }
+
+/** `x` of dims `dims`, inputs along `axis`, as its outputs. */
+export function resized(b: Builder, x: Value, dims: readonly number[], axis: number, node: Node, map: AxisMap): Value {
+  if (!isLong(dims, map)) return byMatrix(b, x, dims, axis, node, map, true)
+  return readAtTaps(b, x, dims, axis, node, { ...map, ...formOf(node) })
+}
+
+/** Whether a matrix of inputs times outputs would have more elements than the tensor, and is not small. */
+export const isLong = (dims: readonly number[], { size, out }: AxisMap): boolean =>
+  size * out > Math.max(SMALL, product(dims))
 
 /** k where output o reads input o / k alone: every element repeated k times. Null for anything else. */
 export function repetition(node: Node, map: AxisMap): number | null {
@@ -82,119 +70,34 @@ function tapsAt(x: number, size: number, { mode, rounding, crops, a, excludes }:
   return mode === 'linear' ? within(linearTaps(x, size), size, false) : within(keysTaps(x, a), size, excludes)
 }
 
-/** y[.., i, ..] = sum_o m[i, o] x[.., o, ..] */
-function byMatrix(b: Builder, g: Value, dims: readonly number[], axis: number, node: Node, map: AxisMap): Value {
-  const { size, out } = map
+/** y[.., i, ..] = sum_o m[i, o] x[.., o, ..] over the axis's outputs o, or forwards sum_i m[i, o] x[.., i, ..]. */
+function byMatrix(
+  b: Builder,
+  v: Value,
+  dims: readonly number[],
+  axis: number,
+  node: Node,
+  map: AxisMap,
+  forward: boolean,
+): Value {
+  const [from, to] = forward ? [map.size, map.out] : [map.out, map.size]
   const form = formOf(node)
-  const result = dims.map((d, i) => (i === axis ? size : d))
+  const result = dims.map((d, i) => (i === axis ? to : d))
   const after = product(dims.slice(axis + 1))
   const last = after === 1
-  const m = new Float64Array(size * out)
-  for (let o = 0; o < out; o++)
-    for (const [i, w] of tapsAt(original(node, o, map), size, form)) m[last ? o * size + i : i * out + o]! += w
+  const m = new Float64Array(from * to)
+  for (let o = 0; o < map.out; o++)
+    for (const [i, w] of tapsAt(original(node, o, map), map.size, form)) {
+      const [row, column] = forward ? [o, i] : [i, o]
+      m[last ? column * to + row : row * from + column]! += w
+    }
   const name = `${node.id}_resize_${axis}`
-  const matrix = b.initializer(name, Tensor.from(elemOf(g), last ? [out, size] : [size, out], m))
+  const matrix = b.initializer(name, Tensor.from(elemOf(v), last ? [from, to] : [to, from], m))
   const before = product(dims.slice(0, axis))
   const y = last
-    ? b.op('MatMul', [reshape(b, g, [before, out]), matrix])
-    : b.op('MatMul', [matrix, reshape(b, g, [before, out, after])])
+    ? b.op('MatMul', [reshape(b, v, [before, from]), matrix])
+    : b.op('MatMul', [matrix, reshape(b, v, [before, from, after])])
   return reshape(b, y, result)
-}
-
-/** A tap of every output along the axis: where, as whole numbers in floats, and its weight; null: 1. */
-interface Taps {
-  readonly index: Value
-  readonly weight: Value | null
-}
-
-function byPositions(b: Builder, g: Value, dims: readonly number[], axis: number, node: Node, map: AxisMap): Value {
-  const { size, out } = map
-  const form = formOf(node)
-  const elem = elemOf(g)
-  const f = expressions(b, g)
-  const at = new Float32Array(out)
-  for (let o = 0; o < out; o++) {
-    const x = original(node, o, map)
-    at[o] = form.mode === 'nearest' ? nearestIn(x, form.rounding, size) : x
-  }
-  const along = dims.map((_, i) => (i === axis ? out : 1))
-  const position = b.initializer(`${node.id}_positions_${axis}`, Tensor.from(elem, along, at))
-  const read = form.crops ? f('Mul', g, cropMask(b, node, map, along, g)) : g
-  const type = { elem, dims: dims.map((d, i) => (i === axis ? size : d)) }
-  let sum = zeros(b, type.dims, elem)
-  for (const { index, weight } of tapsOf(f, position, size, form)) {
-    const whole = b.op('Cast', [index], { to: elementTypes.int32.code }, { type: { elem: 'int32', dims: along } })
-    const share = weight ? f('Mul', read, weight) : read
-    const attributes = { axis, reduction: 'add' }
-    sum = b.op('ScatterElements', [sum, sameDims(along, dims) ? whole : expand(b, whole, dims), share], attributes, {
-      type,
-    })
-  }
-  return sum
-}
-
-function tapsOf(f: Expression, position: Value, size: number, { mode, a, excludes }: Form): Taps[] {
-  if (mode === 'nearest') return [{ index: position, weight: null }]
-  if (mode === 'linear') {
-    const p = f('Clip', position, 0, size - 1)
-    const low = f('Floor', p)
-    const t = f('Sub', p, low)
-    return [
-      { index: low, weight: f('Sub', 1, t) },
-      { index: f('Min', f('Add', low, 1), size - 1), weight: t },
-    ]
-  }
-  const low = f('Floor', position)
-  const taps = cubicTaps(f, f('Sub', position, low), a).map(({ offset, weight }) => {
-    const given = f('Add', low, offset)
-    const index = f('Clip', given, 0, size - 1)
-    // 0 outside, 1 inside
-    const inside = (): Value => f('Sub', 1, f('Min', f('Abs', f('Sub', given, index)), 1))
-    return { index, weight: excludes ? f('Mul', weight, inside()) : weight }
-  })
-  if (!excludes) return taps
-  const total = taps.map((t) => t.weight).reduce((sum, w) => f('Add', sum, w))
-  return taps.map(({ index, weight }) => ({ index, weight: f('Div', weight, total) }))
-}
-
-/** 0 at outputs whose position is outside. */
-function cropMask(b: Builder, node: Node, map: AxisMap, along: readonly number[], like: Value): Value {
-  const mask = new Float32Array(map.out)
-  for (let o = 0; o < map.out; o++) {
-    const x = original(node, o, map)
-    mask[o] = x < 0 || x > map.size - 1 ? 0 : 1
-  }
-  return b.initializer(`${node.id}_crop`, Tensor.from(elemOf(like), along, mask))
-}
-
-/** The position in the input that output position `o` stands for. */
-function original(node: Node, o: number, { size, out, scale, roi }: AxisMap): number {
-  const s = f(scale)
-  const mode = node.string('coordinate_transformation_mode', 'half_pixel')
-  switch (mode) {
-    case 'half_pixel':
-      return f(f((o + 0.5) / s) - 0.5)
-    case 'half_pixel_symmetric': {
-      // the output is centred over the input when scale * size is not whole
-      const adjustment = f(out / f(s * size))
-      const offset = f((size / 2) * (1 - adjustment))
-      return f(offset + f(f((o + 0.5) / s) - 0.5))
-    }
-    case 'pytorch_half_pixel':
-      return out > 1 ? f(f((o + 0.5) / s) - 0.5) : 0
-    case 'align_corners':
-      return out === 1 ? 0 : f(f(o * (size - 1)) / (out - 1))
-    case 'asymmetric':
-      return f(o / s)
-    case 'tf_crop_and_resize': {
-      const [start, end] = [roi[0]!, roi[1]!]
-      return out > 1
-        ? f(f(start * (size - 1)) + f(f(f(o * f(end - start)) * (size - 1)) / (out - 1)))
-        : f(0.5 * (start + end) * (size - 1))
-    }
-    default:
-      throw unsupportedNode(node, `no gradient: coordinate_transformation_mode '${mode}'`)
-  }
 }
 
 const nearestIn = (x: number, mode: string, size: number): number => Math.min(Math.max(nearest(x, mode), 0), size - 1)

@@ -1,7 +1,9 @@
 /** The backward pass of a training step: the flat gradient of its loss with respect to the flat weights. */
+
 import type { Value } from '../../graph/graph.ts'
 import { differentiate } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
+import { lowerCostly } from '../../passes/lower-costly.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { gradientFactor } from './learned-scales.ts'
 import { narrowStep } from './mixed-precision.ts'
@@ -13,6 +15,7 @@ export function emitBackward(step: StepBuilding): void {
   const { model, graph, options, loss, weights } = step
   step.lossScale = options.precision === 'float16' ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
   step.gradients = differentiate(model, new Map([[loss, step.lossScale ?? graph.append().scalar(1)]]), weights.values)
+  lowerCostly(graph)
 }
 
 /** Mixed precision for all that makes the step's results and gradients, which stay in float32 themselves. */

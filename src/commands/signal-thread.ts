@@ -1,0 +1,57 @@
+/**
+ * A thread that hears SIGINT and SIGTERM while the main one is inside onnxruntime, which never lets a listener in: it says
+ * after two seconds what is waited for, and ends the process at the second signal where the main thread does not. That is
+ * by SIGKILL, which loses nothing: files are written under other names until they are whole, and no step writes any.
+ *
+ * Node gives signals to the main thread's listeners only; its own binding, which they are built on, works in any thread.
+ * Does not apply where a version of Node has that no more: then a signal waits for the end of the step, as ever.
+ */
+import { Worker } from 'node:worker_threads'
+
+/** What the main thread takes to end by itself, once it hears of a signal. */
+const PATIENCE_MS = 2000
+
+/** Text, so that the thread loads nothing. */
+const thread = `
+const { heard, patience, message } = require('node:worker_threads').workerData
+let count = 0
+const onSignal = () => {
+  count++
+  if (count === 1)
+    setTimeout(() => {
+      if (Atomics.load(heard, 0) === 0) require('node:fs').writeSync(2, message)
+    }, patience)
+  else setTimeout(() => process.kill(process.pid, 'SIGKILL'), patience)
+}
+try {
+  const { Signal } = process.binding('signal_wrap')
+  const { SIGINT, SIGTERM } = require('node:os').constants.signals
+  for (const number of [SIGINT, SIGTERM]) {
+    const signal = new Signal()
+    signal.onsignal = onSignal
+    signal.start(number)
+  }
+} catch {}
+`
+
+const message =
+  '\nmnc: a checkpoint is written when the step under way has ended; a second signal ends the command without one\n'
+
+export interface SignalThread {
+  /** The main thread has heard of a signal. */
+  answer(): void
+  close(): void
+}
+
+export function startSignalThread(): SignalThread {
+  const heard = new Int32Array(new SharedArrayBuffer(4))
+  const workerData = { heard, patience: PATIENCE_MS, message }
+  const worker = new Worker(thread, { eval: true, workerData, execArgv: [], name: 'mnc-signals' })
+  worker.unref()
+  // it is a help, not a need: without memory for a thread the run goes on
+  worker.on('error', () => {})
+  return {
+    answer: () => void Atomics.store(heard, 0, 1),
+    close: () => void worker.terminate(),
+  }
+}
