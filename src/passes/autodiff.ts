@@ -15,8 +15,8 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { trainableParameters } from '../layers/parameters.ts'
 import { findOp, requireOp } from '../ops/index.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
-import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/support/define-op.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
+import { type GradientRule, unsupportedNode } from '../ops/support/define-op.ts'
 import { sameDims, sumBack } from '../ops/support/emit.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { fixInputs } from '../runtime/isolated/infer-types.ts'
@@ -193,7 +193,7 @@ export const autodiff = definePass({
   async run(model, { batch }) {
     const { graph } = model
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
-    upgradeModelTo(model, WORKING_OPSET)
+    toWorkingOpset(model)
     fixInputs(model, { '*': batch })
     await settleShapes(model)
     const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')

@@ -7,6 +7,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { type Dim, isStatic } from '../../graph/types.ts'
 import { findOp } from '../../ops/index.ts'
 
 /** Elements of `root` in another order: element i is that at `at[i]`. */
@@ -18,6 +19,9 @@ interface Moved {
 const elements = (dims: readonly number[]): number => dims.reduce((p, d) => p * d, 1)
 
 export type Dims4 = readonly [number, number, number, number]
+
+/** Of an image or a 2-D kernel, all known. */
+export const isDims4 = (dims: readonly Dim[] | null): dims is Dims4 => isStatic(dims) && dims.length === 4
 
 /**
  * A kernel in blocked order whose element i ([O,I,h,w], row by row) is that of `w` ([...dims]) at `source[i]`; -1: zero.

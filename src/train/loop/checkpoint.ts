@@ -73,6 +73,10 @@ export async function loadCheckpoint(path: string, run: string): Promise<Checkpo
   return { model, position, vectors }
 }
 
+/** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
+export const bestPathOf = ({ checkpoint }: { readonly checkpoint?: string | undefined }): string | undefined =>
+  checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
+
 /** Writes the best epoch's model, and in its metadata whose it is. */
 export async function saveBest(path: string, model: Model, run: string, epoch: number): Promise<void> {
   const copy = cloneModel(model)
