@@ -15,11 +15,13 @@
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
+
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { isStatic } from '../graph/types.ts'
-import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
+import { CORRECTION } from '../layers/layers.ts'
 import {
   isChannelNorm,
   isClip,
@@ -47,7 +49,7 @@ export interface Count {
 
 const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
 const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
-const isCorrection = (n: Node): boolean => n.metadata.get(ROLE_KEY) === CORRECTION
+const isCorrection = (n: Node): boolean => marks.role.get(n) === CORRECTION
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 interface Row extends Mutable<Omit<LayerScore, 'adds'>> {
