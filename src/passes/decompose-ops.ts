@@ -5,16 +5,17 @@
  * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan, and to
  * forms that an operator's definition refuses (a recurrent layer of too many steps).
  */
+
 import { MncError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
-import { FROZEN_KEY } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 
-const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && n.metadata.get(FROZEN_KEY) !== 'true'
+const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && !marks.frozen.is(n)
 
 /**
  * Decomposes every node outside frozen parts; types are known. Returns how many there were. A node of a form that cannot

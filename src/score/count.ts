@@ -15,15 +15,18 @@
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
+
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { isStatic } from '../graph/types.ts'
-import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
+import { CORRECTION } from '../layers/layers.ts'
 import {
   isChannelNorm,
   isClip,
   isDequantize,
+  isInBatchMode,
   isQuantize,
   isQuantizer,
   quantizeBehind,
@@ -46,7 +49,7 @@ export interface Count {
 
 const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
 const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
-const isCorrection = (n: Node): boolean => n.metadata.get(ROLE_KEY) === CORRECTION
+const isCorrection = (n: Node): boolean => marks.role.get(n) === CORRECTION
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 interface Row extends Mutable<Omit<LayerScore, 'adds'>> {
@@ -219,7 +222,7 @@ export class Counter {
   // --- the rest ------------------------------------------------------------------------------------------------
 
   #batchNorm(node: Node, row: Row): void {
-    if (node.int('training_mode', 0) !== 0) throw unknown(node, 'it normalises with the statistics of the batch')
+    if (isInBatchMode(node)) throw unknown(node, 'it normalises with the statistics of the batch')
     for (const v of node.inputs.slice(1))
       if (v && !this.#constants.has(v)) throw unknown(node, 'its scale, bias or statistics are computed in the graph')
     const outputs = node.output.dims.reduce((a, b) => a * b, 1)
