@@ -20,7 +20,15 @@ import { constantFormat } from '../analysis/value-width.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { CORRECTION } from '../layers/layers.ts'
-import { isChannelNorm, isClip, isDequantize, isQuantize, isQuantizer, quantizeBehind } from '../ops/facts.ts'
+import {
+  isChannelNorm,
+  isClip,
+  isDequantize,
+  isInBatchMode,
+  isQuantize,
+  isQuantizer,
+  quantizeBehind,
+} from '../ops/facts.ts'
 import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
 import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
@@ -209,7 +217,7 @@ export class Counter {
   // --- the rest ------------------------------------------------------------------------------------------------
 
   #batchNorm(node: Node, row: Row): void {
-    if (node.int('training_mode', 0) !== 0) throw notCounted(node, 'it normalises with the statistics of the batch')
+    if (isInBatchMode(node)) throw notCounted(node, 'it normalises with the statistics of the batch')
     for (const v of node.inputs.slice(1))
       if (v && !this.#constants.has(v))
         throw notCounted(node, 'its scale, bias or statistics are computed in the graph')
