@@ -8,7 +8,7 @@ import { imageOptions, openFor } from './pixel-options.ts'
 
 export const bnUpdate = defineCommand({
   name: 'bn-update',
-  summary: 'Estimate the running statistics of BatchNormalization anew',
+  summary: 'Re-estimate the running statistics of BatchNormalization',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     ...imageOptions,

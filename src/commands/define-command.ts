@@ -35,5 +35,5 @@ export const output = {
   type: 'string',
   short: 'o',
   placeholder: 'FILE',
-  description: 'Where to write; - is standard output',
+  description: 'Output file; - is standard output',
 } as const satisfies OptionSpec

@@ -19,7 +19,7 @@ export const exportCommand = defineCommand({
       type: 'boolean',
       default: false,
       description:
-        'Say how each tensor is stored, which layers onnxruntime runs as integer kernels, and why not the rest',
+        'Show how each tensor is stored, which layers onnxruntime runs in integer kernels, and why the others do not',
     },
     ...probeOptions,
     output,
@@ -53,7 +53,7 @@ export const exportCommand = defineCommand({
 })
 
 function summaryOf(r: ExportReport): string {
-  const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes a weight with all of the decode` : ''
+  const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes per weight including the decoder` : ''
   return `${r.format}: ${r.bytes.toLocaleString('en')} bytes, ${r.weights.toLocaleString('en')} weights${per}`
 }
 

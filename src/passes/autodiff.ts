@@ -186,7 +186,7 @@ export const autodiff = definePass({
   name: 'autodiff',
   summary: 'Append the gradients of all trainable parameters to the graph',
   options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
+    batch: { type: 'integer', minimum: 1, default: 1, description: 'Size for symbolic dims of the inputs' },
   }),
   preserves: 'nothing',
   bakes: true,

@@ -38,9 +38,9 @@ export function decomposeNodes(graph: Graph, left?: (node: Node, error: MncError
 
 export const decomposeOps = definePass({
   name: 'decompose-ops',
-  summary: 'Write operators without a gradient rule of their own (LSTM, Attention, losses) in simpler ones',
+  summary: 'Rewrite operators without a gradient rule of their own (LSTM, Attention, losses) as simpler ones',
   options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
+    batch: { type: 'integer', minimum: 1, default: 1, description: 'Size for symbolic dims of the inputs' },
   }),
   preserves: 'numerics',
   bakes: true,

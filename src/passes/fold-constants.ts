@@ -35,7 +35,7 @@ const options = optionTable({
     type: 'integer',
     minimum: 0,
     default: 2 ** 20,
-    description: 'Results larger than this are folded only where they are no larger than what they come from',
+    description: 'Results larger than this are folded only if they are no larger than what they are computed from',
   },
 })
 
@@ -143,7 +143,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
 
 export const foldConstants = definePass({
   name: 'fold-constants',
-  summary: 'Compute what depends on constants only',
+  summary: 'Compute everything that depends only on constants',
   options,
   preserves: 'numerics',
   bakes: true,

@@ -70,42 +70,43 @@ const options = optionTable({
   },
   layerWeightBits: {
     type: 'numberMap',
-    description: 'Weight bits of single layers, by name (globs): fc=8,conv1=0, or @FILE',
+    description: 'Weight bits of individual layers, by name (globs): fc=8,conv1=0, or @FILE',
   },
   layerActivationBits: {
     type: 'numberMap',
-    description: 'Activation bits of single layers, by name (globs), or @FILE',
+    description: 'Activation bits of individual layers, by name (globs), or @FILE',
   },
   weightScale: {
     type: 'string',
     enum: weightScaleMethods,
     default: 'als',
-    description: 'Weight steps: alternating least squares, grid search of the squared error, no clipping',
+    description: 'Weight scales: alternating least squares, grid search of the squared error, or no clipping',
   },
   granularity: {
     type: 'string',
     enum: ['channel', 'tensor'],
     default: 'channel',
-    description: 'One weight step per output channel, or per tensor',
+    description: 'One weight scale per output channel, or per tensor',
   },
   calibration: {
     type: 'string',
     enum: ['mse', 'max', 'percentile', 'entropy'],
     default: 'mse',
-    description: 'Activation steps from calibration data: least squared error, no clipping, percentile, entropy',
+    description: 'Activation scales from calibration data: least squared error, no clipping, percentile, or entropy',
   },
   signedInputs: {
     type: 'string',
     enum: signedForms,
     default: 'zero-point',
-    description: 'Inputs that can be negative: unsigned integers with a zero point, or ones symmetric about 0',
+    description:
+      'Inputs that can be negative: unsigned integers with a zero point, or signed integers symmetric about 0',
   },
   percentile: {
     type: 'number',
     exclusiveMinimum: 0,
     maximum: 100,
     default: 99.99,
-    description: 'For --calibration percentile: percent of values that are not clipped',
+    description: 'For --calibration percentile: percentage of values that are not clipped',
   },
   ...finiteOptions,
 })
@@ -302,7 +303,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
 export const insertFakeQuant = definePass({
   name: 'insert-fake-quant',
   alias: 'quantize',
-  summary: 'Quantise weights and activations with real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
+  summary: 'Quantise weights and activations to real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
   options,
   preserves: 'interface',
   treatsWeights: true,

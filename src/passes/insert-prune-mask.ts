@@ -53,7 +53,7 @@ const options = optionTable({
     type: 'number',
     minimum: 0,
     exclusiveMaximum: 1,
-    description: 'Fraction of weights to zero (of output channels for --pattern channel); 0.75 by default',
+    description: 'Fraction of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
   },
   scope: {
     type: 'string',
@@ -68,12 +68,12 @@ const options = optionTable({
   },
   replace: {
     type: 'boolean',
-    description: 'Choose anew also among weights that are pruned already, in place of earlier masks',
+    description: 'Choose again among all weights, pruned ones included, in place of earlier masks',
   },
   ...layerOptions,
   layerSparsity: {
     type: 'numberMap',
-    description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
+    description: 'Sparsity of individual layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
   },
   ...finiteOptions,
 })
@@ -297,7 +297,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
 export const insertPruneMask = definePass({
   name: 'insert-prune-mask',
   alias: 'prune',
-  summary: 'Prune weights by magnitude: Mul(W, mask), the latent weights kept',
+  summary: 'Prune weights by magnitude: Mul(W, mask), keeping the latent weights',
   options,
   preserves: 'interface',
   treatsWeights: true,

@@ -26,7 +26,7 @@ import { constantOf } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({
-  learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the steps (LSQ)' },
+  learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the scales (LSQ)' },
 })
 
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
@@ -102,7 +102,7 @@ const broadcastDims = (axis: number, rank: number): number[] =>
 
 export const lowerFakeQuant = definePass({
   name: 'lower-fake-quant',
-  summary: 'Write QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
+  summary: 'Rewrite QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
   options,
   preserves: 'numerics',
   bakes: true,

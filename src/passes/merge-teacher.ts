@@ -82,9 +82,9 @@ function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: Inpu
 
 export const mergeTeacher = definePass({
   name: 'merge-teacher',
-  summary: 'puts a teacher network into the graph as a frozen subgraph beside the student',
+  summary: 'Put a teacher network into the graph as a frozen subgraph beside the student',
   options: optionTable({
-    teacher: { type: 'string', description: 'the teacher: an ONNX classifier of the same input', placeholder: 'FILE' },
+    teacher: { type: 'string', description: 'The teacher: an ONNX model with the same input', placeholder: 'FILE' },
   }),
   preserves: 'nothing',
   requires(_model, { teacher }) {

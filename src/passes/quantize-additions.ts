@@ -82,7 +82,7 @@ function sumOf(node: Node): Value {
 
 export const quantizeAdditions = definePass({
   name: 'quantize-additions',
-  summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs all in integers',
+  summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs entirely in integers',
   options,
   preserves: 'interface',
   bakes: true,

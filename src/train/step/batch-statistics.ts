@@ -15,7 +15,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { isChannelNorm } from '../../ops/facts.ts'
+import { isChannelNorm, isInBatchMode } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { nameOf } from './step-names.ts'
@@ -168,9 +168,8 @@ function isCentrable(x: Value): boolean {
   const conv = x.producer
   const readers = [...x.uses]
   const norms = readers.filter(isChannelNorm)
-  const measures = (n: Node): boolean => n.int('training_mode', 0) === 1
   const applied = norms.filter((n) => n.output.isUsed)
-  if (norms.length < readers.length || !norms.some(measures) || applied.length > 1) return false
+  if (norms.length < readers.length || !norms.some(isInBatchMode) || applied.length > 1) return false
   return conv?.is('Conv') === true && !conv.inputs[2] && !conv.input(1).constant
 }
 
