@@ -7,11 +7,12 @@ const GIB = 2 ** 30
 
 export const doctor = defineCommand({
   name: 'doctor',
-  summary: 'Show versions, devices and memory, and try the installation; what of a model a device runs on the CPU',
-  arguments: [{ name: 'MODEL', description: 'A model to ask the device about', optional: true }],
+  summary:
+    'Show versions, devices and memory, and test the installation; show which nodes of a model a device leaves to the CPU',
+  arguments: [{ name: 'MODEL', description: 'A model to check on the device', optional: true }],
   options: {
-    device: { type: 'string', placeholder: 'DEVICE', description: 'Ask this device: see train --device' },
-    batch: { type: 'integer', minimum: 1, default: 8, description: 'Images in the training step that is asked about' },
+    device: { type: 'string', placeholder: 'DEVICE', description: 'Device to check; see train --device' },
+    batch: { type: 'integer', minimum: 1, default: 8, description: 'Images in the training step that is checked' },
   },
   examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],
   async run([path], options, io) {

@@ -38,7 +38,7 @@ try {
 `
 
 const message =
-  '\nmnc: a checkpoint is written when the step under way has ended; a second signal ends the command without one\n'
+  '\nmnc: a checkpoint will be written when the current step ends; a second signal ends the command without one\n'
 
 export interface SignalThread {
   /** The main thread has heard of a signal. */

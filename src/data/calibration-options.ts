@@ -3,5 +3,5 @@ import { optionTable } from '../base/options.ts'
 
 export const calibrationOptions = optionTable({
   limit: { type: 'integer', minimum: 1, default: 512, description: 'Images to calibrate on' },
-  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images in a calibration batch' },
+  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images per calibration batch' },
 })

@@ -4,10 +4,10 @@ import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 
 export const evaluateOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
+  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images per batch' },
   ...deviceOptions,
   threads: threadsOption,
-  minAccuracy: { type: 'number', description: 'Gate: exit 3 where top-1 is below this share (0.9 is 90 %)' },
+  minAccuracy: { type: 'number', description: 'Gate: exit 3 if top-1 accuracy is below this fraction (0.9 is 90 %)' },
 })
 
 export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

@@ -2,10 +2,10 @@
  * Fits the steps of a layer's weight quantiser to its present, masked weights, by the method that the pass used: what
  * pruning and training do when weights have changed. Does not apply to quantisers whose scale is computed.
  */
+import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { WeightLayer } from '../layers/layers.ts'
 import type { QuantPair } from '../layers/quant-pair.ts'
-import { FIT_KEY } from './quant-nodes.ts'
 import { fitWeightScales, type WeightScaleMethod, weightScaleMethods } from './quantizer.ts'
 
 export function refitSteps(layer: WeightLayer): void {
@@ -18,7 +18,7 @@ export function refitSteps(layer: WeightLayer): void {
 }
 
 function methodOf({ dequantize }: QuantPair): WeightScaleMethod {
-  const named = dequantize.metadata.get(FIT_KEY)
+  const named = marks.fit.get(dequantize)
   return weightScaleMethods.find((m) => m === named) ?? 'als'
 }
 

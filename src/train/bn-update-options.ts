@@ -5,8 +5,12 @@ import { deviceOptions } from '../runtime/device-options.ts'
 
 export const bnUpdateOptions = optionTable({
   epochs: { type: 'number', exclusiveMinimum: 0, default: 1, description: 'Passes over the training set' },
-  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images in a batch' },
-  augment: { type: 'string', default: 'standard', description: 'none, standard, micronet, or a policy FILE' },
+  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images per batch' },
+  augment: {
+    type: 'string',
+    default: 'standard',
+    description: 'Augmentation: none, standard, micronet, or a policy FILE',
+  },
   limit: { type: 'integer', minimum: 1, description: 'Use the first N images only' },
   ...deviceOptions,
   workers: workersOption,
