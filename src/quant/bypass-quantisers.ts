@@ -4,9 +4,10 @@
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { sweepNode } from '../graph/sweep.ts'
-import { PRUNE_MASK, ROLE_KEY } from '../layers/layers.ts'
+import { PRUNE_MASK } from '../layers/layers.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
 
 export interface FloatReference {
@@ -20,7 +21,7 @@ export function floatReference(quantised: Model, unmasked = false): FloatReferen
   const model = cloneModel(quantised, values)
   for (const n of [...model.graph.nodes()]) {
     const pair = quantPairOf(n)
-    const isMask = unmasked && n.metadata.get(ROLE_KEY) === PRUNE_MASK
+    const isMask = unmasked && marks.role.get(n) === PRUNE_MASK
     const source = pair?.quantize ? pair.source : isMask ? n.input(0) : null
     if (!source) continue
     model.graph.replaceUses(n.output, source)
