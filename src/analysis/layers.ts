@@ -2,14 +2,16 @@
  * Layers as they compute: every node whose op has a weight operand that no graph input reaches, with the values that
  * the operand really has (masked, rounded, decoded) and the bits that they and the activations take.
  */
+
 import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { countZeros, type Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { roundedBits } from '../layers/activation-bits.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
-import { CORRECTION, ROLE_KEY, type WeightLayer, weightLayers } from '../layers/layers.ts'
+import { CORRECTION, type WeightLayer, weightLayers } from '../layers/layers.ts'
 import { weightSlots } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import type { WeightSlot } from '../ops/support/define-op.ts'
@@ -51,7 +53,7 @@ export async function effectiveLayers(
   const found: { node: Node; slot: WeightSlot; operand: Value }[] = []
   for (const node of graph.nodes()) {
     // a node that computes a constant is part of some weight's decoder
-    if (node.metadata.get(ROLE_KEY) === CORRECTION || node.outputs.some((v) => v && constant.has(v))) continue
+    if (marks.role.get(node) === CORRECTION || node.outputs.some((v) => v && constant.has(v))) continue
     for (const slot of weightSlots(node)) {
       const operand = node.inputs[slot.input]
       if (operand && constant.has(operand)) found.push({ node, slot, operand })

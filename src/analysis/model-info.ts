@@ -1,14 +1,14 @@
 /** What is in a model: `mnc info`. Sizes in elements and bytes, work in multiply-accumulates of one sample. */
+
 import { stat } from 'node:fs/promises'
 import { MncError } from '../base/errors.ts'
 import { encodeModel } from '../codec/codec.ts'
 import { readClassOrder } from '../graph/class-names.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, type ElementType, elementCount } from '../graph/types.ts'
 import { constantSource } from '../layers/constants.ts'
-import { ROLE_KEY } from '../layers/layers.ts'
 import { isQuantizer } from '../ops/facts.ts'
 import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
@@ -108,7 +108,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       activationBits: l.activationBits,
       macs: perSample(macsOf(l.node, l), samples),
       bytes: stored.get(l)!,
-      frozen: isFrozen(l.node) || isFrozen(l.layer?.weight ?? l.operand),
+      frozen: marks.frozen.is(l.node) || marks.frozen.is(l.layer?.weight ?? l.operand),
     })),
     frozen: frozenParts(model.graph),
     ...(classes && { classes }),
@@ -138,9 +138,9 @@ function storedBytes(layers: readonly EffectiveLayer[]): Map<EffectiveLayer, num
 }
 
 function frozenParts(graph: Graph): FrozenInfo {
-  const tensors = [...graph.stored()].filter(isFrozen)
+  const tensors = [...graph.stored()].filter(marks.frozen.is)
   return {
-    nodes: [...graph.nodes()].filter(isFrozen).length,
+    nodes: [...graph.nodes()].filter(marks.frozen.is).length,
     tensors: tensors.length,
     elements: tensors.reduce((n, v) => n + v.stored!.size, 0),
   }
@@ -210,7 +210,7 @@ function isParameter(node: Node, v: Value): boolean {
   const def = findOp(node)
   const slots = node.inputs.flatMap((x, i) => (x === v ? [i] : []))
   if (slots.some((i) => def?.parameters?.includes(i))) return true
-  const quantiser = isQuantizer(node) || node.metadata.has(ROLE_KEY)
+  const quantiser = isQuantizer(node) || marks.role.has(node)
   return v.constant!.size > 1 && !quantiser && !slots.every((i) => def?.state?.includes(i))
 }
 

@@ -14,8 +14,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { byteLength, type Dim, elementCount, elementTypes, isStatic, sizeInBytes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../ops/support/define-op.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/run-pass.ts'
 import { isProbeFailure, loadIsolated } from '../runtime/isolated/engine.ts'
@@ -44,7 +43,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
   work.graph.fixDefaults()
   try {
     inlineFunctions(work)
-    if (work.opset < WORKING_OPSET) upgradeModelTo(work, WORKING_OPSET)
+    toWorkingOpset(work)
     const dims = closedDims(work)
     if (!Object.values(dims).every(isStatic)) return await atWorkingSize(work, warn)
     let failed: MncError | null = null

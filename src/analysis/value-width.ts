@@ -6,7 +6,9 @@
  * need: the range that occurs, less a channel's common factor, where 16 values or more are not zero (a quantiser that uses
  * its container reaches its ends; fewer values say nothing).
  */
+
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
@@ -18,7 +20,6 @@ export interface Contents {
   tensor(v: Value): Tensor
 }
 
-export const MARK = 'mnc.bits'
 const TELLING = 16
 
 /** Bits of signed or unsigned integers that hold lo..hi. */
@@ -40,7 +41,7 @@ export function formatParts(v: Value): Value[] {
   const producer = dequantizeBehind(source(v))
   if (!producer) return [v]
   // a mark says the width: the integers need not be rounded for it
-  const inputs = producer.metadata.has(MARK) ? [producer.input(1)] : producer.inputs
+  const inputs = marks.bits.has(producer) ? [producer.input(1)] : producer.inputs
   return [v, ...inputs.filter((x) => x !== null)]
 }
 
@@ -83,8 +84,8 @@ function weightBits(dequantize: Node, constants: Contents, { axis, inNarrowTypes
   const below = dequantize.input(0)
   const pair = quantPairOf(dequantize)
   const container = pair?.container ?? elementOf(below) ?? 'int8'
-  const bits = pair?.bits ?? (Number(dequantize.metadata.get(MARK)) || elementTypes[container].bits)
-  if ((bits < 8 && (pair?.quantize || !inNarrowTypes)) || dequantize.metadata.has(MARK)) return bits
+  const bits = pair?.bits ?? (marks.bits.get(dequantize) || elementTypes[container].bits)
+  if ((bits < 8 && (pair?.quantize || !inNarrowTypes)) || marks.bits.has(dequantize)) return bits
   const zeroPoint = dequantize.inputs[2] ? constants.tensor(dequantize.inputs[2]).toNumbers()[0]! : 0
   const integers = Float32Array.from(constants.tensor(below).toNumbers(), (q) => q - zeroPoint)
   if (integers.reduce((n, q) => n + (q === 0 ? 0 : 1), 0) < TELLING) return bits
@@ -103,7 +104,7 @@ export const elementOf = (v: Value): ElementType | undefined => v.constant?.type
 function decodedFormat(v: Value, node: Node | null, tensor: Tensor, axis: number | null): ConstantFormat | null {
   const widths = integerWidths(v)
   if (widths.length === 0) return null
-  const marked = Number(node?.metadata.get(MARK) ?? v.metadata.get(MARK))
+  const marked = marks.bits.get(node) ?? marks.bits.get(v)
   const channels = axis === null ? 1 : tensor.dims[axis]!
   if (marked) return { bits: marked, integer: true, scales: channels }
   const bits = gridBits(tensor, axis)

@@ -3,8 +3,10 @@
  * zero (masked), and what is made of such channels alone. That they are constant follows from the graph; the number, and
  * that borders do not break it (padded average pools), is seen by running the model, at two sizes where sizes are open.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
+import { groupsOf, productFactor } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
@@ -54,7 +56,7 @@ export class ChannelConstants {
     const { outs, ins, values, outputOf, inputOf } = this.#weight(n)
     const sums = Array.from({ length: outs }, () => new Float64Array(ins))
     const used = Array.from({ length: outs }, () => new Uint8Array(ins))
-    const alpha = n.float('alpha', 1)
+    const alpha = productFactor(n)
     for (let e = 0; e < values.length; e++) {
       const [o, i] = [outputOf(e), inputOf(e)]
       sums[o]![i]! += alpha * values[e]!
@@ -95,7 +97,7 @@ export class ChannelConstants {
       }
       const inputs = this.#slots.of(x)?.length ?? 0
       if (isDepthwise(n, layer)) return all((o) => used[o]![0] === 0 || fixed(Math.floor((o * inputs) / width)))
-      return n.int('group', 1) > 1 ? all(() => false) : all((o) => used[o]!.every((u, i) => u === 0 || fixed(i)))
+      return groupsOf(n) > 1 ? all(() => false) : all((o) => used[o]!.every((u, i) => u === 0 || fixed(i)))
     }
     const flow = flowOf(n)
     const whole = (v: Value): readonly boolean[] => this.#constant.get(v) ?? []

@@ -1,7 +1,7 @@
 /** Layers whose channels can be taken out of their weights, and why those of others cannot. */
 import type { Node, Value } from '../graph/graph.ts'
 import type { WeightLayer } from '../layers/layers.ts'
-import { biasOf } from '../ops/facts.ts'
+import { biasOf, groupsOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
@@ -9,7 +9,7 @@ import { constantOf } from '../ops/support/constant-of.ts'
 export const isDepthwise = (n: Node, { slot, tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
   slot.channels === 'window' &&
   !slot.transposed &&
-  n.int('group', 1) > 1 &&
+  groupsOf(n) > 1 &&
   inputAxis === 1 &&
   tensor.dims[1] === 1 &&
   users.length === 1 &&
@@ -23,7 +23,7 @@ export function whyFixed(
   { rank, lined }: { readonly rank: number | null; readonly lined: boolean },
 ): string | null {
   const { slot, users, otherUser, handedOut, outputAxis, inputAxis } = layer
-  if (n.int('group', 1) > 1 && !lined) return 'its groups hold several channels'
+  if (groupsOf(n) > 1 && !lined) return 'its groups hold several channels'
   if (users.length > 1) return 'its weight is shared'
   if (otherUser) return `its weight is also read by ${otherUser.label}`
   if (handedOut) return `'${handedOut.name}' is an output of the model`

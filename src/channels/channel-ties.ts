@@ -6,14 +6,14 @@
  * Written to mask nodes as `mnc.channels`, numbers of the channels' slots in ranges: `0-15,20,22-23`. Numbers are the
  * model's: those that masks of other layers have already, from an earlier run, are not given again.
  */
+
 import { MncError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type WeightLayer, weightLayers } from '../layers/layers.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { ChannelSlots } from './channel-slots.ts'
-
-export const CHANNELS_KEY = 'mnc.channels'
 
 /** Slot numbers of the output channels of those layers that share some with another. None where shapes are not known. */
 export async function channelTies(
@@ -60,7 +60,7 @@ function numbersOfOthers(model: Model, layers: readonly WeightLayer[]): Set<numb
 
 /** What is written to a layer's mask node. */
 export const channelsOf = ({ maskNode, tensor, outputAxis }: WeightLayer): readonly number[] | null =>
-  parseChannels(maskNode?.metadata.get(CHANNELS_KEY), tensor.dims[outputAxis ?? -1] ?? 0)
+  parseChannels(marks.channels.get(maskNode), tensor.dims[outputAxis ?? -1] ?? 0)
 
 export function formatChannels(channels: readonly number[]): string {
   const ranges: [number, number][] = []

@@ -1,5 +1,7 @@
 /** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
+
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { addBias, elementOf } from '../layers/layer-algebra.ts'
@@ -10,7 +12,6 @@ import { channelSlot, findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import type { Merge } from './channel-plan.ts'
-import { CHANNELS_KEY } from './channel-ties.ts'
 
 export interface Kept {
   /** Channels that stay; null: all. */
@@ -151,11 +152,11 @@ function shrinkMask(node: Node, mask: Value, next: Tensor): void {
     return
   }
   mask.setConstant(next)
-  if (node.metadata.get('mnc.pattern') !== 'channel') return
+  if (marks.pattern.get(node) !== 'channel') return
   const share = values.filter((x) => x === 0).length / values.length
-  node.metadata.set('mnc.scope', 'layer')
-  node.metadata.delete(CHANNELS_KEY)
-  node.metadata.set('mnc.sparsity', String(share))
+  marks.scope.set(node, 'layer')
+  marks.channels.drop(node)
+  marks.sparsity.set(node, share)
 }
 
 /** Constants that stand beside feature maps of `width` channels, and what a Reshape says of their number. */

@@ -1,19 +1,20 @@
 /** Options of a check that both the command line and recipes have, and the gates they set. */
 import { MncError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import { batchOption } from '../data/loader-options.ts'
 import type { CheckResult } from './check.ts'
 
 export const checkOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
+  batch: batchOption(100),
   maxDrop: {
     type: 'number',
-    description: 'Gate: exit 3 where accuracy drops by more, as a share (0.01 is one point)',
+    description: 'Gate: exit 3 if accuracy drops by more than this fraction (0.01 is one point)',
   },
   maxChange: {
     type: 'number',
     minimum: 0,
-    description: 'Gate: exit 3 where accuracy moves by more, down or up, at either optimisation level',
+    description: 'Gate: exit 3 if accuracy moves by more than this fraction, down or up, at either optimisation level',
   },
 })
 

@@ -12,8 +12,9 @@ import { DEFAULTS_SINCE } from './declared-inputs.ts'
 import { DataFiles } from './external-data.ts'
 import { decodeProto } from './proto.ts'
 import type { MessageName, Proto } from './proto-schema.ts'
+import { plainAttribute } from './text-plain-attribute.ts'
 import { Scanner } from './text-scanner.ts'
-import { numberOf, tensorOfValues } from './text-tensor.ts'
+import { tensorOfValues } from './text-tensor.ts'
 
 /** As deep as the binary form goes (protobuf's limit of 100 messages, three a graph). */
 const DEPTH_LIMIT = 33
@@ -29,8 +30,6 @@ interface Rest {
   readonly at: number
   readonly bytes: Uint8Array | undefined
 }
-
-const number = /-?(?:inf|nan|\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])/y
 
 class Parser {
   readonly #s: Scanner
@@ -343,11 +342,9 @@ class Parser {
 
   #attribute(graph: Graph, depth: number): Attribute {
     const s = this.#s
-    const digits = s.match(number)
-    if (digits !== undefined) return numeric(digits)
-    if (s.sees('"')) return { kind: 'string', value: this.#text() }
+    const plain = plainAttribute(s)
+    if (plain) return plain
     if (s.sees('graph ')) return { kind: 'graph', value: this.#graph(graph, depth + 1) }
-    if (s.take('[')) return this.#list()
     const kind = s.need(/[A-Za-z]\w*/y, 'a value')
     switch (kind) {
       case 'bytes':
@@ -383,23 +380,4 @@ class Parser {
         throw s.fail(`'${kind}' is no kind of attribute`)
     }
   }
-
-  #list(): Attribute {
-    const s = this.#s
-    if (s.sees('"') || s.sees('bytes')) return { kind: 'strings', value: s.list(']', () => this.#text()) }
-    const items = s.list(']', () => numeric(s.need(number, 'a number')))
-    const ints = items.flatMap((a) => (a.kind === 'int' ? [a.value] : []))
-    if (ints.length === items.length) return { kind: 'ints', value: ints }
-    return { kind: 'floats', value: items.map((a) => Number(a.value)) }
-  }
-
-  #text(): Uint8Array {
-    if (this.#s.keyword('bytes')) return this.#s.bytes('bytes')
-    return new TextEncoder().encode(this.#s.needString('a text'))
-  }
-}
-
-function numeric(text: string): Extract<Attribute, { kind: 'int' | 'float' }> {
-  if (/^-?\d+$/.test(text)) return { kind: 'int', value: BigInt(text) }
-  return { kind: 'float', value: Math.fround(numberOf(text)) }
 }

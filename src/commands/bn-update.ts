@@ -4,16 +4,14 @@ import { sizeOptions } from '../samples/size-options.ts'
 import { bnUpdateOptions } from '../train/bn-update-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { imageOptions, openFor } from './pixel-options.ts'
 
 export const bnUpdate = defineCommand({
   name: 'bn-update',
-  summary: 'Estimate the running statistics of BatchNormalization anew',
+  summary: 'Re-estimate the running statistics of BatchNormalization',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    ...dataOption,
-    ...dataOptions,
-    ...pixelOptions,
+    ...imageOptions,
     ...sizeOptions,
     ...bnUpdateOptions,
     ...probeOptions,

@@ -25,7 +25,11 @@ export const check = defineCommand({
   options: {
     ...dataOption,
     ...checkOptions,
-    layers: { type: 'boolean', default: false, description: 'SQNR of every value that both have by name' },
+    layers: {
+      type: 'boolean',
+      default: false,
+      description: 'SQNR of every value that has the same name in both models',
+    },
     ...dataOptions,
     ...pixelOptions,
     ...probeOptions,

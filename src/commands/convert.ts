@@ -4,18 +4,18 @@ import { defineCommand, output } from './define-command.ts'
 
 export const convert = defineCommand({
   name: 'convert',
-  summary: 'Read and write a model without loss: another opset, fixed sizes, external data, text',
+  summary: 'Rewrite a model without loss: another opset, fixed sizes, external data, text',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     output,
-    dim: { ...sizeOptions.dim, description: 'Sizes that symbolic dims get, wherever they occur' },
+    dim: { ...sizeOptions.dim, description: 'Sizes for symbolic dims, wherever they occur' },
     inputShape: {
       ...sizeOptions.inputShape,
       description: `${sizeOptions.inputShape.description}; written into the file`,
     },
-    opset: { type: 'integer', minimum: 7, maximum: 25, description: 'Raise the model to this opset' },
-    externalData: { type: 'boolean', default: false, description: 'Put large tensors into OUT.data beside the model' },
-    text: { type: 'boolean', default: false, description: 'Write the text form, for people and diffs' },
+    opset: { type: 'integer', minimum: 7, maximum: 25, description: 'Upgrade the model to this opset' },
+    externalData: { type: 'boolean', default: false, description: 'Put large tensors into OUT.data next to the model' },
+    text: { type: 'boolean', default: false, description: 'Write the text form, for reading and diffing' },
   },
   examples: [
     'mnc convert old.onnx --opset 21 -o new.onnx',
@@ -25,15 +25,16 @@ export const convert = defineCommand({
   async run([path = ''], { output, opset, dim, inputShape, externalData, text }, io) {
     const { usageError } = await import('../base/errors.ts')
     if (output === undefined) throw usageError('mnc convert needs -o OUT')
-    if (text && externalData) throw usageError('--text and --external-data exclude each other')
-    if (externalData && output === '-') throw usageError('--external-data needs a file to lie beside, not -o -')
+    if (text && externalData) throw usageError('--text and --external-data cannot be combined')
+    if (externalData && output === '-')
+      throw usageError('--external-data needs an output file to put the data next to, not -o -')
     const { readModel, writeModel } = await import('../codec/codec.ts')
     const model = await readModel(path)
     if (opset !== undefined) {
       const { upgradeModelTo } = await import('../ops/raise-opset.ts')
       const { refusalWarning } = await import('../runtime/isolated/engine-refusal.ts')
       if (opset < model.opset)
-        throw usageError(`${path} is at opset ${model.opset} already`, 'opsets can be raised, not lowered')
+        throw usageError(`${path} is already at opset ${model.opset}`, 'the opset can be raised, not lowered')
       const warning = upgradeModelTo(model, opset) ? await refusalWarning(model) : null
       if (warning) io.log(warning)
     }

@@ -10,6 +10,8 @@ export interface ArgumentSpec {
   readonly name: string
   readonly description: string
   readonly optional?: boolean
+  /** Takes all that follow. */
+  readonly isList?: boolean
 }
 
 export interface CommandDef<T extends OptionTable = OptionTable> {
@@ -33,5 +35,5 @@ export const output = {
   type: 'string',
   short: 'o',
   placeholder: 'FILE',
-  description: 'Where to write; - is standard output',
+  description: 'Output file; - is standard output',
 } as const satisfies OptionSpec

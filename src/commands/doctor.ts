@@ -1,4 +1,5 @@
 /** `mnc doctor`: what mnc runs on, and whether it runs; with a model, what of it a device leaves to the CPU. */
+import { batchOption } from '../data/loader-options.ts'
 import type { Fallback } from '../runtime/executor.ts'
 import { defineCommand } from './define-command.ts'
 import { table } from './table.ts'
@@ -7,11 +8,12 @@ const GIB = 2 ** 30
 
 export const doctor = defineCommand({
   name: 'doctor',
-  summary: 'Show versions, devices and memory, and try the installation; what of a model a device runs on the CPU',
-  arguments: [{ name: 'MODEL', description: 'A model to ask the device about', optional: true }],
+  summary:
+    'Show versions, devices and memory, and test the installation; show which nodes of a model a device leaves to the CPU',
+  arguments: [{ name: 'MODEL', description: 'A model to check on the device', optional: true }],
   options: {
-    device: { type: 'string', placeholder: 'DEVICE', description: 'Ask this device: see train --device' },
-    batch: { type: 'integer', minimum: 1, default: 8, description: 'Images in the training step that is asked about' },
+    device: { type: 'string', placeholder: 'DEVICE', description: 'Device to check; see train --device' },
+    batch: batchOption(8, 'Images in the training step that is checked'),
   },
   examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],
   async run([path], options, io) {

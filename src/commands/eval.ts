@@ -4,7 +4,7 @@ import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { imageOptions, openFor } from './pixel-options.ts'
 import { percent } from './table.ts'
 
 export const evalCommand = defineCommand({
@@ -12,9 +12,7 @@ export const evalCommand = defineCommand({
   summary: 'Measure the accuracy of a classifier on a data set',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    ...dataOption,
-    ...dataOptions,
-    ...pixelOptions,
+    ...imageOptions,
     ...sizeOptions,
     ...evaluateOptions,
     ...probeOptions,

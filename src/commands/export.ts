@@ -1,4 +1,5 @@
 /** `mnc export`: a trained graph to a file that deploys. */
+
 import type { Explanation } from '../export/explain.ts'
 import { exportOptions } from '../export/export-options.ts'
 import type { ExportReport } from '../export/export-report.ts'
@@ -17,7 +18,7 @@ export const exportCommand = defineCommand({
       type: 'boolean',
       default: false,
       description:
-        'Say how each tensor is stored, which layers onnxruntime runs as integer kernels, and why not the rest',
+        'Show how each tensor is stored, which layers onnxruntime runs in integer kernels, and why the others do not',
     },
     ...probeOptions,
     output,
@@ -36,7 +37,8 @@ export const exportCommand = defineCommand({
     const { describeDeclined } = await import('../layers/left-weights.ts')
     const { model, report } = await exportModel(source, options, { log: (message) => io.log(message) })
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
-    const earlier = source.metadata.get('mnc.export')
+    const { marks } = await import('../graph/marks.ts')
+    const earlier = marks.export.get(source)
     gateSize(report, { inputBytes, earlier, file: path }, allowLarger, (m) => io.log(m))
     const { explainKernels } = await import('../export/explain.ts')
     const kernels = explain ? await explainKernels(model) : null
@@ -51,7 +53,7 @@ export const exportCommand = defineCommand({
 })
 
 function summaryOf(r: ExportReport): string {
-  const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes a weight with all of the decode` : ''
+  const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes per weight including the decoder` : ''
   return `${r.format}: ${r.bytes.toLocaleString('en')} bytes, ${r.weights.toLocaleString('en')} weights${per}`
 }
 

@@ -95,10 +95,7 @@ function readMap(path: string, option: string): object {
   const settings = isObject(json) && 'settings' in json ? json.settings : null
   const map = isObject(settings) ? Reflect.get(settings, flag.slice(2)) : json
   if (isObject(map)) return map
-  throw usageError(
-    `${flag} @${path}: there are no numbers by name`,
-    'e.g. {"conv1": 0.5}, or a file of mnc sensitivity',
-  )
+  throw usageError(`${flag} @${path}: it holds no numbers by name`, 'e.g. {"conv1": 0.5}, or a file of mnc sensitivity')
 }
 
 const isObject = (x: unknown): x is object => typeof x === 'object' && x !== null && !Array.isArray(x)

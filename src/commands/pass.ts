@@ -61,7 +61,7 @@ function commandOf(def: PassDef): CommandDef {
       ...def.options,
       ...(def.data && calibrationTable),
       ...probeOptions,
-      explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
+      explain: { type: 'boolean', default: false, description: 'Show what was left alone, and why' },
       output,
     },
     async run([path = ''], options, io) {

@@ -22,18 +22,18 @@ const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
 const NO_MEMORY = /^(Invalid (typed )?array (buffer )?length|Array buffer allocation failed)/i
 
 const globalFlags = [
-  ['--json', 'print the result as one JSON document'],
-  ['-q, --quiet', 'no progress and no warnings'],
-  ['-v, --verbose', 'more about what is done'],
+  ['--json', 'Print the result as one JSON document'],
+  ['-q, --quiet', 'Print no progress and no warnings'],
+  ['-v, --verbose', 'Print more details'],
 ] as const
 
 /** Commander's program with every command; subcommands only of those that `argv` mentions. */
 async function makeProgram(argv: readonly string[], streams: Streams): Promise<Command> {
   const program: Command = new Command('mnc')
     .description('Compress neural networks as ONNX graphs: prune, quantise, fine-tune, distil, export.')
-    .version(packageVersion(), '--version', 'print the version')
-    .helpOption('-h, --help', 'show help')
-    .helpCommand('help [command]', 'show help of a command')
+    .version(packageVersion(), '--version', 'Print the version')
+    .helpOption('-h, --help', 'Show help')
+    .helpCommand('help [command]', 'Show help for a command')
     .configureHelp({
       showGlobalOptions: true,
       visibleGlobalOptions: (c) => (c.parent ? program.options.filter((o) => !o.hidden) : []),
@@ -46,8 +46,11 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     })
     .exitOverride()
   for (const [flags, description] of globalFlags) program.option(flags, description)
-  program.option('--seed <N>', 'seed of everything random (default 0)')
-  program.option('--dump-stages <DIR>', 'write the model as text behind each pass, and each stage of step and export')
+  program.option('--seed <N>', 'Seed of all random numbers (default 0)')
+  program.option(
+    '--dump-stages <DIR>',
+    'Write the model as text after each pass and after each stage of a training step or export',
+  )
   for (const def of commands) await addCommand(program, program, def, argv, streams)
   return program
 }
@@ -61,7 +64,7 @@ async function addCommand(
 ): Promise<void> {
   const command = parent.command(def.name).summary(def.summary).description(def.summary)
   const names = [def.name, ...(def.aliases ?? [])]
-  for (const a of def.arguments) command.argument(a.optional ? `[${a.name}]` : `<${a.name}>`, a.description)
+  for (const a of def.arguments) command.argument(usageOf(a), a.description)
   // the list of commands needs no flags, and making them takes time
   if (names.some((name) => argv.includes(name))) addFlags(command, def.options)
   command.aliases(def.aliases ?? []).allowExcessArguments(false)
@@ -81,6 +84,11 @@ async function addCommand(
     const { dumpStages, watchStages } = await import('../pass-manager/stages.ts')
     await watchStages(dumpStages(String(folder)), run)
   })
+}
+
+function usageOf({ name, optional, isList }: CommandDef['arguments'][number]): string {
+  const word = isList ? `${name}...` : name
+  return optional ? `[${word}]` : `<${word}>`
 }
 
 /** Says which subcommand was meant. */
@@ -121,7 +129,7 @@ function report(error: unknown, { stderr }: Streams): number {
   }
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof RangeError && NO_MEMORY.test(message)) {
-    say(`the model asks for more memory than there is: a tensor of its shapes cannot be made (${message})`)
+    say(`the model needs more memory than there is: a tensor of its shapes cannot be allocated (${message})`)
     return EXIT.badInput
   }
   if (systemReason(error) !== null) {

@@ -6,7 +6,7 @@ export const report = defineCommand({
   summary: "Write a recipe's run as one HTML page: accuracy, loss, size, score, layers, weights, checks",
   arguments: [{ name: 'WORKDIR', description: 'The work folder of mnc run' }],
   options: {
-    output: { ...output, description: 'Where to write; WORKDIR/report.html by default; - is standard output' },
+    output: { ...output, description: 'Output file, WORKDIR/report.html by default; - is standard output' },
   },
   examples: ['mnc report build/quickstart -o report.html'],
   async run([workdir = ''], { output }, io) {

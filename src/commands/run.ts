@@ -13,25 +13,37 @@ import { TrainingView } from './training-view.ts'
 
 export const run = defineCommand({
   name: 'run',
-  summary: 'Run a recipe: its stages in order, finished ones skipped, a half-trained one resumed',
+  summary: 'Run a recipe: its stages in order, skipping finished ones and resuming a half-trained one',
   arguments: [{ name: 'RECIPE', description: 'A JSON file, or the name of a recipe in models/' }],
   options: {
-    workdir: { type: 'string', placeholder: 'DIR', description: "Where stages' files go; build/NAME by default" },
-    from: { type: 'string', placeholder: 'STAGE', description: 'Start here; take earlier stages as they lie there' },
+    workdir: {
+      type: 'string',
+      placeholder: 'DIR',
+      description: 'Folder for the files of the stages; build/NAME by default',
+    },
+    from: {
+      type: 'string',
+      placeholder: 'STAGE',
+      description: 'Start at this stage; use the files of earlier stages as they are',
+    },
     until: { type: 'string', placeholder: 'STAGE', description: 'Stop after this stage' },
-    dryRun: { type: 'boolean', default: false, description: 'Only show stages, settings and the time they would take' },
-    data: { ...dataOption.data, description: "Data reference in place of the recipe's own" },
+    dryRun: {
+      type: 'boolean',
+      default: false,
+      description: 'Only show the stages, their settings and the time they would take',
+    },
+    data: { ...dataOption.data, description: "Data reference that replaces the recipe's own" },
     ...dataOptions,
     device: {
       type: 'string',
       placeholder: 'DEVICE',
-      description: "Where graphs run, in place of the recipe's own: see train",
+      description: "Device that replaces the recipe's own; see train",
     },
     ...probeOptions,
     checkpointSteps: {
       type: 'integer',
       minimum: 1,
-      description: 'Steps between checkpoints, besides every 10 minutes',
+      description: 'Steps between checkpoints, in addition to every 10 minutes',
     },
   },
   examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
@@ -152,7 +164,7 @@ async function showEstimate(
   io.result({ recipe: recipe.name, workdir: settings.workdir, stages: facts, seconds }, () =>
     [
       ...estimates.map((e) => describe(e, commandLines(e.stage))),
-      `in all ${seconds === null ? 'unknown: the size of a data set is not known' : `about ${formatDuration(seconds)}`} on this machine`,
+      `in all ${seconds === null ? 'unknown: the size of a data set is unknown' : `about ${formatDuration(seconds)}`} on this machine`,
     ].join('\n'),
   )
 }

@@ -8,7 +8,7 @@ import { bigNumber, table } from './table.ts'
 
 export const score = defineCommand({
   name: 'score',
-  summary: "Count a model's storage and operations, as the MicroNet Challenge does",
+  summary: "Count a model's storage and operations by the rules of the MicroNet Challenge",
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: { ...scoreOptions, ...sizeOptions, ...probeOptions },
   examples: ['mnc score student.onnx', 'mnc score student.onnx --accumulator adder-tree --float-bits 16 --json'],

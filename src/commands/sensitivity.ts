@@ -17,17 +17,22 @@ export const sensitivity = defineCommand({
   options: {
     data: {
       ...dataOption.data,
-      description: `${dataOption.data.description}; its training images by default. Random inputs without it (sqnr)`,
+      description: `${dataOption.data.description}; the training images by default. Without it, inputs are random (sqnr)`,
     },
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     ...sensitivityOptions,
     ...probeOptions,
-    plot: { type: 'string', placeholder: 'FILE', description: 'Where the SVG chart goes; beside the JSON by default' },
+    plot: {
+      type: 'string',
+      placeholder: 'FILE',
+      description: 'Output file of the SVG chart; next to the JSON by default',
+    },
     output: {
       ...output,
-      description: 'Where the JSON goes, MODEL.sensitivity.json by default; measurements found there are not repeated',
+      description:
+        'Output file of the JSON, MODEL.sensitivity.json by default; measurements already in it are not repeated',
     },
   },
   examples: [

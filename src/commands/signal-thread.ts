@@ -3,8 +3,9 @@
  * after two seconds what is waited for, and ends the process at the second signal where the main thread does not. That is
  * by SIGKILL, which loses nothing: files are written under other names until they are whole, and no step writes any.
  *
- * Node gives signals to the main thread's listeners only; its own binding, which they are built on, works in any thread.
- * Does not apply where a version of Node has that no more: then a signal waits for the end of the step, as ever.
+ * Node gives signals to the main thread's listeners only; its own binding, which they are built on, works in any thread
+ * (deprecated, silent here). Does not apply where a version of Node has it no more: then a signal waits for
+ * the end of the step.
  */
 import { Worker } from 'node:worker_threads'
 
@@ -23,6 +24,8 @@ const onSignal = () => {
     }, patience)
   else setTimeout(() => process.kill(process.pid, 'SIGKILL'), patience)
 }
+// of this thread alone
+process.noDeprecation = true
 try {
   const { Signal } = process.binding('signal_wrap')
   const { SIGINT, SIGTERM } = require('node:os').constants.signals
@@ -35,7 +38,7 @@ try {
 `
 
 const message =
-  '\nmnc: a checkpoint is written when the step under way has ended; a second signal ends the command without one\n'
+  '\nmnc: a checkpoint will be written when the current step ends; a second signal ends the command without one\n'
 
 export interface SignalThread {
   /** The main thread has heard of a signal. */

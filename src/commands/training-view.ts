@@ -23,8 +23,8 @@ export class TrainingView {
     if (event.kind === 'start') {
       const { parameters, stepsPerEpoch, totalSteps, device, seconds, step, runs, batch } = event
       const from = step > 0 ? `, from step ${step}` : ''
-      const steps = `${totalSteps} steps (${stepsPerEpoch} an epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
-      this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph in ${seconds.toFixed(1)} s`)
+      const steps = `${totalSteps} steps (${stepsPerEpoch} per epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
+      this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph built in ${seconds.toFixed(1)} s`)
       const taught = lessonsLine(event.lessons)
       if (taught) this.#io.log(taught)
       for (const line of [...event.warnings, ...fallbackWarnings(event.fallbacks)]) this.#io.log(line)

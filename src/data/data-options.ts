@@ -8,18 +8,18 @@ export const dataOptions = optionTable({
   classes: {
     type: 'string',
     placeholder: 'FILE',
-    description: "Names of the classes in the order of the model's outputs, one a line or as JSON",
+    description: "Names of the classes in the order of the model's outputs, one per line or as JSON",
   },
   dataMemory: {
     type: 'integer',
     minimum: 1,
     maximum: 2 ** 20,
     placeholder: 'MB',
-    description: `Memory for the images of a set, ${DEFAULT_MEMORY_MB} by default; decoded pictures of a folder that take more are in a file`,
+    description: `Memory for the images of a data set, ${DEFAULT_MEMORY_MB} by default; decoded pictures of a folder that do not fit go to a file`,
   },
   dataCache: {
     type: 'string',
     placeholder: 'DIR',
-    description: 'Folder that decoded pictures are kept in for the next run; a temporary file without',
+    description: 'Folder that keeps decoded pictures for the next run; without it a temporary file is used',
   },
 })

@@ -10,7 +10,6 @@ export {
   defaultPreprocess,
   imageInput,
   type Layout,
-  PREPROCESS_KEY,
   type Preprocess,
   type PreprocessOverrides,
   preprocessOf,

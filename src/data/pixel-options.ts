@@ -3,8 +3,8 @@ import { optionTable } from '../base/options.ts'
 
 /** --mean, --std, ...: for models that say nothing about their preprocessing. Written into what comes out. */
 export const pixelOptions = optionTable({
-  mean: { type: 'numbers', description: 'Mean of pixels / scale, one number or one a channel' },
+  mean: { type: 'numbers', description: 'Mean of pixels / scale, one number or one per channel' },
   std: { type: 'numbers', description: 'Standard deviation of pixels / scale, likewise' },
-  scale: { type: 'number', exclusiveMinimum: 0, description: 'What pixels are divided by first' },
-  inputSize: { type: 'numbers', description: 'Size that images are brought to: side, or height,width' },
+  scale: { type: 'number', exclusiveMinimum: 0, description: 'Number that pixels are divided by first' },
+  inputSize: { type: 'numbers', description: 'Size of the images that the model is given: side, or height,width' },
 })

@@ -31,14 +31,17 @@ export const augmentPolicySchema = {
         additionalProperties: false,
         required: ['op', 'probability'],
         properties: {
-          op: { enum: augmentOps, description: 'What is done, as the Python Imaging Library does it, nearest pixels.' },
-          probability: { ...probability, description: 'How likely a drawn tuple is applied.' },
+          op: {
+            enum: augmentOps,
+            description: 'The operation, as the Python Imaging Library performs it, with nearest-pixel sampling.',
+          },
+          probability: { ...probability, description: 'Probability that a drawn tuple is applied.' },
           level: {
             ...{ type: 'number', minimum: 0, maximum: 10 },
             description:
               'Strength L: shear 0.03 L; translate L pixels; rotate int(3 L) degrees; solarize threshold 256 - int(25.6 L); posterize keeps 4 - int(0.4 L) bits; enhancers (contrast, sharpness, color, brightness) 0.18 L + 0.1, where 1 changes nothing; cutout 2 L pixels. The sign of shear, translate and rotate is drawn. Invert, auto-contrast and equalize have no strength.',
           },
-          magnitude: { type: 'number', description: "Strength in the operation's own unit, in place of a level." },
+          magnitude: { type: 'number', description: "Strength in the operation's own unit, instead of a level." },
         },
       },
     },
@@ -47,10 +50,10 @@ export const augmentPolicySchema = {
       description: 'Pads with zeros (after normalisation) on all sides and takes a random crop of the original size.',
       properties: { padding: { type: 'integer', minimum: 0, maximum: 64 } },
     },
-    flip: { ...probability, default: 0, description: 'How likely the image is mirrored left to right.' },
+    flip: { ...probability, default: 0, description: 'Probability that the image is mirrored left to right.' },
     cutout: {
       ...{ type: 'object', additionalProperties: false, required: ['size'] },
-      description: 'A square of zeros (after normalisation) around a random pixel, cut off at the edges; comes last.',
+      description: 'A square of zeros (after normalisation) around a random pixel, clipped at the edges; applied last.',
       properties: { size: { type: 'integer', minimum: 1 }, probability: { ...probability, default: 1 } },
     },
   },

@@ -3,15 +3,15 @@
  * the graph's input says. Part of a model's meaning, so it travels in the model's metadata_props as JSON under
  * `mnc.preprocess`. When a model has none, the data set's own statistics are assumed and the caller is told.
  */
+
 import { MncError, modelError, usageError } from '../base/errors.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'
 import { inModelOrder } from './class-order.ts'
 import type { Dataset } from './dataset.ts'
 import type { ResizeMode } from './resize.ts'
-
-export const PREPROCESS_KEY = 'mnc.preprocess'
 
 export type Layout = 'NCHW' | 'NHWC'
 
@@ -43,15 +43,11 @@ export interface PreprocessOverrides {
 
 /** The record in the model's metadata; null where there is none. A malformed one is the model's fault. */
 export function readPreprocess(model: Model): Preprocess | null {
-  const text = model.metadata.get(PREPROCESS_KEY)
+  const text = marks.preprocess.text(model)
   if (text === undefined) return null
-  try {
-    const record: unknown = JSON.parse(text)
-    if (isPreprocess(record)) return record
-  } catch {
-    // Told below, like any other malformed record.
-  }
-  throw modelError('bad-preprocess', `the metadata entry ${PREPROCESS_KEY} is malformed: ${text.slice(0, 200)}`)
+  const record = marks.preprocess.get(model)
+  if (isPreprocess(record)) return record
+  throw modelError('bad-preprocess', `the metadata entry ${marks.preprocess.key} is malformed: ${text.slice(0, 200)}`)
 }
 
 function isPreprocess(r: unknown): r is Preprocess {
@@ -77,14 +73,11 @@ function isPreprocess(r: unknown): r is Preprocess {
 /** Records it in the model's metadata, keys in a fixed order. */
 export function writePreprocess(model: Model, p: Preprocess): void {
   const { scale, mean, std, size, layout, resize, replicateGrey } = p
-  model.metadata.set(
-    PREPROCESS_KEY,
-    JSON.stringify({
-      ...{ scale, mean, std, size, layout },
-      ...(resize && resize !== 'bilinear' && { resize }),
-      ...(replicateGrey && { replicateGrey }),
-    }),
-  )
+  marks.preprocess.set(model, {
+    ...{ scale, mean, std, size, layout },
+    ...(resize && resize !== 'bilinear' && { resize }),
+    ...(replicateGrey && { replicateGrey }),
+  })
 }
 
 export interface ImageInput {

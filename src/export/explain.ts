@@ -3,14 +3,16 @@
  * why the others stay in floats. A layer is found again by the name of its integer weights, which integer kernels keep
  * as an operand.
  */
+
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { temporaryFolder } from '../base/files.ts'
 import { readModel } from '../codec/codec.ts'
 import type { Node } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { constantValues } from '../layers/constants.ts'
-import { CORRECTION, ROLE_KEY } from '../layers/layers.ts'
+import { CORRECTION } from '../layers/layers.ts'
 import { dequantizeBehind } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
@@ -49,7 +51,7 @@ export async function explainKernels(model: Model): Promise<Explanation> {
   const constant = constantValues(model.graph)
   const layers: KernelChoice[] = []
   for (const node of model.graph.nodes()) {
-    const slot = node.metadata.get(ROLE_KEY) === CORRECTION ? undefined : weightSlots(node)[0]
+    const slot = marks.role.get(node) === CORRECTION ? undefined : weightSlots(node)[0]
     const weight = slot && node.inputs[slot.input]
     if (!weight || !constant.has(weight) || constant.has(node.output)) continue
     const integers = dequantizeBehind(weight)?.input(0).name ?? ''

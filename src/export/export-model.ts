@@ -11,10 +11,12 @@
  *
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
+
 import { usageError } from '../base/errors.ts'
 import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { constantSource } from '../layers/constants.ts'
 import { requireFinite } from '../layers/finite.ts'
@@ -112,7 +114,7 @@ export async function exportModel(
 /** What the file says of its making, and what is said of the file. */
 function signed(source: Model, context: Exporting): ExportReport {
   const { model, format, options, weights, weightBytes } = context
-  model.metadata.set('mnc.export', format)
+  marks.export.set(model, format)
   recordHistory(model, {
     pass: 'export',
     options: {

@@ -9,24 +9,27 @@ export const exportOptions = optionTable({
     enum: ['packed', 'int4', 'int8'],
     default: 'packed',
     description:
-      'packed: one mask bit an element and the low-bit non-zeros, decoded by the file itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
+      'packed: one mask bit per element and the low-bit non-zeros, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
   },
-  packedWeights: { type: 'boolean', default: false, description: 'int8: store the weights packed, decode to INT8' },
+  packedWeights: {
+    type: 'boolean',
+    default: false,
+    description: 'int8: store the weights packed and decode them to INT8',
+  },
   rowPairs: {
     type: 'boolean',
     default: false,
-    description:
-      'int8: compute convolutions of up to 16 channels on two rows at once, for processors with AVX-512 VNNI',
+    description: 'int8: compute convolutions of up to 16 channels two rows at a time, for processors with AVX-512 VNNI',
   },
   shortNames: {
     type: 'boolean',
     default: false,
-    description: 'Short names for inner values: a smaller file, but no check --layers',
+    description: 'Shorten the names of inner values: a smaller file, but check --layers finds no pairs',
   },
   allowLarger: {
     type: 'boolean',
     default: false,
-    description: 'Write the file also where it is larger than its input, or nothing is compressed (else exit 3)',
+    description: 'Write the file even if it is larger than its input or nothing is compressed (otherwise exit 3)',
   },
   ...finiteOptions,
   ...overridableOptions,

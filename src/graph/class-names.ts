@@ -2,21 +2,21 @@
  * Names of the classes that a model's outputs stand for, in its metadata: a JSON array under `mnc.classes`, or what other
  * tools write under keys of their own.
  */
-import { modelError } from '../base/errors.ts'
-import type { Model } from './model.ts'
 
-export const CLASSES_KEY = 'mnc.classes'
+import { modelError } from '../base/errors.ts'
+import { marks } from './marks.ts'
+import type { Model } from './model.ts'
 
 /** Keys under which others write them: Ultralytics, Hugging Face, and by hand. */
 const FOREIGN_KEYS = ['names', 'id2label', 'class_names', 'classes', 'labels']
 
 /** The names in the model's metadata, in the order of its outputs; null where there are none. */
 export function readClassOrder(model: Model): readonly string[] | null {
-  const own = model.metadata.get(CLASSES_KEY)
+  const own = marks.classes.text(model)
   if (own !== undefined) {
     const names = namesIn(own)
     if (names) return names
-    throw modelError('bad-classes', `the metadata entry ${CLASSES_KEY} is malformed: ${own.slice(0, 200)}`)
+    throw modelError('bad-classes', `the metadata entry ${marks.classes.key} is malformed: ${own.slice(0, 200)}`)
   }
   for (const key of FOREIGN_KEYS) {
     const names = namesIn(model.metadata.get(key) ?? '')
@@ -26,7 +26,7 @@ export function readClassOrder(model: Model): readonly string[] | null {
 }
 
 export function writeClassOrder(model: Model, names: readonly string[]): void {
-  model.metadata.set(CLASSES_KEY, JSON.stringify(names))
+  marks.classes.set(model, names)
 }
 
 /** JSON, or a Python dictionary of numbers and quoted names. */

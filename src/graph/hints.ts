@@ -2,12 +2,9 @@
  * What a graph tells the engine that is to run it: metadata of nodes that say what they are for, where the engine may
  * know a better way. Whoever does not read them gets the same numbers.
  */
+
 import type { Node, Value } from './graph.ts'
-
-/** Of BatchNormalization nodes whose input has about zero mean in every channel: one pass over it measures it. */
-export const CENTRED_KEY = 'mnc.centred'
-
-const PINNED_KEY = 'mnc.pinned-shape'
+import { marks } from './marks.ts'
 
 /** Puts a Reshape behind `v`, whose shape only running tells; all readers and outputs take what it gives. */
 export function pinShape(v: Value, dims: readonly number[]): void {
@@ -15,7 +12,7 @@ export function pinShape(v: Value, dims: readonly number[]): void {
   const type = { elem: v.type!.elem, dims }
   const b = graph.append()
   const pinned = b.op('Reshape', [v, b.ints(dims)], {}, { name: `${v.name}.pinned`, type })
-  pinned.producer!.metadata.set(PINNED_KEY, 'true')
+  marks.pinnedShape.put(pinned.producer!)
   for (const n of [...v.uses])
     if (n !== pinned.producer) n.inputs.forEach((x, i) => void (x === v && n.setInput(i, pinned)))
   const outputs = [...graph.outputs]
@@ -27,19 +24,15 @@ export function pinShape(v: Value, dims: readonly number[]): void {
 }
 
 /** Whether what `n` reads has the shape of what it gives. */
-export const isPin = (n: Node): boolean => n.metadata.get(PINNED_KEY) === 'true'
-
-const WIDE_KEY = 'mnc.wide'
+export const isPin = (n: Node): boolean => marks.pinnedShape.is(n)
 
 /** Says that what makes the value sums over so much that float16 would lose it. Returns the value. */
 export function keepWide(v: Value): Value {
-  v.producer?.metadata.set(WIDE_KEY, 'true')
+  if (v.producer) marks.wide.put(v.producer)
   return v
 }
 
-export const isKeptWide = (n: Node): boolean => n.metadata.get(WIDE_KEY) === 'true'
-
-const WEIGHT_GRADIENT_KEY = 'mnc.weight-gradient'
+export const isKeptWide = (n: Node): boolean => marks.wide.is(n)
 
 /** A convolution with stride 1 and one group: sizes as [rows, columns], pads before the first row and column. */
 export interface WeightGradient {
@@ -52,14 +45,14 @@ export interface WeightGradient {
 export function markWeightGradient(result: Value, x: Value, dy: Value, c: WeightGradient): void {
   const { kernel, dilation, begin } = c
   const mark = { x: x.name, dy: dy.name, kernel, dilation, begin }
-  result.producer?.metadata.set(WEIGHT_GRADIENT_KEY, JSON.stringify(mark))
+  if (result.producer) marks.weightGradient.set(result.producer, mark)
 }
 
 /** What `markWeightGradient` said of the node, where its operands are still the same. */
 export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Value; readonly dy: Value }) | null {
-  const text = node.metadata.get(WEIGHT_GRADIENT_KEY)
-  if (text === undefined) return null
-  const { x, dy, ...c } = JSON.parse(text) as WeightGradient & { readonly x: string; readonly dy: string }
+  const mark = marks.weightGradient.get(node)
+  if (typeof mark !== 'object' || mark === null) return null
+  const { x, dy, ...c } = mark as WeightGradient & { readonly x: string; readonly dy: string }
   const found = ancestors(node, new Set([x, dy]))
   return found.has(x) && found.has(dy) ? { ...c, x: found.get(x)!, dy: found.get(dy)! } : null
 }

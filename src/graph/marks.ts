@@ -1,7 +1,174 @@
-/** Marks of mnc on what it did to a graph: metadata of nodes, values and the model. */
+/**
+ * Every metadata key that mnc reads or writes, `mnc.*`: whose metadata it stands in, and what it holds. Nothing else touches
+ * these keys, so that here is the list of what files of mnc say beyond ONNX.
+ */
 import type { Node, Value } from './graph.ts'
+import type { Model } from './model.ts'
 
-export const FROZEN_KEY = 'mnc.frozen'
+const PREFIX = 'mnc.'
 
-/** Whether a node or value carries the mark. */
-export const isFrozen = (x: Node | Value): boolean => x.metadata.get(FROZEN_KEY) === 'true'
+interface Marked {
+  readonly metadata: Map<string, string>
+}
+
+type Entries = Readonly<Record<string, string>>
+
+/** One key. `Of`: who carries it. */
+class Mark<Of extends Marked, T> {
+  readonly key: string
+  readonly #read: (text: string) => T | undefined
+  readonly #write: (value: T) => string
+
+  constructor(name: string, read: (text: string) => T | undefined, write: (value: T) => string) {
+    this.key = PREFIX + name
+    this.#read = read
+    this.#write = write
+  }
+
+  has(x: Of | null | undefined): boolean {
+    return x?.metadata.has(this.key) === true
+  }
+
+  /** As it is written; undefined where there is none. */
+  text(x: Of | null | undefined): string | undefined {
+    return x?.metadata.get(this.key)
+  }
+
+  /** undefined where there is none, or something else than it should be. */
+  get(x: Of | null | undefined): T | undefined {
+    const text = this.text(x)
+    return text === undefined ? undefined : this.#read(text)
+  }
+
+  set(x: Of, value: T): void {
+    x.metadata.set(this.key, this.#write(value))
+  }
+
+  drop(x: Of): void {
+    x.metadata.delete(this.key)
+  }
+
+  /** For a node that is being made. */
+  entry(value: T): Entries {
+    return { [this.key]: this.#write(value) }
+  }
+}
+
+/** A key that is there or not. */
+class Flag<Of extends Marked> extends Mark<Of, true> {
+  constructor(name: string) {
+    super(
+      name,
+      (text) => text === 'true' || undefined,
+      () => 'true',
+    )
+  }
+
+  readonly is = (x: Of | null | undefined): boolean => this.get(x) === true
+
+  put(x: Of): void {
+    this.set(x, true)
+  }
+}
+
+const text = <Of extends Marked, T extends string = string>(name: string): Mark<Of, T> =>
+  new Mark<Of, T>(
+    name,
+    (t) => t as T,
+    (t) => t,
+  )
+
+const number = <Of extends Marked>(name: string): Mark<Of, number> =>
+  new Mark<Of, number>(name, (t) => (Number.isNaN(Number(t)) ? undefined : Number(t)), String)
+
+/** What it holds is for its reader to check. */
+const json = <Of extends Marked>(name: string): Mark<Of, unknown> => new Mark<Of, unknown>(name, parsed, JSON.stringify)
+
+function parsed(t: string): unknown {
+  try {
+    return JSON.parse(t)
+  } catch {
+    return undefined
+  }
+}
+
+/** What mnc put a node or a constant there for. */
+export type Role =
+  | 'prune-mask'
+  | 'weight-quant'
+  | 'activation-quant'
+  /** A quantiser's step. */
+  | 'quant-scale'
+  /** The identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
+  | 'quant-guard'
+  /** Work that only makes up for the width of an engine's kernels (split-sums.ts); no layer of the network. */
+  | 'correction'
+
+export const marks = {
+  // --- of the model
+  /** Names of the outputs' classes, in their order (class-names.ts). */
+  classes: json<Model>('classes'),
+  /** How pixels become its input (data/preprocess.ts). */
+  preprocess: json<Model>('preprocess'),
+  /** Dims of its inputs where the file leaves them open (samples/input-shapes.ts). */
+  inputShapes: json<Model>('input-shapes'),
+  /** Passes, training stages and exports that changed it (history.ts). */
+  history: json<Model>('history'),
+  /** The format that it was exported to. */
+  export: text<Model>('export'),
+  /** Of a checkpoint: the position of the run. */
+  training: json<Model>('training'),
+  /** Of the best epoch's model: which run and epoch. */
+  best: json<Model>('best'),
+
+  // --- of nodes and values
+  role: text<Node | Value, Role>('role'),
+  /** Training leaves it alone. */
+  frozen: new Flag<Node | Value>('frozen'),
+  /** Width of a quantiser, or of the constant that it gives. */
+  bits: number<Node | Value>('bits'),
+  /** How weight steps are fitted, where not by alternating least squares. Training fits them so again. */
+  fit: text<Node>('fit'),
+  /** The quantiser is there for an addition (quantize-additions.ts). */
+  addition: new Flag<Node>('addition'),
+
+  // --- of prune masks: how they were chosen
+  pattern: text<Node>('pattern'),
+  /** `layer` for layers with a sparsity of their own. */
+  scope: text<Node>('scope'),
+  sparsity: number<Node>('sparsity'),
+  /** Slots of the channels, in ranges (channel-ties.ts). */
+  channels: text<Node>('channels'),
+
+  // --- of a training step
+  /** The gradient passes the node's first input unchanged (straight-through estimator). */
+  gradient: text<Node, 'straight-through'>('gradient'),
+  /** The name that a value has in the model that the step was built of. */
+  name: text<Value>('name'),
+  /** Of BatchNormalization whose input has about zero mean in every channel: one pass over it measures it. */
+  centred: new Flag<Node>('centred'),
+  /** The node sums over so much that float16 would lose it. */
+  wide: new Flag<Node>('wide'),
+  /** What the node reads has the shape of what it gives (hints.ts). */
+  pinnedShape: new Flag<Node>('pinned-shape'),
+  /** The node's result is the weight gradient of a convolution (hints.ts). */
+  weightGradient: json<Node>('weight-gradient'),
+} as const
+
+/** The name of the initializer in a checkpoint that holds a vector of the run. */
+export const stateName = (vector: string): string => `${PREFIX}state/${vector}`
+
+/** The vector that an initializer of a checkpoint holds; null where it is one of the model's own. */
+export const vectorOf = ({ name }: Value): string | null =>
+  name.startsWith(stateName('')) ? name.slice(stateName('').length) : null
+
+/** All marks of a node, for another that stands in its place. */
+export const marksOf = ({ metadata }: Node): Entries =>
+  Object.fromEntries([...metadata].filter(([key]) => key.startsWith(PREFIX)))
+
+/** Sets what differs; true where anything did. */
+export function putMarks({ metadata }: Node, entries: Entries): boolean {
+  const differing = Object.entries(entries).filter(([key, value]) => metadata.get(key) !== value)
+  for (const [key, value] of differing) metadata.set(key, value)
+  return differing.length > 0
+}

@@ -48,6 +48,10 @@ const viewOf = {
   uint64: BigUint64Array,
 } as const
 type Viewable = keyof typeof viewOf
+const converted = ['int64', 'uint64', 'float16', 'bfloat16'] as const
+/** Types whose elements are numbers as JavaScript has them. */
+type Numeric = Exclude<Viewable, (typeof converted)[number]>
+const isNumeric = (type: ElementType): type is Numeric => type in viewOf && !converted.some((t) => t === type)
 export type ViewOf<T extends Viewable> = InstanceType<(typeof viewOf)[T]>
 
 const subByte: Partial<Record<ElementType, { bits: 2 | 4; signed: boolean }>> = {
@@ -197,17 +201,8 @@ export class Tensor {
         return Float64Array.from(this.view(type), float16ToNumber)
       case 'bfloat16':
         return Float64Array.from(this.view(type), bfloat16ToNumber)
-      case 'float32':
-      case 'float64':
-      case 'uint8':
-      case 'int8':
-      case 'uint16':
-      case 'int16':
-      case 'int32':
-      case 'uint32':
-      case 'bool':
-        return this.view(type)
       default:
+        if (isNumeric(type)) return this.view(type)
         throw modelError('tensor-type', `elements of type ${type} cannot be read as numbers`)
     }
   }
@@ -244,17 +239,8 @@ export class Tensor {
         return Tensor.of(type, dims, Uint16Array.from(values, numberToFloat16))
       case 'bfloat16':
         return Tensor.of(type, dims, Uint16Array.from(values, numberToBfloat16))
-      case 'float32':
-      case 'float64':
-      case 'uint8':
-      case 'int8':
-      case 'uint16':
-      case 'int16':
-      case 'int32':
-      case 'uint32':
-      case 'bool':
-        return Tensor.of(type, dims, viewOf[type].from(values))
       default:
+        if (isNumeric(type)) return Tensor.of(type, dims, viewOf[type].from(values))
         throw bugError(`Tensor.from cannot make elements of type ${type}`)
     }
   }

@@ -7,15 +7,17 @@
  *
  * Does not look into bodies of If, Loop and Scan; what they and random operators give counts as computed.
  */
+
 import type { Builder } from '../graph/builder.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes, isStatic, sizeInBytes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
-import { PRUNE_MASK, ROLE_KEY } from './layers.ts'
+import { PRUNE_MASK } from './layers.ts'
 
 const isComputed = (n: Node): boolean => findOp(n)?.random === true || n.subgraphs.length > 0
 
@@ -136,7 +138,7 @@ function ancestors(values: readonly Value[], graph: Graph): Node[] {
 
 /** A float32 weight times its mask; null where the value is something else. */
 function maskedWeight({ producer }: Value): Tensor | null {
-  if (producer?.metadata.get(ROLE_KEY) !== PRUNE_MASK) return null
+  if (!producer || marks.role.get(producer) !== PRUNE_MASK) return null
   const [weight, mask] = producer.inputs.map((v) => v?.constant)
   if (weight?.type !== 'float32' || mask?.type !== 'float32' || weight.dims.join() !== mask.dims.join()) return null
   return weight.mapFloats('float32', (values, first) => {

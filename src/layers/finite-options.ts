@@ -5,6 +5,6 @@ export const finiteOptions = optionTable({
   allowNonfinite: {
     type: 'boolean',
     description:
-      'Go on where weights or calibration data hold NaN or infinity (steps are then made of the other values)',
+      'Continue where weights or calibration data contain NaN or infinity (scales are then fitted to the other values)',
   },
 })

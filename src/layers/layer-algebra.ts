@@ -6,7 +6,7 @@ import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { biasFactor, biasOf, dropBiasFactor, productFactor } from '../ops/facts.ts'
+import { biasFactor, biasOf, dropBiasFactor, groupsOf, productFactor, setBias, takesBias } from '../ops/facts.ts'
 import { channelSlot } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import type { ChannelAffine } from '../ops/support/define-op.ts'
@@ -68,7 +68,7 @@ function eachRun(
   const [outs, ins] = [dims[outputAxis!]!, dims[inputAxis!]!]
   const [outStride, inStride] = [stride(outputAxis!), stride(inputAxis!)]
   const run = Math.min(outStride, inStride)
-  const groups = node.int('group', 1)
+  const groups = groupsOf(node)
   const { transposed } = channelSlot(node)!
   for (let from = 0; from < count; ) {
     const e = first + from
@@ -144,13 +144,12 @@ function computedElement(layer: WeightLayer): ElementType {
 
 /** Output channels of a layer. */
 export const outputChannels = ({ node, tensor, outputAxis }: WeightLayer): number =>
-  tensor.dims[outputAxis!]! * (channelSlot(node)?.transposed ? node.int('group', 1) : 1)
+  tensor.dims[outputAxis!]! * (channelSlot(node)?.transposed ? groupsOf(node) : 1)
 
 /** b' = b * k + c. Returns the layer's output, or that of the Add that a MatMul gets. */
 export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   const { node } = layer
   const { graph } = node
-  const at = channelSlot(node)?.bias
   const old = biasOf(node)
   const given = constantOf(old)?.toNumbers()
   const beta = biasFactor(node)
@@ -158,8 +157,8 @@ export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   const values = c.map((x, i) => x + (given ? beta * given[given.length === 1 ? 0 : i]! * k[i]! : 0))
   if (!given && values.every((x) => x === 0)) return node.output
   const bias = graph.addInitializer(`${node.id}.bias`, Tensor.from(elem, [c.length], values))
-  if (at === undefined) return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
-  node.setInput(at, bias)
+  if (!takesBias(node)) return graph.after(node).op('Add', [node.output, bias], {}, { name: `${node.id}.biased` })
+  setBias(node, bias)
   dropBiasFactor(node)
   if (old) dropConstant(old)
   return node.output

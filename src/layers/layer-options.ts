@@ -8,6 +8,6 @@ export const layerOptions = optionTable({
     description: 'Operator types to treat, e.g. Conv,Gemm',
     placeholder: 'OPS',
   },
-  only: { type: 'strings', description: 'Treat only layers of these names (globs)', placeholder: 'NAMES' },
-  exclude: { type: 'strings', description: 'Leave layers of these names alone (globs)', placeholder: 'NAMES' },
+  only: { type: 'strings', description: 'Treat only layers with these names (globs)', placeholder: 'NAMES' },
+  exclude: { type: 'strings', description: 'Leave layers with these names alone (globs)', placeholder: 'NAMES' },
 })

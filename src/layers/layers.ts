@@ -6,8 +6,10 @@
  *
  * Does not apply to weights that are computed from an input, nor inside bodies of If, Loop and Scan.
  */
+
 import { bugError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { isStatic } from '../graph/types.ts'
 import { carriesElements, castType, dequantizeBehind, isCast, isDequantize } from '../ops/facts.ts'
@@ -16,8 +18,6 @@ import { isConstantNode } from '../ops/support/constant-of.ts'
 import type { WeightSlot } from '../ops/support/define-op.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
-/** Node metadata: what mnc put the node there for. */
-export const ROLE_KEY = 'mnc.role'
 export const PRUNE_MASK = 'prune-mask'
 export const WEIGHT_QUANT = 'weight-quant'
 export const ACTIVATION_QUANT = 'activation-quant'
@@ -67,7 +67,7 @@ interface Chain {
 }
 
 /** What a weight may pass on the way to its layer, besides masks and quantisers. */
-const isPassed = (n: Node): boolean => carriesElements(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+const isPassed = (n: Node): boolean => carriesElements(n) || marks.role.get(n) === QUANT_GUARD
 
 /** Layers in graph order. Axes are right for opsets where Squeeze and Unsqueeze keep the element order (all). */
 export function weightLayers(graph: Graph): WeightLayer[] {
@@ -103,7 +103,7 @@ function walk(operand: Value): Chain | null {
       if (!quant) return null
       steps.push(...quant.nodes)
       v = quant.source
-    } else if (node.metadata.get(ROLE_KEY) === PRUNE_MASK) {
+    } else if (marks.role.get(node) === PRUNE_MASK) {
       maskNode = node
       steps.push(node)
       v = node.input(0)
@@ -278,4 +278,11 @@ const readsFrom = (graph: Graph, value: Value): boolean => {
 /** The nodes `readers` read `to` where they read `from`. */
 export function rewire(readers: Iterable<Node>, from: Value, to: Value): void {
   for (const n of [...readers]) for (let i = 0; i < n.inputs.length; i++) if (n.inputs[i] === from) n.setInput(i, to)
+}
+
+/** The weights as the mask leaves them. */
+export function maskedWeights({ tensor, mask }: WeightLayer): Float32Array {
+  const weights = tensor.toFloat32()
+  const kept = mask?.constant?.toFloat32()
+  return kept ? weights.map((w, i) => w * kept[i]!) : weights
 }

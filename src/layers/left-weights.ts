@@ -5,12 +5,14 @@
  * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
  * normalisations, masks and quantisers' steps are none.
  */
+
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import { constantNodeTensor } from '../ops/support/constant-of.ts'
-import { ROLE_KEY, weightLayers } from './layers.ts'
+import { weightLayers } from './layers.ts'
 
 /** What a step did not do at a node or value. */
 export interface Declined {
@@ -71,7 +73,7 @@ export function otherWeights(graph: Graph, layers: Iterable<Value> = []): Declin
   const known = new Set<Value>(layers)
   for (const l of weightLayers(graph)) known.add(l.weight)
   return constants(graph).flatMap(({ value, tensor }) => {
-    if (known.has(value) || value.metadata.has(ROLE_KEY) || !tensor.type.includes('float')) return []
+    if (known.has(value) || marks.role.has(value) || !tensor.type.includes('float')) return []
     if (tensor.dims.filter((d) => d > 1).length < 2) return []
     const readers = [...value.uses].filter((n) => !isBeside(n, value))
     const [reader] = readers

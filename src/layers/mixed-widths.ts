@@ -4,11 +4,13 @@
  * the same shape, it is written past its end (wrong results, or `free(): invalid next size`). So where a graph rounds
  * activations to 8-bit types too, its 4-bit quantisers get 8-bit containers with a Clip on the integers, as 3 bits have.
  */
+
 import type { Graph } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { isCast } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
-import { ROLE_KEY, WEIGHT_QUANT } from './layers.ts'
+import { WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { removeUnused } from './remove-unused.ts'
 
@@ -33,7 +35,7 @@ export function separateWidths(graph: Graph): boolean {
 
 /** Memory of weights that are rounded in the graph has another shape. */
 const isActivation = ({ source, axis, dequantize }: QuantPair): boolean =>
-  !source.constant && axis === null && dequantize.metadata.get(ROLE_KEY) !== WEIGHT_QUANT
+  !source.constant && axis === null && marks.role.get(dequantize) !== WEIGHT_QUANT
 
 /** Casts to the type that the integers have anyway. */
 function dropCasts({ quantize }: QuantPair): void {

@@ -4,10 +4,10 @@
  * Mul), where the node depends on a parameter already or the constant is behind one. Never: frozen ones, state inputs
  * (running statistics), masks and quantiser steps, integer constants, single numbers (the 1/6 of an h-swish).
  */
+
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
-import { ROLE_KEY } from './layers.ts'
 
 export function trainableParameters(graph: Graph): Value[] {
   const found = new Set<Value>()
@@ -15,11 +15,11 @@ export function trainableParameters(graph: Graph): Value[] {
   const dependent = new Set<Value>()
   for (const node of graph.nodes()) {
     const def = findOp(node)
-    const helper = node.metadata.has(ROLE_KEY)
+    const helper = marks.role.has(node)
     node.inputs.forEach((v, i) => {
       if (!v?.constant) return
       const isState = def?.state?.includes(i) || (helper && i > 0)
-      if (isState || isFrozen(v) || isFrozen(node)) excluded.add(v)
+      if (isState || marks.frozen.is(v) || marks.frozen.is(node)) excluded.add(v)
       else if (isTrainable(node, v, i, dependent)) found.add(v)
     })
     if (node.inputs.some((v) => v && (found.has(v) || dependent.has(v))))
@@ -32,7 +32,7 @@ function isTrainable(node: Node, v: Value, i: number, dependent: ReadonlySet<Val
   if (v.constant?.type !== 'float32') return false
   const def = findOp(node)
   if (def?.parameters) return def.parameters.includes(i)
-  if (node.metadata.has(ROLE_KEY)) return i === 0
+  if (marks.role.has(node)) return i === 0
   if (!def || typeof def.gradient !== 'function') return false
   // a weight may pass ops that only carry it on the way to the op that multiplies with it
   const behindParameter = node.inputs.some((x) => x && dependent.has(x))

@@ -7,7 +7,9 @@
  * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
  * apply to blocked quantisation (block_size) and to float8: those give null.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { castType, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
@@ -72,9 +74,9 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
   if (lo === null || hi === null) return null
   const known = constantOf(scale)
   const scaleDims = known?.dims ?? scale.type?.dims
-  const marked = Number(dequantize.metadata.get('mnc.bits'))
+  const marked = marks.bits.get(dequantize)
   const before = quantize?.input(0).producer
-  const guard = before?.metadata.get('mnc.role') === QUANT_GUARD ? before : null
+  const guard = before && marks.role.get(before) === QUANT_GUARD ? before : null
   return {
     nodes: [dequantize, ...casts, clip, quantize, guard].filter((n) => n !== null),
     guard,

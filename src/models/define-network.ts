@@ -22,12 +22,12 @@ export const defineNetwork = <const T extends OptionTable>(def: NetworkDef<T>): 
 export const imageOptions = {
   classes: { type: 'integer', minimum: 2, default: 10, description: 'Number of classes' },
   size: { type: 'integer', minimum: 8, default: 32, description: 'Height and width of the input in pixels' },
-  channels: { type: 'integer', minimum: 1, default: 3, description: 'Channels of the input' },
+  channels: { type: 'integer', minimum: 1, default: 3, description: 'Number of input channels' },
 } as const satisfies OptionTable
 
 /** How pixels become the network's input: (pixel / scale - mean) / std. Recorded in the model where mean is given. */
 export const pixelOptions = {
   mean: { type: 'numbers', description: 'Mean of pixels / scale, one per channel' },
   std: { type: 'numbers', description: 'Standard deviation of pixels / scale, one per channel' },
-  scale: { type: 'number', exclusiveMinimum: 0, default: 255, description: 'What pixels are divided by first' },
+  scale: { type: 'number', exclusiveMinimum: 0, default: 255, description: 'Number that pixels are divided by first' },
 } as const satisfies OptionTable

@@ -14,7 +14,7 @@ export const densenetBc = defineNetwork({
   family: 'densenet-bc',
   summary: 'DenseNet with bottlenecks and compression, for small images',
   options: {
-    depth: { type: 'integer', minimum: 10, default: 100, description: 'Layers with weights' },
+    depth: { type: 'integer', minimum: 10, default: 100, description: 'Number of layers with weights' },
     growth: { type: 'integer', minimum: 1, default: 12, description: 'Channels that each dense layer adds' },
     ...imageOptions,
     compression: {
@@ -22,9 +22,14 @@ export const densenetBc = defineNetwork({
       exclusiveMinimum: 0,
       maximum: 1,
       default: 0.5,
-      description: 'Share of the channels that a transition keeps',
+      description: 'Fraction of the channels that a transition keeps',
     },
-    bottleneck: { type: 'integer', minimum: 1, default: 4, description: 'Channels of a 1x1 convolution, in growths' },
+    bottleneck: {
+      type: 'integer',
+      minimum: 1,
+      default: 4,
+      description: 'Channels of a 1x1 convolution, as a multiple of the growth',
+    },
   },
   build({ depth, growth, classes, size, channels, compression, bottleneck }, net) {
     if ((depth - 4) % 6 !== 0)

@@ -11,14 +11,14 @@ export const resnet = defineNetwork({
   family: 'resnet',
   summary: 'ResNet with basic blocks, for small images',
   options: {
-    depth: { type: 'integer', minimum: 8, default: 20, description: 'Layers with weights' },
+    depth: { type: 'integer', minimum: 8, default: 20, description: 'Number of layers with weights' },
     width: { type: 'integer', minimum: 1, default: 16, description: 'Channels of the first stage' },
     ...imageOptions,
     shortcut: {
       type: 'string',
       enum: ['A', 'B'],
       default: 'A',
-      description: 'Where the shape changes: A slices and pads with zeros, B is a 1x1 convolution',
+      description: 'Shortcut where the shape changes: A slices and pads with zeros, B is a 1x1 convolution',
     },
   },
   build({ depth, width, classes, size, channels, shortcut }, net) {

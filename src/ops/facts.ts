@@ -5,6 +5,7 @@
 import type { Node, Value } from '../graph/graph.ts'
 import type { ElementType } from '../graph/types.ts'
 import { channelSlot, findOp } from './index.ts'
+import { WORKING_OPSET } from './support/define-op.ts'
 
 // --- quantisers --------------------------------------------------------------------------------------------------
 
@@ -57,6 +58,14 @@ export function biasOf(n: Node): Value | null {
   return at === undefined ? null : (n.inputs[at] ?? null)
 }
 
+/** Whether the operator adds a bias to its output channels, given or not. */
+export const takesBias = (n: Node): boolean => channelSlot(n)?.bias !== undefined
+
+/** For layers whose operator adds a bias; null takes it away. */
+export function setBias(n: Node, bias: Value | null): void {
+  n.setInput(channelSlot(n)!.bias!, bias)
+}
+
 /** Number that the product of a layer is multiplied with. */
 export const productFactor = (n: Node): number => factor(n, channelSlot(n)?.factors?.product)
 
@@ -71,6 +80,9 @@ export function dropBiasFactor(n: Node): void {
   if (attribute) n.setAttribute(attribute, null)
 }
 
+/** How many parts of its channels a layer treats apart. */
+export const groupsOf = (n: Node): number => (channelSlot(n)?.channels === 'window' ? n.int('group', 1) : 1)
+
 /** A product of matrices, without a window that moves. */
 export function isMatrixProduct(n: Node): boolean {
   const over = channelSlot(n)?.channels
@@ -81,6 +93,9 @@ export function isMatrixProduct(n: Node): boolean {
 export const isChannelNorm = (n: Node): boolean => findOp(n)?.batchMode !== undefined && findOp(n)?.affine !== undefined
 
 // --- the same elements -------------------------------------------------------------------------------------------
+
+/** Whether a normalisation takes the statistics of the batch, in a model of WORKING_OPSET. */
+export const isInBatchMode = (n: Node): boolean => findOp(n)?.batchMode?.isOn(n, WORKING_OPSET) ?? false
 
 /** Gives other types for the same numbers. */
 export const isCast = (n: Node): boolean => findOp(n)?.carries === 'type'

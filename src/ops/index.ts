@@ -38,6 +38,7 @@ import { passThrough } from './pass-through.ts'
 import { piecewiseActivations } from './piecewise-activations.ts'
 import { powers } from './powers.ts'
 import { quantizers } from './quantize-linear.ts'
+import { quickGelu } from './quick-gelu.ts'
 import { recurrents } from './recurrent.ts'
 import { reductions } from './reduce.ts'
 import { flatten, reshapeOp, squeeze, transposeOp, unsqueeze } from './reshape.ts'
@@ -67,6 +68,7 @@ export const ops: readonly OpDef[] = [
   ...selections,
   ...piecewiseActivations,
   ...smoothActivations,
+  quickGelu,
   ...softmaxes,
   ...reductions,
   ...argExtremes,

@@ -12,6 +12,7 @@ import { MncError, modelError, usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { WORKING_OPSET } from './support/define-op.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
@@ -40,6 +41,11 @@ export function upgradeModelTo(model: Model, to: number, decline?: Decline): boo
   })
   if (from === undefined || from < to) model.setOpset(to)
   return lifts
+}
+
+/** Lifts an older `model` in place to the opset that all rules are written for; a newer one is left as it is. */
+export function toWorkingOpset(model: Model): void {
+  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
 }
 
 /**

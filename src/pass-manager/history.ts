@@ -8,9 +8,8 @@
  * Options stand in the order of their declaration and nothing depends on time, machine or path, so that equal runs give
  * equal bytes.
  */
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
-
-export const HISTORY_KEY = 'mnc.history'
 
 export interface HistoryEntry {
   /** Name of a pass, or `train`, `bn-update`, `export`. */
@@ -31,17 +30,13 @@ export function recordHistory(
 ): void {
   const { pass, options, input } = entry
   const metrics = Object.fromEntries(Object.entries(entry.metrics ?? {}).filter(([, v]) => v !== null))
-  model.metadata.set(HISTORY_KEY, JSON.stringify([...readHistory(model), { pass, options, input, metrics }]))
+  marks.history.set(model, [...readHistory(model), { pass, options, input, metrics }])
 }
 
 /** The entries; what is no entry is passed over, a damaged list is empty. */
 export function readHistory(model: Model): HistoryEntry[] {
-  try {
-    const known: unknown = JSON.parse(model.metadata.get(HISTORY_KEY) ?? '[]')
-    return Array.isArray(known) ? known.filter(isEntry) : []
-  } catch {
-    return []
-  }
+  const known = marks.history.get(model)
+  return Array.isArray(known) ? known.filter(isEntry) : []
 }
 
 function isEntry(value: unknown): value is HistoryEntry {

@@ -6,6 +6,6 @@ export const overridableOptions = optionTable({
   keepOverridable: {
     type: 'boolean',
     default: false,
-    description: 'Leave weights alone that are inputs with a default; else they become constants',
+    description: 'Leave alone the weights that are inputs with a default value; otherwise they become constants',
   },
 })

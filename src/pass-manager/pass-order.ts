@@ -5,14 +5,16 @@
  * And which give the same outputs in either order, but a smaller file in one only: remove-channels takes out what is zero by
  * then, so it comes behind the pruning of channels. They say so.
  */
+
 import { type MncError, modelError } from '../base/errors.ts'
 import type { Graph, Node } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
-import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
+import { ACTIVATION_QUANT } from '../layers/layers.ts'
 import { readHistory } from './history.ts'
 
 /** Whether mnc put the node there to quantise an activation. */
-export const quantisesActivation = (n: Node): boolean => n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT
+export const quantisesActivation = (n: Node): boolean => marks.role.get(n) === ACTIVATION_QUANT
 
 /** The error of a pass that comes too late. */
 export const comesTooLate = (pass: string, why: string, node?: string): MncError =>

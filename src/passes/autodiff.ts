@@ -8,22 +8,23 @@
  * Needs static shapes on the path (see runtime/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
  * If, Loop and Scan, nor through ops whose definition has no gradient: a model error names the node.
  */
+
 import { modelError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { trainableParameters } from '../layers/parameters.ts'
 import { findOp, requireOp } from '../ops/index.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
-import { type GradientRule, unsupportedNode, WORKING_OPSET } from '../ops/support/define-op.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
+import { type GradientRule, unsupportedNode } from '../ops/support/define-op.ts'
 import { sameDims, sumBack } from '../ops/support/emit.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { fixInputs } from '../runtime/isolated/infer-types.ts'
+import { openDimsOption } from './shapes/open-dims-option.ts'
 import { settleShapes } from './shapes/settle-shapes.ts'
 
-/** Node metadata: the gradient passes the node's first input unchanged (straight-through estimator). */
-export const GRADIENT_KEY = 'mnc.gradient'
 export const STRAIGHT_THROUGH = 'straight-through'
 const GRADIENT_PREFIX = 'grad/'
 
@@ -89,7 +90,7 @@ export function requireGradients(graph: Graph, wrt: readonly Value[], targets: r
   for (const n of nodes.reverse()) {
     if (!n.outputs.some((v) => v && wanted.has(v) && dependent.has(v))) continue
     if (!readsAny(n, dependent)) continue
-    if (n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH) requireGradient(n)
+    if (marks.gradient.get(n) !== STRAIGHT_THROUGH) requireGradient(n)
     for (const v of n.inputs) if (v) wanted.add(v)
   }
 }
@@ -123,7 +124,7 @@ function dependentValues(nodes: readonly Node[], roots: readonly Value[]): Set<V
   const out = new Set(roots)
   for (const n of nodes) {
     if (!readsAny(n, out)) continue
-    if (findOp(n)?.gradient === 'zero' && n.metadata.get(GRADIENT_KEY) !== STRAIGHT_THROUGH) continue
+    if (findOp(n)?.gradient === 'zero' && marks.gradient.get(n) !== STRAIGHT_THROUGH) continue
     for (const v of n.outputs) if (v && isDifferentiable(v)) out.add(v)
   }
   return out
@@ -146,7 +147,7 @@ function gradientsOfNode(
   needs: readonly boolean[],
   b: Builder,
 ): readonly (Value | null)[] {
-  if (node.metadata.get(GRADIENT_KEY) === STRAIGHT_THROUGH) return [dy[0] ?? null]
+  if (marks.gradient.get(node) === STRAIGHT_THROUGH) return [dy[0] ?? null]
   const gradient = requireGradient(node)
   if (gradient === 'zero') return []
   if (gradient === 'decompose')
@@ -167,7 +168,7 @@ function requireStatic(node: Node, v: Value): void {
 /** Sums a gradient in the output's shape back to a broadcast input's shape; keeps the type otherwise. */
 function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
   const type = { elem: x.constant?.type ?? x.type?.elem ?? 'float32', dims: x.dims } as const
-  const straight = node.metadata.get(GRADIENT_KEY) === STRAIGHT_THROUGH
+  const straight = marks.gradient.get(node) === STRAIGHT_THROUGH
   if (!findOp(node)?.broadcasts || straight) {
     if (!g.type) g.setType(type)
     return g
@@ -185,15 +186,13 @@ function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
 export const autodiff = definePass({
   name: 'autodiff',
   summary: 'Append the gradients of all trainable parameters to the graph',
-  options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
-  }),
+  options: optionTable(openDimsOption),
   preserves: 'nothing',
   bakes: true,
   async run(model, { batch }) {
     const { graph } = model
     if (graph.outputs.some((v) => v.name.startsWith(GRADIENT_PREFIX))) return false
-    upgradeModelTo(model, WORKING_OPSET)
+    toWorkingOpset(model)
     fixInputs(model, { '*': batch })
     await settleShapes(model)
     const outputs = graph.outputs.filter((v) => v.type?.elem === 'float32')

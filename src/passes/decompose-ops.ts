@@ -5,16 +5,18 @@
  * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan, and to
  * forms that an operator's definition refuses (a recurrent layer of too many steps).
  */
+
 import { MncError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node } from '../graph/graph.ts'
-import { FROZEN_KEY } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
+import { openDimsOption } from './shapes/open-dims-option.ts'
 
-const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && n.metadata.get(FROZEN_KEY) !== 'true'
+const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && !marks.frozen.is(n)
 
 /**
  * Decomposes every node outside frozen parts; types are known. Returns how many there were. A node of a form that cannot
@@ -37,10 +39,8 @@ export function decomposeNodes(graph: Graph, left?: (node: Node, error: MncError
 
 export const decomposeOps = definePass({
   name: 'decompose-ops',
-  summary: 'Write operators without a gradient rule of their own (LSTM, Attention, losses) in simpler ones',
-  options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'size that symbolic dims of the inputs become' },
-  }),
+  summary: 'Rewrite operators without a gradient rule of their own (LSTM, Attention, losses) as simpler ones',
+  options: optionTable(openDimsOption),
   preserves: 'numerics',
   bakes: true,
   async run(model, { batch }, ctx) {

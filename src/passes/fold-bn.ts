@@ -9,7 +9,9 @@
  * 2, neighbours that are no layers. Where only quantisers of ours stand in the way it refuses: behind `quantize` it is too
  * late.
  */
+
 import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import {
@@ -22,7 +24,7 @@ import {
   shiftOfInputs,
   whyUnfit,
 } from '../layers/layer-algebra.ts'
-import { layersByNode, ROLE_KEY, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import { layersByNode, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
@@ -84,7 +86,7 @@ function quantisedNeighbour(bn: Node, affine: ChannelAffine, { layers, rank }: F
     if (!layer || !isLayerNode(node)) return false
     return editableLayer({ ...layer, quant: null }) === null && canBias(node, outputChannels(layer), rank) === null
   }
-  const isOurs = (node: Node): boolean => layers.get(node)?.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT
+  const isOurs = (node: Node): boolean => marks.role.get(layers.get(node)?.quant?.dequantize) === WEIGHT_QUANT
   const x = bn.input(0)
   const before = x.producer
   if (before && x.uses.size === 1 && !x.isOutput && isOurs(before) && couldEdit(before)) return before
@@ -96,7 +98,7 @@ function quantisedNeighbour(bn: Node, affine: ChannelAffine, { layers, rank }: F
   return couldEdit(behind) && canShiftInputs(behind, affine, rank) === null ? behind : null
 }
 
-const belongsToQuantiser = (n: Node): boolean => quantisesActivation(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD
+const belongsToQuantiser = (n: Node): boolean => quantisesActivation(n) || marks.role.get(n) === QUANT_GUARD
 
 async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {
   const { graph } = model

@@ -8,12 +8,13 @@
  * --max-bytes and what they are computed from, and to what takes larger values on the way (WORK_BYTES), or more time or
  * memory than there is.
  */
+
 import { MncError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
-import { ROLE_KEY } from '../layers/layers.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
 import { findOp } from '../ops/index.ts'
 import { constantNodeTensor } from '../ops/support/constant-of.ts'
@@ -34,7 +35,7 @@ const options = optionTable({
     type: 'integer',
     minimum: 0,
     default: 2 ** 20,
-    description: 'Results larger than this are folded only where they are no larger than what they come from',
+    description: 'Results larger than this are folded only if they are no larger than what they are computed from',
   },
 })
 
@@ -58,12 +59,11 @@ function foldable(model: Model): Set<Node> {
   const out = new Set<Node>()
   const isConstant = (v: Value): boolean => {
     if (v.producer) return out.has(v.producer)
-    return v.constant !== null && CROSSING.has(v.constant.type) && !v.metadata.has(ROLE_KEY)
+    return v.constant !== null && CROSSING.has(v.constant.type) && !marks.role.has(v)
   }
   for (const n of model.graph.nodes()) {
     const def = findOp(n)
-    if (n.domain !== '' || def?.unfoldable || def?.random || n.subgraphs.length > 0 || n.metadata.has(ROLE_KEY))
-      continue
+    if (n.domain !== '' || def?.unfoldable || def?.random || n.subgraphs.length > 0 || marks.role.has(n)) continue
     const to = def?.castsTo ? def.castsTo(n) : 'float32'
     if (!to || !CROSSING.has(to)) continue
     const inputs = n.inputs.filter((v) => v !== null)
@@ -143,7 +143,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
 
 export const foldConstants = definePass({
   name: 'fold-constants',
-  summary: 'Compute what depends on constants only',
+  summary: 'Compute everything that depends only on constants',
   options,
   preserves: 'numerics',
   bakes: true,

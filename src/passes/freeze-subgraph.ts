@@ -7,12 +7,13 @@
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */
+
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { FROZEN_KEY, isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
-import { ACTIVATION_QUANT, ROLE_KEY } from '../layers/layers.ts'
+import { ACTIVATION_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
 import { isConstantNode } from '../ops/support/constant-of.ts'
@@ -59,15 +60,15 @@ function addServants(graph: Graph, chosen: Set<Node>): void {
   for (const n of graph.nodesReversed()) {
     const readers = n.outputs.flatMap((v) => [...(v?.uses ?? [])])
     if (readers.length === 0 || n.outputs.some((v) => v?.isOutput) || !readers.every((r) => chosen.has(r))) continue
-    const role = n.metadata.get(ROLE_KEY)
+    const role = marks.role.get(n)
     const isQuantiser = role === ACTIVATION_QUANT || role === QUANT_GUARD
     if (isQuantiser || n.outputs.every((v) => !v || constant.has(v))) chosen.add(n)
   }
 }
 
 function mark(x: Node | Value): boolean {
-  if (isFrozen(x)) return false
-  x.metadata.set(FROZEN_KEY, 'true')
+  if (marks.frozen.is(x)) return false
+  marks.frozen.put(x)
   return true
 }
 
@@ -78,7 +79,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   let changed = false
   for (const v of graph.stored()) {
     if (![...v.uses].some((n) => chosen.has(n))) continue
-    const other = [...v.uses].find((n) => !chosen.has(n) && !isFrozen(n))
+    const other = [...v.uses].find((n) => !chosen.has(n) && !marks.frozen.is(n))
     if (other) ctx.decline(v.name, `it is also read by ${other.label}, which is not frozen`)
     else if (mark(v)) changed = true
   }
@@ -93,7 +94,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   return changed
 }
 
-const isTrainable = (v: Value): boolean => v.stored?.type.includes('float') === true && !isFrozen(v)
+const isTrainable = (v: Value): boolean => v.stored?.type.includes('float') === true && !marks.frozen.is(v)
 
 export const freezeSubgraph = definePass({
   name: 'freeze-subgraph',

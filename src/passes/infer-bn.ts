@@ -12,7 +12,8 @@ import { definePass } from '../pass-manager/define-pass.ts'
 
 export const inferBn = definePass({
   name: 'infer-bn',
-  summary: 'Put BatchNormalization in training mode into inference form: running statistics instead of the batch’s',
+  summary:
+    'Switch BatchNormalization from training mode to inference: running statistics instead of those of the batch',
   options: optionTable({}),
   preserves: 'interface',
   run: useRunningStatistics,

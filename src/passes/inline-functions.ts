@@ -94,7 +94,7 @@ function resolveReferences(n: Node, call: Node, defaults: ReadonlyMap<string, At
 
 export const inlineFunctionsPass = definePass({
   name: 'inline-functions',
-  summary: 'Put the bodies of model-local functions in the place of their calls',
+  summary: 'Replace the calls of model-local functions with their bodies',
   options: optionTable({}),
   preserves: 'numerics',
   run: inlineFunctions,

@@ -11,17 +11,25 @@
  * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
  * than layers reads, nor to float64, which QuantizeLinear does not take.
  */
+
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { firstLayers, lastLayers } from '../layers/edge-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
-import { ACTIVATION_QUANT, asInitializer, ROLE_KEY, rewire, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import {
+  ACTIVATION_QUANT,
+  asInitializer,
+  maskedWeights,
+  rewire,
+  WEIGHT_QUANT,
+  type WeightLayer,
+} from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { mapNamed } from '../layers/select.ts'
@@ -33,7 +41,7 @@ import { activationRange, signedForms } from '../quant/activation-range.ts'
 import { collectHistograms } from '../quant/calibrate.ts'
 import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
-import { ADDITION_KEY, existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
+import { existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
 import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -64,32 +72,33 @@ const options = optionTable({
     type: 'string',
     enum: weightScaleMethods,
     default: 'als',
-    description: 'Weight steps: alternating least squares, grid search of the squared error, no clipping',
+    description: 'Weight scales: alternating least squares, grid search of the squared error, or no clipping',
   },
   granularity: {
     type: 'string',
     enum: ['channel', 'tensor'],
     default: 'channel',
-    description: 'One weight step per output channel, or per tensor',
+    description: 'One weight scale per output channel, or per tensor',
   },
   calibration: {
     type: 'string',
     enum: ['mse', 'max', 'percentile', 'entropy'],
     default: 'mse',
-    description: 'Activation steps from calibration data: least squared error, no clipping, percentile, entropy',
+    description: 'Activation scales from calibration data: least squared error, no clipping, percentile, or entropy',
   },
   signedInputs: {
     type: 'string',
     enum: signedForms,
     default: 'zero-point',
-    description: 'Inputs that can be negative: unsigned integers with a zero point, or ones symmetric about 0',
+    description:
+      'Inputs that can be negative: unsigned integers with a zero point, or signed integers symmetric about 0',
   },
   percentile: {
     type: 'number',
     exclusiveMinimum: 0,
     maximum: 100,
     default: 99.99,
-    description: 'For --calibration percentile: percent of values that are not clipped',
+    description: 'For --calibration percentile: percentage of values that are not clipped',
   },
   ...finiteOptions,
 })
@@ -170,7 +179,7 @@ function planWeight(plan: Plan, layer: WeightLayer, width: number, o: Options, d
 
 function noteQuantised(plan: Plan, where: string, what: string, pair: QuantPair, width: number): void {
   plan.declined.push({ where, reason: `${what} already quantised to ${pair.bits} bits` })
-  if (pair.bits !== width || !pair.dequantize.metadata.has(ROLE_KEY)) plan.foreign.push(where)
+  if (pair.bits !== width || !marks.role.has(pair.dequantize)) plan.foreign.push(where)
 }
 
 function planActivation(plan: Plan, node: Node, width: number): void {
@@ -197,7 +206,7 @@ function planActivation(plan: Plan, node: Node, width: number): void {
 
 /** The quantiser that gives this value where quantize-additions put it there. */
 function roundedSum(value: Value): QuantPair | null {
-  const producer = value.producer?.metadata.has(ADDITION_KEY) ? value.producer : null
+  const producer = marks.addition.has(value.producer) ? value.producer : null
   return producer && quantPairOf(producer)
 }
 
@@ -206,20 +215,15 @@ const elementAt = ({ maskPoint, weight, tensor }: WeightLayer): ElementType =>
   maskPoint === weight ? tensor.type : 'float32'
 
 function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
-  const { tensor, mask, outputAxis } = layer
-  const values = masked(tensor.toFloat32(), mask)
+  const { tensor, outputAxis } = layer
+  const values = maskedWeights(layer)
   const axis = o.granularity === 'tensor' ? null : outputAxis
   const { name } = layer.weight
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
   const elem = elementAt(layer)
   const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale, elem)
   const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
-  insertQuantizer(point, { ...spec, role: WEIGHT_QUANT, frozen: isFrozen(layer.weight) })
-}
-
-function masked(weights: Float32Array, mask: Value | null): Float32Array {
-  const m = mask?.constant?.toFloat32()
-  return m ? weights.map((w, i) => w * m[i]!) : weights
+  insertQuantizer(point, { ...spec, role: WEIGHT_QUANT, frozen: marks.frozen.is(layer.weight) })
 }
 
 /** True where anything changed. */
@@ -247,7 +251,11 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
     changed = true
     const { name } = roundedSum(value)?.source ?? value
     const spec = { name, bits, signed: false, scales: Float32Array.of(scale), zeroPoint, axis: null }
-    insertQuantizer(value, { ...spec, elem, role: ACTIVATION_QUANT, frozen: readers.every(isFrozen) }, new Set(readers))
+    insertQuantizer(
+      value,
+      { ...spec, elem, role: ACTIVATION_QUANT, frozen: readers.every(marks.frozen.is) },
+      new Set(readers),
+    )
   })
   return changed
 }
@@ -282,7 +290,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
 export const insertFakeQuant = definePass({
   name: 'insert-fake-quant',
   alias: 'quantize',
-  summary: 'Quantise weights and activations with real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
+  summary: 'Quantise weights and activations to real 4-bit (2 to 8) integers: QuantizeLinear -> DequantizeLinear',
   options,
   preserves: 'interface',
   treatsWeights: true,

@@ -10,11 +10,12 @@
  * pattern `combined`, which training leaves as it is. Does not apply to integer weights, to weights that something other than layers reads, and
  * for N:M to layers whose input channels are no multiple of M.
  */
+
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import { CHANNELS_KEY, channelsOf, channelTies, formatChannels } from '../channels/channel-ties.ts'
-import type { Node, Value } from '../graph/graph.ts'
-import { FROZEN_KEY, isFrozen } from '../graph/marks.ts'
+import { channelsOf, channelTies, formatChannels } from '../channels/channel-ties.ts'
+import type { Value } from '../graph/graph.ts'
+import { marks, putMarks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
@@ -24,7 +25,6 @@ import {
   asInitializer,
   firstUse,
   PRUNE_MASK,
-  ROLE_KEY,
   rewire,
   WEIGHT_QUANT,
   type WeightLayer,
@@ -53,7 +53,7 @@ const options = optionTable({
     type: 'number',
     minimum: 0,
     exclusiveMaximum: 1,
-    description: 'Fraction of weights to zero (of output channels for --pattern channel); 0.75 by default',
+    description: 'Fraction of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
   },
   scope: {
     type: 'string',
@@ -68,12 +68,12 @@ const options = optionTable({
   },
   replace: {
     type: 'boolean',
-    description: 'Choose anew also among weights that are pruned already, in place of earlier masks',
+    description: 'Choose again among all weights, pruned ones included, in place of earlier masks',
   },
   ...layerOptions,
   layerSparsity: {
     type: 'numberMap',
-    description: 'Sparsity of single layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
+    description: 'Sparsity of individual layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
   },
   ...finiteOptions,
 })
@@ -103,8 +103,8 @@ export function recomputeMasks(
 ): Map<WeightLayer, Float32Array> {
   const groups = new Map<string, WeightLayer[]>()
   for (const l of layers) {
-    if (!l.maskNode || l.maskNode.metadata.get('mnc.pattern') === COMBINED) continue
-    const key = JSON.stringify(['mnc.pattern', 'mnc.scope', 'mnc.sparsity'].map((k) => l.maskNode?.metadata.get(k)))
+    if (!l.maskNode || marks.pattern.get(l.maskNode) === COMBINED) continue
+    const key = JSON.stringify([marks.pattern, marks.scope, marks.sparsity].map((m) => m.text(l.maskNode)))
     const group = groups.get(key)
     if (group) group.push(l)
     else groups.set(key, [l])
@@ -147,16 +147,6 @@ function whyNot(layer: WeightLayer, pattern: string): readonly [reason: string, 
   return null
 }
 
-function markMask(node: Node, facts: Readonly<Record<string, string>>): boolean {
-  let changed = false
-  for (const [k, v] of Object.entries(facts)) {
-    if (node.metadata.get(k) === v) continue
-    node.metadata.set(k, v)
-    changed = true
-  }
-  return changed
-}
-
 /** Puts a mask of W's shape on the layer, in place of an earlier one. True where anything changed. */
 function applyMask(layer: WeightLayer, { weights, held, rule, isCombined, facts }: MaskPlan): boolean {
   const { tensor, maskNode, mask: old } = layer
@@ -168,14 +158,14 @@ function applyMask(layer: WeightLayer, { weights, held, rule, isCombined, facts 
     const same = old.constant?.equals(next) ?? false
     if (!same) old.setConstant(next)
     if (same && isCombined) return false
-    return markMask(maskNode, isCombined ? { 'mnc.pattern': COMBINED } : facts) || !same
+    return putMarks(maskNode, isCombined ? marks.pattern.entry(COMBINED) : facts) || !same
   }
   const { graph } = point
   const value = graph.addInitializer(`${layer.weight.name}.mask`, alone)
-  value.metadata.set(ROLE_KEY, PRUNE_MASK)
+  marks.role.set(value, PRUNE_MASK)
   const masked = insertMul(point, value, `${layer.weight.name}.masked`)
-  markMask(masked.producer!, { [ROLE_KEY]: PRUNE_MASK, ...facts })
-  if (isFrozen(layer.weight)) for (const x of [value, masked.producer!]) x.metadata.set(FROZEN_KEY, 'true')
+  putMarks(masked.producer!, { ...marks.role.entry(PRUNE_MASK), ...facts })
+  if (marks.frozen.is(layer.weight)) for (const x of [value, masked.producer!]) marks.frozen.put(x)
   return true
 }
 
@@ -280,10 +270,10 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     }
     const channels = ties?.get(layer)
     const facts = {
-      'mnc.pattern': o.pattern,
-      'mnc.scope': own === undefined ? o.scope : 'layer',
-      'mnc.sparsity': String(own ?? sparsity),
-      ...(channels && own === undefined && { [CHANNELS_KEY]: formatChannels(channels) }),
+      ...marks.pattern.entry(o.pattern),
+      ...marks.scope.entry(own === undefined ? o.scope : 'layer'),
+      ...marks.sparsity.entry(own ?? sparsity),
+      ...(channels && own === undefined && marks.channels.entry(formatChannels(channels))),
     }
     const plan = {
       weights: input.get(layer)!.weights,
@@ -295,7 +285,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     if (!applyMask(layer, plan)) continue
     if (plan.held) kept++
     changed = true
-    if (layer.quant?.dequantize.metadata.get(ROLE_KEY) === WEIGHT_QUANT) fitted.add(layer.weight.name)
+    if (marks.role.get(layer.quant?.dequantize) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
   const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
@@ -307,7 +297,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
 export const insertPruneMask = definePass({
   name: 'insert-prune-mask',
   alias: 'prune',
-  summary: 'Prune weights by magnitude: Mul(W, mask), the latent weights kept',
+  summary: 'Prune weights by magnitude: Mul(W, mask), keeping the latent weights',
   options,
   preserves: 'interface',
   treatsWeights: true,

@@ -13,10 +13,11 @@
  * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
  * differ between channels, and to blocked quantisation.
  */
+
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
+import { marks, marksOf } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
-import { ROLE_KEY } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
@@ -25,10 +26,8 @@ import { constantOf } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({
-  learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the steps (LSQ)' },
+  learnScales: { type: 'boolean', default: false, description: 'Keep the gradient of the scales (LSQ)' },
 })
-
-const GRADIENT = { 'mnc.gradient': 'straight-through' } as const
 
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   let ranks: ((v: Value) => number | null) | null = null
@@ -72,9 +71,9 @@ function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: 
   const elem = scale.constant?.type ?? scale.type?.elem ?? 'float32'
   const old = dequantize.output
   const type = old.type ?? source.type
-  const marks = Object.fromEntries([...dequantize.metadata].filter(([k]) => k.startsWith('mnc.')))
-  const straight = { metadata: { ...marks, ...GRADIENT }, type }
-  const plain = { metadata: marks, type }
+  const own = marksOf(dequantize)
+  const straight = { metadata: { ...own, ...marks.gradient.entry('straight-through') }, type }
+  const plain = { metadata: own, type }
   const step = learnScales ? plain : straight
   const s =
     axis === null
@@ -87,7 +86,7 @@ function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: 
   const rounded = b.op('Round', [clipped], {}, { ...straight, name: `${name}_rounded` })
   const y = b.op('Mul', [rounded, s], {}, { ...step, name: `${name}_lowered` })
   for (const n of [...old.uses]) {
-    if (n.metadata.get(ROLE_KEY) !== QUANT_GUARD) continue
+    if (marks.role.get(n) !== QUANT_GUARD) continue
     graph.replaceUses(n.output, old)
     graph.remove(n)
   }
@@ -103,7 +102,7 @@ const broadcastDims = (axis: number, rank: number): number[] =>
 
 export const lowerFakeQuant = definePass({
   name: 'lower-fake-quant',
-  summary: 'Write QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
+  summary: 'Rewrite QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
   options,
   preserves: 'numerics',
   bakes: true,

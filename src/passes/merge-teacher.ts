@@ -5,12 +5,13 @@
  * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
  * Several inputs are matched by position. Does not apply to teachers of another opset (lift both first).
  */
+
 import { modelError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { readModel } from '../codec/codec.ts'
 import { cloneNode, type ValueMap } from '../graph/clone.ts'
 import type { Graph, Value } from '../graph/graph.ts'
-import { FROZEN_KEY } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
@@ -47,12 +48,12 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   // a teacher is merged as it is: nobody overrides its weights
   for (const v of teacher.graph.stored()) {
     const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.stored!)
-    copy.metadata.set(FROZEN_KEY, 'true')
+    marks.frozen.put(copy)
     map.set(v, copy)
   }
   for (const n of teacher.graph.nodes()) {
     const copy = cloneNode(n, graph, map, (name) => graph.freshName(TEACHER_PREFIX + name))
-    copy.metadata.set(FROZEN_KEY, 'true')
+    marks.frozen.put(copy)
     for (const v of copy.outputs) v?.setType(null)
   }
   for (const f of teacher.functions) model.functions.push(f)
@@ -74,16 +75,16 @@ function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: Inpu
     const attributes = { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }
     v = b.op('Resize', [v, null, null, sizes], attributes)
   }
-  for (let n = v.producer; n && n.metadata.get(FROZEN_KEY) === undefined; n = n.inputs[0]?.producer ?? null)
-    n.metadata.set(FROZEN_KEY, 'true')
+  for (let n = v.producer; n && marks.frozen.get(n) === undefined; n = n.inputs[0]?.producer ?? null)
+    marks.frozen.put(n)
   return v
 }
 
 export const mergeTeacher = definePass({
   name: 'merge-teacher',
-  summary: 'puts a teacher network into the graph as a frozen subgraph beside the student',
+  summary: 'Put a teacher network into the graph as a frozen subgraph beside the student',
   options: optionTable({
-    teacher: { type: 'string', description: 'the teacher: an ONNX classifier of the same input', placeholder: 'FILE' },
+    teacher: { type: 'string', description: 'The teacher: an ONNX model with the same input', placeholder: 'FILE' },
   }),
   preserves: 'nothing',
   requires(_model, { teacher }) {

@@ -11,13 +11,14 @@
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
+
 import { modelError, usageError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
-import { isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
-import { ACTIVATION_QUANT, ROLE_KEY, rewire } from '../layers/layers.ts'
+import { ACTIVATION_QUANT, rewire } from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
 import { isQuantize, isRectifier } from '../ops/facts.ts'
@@ -59,7 +60,7 @@ function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
 
 /** Whether the node rounds the value for a layer, or is a layer before whose input that will be done. */
 function readsRounded(n: Node, v: Value): boolean {
-  if (isQuantize(n) || n.metadata.get(ROLE_KEY) === QUANT_GUARD) return true
+  if (isQuantize(n) || marks.role.get(n) === QUANT_GUARD) return true
   return weightSlots(n).some((s) => s.data !== undefined && n.inputs[s.data] === v)
 }
 
@@ -81,7 +82,7 @@ function sumOf(node: Node): Value {
 
 export const quantizeAdditions = definePass({
   name: 'quantize-additions',
-  summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs all in integers',
+  summary: 'Quantise the operands and sums of residual connections, so that an int8 export runs entirely in integers',
   options,
   preserves: 'interface',
   bakes: true,
@@ -121,7 +122,7 @@ export const quantizeAdditions = definePass({
         elem: 'float32',
         role: ACTIVATION_QUANT,
         addition: true,
-        frozen: [...readers].every(isFrozen),
+        frozen: [...readers].every(marks.frozen.is),
       } as const
       insertQuantizer(value, { ...spec, ...role }, readers)
       changed = true

@@ -61,7 +61,7 @@ async function compareShapes(before: Model, after: Model, sets: readonly Named[]
 
 export const removeChannels = definePass({
   name: 'remove-channels',
-  summary: 'Take out channels whose weights are all zero: smaller layers, the same outputs',
+  summary: 'Remove channels whose weights are all zero: smaller layers, the same outputs',
   options: finiteOptions,
   preserves: 'numerics',
   bakes: true,

@@ -12,7 +12,7 @@ import { refusalWarning } from '../runtime/isolated/engine-refusal.ts'
 const options = optionTable({
   to: {
     type: 'integer',
-    description: 'version of the default ONNX domain to lift the model to',
+    description: 'Version of the default ONNX domain to upgrade the model to',
     placeholder: 'N',
     minimum: OLDEST_TARGET,
     maximum: NEWEST_OPSET,
@@ -22,7 +22,7 @@ const options = optionTable({
 
 export const upgradeOpset = definePass({
   name: 'upgrade-opset',
-  summary: 'Lift the model to a later opset',
+  summary: 'Upgrade the model to a later opset',
   options,
   setsOpset: true,
   preserves: 'numerics',

@@ -108,7 +108,7 @@ function widenAttribute(n: Node, name: string, a: Attribute): boolean {
 
 export const widenFloatsPass = definePass({
   name: 'widen-floats',
-  summary: 'Turn float16 and bfloat16 into float32, inputs and outputs too',
+  summary: 'Convert float16 and bfloat16 to float32, including inputs and outputs',
   options: optionTable({}),
   preserves: 'nothing',
   bakes: true,

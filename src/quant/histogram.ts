@@ -3,6 +3,9 @@
  * it fits, so the result does not depend on how the stream was cut into batches beyond that. Zeros are counted apart
  * (behind a ReLU they are most of it, and no scale gets them wrong).
  *
+ * One value may be 1e30 times the others: then all of them are in one bin. So magnitudes are counted a second time in
+ * bins of equal ratio (the exponent and first mantissa bits of a float32), from which percentiles are read.
+ *
  * Activation scales from it, for integers lo..hi less the zero point:
  *   max         the smallest that clips nothing
  *   percentile  the smallest that clips nothing within that percentile of |x|
@@ -22,7 +25,17 @@ const SCALE_STEPS = 200
 /** The entropy search looks at this many clipping points. */
 const ENTROPY_STEPS = 256
 
+/** Mantissa bits that tell magnitudes apart: bins 0.1 % wide, so a percentile is at most that much too large. */
+const MANTISSA_BITS = 10
+const BINS_AN_EXPONENT = 2 ** MANTISSA_BITS
+const DROPPED_BITS = 23 - MANTISSA_BITS
+
+const bits = new Uint32Array(1)
+const asFloat = new Float32Array(bits.buffer)
+
 export class Histogram {
+  /** Counts of |x|, by exponent as float32 has it, then by mantissa; exponents that never came have none. */
+  readonly #ratios: (Float64Array | undefined)[] = []
   readonly positive = new Float64Array(BINS)
   readonly negative = new Float64Array(BINS)
   zeros = 0
@@ -56,6 +69,34 @@ export class Histogram {
       else zeros++
     }
     this.zeros += zeros
+    this.#countRatios(values)
+  }
+
+  #countRatios(values: Float32Array): void {
+    const words = new Uint32Array(values.buffer, values.byteOffset, values.length)
+    for (let i = 0; i < words.length; i++) {
+      const at = (words[i]! & 0x7fffffff) >>> DROPPED_BITS
+      const exponent = at >>> MANTISSA_BITS
+      let page = this.#ratios[exponent]
+      if (!page) this.#ratios[exponent] = page = new Float64Array(BINS_AN_EXPONENT)
+      page[at & (BINS_AN_EXPONENT - 1)]!++
+    }
+  }
+
+  /** |x| that `percentile` percent of all values, zeros included, do not exceed, to one bin of equal ratio; not 0 unless all are. */
+  magnitudeAt(percentile: number): number {
+    const wanted = (this.count * percentile) / 100
+    const largest = Math.max(this.max, -this.min)
+    let seen = 0
+    for (const [exponent, page] of this.#ratios.entries())
+      for (let k = 0; page && k < BINS_AN_EXPONENT; k++) {
+        seen += page[k]!
+        if (seen < wanted || seen <= this.zeros) continue
+        // the lower end of the bin behind it
+        bits[0] = (exponent * BINS_AN_EXPONENT + k + 1) << DROPPED_BITS
+        return Math.min(largest, asFloat[0]!)
+      }
+    return largest
   }
 
   #widen(top: number): void {
@@ -99,7 +140,7 @@ export function activationScale(
 ): number {
   const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
   if (!(unclipped > 0)) return 1
-  if (method === 'mse') return stepOfLeastError(unclipped, h.elem, SCALE_STEPS, (s) => quantizationError(h, s, lo, hi))
+  if (method === 'mse') return stepOfLeastError(unclipped, h.elem, SCALE_STEPS, quantizationError(h, lo, hi))
   return stepWithout(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
 }
 
@@ -115,35 +156,40 @@ export function clippingPoint(
   method: CalibrationMethod,
   percentile: number,
 ): number {
-  if (method === 'percentile') return percentileOf(h, percentile)
+  if (method === 'percentile') return h.magnitudeAt(percentile)
   // the wider side of zero decides; zero is one of the positive integers
   if (method === 'entropy') return leastDivergence(h, Math.max(hi + 1, -lo))
   return Number.POSITIVE_INFINITY
 }
 
-/** |x| that `percentile` percent of all values (zeros included) do not exceed, to one bin. */
-function percentileOf(h: Histogram, percentile: number): number {
-  const bins = h.magnitudes()
-  const wanted = (h.count * percentile) / 100
-  let seen = h.zeros
-  for (let i = 0; i < BINS; i++) {
-    seen += bins[i]!
-    if (seen >= wanted && seen > h.zeros) return ((i + 1) * h.range) / BINS
-  }
-  return h.range
+/** The sum of squared errors as a function of the step, with bin centres for their values. */
+export function quantizationError(h: Histogram, lo: number, hi: number): (step: number) => number {
+  const positive = occupied(h, h.positive, 1)
+  const negative = occupied(h, h.negative, -1)
+  return (s) => sideError(positive, s, lo, hi) + sideError(negative, s, lo, hi)
 }
 
-/** Sum of squared errors at step `s`, with bin centres for their values. */
-export const quantizationError = (h: Histogram, s: number, lo: number, hi: number): number =>
-  sideError(h, h.positive, 1, s, lo, hi) + sideError(h, h.negative, -1, s, lo, hi)
+/** Centres and counts of the bins that are not empty; most are, of a few values or of a long tail. */
+interface Occupied {
+  readonly centres: Float64Array
+  readonly counts: Float64Array
+}
 
-function sideError(h: Histogram, bins: Float64Array, sign: number, s: number, lo: number, hi: number): number {
+function occupied(h: Histogram, bins: Float64Array, sign: number): Occupied {
+  const used: number[] = []
+  for (let i = 0; i < BINS; i++) if (bins[i] !== 0) used.push(i)
+  return {
+    centres: Float64Array.from(used, (i) => sign * h.centre(i)),
+    counts: Float64Array.from(used, (i) => bins[i]!),
+  }
+}
+
+function sideError({ centres, counts }: Occupied, s: number, lo: number, hi: number): number {
   let sum = 0
-  for (let i = 0; i < BINS; i++) {
-    if (bins[i] === 0) continue
-    const x = sign * h.centre(i)
+  for (let i = 0; i < centres.length; i++) {
+    const x = centres[i]!
     const d = x - quantizeValue(x, s, lo, hi) * s
-    sum += bins[i]! * d * d
+    sum += counts[i]! * d * d
   }
   return sum
 }

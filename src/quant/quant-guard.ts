@@ -18,9 +18,11 @@
  * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
  * out again; export too, and sets its own (src/export/activations/guard-quantisers.ts).
  */
+
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import { isNarrowFloat } from '../graph/types.ts'
-import { ACTIVATION_QUANT, ROLE_KEY, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
+import { ACTIVATION_QUANT, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
@@ -57,14 +59,14 @@ export function drawnInto(value: Value): Drawn | null {
 export function guardQuantisers(graph: Graph): boolean {
   let changed = false
   for (const n of [...graph.nodes()]) {
-    if (isQuantize(n) && n.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) changed = guardInput(n) || changed
+    if (isQuantize(n) && marks.role.get(n) === ACTIVATION_QUANT) changed = guardInput(n) || changed
     else if (isMatrixProduct(n)) changed = guardWeights(n) || changed
   }
   return changed
 }
 
 const guardOf = (base: string, { type }: Value) =>
-  ({ name: `${base}.guarded`, metadata: { [ROLE_KEY]: QUANT_GUARD }, type }) as const
+  ({ name: `${base}.guarded`, metadata: marks.role.entry(QUANT_GUARD), type }) as const
 
 function guardInput(quantize: Node): boolean {
   const pair = pairOf(quantize)
@@ -81,8 +83,8 @@ function guardWeights(layer: Node): boolean {
   let [reader, v] = [layer, layer.input(1)]
   for (let n = v.producer; n && findOp(n)?.carries; n = v.producer) [reader, v] = [n, n.input(0)]
   const dequantize = dequantizeBehind(v)
-  if (dequantize?.metadata.get(ROLE_KEY) !== WEIGHT_QUANT) return false
-  const known = [...v.uses].find((n) => n.metadata.get(ROLE_KEY) === QUANT_GUARD)
+  if (!dequantize || marks.role.get(dequantize) !== WEIGHT_QUANT) return false
+  const known = [...v.uses].find((n) => marks.role.get(n) === QUANT_GUARD)
   const guard = known?.output ?? v.graph.after(dequantize).op('Sum', [v], {}, guardOf(v.name, v))
   rewire([reader], v, guard)
   return true

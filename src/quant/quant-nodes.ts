@@ -4,25 +4,19 @@
  * exactly and which does not depend on the scale. (INT2/UINT2 run in onnxruntime 1.30, but only in graphs of opset 25,
  * beyond the opset that gradient rules are written for.)
  */
+
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { FROZEN_KEY } from '../graph/marks.ts'
+import { marks, type Role } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { ACTIVATION_QUANT, firstUse, ROLE_KEY, rewire } from '../layers/layers.ts'
+import { ACTIVATION_QUANT, firstUse, rewire } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { isClip, isQuantize } from '../ops/facts.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
-/** Node metadata: width of the quantiser. */
-export const BITS_KEY = 'mnc.bits'
-/** Node metadata: how weight steps are fitted, where not by alternating least squares. Training fits them so again. */
-export const FIT_KEY = 'mnc.fit'
 /** Value metadata `mnc.role` of a quantiser's step. */
 export const QUANT_SCALE = 'quant-scale'
-
-/** Node metadata: the quantiser is there for an addition (quantize-additions.ts). */
-export const ADDITION_KEY = 'mnc.addition'
 
 export interface QuantizerSpec {
   /** Base of the names: `<name>.scale`, `.zero_point`, `.quantized`, `.dequantized`. */
@@ -35,7 +29,7 @@ export interface QuantizerSpec {
   readonly zeroPoint?: number
   readonly axis: number | null
   /** weight-quant or activation-quant. */
-  readonly role: string
+  readonly role: Role
   /** Type of the value that is quantised, and so of the scale. */
   readonly elem: ElementType
   readonly fit?: WeightScaleMethod
@@ -46,11 +40,11 @@ export interface QuantizerSpec {
 
 /** The quantiser of this width that a pass put on the value for other readers. */
 export function existingQuantizer(value: Value, width: number): QuantPair | null {
-  const direct = [...value.uses].flatMap((n) => (n.metadata.get(ROLE_KEY) === QUANT_GUARD ? [...n.output.uses] : [n]))
+  const direct = [...value.uses].flatMap((n) => (marks.role.get(n) === QUANT_GUARD ? [...n.output.uses] : [n]))
   for (const q of direct) {
     const dq = [...(q.outputs[0]?.uses ?? [])].flatMap((n) => (isClip(n) ? [...n.output.uses] : [n]))[0]
     const pair = isQuantize(q) && dq ? quantPairOf(dq) : null
-    if (pair?.source === value && pair.bits === width && dq?.metadata.get(ROLE_KEY) === ACTIVATION_QUANT) return pair
+    if (pair?.source === value && pair.bits === width && marks.role.get(dq) === ACTIVATION_QUANT) return pair
   }
   return null
 }
@@ -67,18 +61,17 @@ export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: Read
 
 function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
   const { name, bits, signed, scales, axis, role, elem } = spec
-  const fit = spec.fit && spec.fit !== 'als' ? { [FIT_KEY]: spec.fit } : {}
   const metadata = {
-    [ROLE_KEY]: role,
-    [BITS_KEY]: String(bits),
-    ...fit,
-    ...(spec.addition && { [ADDITION_KEY]: 'true' }),
+    ...marks.role.entry(role),
+    ...marks.bits.entry(bits),
+    ...(spec.fit && spec.fit !== 'als' && marks.fit.entry(spec.fit)),
+    ...(spec.addition && marks.addition.entry(true)),
   }
   const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
   const dims = axis === null ? [] : [scales.length]
   const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
-  scale.metadata.set(ROLE_KEY, QUANT_SCALE)
-  if (spec.frozen) scale.metadata.set(FROZEN_KEY, 'true')
+  marks.role.set(scale, QUANT_SCALE)
+  if (spec.frozen) marks.frozen.put(scale)
   const zero = b.initializer(
     `${name}.zero_point`,
     Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),

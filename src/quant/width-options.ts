@@ -4,11 +4,11 @@ import { optionTable } from '../base/options.ts'
 export const layerWidthOptions = optionTable({
   layerWeightBits: {
     type: 'numberMap',
-    description: 'Weight bits of single layers, by name (globs): fc=8,conv1=0, or @FILE',
+    description: 'Weight bits of individual layers, by name (globs): fc=8,conv1=0, or @FILE',
   },
   layerActivationBits: {
     type: 'numberMap',
-    description: 'Activation bits of single layers, by name (globs), or @FILE',
+    description: 'Activation bits of individual layers, by name (globs), or @FILE',
   },
 })
 

@@ -3,6 +3,7 @@
  * (or taken from the work folder), and a few real training steps are timed; stages whose step graphs have the same
  * shape share one measurement. Steps of large networks are timed with fewer images and scaled in proportion.
  */
+
 import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { readModel } from '../codec/codec.ts'
@@ -10,7 +11,7 @@ import type { Dataset, Split } from '../data/dataset.ts'
 import { preprocessOf, readPreprocess } from '../data/preprocess.ts'
 import { evaluate } from '../evaluate/evaluate.ts'
 import { cloneModel } from '../graph/clone.ts'
-import { isFrozen } from '../graph/marks.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
@@ -238,8 +239,8 @@ const macsOf = async (model: Model): Promise<number | null> => (await modelInfo(
 /** Two models with the same shape take the same time: operators, shapes of constants, what is frozen. */
 function shapeOf(model: Model): string {
   const nodes = [...model.graph.nodes()].map((n) => [
-    ...[n.domain, n.op, isFrozen(n)],
-    n.inputs.map((v) => v?.constant && [v.constant.type, v.constant.dims, isFrozen(v)]),
+    ...[n.domain, n.op, marks.frozen.is(n)],
+    n.inputs.map((v) => v?.constant && [v.constant.type, v.constant.dims, marks.frozen.is(v)]),
   ])
   return sha256(JSON.stringify(nodes))
 }

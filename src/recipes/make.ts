@@ -2,6 +2,7 @@
  * Makes a stage's graph, by the same library calls, in the same order and with the same records as the single commands
  * build, pass, train, bn-update and export: a Makefile that chains those gives the same bytes.
  */
+
 import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'
@@ -13,6 +14,7 @@ import { exportModel } from '../export/export-model.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
 import { writeClassOrder } from '../graph/class-names.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { describeDeclined } from '../layers/left-weights.ts'
 import { buildNetwork } from '../models/spec.ts'
@@ -115,7 +117,7 @@ async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model)
   if (source.kind === 'build') return { inputBytes: modelBytes(model), earlier: undefined, file: source.reference }
   const file = pathOf(source, folder)
   const inputBytes = (await fileBytes(model, file)) ?? modelBytes(model)
-  return { inputBytes, earlier: model.metadata.get('mnc.export'), file }
+  return { inputBytes, earlier: marks.export.get(model), file }
 }
 
 async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<TrainSummary> {

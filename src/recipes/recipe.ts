@@ -136,11 +136,11 @@ export function recipeSchema(): Record<string, unknown> {
     score,
     'bn-update': bnUpdate,
   } = tables
-  const measured = { description: 'How accuracy is measured; false: not at all', ...evaluating }
+  const measured = { description: 'How to measure accuracy; false: do not measure it', ...evaluating }
   const scored = { description: "Also count storage and operations by the MicroNet Challenge's rules", ...score }
   const data = text('Data reference, as --data takes it')
   const reading = { description: "How data are read, and the classes of the models' outputs", ...given }
-  const seed = { type: 'integer', minimum: 0, description: 'Seed of everything random' }
+  const seed = { type: 'integer', minimum: 0, description: 'Seed of all random numbers' }
   const stage = {
     type: 'object',
     additionalProperties: false,
@@ -153,15 +153,15 @@ export function recipeSchema(): Record<string, unknown> {
         description: 'The network to build: a name in models/, a JSON file, a family, or a spec itself',
       },
       from: text('The graph to start from: an earlier stage, or a model file'),
-      teacher: text('Network whose outputs are learned: an earlier stage, or a model file'),
+      teacher: text('Network whose outputs the model learns: an earlier stage, or a model file'),
       data,
       reading,
       seed,
       pixels: { description: 'How pixels become the input of a foreign model', ...pixels },
-      sizes: { description: 'Sizes of dims that a foreign model leaves open', ...sizes },
+      sizes: { description: 'Sizes of dims that a foreign model leaves dynamic', ...sizes },
       passes: { type: 'array', items: passItem(), description: 'Passes to run, in order' },
       train: { description: 'Training, after the passes', ...train },
-      'bn-update': { description: 'Running statistics anew, after training', ...bnUpdate },
+      'bn-update': { description: 'Re-estimation of running statistics, after training', ...bnUpdate },
       export: { description: "The stage's file is an export", ...exporting },
       eval: { ...measured, type: ['object', 'boolean'] },
       score: { ...scored, type: ['object', 'boolean'] },
@@ -169,7 +169,9 @@ export function recipeSchema(): Record<string, unknown> {
         type: 'array',
         description: 'Comparisons with other graphs, in onnxruntime at both optimisation levels',
         items: {
-          ...tableSchema(checkOptions, { against: text('An earlier stage (by default the one in from) or a file') }),
+          ...tableSchema(checkOptions, {
+            against: text('An earlier stage (by default the one named by from) or a file'),
+          }),
           description: (check as { description?: string }).description ?? 'One comparison',
         },
       },
@@ -191,7 +193,7 @@ export function recipeSchema(): Record<string, unknown> {
       defaults: {
         type: 'object',
         additionalProperties: false,
-        description: 'Options for all stages that do not give them: train and bn-update where a stage has these',
+        description: 'Default options of all stages; train and bn-update apply to stages that have them',
         properties: { train, 'bn-update': bnUpdate, eval: { ...measured, type: ['object', 'boolean'] }, score: scored },
       },
       stages: { type: 'array', minItems: 1, items: stage, description: 'In the order in which they run' },

@@ -6,7 +6,7 @@ export const deviceOptions = {
     type: 'string',
     default: 'cpu',
     placeholder: 'DEVICE',
-    description: 'where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the quickest there is',
+    description: 'Where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the fastest available',
   },
 } as const satisfies Record<string, OptionSpec>
 
@@ -18,5 +18,5 @@ export const threadsOption = {
   minimum: 0,
   maximum: MOST_THREADS,
   default: 0,
-  description: 'Threads of the engine; 0: one a core',
+  description: 'Threads of the engine; 0: one per core',
 } as const satisfies OptionSpec

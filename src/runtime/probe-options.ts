@@ -7,7 +7,7 @@ export const probeOptions = optionTable({
     type: 'number',
     exclusiveMinimum: 0,
     default: 20,
-    description: 'Longest time for each run of the model, in a process apart, for its shapes and constants',
+    description: 'Time limit for each run of the model, in a separate process, that finds its shapes and constants',
   },
 })
 

@@ -6,22 +6,15 @@
  * Does not apply to constants that bake a size in: a Reshape to [1, 10] keeps its 1, and is then refused or found to run
  * at that batch only (batch-plan.ts).
  */
+
 import { MncError, usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
-import {
-  type GivenSizes,
-  INPUT_SHAPES_KEY,
-  inputCalled,
-  inputDims,
-  noInput,
-  noSymbol,
-  parseShape,
-  sizeOf,
-} from './input-shapes.ts'
+import { type GivenSizes, inputCalled, inputDims, noInput, noSymbol, parseShape, sizeOf } from './input-shapes.ts'
 
 /** Edits `model` in place. Usage errors for names that fit nothing and for shapes that onnxruntime refuses. */
 export async function declareShapes(model: Model, { dim = {}, inputShape = {} }: GivenSizes): Promise<void> {
@@ -91,10 +84,10 @@ async function settleOutputs(model: Model, before: Model): Promise<void> {
 
 /** Drops the record of inputs whose sizes the file now holds. */
 function forgetRecord(model: Model): void {
-  if (!model.metadata.has(INPUT_SHAPES_KEY)) return
+  if (!marks.inputShapes.has(model)) return
   const open = model.graph.fed.filter((v) => v.type?.dims?.some((d) => typeof d !== 'number') ?? true)
   const dims = inputDims(model)
   const left = open.flatMap((v) => (dims[v.name]?.some((d) => typeof d === 'number') ? [[v.name, dims[v.name]]] : []))
-  if (left.length === 0) model.metadata.delete(INPUT_SHAPES_KEY)
-  else model.metadata.set(INPUT_SHAPES_KEY, JSON.stringify(Object.fromEntries(left)))
+  if (left.length === 0) marks.inputShapes.drop(model)
+  else marks.inputShapes.set(model, Object.fromEntries(left))
 }

@@ -4,14 +4,14 @@
  * as they are, so the same file still takes other sizes; `mnc convert` writes sizes into the types themselves
  * (declared-shapes.ts).
  */
+
 import { modelError, usageError } from '../base/errors.ts'
 import { nearest, type OptionsInput } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import type { sizeOptions } from './size-options.ts'
-
-export const INPUT_SHAPES_KEY = 'mnc.input-shapes'
 
 export type GivenSizes = OptionsInput<typeof sizeOptions>
 
@@ -67,7 +67,7 @@ export function recordSizes(models: readonly Model[], given: GivenSizes): void {
       found = true
       record[v.name] = dims
     }
-    if (found) model.metadata.set(INPUT_SHAPES_KEY, JSON.stringify(record))
+    if (found) marks.inputShapes.set(model, record)
   }
   for (const name of Object.keys(dim)) if (!used.has(name)) throw noSymbol(models, name)
   for (const name of Object.keys(inputShape)) if (!used.has(name)) throw noInput(models, name)
@@ -131,15 +131,14 @@ function matching(v: Value, shape: readonly Dim[]): readonly Dim[] {
 const fitsDim = (file: Dim, d: number): boolean => typeof file !== 'number' || file === d
 
 function readRecord(model: Model): InputDims {
-  const text = model.metadata.get(INPUT_SHAPES_KEY)
+  const text = marks.inputShapes.text(model)
   if (text === undefined) return {}
-  try {
-    const record: unknown = JSON.parse(text)
-    if (isRecord(record)) return record
-  } catch {
-    // told below, like any other malformed record
-  }
-  throw modelError('bad-input-shapes', `the metadata entry ${INPUT_SHAPES_KEY} is malformed: ${text.slice(0, 200)}`)
+  const record = marks.inputShapes.get(model)
+  if (isRecord(record)) return record
+  throw modelError(
+    'bad-input-shapes',
+    `the metadata entry ${marks.inputShapes.key} is malformed: ${text.slice(0, 200)}`,
+  )
 }
 
 const isDim = (d: unknown): d is Dim =>

@@ -7,6 +7,7 @@ export const sizeOptions = optionTable({
   inputShape: {
     type: 'stringMap',
     placeholder: 'NAME=1,3,?,W',
-    description: 'Shape of an input, open dims as ? or a symbol; again for others, without NAME= for the only one',
+    description:
+      'Shape of an input, with dynamic dims as ? or a symbol; may be repeated; NAME= is optional if there is only one input',
   },
 })

@@ -8,7 +8,7 @@
  */
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { isChannelNorm } from '../ops/facts.ts'
+import { isChannelNorm, isInBatchMode } from '../ops/facts.ts'
 import { layerSlot, requireOp } from '../ops/index.ts'
 import { WORKING_OPSET } from '../ops/support/define-op.ts'
 import type { Constants } from './constants.ts'
@@ -21,7 +21,7 @@ export function foldedBatchNorm(layer: Node, constants: Constants): Node | null 
   if (!weight || !constants.has(weight) || weight.uses.size > 1 || y.isOutput || y.uses.size !== 1) return null
   const [norm] = y.uses
   if (!norm || !isChannelNorm(norm) || norm.inputs[0] !== y) return null
-  if (norm.int('training_mode', 0) !== 0) return null
+  if (isInBatchMode(norm)) return null
   if (!norm.inputs.slice(1).every((v) => v && constants.has(v))) return null
   const others = layer.inputs.slice(1)
   if (others.some((v) => v && !constants.has(v))) return null

@@ -3,8 +3,10 @@
  * containers of 8 bits or more that are not marked what the operators before leave possible (a ReLU, a Clip, or
  * Max(q, zeroPoint) on the integers).
  */
-import { elementOf, MARK, widthOf } from '../analysis/value-width.ts'
+
+import { elementOf, widthOf } from '../analysis/value-width.ts'
 import type { Node } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import { quantPairOf, rangeOf } from '../layers/quant-pair.ts'
@@ -38,7 +40,7 @@ export function quantizedFacts(node: Node, x: Facts, constants: Constants): Fact
 export function dequantizedFacts(node: Node, q: Facts, constants: Constants): Facts {
   const scale = constants.tensor(node.input(1))
   const zero = node.inputs[2] ? constants.tensor(node.inputs[2]).toNumbers()[0]! : 0
-  const marked = Number(node.metadata.get(MARK))
+  const marked = Number(marks.bits.get(node))
   const clipped = quantPairOf(node)?.bits ?? q.bits
   const inContainer = Math.min(q.bits, clipped)
   const [lo, hi] = [q.lo - zero, q.hi - zero]

@@ -18,20 +18,20 @@ export const scoreOptions = optionTable({
     type: 'string',
     enum: ['cifar100', 'imagenet', 'wikitext103'],
     default: 'cifar100',
-    description: 'task whose reference model divides storage and operations',
+    description: 'Task whose reference model is the divisor of storage and operations',
   },
   accumulator: {
     type: 'string',
     enum: ['fp32', 'adder-tree'],
     default: 'fp32',
-    description: 'how additions inside a low-bit dot product count',
+    description: 'How additions within a low-bit dot product are counted',
   },
   floatBits: {
     type: 'integer',
     minimum: 16,
     maximum: 32,
     default: 32,
-    description: 'width of float values outside low-bit dot products: 16 or 32',
+    description: 'Width of float values outside low-bit dot products: 16 or 32',
   },
 })
 export type ScoreOptions = OptionsInput<typeof scoreOptions>

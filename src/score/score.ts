@@ -4,12 +4,12 @@ import { modelError, usageError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import { upgradeModelTo } from '../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../ops/support/define-op.ts'
+import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { inputDims } from '../samples/input-shapes.ts'
 import { type Constants, evaluateKnown, knownValues } from './constants.ts'
-import { Counter, requireKnown } from './count.ts'
+import { Counter } from './count.ts'
+import { requireKnown } from './countable.ts'
 import {
   type Accumulator,
   type Reference,
@@ -99,7 +99,7 @@ async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
   copy.graph.fixDefaults()
   inlineFunctions(copy)
-  if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
+  toWorkingOpset(copy)
   requireKnown(copy.graph.nodes(), knownValues(copy.graph))
   const dims = inputDims(copy)
   const batch = new Set(Object.values(dims).map((list) => list[0]))

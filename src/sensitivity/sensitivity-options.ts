@@ -1,5 +1,7 @@
 /** Options of a sensitivity scan, declared once for the command line and the library. */
+
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { batchOption } from '../data/loader-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 
@@ -9,26 +11,26 @@ export type MetricName = (typeof metricNames)[number]
 export const sensitivityOptions = optionTable({
   sparsity: {
     type: 'numbers',
-    description: 'Sparsities to try in each layer; 0.5,0.75,0.9 where nothing at all is said to be tried',
+    description: 'Sparsities to try in each layer; 0.5,0.75,0.9 if neither these nor widths are given',
   },
-  weightBits: { type: 'numbers', description: 'Widths of weights to try; 4,2 likewise' },
-  activationBits: { type: 'numbers', description: 'Widths of inputs to try; 4 likewise' },
+  weightBits: { type: 'numbers', description: 'Weight widths to try; likewise 4,2' },
+  activationBits: { type: 'numbers', description: 'Input widths to try; likewise 4' },
   metric: {
     type: 'string',
     enum: metricNames,
     description:
-      'What is measured: accuracy by default, sqnr (of the first output, in dB, needs no labels) without data',
+      'What to measure: accuracy by default; without data sqnr (of the first output, in dB; needs no labels)',
   },
   tolerance: {
     type: 'number',
     minimum: 0,
     description:
-      'What one layer may cost for its setting to be proposed: accuracy lost (0.01), loss gained (0.05); for sqnr the least dB (20)',
+      'What one layer may cost for a setting to be proposed: accuracy lost (0.01), loss gained (0.05); for sqnr the minimum in dB (20)',
   },
   ...layerOptions,
   limit: { type: 'integer', minimum: 1, default: 1000, description: 'Images to measure on' },
-  calibrate: { type: 'integer', minimum: 1, default: 256, description: 'Images to fit steps of inputs on' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images in a batch' },
+  calibrate: { type: 'integer', minimum: 1, default: 256, description: 'Images to fit the scales of inputs on' },
+  batch: batchOption(100),
   threads: threadsOption,
 })
 

@@ -153,6 +153,7 @@ test(
     child.kill('SIGINT')
     await sleep(4000)
     assert.match(said, /a second signal ends the command/)
+    assert.doesNotMatch(said, /Warning: /)
     assert.ok(isAlive(child.pid!), 'it waits for the step')
     child.kill('SIGINT')
     const start = performance.now()

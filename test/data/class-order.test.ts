@@ -8,7 +8,8 @@ import { readModel, writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { checkSameOrder, inClassOrder, inModelOrder, loadClassOrder } from '../../src/data/class-order.ts'
 import { Dataset, sharedBytes } from '../../src/data/index.ts'
-import { CLASSES_KEY, readClassOrder, writeClassOrder } from '../../src/graph/class-names.ts'
+import { readClassOrder, writeClassOrder } from '../../src/graph/class-names.ts'
+import { marks } from '../../src/graph/marks.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { Sink } from '../cli/sink.ts'
 import { npy, npz } from '../support/data-files.ts'
@@ -49,7 +50,7 @@ test('names in metadata: its own, and as other tools write them', async () => {
     model.metadata.set('labels', text)
     assert.equal(readClassOrder(model), null, text)
   }
-  model.metadata.set(CLASSES_KEY, '[1]')
+  marks.classes.set(model, [1])
   assert.throws(() => readClassOrder(model), /mnc\.classes is malformed/)
   writeClassOrder(model, ['b', 'a'])
   assert.deepEqual(

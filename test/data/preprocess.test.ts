@@ -5,13 +5,13 @@ import { MncError } from '../../src/base/errors.ts'
 import {
   Dataset,
   imageInput,
-  PREPROCESS_KEY,
   type Preprocess,
   preprocessOf,
   readPreprocess,
   writePreprocess,
 } from '../../src/data/index.ts'
 import { Resizer } from '../../src/data/resize.ts'
+import { marks } from '../../src/graph/marks.ts'
 import { Model } from '../../src/graph/model.ts'
 import type { Dim } from '../../src/graph/types.ts'
 
@@ -47,8 +47,8 @@ test('the record survives the metadata; a malformed one is the model’s fault',
   }
   writePreprocess(model, p)
   assert.deepEqual(readPreprocess(model), p)
-  for (const bad of ['', '[]', '{"scale":255}', model.metadata.get(PREPROCESS_KEY)!.replace('255', '-1')]) {
-    model.metadata.set(PREPROCESS_KEY, bad)
+  for (const bad of ['', '[]', '{"scale":255}', marks.preprocess.text(model)!.replace('255', '-1')]) {
+    model.metadata.set(marks.preprocess.key, bad)
     assert.throws(
       () => readPreprocess(model),
       (e) => e instanceof MncError && e.blame === 'model' && /mnc\.preprocess/.test(e.message),

@@ -11,6 +11,7 @@
  *     == declined
  *     <where>: <reason>
  */
+
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MncError } from '../../src/base/errors.ts'
@@ -18,9 +19,10 @@ import { Rng } from '../../src/base/rng.ts'
 import { printModel } from '../../src/codec/text.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
+import { marks } from '../../src/graph/marks.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { HISTORY_KEY, readHistory } from '../../src/pass-manager/history.ts'
+import { readHistory } from '../../src/pass-manager/history.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
@@ -139,10 +141,10 @@ export async function runCase({ pass, options, batches, input }: GoldenCase): Pr
  * nothing. manager.test.ts tests them.
  */
 function printed(model: Model): string {
-  if (!model.metadata.has(HISTORY_KEY)) return printModel(model)
+  if (!marks.history.has(model)) return printModel(model)
   const shown = cloneModel(model)
   const entries = readHistory(model).map(({ input: _, ...entry }) => entry)
-  shown.metadata.set(HISTORY_KEY, JSON.stringify(entries))
+  marks.history.set(shown, entries)
   return printModel(shown)
 }
 

@@ -71,7 +71,7 @@ for (const bits of [2, 3, 4, 5, 6, 7, 8])
       const graph = new Graph('g')
       const x = graph.addInput('x', { elem: 'float32', dims: [2, 50] })
       graph.append().op('Identity', [x])
-      const spec = { name: 'x', bits, signed, scales, axis: 0, role: 'test', elem: 'float32' } as const
+      const spec = { name: 'x', bits, signed, scales, axis: 0, role: 'weight-quant', elem: 'float32' } as const
       const pair = insertQuantizer(x, spec)
       graph.addOutput(pair.dequantize.output)
       const model = new Model(graph)

@@ -1,4 +1,5 @@
 /** --dim and --input-shape: recorded in what commands write, or written into the file's types by convert. */
+
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,7 @@ import { readModel, writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph } from '../../src/graph/graph.ts'
+import { marks } from '../../src/graph/marks.ts'
 import { Model } from '../../src/graph/model.ts'
 import type { Dim } from '../../src/graph/types.ts'
 import { commandLines } from '../../src/recipes/command-lines.ts'
@@ -16,7 +18,7 @@ import { parseRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { declareShapes } from '../../src/samples/declared-shapes.ts'
-import { INPUT_SHAPES_KEY, inputDims, recordSizes } from '../../src/samples/input-shapes.ts'
+import { inputDims, recordSizes } from '../../src/samples/input-shapes.ts'
 import { trainOptions } from '../../src/train/train-options.ts'
 import { Sink } from '../cli/sink.ts'
 import { classifier, noise } from './batch-graphs.ts'
@@ -86,7 +88,7 @@ test('what fits nothing, or contradicts the file, is refused with the nearest na
   assert.throws(record({ inputShape: { x: '1,2' } }), /which \[1,2\] is not/)
   assert.throws(record({ inputShape: { x: '1,-2,4' } }), /'-2' is no dim/)
   const model = text()
-  model.metadata.set(INPUT_SHAPES_KEY, '{"x":[0]}')
+  marks.inputShapes.set(model, { x: [0] })
   assert.throws(() => inputDims(model), /mnc.input-shapes is malformed/)
 })
 

@@ -53,6 +53,7 @@ const sound = (data: string, net: string): Json => ({
   name: 'sound',
   description: 'everything once',
   data,
+  reading: { 'data-memory': 64 },
   seed: 3,
   defaults: {
     train,

@@ -17,13 +17,15 @@
  * of a float from what it read before: beside the middle between two levels the other one may come out.
  * Does not apply to values that are not [N, C, H, W] with fixed C, H and W.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { CORRECTION, ROLE_KEY } from '../../layers/layers.ts'
+import { CORRECTION } from '../../layers/layers.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { foldConstants } from '../../passes/fold-constants.ts'
@@ -85,7 +87,7 @@ function spellPads(graph: Graph, typed: Graph): void {
 const SHAPE_BYTES = 4096
 const SHORT = { name: '_i' }
 /** Work that the network does not do, which scores leave out. */
-const EXTRA = { ...SHORT, metadata: { [ROLE_KEY]: CORRECTION } }
+const EXTRA = { ...SHORT, metadata: marks.role.entry(CORRECTION) }
 
 /** A convolution in its parts, which repeat for the second row of a pair. */
 interface Parts {

@@ -11,7 +11,7 @@
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { biasFactor, biasOf, dropBiasFactor } from '../../ops/facts.ts'
+import { biasFactor, biasOf, dropBiasFactor, groupsOf, setBias, takesBias } from '../../ops/facts.ts'
 import { channelSlot, findOp } from '../../ops/index.ts'
 import { type ChannelAffine, WORKING_OPSET } from '../../ops/support/define-op.ts'
 import type { Weight } from './weights.ts'
@@ -39,7 +39,8 @@ export function layersOf(weights: readonly Weight[]): Map<Node, Layer> {
 /** undefined: not an operator with a weight operand. */
 function outputAxisOf(node: Node, weight: Weight): number | null | undefined {
   const slot = channelSlot(node)
-  if (!slot || (slot.transposed && node.int('group', 1) > 1)) return slot && null
+  if (!slot) return undefined
+  if (slot.transposed && groupsOf(node) > 1) return null
   return slot.channels === 'rows' && weight.dims.length !== 2 ? null : slot.outputAxis(node)
 }
 
@@ -73,15 +74,14 @@ function foldIntoLayer(node: Node, { k, c }: ChannelAffine, layers: ReadonlyMap<
   const layer = x.producer ? layers.get(x.producer) : undefined
   if (!layer || x.uses.size !== 1 || x.isOutput || layer.weight.reader !== layer.node) return false
   const { outputAxis, weight } = layer
-  const at = channelSlot(layer.node)?.bias
-  if (outputAxis === null || at === undefined || !weight.canMultiply(outputAxis)) return false
+  if (outputAxis === null || !takesBias(layer.node) || !weight.canMultiply(outputAxis)) return false
   const old = biasOf(layer.node)
   if (old && biasFactor(layer.node) !== 1) return false
   const oldBias = old ? old.constant?.toFloat32() : new Float32Array(c.length)
   if (!oldBias || (oldBias.length !== 1 && oldBias.length !== c.length)) return false
   weight.multiply(k, outputAxis)
   const bias = Float32Array.from(c, (h, i) => oldBias[oldBias.length === 1 ? 0 : i]! * k[i]! + h)
-  layer.node.setInput(at, node.graph.addInitializer(`${layer.node.id}.b`, Tensor.float32([bias.length], bias)))
+  setBias(layer.node, node.graph.addInitializer(`${layer.node.id}.b`, Tensor.float32([bias.length], bias)))
   // without a bias to scale, its factor meant nothing
   if (!old && biasFactor(layer.node) !== 1) dropBiasFactor(layer.node)
   const { graph } = node

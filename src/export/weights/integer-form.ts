@@ -12,7 +12,7 @@
  */
 import type { Node } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { biasFactor, biasOf, readersBehindRectifier } from '../../ops/facts.ts'
+import { biasFactor, biasOf, readersBehindRectifier, setBias } from '../../ops/facts.ts'
 import { roundHalfEven } from '../../quant/quantizer.ts'
 import type { Layer } from './fold-affine.ts'
 import { channelForm, LARGEST_SUM } from './integer-bias.ts'
@@ -139,12 +139,12 @@ function addedBias(node: Node): Float32Array | null {
 
 function writeBias(node: Node, biases: readonly number[], weightScale: Float32Array, step: number): void {
   const b = node.graph.before(node)
-  const name = node.input(2).name
+  const old = biasOf(node)!
+  const { name } = old
   const scale = weightScale.map((s) => s * step)
   const stored = b.initializer(`${name}.q`, Tensor.from('int32', [biases.length], biases))
   const steps = b.initializer(`${name}.s`, Tensor.float32([scale.length], scale))
-  const old = node.input(2)
-  node.setInput(2, b.op('DequantizeLinear', [stored, steps], { axis: 0 }, { name: `${name}.d` }))
+  setBias(node, b.op('DequantizeLinear', [stored, steps], { axis: 0 }, { name: `${name}.d` }))
   if (!old.isUsed && old.constant) node.graph.removeInitializer(old)
 }
 

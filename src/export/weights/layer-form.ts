@@ -7,7 +7,7 @@
  * exact at every level, and an 8-bit file chooses the integer bias itself (integer-bias.ts).
  */
 import type { Node } from '../../graph/graph.ts'
-import { biasFactor, biasOf, dequantizeBehind, isFloor, isQuantize, isRectifier } from '../../ops/facts.ts'
+import { biasFactor, biasOf, dequantizeBehind, isFloor, isQuantize, isRectifier, setBias } from '../../ops/facts.ts'
 import { channelSlot } from '../../ops/index.ts'
 import type { Layer } from './fold-affine.ts'
 
@@ -30,8 +30,7 @@ export function moveBiasBehind({ node }: Layer): void {
   const old = biasOf(node)
   const bias = old?.constant
   if (!bias || biasFactor(node) !== 1) return
-  const { channels, bias: at } = channelSlot(node)!
-  const rank = channels === 'matrix' ? 2 : node.output.type?.dims?.length
+  const rank = channelSlot(node)?.channels === 'matrix' ? 2 : node.output.type?.dims?.length
   if (rank === undefined) return
   const spatial = Array.from({ length: rank - 2 }, () => 1)
   const { graph } = node
@@ -39,7 +38,7 @@ export function moveBiasBehind({ node }: Layer): void {
   const b = graph.after(node)
   const shaped = graph.addInitializer(`${old.name}.add`, bias.reshape([...bias.dims, ...spatial]))
   const sum = b.op('Add', [y, shaped], {}, { type: y.type })
-  node.setInput(at!, null)
+  setBias(node, null)
   const { name } = y
   graph.replaceUses(y, sum, sum.producer!)
   if (!sum.isOutput) {

@@ -18,10 +18,12 @@
  * All nodes of the second half carry `mnc.role=correction`: the score does not count them, they compute nothing that the
  * layer does not.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
+import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { CORRECTION, ROLE_KEY } from '../../layers/layers.ts'
+import { CORRECTION } from '../../layers/layers.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'
 import type { Layer } from './fold-affine.ts'
 import { SAFE_INTEGER } from './integer-bias.ts'
@@ -100,7 +102,7 @@ export function emitSplit({ layer, unit, input, step, zero }: Split, ints: Value
   const [out, , kh, kw] = weight.dims as [number, number, number, number]
   const wide = padded(out)
   const b = graph.before(node)
-  const correct = { metadata: { [ROLE_KEY]: CORRECTION } }
+  const correct = { metadata: marks.role.entry(CORRECTION) }
   // both halves are stored as 128 + value, whatever the input's zero point
   const shift = 128 - zero
   const conv = (x: Value, w: Value, bias: number, outStep: number, spec: typeof correct | { name: string }): Value => {

@@ -5,11 +5,12 @@
  *   training                       the same with mean = E[x], var = E[x^2] - mean^2
  *
  * E[x^2] - mean^2 loses what mean^2 is larger than var by, so the training form applies only to values that are centred
- * beforehand, by about the mean (CENTRED_KEY, set where the step subtracts the running mean).
+ * beforehand, by about the mean (`marks.centred`, set where the step subtracts the running mean).
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
-import { CENTRED_KEY } from '../../graph/hints.ts'
+import { marks } from '../../graph/marks.ts'
 import type { BlockedLayout, Twin } from './layout.ts'
 
 export function blockBatchNorm(node: Node, layout: BlockedLayout): boolean {
@@ -32,7 +33,7 @@ export function blockBatchNorm(node: Node, layout: BlockedLayout): boolean {
 }
 
 const measurable = (node: Node): boolean =>
-  node.float('momentum', 0.9) === 0 && node.input(0).producer !== null && node.metadata.get(CENTRED_KEY) === 'true'
+  node.float('momentum', 0.9) === 0 && node.input(0).producer !== null && marks.centred.is(node)
 
 function measured(b: Builder, x: Twin, layout: BlockedLayout): { mean: Value; variance: Value } {
   const type = { elem: 'float32', dims: [x.dims[1]] } as const

@@ -16,9 +16,8 @@
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
-import { isStatic } from '../../graph/types.ts'
 import { type BlockedLayout, DOMAIN, reorderable } from './layout.ts'
-import { blockedWeights, type Dims4 } from './weights.ts'
+import { blockedWeights, type Dims4, isDims4 } from './weights.ts'
 
 const MIN_CHANNELS = 8
 /** Up to this many input channels are read from the plain layout. */
@@ -51,7 +50,7 @@ function kernelOf(node: Node): Dims4 | null {
   if (!node.is('Conv') || node.int('group', 1) !== 1) return null
   const w = node.input(1)
   const dims = w.type?.dims ?? null
-  return !w.constant && isStatic(dims) && dims.length === 4 ? (dims as unknown as Dims4) : null
+  return !w.constant && isDims4(dims) ? dims : null
 }
 
 /** A 1x1 convolution is as fast in the plain layout: it stays in the one that its input is in. */

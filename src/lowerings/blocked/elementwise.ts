@@ -3,8 +3,11 @@
  * number, or one a channel, which is spread over the blocks. Applies where all that has positions is there blocked, or
  * some of it and the result is wanted so.
  */
+
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
+import { isRectifier } from '../../ops/facts.ts'
+import { findOp } from '../../ops/index.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 
 /** Of one operand, then of several. */
@@ -37,7 +40,6 @@ export const elementwiseOps = [
   'Sub',
   'Sum',
 ]
-const COMPARISONS = ['Equal', 'Greater', 'GreaterOrEqual', 'Less', 'LessOrEqual']
 /** ONNX's number for float32. */
 const FLOAT = 1
 
@@ -87,7 +89,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
 export function blockMask(node: Node, layout: BlockedLayout): boolean {
   const test = node.input(0).producer
   const twins = test?.inputs.map((v) => layout.twin(v)) ?? []
-  if (node.int('to', 0) !== FLOAT || !test || !test.is(...COMPARISONS) || twins.some((t) => t === null)) return false
+  if (node.int('to', 0) !== FLOAT || !test || !findOp(test)?.comparison || twins.some((t) => t === null)) return false
   const [x, y] = twins as [Twin, Twin]
   if (x.dims.join() !== y.dims.join()) return false
   const b = layout.graph.before(node)
@@ -116,7 +118,7 @@ function shapeOf(v: Value): readonly number[] | null {
 
 /** A Relu that alone reads a blocked convolution becomes a part of it. */
 function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): boolean {
-  if (!node.is('Relu') || !readAlone(node, 0, value)) return false
+  if (!isRectifier(node) || !readAlone(node, 0, value)) return false
   value.producer!.setAttribute('activation', 'Relu')
   layout.replace(node, value, dims[1], dims)
   return true

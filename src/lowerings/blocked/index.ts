@@ -5,8 +5,10 @@
  *
  * One form an operator; each says whether it applies. A new one is a function here.
  */
+
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
+import { isChannelNorm } from '../../ops/facts.ts'
 import { blockBatchNorm } from './batch-norm.ts'
 import { blockable, blockConv } from './conv.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
@@ -41,10 +43,9 @@ export function useBlockedLayout(model: Model, block: number, nodes: Iterable<No
 /** Values that a convolution reads in the end, through operators that have a blocked form. */
 function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
-  const throughThem = [...elementwiseOps, 'BatchNormalization']
   for (const n of reversed) {
     if (blockable(n)) wanted.add(n.input(0))
-    else if (n.is(...throughThem) && n.outputs[0] && wanted.has(n.outputs[0]))
+    else if ((isChannelNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
       for (const v of n.inputs) if (v) wanted.add(v)
   }
   return wanted

@@ -7,6 +7,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { weightGradientOf } from '../../graph/hints.ts'
 import { type Dim, isStatic } from '../../graph/types.ts'
+import { type Dims4, isDims4 } from './weights.ts'
 
 /** The engine's own domain for operators on blocked values. */
 export const DOMAIN = 'com.microsoft.nchwc'
@@ -16,7 +17,7 @@ const CHANNEL_MULTIPLE = 4
 export interface Twin {
   readonly value: Value
   /** Of the plain value: [N, C, H, W], C a multiple of the block. */
-  readonly dims: readonly [number, number, number, number]
+  readonly dims: Dims4
 }
 
 type OperandsOfGradient = NonNullable<ReturnType<typeof weightGradientOf>>
@@ -67,8 +68,8 @@ export class BlockedLayout {
   /** The twin of a value that is wanted blocked and whose channels fill the blocks. */
   wantedTwin(b: Builder, v: Value): Twin | null {
     const dims = v.type?.dims ?? null
-    if (!this.wanted.has(v) || !isStatic(dims) || dims.length !== 4 || dims[1]! % this.block !== 0) return null
-    return this.twinOf(b, v, dims as unknown as Twin['dims'])
+    if (!this.wanted.has(v) || !isDims4(dims) || dims[1] % this.block !== 0) return null
+    return this.twinOf(b, v, dims)
   }
 
   /** The kernel that was made of `w` before, or `make`s it. */

@@ -9,7 +9,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
 import { type BlockedLayout, DOMAIN } from './layout.ts'
-import { blockedWeights, type Dims4 } from './weights.ts'
+import { blockedWeights, type Dims4, isDims4 } from './weights.ts'
 
 export function blockSpaceToDepth(node: Node, layout: BlockedLayout): boolean {
   const x = layout.twin(node.input(0))
@@ -37,8 +37,8 @@ function together(b: Builder, phases: Value, dims: Dims4, s: number, lanes: numb
 export function blockConvTranspose(node: Node, layout: BlockedLayout): boolean {
   const dy = layout.twin(node.input(0))
   const [w, to] = [node.input(1).type?.dims ?? null, node.output.type?.dims ?? null]
-  if (!dy || node.inputs[2] || !isStatic(w) || w.length !== 4 || !isStatic(to)) return false
-  const [o, i, kh, kw] = w as unknown as Dims4
+  if (!dy || node.inputs[2] || !isDims4(w) || !isStatic(to)) return false
+  const [o, i, kh, kw] = w
   const [n, , h, width] = dy.dims
   const [s, other] = node.ints('strides', [1, 1]) as [number, number]
   const fits =

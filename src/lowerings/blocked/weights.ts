@@ -3,9 +3,12 @@
  * (the gradient reads weights with channels swapped and kernels reversed) is a part of the same indices: the engine's
  * Transpose takes ten times as long for six axes, 0.22 against 0.025 ms for 64 x 64 x 3 x 3.
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { type Dim, isStatic } from '../../graph/types.ts'
+import { findOp } from '../../ops/index.ts'
 
 /** Elements of `root` in another order: element i is that at `at[i]`. */
 interface Moved {
@@ -16,6 +19,9 @@ interface Moved {
 const elements = (dims: readonly number[]): number => dims.reduce((p, d) => p * d, 1)
 
 export type Dims4 = readonly [number, number, number, number]
+
+/** Of an image or a 2-D kernel, all known. */
+export const isDims4 = (dims: readonly Dim[] | null): dims is Dims4 => isStatic(dims) && dims.length === 4
 
 /**
  * A kernel in blocked order whose element i ([O,I,h,w], row by row) is that of `w` ([...dims]) at `source[i]`; -1: zero.
@@ -54,11 +60,9 @@ export function blockedWeights(
 function moved(v: Value, dims: readonly number[]): Moved {
   const n = v.producer
   const from = n?.inputs[0]?.type?.dims as readonly number[] | undefined
-  if (n?.is('Transpose') && from) {
-    const perm = n.ints(
-      'perm',
-      from.map((_, i) => from.length - 1 - i),
-    )
+  const permutes = n && findOp(n)?.permutes
+  if (permutes && from) {
+    const perm = permutes(n, from.length)
     return picked(moved(n.input(0), from), from, dims, (at) => inverse(perm).map((p) => at[p]!))
   }
   if (n?.is('Slice') && from) {

@@ -8,8 +8,7 @@ import { cloneModel } from '../../graph/clone.ts'
 import type { Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { isStatic } from '../../graph/types.ts'
-import { upgradeModelTo } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { toWorkingOpset } from '../../ops/raise-opset.ts'
 import type { PassContext } from '../../pass-manager/define-pass.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { type Named, probe } from '../../samples/probe.ts'
@@ -67,7 +66,7 @@ async function settleDims(model: Model, feeds: Named): Promise<void> {
 /** What exporters compute of constants (the pads of a Pad, the axes of a Resize) is then known. */
 export async function liftModel(model: Model): Promise<void> {
   inlineFunctions(model)
-  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  toWorkingOpset(model)
   const quiet: PassContext = { decline() {}, log() {}, seed: 0 }
   await foldConstants.run(model, parseOptions(foldConstants.options, {}, foldConstants.name), quiet)
 }

@@ -16,8 +16,7 @@ import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { inferenceForm, trainingWarning, useRunningStatistics } from '../../layers/training-mode.ts'
-import { leaveEarlyOpsets, upgradeModelTo } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { leaveEarlyOpsets, toWorkingOpset } from '../../ops/raise-opset.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { fixOverridable } from '../../pass-manager/overridable.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
@@ -128,7 +127,7 @@ async function statisticsGraph(
   const forward = cloneModel(model)
   const { graph } = forward
   widenFloats(forward)
-  if (forward.opset < WORKING_OPSET) upgradeModelTo(forward, WORKING_OPSET)
+  toWorkingOpset(forward)
   useRunningStatistics(forward)
   const input = soleInput(graph)
   input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })

@@ -3,17 +3,15 @@
  * that no node reads (`mnc.state/<slot>`) and the position of the run in `metadata_props` (`mnc.training`). Batches
  * depend on the seed and the step alone, so the step *is* the position of data and random numbers.
  */
+
 import { existsSync } from 'node:fs'
 import { usageError } from '../../base/errors.ts'
 import { fingerprint, readModel, writeModel } from '../../codec/codec.ts'
 import { cloneModel } from '../../graph/clone.ts'
+import { marks, stateName, vectorOf } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import type { LossScaleState } from '../step/loss-scale.ts'
-
-const STATE_PREFIX = 'mnc.state/'
-const TRAINING_KEY = 'mnc.training'
-const BEST_KEY = 'mnc.best'
 
 export interface Position {
   /** Steps done. */
@@ -42,8 +40,8 @@ export async function saveCheckpoint(
 ): Promise<void> {
   const copy = cloneModel(model)
   for (const [name, values] of vectors)
-    copy.graph.addInitializer(STATE_PREFIX + name, Tensor.float32([values.length], values.slice()))
-  copy.metadata.set(TRAINING_KEY, JSON.stringify(position))
+    copy.graph.addInitializer(stateName(name), Tensor.float32([values.length], values.slice()))
+  marks.training.set(copy, position)
   await writeModel(copy, path)
 }
 
@@ -65,18 +63,23 @@ export async function loadCheckpoint(path: string, run: string): Promise<Checkpo
     )
   const vectors = new Map<string, Float32Array>()
   for (const v of [...model.graph.initializers()]) {
-    if (!v.name.startsWith(STATE_PREFIX)) continue
-    vectors.set(v.name.slice(STATE_PREFIX.length), v.constant!.toFloat32().slice())
+    const vector = vectorOf(v)
+    if (vector === null) continue
+    vectors.set(vector, v.constant!.toFloat32().slice())
     model.graph.removeInitializer(v)
   }
-  model.metadata.delete(TRAINING_KEY)
+  marks.training.drop(model)
   return { model, position, vectors }
 }
+
+/** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
+export const bestPathOf = ({ checkpoint }: { readonly checkpoint?: string | undefined }): string | undefined =>
+  checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
 
 /** Writes the best epoch's model, and in its metadata whose it is. */
 export async function saveBest(path: string, model: Model, run: string, epoch: number): Promise<void> {
   const copy = cloneModel(model)
-  copy.metadata.set(BEST_KEY, JSON.stringify({ run, epoch }))
+  marks.best.set(copy, { run, epoch })
   await writeModel(copy, path)
 }
 
@@ -92,30 +95,21 @@ export async function loadBest(path: string, position: Position): Promise<Model 
   if (!existsSync(path)) throw usageError(`'${path}', ${epoch}, is missing`, next)
   const best = await readModel(path)
   const mark = markOf(best)
-  best.metadata.delete(BEST_KEY)
+  marks.best.drop(best)
   const isLater = mark?.run === position.run && mark.epoch > position.bestEpoch
   if (!isLater && fingerprint(best) !== position.bestModel) throw usageError(`'${path}' is not ${epoch}`, next)
   return best
 }
 
 function markOf(model: Model): { readonly run: string; readonly epoch: number } | null {
-  try {
-    const mark: unknown = JSON.parse(model.metadata.get(BEST_KEY) ?? 'null')
-    if (typeof mark !== 'object' || mark === null || !('run' in mark) || !('epoch' in mark)) return null
-    return typeof mark.run === 'string' && typeof mark.epoch === 'number' ? { run: mark.run, epoch: mark.epoch } : null
-  } catch {
-    return null
-  }
+  const mark = marks.best.get(model)
+  if (typeof mark !== 'object' || mark === null || !('run' in mark) || !('epoch' in mark)) return null
+  return typeof mark.run === 'string' && typeof mark.epoch === 'number' ? { run: mark.run, epoch: mark.epoch } : null
 }
 
 function positionOf(model: Model, path: string): Position {
-  const text = model.metadata.get(TRAINING_KEY)
-  try {
-    const position: unknown = JSON.parse(text ?? 'null')
-    if (isPosition(position)) return position
-  } catch {
-    // told below, like a model without the entry
-  }
+  const position = marks.training.get(model)
+  if (isPosition(position)) return position
   throw usageError(`'${path}' is a model but no checkpoint of a training run`, 'remove it, or train without --resume')
 }
 

@@ -17,7 +17,7 @@ import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { trainableParameters } from '../../layers/parameters.ts'
-import { upgradeModelTo } from '../../ops/raise-opset.ts'
+import { toWorkingOpset } from '../../ops/raise-opset.ts'
 import { WORKING_OPSET } from '../../ops/support/define-op.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
@@ -66,7 +66,7 @@ export async function cutFrozen(
   if (taught && (o.teacherBn === 'batch' || !sameSize || teacher.model.graph.outputs.length > 1)) return null
   const model = cloneModel(whole)
   widenFloats(model)
-  if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
+  toWorkingOpset(model)
   const border = borderOf(model, o, isHost)
   if (!border) return null
   const own = await featuresOf(model, border, images, preprocess)

@@ -59,6 +59,12 @@ export function optimizerOf(o: TrainOptions): OptimizerOptions {
   return { ...optimizerDefaults, optimizer, momentum, nesterov, weightDecay, clipNorm }
 }
 
+/** Steps of the whole schedule, and those that are done of it. */
+export function stepsOf(o: TrainOptions, stepsPerEpoch: number): { total: number; last: number } {
+  const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
+  return { total, last: Math.min(total, o.maxSteps ?? total) }
+}
+
 export function scheduleOf(o: TrainOptions, stepsPerEpoch: number, totalSteps: number): ScheduleOptions {
   const warmupSteps = o.warmupSteps ?? Math.round(o.warmupEpochs * stepsPerEpoch)
   const lr = o.lr ?? (o.optimizer === 'sgd' ? 0.1 : 0.001)

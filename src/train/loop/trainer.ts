@@ -3,48 +3,27 @@
  * checkpoints. An async generator: callers draw progress, write logs and stop by leaving the loop.
  */
 import { existsSync } from 'node:fs'
-import { MncError, modelError } from '../../base/errors.ts'
-import { parseOptions } from '../../base/options.ts'
+import { MncError } from '../../base/errors.ts'
 import { fingerprint } from '../../codec/codec.ts'
 import { evaluate } from '../../evaluate/evaluate.ts'
-import { writeClassOrder } from '../../graph/class-names.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { requireFinite } from '../../layers/finite.ts'
-import { trainingWarning } from '../../layers/training-mode.ts'
-import { leaveEarlyOpsets } from '../../ops/raise-opset.ts'
-import { fixOverridable } from '../../pass-manager/overridable.ts'
-import { liftConstants } from '../../passes/fold-constants.ts'
-import { inlineFunctions } from '../../passes/inline-functions.ts'
-import { openDevice } from '../../runtime/devices/device.ts'
 import type { Executor } from '../../runtime/executor.ts'
-import { separateStatistics } from '../step/batch-statistics.ts'
 import { refitScales, refreshMasks } from '../step/host-constants.ts'
-import { separateScales } from '../step/learned-scales.ts'
 import { LossScale } from '../step/loss-scale.ts'
 import { hyperFeeds } from '../step/optimizers.ts'
-import { StepRunner } from '../step/step-runner.ts'
-import { type TrainOptions, trainOptions } from '../train-options.ts'
+import type { StepRunner } from '../step/step-runner.ts'
+import type { TrainOptions } from '../train-options.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
-import { type Checkpoint, loadBest, loadCheckpoint, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
+import { bestPathOf, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
-import { EngineProfile } from './engine-profile.ts'
-import { cutFrozen } from './frozen-features.ts'
-import { maskProgress, maskScheduleFault, masksAreFinal, movesMasks } from './mask-schedule.ts'
+import type { EngineProfile } from './engine-profile.ts'
+import { maskProgress, masksAreFinal, movesMasks } from './mask-schedule.ts'
+import { adopt, type Prepared, prepareTraining } from './prepare-training.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
-import {
-  checkClasses,
-  type DataPlan,
-  hostSelector,
-  identityOf,
-  optimizerOf,
-  parameterSizes,
-  planData,
-  planStep,
-  scheduleOf,
-} from './step-plan.ts'
+import { type DataPlan, optimizerOf, scheduleOf, stepsOf } from './step-plan.ts'
 import { countRight, feedsOf } from './targets.ts'
 import type {
   CheckpointEvent,
@@ -61,7 +40,7 @@ import type {
  * leaves the weights of the last step in the model.
  */
 export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<TrainEvent, TrainSummary, undefined> {
-  const training = await Training.start(model, run)
+  const training = new Training(await prepareTraining(model, run))
   try {
     yield* training.events()
     return await training.finish()
@@ -76,7 +55,7 @@ export async function train(
   run: TrainRun,
   onEvent: (event: TrainEvent) => void | Promise<void> = () => {},
 ): Promise<TrainSummary> {
-  const training = await Training.start(model, run)
+  const training = new Training(await prepareTraining(model, run))
   try {
     for await (const event of training.events()) await onEvent(event)
     return await training.finish()
@@ -96,6 +75,7 @@ class Training {
   readonly #profile: EngineProfile | null
   readonly #identity: string
   readonly #warnings: readonly string[]
+  readonly #startSeconds: number
   readonly #schedule: ScheduleOptions
   readonly #first: number
   readonly #last: number
@@ -104,34 +84,23 @@ class Training {
   #validationPending: boolean
   #done: number
   #savedAt = performance.now()
-  #startSeconds = 0
   #best: { top1: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
   #finished = false
 
-  private constructor(
-    model: Model,
-    run: TrainRun,
-    o: TrainOptions,
-    data: DataPlan,
-    executor: Executor,
-    identity: string,
-    runner: StepRunner,
-    profile: EngineProfile | null,
-    checkpoint: Checkpoint | null,
-    best: Model | null,
-    warnings: readonly string[],
-  ) {
+  constructor(prepared: Prepared) {
+    const { model, run, options: o, data, executor, identity, runner, checkpoint } = prepared
     this.#model = model
-    this.#warnings = warnings
     this.#run = run
     this.#o = o
     this.#data = data
     this.#executor = executor
     this.#identity = identity
     this.#runner = runner
-    this.#profile = profile
+    this.#profile = prepared.profile
+    this.#warnings = prepared.warnings
+    this.#startSeconds = prepared.seconds
     const { stepsPerEpoch } = data.source
     const { total, last } = stepsOf(o, stepsPerEpoch)
     this.#last = last
@@ -144,7 +113,7 @@ class Training {
     this.#validationPending = position?.validationPending ?? false
     this.#losses = { sum: position?.lossSum ?? 0, steps: position?.lossSteps ?? 0 }
     this.#best = {
-      ...{ top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: best },
+      ...{ top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: prepared.best },
       fingerprint: position?.bestModel,
     }
     runner.loadFrom(model)
@@ -156,47 +125,6 @@ class Training {
       if (kept) runner.setVector(name, kept)
     }
     this.#average?.restore(checkpoint.vectors)
-  }
-
-  static async start(model: Model, run: TrainRun): Promise<Training> {
-    const started = performance.now()
-    const o = parseOptions(trainOptions, run.options ?? {}, 'train')
-    const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
-    const warnings = said.filter((w) => typeof w === 'string')
-    for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
-    if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
-    const executor = run.executor ?? (await openDevice(o.device))
-    const data = await planData(model, run, o)
-    if (data.images?.classNames) writeClassOrder(model, data.images.classNames)
-    const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
-    if (fault) throw fault
-    inlineFunctions(model)
-    liftConstants(model.graph)
-    separateScales(model.graph)
-    separateStatistics(model.graph)
-    const identity = identityOf(model, run, o, data.source)
-    const sizes = parameterSizes(model, o)
-    const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
-    const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
-    if (checkpoint) adopt(model, checkpoint.model)
-    const { images } = data
-    const fed = images &&
-      run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
-    const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
-    const taught = cut ? { ...run, teacher: cut.teacher } : run
-    const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
-    checkClasses(step, data.source)
-    if (data.validation) requireClassifier(model, step.outputDims)
-    const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
-    const load = { threads: o.threads, cache: run.cache, ...(profile && { profilePrefix: profile.prefix }) }
-    const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
-      await profile?.close()
-      throw error
-    })
-    const drawn = cut ? { ...data, source: cut.source } : data
-    const training = new Training(model, run, o, drawn, executor, identity, runner, profile, checkpoint, best, warnings)
-    training.#startSeconds = (performance.now() - started) / 1000
-    return training
   }
 
   #startEvent(): StartEvent {
@@ -415,32 +343,6 @@ class Training {
     const remedies = 'lower --lr, warm up, or clip with --clip-norm'
     const next = this.#lossScale ? `${remedies}; or take --precision float32` : remedies
     return new MncError(`step ${step}: ${what}${where}${kept}`, { code: 'diverged', blame: 'user', next })
-  }
-}
-
-/** Steps of the whole schedule, and those that are done of it. */
-function stepsOf(o: TrainOptions, stepsPerEpoch: number): { total: number; last: number } {
-  const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
-  return { total, last: Math.min(total, o.maxSteps ?? total) }
-}
-
-function requireClassifier(model: Model, dims: readonly unknown[] | null): void {
-  if (dims?.length === 2) return
-  throw modelError('not-a-classifier', `'${model.graph.outputs[0]?.name}' is no [batch, classes] output to measure`, {
-    next: 'leave out --val-fraction',
-  })
-}
-
-/** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
-const bestPathOf = ({ checkpoint }: TrainRun): string | undefined =>
-  checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
-
-/** Takes all initializers of `from`, a model of the same structure. */
-function adopt(model: Model, from: Model | null): void {
-  if (!from) return
-  for (const v of from.graph.initializers()) {
-    const own = model.graph.find(v.name)
-    if (own?.constant && v.constant && !own.constant.equals(v.constant)) own.setConstant(v.constant)
   }
 }
 

@@ -10,12 +10,12 @@
  *
  * Does not apply to frozen nodes (they keep their running statistics).
  */
+
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import { CENTRED_KEY } from '../../graph/hints.ts'
-import { FROZEN_KEY } from '../../graph/marks.ts'
+import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { isChannelNorm } from '../../ops/facts.ts'
+import { isChannelNorm, isInBatchMode } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { nameOf } from './step-names.ts'
@@ -43,11 +43,7 @@ interface Statistics {
 /** Nodes whose statistics are trained: BatchNormalization outside frozen parts, with constant running statistics. */
 export const normNodes = (graph: Graph): Node[] =>
   [...graph.nodes()].filter(
-    (n) =>
-      isChannelNorm(n) &&
-      n.metadata.get(FROZEN_KEY) !== 'true' &&
-      n.input(3).constant !== null &&
-      n.input(4).constant !== null,
+    (n) => isChannelNorm(n) && !marks.frozen.is(n) && n.input(3).constant !== null && n.input(4).constant !== null,
   )
 
 /** Rewrites `nodes` (of tile 0) and their copies; returns what each one normalises by. Needs known shapes. */
@@ -159,7 +155,7 @@ export function centreConvolutions(
     }
     for (const x of inputs) {
       x.producer!.setInput(2, parts.get(nameOf(runningMean))!)
-      for (const n of x.uses) n.metadata.set(CENTRED_KEY, 'true')
+      for (const n of x.uses) marks.centred.put(n)
     }
     centred.add(nameOf(runningMean))
   }
@@ -172,9 +168,8 @@ function isCentrable(x: Value): boolean {
   const conv = x.producer
   const readers = [...x.uses]
   const norms = readers.filter(isChannelNorm)
-  const measures = (n: Node): boolean => n.int('training_mode', 0) === 1
   const applied = norms.filter((n) => n.output.isUsed)
-  if (norms.length < readers.length || !norms.some(measures) || applied.length > 1) return false
+  if (norms.length < readers.length || !norms.some(isInBatchMode) || applied.length > 1) return false
   return conv?.is('Conv') === true && !conv.inputs[2] && !conv.input(1).constant
 }
 

@@ -3,7 +3,7 @@
  * weights may regrow), and the steps of weight quantisers, fitted to the weights anew. All by the rules that the passes
  * wrote into the graph.
  */
-import { FROZEN_KEY } from '../../graph/marks.ts'
+import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type WeightLayer, weightLayers } from '../../layers/layers.ts'
@@ -12,9 +12,7 @@ import { refitSteps } from '../../quant/refit-steps.ts'
 
 /** Frozen layers keep their masks and steps: their weights do not move. */
 const movingLayers = (model: Model): WeightLayer[] =>
-  weightLayers(model.graph).filter(
-    (l) => l.node.metadata.get(FROZEN_KEY) !== 'true' && l.weight.metadata.get(FROZEN_KEY) !== 'true',
-  )
+  weightLayers(model.graph).filter((l) => !marks.frozen.is(l.node) && !marks.frozen.is(l.weight))
 
 /** Names of the initializers that refreshMasks and refitScales may replace. */
 export function hostConstantNames(model: Model, options: { masks: boolean; scales: boolean }): Set<string> {

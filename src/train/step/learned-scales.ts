@@ -10,10 +10,11 @@
  *
  * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
  */
+
 import { bugError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import { FROZEN_KEY } from '../../graph/marks.ts'
+import { marks } from '../../graph/marks.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
@@ -44,7 +45,7 @@ export function learnableScales(graph: Graph): LearnedScale[] {
   for (const dequantize of graph.nodes()) {
     const pair = quantPairOf(dequantize)
     if (!pair?.quantize || found.has(pair.scale) || pair.scale.constant?.type !== 'float32') continue
-    if ([dequantize, pair.scale].some((x) => x.metadata.get(FROZEN_KEY) === 'true')) continue
+    if ([dequantize, pair.scale].some((x) => marks.frozen.is(x))) continue
     const { scale, source, zeroPoint, hi } = pair
     const largest = Math.max(1, hi - (zeroPoint?.constant?.toNumbers()[0] ?? 0))
     found.set(scale, { scale, dequantize, source, isWeight: ofWeights.has(dequantize), largest })

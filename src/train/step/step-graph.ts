@@ -17,8 +17,7 @@
 import type { Model } from '../../graph/model.ts'
 import { isStatic } from '../../graph/types.ts'
 import { useRunningStatistics } from '../../layers/training-mode.ts'
-import { upgradeModelTo } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { toWorkingOpset } from '../../ops/raise-opset.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { runStages, type Stage } from '../../pass-manager/stages.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
@@ -41,7 +40,7 @@ const prepared: readonly Stage<StepBuilding>[] = [
   { name: 'fix-defaults', run: ({ graph }) => graph.fixDefaults() },
   { name: 'fix-inputs', run: fixInputs },
   { name: 'widen-floats', run: ({ model }) => widenFloats(model) },
-  { name: 'upgrade-opset', run: ({ model }) => model.opset < WORKING_OPSET && upgradeModelTo(model, WORKING_OPSET) },
+  { name: 'upgrade-opset', run: ({ model }) => toWorkingOpset(model) },
   { name: 'use-running-statistics', run: ({ model }) => useRunningStatistics(model) },
 ]
 

@@ -2,15 +2,16 @@
  * Names that a training step has for itself. Values of the network that are called so get another name in the step; state
  * and options still know them by their own.
  */
+
 import { modelError } from '../../base/errors.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
+import { marks } from '../../graph/marks.ts'
 
 const RESERVED =
   /^(next_)?(weights|statistics|host|accumulated|momentum|moment[12]|targets|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
-const ORIGINAL = 'mnc.name'
 
 /** The name that `v` has in the model that the step was built of. */
-export const nameOf = (v: Value): string => v.metadata.get(ORIGINAL) ?? v.name
+export const nameOf = (v: Value): string => marks.name.get(v) ?? v.name
 
 /** Renames what would collide. A model error where that is one of several inputs, which are fed by name. */
 export function freeReservedNames(graph: Graph): void {
@@ -21,7 +22,7 @@ export function freeReservedNames(graph: Graph): void {
       throw modelError('reserved-name', `an input is called '${v.name}', as a training step's own`, {
         next: 'rename that input',
       })
-    v.metadata.set(ORIGINAL, v.name)
+    marks.name.set(v, v.name)
     const name = graph.freshName(`${v.name}_of_model`)
     if (v.producer?.name === v.name) v.producer.rename(name) // a name that a node keeps is not given again
     graph.rename(v, name)

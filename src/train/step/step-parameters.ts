@@ -2,13 +2,15 @@
  * What of a model a training step trains, and what the host may change between steps: chosen by their initializers, then
  * made parts of one flat graph input each (flat-layout.ts).
  */
+
 import { type MncError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
+import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
-import { PRUNE_MASK, ROLE_KEY, weightLayers } from '../../layers/layers.ts'
+import { PRUNE_MASK, weightLayers } from '../../layers/layers.ts'
 import { trainableParameters } from '../../layers/parameters.ts'
-import { GRADIENT_KEY, STRAIGHT_THROUGH } from '../../passes/autodiff.ts'
+import { STRAIGHT_THROUGH } from '../../passes/autodiff.ts'
 import { FlatLayout } from './flat-layout.ts'
 import { learnableScales } from './learned-scales.ts'
 import type { FlatInput, StepBuilding } from './step-building.ts'
@@ -16,8 +18,7 @@ import { nameOf } from './step-names.ts'
 
 /** Gradients pass masks as if they were not there: a weight that is pruned now may come back. */
 export function passMasks({ graph }: StepBuilding): void {
-  for (const n of graph.nodes())
-    if (n.metadata.get(ROLE_KEY) === PRUNE_MASK) n.metadata.set(GRADIENT_KEY, STRAIGHT_THROUGH)
+  for (const n of graph.nodes()) if (marks.role.get(n) === PRUNE_MASK) marks.gradient.set(n, STRAIGHT_THROUGH)
 }
 
 /** Before quantisers are lowered: afterwards nothing tells a step from another constant. */

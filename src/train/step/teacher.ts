@@ -4,8 +4,7 @@ import type { Preprocess } from '../../data/preprocess.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { useRunningStatistics } from '../../layers/training-mode.ts'
-import { upgradeModelTo } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { toWorkingOpset } from '../../ops/raise-opset.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { foldBn } from '../../passes/fold-bn.ts'
 import { inlineFunctions } from '../../passes/inline-functions.ts'
@@ -18,7 +17,7 @@ export async function prepareTeacher(teacher: Model, batchStatistics: boolean): 
   copy.graph.fixDefaults()
   inlineFunctions(copy)
   widenFloats(copy)
-  if (copy.opset < WORKING_OPSET) upgradeModelTo(copy, WORKING_OPSET)
+  toWorkingOpset(copy)
   useRunningStatistics(copy)
   if (!batchStatistics) await applyPass(copy, foldBn, {})
   for (const v of copy.graph.inputs)

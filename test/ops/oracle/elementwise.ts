@@ -104,6 +104,7 @@ export const elementwiseOracle: Readonly<Record<string, OracleOp>> = {
   },
   Sigmoid: one(tf.sigmoid),
   Swish: ([x], n) => tf.mul(x!, tf.sigmoid(tf.mul(n.float('alpha', 1), x!))),
+  QuickGelu: ([x], n) => tf.mul(x!, tf.sigmoid(tf.mul(n.float('alpha', 1.702), x!))),
   Softplus: one(softplus),
   Softsign: one((x) => tf.div(x, tf.add(1, tf.abs(x)))),
   Mish: one((x) => tf.mul(x, tf.tanh(softplus(x)))),

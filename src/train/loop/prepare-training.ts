@@ -1,0 +1,108 @@
+/** From a run to all that its loop works with: options, data, a checkpoint to go on from, the step graph, loaded. */
+import { modelError } from '../../base/errors.ts'
+import { parseOptions } from '../../base/options.ts'
+import { writeClassOrder } from '../../graph/class-names.ts'
+import type { Model } from '../../graph/model.ts'
+import { requireFinite } from '../../layers/finite.ts'
+import { trainingWarning } from '../../layers/training-mode.ts'
+import { leaveEarlyOpsets } from '../../ops/raise-opset.ts'
+import { fixOverridable } from '../../pass-manager/overridable.ts'
+import { liftConstants } from '../../passes/fold-constants.ts'
+import { inlineFunctions } from '../../passes/inline-functions.ts'
+import { openDevice } from '../../runtime/devices/device.ts'
+import type { Executor } from '../../runtime/executor.ts'
+import { separateStatistics } from '../step/batch-statistics.ts'
+import { separateScales } from '../step/learned-scales.ts'
+import { StepRunner } from '../step/step-runner.ts'
+import { type TrainOptions, trainOptions } from '../train-options.ts'
+import { bestPathOf, type Checkpoint, loadBest, loadCheckpoint } from './checkpoint.ts'
+import { EngineProfile } from './engine-profile.ts'
+import { cutFrozen } from './frozen-features.ts'
+import { maskScheduleFault } from './mask-schedule.ts'
+import {
+  checkClasses,
+  type DataPlan,
+  hostSelector,
+  identityOf,
+  parameterSizes,
+  planData,
+  planStep,
+  stepsOf,
+} from './step-plan.ts'
+import type { TrainRun } from './train-run.ts'
+
+export interface Prepared {
+  readonly model: Model
+  readonly run: TrainRun
+  readonly options: TrainOptions
+  readonly data: DataPlan
+  readonly executor: Executor
+  /** What a checkpoint must agree on (identityOf). */
+  readonly identity: string
+  readonly runner: StepRunner
+  readonly profile: EngineProfile | null
+  readonly checkpoint: Checkpoint | null
+  /** The best epoch's model of the run that goes on. */
+  readonly best: Model | null
+  readonly warnings: readonly string[]
+  readonly seconds: number
+}
+
+/** Edits `model` in place: defaults fixed, functions inlined, state separated, and a checkpoint's values where there is one. */
+export async function prepareTraining(model: Model, run: TrainRun): Promise<Prepared> {
+  const started = performance.now()
+  const o = parseOptions(trainOptions, run.options ?? {}, 'train')
+  const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
+  const warnings = said.filter((w) => typeof w === 'string')
+  for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
+  if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
+  const executor = run.executor ?? (await openDevice(o.device))
+  const data = await planData(model, run, o)
+  if (data.images?.classNames) writeClassOrder(model, data.images.classNames)
+  const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
+  if (fault) throw fault
+  inlineFunctions(model)
+  liftConstants(model.graph)
+  separateScales(model.graph)
+  separateStatistics(model.graph)
+  const identity = identityOf(model, run, o, data.source)
+  const sizes = parameterSizes(model, o)
+  const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
+  const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
+  if (checkpoint) adopt(model, checkpoint.model)
+  const { images } = data
+  const fed = images &&
+    run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
+  const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
+  const taught = cut ? { ...run, teacher: cut.teacher } : run
+  const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
+  checkClasses(step, data.source)
+  if (data.validation) requireClassifier(model, step.outputDims)
+  const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
+  const load = { threads: o.threads, cache: run.cache, ...(profile && { profilePrefix: profile.prefix }) }
+  const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
+    await profile?.close()
+    throw error
+  })
+  const drawn = cut ? { ...data, source: cut.source } : data
+  return {
+    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, warnings },
+    seconds: (performance.now() - started) / 1000,
+  }
+}
+
+function requireClassifier(model: Model, dims: readonly unknown[] | null): void {
+  if (dims?.length === 2) return
+  throw modelError('not-a-classifier', `'${model.graph.outputs[0]?.name}' is no [batch, classes] output to measure`, {
+    next: 'leave out --val-fraction',
+  })
+}
+
+/** Takes all initializers of `from`, a model of the same structure. */
+export function adopt(model: Model, from: Model | null): void {
+  if (!from) return
+  for (const v of from.graph.initializers()) {
+    const own = model.graph.find(v.name)
+    if (own?.constant && v.constant && !own.constant.equals(v.constant)) own.setConstant(v.constant)
+  }
+}
