@@ -57,7 +57,7 @@ export async function collectHistograms(
   } finally {
     await run.dispose()
   }
-  if (batches === 0) throw usageError('the calibration data holds no samples', 'raise --limit or check --data')
+  if (batches === 0) throw usageError('the calibration data contain no samples', 'raise --limit or check --data')
   return histograms
 }
 

@@ -386,7 +386,7 @@ export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
     if (node.outputs.every((v) => !v || constants.has(v))) continue
     if (isShapeArithmetic(node, shapes, constants)) for (const v of node.outputs) if (v) shapes.add(v)
     if (!isQuantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
-      if (!findOp(node) && node.subgraphs.length > 0) throw unknown(node, 'how often its body runs is not known')
+      if (!findOp(node) && node.subgraphs.length > 0) throw unknown(node, 'how often its body runs is unknown')
       requireOp(node)
     }
   }
@@ -402,7 +402,7 @@ function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, constants: Kn
 function requireShapes(node: Node): void {
   for (const v of [...node.inputs, ...node.outputs])
     if (v && !v.constant && !isStatic(v.type?.dims ?? null) && v.type?.elem !== 'int64')
-      throw modelError('unknown-shape', `the shape of '${v.name}' is not known, so its work cannot be counted`, {
+      throw modelError('unknown-shape', `the shape of '${v.name}' is unknown, so its operations cannot be counted`, {
         node: node.id,
         next: "give the model's inputs fixed sizes",
       })

@@ -578,13 +578,13 @@ const node = (...more: Written): Written => [[4, 'Relu'], ...more]
 const graph = (...fields: Written): Buffer => write([[7, fields]])
 const malformed: [what: string, bytes: Uint8Array, RegExp, node?: string][] = [
   ['an empty file', new Uint8Array(0), /empty/],
-  ['text', utf8('this is not a model at all'), /no ONNX model/],
-  ['a picture', new Uint8Array([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0]), /no ONNX model/],
-  ['a model cut short', write(everything).subarray(0, 300), /no ONNX model, or it is cut short/],
-  ['a file without graph', write([[1, 8]]), /holds no graph/],
-  ['a name that is not UTF-8', graph([2, new Uint8Array([0xff])]), /no ONNX model/],
+  ['text', utf8('this is not a model at all'), /not an ONNX model/],
+  ['a picture', new Uint8Array([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0]), /not an ONNX model/],
+  ['a model cut short', write(everything).subarray(0, 300), /not an ONNX model, or it is truncated/],
+  ['a file without graph', write([[1, 8]]), /contains no graph/],
+  ['a name that is not UTF-8', graph([2, new Uint8Array([0xff])]), /not an ONNX model/],
   ['an unknown input', graph([1, node([1, 'nothing'], [2, 'y'], [3, 'relu'])]), /reads 'nothing'/, 'relu'],
-  ['an unknown output', graph([12, [[1, 'nothing']]]), /'nothing' of graph '' is made by no node/],
+  ['an unknown output', graph([12, [[1, 'nothing']]]), /'nothing' of graph '' is not produced by any node/],
   ['a node without operator', graph([1, [[2, 'y']]]), /no operator type/, 'y'],
   ['a cycle', graph([1, node([1, 'b'], [2, 'a'], [3, 'n'])], [1, node([1, 'a'], [2, 'b'])]), /cyclic/, 'n'],
   ['a value made twice', graph([1, node([2, 'y'])], [1, node([2, 'y'], [3, 'n'])]), /makes 'y', which exists/, 'n'],
@@ -622,7 +622,7 @@ const malformed: [what: string, bytes: Uint8Array, RegExp, node?: string][] = [
         [8, 'w'],
       ],
     ]),
-    /needs 4 bytes and has 8/,
+    /needs 4 bytes but has 8/,
   ],
   [
     'a tensor without data',
@@ -634,7 +634,7 @@ const malformed: [what: string, bytes: Uint8Array, RegExp, node?: string][] = [
         [8, 'w'],
       ],
     ]),
-    /needs 4 bytes and has 0/,
+    /needs 4 bytes but has 0/,
   ],
   [
     'an unknown element type',

@@ -249,9 +249,9 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
     /needs itself: a -> b -> a/,
   ],
   ['a missing file', [{ ...small, from: 'none.onnx' }], /stage 'small': there is no file 'none\.onnx'/],
-  ['two of one name', [dense, dense], /two stages of this name/],
+  ['two of one name', [dense, dense], /two stages with this name/],
   ['a name that its files would share', [{ ...dense, name: 'a.best' }], /stage 'a\.best': files of other stages/],
-  ['no source', [{ name: 'a' }], /says not where its graph comes from/],
+  ['no source', [{ name: 'a' }], /does not say where its graph comes from/],
   [
     'an unknown option',
     [{ ...dense, train: { epoch: 3 } }],
