@@ -33,9 +33,9 @@ const LIMITS = {
   'operator names outside src/ops': 84,
   'keys that name an operator outside src/ops': 140,
   'duplicates of six lines or more': 2,
-  'casts through unknown': 5,
-  'lines of the longest file': 578,
-  'files above 400 lines': 4,
+  'casts through unknown': 0,
+  'lines of the longest file': 400,
+  'files above 400 lines': 0,
 }
 
 const { values } = parseArgs({ options: { root: { type: 'string', default: '.' }, list: { type: 'string' } } })

@@ -165,7 +165,7 @@ export function duplicates(sources) {
 /** `as unknown as`, over however many lines it is written. */
 export const casts = (sources) =>
   sources.flatMap(({ file, code }) =>
-    [...code.matchAll(/\bas\s+(?:unknown|any)\s+as\b|<unknown>/g)].map(
+    [...code.matchAll(/\bas\s+(?:unknown|any)\s+as\b|(?<!\w)<unknown>/g)].map(
       (m) => `${file}:${code.slice(0, m.index).split('\n').length}`,
     ),
   )

@@ -48,18 +48,18 @@ export class DataFiles {
     if (known) return known
     const bad = (why: string) =>
       modelError('external-data', `tensor '${tensor}' lies in '${location}', ${why}`, {
-        next: 'external data must be inside the model's folder',
+        next: 'external data must be inside the folder of the model',
       })
     if (this.#folder === undefined) throw bad('but the model was not read from a file')
     if (isAbsolute(location) || location.split(/[/\\]/).includes('..') || location.includes('\0'))
-      throw bad('a path outside the model's folder')
+      throw bad('a path outside the folder of the model')
     const path = join(this.#folder, location)
     let file: DataFile
     try {
       const real = realpathSync(path)
       const inside = relative(realpathSync(this.#folder), real)
       if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
-        throw bad('a link that leads outside the model's folder')
+        throw bad('a link that leads outside the folder of the model')
       // asked before it is opened: opening a pipe would wait for a writer
       if (!statSync(real).isFile()) throw bad('which is not a file')
       file = new DataFile(real)

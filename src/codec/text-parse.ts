@@ -4,6 +4,7 @@ import type { Attribute } from '../graph/attribute.ts'
 import { Graph, type Node, type Value } from '../graph/graph.ts'
 import { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
+import { plainAttribute } from '../graph/text-plain-attribute.ts'
 import { type Dim, type ElementType, elementTypes, isStatic, type TensorType } from '../graph/types.ts'
 import { valueInfo } from './codec-encode.ts'
 import type { FunctionExtra, GraphExtra, ModelExtra, NodeExtra, ValueExtra } from './codec-extra.ts'
@@ -13,7 +14,7 @@ import { DataFiles } from './external-data.ts'
 import { decodeProto } from './proto.ts'
 import type { MessageName, Proto } from './proto-schema.ts'
 import { Scanner } from './text-scanner.ts'
-import { numberOf, tensorOfValues } from './text-tensor.ts'
+import { tensorOfValues } from './text-tensor.ts'
 
 /** As deep as the binary form goes (protobuf's limit of 100 messages, three a graph). */
 const DEPTH_LIMIT = 33
@@ -29,8 +30,6 @@ interface Rest {
   readonly at: number
   readonly bytes: Uint8Array | undefined
 }
-
-const number = /-?(?:inf|nan|\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])/y
 
 class Parser {
   readonly #s: Scanner
@@ -324,7 +323,7 @@ class Parser {
     const s = this.#s
     const { elem: type, dims } = this.#type(elem)
     if (!isStatic(dims)) throw s.fail('a tensor needs a known shape')
-    if (s.keyword('sha256')) throw s.fail('this text is a summary: it does not contain its tensors' values')
+    if (s.keyword('sha256')) throw s.fail('this text is a summary: it lacks the values of its tensors')
     try {
       if (s.keyword('base64')) return new Tensor(type, dims, s.bytes('the tensor'))
       s.expect('[')
@@ -343,11 +342,9 @@ class Parser {
 
   #attribute(graph: Graph, depth: number): Attribute {
     const s = this.#s
-    const digits = s.match(number)
-    if (digits !== undefined) return numeric(digits)
-    if (s.sees('"')) return { kind: 'string', value: this.#text() }
+    const plain = plainAttribute(s)
+    if (plain) return plain
     if (s.sees('graph ')) return { kind: 'graph', value: this.#graph(graph, depth + 1) }
-    if (s.take('[')) return this.#list()
     const kind = s.need(/[A-Za-z]\w*/y, 'a value')
     switch (kind) {
       case 'bytes':
@@ -383,23 +380,4 @@ class Parser {
         throw s.fail(`'${kind}' is not a kind of attribute`)
     }
   }
-
-  #list(): Attribute {
-    const s = this.#s
-    if (s.sees('"') || s.sees('bytes')) return { kind: 'strings', value: s.list(']', () => this.#text()) }
-    const items = s.list(']', () => numeric(s.need(number, 'a number')))
-    const ints = items.flatMap((a) => (a.kind === 'int' ? [a.value] : []))
-    if (ints.length === items.length) return { kind: 'ints', value: ints }
-    return { kind: 'floats', value: items.map((a) => Number(a.value)) }
-  }
-
-  #text(): Uint8Array {
-    if (this.#s.keyword('bytes')) return this.#s.bytes('bytes')
-    return new TextEncoder().encode(this.#s.needString('a text'))
-  }
-}
-
-function numeric(text: string): Extract<Attribute, { kind: 'int' | 'float' }> {
-  if (/^-?\d+$/.test(text)) return { kind: 'int', value: BigInt(text) }
-  return { kind: 'float', value: Math.fround(numberOf(text)) }
 }

@@ -190,7 +190,7 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
   if ((input.height ?? height) !== height || (input.width ?? width) !== width)
     throw new MncError(
       `input '${input.name}' takes images of ${input.height ?? '?'}x${input.width ?? '?'}, not ${height}x${width}`,
-      { code: 'input-size', blame: 'user', next: 'leave out --input-size, or set it to the model's size' },
+      { code: 'input-size', blame: 'user', next: 'leave out --input-size, or set it to the size of the model' },
     )
   if (dataset.channels !== channels && !(dataset.channels === 1 && p.replicateGrey))
     throw new MncError(

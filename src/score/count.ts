@@ -16,11 +16,9 @@
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
  */
 
-import { constantFormat, widthOf } from '../analysis/value-width.ts'
-import { modelError } from '../base/errors.ts'
+import { constantFormat } from '../analysis/value-width.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
-import { isStatic } from '../graph/types.ts'
 import { CORRECTION } from '../layers/layers.ts'
 import {
   isChannelNorm,
@@ -30,15 +28,16 @@ import {
   isQuantize,
   isQuantizer,
   quantizeBehind,
-  readsShape,
 } from '../ops/facts.ts'
 import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
 import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
+import { notCounted, requireShapes } from './countable.ts'
 import { dequantizedFacts, type Facts, quantizedFacts } from './formats.ts'
 import type { LayerScore } from './report.ts'
 import { adderTree, storedBits, WORD, weightOf } from './rules.ts'
+import { isFloat, ValueFacts } from './value-facts.ts'
 
 export interface Count {
   readonly layers: readonly LayerScore[]
@@ -47,8 +46,6 @@ export interface Count {
   readonly quantized: boolean
 }
 
-const OPEN = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY }
-const isFloat = (v: Value): boolean => /float/.test(v.constant?.type ?? v.type?.elem ?? 'float32')
 const isCorrection = (n: Node): boolean => marks.role.get(n) === CORRECTION
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
@@ -60,8 +57,7 @@ interface Row extends Mutable<Omit<LayerScore, 'adds'>> {
 export class Counter {
   readonly #constants: Constants
   readonly #floatBits: number
-  readonly #facts = new Map<Value, Facts>()
-  readonly #shapes = new Set<Value>()
+  readonly #facts: ValueFacts
   readonly #stored = new Set<Value>()
   readonly #folded = new Set<Node>()
   readonly #rows: Row[] = []
@@ -71,6 +67,7 @@ export class Counter {
   constructor(constants: Constants, floatBits: number) {
     this.#constants = constants
     this.#floatBits = floatBits
+    this.#facts = new ValueFacts(constants, floatBits)
   }
 
   count(nodes: Iterable<Node>): Count {
@@ -78,10 +75,8 @@ export class Counter {
       if (node.outputs.every((v) => !v || this.#constants.has(v))) continue
       if (isCorrection(node)) {
         const def = isQuantizer(node) ? null : findOp(node)
-        if (def) this.#setFacts(node, def)
-      } else if (isShapeArithmetic(node, this.#shapes, this.#constants)) {
-        for (const v of node.outputs) if (v) this.#shapes.add(v)
-      } else this.#node(node)
+        if (def) this.#facts.pass(node, def)
+      } else if (!this.#facts.takeShape(node)) this.#node(node)
     }
     const layers = this.#rows.filter((r) => r.macs + r.mults + r.adds.fp32 + r.storage > 0)
     const macs = layers.reduce((sum, r) => sum + r.macs, 0)
@@ -101,7 +96,7 @@ export class Counter {
     if (isChannelNorm(node)) this.#batchNorm(node, row)
     else if (layerSlot(node)) this.#dotProducts(node, def, row)
     else this.#other(node, def, row)
-    this.#setFacts(node, def)
+    this.#facts.pass(node, def)
   }
 
   #row(node: Node): Row {
@@ -119,13 +114,13 @@ export class Counter {
     this.#quantized = true
     this.#requireConstantParameters(node)
     this.#storeFloats(node.input(1), row)
-    this.#facts.set(node.output, quantizedFacts(node, this.#of(node.input(0)), this.#constants))
+    this.#facts.set(node.output, quantizedFacts(node, this.#facts.of(node.input(0)), this.#constants))
   }
 
   #dequantizer(node: Node, row: Row): void {
     this.#quantized = true
     this.#requireConstantParameters(node)
-    const q = this.#of(node.input(0))
+    const q = this.#facts.of(node.input(0))
     const scale = this.#constants.tensor(node.input(1))
     if (!q.scale?.equals(scale)) this.#storeFloats(node.input(1), row)
     const facts = dequantizedFacts(node, q, this.#constants)
@@ -136,7 +131,7 @@ export class Counter {
   #requireConstantParameters(node: Node): void {
     for (const v of node.inputs.slice(1))
       if (v && !this.#constants.has(v))
-        throw unknown(node, `its ${v === node.inputs[1] ? 'scale' : 'zero point'} is computed in the graph`)
+        throw notCounted(node, `its ${v === node.inputs[1] ? 'scale' : 'zero point'} is computed in the graph`)
   }
 
   // --- layers with weights -------------------------------------------------------------------------------------
@@ -149,13 +144,13 @@ export class Counter {
       return
     }
     const data = slot.data === undefined ? weight : node.input(slot.data)
-    const x = this.#of(data)
+    const x = this.#facts.of(data)
     const cost = def.cost(node)
     const outputs = node.output.dims.reduce((a, b) => a * b, 1)
     row.macs = cost.macs
     row.activationBits = x.bits
     if (!this.#constants.has(weight)) {
-      const w = this.#of(weight)
+      const w = this.#facts.of(weight)
       row.mults = cost.macs * weightOf(w.bits, x.bits)
       this.#addProducts(row, cost.macs / outputs, outputs, w, x)
     } else {
@@ -209,7 +204,7 @@ export class Counter {
     const norm = foldedBatchNorm(node, this.#constants)
     if (norm) {
       this.#folded.add(norm)
-      this.#facts.set(norm.output, this.#float)
+      this.#facts.set(norm.output, this.#facts.float)
       this.#parameters += 2 * norm.input(1).dims[0]! + (own ? own.dims.reduce((a, b) => a * b, 1) : 0)
       this.#addConstant(row, normBias(norm, own, this.#constants), outputs)
     } else if (own && !this.#constants.has(own)) this.#add(row, outputs)
@@ -222,9 +217,10 @@ export class Counter {
   // --- the rest ------------------------------------------------------------------------------------------------
 
   #batchNorm(node: Node, row: Row): void {
-    if (isInBatchMode(node)) throw unknown(node, 'it normalises with the statistics of the batch')
+    if (isInBatchMode(node)) throw notCounted(node, 'it normalises with the statistics of the batch')
     for (const v of node.inputs.slice(1))
-      if (v && !this.#constants.has(v)) throw unknown(node, 'its scale, bias or statistics are computed in the graph')
+      if (v && !this.#constants.has(v))
+        throw notCounted(node, 'its scale, bias or statistics are computed in the graph')
     const outputs = node.output.dims.reduce((a, b) => a * b, 1)
     const scale = this.#constants.tensor(node.input(1)).toNumbers()
     this.#parameters += 2 * scale.length
@@ -253,7 +249,8 @@ export class Counter {
     const elementwise = constant && node.inputs.length === 2 && cost.mults + cost.adds === outputs
     const share = elementwise ? shareOfNonZeros(this.#constants.tensor(constant).toNumbers()) : 1
     row.macs = cost.macs
-    row.mults += cost.mults * share * weightOf(this.#floatBits) + cost.comparisons * weightOf(this.#inputBits(node))
+    row.mults +=
+      cost.mults * share * weightOf(this.#floatBits) + cost.comparisons * weightOf(this.#facts.inputBits(node))
     this.#add(row, cost.adds * share)
   }
 
@@ -268,75 +265,6 @@ export class Counter {
   }
 
   // --- helpers -------------------------------------------------------------------------------------------------
-
-  get #float(): Facts {
-    return { bits: this.#floatBits, integer: false, ...OPEN }
-  }
-
-  #of(v: Value): Facts {
-    const known = this.#facts.get(v)
-    if (known) return known
-    const type = v.constant?.type ?? v.type?.elem ?? 'float32'
-    const integer = /^u?int(\d+)$/.exec(type)
-    if (!integer) return this.#float
-    const bits = Number(integer[1])
-    const signed = type.startsWith('int')
-    return { bits, integer: true, lo: signed ? -(2 ** (bits - 1)) : 0, hi: 2 ** (signed ? bits - 1 : bits) - 1 }
-  }
-
-  #inputBits(node: Node): number {
-    const computed = node.inputs.filter((v) => v && !this.#constants.has(v) && !this.#shapes.has(v))
-    return Math.max(...computed.map((v) => this.#of(v!).bits))
-  }
-
-  /** Ops that only choose among their inputs' elements keep their format; all others give floats. */
-  #setFacts(node: Node, def: OpDef): void {
-    const cost = def.cost(node)
-    const slot = layerSlot(node)
-    const table = slot?.lookup ? node.input(slot.input) : null
-    const computed = node.inputs.flatMap((v) =>
-      v && !this.#constants.has(v) && !this.#shapes.has(v) ? [this.#of(v)] : [],
-    )
-    const inputs = table ? [this.#tableFacts(table)] : computed
-    const keeps = cost.macs + cost.mults + cost.adds === 0 && inputs.length > 0
-    const limits = def.limits ? this.#limits(node, def.limits) : OPEN
-    const nonNegative = def.nonNegative?.(node, (i) => this.#isNonNegative(node.inputs[i] ?? null)) ?? false
-    let lo = keeps && cost.comparisons === 0 ? Math.min(...inputs.map((f) => f.lo)) : OPEN.lo
-    let hi = keeps && cost.comparisons === 0 ? Math.max(...inputs.map((f) => f.hi)) : OPEN.hi
-    if (limits !== OPEN) [lo, hi] = clampTo(inputs[0] ?? this.#float, limits)
-    if (nonNegative) lo = Math.max(lo, 0)
-    const integer = keeps && inputs.every((f) => f.integer)
-    const widest = Math.max(...inputs.map((f) => f.bits))
-    // an integer that becomes a float by a Cast has the width of its range, as behind a DequantizeLinear
-    const cast = integer && widest >= 8 && node.outputs.some((v) => v && isFloat(v)) && Number.isFinite(hi - lo)
-    const bits = cast ? Math.min(widest, widthOf(lo, hi)) : keeps ? widest : this.#floatBits
-    const scale = keeps && inputs.length === 1 ? inputs[0]!.scale : undefined
-    for (const v of node.outputs) if (v) this.#facts.set(v, { bits, integer, lo, hi, ...(scale && { scale }) })
-  }
-
-  #tableFacts(table: Value): Facts {
-    if (!this.#constants.has(table)) return this.#of(table)
-    const { bits, integer } = constantFormat(table, this.#constants, { floatBits: this.#floatBits, axis: null })
-    return { bits, integer, ...OPEN }
-  }
-
-  #limits(node: Node, { least, most }: NonNullable<OpDef['limits']>): { lo: number; hi: number } {
-    const bound = (i: number | undefined, open: number): number => {
-      const v = i === undefined ? null : node.inputs[i]
-      return v && this.#constants.has(v)
-        ? Array.from(this.#constants.tensor(v).toNumbers()).reduce((a, x) =>
-            open < 0 ? Math.min(a, x) : Math.max(a, x),
-          )
-        : open
-    }
-    return { lo: bound(least, OPEN.lo), hi: bound(most, OPEN.hi) }
-  }
-
-  #isNonNegative(v: Value | null): boolean {
-    if (!v) return true
-    if (!this.#constants.has(v)) return this.#of(v).lo >= 0
-    return Array.from<number>(this.#constants.tensor(v).toNumbers()).every((x) => x >= 0)
-  }
 
   #add(row: Row, count: number): void {
     const adds = count * weightOf(this.#floatBits)
@@ -371,46 +299,7 @@ export class Counter {
   }
 }
 
-type Known = Pick<Constants, 'has'>
 type Width = Pick<Facts, 'bits' | 'integer'>
-
-const clampTo = (x: Facts, { lo, hi }: { lo: number; hi: number }): [number, number] => [
-  Math.min(Math.max(x.lo, lo), hi),
-  Math.max(Math.min(x.hi, hi), lo),
-]
-
-/** Everything that a count needs to be there; what is not is named. */
-export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
-  const shapes = new Set<Value>()
-  for (const node of nodes) {
-    if (node.outputs.every((v) => !v || constants.has(v))) continue
-    if (isShapeArithmetic(node, shapes, constants)) for (const v of node.outputs) if (v) shapes.add(v)
-    if (!isQuantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
-      if (!findOp(node) && node.subgraphs.length > 0) throw unknown(node, 'how often its body runs is unknown')
-      requireOp(node)
-    }
-  }
-}
-
-/** Shape, Size, and integer work on what they give. */
-function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, constants: Known): boolean {
-  if (readsShape(node)) return true
-  const inputs = node.inputs.filter((v) => v !== null)
-  return inputs.some((v) => shapes.has(v)) && inputs.every((v) => shapes.has(v) || constants.has(v))
-}
-
-function requireShapes(node: Node): void {
-  for (const v of [...node.inputs, ...node.outputs])
-    if (v && !v.constant && !isStatic(v.type?.dims ?? null) && v.type?.elem !== 'int64')
-      throw modelError('unknown-shape', `the shape of '${v.name}' is unknown, so its operations cannot be counted`, {
-        node: node.id,
-        next: "give the model's inputs fixed sizes",
-      })
-}
-
-function unknown(node: Node, why: string): Error {
-  return modelError('not-counted', `${node.label} is not counted: ${why}`, { node: node.id })
-}
 
 /** Non-zero weights by output channel. */
 function countByChannel(values: ArrayLike<number>, dims: readonly number[], axis: number): number[] {

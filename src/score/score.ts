@@ -8,7 +8,8 @@ import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { inputDims } from '../samples/input-shapes.ts'
 import { type Constants, evaluateKnown, knownValues } from './constants.ts'
-import { Counter, requireKnown } from './count.ts'
+import { Counter } from './count.ts'
+import { requireKnown } from './countable.ts'
 import {
   type Accumulator,
   type Reference,
