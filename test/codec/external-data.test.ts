@@ -131,11 +131,11 @@ test('data in more files than are held open, at any offset: kept, taken in, gath
 })
 
 const refused: [what: string, entries: Record<string, string>, RegExp][] = [
-  ['an absolute path', { location: '/etc/hostname' }, /path outside the model's folder/],
-  ['a path upwards', { location: '../outside.bin' }, /path outside the model's folder/],
-  ['a path upwards within', { location: 'sub/../../outside.bin' }, /path outside the model's folder/],
-  ['a link outwards', { location: 'link.bin' }, /link that leads outside the model's folder/],
-  ['a file behind a linked folder', { location: 'linked/outside.bin' }, /link that leads outside the model's folder/],
+  ['an absolute path', { location: '/etc/hostname' }, /path outside the folder of the model/],
+  ['a path upwards', { location: '../outside.bin' }, /path outside the folder of the model/],
+  ['a path upwards within', { location: 'sub/../../outside.bin' }, /path outside the folder of the model/],
+  ['a link outwards', { location: 'link.bin' }, /link that leads outside the folder of the model/],
+  ['a file behind a linked folder', { location: 'linked/outside.bin' }, /link that leads outside the folder of the model/],
   ['a missing file', { location: 'nothing.bin' }, /does not exist/],
   ['a folder', { location: 'sub' }, /not a file/],
   ['no location', { offset: '0' }, /no location/],

@@ -31,7 +31,7 @@ test('data are brought into the order of names, or refused by the names that are
   assert.throws(() => inClassOrder(abc, ['a', 'B', 'c'], 'the model'), /classes that the model does not name: 'b'; it/)
   const nameless = inClassOrder(set(), ['c', 'b', 'a', 'x'], 'it')
   assert.deepEqual([[...nameless.labels], nameless.classes], [[0, 1, 2, 1], 4])
-  assert.throws(() => inClassOrder(set(), ['a', 'b'], 'the model'), /has 3 classes, and the model names 2/)
+  assert.throws(() => inClassOrder(set(), ['a', 'b'], 'the model'), /has 3 classes, but the model names 2/)
 })
 
 test('names in metadata: its own, and as other tools write them', async () => {
@@ -117,7 +117,7 @@ test('training writes the order down; data in another order are mapped, others r
   writeFileSync(names, 'zebra\nant\n')
   const refused = await run('eval', trained, ...common)
   assert.deepEqual(
-    [refused.code, /has 3 classes, and --classes .*order names 2/.test(refused.err)],
+    [refused.code, /has 3 classes, but --classes .*order names 2/.test(refused.err)],
     [2, true],
     refused.err,
   )

@@ -63,7 +63,7 @@ test('a class that only the test split has is an error that names it, whichever 
   for (const split of ['train', 'test'] as const)
     await assert.rejects(open(root, split), {
       message: /classes that .*train lacks: 'Cat', 'cow'$/,
-      next: /'cat' is another/,
+      next: /'cat' is a different one/,
     })
   const fewer = folder({ 'train/cat/0.png': 1, 'train/dog/0.png': 2, 'val/dog/0.png': 3 })
   const held = await open(fewer, 'test')
@@ -179,7 +179,7 @@ test('pictures that are not plain are counted, and read as the documentation say
   assert.deepEqual(corners, CMYK_CORNERS)
   assert.match(inks.notes.join(), /1 CMYK: converted without colour profiles/)
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="2" height="2"><rect width="2" height="2"/></svg>'
-  await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png holds SVG, a drawing without pixels/)
+  await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png contains SVG, a drawing without pixels/)
   await assert.rejects(open(folder({ 'a/0.png': 1, 'a/1.png': '' })), /1\.png is not a readable image/)
   const whole = png(
     40,

@@ -73,7 +73,7 @@ test('IDX: plain and gzipped files read the same; the test split has the trainin
   truncateSync(join(plain, 't10k-images-idx3-ubyte'), 5000)
   await assert.rejects(
     openDataset(`mnist:${plain}`, 'test'),
-    /t10k-images-idx3-ubyte: 1568000 values announced, 4984 there/,
+    /t10k-images-idx3-ubyte: 1568000 values declared, 4984 present/,
   )
 })
 
