@@ -587,7 +587,12 @@ const malformed: [what: string, bytes: Uint8Array, RegExp, node?: string][] = [
   ['an unknown output', graph([12, [[1, 'nothing']]]), /'nothing' of graph '' is not produced by any node/],
   ['a node without operator', graph([1, [[2, 'y']]]), /no operator type/, 'y'],
   ['a cycle', graph([1, node([1, 'b'], [2, 'a'], [3, 'n'])], [1, node([1, 'a'], [2, 'b'])]), /cyclic/, 'n'],
-  ['a value made twice', graph([1, node([2, 'y'])], [1, node([2, 'y'], [3, 'n'])]), /produces 'y', which already exists/, 'n'],
+  [
+    'a value made twice',
+    graph([1, node([2, 'y'])], [1, node([2, 'y'], [3, 'n'])]),
+    /produces 'y', which already exists/,
+    'n',
+  ],
   ['two inputs of one name', graph([11, [[1, 'x']]], [11, [[1, 'x']]]), /two values .* 'x'/],
   ['two initializers of one name', graph([5, tensor('w')], [5, tensor('w')]), /two initializers .* 'w'/],
   [

@@ -135,7 +135,11 @@ const refused: [what: string, entries: Record<string, string>, RegExp][] = [
   ['a path upwards', { location: '../outside.bin' }, /path outside the folder of the model/],
   ['a path upwards within', { location: 'sub/../../outside.bin' }, /path outside the folder of the model/],
   ['a link outwards', { location: 'link.bin' }, /link that leads outside the folder of the model/],
-  ['a file behind a linked folder', { location: 'linked/outside.bin' }, /link that leads outside the folder of the model/],
+  [
+    'a file behind a linked folder',
+    { location: 'linked/outside.bin' },
+    /link that leads outside the folder of the model/,
+  ],
   ['a missing file', { location: 'nothing.bin' }, /does not exist/],
   ['a folder', { location: 'sub' }, /not a file/],
   ['no location', { offset: '0' }, /no location/],
