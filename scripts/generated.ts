@@ -55,7 +55,10 @@ async function reference(): Promise<string> {
 }
 
 function commandSection(c: CommandDef): string {
-  const words = c.arguments.map((a) => (a.optional ? `[${a.name}]` : a.name))
+  const words = c.arguments.map(({ name, optional, isList }) => {
+    const word = isList ? `${name}...` : name
+    return optional ? `[${word}]` : word
+  })
   const usage = ['mnc', c.name, ...words, '[options]'].join(' ')
   const parts = [`### mnc ${c.name}\n\n${sentence(c.summary)}`, `    ${usage}`, optionList(c.options)]
   if (c.examples) parts.push(`Examples:\n\n${c.examples.map((e) => `    ${e}`).join('\n')}`)

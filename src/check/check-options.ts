@@ -1,11 +1,12 @@
 /** Options of a check that both the command line and recipes have, and the gates they set. */
 import { MncError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import { batchOption } from '../data/loader-options.ts'
 import type { CheckResult } from './check.ts'
 
 export const checkOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images per batch' },
+  batch: batchOption(100),
   maxDrop: {
     type: 'number',
     description: 'Gate: exit 3 if accuracy drops by more than this fraction (0.01 is one point)',

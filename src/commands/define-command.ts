@@ -10,6 +10,8 @@ export interface ArgumentSpec {
   readonly name: string
   readonly description: string
   readonly optional?: boolean
+  /** Takes all that follow. */
+  readonly isList?: boolean
 }
 
 export interface CommandDef<T extends OptionTable = OptionTable> {

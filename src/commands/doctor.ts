@@ -1,4 +1,5 @@
 /** `mnc doctor`: what mnc runs on, and whether it runs; with a model, what of it a device leaves to the CPU. */
+import { batchOption } from '../data/loader-options.ts'
 import type { Fallback } from '../runtime/executor.ts'
 import { defineCommand } from './define-command.ts'
 import { table } from './table.ts'
@@ -12,7 +13,7 @@ export const doctor = defineCommand({
   arguments: [{ name: 'MODEL', description: 'A model to check on the device', optional: true }],
   options: {
     device: { type: 'string', placeholder: 'DEVICE', description: 'Device to check; see train --device' },
-    batch: { type: 'integer', minimum: 1, default: 8, description: 'Images in the training step that is checked' },
+    batch: batchOption(8, 'Images in the training step that is checked'),
   },
   examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],
   async run([path], options, io) {

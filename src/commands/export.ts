@@ -3,7 +3,6 @@
 import type { Explanation } from '../export/explain.ts'
 import { exportOptions } from '../export/export-options.ts'
 import type { ExportReport } from '../export/export-report.ts'
-import { marks } from '../graph/marks.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
@@ -38,6 +37,7 @@ export const exportCommand = defineCommand({
     const { describeDeclined } = await import('../layers/left-weights.ts')
     const { model, report } = await exportModel(source, options, { log: (message) => io.log(message) })
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
+    const { marks } = await import('../graph/marks.ts')
     const earlier = marks.export.get(source)
     gateSize(report, { inputBytes, earlier, file: path }, allowLarger, (m) => io.log(m))
     const { explainKernels } = await import('../export/explain.ts')

@@ -1,4 +1,5 @@
 /** Every command, in the order of the help. */
+import { bench } from './bench.ts'
 import { bnUpdate } from './bn-update.ts'
 import { build } from './build.ts'
 import { check } from './check.ts'
@@ -27,6 +28,7 @@ export const commands: readonly CommandDef[] = [
   evalCommand,
   exportCommand,
   check,
+  bench,
   score,
   diff,
   sensitivity,

@@ -64,7 +64,7 @@ async function addCommand(
 ): Promise<void> {
   const command = parent.command(def.name).summary(def.summary).description(def.summary)
   const names = [def.name, ...(def.aliases ?? [])]
-  for (const a of def.arguments) command.argument(a.optional ? `[${a.name}]` : `<${a.name}>`, a.description)
+  for (const a of def.arguments) command.argument(usageOf(a), a.description)
   // the list of commands needs no flags, and making them takes time
   if (names.some((name) => argv.includes(name))) addFlags(command, def.options)
   command.aliases(def.aliases ?? []).allowExcessArguments(false)
@@ -84,6 +84,11 @@ async function addCommand(
     const { dumpStages, watchStages } = await import('../pass-manager/stages.ts')
     await watchStages(dumpStages(String(folder)), run)
   })
+}
+
+function usageOf({ name, optional, isList }: CommandDef['arguments'][number]): string {
+  const word = isList ? `${name}...` : name
+  return optional ? `[${word}]` : `<${word}>`
 }
 
 /** Says which subcommand was meant. */

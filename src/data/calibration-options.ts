@@ -1,7 +1,8 @@
 /** How much data a calibrating pass sees: options of `mnc pass` and of recipes. */
 import { optionTable } from '../base/options.ts'
+import { batchOption } from './loader-options.ts'
 
 export const calibrationOptions = optionTable({
   limit: { type: 'integer', minimum: 1, default: 512, description: 'Images to calibrate on' },
-  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images per calibration batch' },
+  batch: batchOption(64, 'Images per calibration batch'),
 })

@@ -1,4 +1,4 @@
-/** `--workers`: the same wherever batches are prepared. */
+/** `--workers` and `--batch`: the same wherever batches are prepared. */
 import type { OptionSpec } from '../base/options.ts'
 
 /** Each is a thread with two batches of its own; one makes some thousand images a second. */
@@ -11,3 +11,6 @@ export const workersOption = {
   default: 1,
   description: 'Threads that prepare batches',
 } as const satisfies OptionSpec
+
+export const batchOption = (images: number, description = 'Images per batch') =>
+  ({ type: 'integer', minimum: 1, default: images, description }) as const

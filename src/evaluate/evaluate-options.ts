@@ -1,10 +1,11 @@
 /** Options of measuring accuracy, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import { batchOption } from '../data/loader-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 
 export const evaluateOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images per batch' },
+  batch: batchOption(100),
   ...deviceOptions,
   threads: threadsOption,
   minAccuracy: { type: 'number', description: 'Gate: exit 3 if top-1 accuracy is below this fraction (0.9 is 90 %)' },

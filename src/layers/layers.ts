@@ -279,3 +279,10 @@ const readsFrom = (graph: Graph, value: Value): boolean => {
 export function rewire(readers: Iterable<Node>, from: Value, to: Value): void {
   for (const n of [...readers]) for (let i = 0; i < n.inputs.length; i++) if (n.inputs[i] === from) n.setInput(i, to)
 }
+
+/** The weights as the mask leaves them. */
+export function maskedWeights({ tensor, mask }: WeightLayer): Float32Array {
+  const weights = tensor.toFloat32()
+  const kept = mask?.constant?.toFloat32()
+  return kept ? weights.map((w, i) => w * kept[i]!) : weights
+}

@@ -22,6 +22,7 @@ import { type GradientRule, unsupportedNode } from '../ops/support/define-op.ts'
 import { sameDims, sumBack } from '../ops/support/emit.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { fixInputs } from '../runtime/isolated/infer-types.ts'
+import { openDimsOption } from './shapes/open-dims-option.ts'
 import { settleShapes } from './shapes/settle-shapes.ts'
 
 export const STRAIGHT_THROUGH = 'straight-through'
@@ -185,9 +186,7 @@ function fitShape(node: Node, x: Value, g: Value, b: Builder): Value {
 export const autodiff = definePass({
   name: 'autodiff',
   summary: 'Append the gradients of all trainable parameters to the graph',
-  options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'Size for symbolic dims of the inputs' },
-  }),
+  options: optionTable(openDimsOption),
   preserves: 'nothing',
   bakes: true,
   async run(model, { batch }) {

@@ -14,6 +14,7 @@ import { marks } from '../graph/marks.ts'
 import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
+import { openDimsOption } from './shapes/open-dims-option.ts'
 
 const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && !marks.frozen.is(n)
 
@@ -39,9 +40,7 @@ export function decomposeNodes(graph: Graph, left?: (node: Node, error: MncError
 export const decomposeOps = definePass({
   name: 'decompose-ops',
   summary: 'Rewrite operators without a gradient rule of their own (LSTM, Attention, losses) as simpler ones',
-  options: optionTable({
-    batch: { type: 'integer', minimum: 1, default: 1, description: 'Size for symbolic dims of the inputs' },
-  }),
+  options: optionTable(openDimsOption),
   preserves: 'numerics',
   bakes: true,
   async run(model, { batch }, ctx) {

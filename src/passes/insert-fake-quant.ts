@@ -22,7 +22,14 @@ import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { firstLayers, lastLayers } from '../layers/edge-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
-import { ACTIVATION_QUANT, asInitializer, rewire, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import {
+  ACTIVATION_QUANT,
+  asInitializer,
+  maskedWeights,
+  rewire,
+  WEIGHT_QUANT,
+  type WeightLayer,
+} from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { mapNamed } from '../layers/select.ts'
@@ -223,8 +230,8 @@ const elementAt = ({ maskPoint, weight, tensor }: WeightLayer): ElementType =>
   maskPoint === weight ? tensor.type : 'float32'
 
 function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
-  const { tensor, mask, outputAxis } = layer
-  const values = masked(tensor.toFloat32(), mask)
+  const { tensor, outputAxis } = layer
+  const values = maskedWeights(layer)
   const axis = o.granularity === 'tensor' ? null : outputAxis
   const { name } = layer.weight
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
@@ -232,11 +239,6 @@ function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale, elem)
   const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
   insertQuantizer(point, { ...spec, role: WEIGHT_QUANT, frozen: marks.frozen.is(layer.weight) })
-}
-
-function masked(weights: Float32Array, mask: Value | null): Float32Array {
-  const m = mask?.constant?.toFloat32()
-  return m ? weights.map((w, i) => w * m[i]!) : weights
 }
 
 /** True where anything changed. */

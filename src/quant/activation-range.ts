@@ -45,7 +45,7 @@ export function activationRange(h: Histogram, o: ActivationOptions): ActivationR
   let bestError = Number.POSITIVE_INFINITY
   for (const zeroPoint of candidates) {
     const scale = scaleFor(zeroPoint)
-    const error = candidates.length === 1 ? 0 : quantizationError(h, scale, -zeroPoint, hi - zeroPoint)
+    const error = candidates.length === 1 ? 0 : quantizationError(h, -zeroPoint, hi - zeroPoint)(scale)
     if (error >= bestError) continue
     best = { scale, zeroPoint }
     bestError = error

@@ -140,7 +140,7 @@ export function activationScale(
 ): number {
   const unclipped = scaleWithin(h, Number.POSITIVE_INFINITY, lo, hi)
   if (!(unclipped > 0)) return 1
-  if (method === 'mse') return stepOfLeastError(unclipped, h.elem, SCALE_STEPS, (s) => quantizationError(h, s, lo, hi))
+  if (method === 'mse') return stepOfLeastError(unclipped, h.elem, SCALE_STEPS, quantizationError(h, lo, hi))
   return stepWithout(scaleWithin(h, clippingPoint(h, lo, hi, method, percentile), lo, hi), h.elem)
 }
 
@@ -162,17 +162,34 @@ export function clippingPoint(
   return Number.POSITIVE_INFINITY
 }
 
-/** Sum of squared errors at step `s`, with bin centres for their values. */
-export const quantizationError = (h: Histogram, s: number, lo: number, hi: number): number =>
-  sideError(h, h.positive, 1, s, lo, hi) + sideError(h, h.negative, -1, s, lo, hi)
+/** The sum of squared errors as a function of the step, with bin centres for their values. */
+export function quantizationError(h: Histogram, lo: number, hi: number): (step: number) => number {
+  const positive = occupied(h, h.positive, 1)
+  const negative = occupied(h, h.negative, -1)
+  return (s) => sideError(positive, s, lo, hi) + sideError(negative, s, lo, hi)
+}
 
-function sideError(h: Histogram, bins: Float64Array, sign: number, s: number, lo: number, hi: number): number {
+/** Centres and counts of the bins that are not empty; most are, of a few values or of a long tail. */
+interface Occupied {
+  readonly centres: Float64Array
+  readonly counts: Float64Array
+}
+
+function occupied(h: Histogram, bins: Float64Array, sign: number): Occupied {
+  const used: number[] = []
+  for (let i = 0; i < BINS; i++) if (bins[i] !== 0) used.push(i)
+  return {
+    centres: Float64Array.from(used, (i) => sign * h.centre(i)),
+    counts: Float64Array.from(used, (i) => bins[i]!),
+  }
+}
+
+function sideError({ centres, counts }: Occupied, s: number, lo: number, hi: number): number {
   let sum = 0
-  for (let i = 0; i < BINS; i++) {
-    if (bins[i] === 0) continue
-    const x = sign * h.centre(i)
+  for (let i = 0; i < centres.length; i++) {
+    const x = centres[i]!
     const d = x - quantizeValue(x, s, lo, hi) * s
-    sum += bins[i]! * d * d
+    sum += counts[i]! * d * d
   }
   return sum
 }

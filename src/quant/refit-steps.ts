@@ -4,7 +4,7 @@
  */
 import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
-import type { WeightLayer } from '../layers/layers.ts'
+import { maskedWeights, type WeightLayer } from '../layers/layers.ts'
 import type { QuantPair } from '../layers/quant-pair.ts'
 import { fitWeightScales, type WeightScaleMethod, weightScaleMethods } from './quantizer.ts'
 
@@ -13,17 +13,11 @@ export function refitSteps(layer: WeightLayer): void {
   const scale = quant?.scale.constant
   if (!quant || !scale) return
   const axis = quant.axis === null ? null : outputAxis
-  const scales = fitWeightScales(masked(layer), tensor.dims, axis, quant.bits, methodOf(quant), scale.type)
+  const scales = fitWeightScales(maskedWeights(layer), tensor.dims, axis, quant.bits, methodOf(quant), scale.type)
   quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
 }
 
 function methodOf({ dequantize }: QuantPair): WeightScaleMethod {
   const named = marks.fit.get(dequantize)
   return weightScaleMethods.find((m) => m === named) ?? 'als'
-}
-
-function masked({ tensor, mask }: WeightLayer): Float32Array {
-  const weights = tensor.toFloat32()
-  const kept = mask?.constant?.toFloat32()
-  return kept ? weights.map((w, i) => w * kept[i]!) : weights
 }

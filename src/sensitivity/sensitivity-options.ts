@@ -1,5 +1,7 @@
 /** Options of a sensitivity scan, declared once for the command line and the library. */
+
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { batchOption } from '../data/loader-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 
@@ -28,7 +30,7 @@ export const sensitivityOptions = optionTable({
   ...layerOptions,
   limit: { type: 'integer', minimum: 1, default: 1000, description: 'Images to measure on' },
   calibrate: { type: 'integer', minimum: 1, default: 256, description: 'Images to fit the scales of inputs on' },
-  batch: { type: 'integer', minimum: 1, default: 100, description: 'Images per batch' },
+  batch: batchOption(100),
   threads: threadsOption,
 })
 

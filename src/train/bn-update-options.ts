@@ -1,11 +1,11 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import { workersOption } from '../data/loader-options.ts'
+import { batchOption, workersOption } from '../data/loader-options.ts'
 import { deviceOptions } from '../runtime/device-options.ts'
 
 export const bnUpdateOptions = optionTable({
   epochs: { type: 'number', exclusiveMinimum: 0, default: 1, description: 'Passes over the training set' },
-  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images per batch' },
+  batch: batchOption(64),
   augment: {
     type: 'string',
     default: 'standard',

@@ -1,6 +1,6 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
-import { workersOption } from '../data/loader-options.ts'
+import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 
@@ -18,7 +18,7 @@ export const trainOptions = optionTable({
     description: 'Passes over the training set; may be a fraction',
   },
   maxSteps: { type: 'integer', minimum: 1, description: 'Stop after this many steps, even within an epoch' },
-  batch: { type: 'integer', minimum: 1, default: 64, description: 'Images per run of the step graph' },
+  batch: batchOption(64, 'Images per run of the step graph'),
   accumulate: {
     type: 'integer',
     minimum: 1,

@@ -8,10 +8,12 @@
  * code `probe-failed`, says which was passed; callers go on with what they know without the answer, or let it through.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type Blame, MncError, modelError } from '../../base/errors.ts'
 import { encodeModel } from '../../codec/codec.ts'
+import { parseModel } from '../../codec/text-parse.ts'
 import { requireInlinable } from '../../graph/function-size.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Tensor } from '../../graph/tensor.ts'
@@ -67,6 +69,16 @@ class Helper {
     )
     this.#child.on('exit', (code, signal) => this.#gone(this.#reason ?? this.#causeOf(code, signal)))
     this.#idle()
+  }
+
+  /** The most memory that it has had at once so far, in bytes; null where the system does not say. */
+  get peak(): number | null {
+    try {
+      const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'utf8'))
+      return line ? Number(line[1]) * 1024 : null
+    } catch {
+      return null
+    }
   }
 
   async ask(json: Request, parts: readonly Uint8Array[]): Promise<Frame> {
@@ -132,6 +144,35 @@ process.on('exit', () => helper?.end())
 export function startProbing(): void {
   if (helper && helper.bytes !== probeLimits().bytes) helper.end()
   if (!helper || helper.ended) helper = new Helper()
+}
+
+/**
+ * Bytes that loading a model and running it once adds to a process at its peak, the engine itself not counted; null where
+ * the system does not say (all but Linux).
+ */
+export async function peakMemory(
+  model: Model,
+  feeds: Readonly<Record<string, Tensor>>,
+  options: LoadOptions = {},
+): Promise<number | null> {
+  const own = new Helper()
+  try {
+    // the engine is loaded with the first model
+    const tiny = parseModel(
+      'onnx {ir_version=8}\nopset ai.onnx=17\ngraph "g"\n  input %x : float32[1]\n  %y : float32[1] = Relu(%x)\n  output %y\nend\n',
+    )
+    const load = (m: Model, id: number): Promise<Frame> =>
+      own.ask({ do: 'load', id, options: { quiet: true, ...options } }, [encodeModel(m)])
+    await load(tiny, 0)
+    const before = own.peak
+    await load(model, 1)
+    const { heads, parts } = packTensors(feeds)
+    await own.ask({ do: 'run', id: 1, feeds: heads }, parts)
+    const after = own.peak
+    return before === null || after === null ? null : after - before
+  } finally {
+    own.end()
+  }
 }
 
 /** One request, behind those under way. `to`: the process that has the session; the present one by default. */

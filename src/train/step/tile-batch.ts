@@ -11,6 +11,7 @@
 import { cloneNode, type ValueMap } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { elementCount, isStatic } from '../../graph/types.ts'
+import { rewire } from '../../layers/layers.ts'
 
 /** Nodes of tile 0 to their copies in all tiles, themselves first. */
 export type Tiles = ReadonlyMap<Node, readonly Node[]>
@@ -32,7 +33,7 @@ export function tileBatch(graph: Graph, input: Value, tiles: number, chosen: Rea
   const parts = graph.prepend().ops('Split', [input, sizes], tiles, { axis: 0 }, { name: `${input.name}.tile` })
   for (const p of parts) p.setType(type)
   input.setType({ elem: type.elem, dims: [batch * tiles, ...type.dims.slice(1)] })
-  for (const n of [...input.uses]) if (chosen.has(n)) rewire(n, input, parts[0]!)
+  for (const n of [...input.uses]) if (chosen.has(n)) rewire([n], input, parts[0]!)
 
   const copies = new Map<Node, Node[]>(nodes.map((n) => [n, [n]]))
   const pieces = new Map<Value, Value[]>(leaving.map((v) => [v, [v]]))
@@ -45,14 +46,11 @@ export function tileBatch(graph: Graph, input: Value, tiles: number, chosen: Rea
     const { dims, elem } = v.type!
     const whole = { elem, dims: [batch * tiles, ...dims!.slice(1)] }
     const joined = graph.append().op('Concat', list, { axis: 0 }, { name: `${v.name}.whole`, type: whole })
-    for (const n of [...v.uses]) if (!chosen.has(n) && n !== joined.producer && !isCopy(n, copies)) rewire(n, v, joined)
+    for (const n of [...v.uses])
+      if (!chosen.has(n) && n !== joined.producer && !isCopy(n, copies)) rewire([n], v, joined)
     if (graph.outputs.includes(v)) replaceOutput(graph, v, joined)
   }
   return copies
-}
-
-function rewire(n: Node, from: Value, to: Value): void {
-  for (let i = 0; i < n.inputs.length; i++) if (n.inputs[i] === from) n.setInput(i, to)
 }
 
 const leaves = (v: Value, chosen: ReadonlySet<Node>): boolean => v.isOutput || [...v.uses].some((n) => !chosen.has(n))

@@ -1,0 +1,88 @@
+/** Where the time of a run goes, by operator and by node, from the engine's own profile (onnxruntime's Chrome trace). */
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { bugError, usageError } from '../base/errors.ts'
+import { readFileBytes, temporaryFolder } from '../base/files.ts'
+import type { Executor } from '../runtime/executor.ts'
+import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
+import { randomFeeds } from '../samples/random-feeds.ts'
+import type { Candidate } from './measure.ts'
+
+export interface Share {
+  /** Operator, or node as the engine names it. */
+  readonly name: string
+  /** Nodes of the operator. */
+  readonly nodes: number
+  /** In one run, ms. */
+  readonly ms: number
+  /** Of all nodes' time. */
+  readonly share: number
+}
+
+export interface OperatorProfile {
+  readonly operators: readonly Share[]
+  readonly nodes: readonly Share[]
+}
+
+const WARM = 3
+const RUNS = 10
+
+interface TraceEvent {
+  readonly cat?: string
+  readonly name?: string
+  readonly dur?: number
+  readonly ts?: number
+  readonly args?: { readonly op_name?: string; readonly node_index?: string }
+}
+
+/** Profiles a model at one setting. A usage error for engines that keep no profile. */
+export async function profileOperators(
+  { file, model }: Candidate,
+  executor: Executor,
+  { threads, batch, seed }: { readonly threads: number; readonly batch: number; readonly seed: number },
+): Promise<OperatorProfile> {
+  if (executor.opset !== undefined) throw usageError('--profile needs onnxruntime', `${executor.device.id} keeps none`)
+  const plan = await batchPlan(model, batch)
+  const feeds = randomFeeds(model)(dimsAt(plan, plan.batch), [seed])
+  const folder = await temporaryFolder(join(tmpdir(), 'mnc-profile-'))
+  try {
+    const session = await executor.load(await readFileBytes(file), { threads, profilePrefix: join(folder.path, 'run') })
+    let written: string | undefined
+    try {
+      for (let i = 0; i < WARM + RUNS; i++) await session.run(feeds)
+      written = session.endProfiling()
+    } finally {
+      await session.dispose()
+    }
+    if (written === undefined) throw bugError('the engine wrote no profile')
+    return profileOf(JSON.parse(await readFile(written, 'utf8')) as TraceEvent[])
+  } finally {
+    await folder.remove()
+  }
+}
+
+/** Sums over the last RUNS runs of a trace. */
+export function profileOf(events: readonly TraceEvent[]): OperatorProfile {
+  const starts = events.filter((e) => e.name === 'model_run').map((e) => e.ts ?? 0)
+  const runs = Math.min(RUNS, starts.length)
+  const from = starts.sort((a, b) => a - b)[starts.length - runs] ?? 0
+  const kernels = events.filter((e) => e.cat === 'Node' && e.name?.endsWith('_kernel_time') && (e.ts ?? 0) >= from)
+  const total = kernels.reduce((n, e) => n + (e.dur ?? 0), 0)
+  const shares = (keyOf: (e: TraceEvent) => string): Share[] => {
+    const found = new Map<string, { us: number; nodes: Set<string> }>()
+    for (const e of kernels) {
+      const entry = found.get(keyOf(e)) ?? { us: 0, nodes: new Set() }
+      found.set(keyOf(e), entry)
+      entry.us += e.dur ?? 0
+      entry.nodes.add(e.name!)
+    }
+    return [...found]
+      .map(([name, { us, nodes }]) => ({ name, nodes: nodes.size, ms: us / 1000 / runs, share: us / total }))
+      .sort((a, b) => b.ms - a.ms)
+  }
+  return {
+    operators: shares((e) => e.args?.op_name ?? '?'),
+    nodes: shares((e) => e.name!.replace(/_kernel_time$/, '')),
+  }
+}
