@@ -85,7 +85,7 @@ test('what fits nothing, or contradicts the file, is refused with the nearest na
   )
   assert.throws(record({ inputShape: { '': '1,2' } }), /needs the name of an input/)
   assert.throws(record({ inputShape: { x: '1,2,5' } }), /float32\[N,length,4\], which \[1,2,5\] does not match/)
-  assert.throws(record({ inputShape: { x: '1,2' } }), /which \[1,2\] is not/)
+  assert.throws(record({ inputShape: { x: '1,2' } }), /which \[1,2\] does not match/)
   assert.throws(record({ inputShape: { x: '1,-2,4' } }), /'-2' is not a dim/)
   const model = text()
   marks.inputShapes.set(model, { x: [0] })

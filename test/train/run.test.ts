@@ -185,7 +185,7 @@ test('what cannot be trained is said before anything is computed', async () => {
   await refuse({ batch: 61 }, /larger than noise/)
   await refuse({ lrFactor: { 'no.such*': 2 } }, /matches no initializer/)
   await refuse({}, /no labels for cross entropy/, { data: 'random' })
-  await refuse({ loss: 'mse' }, /gives \[6, 3\] and the teacher \[6, 4\]/, {
+  await refuse({ loss: 'mse' }, /returns \[6, 3\] but the teacher \[6, 4\]/, {
     teacher: { model: linearModel(0, 4), preprocess: pixels },
   })
   const frozen = linearModel()
