@@ -250,7 +250,11 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
   ],
   ['a missing file', [{ ...small, from: 'none.onnx' }], /stage 'small': there is no file 'none\.onnx'/],
   ['two of one name', [dense, dense], /two stages with this name/],
-  ['a name that its files would share', [{ ...dense, name: 'a.best' }], /stage 'a\.best': files of other stages/],
+  [
+    'a name that its files would share',
+    [{ ...dense, name: 'a.best' }],
+    /stage 'a\.best': this name is reserved for files of other stages/,
+  ],
   ['no source', [{ name: 'a' }], /does not say where its graph comes from/],
   [
     'an unknown option',
