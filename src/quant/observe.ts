@@ -58,7 +58,7 @@ export async function observe(
   } finally {
     await run.dispose()
   }
-  if (batches === 0) throw usageError('the calibration data holds no samples', 'raise --limit or check --data')
+  if (batches === 0) throw usageError('the calibration data contain no samples', 'raise --limit or check --data')
 }
 
 /** A session, or nothing to run where all values are graph inputs. */
