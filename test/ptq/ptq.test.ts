@@ -21,7 +21,7 @@ import { type PtqEvent, ptq } from '../../src/ptq/ptq.ts'
 import type { PtqOptionsInput } from '../../src/ptq/ptq-options.ts'
 import { recipeOf } from '../../src/ptq/recipe-of.ts'
 import { samplesOf } from '../../src/ptq/samples.ts'
-import { loadRecipe } from '../../src/recipes/load.ts'
+import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
 import { npy, npz } from '../support/data-files.ts'
@@ -223,6 +223,17 @@ test('the command writes a model and a recipe, which gives the same bytes', asyn
   await runRecipe(recipe, { workdir: at('work') })
   assert.deepEqual(readFileSync(at('work/quantised.onnx')), readFileSync(at('out.onnx')))
   assert.ok((await readModel(at('out.onnx'))).metadata.get('mnc.preprocess')!.includes('0.4'))
+})
+
+test('on random inputs the recipe gives the same bytes too, and measures nothing that needs images', async () => {
+  await writeModel(severalEnds(), at('ends.onnx'))
+  await call([at('ends.onnx')], { ...quick, data: 'random', weightBits: 4, output: at('ends.q.onnx') })
+  const { stages } = await runRecipe(await loadRecipe(at('ends.q.recipe.json')), { workdir: at('ends') })
+  assert.deepEqual(readFileSync(at('ends/quantised.onnx')), readFileSync(at('ends.q.onnx')))
+  assert.ok(stages.every((s) => s.metrics.eval === null))
+  const recipe = JSON.parse(readFileSync(at('ends.q.recipe.json'), 'utf8'))
+  recipe.stages[1].eval = { limit: 8 }
+  await assert.rejects(parseRecipe(recipe), /eval need.* images, and its data are random/)
 })
 
 test('no data is a usage error; so is what is no data', async () => {
