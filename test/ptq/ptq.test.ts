@@ -12,6 +12,7 @@ import { parseModel } from '../../src/codec/text-parse.ts'
 import { commands } from '../../src/commands/index.ts'
 import { CommandIO } from '../../src/commands/io.ts'
 import { Dataset } from '../../src/data/dataset.ts'
+import { readClassOrder } from '../../src/graph/class-names.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
@@ -183,6 +184,16 @@ end
   const { model } = await quantised(tinyNet(), { effort: 'fast' })
   await assert.rejects(quantised(model, {}), /already quantised to 8 bits/)
   await assert.rejects(quantised(tinyNet(), {}, images(3)), /3 samples are too few/)
+})
+
+test('images of classes that are not the outputs serve as well, and name nothing', async () => {
+  const set = images(60)
+  const { split, channels, height, width } = set
+  const one = { name: 'pictures', split, classes: 1, classNames: ['pictures'], channels, height, width }
+  const unlabelled = new Dataset({ ...one, images: set.images, labels: new Int32Array(60) })
+  const { model, steps } = await quantised(tinyNet(), { weightBits: 4 }, unlabelled)
+  assert.ok(steps.every((s) => s.outcome !== 'failed'))
+  assert.equal(readClassOrder(model), null)
 })
 
 test('an aborted run ends as interrupted', async () => {
