@@ -1,7 +1,7 @@
 /**
- * Files that are whole or not there: written beside their place under a temporary name, then renamed. The mode of a
- * file that is replaced stays, links are followed, '-' is standard output. What is no regular file (/dev/null, a pipe)
- * is written straight.
+ * Files that are either complete or absent: written next to their destination under a temporary name, then renamed. The mode of a
+ * file that is replaced is kept, links are followed, '-' is standard output. Anything but a regular file (/dev/null, a pipe)
+ * is written directly.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'

@@ -1,4 +1,4 @@
-/** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
+/** Takes channels out of the constants of nodes: weights with masks and quantiser scales, biases, normalisations. */
 
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'

@@ -1,9 +1,9 @@
 /**
- * Which weights a step left as they were: their share, and the largest with the reason and the option that takes them.
+ * Which weights a step left as they were: their share, and the largest with the reason and the option that includes them.
  *
  * Weights are what layers multiply with (layers.ts), and all other constant float tensors with two dims or more above 1:
  * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
- * normalisations, masks and quantisers' steps are none.
+ * normalisations, masks and quantisers' scales are not weights.
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'

@@ -1,5 +1,5 @@
 /**
- * What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
+ * A family of networks is one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
  * of one imports types alone, for `mnc --help` reads them too.
  */
 import type { OptionsOf, OptionTable } from '../base/options.ts'

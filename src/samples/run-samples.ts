@@ -12,7 +12,7 @@ import { rowsOf, sliceSamples } from './layout.ts'
 /** Inputs of one run. */
 export interface Group {
   readonly feeds: Readonly<Record<string, Tensor>>
-  /** Samples in it that count; those behind fill it up. */
+  /** Samples in it that count; those after fill it up. */
   readonly count: number
 }
 

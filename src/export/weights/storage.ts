@@ -1,7 +1,7 @@
 /**
  * Chooses how each weight is stored: whichever form takes the fewest bytes.
  *
- *   packed   N/8 + nnz*b/8      one mask bit an element, b bits a non-zero
+ *   packed   N/8 + nnz*b/8      one mask bit per element, b bits per non-zero
  *   int4     N/2                a dense INT4 initializer (b <= 4)
  *   planes   N*b/8              dense, bit by bit, for 2 and 3 bits
  *   int8     N                  a dense INT8 initializer
@@ -21,7 +21,7 @@ const GROUP = 420
 const MEMBER = 70
 /** A dense tensor: initializer header, Cast, Mul. */
 const DENSE = 70
-/** Elements of a group: the decode holds about 20 bytes an element while it is folded. */
+/** Elements of a group: the decode holds about 20 bytes per element while it is folded. */
 const GROUP_ELEMENTS = 2 ** 24
 
 export interface Choice {

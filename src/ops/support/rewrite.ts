@@ -1,4 +1,4 @@
-/** Building blocks of upgrades: what lifting a node from one form to the next needs again and again. */
+/** Building blocks of upgrades: what upgrading a node from one form to the next needs again and again. */
 import type { AttributeLike } from '../../graph/attribute.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 

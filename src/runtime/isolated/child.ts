@@ -1,5 +1,5 @@
 /**
- * The process that runs strangers' models (engine.ts starts it; serve.ts does the work), and the thread in it that watches
+ * The process that runs untrusted models (engine.ts starts it; serve.ts does the work), and the thread in it that watches
  * it: it ends the process where that takes more memory than it may, or where the one that started it is gone, though
  * onnxruntime never returns.
  */

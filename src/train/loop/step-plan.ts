@@ -1,4 +1,4 @@
-/** From a run's options to the step graph, the schedule and the batches. */
+/** Turns a run's options into the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import { usageError } from '../../base/errors.ts'
 import { nearest } from '../../base/options.ts'
@@ -133,7 +133,7 @@ async function teacherOf(
   return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics, variances }
 }
 
-/** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */
+/** The first pattern that a name fits decides. A usage error for a pattern that matches nothing. */
 function factorOf(factors: Readonly<Record<string, number>>, model: Model): (name: string) => number {
   const rules = Object.entries(factors).map(([glob, factor]) => ({ re: globToRegExp(glob), factor }))
   const names = Array.from(model.graph.initializers(), (v) => v.name)
