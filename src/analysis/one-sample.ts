@@ -90,7 +90,7 @@ async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   return work
 }
 
-/** null where no batch was found at which the model runs; why is said where the process that tried ended or took too long. */
+/** null if no batch size was found at which the model runs; `warn` hears why if the process that tried was killed or took too long. */
 async function planOrWarn(model: Model, asked: number, options: PlanOptions, warn: Warn): Promise<BatchPlan | null> {
   try {
     return await batchPlan(model, asked, options)

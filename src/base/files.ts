@@ -95,7 +95,7 @@ export const listFolder = (path: string): string[] => reading(path, () => readdi
 const temporaries = new Set<string>()
 let onTemporaries: (some: boolean) => void = () => {}
 
-/** `told` hears when there begin to be temporary files and when there are none any more. */
+/** `told` is called when the first temporary file appears and when the last one is gone. */
 export function watchTemporaries(told: (some: boolean) => void): void {
   onTemporaries = told
 }

@@ -46,7 +46,7 @@ export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Ten
   return new Tensor(t.type, dims, bytes)
 }
 
-/** Whether an initializer is nobody's but `readers`', so that it can be changed in place. */
+/** Whether an initializer is read only by `readers`, so that it can be changed in place. */
 const isOwn = (v: Value, readers: readonly Node[]): boolean =>
   v.constant !== null && !v.isOutput && [...v.uses].every((n) => readers.includes(n))
 

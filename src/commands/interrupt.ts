@@ -31,7 +31,7 @@ export interface Interruptible {
   readonly signal: AbortSignal
   /** From now on there is something to save: signals end the run after a checkpoint, a second one at once. */
   arm(): void
-  /** Nothing is to be saved any more: signals end the process at once. */
+  /** There is nothing left to save: signals end the process at once. */
   disarm(): void
 }
 

@@ -58,7 +58,7 @@ const TAIL = 8
 /** Of the free space of a disk, this much is taken: others need some too. */
 const SHARE = 0.9
 
-/** Closes files of sets that nobody uses any more. */
+/** Closes files of sets that are no longer in use. */
 const unused = new FinalizationRegistry<number>((descriptor) => closeSync(descriptor))
 
 /** `key`: hexadecimal, of the set's content and of how it is decoded. */

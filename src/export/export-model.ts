@@ -111,7 +111,7 @@ export async function exportModel(
   return { model: context.model, report: signed(source, context) }
 }
 
-/** What the file says of its making, and what is said of the file. */
+/** The history that is written into the file, and the report on the file. */
 function signed(source: Model, context: Exporting): ExportReport {
   const { model, format, options, weights, weightBytes } = context
   marks.export.set(model, format)

@@ -101,7 +101,7 @@ export type Role =
   | 'quant-scale'
   /** The identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
   | 'quant-guard'
-  /** Work that only makes up for the width of an engine's kernels (split-sums.ts); no layer of the network. */
+  /** Work that only compensates for the width of an engine's kernels (split-sums.ts); not a layer of the network. */
   | 'correction'
 
 export const marks = {

@@ -21,7 +21,7 @@ import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 export const PRUNE_MASK = 'prune-mask'
 export const WEIGHT_QUANT = 'weight-quant'
 export const ACTIVATION_QUANT = 'activation-quant'
-/** Work that only makes up for the width of an engine's kernels (src/export/weights/split-sums.ts); no layer of the network. */
+/** Work that only compensates for the width of an engine's kernels (src/export/weights/split-sums.ts); not a layer of the network. */
 export const CORRECTION = 'correction'
 
 export interface WeightLayer {

@@ -14,7 +14,7 @@ import { findOp } from '../ops/index.ts'
 import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { weightLayers } from './layers.ts'
 
-/** What a step did not do at a node or value. */
+/** A node or value that a pass or export left alone. */
 export interface Declined {
   readonly where: string
   readonly reason: string
@@ -92,7 +92,7 @@ function constants(graph: Graph): { value: Value; tensor: Tensor }[] {
   return found
 }
 
-/** A step of a quantiser, or a bias, statistic or limit. */
+/** A scale of a quantiser, or a bias, statistic or limit. */
 function isBeside(n: Node, v: Value): boolean {
   const at = n.inputs.indexOf(v)
   const { weights = [], parameters = [], state = [] } = findOp(n) ?? {}

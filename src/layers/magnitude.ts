@@ -106,7 +106,7 @@ export function keepLargest(tensors: readonly Tensor[], count: number): MaskRule
   })
 }
 
-/** Whether the last of `ties` elements at the threshold has passed, and how many of them are still to come. */
+/** The index just past the last of `ties` elements at the threshold, and how many of them are still to come. */
 function indexOfTie(t: Tensor, threshold: number, ties: number): [cut: number, left: number] {
   let first = 0
   for (const part of t.parts()) {

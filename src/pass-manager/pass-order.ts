@@ -2,8 +2,8 @@
  * Which passes must not come after which: those that change what scales of activations after them were calibrated on (prune), or
  * find no way through quantisers to what they would have folded (fold-bn). They refuse, with the order that works.
  *
- * And which give the same outputs in either order, but a smaller file in one only: remove-channels takes out what is zero by
- * then, so it comes after the pruning of channels. They say so.
+ * And which give the same outputs in either order but a smaller file in only one: remove-channels removes what is zero at that
+ * point, so it comes after the pruning of channels. They print a note.
  */
 
 import { type MncError, modelError } from '../base/errors.ts'

@@ -38,7 +38,7 @@ export interface BatchPlan {
   readonly inputs: ReadonlyMap<string, InputLayout>
   /** Of the outputs that are numbers. */
   readonly outputs: ReadonlyMap<string, OutputLayout>
-  /** Sizes of dynamic dims that nobody gave, by symbol, or input[axis] where they have none. */
+  /** Sizes of dynamic dims that were not given, by symbol, or input[axis] where they have none. */
   readonly sizes: Readonly<Record<string, number>>
 }
 

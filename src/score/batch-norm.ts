@@ -1,5 +1,5 @@
 /**
- * What is left of a BatchNormalization at inference: y = x * s + b with s = scale / sqrt(var + epsilon) and
+ * What remains of a BatchNormalization at inference: y = x * s + b with s = scale / sqrt(var + epsilon) and
  * b = bias - mean * s. After a layer with constant weights that nothing else reads, s goes into the weights (or their
  * quantisation scales) and b is added to the layer's bias.
  *
