@@ -21,7 +21,7 @@ export const completionOf = (commands: () => readonly CommandDef[]) =>
     async run([shell = ''], _, io) {
       const { usageError } = await import('../base/errors.ts')
       if (!shells.some((s) => s === shell))
-        throw usageError(`no completion for '${shell}'`, `one of ${shells.join(', ')}`)
+        throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
       const entries = await entriesOf(commands(), [])
       const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
       io.result({ shell, script }, script)

@@ -14,6 +14,7 @@ import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeAdditions } from './quantize-additions.ts'
 import { removeChannels } from './remove-channels.ts'
+import { roundWeights } from './round-weights.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -24,6 +25,7 @@ export const passes: readonly PassDef[] = [
   removeChannels,
   insertFakeQuant,
   quantizeAdditions,
+  roundWeights,
   freezeSubgraph,
   inferBn,
   foldBn,

@@ -1,0 +1,214 @@
+/**
+ * Rounds weights that have a quantiser already so that what their layers give stays, not the weights: GPTQ in its form as
+ * nearest plane (src/quant/nearest-plane.ts, src/quant/round-layer.ts for the formulas and papers). The float weight is
+ * overwritten by numbers on the quantiser's grid, which it leaves as they are; zeros of a prune mask stay zeros.
+ *
+ * Layers are treated in graph order, each on inputs computed with those before already rounded, as the calibration data
+ * give them: in groups none of which depends on another. Conv (any groups, strides, pads, dilations), ConvTranspose, Gemm,
+ * MatMul by a matrix.
+ *
+ * Does not apply, and says so, to weights without a quantiser, stored as integers, or on the grid already; with steps along
+ * another axis than the output channels'; that something else reads or the model hands out; with more columns than
+ * `--largest` (memory is 24 bytes times their square).
+ */
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import type { Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { addBias, canBias } from '../layers/layer-algebra.ts'
+import { layerOptions } from '../layers/layer-options.ts'
+import { asInitializer, type WeightLayer } from '../layers/layers.ts'
+import { productFactor } from '../ops/facts.ts'
+import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { floatReference } from '../quant/bypass-quantisers.ts'
+import { inputMoments, type MomentsOf } from '../quant/input-moments.ts'
+import { guardQuantisers } from '../quant/quant-guard.ts'
+import { quantizeValue } from '../quant/quantizer.ts'
+import { roundLayer } from '../quant/round-layer.ts'
+import { weightRows } from '../quant/weight-rows.ts'
+import { inlineFunctions } from './inline-functions.ts'
+
+const options = optionTable({
+  ...layerOptions,
+  ops: { ...layerOptions.ops, default: ['*'] },
+  target: {
+    type: 'string',
+    enum: ['layer', 'network'],
+    default: 'network',
+    description: 'Keep what a layer makes of the inputs that it gets, or what it makes in the float network of its own',
+  },
+  pull: {
+    type: 'number',
+    minimum: 0,
+    maximum: 1,
+    default: 1,
+    description: 'For --target network: part of the way that weights go to make up for what came before',
+  },
+  biases: {
+    type: 'string',
+    enum: ['correct', 'keep'],
+    default: 'correct',
+    description: 'Let the bias take up the mean error, one where there is none, or keep it',
+  },
+  steps: {
+    type: 'string',
+    enum: ['search', 'weighted', 'keep'],
+    default: 'search',
+    description: 'Steps of the weights: the best behind rounding, the best weighted by inputs, or as they are',
+  },
+  order: {
+    type: 'string',
+    enum: ['activation', 'given'],
+    default: 'activation',
+    description: 'Which columns are decided first: those of the largest inputs, or from the last to the first',
+  },
+  damping: {
+    type: 'number',
+    exclusiveMinimum: 0,
+    default: 0.01,
+    description: 'Added to the diagonal of the second moment of inputs, as a part of its mean',
+  },
+  sweeps: {
+    type: 'integer',
+    minimum: 0,
+    default: 4,
+    description: 'Passes of coordinate descent behind rounding, at most',
+  },
+  pruned: {
+    type: 'string',
+    enum: ['zero', 'compensate'],
+    default: 'zero',
+    description: 'Weights held at zero by a mask: taken for zeros, or made up for by the others',
+  },
+  largest: {
+    type: 'integer',
+    minimum: 1,
+    default: 4608,
+    description: 'Leave layers alone whose outputs are sums of more products',
+  },
+  ...finiteOptions,
+})
+
+type Options = OptionsOf<typeof options>
+
+/** Why a layer is left; the rows where it is not. */
+function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
+  const { quant, tensor, outputAxis, slot } = layer
+  if (!quant) return 'its weights have no quantiser'
+  if (!tensor.type.includes('float') || !quant.quantize) return 'its weights are stored as integers'
+  if (!quant.scale.constant || (quant.zeroPoint && !quant.zeroPoint.constant))
+    return 'the steps of its weights are computed'
+  if (quant.scale.uses.size > 2) return 'the steps of its weights are shared with another quantiser'
+  if (layer.otherUser) return `its weights are also read by ${layer.otherUser.label}`
+  if (layer.handedOut) return `'${layer.handedOut.name}' is an output of the model`
+  if (slot.data === undefined || slot.lookup) return 'its weights are looked up, not multiplied'
+  const rows = weightRows(layer)
+  if (typeof rows === 'string') return rows
+  if (quant.source !== layer.quantPoint || (quant.axis !== null && quant.axis !== outputAxis))
+    return 'its steps run along another axis than its output channels'
+  if (rows.columns > o.largest)
+    return `its outputs are sums of ${rows.columns} products, more than --largest ${o.largest}`
+  return isOnGrid(layer) ? 'its weights lie on the grid already' : { layer, rows }
+}
+
+function isOnGrid({ quant, tensor, mask, outputAxis }: WeightLayer): boolean {
+  const { scale, zeroPoint, lo, hi } = quant!
+  const steps = scale.constant!.toNumbers()
+  const zeros = zeroPoint?.constant?.toNumbers()
+  const kept = mask?.constant?.toNumbers()
+  const values = tensor.toFloat32()
+  const inner = tensor.dims.slice((outputAxis ?? 0) + 1).reduce((a, b) => a * b, 1)
+  for (let i = 0; i < values.length; i++) {
+    const c = steps.length === 1 ? 0 : Math.floor(i / inner) % steps.length
+    const zero = zeros?.[zeros.length === 1 ? 0 : c] ?? 0
+    const w = values[i]! * (kept?.[i] ?? 1)
+    const near = quantizeValue(w, steps[c]!, lo - zero, hi - zero) * steps[c]!
+    // weights of 16 bits cannot hold more
+    if (Math.abs(near - w) > Math.abs(w) * (tensor.type === 'float32' ? 1e-6 : 0.01)) return false
+  }
+  return true
+}
+
+/** Layers in graph order, in runs none of which depends on another of the same run. */
+function runsOf(model: Model, all: readonly MomentsOf[]): MomentsOf[][] {
+  const byNode = new Map<Node, MomentsOf>(all.flatMap((m) => m.layer.users.map((n) => [n, m] as const)))
+  const runs: MomentsOf[][] = []
+  let run = new Set<MomentsOf>()
+  let behind = new Set<Value>()
+  for (const n of model.graph.nodes()) {
+    const own = byNode.get(n)
+    const depends = n.inputs.some((v) => v && behind.has(v)) || n.subgraphs.length > 0
+    if (own && n === own.layer.node && depends && run.size > 0) {
+      runs.push([...run])
+      run = new Set()
+      behind = new Set()
+    }
+    if (own && n === own.layer.node) run.add(own)
+    if (own || (depends && behind.size > 0)) for (const v of n.outputs) if (v) behind.add(v)
+  }
+  return run.size > 0 ? [...runs, [...run]] : runs
+}
+
+/** Whether the bias of the layer may take something up. A MatMul gets an Add of one number a column, at any rank. */
+const canShift = ({ node, users }: WeightLayer, channels: number): boolean =>
+  users.length === 1 && canBias(node, channels, () => 2) === null
+
+async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
+  const inlined = inlineFunctions(model)
+  const { chosen, left, absent } = chooseLayers(model.graph, o)
+  noteAbsent(absent, ctx)
+  for (const { layer, reason, remedy } of left)
+    if (layer.quant) ctx.decline(layer.name, reason, { weights: layer.tensor.size, remedy })
+  const fit: MomentsOf[] = []
+  for (const layer of chosen) {
+    const found = roundable(layer, o)
+    if (typeof found === 'string') ctx.decline(layer.name, found)
+    else fit.push(found)
+  }
+  const reference = o.target === 'network' ? floatReference(model, o.pruned === 'compensate') : null
+  const ratios: number[] = []
+  for (const group of runsOf(model, fit)) {
+    const moments = await inputMoments(model, group, ctx.calibration!, { reference, ...o })
+    for (const { layer, rows } of group) {
+      const shifts = o.biases === 'correct' && canShift(layer, rows.groups * rows.rows)
+      const { weight, scale, shift, before, after } = roundLayer(layer, rows, moments.get(layer)!, {
+        ...o,
+        ...{ shifts, compensates: o.pruned === 'compensate' },
+      })
+      asInitializer(layer.weight).setConstant(weight)
+      layer.quant!.scale.setConstant(scale)
+      if (shift) shiftOutputs(layer, shift)
+      ratios.push(before > 0 ? after / before : 1)
+    }
+  }
+  const median = ratios.sort((a, b) => a - b)[ratios.length >> 1]
+  if (median !== undefined)
+    ctx.log(
+      `${ratios.length} layers rounded; the error of the one in the middle is ${(100 * median).toPrecision(2)} % of that of rounding to nearest`,
+    )
+  // a bias that is new or larger decides whether an integer kernel computes the same
+  if (o.biases === 'correct') guardQuantisers(model.graph)
+  return inlined || fit.length > 0
+}
+
+/** Adds to each output channel what the product lacks. */
+function shiftOutputs(layer: WeightLayer, shift: Float64Array): void {
+  const { node } = layer
+  const alpha = productFactor(node)
+  const out = node.output
+  const k = new Float64Array(shift.length).fill(1)
+  const biased = addBias(layer, { k, c: shift.map((x) => alpha * x) })
+  if (biased !== out) node.graph.replaceUses(out, biased, biased.producer!)
+}
+
+export const roundWeights = definePass({
+  name: 'round-weights',
+  summary: 'Round quantised weights so that their layers’ outputs stay, not the weights (GPTQ)',
+  options,
+  preserves: 'interface',
+  treatsWeights: true,
+  bakes: true,
+  data: 'required',
+  run,
+})

@@ -1,0 +1,108 @@
+/**
+ * Runs a graph on calibration batches and hands what comes out to whoever adds it up. Memory does not grow with the number of
+ * batches: one batch's values at a time, and batches are cut along their first axis where the values `held` of a whole one
+ * would take more than 256 MiB (possible where the model's batch dim is symbolic).
+ */
+import { usageError } from '../base/errors.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { requireFiniteTensor } from '../layers/finite.ts'
+import type { LoadOptions } from '../runtime/executor.ts'
+import { inferTypes } from '../runtime/isolated/infer-types.ts'
+import { ortExecutor } from '../runtime/ort/ort.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
+
+const BYTES_AT_ONCE = 256 * 2 ** 20
+
+export type Feeds = Readonly<Record<string, Tensor>>
+
+/** What one run gave. */
+export interface Observed {
+  readonly feeds: Feeds
+  readonly out: Feeds
+  /** Samples in the batch that this run is of, and how many of them count: the others only fill it up. */
+  readonly size: number
+  readonly count: number
+}
+
+export interface ObserveOptions {
+  /** Values of the graph that take the memory of a run. */
+  readonly held: readonly Value[]
+  readonly allowNonfinite?: boolean | undefined
+  readonly load?: LoadOptions
+}
+
+/** Usage error when there are no batches; model error for inputs that are not finite, unless `allowNonfinite`. */
+export async function observe(
+  model: Model,
+  data: CalibrationData,
+  { held, allowNonfinite = false, load = {} }: ObserveOptions,
+  visit: (observed: Observed) => void,
+): Promise<void> {
+  const run = await runner(model, load)
+  let batches = 0
+  let samples: number | null = null
+  let left = data.samples ?? Number.POSITIVE_INFINITY
+  try {
+    for await (const batch of data.batches()) {
+      if (!allowNonfinite)
+        for (const [name, t] of Object.entries(batch)) requireFiniteTensor(name, t, 'an input in the calibration data')
+      if (batches++ === 0 && !data.isWhole) samples = await samplesAtOnce(model, held, batch)
+      const size = Object.values(batch)[0]?.dims[0] ?? 0
+      left -= size
+      for (const feeds of cut(batch, samples))
+        visit({ feeds, out: await run.run(feeds), size, count: Math.min(size, size + left) })
+    }
+  } finally {
+    await run.dispose()
+  }
+  if (batches === 0) throw usageError('the calibration data contain no samples', 'raise --limit or check --data')
+}
+
+/** A session, or nothing to run where all values are graph inputs. */
+async function runner(
+  model: Model,
+  load: LoadOptions,
+): Promise<{ run(f: Feeds): Promise<Feeds>; dispose(): Promise<void> }> {
+  if (model.graph.outputs.length > 0) return ortExecutor().load(model, load)
+  return { run: async () => ({}), dispose: async () => {} }
+}
+
+/** How many samples' values fit; null where the batch dim is fixed or unknown, so that batches cannot be cut. */
+async function samplesAtOnce(model: Model, values: readonly Value[], batch: Feeds): Promise<number | null> {
+  const inputs = model.graph.fed
+  if (!inputs.every((v) => typeof v.type?.dims?.[0] === 'string')) return null
+  const dims: Record<string, number> = {}
+  for (const v of inputs)
+    v.type?.dims?.forEach((d, i) => {
+      if (typeof d === 'string') dims[d] ??= i === 0 ? 1 : (batch[v.name]?.dims[i] ?? 1)
+    })
+  const typed = cloneModel(model)
+  await inferTypes(typed, { dims })
+  let bytes = 0
+  for (const v of values) {
+    const known = typed.graph.find(v.name)?.type?.dims ?? []
+    bytes += known.reduce<number>((n, d) => n * (typeof d === 'number' ? d : 1), 4)
+  }
+  return Math.max(1, Math.floor(BYTES_AT_ONCE / Math.max(1, bytes)))
+}
+
+/** A batch as pieces of at most `samples` along the first axis. */
+function* cut(batch: Feeds, samples: number | null): Generator<Feeds> {
+  const count = Object.values(batch)[0]?.dims[0] ?? 0
+  const size = Math.max(1, samples ?? count)
+  if (samples === null || count <= size) {
+    yield batch
+    return
+  }
+  for (let at = 0; at < count; at += size) {
+    const n = Math.min(size, count - at)
+    const piece = Object.entries(batch).map(([name, t]) => {
+      const bytes = t.byteLength / count
+      return [name, new Tensor(t.type, [n, ...t.dims.slice(1)], t.bytes.subarray(at * bytes, (at + n) * bytes))]
+    })
+    yield Object.fromEntries(piece)
+  }
+}
