@@ -12,6 +12,7 @@ import { evalCommand } from './eval.ts'
 import { exportCommand } from './export.ts'
 import { info } from './info.ts'
 import { pass } from './pass.ts'
+import { ptq } from './ptq.ts'
 import { report } from './report.ts'
 import { run } from './run.ts'
 import { score } from './score.ts'
@@ -23,6 +24,7 @@ export const commands: readonly CommandDef[] = [
   info,
   convert,
   pass,
+  ptq,
   train,
   bnUpdate,
   evalCommand,
