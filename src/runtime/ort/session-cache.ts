@@ -113,7 +113,7 @@ export class SessionCache {
       bytes += file.bytes
       if (bytes > this.#limit) await removed(file.path)
     }
-    // what a killed process left behind
+    // what a killed process left after
     for (const name of await readdir(this.#folder)) {
       const path = join(this.#folder, name)
       const found = name.endsWith(UNFINISHED) ? await stat(path).catch(() => null) : null
