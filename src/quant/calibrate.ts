@@ -23,7 +23,7 @@ export async function collectHistograms(
   const held = values.map((v) => map.get(v)!)
   for (const v of held) if (!v.isInput) copy.graph.addOutput(v)
   const histograms = new Map(values.map((v) => [v, new Histogram()]))
-  await observe(copy, data, { held, allowNonfinite }, ({ feeds, out, size, count }) => {
+  await observe(copy, data, { held: [held], allowNonfinite }, ({ feeds, out, size, count }) => {
     for (const [v, h] of histograms) {
       const values = out[v.name] ?? feeds[v.name]!
       h.elem = values.type
