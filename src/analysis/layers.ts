@@ -96,7 +96,7 @@ async function valuesOf(
     return await evaluateConstants(model, operands, options)
   } catch (error) {
     if (!(error instanceof MncError)) throw error
-    warn(`some weights are not known: ${error.describe()}`)
+    warn(`some weights are unknown: ${error.describe()}`)
     return new Map(operands.flatMap((v) => (v.constant ? [[v, v.constant]] : [])))
   }
 }

@@ -64,7 +64,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
   } catch (error) {
     if (!(error instanceof MncError)) throw error
     if (isProbeFailure(error)) return partlyTyped(work, error, warn)
-    warn(`shapes are not known: ${error.describe()}`)
+    warn(`shapes are unknown: ${error.describe()}`)
     const plain = cloneModel(model)
     plain.graph.fixDefaults()
     return { model: plain, samples: 1 }
@@ -73,7 +73,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
 
 /** What is known where running the model ended its process or took too long. */
 function partlyTyped(model: Model, error: MncError, warn: Warn): TypedSamples {
-  warn(`some shapes are not known: ${error.describe()}`)
+  warn(`some shapes are unknown: ${error.describe()}`)
   return { model, samples: 1 }
 }
 
@@ -96,7 +96,7 @@ async function planOrWarn(model: Model, asked: number, options: PlanOptions, war
     return await batchPlan(model, asked, options)
   } catch (error) {
     if (!(error instanceof MncError)) throw error
-    if (isProbeFailure(error)) warn(`the batch that the model works at is not known: ${error.describe()}`)
+    if (isProbeFailure(error)) warn(`the batch size at which the model works is unknown: ${error.describe()}`)
     return null
   }
 }
@@ -132,17 +132,17 @@ function closedDims(model: Model): InputDims {
 /** Types at sizes of the open dims that run; `warn` hears which. */
 async function atWorkingSize(work: Model, warn: Warn): Promise<TypedSamples> {
   let [dims, samples] = [closedDims(work), 1]
-  if (constantBytes(work) > RUN_BYTES) warn('sizes of the inputs are open, and the model is too large to try some')
+  if (constantBytes(work) > RUN_BYTES) warn('some input sizes are dynamic, and the model is too large to try out sizes')
   else
     try {
       const plan = await batchPlan(work, 1)
       samples = plan.batch
       dims = dimsAt(plan, samples)
       const sizes = Object.entries(plan.sizes).map(([name, n]) => `${name} = ${n}`)
-      warn(`open dims have the first size that runs: ${sizes.join(', ')} (--dim and --input-shape give others)`)
+      warn(`dynamic dims are given the first size that runs: ${sizes.join(', ')} (--dim and --input-shape set others)`)
     } catch (error) {
       if (!(error instanceof MncError)) throw error
-      warn(`sizes of the inputs are not known: ${error.describe()}`)
+      warn(`the sizes of the inputs are unknown: ${error.describe()}`)
     }
   return { model: await typed(work, dims, warn), samples }
 }
@@ -178,7 +178,7 @@ async function typesByRunning(model: Model, warn: Warn): Promise<void> {
   if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return
   const largest = Math.max(...Array.from(model.graph.values(), (v) => sizeInBytes(v.type) ?? 0))
   if (constantBytes(model) > RUN_BYTES || largest > RUN_BYTES) {
-    warn(`the shapes of ${open.size} values are not known: the model is too large to run it for them`)
+    warn(`the shapes of ${open.size} values are unknown: the model is too large to be run to find them`)
     return
   }
   const copy = cloneModel(model)

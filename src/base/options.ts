@@ -145,7 +145,7 @@ function faultsOf(spec: OptionSpec, x: unknown): string[] {
       const chosen = typeof x === 'object' && x !== null && !Array.isArray(x) ? Object.values(x) : [x]
       const list = spec.enum.join(', ')
       return chosen.flatMap((v) =>
-        unless(typeof v === 'string' && spec.enum.includes(v), `one of ${list}, or NAME=one of them for each`),
+        unless(typeof v === 'string' && spec.enum.includes(v), `one of ${list}, or NAME=CHOICE for individual names`),
       )
     }
     case 'strings':

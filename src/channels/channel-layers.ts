@@ -23,12 +23,12 @@ export function whyFixed(
   { rank, lined }: { readonly rank: number | null; readonly lined: boolean },
 ): string | null {
   const { slot, users, otherUser, handedOut, outputAxis, inputAxis } = layer
-  if (groupsOf(n) > 1 && !lined) return 'its groups hold several channels'
+  if (groupsOf(n) > 1 && !lined) return 'its groups contain several channels'
   if (users.length > 1) return 'its weight is shared'
   if (otherUser) return `its weight is also read by ${otherUser.label}`
   if (handedOut) return `'${handedOut.name}' is an output of the model`
   if (outputAxis === null || inputAxis === null) return 'a Reshape of its weight hides the channels'
-  if (slot.channels === 'rows' && rank !== 2) return 'it is no product of matrices'
+  if (slot.channels === 'rows' && rank !== 2) return 'it is not a product of matrices'
   if (slot.transposesData?.(n)) return 'it transposes its input'
   return whyHard(n, layer)
 }
@@ -44,12 +44,13 @@ function whyHard(n: Node, layer: WeightLayer): string | null {
   const turned = order.findLastIndex((x) => findOp(x)?.carries === 'order')
   const first = Math.min(...[maskNode, quant?.dequantize].flatMap((x) => (x ? [order.indexOf(x)] : [])))
   if (turned > first) return 'its weight is transposed before it is masked or quantised'
-  if (maskNode && mask?.constant?.dims.join() !== tensor.dims.join()) return 'its mask has not the shape of its weight'
+  if (maskNode && mask?.constant?.dims.join() !== tensor.dims.join())
+    return 'its mask does not have the shape of its weight'
   if (!quant) return null
   if (!constantOf(quant.scale) || (quant.zeroPoint && !constantOf(quant.zeroPoint)))
-    return 'the steps of its weight are computed'
+    return 'the scales of its weight are computed'
   const known = quant.axis === null || quant.axis === outputAxis || quant.axis === inputAxis
-  return known ? null : 'its weight has steps along another axis than that of its channels'
+  return known ? null : 'its weight has scales along an axis other than that of its channels'
 }
 
 /** Why a layer's output channels cannot be taken out of its bias. */

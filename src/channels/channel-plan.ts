@@ -91,7 +91,7 @@ export function planChannels(nodes: readonly Node[], slots: ChannelSlots, consta
       const { n, layer } = reader
       const reads = readsOf(reader)
       for (const { slot, value } of reads) {
-        const why = value === null ? 'channels that they belong together with are in use' : whyNoBias(n, layer, value)
+        const why = value === null ? 'channels that they are tied to are in use' : whyNoBias(n, layer, value)
         if (why) need(slot, why)
       }
       const [first] = pads(n) ? carried(reads).sort(bySize) : []
@@ -103,7 +103,7 @@ export function planChannels(nodes: readonly Node[], slots: ChannelSlots, consta
       const own = slots.of(v)!
       if (own.length === 0 || own.some((s) => needed.has(s))) continue
       const steady = own.findIndex((_, c) => constants.of(v, c) !== null)
-      need(own[Math.max(0, steady)]!, 'one channel has to stay')
+      need(own[Math.max(0, steady)]!, 'one channel must remain')
     }
   }
   const shifts = new Map<Node, Float64Array>()

@@ -38,7 +38,7 @@ export class ChannelSlots {
     for (const n of graph.nodes()) this.#visit(n)
     for (const v of graph.outputs) {
       this.#block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)
-      this.#blockCounted([v], `the output '${v.name}' tells how many there are`)
+      this.#blockCounted([v], `the output '${v.name}' depends on how many there are`)
     }
   }
 
@@ -156,7 +156,7 @@ export class ChannelSlots {
       const dims = constantOf(v)?.dims
       if (!dims) return (v && this.#of.get(v)) ?? []
       const slots = this.#numbers(dims.length >= 2 ? dims[1]! : 0)
-      this.#block(slots, `they are constants that ${n.label} joins to others`)
+      this.#block(slots, `they are constants that ${n.label} concatenates with others`)
       return slots
     })
     if (parts.some((s) => s.length === 0)) return false

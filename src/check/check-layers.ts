@@ -38,7 +38,7 @@ export async function compareLayers(
   // values are compared run by run, so both models take the samples in the groups that the stricter one runs
   const plan = pair.reference.isFixed ? pair.reference : pair.model
   if (pair.model.isFixed && pair.model.batch !== plan.batch)
-    throw usageError(`the models run at batches of ${plan.batch} and ${pair.model.batch}`, 'leave out --layers')
+    throw usageError(`the models run at batch sizes ${plan.batch} and ${pair.model.batch}`, 'leave out --layers')
   const [a, b] = [await exposing(reference, names), await exposing(model, names)]
   const differences = new Map<string, Difference>(names.map((name) => [name, new Difference()]))
   try {

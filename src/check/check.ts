@@ -286,7 +286,7 @@ class Tally {
     for (const [i, a] of want.entries()) {
       const b = got[i]!
       if (a.length !== b.length)
-        throw usageError(`the models' outputs '${this.#names[k]}' have ${a.length} and ${b.length} values a sample`)
+        throw usageError(`the models' outputs '${this.#names[k]}' have ${a.length} and ${b.length} values per sample`)
       const isShared = i > 0 && a === want[i - 1] && b === got[i - 1]
       this.#errors[k]!.push(isShared ? this.#errors[k]!.at(-1)! : rowError(a, b))
       if (!isShared) this.#largest[k] = largest(a, this.#largest[k]!)

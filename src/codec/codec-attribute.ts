@@ -46,7 +46,7 @@ export function decodeAttribute(p: AttributeProto, read: AttributeReader): Attri
   if (p.ref_attr_name) return { kind: 'reference', value: p.ref_attr_name, type: p.type ?? 0 }
   const kind = p.type ? kindOf.get(p.type) : guessKind(p)
   const fail = (why: string) => modelError('bad-attribute', `attribute '${p.name ?? ''}' ${why}`)
-  if (!kind) throw fail(p.type ? `has type ${p.type}, which ONNX lacks` : 'has neither type nor value')
+  if (!kind) throw fail(p.type ? `has type ${p.type}, which ONNX does not define` : 'has neither a type nor a value')
   const need = <T>(value: T | undefined): T => {
     if (value === undefined) throw fail('has no value')
     return value

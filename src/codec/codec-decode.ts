@@ -28,7 +28,7 @@ const normalDomain = (domain: string | undefined): string => (domain === 'ai.onn
 
 export function modelFromProto(p: Proto<'ModelProto'>, folder?: string): Model {
   if (!p.graph)
-    throw modelError('not-onnx', 'this is no ONNX model: it holds no graph', {
+    throw modelError('not-onnx', 'this is not an ONNX model: it contains no graph', {
       next: 'check that the file is complete',
     })
   const irVersion = Number(p.ir_version ?? 0n)
@@ -124,7 +124,8 @@ function claim(graph: Graph, name: string | undefined): string {
 
 function outputOf(graph: Graph, name: string | undefined): Value {
   const v = graph.resolve(name ?? '')
-  if (!v) throw modelError('unknown-value', `output '${name ?? ''}' of graph '${graph.name}' is made by no node`)
+  if (!v)
+    throw modelError('unknown-value', `output '${name ?? ''}' of graph '${graph.name}' is not produced by any node`)
   return v
 }
 
@@ -162,14 +163,14 @@ function decodeNodes(list: readonly Proto<'NodeProto'>[], graph: Graph, file: Fi
     const outputs = p.output ?? []
     for (const [i, name] of outputs.entries())
       if (name !== '' && (graph.find(name) || outputs.indexOf(name) !== i))
-        throw fail('duplicate-name', `makes '${name}', which exists already`)
+        throw fail('duplicate-name', `produces '${name}', which already exists`)
     const { op_type: op, name = '', domain = '', overload = '' } = p
     const node = end.node({ op, name, domain, overload, inputs, outputs })
     readProps(p.metadata_props, node.metadata)
     const attributes = new Map<string, { of: Attribute; proto: Proto<'AttributeProto'> }>()
     for (const proto of p.attribute ?? []) {
       const key = proto.name ?? ''
-      if (attributes.has(key)) throw fail('duplicate-name', `has two attributes '${key}'`)
+      if (attributes.has(key)) throw fail('duplicate-name', `has two attributes named '${key}'`)
       const of = guarded(fail, () =>
         decodeAttribute(proto, {
           tensor: (t) => decodeTensor(t, `${node.id}.${key}`, file.files),

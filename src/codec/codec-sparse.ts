@@ -26,11 +26,11 @@ export function decodeSparse(p: SparseTensorProto, name: string, files: DataFile
   const shape = rows ? [count, dims.length] : [count]
   if (indices.type !== 'int64' || indices.dims.join() !== shape.join())
     throw fault(`${count} values have indices of type ${indices.type}[${indices.dims.join(',')}]`)
-  if (elementTypes[values.type].bits % 8 !== 0) throw fault(`elements of type ${values.type} lie in no whole bytes`)
+  if (elementTypes[values.type].bits % 8 !== 0) throw fault(`elements of type ${values.type} do not fill whole bytes`)
   const dense = (): Uint8Array => {
     requireHoldable({ elem: values.type, dims }, `sparse tensor '${name}'`)
     const at = positions(indices, rows ? dims : null, size)
-    if (!at) throw fault('an index lies outside of it')
+    if (!at) throw fault('an index is out of range')
     return values.type === 'string' ? scatterStrings(p, at, size) : scatter(values, at, size)
   }
   return new Tensor(values.type, dims, dense, { sparse: p })

@@ -102,12 +102,13 @@ function dimsOf(p: TensorProto, name: string): number[] {
 /** `name` is for messages. The bytes stay views into what was read. */
 export function decodeTensor(p: TensorProto, name: string, files: DataFiles): Tensor {
   const type = elementTypeOf(p.data_type ?? 0)
-  if (!type) throw modelError('tensor-type', `tensor '${name}' has element type ${p.data_type ?? 0}, which ONNX lacks`)
-  if (p.segment) throw modelError('tensor-segment', `tensor '${name}' is stored in segments, which nothing reads`)
+  if (!type)
+    throw modelError('tensor-type', `tensor '${name}' has element type ${p.data_type ?? 0}, which ONNX does not define`)
+  if (p.segment) throw modelError('tensor-segment', `tensor '${name}' is stored in segments, which mnc does not read`)
   const dims = dimsOf(p, name)
   const size = dims.reduce((a, b) => a * b, 1)
   const fail = (has: number, needs: number, unit: string) =>
-    modelError('tensor-length', `tensor '${name}' ${type}[${dims.join(',')}] needs ${needs} ${unit} and has ${has}`)
+    modelError('tensor-length', `tensor '${name}' ${type}[${dims.join(',')}] needs ${needs} ${unit} but has ${has}`)
   if (type === 'string') {
     const strings = p.string_data ?? []
     if (strings.length !== size) throw fail(strings.length, size, 'strings')

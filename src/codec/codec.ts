@@ -112,12 +112,13 @@ async function sourceOf(path: string): Promise<Uint8Array | DataFile> {
 export async function writeModel(model: Model, path: string, options: WriteOptions = {}): Promise<void> {
   const { externalData = false } = options
   if (path !== '-' && isText(path)) {
-    if (externalData) throw usageError('the text form holds its tensors: it has no external data')
+    if (externalData) throw usageError('the text form contains its tensors and cannot have external data')
     const { printModel } = await import('./text.ts')
     return writeFileAtomic(path, printModel(model, { tensors: 'full' }))
   }
   if (path === '-') {
-    if (externalData) throw usageError('external data needs a file to lie beside', 'give an output file with -o')
+    if (externalData)
+      throw usageError('external data needs an output file to be written next to', 'give an output file with -o')
     for (const part of encode(model, allInline(model)))
       for (const piece of pieces(part)) await writeFileAtomic('-', piece)
     return

@@ -23,7 +23,7 @@ export class DataFiles {
   locate(entries: Proto<'StringStringEntryProto'>[], tensor: string, length: number): FileSlice {
     const keys = new Map(entries.map(({ key, value }) => [key ?? '', value ?? '']))
     const location = keys.get('location')
-    if (!location) throw modelError('external-data', `tensor '${tensor}' is external and has no location`)
+    if (!location) throw modelError('external-data', `tensor '${tensor}' is external but has no location`)
     const number = (key: string, otherwise: number): number => {
       const text = keys.get(key)
       if (text === undefined) return otherwise
@@ -33,7 +33,7 @@ export class DataFiles {
     const offset = number('offset', 0)
     const declared = number('length', length)
     if (declared !== length)
-      throw modelError('tensor-length', `external tensor '${tensor}' needs ${length} bytes and declares ${declared}`)
+      throw modelError('tensor-length', `external tensor '${tensor}' needs ${length} bytes but declares ${declared}`)
     const file = this.#open(location, tensor)
     if (offset + length > file.size)
       throw modelError(
@@ -50,16 +50,16 @@ export class DataFiles {
       modelError('external-data', `tensor '${tensor}' lies in '${location}', ${why}`, {
         next: 'external data must be inside the folder of the model',
       })
-    if (this.#folder === undefined) throw bad('and the model was not read from a file')
+    if (this.#folder === undefined) throw bad('but the model was not read from a file')
     if (isAbsolute(location) || location.split(/[/\\]/).includes('..') || location.includes('\0'))
-      throw bad('a path that leaves the folder of the model')
+      throw bad('a path outside the folder of the model')
     const path = join(this.#folder, location)
     let file: DataFile
     try {
       const real = realpathSync(path)
       const inside = relative(realpathSync(this.#folder), real)
       if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside))
-        throw bad('a link that leaves the folder of the model')
+        throw bad('a link that leads outside the folder of the model')
       // asked before it is opened: opening a pipe would wait for a writer
       if (!statSync(real).isFile()) throw bad('which is not a file')
       file = new DataFile(real)

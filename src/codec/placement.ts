@@ -45,7 +45,7 @@ function inlineBytes(model: Model, place: TensorPlacement['place']): number {
 function checkInline(bytes: number): void {
   if (bytes > INLINE_LIMIT)
     throw modelError('too-large', `the tensors take ${bytes} bytes, more than one ONNX file can hold`, {
-      next: 'write to a file: large tensors then go beside it',
+      next: 'write to a file: large tensors are then stored next to it',
     })
 }
 

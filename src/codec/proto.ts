@@ -105,7 +105,7 @@ function scalarOf(input: WireInput, scalar: ScalarName, end: number): unknown {
     case 'int64':
       return input.int64()
     case 'float':
-      if (input.pos + 4 > end) throw malformed(`a number at byte ${input.pos} goes beyond its message`)
+      if (input.pos + 4 > end) throw malformed(`a number at byte ${input.pos} extends beyond its message`)
       return input.float()
   }
 }

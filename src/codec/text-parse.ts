@@ -105,7 +105,7 @@ class Parser {
 
   #graph(parent: Graph | null, depth: number): Graph {
     const s = this.#s
-    if (depth > DEPTH_LIMIT) throw s.fail(`more than ${DEPTH_LIMIT} graphs lie in one another`)
+    if (depth > DEPTH_LIMIT) throw s.fail(`graphs are nested more than ${DEPTH_LIMIT} deep`)
     s.expect('graph')
     const graph = new Graph(s.needString('the name of a graph'), parent)
     this.#metadata(graph.metadata)
@@ -294,7 +294,7 @@ class Parser {
     try {
       return decodeProto(message, bytes)
     } catch (cause) {
-      throw this.#s.fail(`a quoted part is no ${message}`, cause)
+      throw this.#s.fail(`a quoted part is not a valid ${message}`, cause)
     }
   }
 
@@ -323,14 +323,14 @@ class Parser {
     const s = this.#s
     const { elem: type, dims } = this.#type(elem)
     if (!isStatic(dims)) throw s.fail('a tensor needs a known shape')
-    if (s.keyword('sha256')) throw s.fail('this text is a summary: the content of its tensors is not in it')
+    if (s.keyword('sha256')) throw s.fail('this text is a summary: it lacks the values of its tensors')
     try {
       if (s.keyword('base64')) return new Tensor(type, dims, s.bytes('the tensor'))
       s.expect('[')
       const values = s.list(']', () => s.match(/"(?:[^"\\\n]|\\.)*"/y) ?? s.need(/[-+\w.]+/y, 'a value'))
       const size = dims.reduce((a, b) => a * b, 1)
       if (values.length !== size) throw s.fail(`${size} values expected, found ${values.length}`)
-      if (values.some((v) => v.startsWith('"') !== (type === 'string'))) throw s.fail(`a value is no ${type}`)
+      if (values.some((v) => v.startsWith('"') !== (type === 'string'))) throw s.fail(`a value is not of type ${type}`)
       const tensor = tensorOfValues(type, dims, values)
       if (!tensor) throw s.fail(`a value does not fit ${type}`)
       return tensor
@@ -377,7 +377,7 @@ class Parser {
         s.expect(']')
         return { kind, value: [] }
       default:
-        throw s.fail(`'${kind}' is no kind of attribute`)
+        throw s.fail(`'${kind}' is not a kind of attribute`)
     }
   }
 }

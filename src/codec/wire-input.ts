@@ -11,7 +11,7 @@ const WINDOW = 1 << 16
 const LAZY_MINIMUM = 1 << 16
 
 export const malformed = (why: string): Error =>
-  modelError('not-onnx', `this is no ONNX model, or it is cut short: ${why}`, {
+  modelError('not-onnx', `this is not an ONNX model, or it is truncated: ${why}`, {
     next: 'check that the file is complete',
   })
 
@@ -74,7 +74,7 @@ export class WireInput {
   size(end: number): number {
     const start = this.pos
     const size = this.uint32()
-    if (this.pos + size > end) throw malformed(`${size} bytes at byte ${start} go beyond their message`)
+    if (this.pos + size > end) throw malformed(`${size} bytes at byte ${start} extend beyond their message`)
     return size
   }
 
@@ -145,7 +145,7 @@ export class WireInput {
     else if (wire === 5) this.#pass(4)
     else if (wire === 3) this.#skipGroup(tag >>> 3, end, depth)
     else throw malformed(`wire type ${wire} at byte ${start}`)
-    if (this.pos > end) throw malformed(`the field at byte ${start} goes beyond its message`)
+    if (this.pos > end) throw malformed(`the field at byte ${start} extends beyond its message`)
   }
 
   #pass(size: number): void {
@@ -168,7 +168,7 @@ const DEPTH_LIMIT = 100
 
 export function checkDepth(depth: number): void {
   if (depth > DEPTH_LIMIT)
-    throw modelError('not-onnx', 'graphs are nested too deeply', { next: 'at most 33 graphs may lie in one another' })
+    throw modelError('not-onnx', 'graphs are nested too deeply', { next: 'graphs may be nested at most 33 deep' })
 }
 
 function ascii(bytes: Uint8Array): boolean {

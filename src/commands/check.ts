@@ -115,7 +115,7 @@ function describe(r: CheckResult, layers: readonly LayerDifference[] | null, fir
   const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr')}`]
   const worst = new Set(Object.values(r.byOptimisation).flatMap((l) => l.worstOutput ?? []))
   if (r.outputs.length > 1 && worst.size > 0)
-    parts.push(`of ${r.outputs.length} outputs the largest relative error is in ${[...worst].join(', ')}`)
+    parts.push(`of ${r.outputs.length} outputs, the largest relative error is in ${[...worst].join(', ')}`)
   if (layers?.length === 0) parts.push('by layer: no float value has the same name in both models')
   else if (layers) {
     const lines = layers.map((l) => [

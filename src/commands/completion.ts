@@ -19,7 +19,7 @@ export const completion = defineCommand({
   async run([shell = ''], _, io) {
     const { usageError } = await import('../base/errors.ts')
     if (!shells.some((s) => s === shell))
-      throw usageError(`no completion for '${shell}'`, `one of ${shells.join(', ')}`)
+      throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
     const { commands } = await import('./index.ts')
     const entries = await entriesOf(commands, [])
     const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')

@@ -26,8 +26,8 @@ export function loadClassOrder(file: string): readonly string[] {
       )
   if (names) return names
   throw usageError(
-    `--classes ${file}: it does not hold a list of different names`,
-    'one a line in the order of the outputs, or as JSON: ["cat", "dog"] or {"cat": 0, "dog": 1}',
+    `--classes ${file}: it does not contain a list of distinct names`,
+    'write one per line in the order of the outputs, or as JSON: ["cat", "dog"] or {"cat": 0, "dog": 1}',
   )
 }
 
@@ -36,7 +36,7 @@ export function inClassOrder(dataset: Dataset, names: readonly string[], whose: 
   const own = dataset.classNames
   if (!own) {
     if (dataset.classes > names.length)
-      throw usageError(`${dataset.name} has ${dataset.classes} classes, and ${whose} names ${names.length}`)
+      throw usageError(`${dataset.name} has ${dataset.classes} classes, but ${whose} names ${names.length}`)
     return dataset.relabelled(names, (label) => label)
   }
   if (own.length === names.length && own.every((name, i) => name === names[i])) return dataset
@@ -45,7 +45,7 @@ export function inClassOrder(dataset: Dataset, names: readonly string[], whose: 
   if (foreign.length > 0)
     throw usageError(
       `${dataset.name} has classes that ${whose} does not name: ${shown(foreign)}; it names ${shown(names)}`,
-      "--classes FILE says the data's names in the order of the model's outputs",
+      "give the data's names in the order of the model's outputs with --classes FILE",
     )
   const to = own.map((name) => places.get(name)!)
   return dataset.relabelled(names, (label) => to[label]!)
@@ -61,7 +61,7 @@ export function inModelOrder(model: Model, dataset: Dataset): Dataset {
 export function checkSameOrder(model: Model, other: Model, what: string): void {
   const [a, b] = [readClassOrder(model), readClassOrder(other)]
   if (!a || !b || (a.length === b.length && a.every((name, i) => name === b[i]))) return
-  throw modelError('class-order', `${what} numbers its classes otherwise: ${shown(b)} against ${shown(a)}`)
+  throw modelError('class-order', `${what} numbers its classes differently: ${shown(b)} instead of ${shown(a)}`)
 }
 
 /** For a model and its reference, which read the same labels: one's names go for both; different ones are refused. */

@@ -89,11 +89,11 @@ export class Dataset {
     this.#statistics = init.statistics
     if (this.size === 0) throw usageError(`${init.name} holds no images`)
     if (!(this.imageBytes > 0))
-      throw usageError(`${init.name}: its images of ${init.height}x${init.width} have no pixels`)
+      throw usageError(`${init.name}: its images of size ${init.height}x${init.width} have no pixels`)
     const held = init.images instanceof Uint8Array ? init.images.length / this.imageBytes : init.images.slots.length
     if (held !== this.size) throw bugError(`${init.name}: ${held} images for ${this.size} labels`)
     if (init.classes > MOST_CLASSES)
-      throw usageError(`${init.name} has ${init.classes} classes; more than ${MOST_CLASSES} are not read`)
+      throw usageError(`${init.name} has ${init.classes} classes; at most ${MOST_CLASSES} are supported`)
     for (const label of init.labels)
       if (label < 0 || label >= init.classes)
         throw usageError(`${init.name}: label ${label} is outside 0..${init.classes - 1}`)
@@ -117,7 +117,7 @@ export class Dataset {
   /** The pixels of a set that is no folder of pictures. */
   get images(): Uint8Array {
     if (this.#images instanceof Uint8Array) return this.#images
-    throw bugError(`${this.name} is decoded as it is read: its pixels are not in memory`)
+    throw bugError(`${this.name} is decoded while it is read: its pixels are not in memory`)
   }
 
   /**
@@ -190,7 +190,7 @@ export class Dataset {
     const chosen = (flag: number) => Array.from(held.keys()).filter((i) => held[i] === flag)
     const [kept, out] = [chosen(0), chosen(1)]
     if (out.length === 0 || kept.length === 0)
-      throw usageError(`${this.name} has ${this.size} images: a part of ${fraction} leaves one side empty`)
+      throw usageError(`${this.name} has ${this.size} images: a fraction of ${fraction} leaves one side empty`)
     return { train: this.select(kept), validation: this.select(out) }
   }
 

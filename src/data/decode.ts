@@ -37,7 +37,7 @@ export async function readFacts(path: string): Promise<PictureFacts> {
   const sharp = await loadSharp()
   const m = await guarded(path, () => sharp(path).metadata())
   if (VECTOR.has(m.format))
-    throw usageError(`${path} holds ${m.format.toUpperCase()}, a drawing without pixels`, REMEDY)
+    throw usageError(`${path} contains ${m.format.toUpperCase()}, a drawing without pixels`, REMEDY)
   return {
     ...{ path, format: m.format, width: m.autoOrient.width, height: m.autoOrient.height },
     ...{ cmyk: m.space === 'cmyk', grey: m.space === 'b-w', alpha: m.hasAlpha },
@@ -45,7 +45,7 @@ export async function readFacts(path: string): Promise<PictureFacts> {
   }
 }
 
-const REMEDY = 'take it out of the folder, or put a PNG, JPEG or WebP picture in its place'
+const REMEDY = 'remove it from the folder, or replace it with a PNG, JPEG or WebP picture'
 
 const kernels = { bilinear: 'linear', nearest: 'nearest' } as const satisfies Record<ResizeMode, string>
 
@@ -104,7 +104,7 @@ function startLoading(): Promise<Sharp> {
     },
     (cause: unknown) => {
       throw usageError(
-        `folder: the image decoder 'sharp' does not load: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`,
+        `folder: the image decoder 'sharp' cannot be loaded: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`,
         'npm install sharp',
       )
     },

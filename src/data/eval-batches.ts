@@ -32,7 +32,7 @@ export async function* evalBatches(
   preprocess: Preprocess,
   batchSize: number,
 ): AsyncGenerator<Batch, void, undefined> {
-  if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
+  if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch cannot have ${batchSize} images`)
   const set = dataset.sized(preprocess.size, preprocess.resize)
   const { pixels, imageBytes } = set
   const writer = new ImageWriter(set, preprocess)

@@ -25,7 +25,7 @@ export class ImageWriter {
     this.#preprocess = preprocess
     this.channels = mean.length
     if (shape.channels !== this.channels && shape.channels !== 1)
-      throw bugError(`preprocessing of ${this.channels} channels for images of ${shape.channels}`)
+      throw bugError(`preprocessing for ${this.channels} channels does not fit images with ${shape.channels}`)
     this.imageFloats = this.channels * size[0] * size[1]
     const same = shape.height === size[0] && shape.width === size[1]
     this.#resizer = same ? null : new Resizer([shape.height, shape.width], size, preprocess.resize ?? 'bilinear')

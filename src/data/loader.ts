@@ -44,7 +44,7 @@ export interface Loader {
 /** Throws a usage error for a batch larger than the set and for an unreadable policy. */
 export function createLoader(dataset: Dataset, options: LoaderOptions): Loader {
   const { batchSize, preprocess, augment = 'none', seed = 0, workers = 1, dropLast = true } = options
-  if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch of ${batchSize} images cannot be`)
+  if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch cannot have ${batchSize} images`)
   if (dropLast && batchSize > dataset.size)
     throw usageError(`a batch of ${batchSize} is larger than ${dataset.name}, which has ${dataset.size} images`)
   if (!Number.isInteger(workers) || workers < 0 || workers > MOST_WORKERS)

@@ -27,6 +27,6 @@ export function checkBatchMemory(count: number, floats: number, { size: [height,
   if (floats * 4 <= half()) return
   throw usageError(
     `${count} images of ${height}x${width} in batches take ${inMB(floats * 4)} of memory, more than half of the machine's`,
-    'give a smaller --batch, fewer --workers, or --input-size where the model takes any size',
+    'use a smaller --batch, fewer --workers, or --input-size if the model takes any size',
   )
 }

@@ -43,10 +43,10 @@ export const dataKinds: Readonly<Record<string, Kind>> = {
   },
   mnist: {
     place: 'DIR',
-    summary: 'MNIST, Fashion-MNIST and kin: IDX files, plain or .gz',
+    summary: 'MNIST, Fashion-MNIST and the like: IDX files, plain or .gz',
     open: (place, split, { memory }) => openIdx(place, split, memory),
   },
-  folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images a class', open: openFolder },
+  folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images per class', open: openFolder },
   npz: {
     place: 'FILE',
     summary: 'numpy archive with arrays images and labels (or x and y)',
@@ -73,7 +73,7 @@ export function parseDataReference(reference: string): DataReference {
   const body = hash < 0 ? reference : reference.slice(0, hash)
   const splitName = hash < 0 ? null : reference.slice(hash + 1)
   if (splitName !== null && splitName !== 'train' && splitName !== 'test')
-    throw usageError(`data '${reference}': the split after # is 'train' or 'test', not '${splitName}'`)
+    throw usageError(`data '${reference}': the split after # must be 'train' or 'test', not '${splitName}'`)
   const colon = body.indexOf(':')
   const kind = colon < 0 ? body : body.slice(0, colon)
   const place = colon < 0 ? '' : body.slice(colon + 1)
@@ -81,7 +81,7 @@ export function parseDataReference(reference: string): DataReference {
   if (kind === RANDOM)
     throw usageError(
       'random inputs have no labels',
-      'they serve quantize, train with --teacher, and check without --data',
+      'use them for quantize and for train with --teacher; check takes random inputs without --data',
     )
   if (!known) {
     const near = nearest(kind, Object.keys(dataKinds))
@@ -92,7 +92,10 @@ export function parseDataReference(reference: string): DataReference {
     )
   }
   if (known.place && !place)
-    throw usageError(`data '${reference}' names no place`, `write ${kind}:${known.place}[#train|#test]`)
+    throw usageError(
+      `data '${reference}' does not say where the data are`,
+      `write ${kind}:${known.place}[#train|#test]`,
+    )
   return { kind, place, split: splitName }
 }
 

@@ -84,7 +84,7 @@ function openFile(first: number, count: number, imageBytes: number, key: string,
     const end = Math.min(count, first + Math.floor(room / (imageBytes + TAIL)))
     if (end < count)
       o.log?.(
-        `${folder} has room for ${end - first} of ${count - first} pictures; the others are decoded whenever they are needed (--data-cache DIR names another folder)`,
+        `${folder} has room for ${end - first} of ${count - first} pictures; the others are decoded whenever they are needed (choose another folder with --data-cache DIR)`,
       )
     return { descriptor, path, first, end, mark: Number.parseInt(key.slice(0, 8), 16) }
   })
@@ -136,7 +136,7 @@ function refusals<T>(path: string, work: () => T): T {
     if (reason === null) throw error
     throw usageError(
       `decoded pictures cannot be kept in ${path}: ${reason}`,
-      'name a folder with room with --data-cache, or raise --data-memory',
+      'name a folder that has room with --data-cache, or raise --data-memory',
     )
   }
 }

@@ -74,10 +74,10 @@ export function parsePolicy(policy: unknown, where: string): AugmentPolicy {
     throw usageError(`${where}: ${faults.join('; ')}`, 'see schemas/augment-policy.schema.json')
   }
   const tuples = policy.tuples ?? []
-  if ((policy.draw ?? 0) > 0 && tuples.length === 0) throw usageError(`${where}: draws from an empty list of tuples`)
+  if ((policy.draw ?? 0) > 0 && tuples.length === 0) throw usageError(`${where}: it draws from an empty list of tuples`)
   for (const [i, t] of tuples.entries())
     if (!withoutStrength.has(t.op) && (t.level === undefined) === (t.magnitude === undefined))
-      throw usageError(`${where}: /tuples/${i} (${t.op}) needs a level or a magnitude, one of the two`)
+      throw usageError(`${where}: /tuples/${i} (${t.op}) needs either a level or a magnitude`)
   return policy
 }
 

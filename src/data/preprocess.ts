@@ -144,7 +144,7 @@ export async function preprocessOf(
   const base = recorded ?? (await basePreprocess(dataset, model, overrides))
   if (!recorded && !(overrides.mean && overrides.std))
     warn(
-      `the model says nothing about preprocessing; assuming the statistics of ${dataset.name}: mean ${base.mean.join(' ')}, std ${base.std.join(' ')} (say otherwise with --mean and --std)`,
+      `the model does not specify its preprocessing; assuming the statistics of ${dataset.name}: mean ${base.mean.join(' ')}, std ${base.std.join(' ')} (override with --mean and --std)`,
     )
   const input = imageInput(model)
   const channels = input.channels ?? base.mean.length
@@ -184,23 +184,23 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
   if (!(Number.isFinite(p.scale) && p.scale > 0)) throw usageError(`--scale must be above 0, not ${p.scale}`)
   for (const [flag, list] of Object.entries({ '--mean': p.mean, '--std': p.std }))
     if (list.length !== channels || !list.every(Number.isFinite))
-      throw usageError(`${flag} must be ${channels} number(s), one a channel of the model; got '${list.join(' ')}'`)
+      throw usageError(`${flag} must be ${channels} number(s), one per channel of the model; got '${list.join(' ')}'`)
   if (p.std.some((s) => s <= 0)) throw usageError(`--std must be above 0; got '${p.std.join(' ')}'`)
   const [height, width] = p.size
   if ((input.height ?? height) !== height || (input.width ?? width) !== width)
     throw new MncError(
       `input '${input.name}' takes images of ${input.height ?? '?'}x${input.width ?? '?'}, not ${height}x${width}`,
-      { code: 'input-size', blame: 'user', next: 'leave --input-size out, or give the model its own size' },
+      { code: 'input-size', blame: 'user', next: 'leave out --input-size, or set it to the size of the model' },
     )
   if (dataset.channels !== channels && !(dataset.channels === 1 && p.replicateGrey))
     throw new MncError(
-      `${dataset.name} has images of ${dataset.channels} channel(s) and input '${input.name}' takes ${channels}`,
+      `${dataset.name} has images with ${dataset.channels} channel(s), but input '${input.name}' takes ${channels}`,
       {
         ...{ code: 'channel-mismatch', blame: 'user' },
         next:
           dataset.channels === 1
-            ? 'grey images are repeated into every channel only if the preprocessing says replicateGrey'
-            : 'use a model or a data set that fits',
+            ? 'grey images are repeated into every channel only if the preprocessing sets replicateGrey'
+            : 'use a matching model or data set',
       },
     )
 }
@@ -211,7 +211,7 @@ function checkClasses(model: Model, dataset: Dataset): void {
   const last = output?.type?.dims?.at(-1)
   const { classes } = inModelOrder(model, dataset)
   if (typeof last !== 'number' || last === classes) return
-  throw new MncError(`output '${output?.name}' has ${last} classes and ${dataset.name} has ${classes}`, {
+  throw new MncError(`output '${output?.name}' has ${last} classes, but ${dataset.name} has ${classes}`, {
     ...{ code: 'class-mismatch', blame: 'user' },
     next: 'use the data set that the model was made for, or name the classes of all outputs with --classes FILE',
   })

@@ -2,4 +2,4 @@
 export const RANDOM = 'random'
 
 export const randomWarning = (purpose: string): string =>
-  `WARNING: ${purpose} RANDOM inputs in the shapes and types of the graph inputs; real data are better`
+  `WARNING: ${purpose} RANDOM inputs with the shapes and types of the graph inputs; real data are better`

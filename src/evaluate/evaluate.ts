@@ -77,10 +77,14 @@ export async function evaluate(
 /** A model error for a loss that is no number: the accuracy beside it means nothing then. */
 export function checkMeasured(result: Evaluation, file?: string): void {
   if (Number.isNaN(result.loss))
-    throw modelError('nan-loss', `the loss is NaN: scores of some of the ${result.samples} images are not numbers`, {
-      file,
-      next: 'look at --mean, --std and --scale, and for weights that are not finite',
-    })
+    throw modelError(
+      'nan-loss',
+      `the loss is NaN: scores of some of the ${result.samples} images are NaN or infinite`,
+      {
+        file,
+        next: 'check --mean, --std and --scale, and look for weights that are not finite',
+      },
+    )
 }
 
 async function evaluateSession(
@@ -136,7 +140,7 @@ class Scores {
       if (values.length !== this.#classes)
         throw modelError(
           'class-count',
-          `the model gives ${values.length} scores an image and the data have ${this.#classes} classes`,
+          `the model returns ${values.length} scores per image, but the data have ${this.#classes} classes`,
         )
       this.#addRow(values, labels[i]!)
     }

@@ -69,7 +69,7 @@ function reasonOf(node: Node, integers: boolean): string {
   if (behind === 'all') return 'onnxruntime did not fuse it'
   const readers = [...new Set([...node.output.uses].map((n) => n.op))].join(', ') || 'the output of the model'
   return behind === 'some'
-    ? `its output is read in floats too (${readers})`
+    ? `its output is also read as floats (${readers})`
     : `its output is not quantised (${readers})`
 }
 

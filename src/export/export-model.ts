@@ -104,8 +104,8 @@ export async function exportModel(
 ): Promise<{ model: Model; report: ExportReport }> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
-    throw usageError('--packed-weights goes with --format int8', 'the packed format packs its weights anyway')
-  if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs goes with --format int8')
+    throw usageError('--packed-weights requires --format int8', 'the packed format always packs its weights')
+  if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
   const context = new Exporting(cloneModel(source), format, options, log)
   await runStages('export', pipelines[format], context)
   return { model: context.model, report: signed(source, context) }

@@ -67,6 +67,6 @@ export function exportReport(context: Exporting): ExportReport {
 /** Why a weight is stored as the floats that it was. */
 function floatWeight(weight: Weight, { where, op }: Reader): Declined {
   const weights = weight.size
-  if (weight.ints) return { where, reason: 'it is so small that a decode would take more', weights }
+  if (weight.ints) return { where, reason: 'it is so small that its decoder would take more', weights }
   return { where, reason: 'its weights are not quantised', weights, remedy: `mnc pass quantize --ops ${op}` }
 }

@@ -35,7 +35,7 @@ export function gateSize(
   if (!fault) return
   const { file } = source
   if (!allowLarger) {
-    const next = `${fault.next}, or write it with --allow-larger`
+    const next = `${fault.next}, or write the file anyway with --allow-larger`
     throw new MncError(fault.message, { code: fault.code, blame: 'gate', file, next })
   }
   warn(`WARNING: ${file}: ${fault.message}`)
@@ -50,12 +50,12 @@ interface Fault {
 function faultOf(report: ExportReport, { inputBytes, earlier }: Exported): Fault | null {
   const { bytes, format, tensors } = report
   const count = (n: number): string => n.toLocaleString('en')
-  const again = earlier === undefined ? null : `it is an export already (${earlier})`
+  const again = earlier === undefined ? null : `it is already an export (${earlier})`
   const fromGraph = 'export the graph that it was made from'
   if (tensors.every((t) => t.storage === 'raw'))
     return {
       code: 'nothing-compressed',
-      message: again ?? `an export as ${format} compresses nothing: ${whyNothing(report)}`,
+      message: again ?? `exporting it as ${format} compresses nothing: ${whyNothing(report)}`,
       next: again ? fromGraph : 'prune or quantise it first (mnc pass quantize)',
     }
   if (bytes <= inputBytes) return null
@@ -65,7 +65,7 @@ function faultOf(report: ExportReport, { inputBytes, earlier }: Exported): Fault
   return {
     code: 'larger',
     message: `${larger}: all but its weights (nodes, names, history, other tensors) takes ${rest}`,
-    next: 'compress more of it (mnc info shows what is stored how)',
+    next: 'compress more of it (mnc info shows how each weight is stored)',
   }
 }
 
@@ -73,5 +73,5 @@ function whyNothing({ weights, tensors, left }: ExportReport): string {
   if (weights === 0 && left.of === 0) return 'it has no weights'
   const [first] = left.largest
   if (first) return `the largest weight, ${first.where} (${first.weights!.toLocaleString('en')}): ${first.reason}`
-  return tensors.length === 0 ? 'its weights are integers already' : 'no weight is quantised or pruned'
+  return tensors.length === 0 ? 'its weights are already integers' : 'no weight is quantised or pruned'
 }

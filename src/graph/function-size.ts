@@ -21,7 +21,7 @@ export function requireInlinable(model: Model): void {
   if (model.functions.length === 0) return
   const nodes = inlinedNodes(model)
   if (nodes <= MAX_NODES) return
-  const what = `with the bodies of its functions in place of their calls the model has ${nodes.toLocaleString('en')} nodes`
+  const what = `with its functions inlined, the model has ${nodes.toLocaleString('en')} nodes`
   throw modelError('functions-too-large', `${what}, more than ${MAX_NODES.toLocaleString('en')}`, {
     next: 'check the exporter',
   })

@@ -184,7 +184,7 @@ export class Graph {
   /** Turns an initializer into a computed-elsewhere graph input of the same name; returns the tensor it had. */
   initializerToInput(v: Value): Tensor {
     const { constant } = v
-    if (!constant) throw bugError(`'${v.name}' is no initializer`)
+    if (!constant) throw bugError(`'${v.name}' is not an initializer`)
     this.#initializers.delete(v)
     ;(v as Mutable<Value>).constant = null
     ;(this.inputs as Value[]).push(v)

@@ -168,7 +168,7 @@ export class Tensor {
     if (this.type !== 'string' && bytes.length !== this.byteLength)
       throw modelError(
         'tensor-length',
-        `a tensor of type ${this.type}[${this.dims.join(',')}] needs ${this.byteLength} bytes and has ${bytes.length}`,
+        `a tensor of type ${this.type}[${this.dims.join(',')}] needs ${this.byteLength} bytes but has ${bytes.length}`,
       )
   }
 
@@ -289,7 +289,7 @@ class MappedFloats implements LazyBytes {
     const [first, count] = [start / size, (end - start) / size]
     const { data } = this.#source
     if (!Number.isInteger(first) || !Number.isInteger(count) || !isLazy(data))
-      throw bugError('a part is no whole elements')
+      throw bugError('a part is not a whole number of elements')
     const aligned = into && into.byteOffset % 4 === 0 ? into : undefined
     const read = data.read(first * from, (first + count) * from, aligned)
     const part = new Tensor(this.#source.type, [count], read)

@@ -59,13 +59,13 @@ export class Value {
   /** The dims, all known; an error names the value where they are not. */
   get dims(): readonly number[] {
     const dims = this.constant?.dims ?? this.type?.dims ?? null
-    if (!isStatic(dims)) throw bugError(`the shape of '${this.name}' is not known`)
+    if (!isStatic(dims)) throw bugError(`the shape of '${this.name}' is unknown`)
     return dims
   }
 
   /** Gives an input a value that callers may leave it at; the type stays as declared. */
   setDefault(tensor: Tensor): void {
-    if (!this.isInput) throw bugError(`'${this.name}' is no input and can have no default`)
+    if (!this.isInput) throw bugError(`'${this.name}' is not an input and cannot have a default value`)
     ;(this as Mutable<Value>).default = tensor
     if (!this.type) this.setType({ elem: tensor.type, dims: tensor.dims })
     this.graph.registerInitializer(this)
@@ -74,7 +74,7 @@ export class Value {
   /** Replaces the tensor of an initializer, which may change its type and dims. */
   setConstant(tensor: Tensor): void {
     if (this.producer) throw bugError(`'${this.name}' is computed and cannot become a constant`)
-    if (this.isInput) throw bugError(`'${this.name}' is an input, which a caller feeds, and cannot become a constant`)
+    if (this.isInput) throw bugError(`'${this.name}' is an input that the caller feeds and cannot become a constant`)
     ;(this as Mutable<Value>).constant = tensor
     this.setType({ elem: tensor.type, dims: tensor.dims })
     this.graph.registerInitializer(this)

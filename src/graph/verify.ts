@@ -17,7 +17,7 @@ interface Found {
 /** Throws a bug error naming the first broken invariant of the IR. */
 export function verifyModel(model: Model): void {
   for (const graph of [model.graph, ...model.functions.map((f) => f.graph)]) {
-    if (graph.parent) throw broken(`graph '${graph.name}' has a graph around it and stands at the top`)
+    if (graph.parent) throw broken(`graph '${graph.name}' is a top-level graph but has a parent`)
     const found: Found = { uses: new Map(), outputOf: new Map(), values: [] }
     verifyGraph(graph, new Set(), found)
     for (const v of found.values) {
@@ -41,7 +41,7 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
   const own: Value[] = []
   for (const v of graph.inputs) {
     if (graph.find(v.name) !== v) throw broken(`input '${v.name}' is not a value of graph '${graph.name}'`)
-    if (v.producer) throw broken(`input '${v.name}' is also made by ${v.producer.label}`)
+    if (v.producer) throw broken(`input '${v.name}' is also produced by ${v.producer.label}`)
     if (visible.has(v)) throw broken(`input '${v.name}' is listed twice`)
     visible.add(v)
     own.push(v)
@@ -50,16 +50,19 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
   for (const v of initializers) {
     if (graph.find(v.name) !== v) throw broken(`initializer '${v.name}' is not a value of graph '${graph.name}'`)
     if (!v.stored) throw broken(`initializer '${v.name}' has no tensor`)
-    if (v.isInput === (v.constant !== null)) throw broken(`'${v.name}' is a constant input, or a default without input`)
+    if (v.isInput === (v.constant !== null))
+      throw broken(`'${v.name}' is a constant input, or a default value without an input`)
   }
   for (const v of graph.values()) {
     if (v.graph !== graph || graph.find(v.name) !== v)
-      throw broken(`value '${v.name}' is filed under another name or graph than its own`)
-    if (v.stored && !initializers.has(v)) throw broken(`'${v.name}' has a tensor and is no initializer`)
-    if (v.stored && v.producer) throw broken(`initializer '${v.name}' is also made by ${v.producer.label}`)
+      throw broken(`value '${v.name}' is registered under a name or graph other than its own`)
+    if (v.stored && !initializers.has(v)) throw broken(`'${v.name}' has a tensor but is not an initializer`)
+    if (v.stored && v.producer) throw broken(`initializer '${v.name}' is also produced by ${v.producer.label}`)
     if (!v.producer && !visible.has(v)) {
       if (!v.constant)
-        throw broken(`value '${v.name}' comes from nowhere: no node makes it, and it is no input or initializer`)
+        throw broken(
+          `value '${v.name}' has no source: no node produces it, and it is neither an input nor an initializer`,
+        )
       visible.add(v)
       own.push(v)
     }
@@ -67,9 +70,10 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
   }
   verifyNodes(graph, visible, own, found)
   for (const v of graph.values())
-    if (!visible.has(v)) throw broken(`value '${v.name}' says ${v.producer?.label} makes it, which is not in the graph`)
+    if (!visible.has(v))
+      throw broken(`value '${v.name}' names ${v.producer?.label} as its producer, which is not in the graph`)
   for (const v of graph.outputs) {
-    if (!visible.has(v)) throw broken(`output '${v.name}' of graph '${graph.name}' is made by no node of it`)
+    if (!visible.has(v)) throw broken(`output '${v.name}' of graph '${graph.name}' is not produced by any of its nodes`)
     collect(found.outputOf, v, graph)
   }
   for (const v of own) visible.delete(v)
@@ -90,20 +94,21 @@ function verifyNodes(graph: Graph, visible: Set<Value>, own: Value[], found: Fou
       collect(found.uses, v, node)
     }
     for (const body of node.subgraphs) {
-      if (body.parent !== graph) throw broken(`a body of ${node.label} does not know the graph around it`, node)
+      if (body.parent !== graph) throw broken(`a body of ${node.label} has the wrong parent graph`, node)
       verifyGraph(body, visible, found)
     }
     for (const v of node.outputs) {
       if (!v) continue
-      if (v.producer !== node) throw broken(`'${v.name}' is an output of ${node.label} and does not know it`, node)
-      if (visible.has(v)) throw broken(`${node.label} makes '${v.name}' twice`, node)
+      if (v.producer !== node)
+        throw broken(`'${v.name}' is an output of ${node.label}, which is not its recorded producer`, node)
+      if (visible.has(v)) throw broken(`${node.label} produces '${v.name}' twice`, node)
       if (graph.find(v.name) !== v) throw broken(`output '${v.name}' of ${node.label} is not in the graph`, node)
       visible.add(v)
       own.push(v)
     }
     before = node
   }
-  if (count !== graph.nodeCount) throw broken(`graph '${graph.name}' counts ${graph.nodeCount} nodes and has ${count}`)
+  if (count !== graph.nodeCount) throw broken(`graph '${graph.name}' records ${graph.nodeCount} nodes but has ${count}`)
   if (before !== graph.lastNode) throw broken(`the last node of graph '${graph.name}' is not at its end`)
 }
 
@@ -118,10 +123,10 @@ function whyInvisible(v: Value, reader: Graph): string {
     if (g === v.graph) {
       if (!v.producer) return 'which the graph does not provide'
       return v.producer.outputs.includes(v)
-        ? 'which is made later'
+        ? 'which is produced later'
         : 'which its producer does not list: the value is not in the graph'
     }
-  return `a value of graph '${v.graph.name}', which is not around it`
+  return `a value of graph '${v.graph.name}', which does not enclose it`
 }
 
 function compare<T>(
@@ -132,6 +137,7 @@ function compare<T>(
   name: (item: T) => string,
 ): void {
   for (const item of actual)
-    if (!claimed.has(item)) throw broken(`'${v.name}' is ${what} ${name(item)} and does not know it`)
-  for (const item of claimed) if (!actual.has(item)) throw broken(`'${v.name}' claims to be ${what} ${name(item)}`)
+    if (!claimed.has(item)) throw broken(`'${v.name}' is ${what} ${name(item)}, but does not record it`)
+  for (const item of claimed)
+    if (!actual.has(item)) throw broken(`'${v.name}' records being ${what} ${name(item)}, but is not`)
 }

@@ -88,17 +88,17 @@ function operators(given: readonly string[], there: ReadonlySet<string>): { want
 
 function whyNone(graph: Graph): string {
   if (graph.inputs.some((v) => v.default))
-    return 'its weights are inputs with a default: leave --keep-overridable out to make constants of them'
+    return 'its weights are inputs with a default value: leave out --keep-overridable to make them constants'
   const hidden = hiddenWeight(graph)
   if (!hidden) {
     const inner = [...graph.allNodes()].find((n) => n.graph !== graph && weightSlots(n).length > 0)
     return inner
-      ? `${inner.label} and others lie inside bodies of If, Loop or Scan, which are left as they are`
+      ? `${inner.label} and others are inside bodies of If, Loop or Scan, which are left as they are`
       : 'it has no layers with constant weights at all'
   }
   const { domain, label } = hidden.by
   const what = domain ? `${label} (a domain that mnc does not know)` : label
-  return `the weight of ${hidden.layer.label} passes ${what} on its way`
+  return `the weight of ${hidden.layer.label} passes through ${what} first`
 }
 
 /** Says which operators were named in vain. */

@@ -90,7 +90,7 @@ function notFinite(name: string, t: Tensor, what: string): Error {
       }
   }
   const found = `${count} of its ${t.size} values ${count === 1 ? 'is' : 'are'} not finite`
-  return modelError('not-finite', `'${name}', ${what}, holds ${nan ? 'NaN' : 'infinity'}: ${found}`, {
-    next: 'repair it where it was made, or go on with --allow-nonfinite',
+  return modelError('not-finite', `'${name}', ${what}, contains ${nan ? 'NaN' : 'infinity'}: ${found}`, {
+    next: 'repair it at its origin, or continue with --allow-nonfinite',
   })
 }

@@ -58,7 +58,7 @@ export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value
   if (channels === 'rows' && rank(node.input(0)) !== 2) return `${node.label} is not of rank 2`
   if (transposesData?.(node)) return `${node.label} transposes its input`
   if (channels !== 'window' || c.every((x) => x === 0)) return null
-  if (transposed) return `${node.label} adds up different numbers of inputs at its borders`
+  if (transposed) return `${node.label} sums different numbers of inputs at its borders`
   return padsInput(node) ? `${node.label} pads, and the shift is not zero` : null
 }
 
@@ -124,7 +124,7 @@ export function whyUnfit(layer: WeightLayer, side: 'outputs' | 'inputs', { k, c 
   }
   const holds = (x: number): boolean => x === 0 || (x >= LEAST_NORMAL_HALF && x <= LARGEST_HALF)
   if (largest.every(holds) && c.every((x) => Math.abs(x) <= LARGEST_HALF)) return null
-  return `float16 does not hold the weight of ${layer.node.label} scaled so`
+  return `the scaled weight of ${layer.node.label} does not fit into float16`
 }
 
 const LEAST_NORMAL_HALF = 2 ** -14

@@ -45,7 +45,8 @@ function describeLeft({ weights, of, largest }: LeftWeights): string | null {
   if (weights === 0) return null
   const share = ((100 * weights) / of).toFixed(1)
   const lines = largest.map(
-    (d) => `  ${d.where} (${d.weights!.toLocaleString('en')}): ${d.reason}${d.remedy ? `; ${d.remedy} takes it` : ''}`,
+    (d) =>
+      `  ${d.where} (${d.weights!.toLocaleString('en')}): ${d.reason}${d.remedy ? `; ${d.remedy} includes it` : ''}`,
   )
   const all = `left ${share} % of ${of.toLocaleString('en')} weights alone`
   return [`${all}${largest.length > 1 ? ', most of them in' : ':'}`, ...lines].join('\n')
@@ -62,7 +63,7 @@ export function describeDeclined(
   if (explain) return [...head, ...declined.map((d) => `${d.where}: ${d.reason}`)]
   const others = declined.filter((d) => d.weights === undefined).length
   const more = share ? `left ${others} others alone` : `left ${others} alone`
-  return others > 0 ? [...head, `${step}: ${more}; --explain says which and why`] : head
+  return others > 0 ? [...head, `${step}: ${more}; --explain shows which and why`] : head
 }
 
 /** Elements of all layers' weights. */
@@ -102,6 +103,6 @@ function isBeside(n: Node, v: Value): boolean {
 function whyOther(reader: Node): string {
   if (reader.graph.parent) return `it is read inside a body of If, Loop or Scan (${reader.label})`
   return reader.domain === ''
-    ? `it is read by ${reader.label}, which is no layer`
+    ? `it is read by ${reader.label}, which is not a layer`
     : `it is read by ${reader.label} of the domain '${reader.domain}', which mnc does not know`
 }

@@ -44,7 +44,7 @@ export function parsePattern(pattern: string): readonly [number, number] | null 
   if (pattern === 'unstructured' || pattern === 'channel') return null
   const [, n, m] = /^(\d+):(\d+)$/.exec(pattern)?.map(Number) ?? []
   if (n !== undefined && m !== undefined && n >= 1 && n < m && m <= 256) return [n, m]
-  throw usageError(`--pattern '${pattern}' is none of unstructured, channel, N:M (such as 2:4, N < M)`)
+  throw usageError(`--pattern '${pattern}' must be unstructured, channel or N:M (such as 2:4, N < M)`)
 }
 
 type MaskRules = Map<PrunableLayer, MaskRule>

@@ -59,5 +59,5 @@ function noSuchName(pattern: string, candidates: readonly Named[], what: string)
   const near = nearest(pattern, names)
   const some = names.slice(0, 8).join(', ')
   const known = names.length === 0 ? 'there are none' : `there are ${some}${names.length > 8 ? ', ...' : ''}`
-  return usageError(`no ${what} fits '${pattern}'`, near ? `did you mean '${near}'?` : known)
+  return usageError(`no ${what} matches '${pattern}'`, near ? `did you mean '${near}'?` : known)
 }

@@ -23,7 +23,7 @@ export function trainingWarning(model: Model): string | null {
   if (names.length === 0) return null
   const shown = [...names.slice(0, NAMED), ...(names.length > NAMED ? ['...'] : [])].join(', ')
   const [what, they] = names.length === 1 ? ['node is', 'it'] : ['nodes are', 'them']
-  return `WARNING: ${names.length} BatchNormalization ${what} in training mode (${shown}), so that outputs depend on the rest of the batch; \`mnc pass infer-bn\` makes ${they} use running statistics`
+  return `WARNING: ${names.length} BatchNormalization ${what} in training mode (${shown}), so outputs depend on the rest of the batch; \`mnc pass infer-bn\` makes ${they} use running statistics`
 }
 
 /** Puts all of them into inference form; true where there were any. */

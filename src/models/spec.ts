@@ -48,7 +48,7 @@ export async function loadSpec(reference: string): Promise<NetworkSpec> {
   const families = networks.map((n) => n.family)
   const near = nearest(reference, [...known, ...families])
   throw usageError(
-    `'${reference}' is no spec in models/, no family and no JSON file${near ? `, did you mean '${near}'?` : ''}`,
+    `'${reference}' is neither a spec in models/, nor a family, nor a JSON file${near ? `, did you mean '${near}'?` : ''}`,
     `specs: ${known.join(', ')}; families: ${families.join(', ')}`,
   )
 }
@@ -101,7 +101,7 @@ function recordPixels(model: Model, { mean, std, scale }: OptionsOf<typeof pixel
   if (!mean && !std) return
   const [, channels, size] = model.graph.inputs[0]!.type!.dims as [unknown, number, number]
   if (mean?.length !== channels || std?.length !== channels)
-    throw usageError(`mean and std need one number for each of ${channels} channels`)
+    throw usageError(`mean and std need one number for each of the ${channels} channels`)
   if (std.some((x) => !(x > 0))) throw usageError('std must be positive')
   writePreprocess(model, { scale, mean, std, size: [size, size], layout: 'NCHW' })
 }

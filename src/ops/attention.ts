@@ -64,7 +64,7 @@ function additive(b: Builder, mask: Value, keys: number, like: Value): Value {
 }
 
 function decomposeAttention(node: Node): void {
-  if (node.inputs[6]) throw unsupportedNode(node, 'no gradient: keys of differing lengths (nonpad_kv_seqlen)')
+  if (node.inputs[6]) throw unsupportedNode(node, 'no gradient: keys of different lengths (nonpad_kv_seqlen)')
   const b = node.graph.before(node)
   const [q0, k0, v0] = [node.input(0), node.input(1), node.input(2)]
   const flat = q0.dims.length === 3

@@ -127,7 +127,11 @@ const to9: Upgrade = {
   apply(node) {
     if (node.int('spatial', 1) === 1) return node.setAttribute('spatial', null)
     if (node.outputs.length > 1)
-      throw unsupportedNode(node, 'training mode with spatial = 0 has no later form', 'run `mnc pass infer-bn` first')
+      throw unsupportedNode(
+        node,
+        'training mode with spatial = 0 has no equivalent in later opsets',
+        'run `mnc pass infer-bn` first',
+      )
     const b = node.graph.before(node)
     const [x, scale, bias, mean, variance] = [0, 1, 2, 3, 4].map((i) => node.input(i))
     const epsilon = b.scalar(node.float('epsilon', 1e-5), elemOf(variance!))
@@ -146,7 +150,7 @@ const to14: Upgrade = {
   apply(node) {
     if (node.outputs.length < 2) return
     if (node.outputs.slice(3).some((v) => v?.isUsed))
-      throw unsupportedNode(node, 'its saved statistics (outputs 3 and 4) have no form after opset 13')
+      throw unsupportedNode(node, 'its saved statistics (outputs 3 and 4) have no equivalent after opset 13')
     for (let i = node.outputs.length - 1; i > 2; i--) node.dropOutput(i)
     node.setAttribute('training_mode', 1)
   },
@@ -178,8 +182,8 @@ const batchMode: NonNullable<OpDef['batchMode']> = {
 
 /** k = scale / sqrt(var + epsilon), c = bias - mean * k. */
 const affine: NonNullable<OpDef['affine']> = (node, opset, tensorOf) => {
-  if (batchMode.isOn(node, opset)) return 'it is in training mode (infer-bn brings it out)'
-  if (node.int('spatial', 1) === 0) return 'it normalises each position apart (spatial=0)'
+  if (batchMode.isOn(node, opset)) return 'it is in training mode (infer-bn switches it to inference)'
+  if (node.int('spatial', 1) === 0) return 'it normalises each position separately (spatial=0)'
   const parameters = [1, 2, 3, 4].map((i) => {
     const v = node.inputs[i]
     return v && tensorOf(v)?.toNumbers()

@@ -57,7 +57,7 @@ function alignedTo(node: Node, a: Value, b: Value, axis: number, rank: number | 
   }
   if (axis < 0) return b
   if (own === null)
-    throw unsupportedNode(node, `the rank of '${b.name}' is not known, so neither where axis ${axis} is`)
+    throw unsupportedNode(node, `the rank of '${b.name}' is unknown, so the position of axis ${axis} is unknown too`)
   const f = node.graph.before(node)
   const sizes = f.op('Slice', [f.op('Shape', [a])], { starts: [axis + own], ends: [2 ** 31 - 1], axes: [0] })
   const ones = f.op('Add', [f.op('Sub', [sizes, sizes]), f.ints([1])])
@@ -76,7 +76,7 @@ function channelSlope(node: Node): void {
   if (size === 1 || (rankOf(slope) ?? 1) !== 1) return
   const rank = rankOf(x)
   if (rank === null)
-    throw unsupportedNode(node, `the rank of '${x.name}' is not known, so neither where its channels are`)
+    throw unsupportedNode(node, `the rank of '${x.name}' is unknown, so the position of its channels is unknown too`)
   const axes = Array.from({ length: Math.max(0, rank - 2) }, (_, i) => 1 + i)
   if (axes.length > 0) node.setInput(1, node.graph.before(node).op('Unsqueeze', [slope], { axes }))
 }
@@ -84,7 +84,7 @@ function channelSlope(node: Node): void {
 function castByNumber(node: Node): void {
   const to = node.string('to', '')
   const code = Object.entries(onnxNames).find(([name]) => name === to.toUpperCase())?.[1]
-  if (code === undefined) throw unsupportedNode(node, `'${to}' is no element type`)
+  if (code === undefined) throw unsupportedNode(node, `'${to}' is not an element type`)
   node.setAttribute('to', code)
 }
 
@@ -106,8 +106,8 @@ function tileAllAxes(node: Node): void {
   const [times, axis] = [1, 2].map((i) => constantOf(node.inputs[i])?.toNumbers()[0])
   const rank = rankOf(node.input(0))
   if (times === undefined || axis === undefined)
-    throw unsupportedNode(node, 'how often it repeats, and along which axis, is computed by the graph')
-  if (rank === null) throw unsupportedNode(node, `the rank of '${node.input(0).name}' is not known`)
+    throw unsupportedNode(node, 'how often it repeats, and along which axis, is computed in the graph')
+  if (rank === null) throw unsupportedNode(node, `the rank of '${node.input(0).name}' is unknown`)
   const at = axisFromFront(axis, rank)
   node.setInput(2, null)
   node.setInput(1, node.graph.before(node).ints(Array.from({ length: rank }, (_, i) => (i === at ? times : 1))))
@@ -119,7 +119,7 @@ function splitByAttribute(node: Node): void {
   const sizes = node.inputs[1]
   if (!sizes) return
   const values = constantOf(sizes)?.toNumbers()
-  if (!values) throw unsupportedNode(node, 'its sizes are computed by the graph')
+  if (!values) throw unsupportedNode(node, 'its sizes are computed in the graph')
   node.setInput(1, null)
   node.setAttribute('split', Array.from(values))
 }
@@ -127,7 +127,7 @@ function splitByAttribute(node: Node): void {
 /** The power became an integer. */
 function wholePower(node: Node): void {
   const p = node.float('p', 2)
-  if (!Number.isInteger(p)) throw unsupportedNode(node, `a norm of power ${p} has no later form`)
+  if (!Number.isInteger(p)) throw unsupportedNode(node, `a norm of power ${p} has no equivalent in later opsets`)
   node.setAttribute('p', { kind: 'int', value: BigInt(p) })
 }
 

@@ -31,7 +31,7 @@ function equationOf(node: Node): Equation {
   const output = right?.replace('...', letters(hidden)) ?? letters(hidden) + once.join('')
   const size = new Map<string, number>()
   inputs.forEach((labels, i) => {
-    if (new Set(labels).size < labels.length) throw unsupportedNode(node, 'no gradient: a label stands twice in a term')
+    if (new Set(labels).size < labels.length) throw unsupportedNode(node, 'no gradient: a label occurs twice in a term')
     ;[...labels].forEach((l, k) => {
       const d = node.input(i).dims[k]!
       if (size.has(l) && size.get(l) !== d) throw unsupportedNode(node, 'no gradient: its ellipses broadcast')

@@ -129,9 +129,9 @@ export function requireOp(node: { readonly op: string; readonly domain: string; 
   if (why)
     throw modelError('unsupported-node', `operator '${node.op}' of domain '${node.domain || 'ai.onnx'}': ${why}`, {
       node: node.id,
-      next: 'freeze what lies before it, or replace it',
+      next: 'freeze what comes before it, or replace it',
     })
-  throw modelError('unknown-op', `operator '${node.op}' of domain '${node.domain || 'ai.onnx'}' is not known to mnc`, {
+  throw modelError('unknown-op', `operator '${node.op}' of domain '${node.domain || 'ai.onnx'}' is unknown to mnc`, {
     node: node.id,
     next: 'freeze or remove that part of the model, or leave it out of what this command must understand',
   })

@@ -9,7 +9,7 @@ import { elemOf, free } from './support/rules.ts'
 
 const gradient: Unsupported = {
   unsupported:
-    'quantisers are differentiated as arithmetic; run the pass lower-fake-quant first, which writes them as such with a straight-through gradient',
+    'quantisers are differentiated as arithmetic; run the pass lower-fake-quant first, which rewrites them with a straight-through gradient',
 }
 
 const hasZeroPoint = (node: Node): boolean => {

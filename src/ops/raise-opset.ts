@@ -27,11 +27,11 @@ type Decline = (where: string, reason: string) => void
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)
-    throw usageError(`opset ${to} is not one to upgrade to`, `choose from ${OLDEST_TARGET} to ${NEWEST_OPSET}`)
+    throw usageError(`opset ${to} is not a supported target`, `choose from ${OLDEST_TARGET} to ${NEWEST_OPSET}`)
   const bodies = bodiesOf(model)
   for (const { graph, from } of bodies) for (const n of graph.allNodes()) if (n.domain === '') requireLift(n, from, to)
   const from = model.opsets.get('')
-  if (from !== undefined && from > to) decline?.('model', `it is at opset ${from} already; versions are not lowered`)
+  if (from !== undefined && from > to) decline?.('model', `it is already at opset ${from}; versions are not lowered`)
   const lifts = from === undefined || from < to || bodies.some((b) => b.from < to)
   for (const body of bodies) if (body.from < to) lift(body, to)
   model.functions.forEach((f, i) => {
@@ -82,7 +82,7 @@ function bodiesOf(model: Model): Body[] {
     if (version !== undefined) return [{ graph, from: version, isFunction }]
     for (const n of graph.allNodes())
       if (n.domain === '')
-        throw modelError('no-opset', `the model uses ${n.op} and imports no version of the ai.onnx domain`, {
+        throw modelError('no-opset', `the model uses ${n.op} but imports no version of the ai.onnx domain`, {
           node: n.id,
         })
     return []
@@ -95,16 +95,21 @@ function requireLift(node: Node, from: number, to: number): void {
   const since = sinceVersions(node.op)
   const fail = (why: string, next?: string) =>
     modelError('unknown-form', `${node.label}: ${why}`, { node: node.id, next })
-  if (!since || since[0]! > from) throw fail(`opset ${from} has no operator of that name`)
+  if (!since || since[0]! > from) throw fail(`opset ${from} has no operator with that name`)
   const upgrades = upgradesOf(node)
   const reforms = reformsBetween(node.op, from, to)
   for (const version of reforms)
     if (!upgrades.some((u) => u.to === version))
-      throw fail(`its form changed in opset ${version} and mnc cannot rewrite it`, `choose --to ${version - 1} or less`)
+      throw fail(
+        `its definition changed in opset ${version}, and mnc cannot rewrite it`,
+        `choose --to ${version - 1} or less`,
+      )
   if (reforms.length === 0) return
   for (const [name, a] of node.attributes)
     if (a.kind === 'reference')
-      throw fail(`its attribute '${name}' comes from the function's caller and its form changed in opset ${reforms[0]}`)
+      throw fail(
+        `its attribute '${name}' comes from the function's caller, and its definition changed in opset ${reforms[0]}`,
+      )
 }
 
 function lift({ graph, from, isFunction }: Body, to: number): void {

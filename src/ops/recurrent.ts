@@ -174,9 +174,9 @@ const MAX_STEPS = 1024
 
 function refuseForms(node: Node): void {
   const count = node.input(0).type?.dims?.[0] ?? null
-  if (typeof count !== 'number') throw unsupportedNode(node, 'no gradient: the length of its sequence is open')
+  if (typeof count !== 'number') throw unsupportedNode(node, 'no gradient: the length of its sequence is dynamic')
   if (count > MAX_STEPS)
-    throw unsupportedNode(node, `no gradient: it has ${count} steps, more than ${MAX_STEPS}`, 'cut its sequence')
+    throw unsupportedNode(node, `no gradient: it has ${count} steps, more than ${MAX_STEPS}`, 'shorten its sequence')
   if (node.int('layout', 0) === 1) throw unsupportedNode(node, 'no gradient: batch-first layout', 'transpose its input')
   if (!node.inputs[4]) return
   const lengths = constantOf(node.inputs[4])?.toNumbers()
@@ -256,7 +256,7 @@ function activationsOf(b: Builder, node: Node, names: readonly string[]): Activa
   const known = ['Sigmoid', 'Tanh', 'Relu', 'Softsign', 'Softplus', ...Object.keys(parameters)]
   return names.map((given) => {
     const name = known.find((k) => k.toLowerCase() === given.toLowerCase())
-    if (!name) throw unsupportedNode(node, `no gradient: its activation '${given}' is not known`)
+    if (!name) throw unsupportedNode(node, `no gradient: its activation '${given}' is unknown`)
     const [alpha0, beta0] = parameters[name] ?? []
     const alpha = alpha0 === undefined ? undefined : (alphas.shift() ?? alpha0)
     const beta = beta0 === undefined ? undefined : (betas.shift() ?? beta0)

@@ -70,7 +70,9 @@ export async function applyPass(
       ctx.decline(where, reason, { weights: weights! })
   ensure(model, def, parsed)
   if (changed === sameSnapshot(before, snapshot(model)))
-    throw bugError(`pass ${def.name} says that it ${changed ? 'changed' : 'did not change'} the model, which is not so`)
+    throw bugError(
+      `pass ${def.name} reports that it ${changed ? 'changed' : 'did not change'} the model, which is not true`,
+    )
   const warning = trainingWarning(model)
   if (warning) ctx.log(warning)
   const metrics = { nodes: model.graph.nodeCount, declined: declined.length }

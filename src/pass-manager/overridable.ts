@@ -22,7 +22,7 @@ export function settleOverridable(model: Model, keep: boolean, { log, decline }:
     return warning !== null
   }
   const found = model.graph.inputs.filter((v) => v.default)
-  for (const v of found) decline?.(v.name, 'it is an input with a default, which callers may override')
+  for (const v of found) decline?.(v.name, 'it is an input with a default value, which callers may override')
   if (found.length > 0) log(`${described(found)} left alone: callers may override them (--keep-overridable)`)
   return false
 }
@@ -36,5 +36,5 @@ export function fixOverridable({ graph }: Model): string | null {
 function described(values: readonly Value[]): string {
   const names = values.slice(0, NAMED).map((v) => `'${v.name}'`)
   if (values.length > NAMED) names.push('...')
-  return `${values.length} ${values.length === 1 ? 'input' : 'inputs'} with a default (${names.join(', ')})`
+  return `${values.length} ${values.length === 1 ? 'input' : 'inputs'} with a default value (${names.join(', ')})`
 }

@@ -30,13 +30,13 @@ export function refuseCalibrated(graph: Graph, changed: Iterable<Node>, pass: st
     if (!behind.has(n) && !n.inputs.some((v) => v?.producer && behind.has(v.producer))) continue
     behind.add(n)
     if (quantisesActivation(n))
-      throw comesTooLate(pass, 'the steps of activations were calibrated on the network as it is now', n.id)
+      throw comesTooLate(pass, 'the activation scales were calibrated on the network as it is now', n.id)
   }
 }
 
 /** What remove-channels says where it finds no channel of zeros. */
 export const NO_EMPTY_CHANNELS =
-  'remove-channels finds no channel that says nothing: it makes a smaller file behind `prune --pattern channel`'
+  'remove-channels finds no channel without effect; it makes a file smaller after `prune --pattern channel`'
 
 /** What pruning of channels says behind remove-channels; null where that did not run. */
 export function adviseRemoval(model: Model): string | null {

@@ -98,7 +98,7 @@ export function requireGradients(graph: Graph, wrt: readonly Value[], targets: r
 function requireGradient(node: Node): GradientRule | 'zero' | 'decompose' {
   const { gradient } = requireOp(node)
   if (typeof gradient !== 'object') return gradient
-  throw unsupportedNode(node, `no gradient: ${gradient.unsupported}`, 'freeze what lies before it, or replace it')
+  throw unsupportedNode(node, `no gradient: ${gradient.unsupported}`, 'freeze what comes before it, or replace it')
 }
 
 /**
@@ -151,7 +151,7 @@ function gradientsOfNode(
   const gradient = requireGradient(node)
   if (gradient === 'zero') return []
   if (gradient === 'decompose')
-    throw unsupportedNode(node, 'it has no gradient as it stands', 'run decompose-ops first')
+    throw unsupportedNode(node, 'it has no gradient in this form', 'run decompose-ops first')
   for (const v of [...node.inputs, ...node.outputs]) if (v) requireStatic(node, v)
   return gradient({ node, dy, needs, b })
 }
@@ -159,7 +159,7 @@ function gradientsOfNode(
 function requireStatic(node: Node, v: Value): void {
   const dims = v.constant?.dims ?? v.type?.dims
   if (dims?.every((d) => typeof d === 'number')) return
-  throw modelError('dynamic-shape', `the shape of '${v.name}' is not known, so ${node.label} has no gradient`, {
+  throw modelError('dynamic-shape', `the shape of '${v.name}' is unknown, so ${node.label} has no gradient`, {
     node: node.id,
     next: 'give the model fixed input dims',
   })

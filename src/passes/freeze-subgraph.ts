@@ -88,7 +88,7 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
     const behind = n.inputs.some((v) => v && (trainable.has(v) || isTrainable(v)))
     if (behind) for (const v of n.outputs) if (v) trainable.add(v)
     if (!chosen.has(n)) continue
-    if (behind) ctx.decline(n.id, 'only its weights are frozen: what lies before it is trained')
+    if (behind) ctx.decline(n.id, 'only its weights are frozen: what comes before it is trained')
     else if (mark(n)) changed = true
   }
   return changed

@@ -282,8 +282,8 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   noteAbsent(plan.absent, ctx)
   if (plan.weights.length + plan.activations.length === 0) {
     if (plan.foreign.length === 0) return inlined
-    throw modelError('already-quantized', `the model is quantised already (${plan.foreign.slice(0, 4).join(', ')})`, {
-      next: 'start from the float model; mnc never quantises twice',
+    throw modelError('already-quantized', `the model is already quantised (${plan.foreign.slice(0, 4).join(', ')})`, {
+      next: 'start from the float model; mnc does not quantise twice',
     })
   }
   if (plan.activations.length > 0 && !ctx.calibration)

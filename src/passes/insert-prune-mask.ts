@@ -131,7 +131,8 @@ function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeo
       `--pattern ${pattern} makes ${implied} of the weights zero, not ${sparsity}`,
       'leave out --sparsity',
     )
-  if (Object.keys(layerSparsity).length > 0) throw usageError(`--layer-sparsity does not go with --pattern ${pattern}`)
+  if (Object.keys(layerSparsity).length > 0)
+    throw usageError(`--layer-sparsity cannot be combined with --pattern ${pattern}`)
   return implied
 }
 
@@ -141,7 +142,7 @@ function whyNot(layer: WeightLayer, pattern: string): readonly [reason: string, 
   if (!tensor.type.includes('float')) return [`its weights are already integers (${tensor.type})`]
   if (otherUser) return [`its weights are also read by ${otherUser.label}`]
   const single = '--pattern unstructured'
-  if (pattern === 'channel' && slot.part) return ['its rows are gates, of which none can go alone', single]
+  if (pattern === 'channel' && slot.part) return ['its rows are gates, none of which can be removed alone', single]
   const hidden = pattern === 'channel' ? outputAxis === null : parsePattern(pattern) !== null && inputAxis === null
   if (hidden) return ['a Reshape of its weights hides the channel axes', single]
   return null
@@ -259,7 +260,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     const rule = rules.get(input.get(layer)!)
     if (!rule) {
       const channels = layer.tensor.dims[layer.inputAxis!]
-      const reason = `${channels} input channels are no multiple of ${parsePattern(o.pattern)?.[1]}`
+      const reason = `${channels} input channels are not a multiple of ${parsePattern(o.pattern)?.[1]}`
       decline(layer, reason, '--pattern unstructured')
       continue
     }
@@ -287,7 +288,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     changed = true
     if (marks.role.get(layer.quant?.dequantize) === WEIGHT_QUANT) fitted.add(layer.weight.name)
   }
-  if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses anew)`)
+  if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses again)`)
   const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
   if (advice) ctx.log(advice)
   if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)

@@ -37,7 +37,10 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     const pair = quantPairOf(node)
     const zero = pair && uniformZeroPoint(pair)
     if (!pair?.quantize || zero === null) {
-      ctx.decline(node.id, pair ? whyNot(pair) : 'it is no QuantizeLinear -> DequantizeLinear pair of one scale')
+      ctx.decline(
+        node.id,
+        pair ? whyNot(pair) : 'it is not a QuantizeLinear -> DequantizeLinear pair with one shared scale',
+      )
       continue
     }
     let rank: number | null = null
@@ -45,7 +48,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
       ranks ??= await rankLookup(model)
       rank = ranks(pair.source)
       if (rank === null) {
-        ctx.decline(node.id, `the rank of '${pair.source.name}' is not known`)
+        ctx.decline(node.id, `the rank of '${pair.source.name}' is unknown`)
         continue
       }
     }

@@ -34,14 +34,14 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
   const sources = graph.fed
   const [source] = sources
   if (inputs.length !== sources.length || !source)
-    throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs and the student ${sources.length}`)
+    throw modelError('teacher-inputs', `the teacher has ${inputs.length} inputs, but the student has ${sources.length}`)
   if (adapter && inputs.length > 1) throw modelError('teacher-inputs', 'only one input can be scaled for the teacher')
   for (const [domain, version] of teacher.opsets) {
     const own = model.opsets.get(domain)
     if (own === undefined) model.opsets.set(domain, version)
     else if (own !== version)
-      throw modelError('teacher-opset', `the teacher is in opset ${version} and the student in ${own}`, {
-        next: 'lift both with `mnc pass upgrade-opset`',
+      throw modelError('teacher-opset', `the teacher uses opset ${version}, but the student uses ${own}`, {
+        next: 'upgrade both with `mnc pass upgrade-opset`',
       })
   }
   const map: ValueMap = new Map(inputs.map((v, i) => [v, adapter ? adapt(graph, source, adapter) : sources[i]!]))

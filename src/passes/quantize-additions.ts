@@ -96,9 +96,10 @@ export const quantizeAdditions = definePass({
     if (plan.size === 0) {
       const known = [...model.graph.nodes()].some(addsComputed)
       if (known) return false
-      throw modelError('no-additions', 'the model has no addition of two computed values of one shape')
+      throw modelError('no-additions', 'the model has no addition of two computed values of the same shape')
     }
-    if (model.opset < 13) throw usageError('quantised additions need opset 13', 'run upgrade-opset, or quantize, first')
+    if (model.opset < 13)
+      throw usageError('quantised additions need opset 13 or later', 'run upgrade-opset, or quantize, first')
     let changed = false
     for (const [value, readers] of plan) {
       const pair = existingQuantizer(value, o.bits)

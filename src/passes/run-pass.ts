@@ -14,7 +14,7 @@ export function requirePass(name: string): PassDef {
     name,
     passes.flatMap((p) => [p.name, ...(p.alias ? [p.alias] : [])]),
   )
-  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list names them')
+  throw usageError(`there is no pass '${name}'`, near ? `did you mean '${near}'?` : 'mnc pass --list shows them all')
 }
 
 /** Applies a pass by name or alias to `model`, in place; errors as those of `applyPass`. */

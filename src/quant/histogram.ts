@@ -125,8 +125,8 @@ export class Histogram {
 }
 
 function notFinite(what: string): Error {
-  return modelError('not-finite', `'${what}' takes values that are not finite on the calibration data`, {
-    next: 'check the preprocessing (--mean --std --scale) and the model, or go on with --allow-nonfinite',
+  return modelError('not-finite', `'${what}' takes non-finite values on the calibration data`, {
+    next: 'check the preprocessing (--mean --std --scale) and the model, or continue with --allow-nonfinite',
   })
 }
 

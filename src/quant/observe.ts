@@ -65,7 +65,7 @@ export async function* piecesOf(
     left -= size
     for (const feeds of cut(batch, samples)) yield { feeds, size, count: Math.min(size, size + left) }
   }
-  if (batches === 0) throw usageError('the calibration data holds no samples', 'raise --limit or check --data')
+  if (batches === 0) throw usageError('the calibration data contain no samples', 'raise --limit or check --data')
 }
 
 /** Runs the model on all of the data. Errors as of `piecesOf`. */

@@ -135,7 +135,9 @@ class Estimator {
     } catch (error) {
       if (!(error instanceof MncError)) throw error
       if (!this.#missing.has(reference))
-        this.#log(`${error.describe()}; steps are timed on random pixels, the size of the set is the standard one`)
+        this.#log(
+          `${error.describe()}; steps are timed on random pixels, and the data set is assumed to have its standard size`,
+        )
       this.#missing.add(reference)
       return standIn(model, reference, split, 256)
     }

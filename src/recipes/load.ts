@@ -103,9 +103,14 @@ export async function parseRecipe(json: unknown, overrides: RecipeOverrides = {}
     usageError(`${where}: stage '${stage.name}': ${message}`, next)
   const names = json.stages.map((s) => s.name)
   const double = json.stages.find((s, i) => names.indexOf(s.name) !== i)
-  if (double) throw at(double, 'there are two stages of this name')
+  if (double) throw at(double, 'there are two stages with this name')
   const taken = json.stages.find((s) => /\.(best|checkpoint)$/.test(s.name))
-  if (taken) throw at(taken, 'files of other stages are called so', 'let the name not end in .best or .checkpoint')
+  if (taken)
+    throw at(
+      taken,
+      'this name is reserved for files of other stages',
+      'choose a name that does not end in .best or .checkpoint',
+    )
   refuseCycles(json.stages, at)
   const stages: Stage[] = []
   for (const raw of json.stages) {
@@ -147,7 +152,7 @@ async function stageOf(
   const asked = Object.fromEntries(Object.entries(overrides.reading ?? {}).filter(([, v]) => v !== undefined))
 
   if (raw.build !== undefined && raw.from !== undefined) throw fault('it has both build and from', 'give one of them')
-  if (raw.teacher !== undefined && !raw.train) throw fault('it has a teacher and no train')
+  if (raw.teacher !== undefined && !raw.train) throw fault('it has a teacher but no train')
   const train = merged('train', raw.train)
   const bnUpdate = merged('bn-update', raw['bn-update'])
   const measure = merged('eval', data === null ? undefined : (wholesale('eval') ?? {}))
@@ -171,7 +176,7 @@ async function stageOf(
   })
   const needs = [train && 'train', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
   if (data === null && needs.length > 0)
-    throw fault(`${needs.join(' and ')} need data`, 'name them in "data", of the recipe or the stage, or with --data')
+    throw fault(`${needs.join(' and ')} need data`, 'name them in "data" of the recipe or the stage, or with --data')
   return {
     name: raw.name,
     description: raw.description ?? null,
@@ -198,7 +203,7 @@ async function sourceOf(
   fault: (message: string, next?: string) => MncError,
 ): Promise<Source> {
   if (raw.from !== undefined) return graphs(raw.from)
-  if (raw.build === undefined) throw fault('it says not where its graph comes from', 'give build or from')
+  if (raw.build === undefined) throw fault('it does not say where its graph comes from', 'give build or from')
   if (typeof raw.build === 'string')
     return {
       kind: 'build',
@@ -221,7 +226,7 @@ function refuseCycles(stages: readonly RawStage[], at: (s: RawStage, m: string, 
   const done = new Set<string>()
   const visit = (stage: RawStage, path: readonly string[]): void => {
     const from = path.indexOf(stage.name)
-    if (from >= 0) throw at(stage, `needs itself: ${[...path.slice(from), stage.name].join(' -> ')}`)
+    if (from >= 0) throw at(stage, `it depends on itself: ${[...path.slice(from), stage.name].join(' -> ')}`)
     if (done.has(stage.name)) return
     const against = (stage.check ?? []).map((c) => c.against)
     for (const r of [stage.from, stage.teacher, ...against]) {
@@ -267,8 +272,8 @@ function faultOf(e: ErrorObject): string {
     return `must be one of ${allowedValues.join(', ')}`
   }
   if (e.keyword === 'pattern')
-    return `'${String(e.data)}' is no name of a file or folder here (separators, a dot in front)`
-  return e.message ?? 'is wrong'
+    return `'${String(e.data)}' cannot be used as the name of a file or folder (it has a separator or a leading dot)`
+  return e.message ?? 'is invalid'
 }
 
 function placeOf(path: string, json: unknown): string {

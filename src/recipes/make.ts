@@ -67,7 +67,7 @@ export async function applyReading(stage: Stage, model: Model, data: Dataset | n
 async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
   const { mean, std, scale, inputSize } = stage.pixels
   if (!mean && !std && scale === undefined && !inputSize) return
-  if (!data) throw usageError(`stage '${stage.name}': pixels without data`)
+  if (!data) throw usageError(`stage '${stage.name}': it has pixels but no data`)
   writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
 }
 

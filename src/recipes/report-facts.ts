@@ -51,7 +51,7 @@ export async function reportFacts(path: string, log: (message: string) => void =
   const folder = new WorkFolder(path)
   const records = await finishedStages(folder)
   if (records.length === 0)
-    throw usageError(`'${path}' holds no finished stage of a recipe`, 'mnc run RECIPE --workdir DIR makes one')
+    throw usageError(`'${path}' contains no finished stage of a recipe`, 'create one with mnc run RECIPE --workdir DIR')
   const stages: StageReport[] = []
   for (const record of records) stages.push(await stageReport(record, folder, log))
   const last = stages.at(-1)!
@@ -123,7 +123,7 @@ async function scoreOf(path: string, log: (message: string) => void): Promise<To
     return await score(await readModel(path))
   } catch (error) {
     if (!(error instanceof MncError)) throw error
-    log(`no score of ${path}: ${error.describe()}`)
+    log(`no score for ${path}: ${error.describe()}`)
     return null
   }
 }

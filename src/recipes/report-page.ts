@@ -69,7 +69,11 @@ function lead({ stages }: ReportFacts): string {
   const { metrics } = last.record
   const { eval: measured, bytes, sparsity, weightBits } = metrics!
   const parts = measured ? [`${percent(measured.top1)} right on ${count(measured.samples)} test images`] : []
-  parts.push(`${count(bytes)} bytes`, `${percent(sparsity)} of the weights zero`, `${number(weightBits)} bits a weight`)
+  parts.push(
+    `${count(bytes)} bytes`,
+    `${percent(sparsity)} of the weights zero`,
+    `${number(weightBits)} bits per weight`,
+  )
   return `${last.name}: ${parts.join(', ')}.`
 }
 
@@ -97,7 +101,7 @@ function sizeAndScore(stages: readonly StageReport[]): string {
           scored.map((s) => s.name),
           series,
         ),
-        'Score: storage and operations against the reference network (less is better)',
+        'Score: storage and operations against the reference network (lower is better)',
       ),
     )
   }
@@ -158,7 +162,7 @@ function weights({ detail }: ReportFacts): string {
     figure(histogram(h.at, h.counts), `${h.layer} ${h.shape.join('×')}, ${percent(h.sparsity)} zero`),
   )
   if (figures.length === 0) return ''
-  return `<p>Weights as the layer computes with them, behind mask and rounding; zeros are left out.</p>
+  return `<p>Weights as the layer uses them, after mask and rounding; zeros are left out.</p>
 <div class="grid three">${figures.join('\n')}</div>`
 }
 

@@ -129,11 +129,11 @@ export async function staleness(
   if (!record) return existsSync(model) ? 'there is no record of how its file was made' : 'not made yet'
   if (record.version !== packageVersion()) return `made by version ${record.version}`
   if (record.key !== keys.key) return 'its inputs or options changed'
-  if (record.status !== 'done') return 'half done'
+  if (record.status !== 'done') return 'partly done'
   if (!existsSync(model)) return 'its file is missing'
   if (record.output !== (await folder.hashOf(model))) return 'its file was changed'
   const changed = await folder.changedSince(record.reads?.make ?? {})
-  return changed === null ? null : `${changed}, which it was made from, changed`
+  return changed === null ? null : `${changed}, from which it was made, has changed`
 }
 
 /** Input graphs that neither an earlier stage nor the work folder has. */
@@ -167,7 +167,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   } catch (error) {
     if (!options.signal?.aborted) throw error
     const what = error instanceof MncError && error.blame === 'interrupt' ? error.message : 'interrupted'
-    throw new MncError(what, { code: 'interrupted', blame: 'interrupt', next: 'the same command goes on from here' })
+    throw new MncError(what, { code: 'interrupted', blame: 'interrupt', next: 'the same command continues from here' })
   }
   return { recipe: recipe.name, workdir: options.workdir, stages: results, failed }
 }
@@ -184,7 +184,7 @@ async function runStage(
   const seconds = (): number => (performance.now() - started) / 1000
   const [missing] = missingInputs(stage, folder)
   if (missing)
-    throw usageError(`stage '${name}' needs ${missing}, which is not there`, 'run the stages before it first')
+    throw usageError(`stage '${name}' needs ${missing}, which does not exist`, 'run the stages before it first')
   const files = folder.files(name)
   const keys = await keysOf(stage, folder, await data.training(stage))
   const old = await folder.record(name)

@@ -11,8 +11,8 @@ export function foreignOperator(model: Model): MncError | null {
   for (const graph of [model.graph, ...model.functions.map((f) => f.graph)])
     for (const n of graph.allNodes()) {
       if (ENGINE_DOMAINS.test(n.domain) || own.has(`${n.domain}::${n.op}`)) continue
-      const what = `operator '${n.op}' of domain '${n.domain}' is not known to onnxruntime, and this has to run the model`
-      return modelError('foreign-operator', what, { node: n.id, next: 'replace it by standard operators' })
+      const what = `operator '${n.op}' of domain '${n.domain}' is unknown to onnxruntime, and this command has to run the model`
+      return modelError('foreign-operator', what, { node: n.id, next: 'replace it with standard operators' })
     }
   return null
 }

@@ -157,8 +157,8 @@ function requireReadable(name: string, outputs: ReadonlyMap<string, ElementType 
   if (!outputs.has(name)) throw bugError(`the session has no output '${name}'`)
   const type = outputs.get(name)
   if (isReadable(type)) return
-  const what = `output '${name}' is ${type ? `of type ${type}` : 'no tensor'}, which onnxruntime for Node.js cannot give`
-  throw modelError('unreadable-output', what, { next: type ? 'put a Cast to float32 behind it' : undefined })
+  const what = `output '${name}' is ${type ? `of type ${type}` : 'not a tensor'}, which onnxruntime for Node.js cannot return`
+  throw modelError('unreadable-output', what, { next: type ? 'put a Cast to float32 after it' : undefined })
 }
 
 export interface OutputType {

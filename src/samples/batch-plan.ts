@@ -104,7 +104,7 @@ class Search {
     const inputs = model.graph.fed
     const rankless = inputs.find((v) => !known[v.name])
     if (rankless)
-      throw modelError('open-input', `the shape of input '${rankless.name}' is not known`, {
+      throw modelError('open-input', `the shape of input '${rankless.name}' is unknown`, {
         next: `give it with --input-shape ${rankless.name}=...`,
       })
     const first = inputs.map((v) => known[v.name]![0]).find((d) => d !== undefined)
@@ -251,9 +251,9 @@ class Search {
     const last = this.#open.findLast((o) => o.axis > 0) ?? first
     throw modelError(
       'no-size-runs',
-      `onnxruntime runs the model at none of the sizes tried for its open dims, ${ports.join(', ')}: ${some.join(' ')}; ${this.#error?.message ?? ''}`,
+      `onnxruntime cannot run the model at any of the sizes tried for its dynamic dims, ${ports.join(', ')}: ${some.join(' ')}; ${this.#error?.message ?? ''}`,
       {
-        next: `give sizes with ${isNamed(last.key) ? `--dim ${last.key}=N` : `--input-shape ${last.input}=${of(last)}`}`,
+        next: `set the sizes with ${isNamed(last.key) ? `--dim ${last.key}=N` : `--input-shape ${last.input}=${of(last)}`}`,
       },
     )
   }

@@ -82,7 +82,7 @@ export function parseShape(name: string, text: string): readonly Dim[] {
     if (/^\d+$/.test(word)) return sizeOf(`${name}=${text}`, Number(word))
     if (/^[^\d\s?+-][^\s,?]*$/.test(word)) return word
     throw usageError(
-      `--input-shape ${name}=${text}: '${word}' is no dim`,
+      `--input-shape ${name}=${text}: '${word}' is not a dim`,
       'give sizes, ? or symbols, e.g. x=1,3,224,224 or x=?,3,H,W',
     )
   })
@@ -112,7 +112,7 @@ export function noSymbol(models: readonly Model[], name: string) {
   const symbols = [...new Set(inputs.flatMap((v) => v.type?.dims ?? []).filter((d) => typeof d === 'string'))]
   const near = nearest(name, symbols)
   const shown = inputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
-  const next = near === undefined ? `sizes without a symbol are given with --input-shape` : `did you mean '${near}'?`
+  const next = near === undefined ? `set dims that have no symbol with --input-shape` : `did you mean '${near}'?`
   return usageError(`--dim: no input has a dim called '${name}': ${shown}`, next)
 }
 
@@ -123,7 +123,7 @@ function matching(v: Value, shape: readonly Dim[]): readonly Dim[] {
   const fits = own.length === shape.length && shape.every((d, i) => typeof d !== 'number' || fitsDim(own[i]!, d))
   if (fits) return shape
   throw usageError(
-    `--input-shape: the file says that '${v.name}' is ${formatType(v.type)}, which [${shape.map((d) => d ?? '?').join(',')}] is not`,
+    `--input-shape: the file declares '${v.name}' as ${formatType(v.type)}, which [${shape.map((d) => d ?? '?').join(',')}] does not match`,
     'mnc convert --input-shape writes another shape into the file',
   )
 }

@@ -28,7 +28,7 @@ export function* groupsOf(
   }
   const axesOf = (name: string): readonly number[] => plan.inputs.get(name)?.axes ?? []
   if (!Object.keys(feeds).some((name) => axesOf(name).length > 0))
-    throw modelError('no-batch', `no input of the model has a batch that ${count} samples could go into`)
+    throw modelError('no-batch', `no input of the model has a batch axis that ${count} samples could be stacked along`)
   for (let at = 0; at < count; at += plan.batch) {
     const n = Math.min(plan.batch, count - at)
     const part = Object.entries(feeds).map(([name, t]) => [name, sliceSamples(t, axesOf(name), at, n, plan.batch)])

@@ -15,7 +15,7 @@ export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
     if (node.outputs.every((v) => !v || constants.has(v))) continue
     if (isShapeArithmetic(node, shapes, constants)) for (const v of node.outputs) if (v) shapes.add(v)
     if (!isQuantizer(node) && !node.outputs.some((v) => v && shapes.has(v))) {
-      if (!findOp(node) && node.subgraphs.length > 0) throw notCounted(node, 'how often its body runs is not known')
+      if (!findOp(node) && node.subgraphs.length > 0) throw notCounted(node, 'how often its body runs is unknown')
       requireOp(node)
     }
   }
@@ -31,7 +31,7 @@ export function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, consta
 export function requireShapes(node: Node): void {
   for (const v of [...node.inputs, ...node.outputs])
     if (v && !v.constant && !isStatic(v.type?.dims ?? null) && v.type?.elem !== 'int64')
-      throw modelError('unknown-shape', `the shape of '${v.name}' is not known, so its work cannot be counted`, {
+      throw modelError('unknown-shape', `the shape of '${v.name}' is unknown, so its work cannot be counted`, {
         node: node.id,
         next: "give the model's inputs fixed sizes",
       })

@@ -105,9 +105,13 @@ async function prepare(model: Model): Promise<Prepared> {
   const batch = new Set(Object.values(dims).map((list) => list[0]))
   for (const { name } of copy.graph.fed)
     if (!dims[name]?.slice(1).every((d) => typeof d === 'number' || (d && batch.has(d))))
-      throw modelError('dynamic-shape', `input '${name}' has sizes that are not fixed, so its work is not known`, {
-        next: 'give them with --dim or --input-shape',
-      })
+      throw modelError(
+        'dynamic-shape',
+        `input '${name}' has sizes that are not fixed, so the number of operations is unknown`,
+        {
+          next: 'give them with --dim or --input-shape',
+        },
+      )
   const { model: work, samples } = await typedSamples(copy, (why) => {
     throw modelError('unknown-shape', why)
   })

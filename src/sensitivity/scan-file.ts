@@ -27,7 +27,7 @@ const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).d
 /** The measurements in `path` that belong to this scan; a usage error where the file is no scan at all. */
 export async function readScan(path: string, identity: string, log: (m: string) => void): Promise<readonly Point[]> {
   if (!existsSync(path)) return []
-  const refuse = () => usageError(`'${path}' is there and holds no sensitivity scan`, 'name another file with -o')
+  const refuse = () => usageError(`'${path}' exists but contains no sensitivity scan`, 'name another file with -o')
   const text = await readText(path)
   let json: unknown
   try {
@@ -37,10 +37,10 @@ export async function readScan(path: string, identity: string, log: (m: string) 
   }
   if (!isScan(json)) throw refuse()
   if (json.identity === identity) {
-    if (json.points.length > 0) log(`${json.points.length} measurements are there already, in ${path}`)
+    if (json.points.length > 0) log(`${json.points.length} measurements are already in ${path}`)
     return json.points
   }
-  log(`${path} holds a scan of another model, data or metric: it is replaced`)
+  log(`${path} contains a scan of another model, data set or metric: it is replaced`)
   return []
 }
 

@@ -9,5 +9,5 @@ export function temperatureWarning(share: number): string | null {
         ? ['it is nearly always certain', 'raise']
         : []
   if (!what) return null
-  return `WARNING: the teacher's entropy is ${(share * 100).toFixed(0)} % of what it can be: ${what} to it; ${next} --temperature`
+  return `WARNING: the teacher's entropy is ${(share * 100).toFixed(0)} % of its maximum: ${what} for it; ${next} --temperature`
 }

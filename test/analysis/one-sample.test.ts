@@ -53,7 +53,7 @@ for (const [name, first, reshape, rows] of [
       const said: string[] = []
       const { model } = await typedSamples(loop(first, reshape, ends), (message) => said.push(message))
       assert.deepEqual(model.graph.outputs[0]!.type?.dims, [rows, 3])
-      const about = said.filter((line) => /the batch that the model works at is not known: .*1 s/.test(line))
+      const about = said.filter((line) => /the batch size at which the model works is unknown: .*1 s/.test(line))
       assert.equal(about.length, ends ? 0 : 1, said.join('\n'))
     }
   })

@@ -178,10 +178,10 @@ test('sensitivity writes JSON and a chart, goes on from them, and feeds prune an
   assert.equal(result.samples, 200)
   assert.match(readFileSync(at('s.sensitivity.svg'), 'utf8'), /^<svg /)
   const again = await call(command('sensitivity'), [at('s.onnx')], { ...given, sparsity: [0.5, 0.9] }, false)
-  assert.match(again.err, /10 measurements are there already/)
+  assert.match(again.err, /10 measurements are already in/)
   assert.match(again.out, /90 % zero/)
   const other = await call(command('sensitivity'), [at('s.onnx')], { ...given, limit: 100, output: file })
-  assert.match(other.err, /another model, data or metric/)
+  assert.match(other.err, /another model, data set or metric/)
   await assert.rejects(call(command('sensitivity'), [at('s.onnx')], { output: at('s.onnx') }), /no sensitivity scan/)
   const settings = JSON.parse(readFileSync(file, 'utf8')).settings
   for (const name of ['layer-sparsity', 'layer-weight-bits']) assert.equal(Object.keys(settings[name]).length, 5)

@@ -131,16 +131,20 @@ test('data in more files than are held open, at any offset: kept, taken in, gath
 })
 
 const refused: [what: string, entries: Record<string, string>, RegExp][] = [
-  ['an absolute path', { location: '/etc/hostname' }, /leaves the folder/],
-  ['a path upwards', { location: '../outside.bin' }, /leaves the folder/],
-  ['a path upwards within', { location: 'sub/../../outside.bin' }, /leaves the folder/],
-  ['a link outwards', { location: 'link.bin' }, /link that leaves the folder/],
-  ['a file behind a linked folder', { location: 'linked/outside.bin' }, /link that leaves the folder/],
+  ['an absolute path', { location: '/etc/hostname' }, /path outside the folder of the model/],
+  ['a path upwards', { location: '../outside.bin' }, /path outside the folder of the model/],
+  ['a path upwards within', { location: 'sub/../../outside.bin' }, /path outside the folder of the model/],
+  ['a link outwards', { location: 'link.bin' }, /link that leads outside the folder of the model/],
+  [
+    'a file behind a linked folder',
+    { location: 'linked/outside.bin' },
+    /link that leads outside the folder of the model/,
+  ],
   ['a missing file', { location: 'nothing.bin' }, /does not exist/],
   ['a folder', { location: 'sub' }, /not a file/],
   ['no location', { offset: '0' }, /no location/],
   ['a slice past the end', { location: 'w.bin', offset: '4' }, /4\.\.12 of 'w.bin', which has 8 bytes/],
-  ['a length that is not the tensor’s', { location: 'w.bin', length: '4' }, /needs 8 bytes and declares 4/],
+  ['a length that is not the tensor’s', { location: 'w.bin', length: '4' }, /needs 8 bytes but declares 4/],
   ['an offset that is no number', { location: 'w.bin', offset: '-4' }, /offset .* is '-4'/],
 ]
 

@@ -149,7 +149,7 @@ test('a policy file is read; faults are named', () => {
   assert.throws(() => loadPolicy('macronet'), /none, standard, micronet|macronet/)
   assert.throws(
     () => parsePolicy({ tuples: [{ op: 'rotate', probability: 1 }] }, 'p'),
-    /\/tuples\/0 \(rotate\) needs a level/,
+    /\/tuples\/0 \(rotate\) needs either a level/,
   )
   rmSync(folder, { recursive: true })
 })

@@ -63,7 +63,7 @@ test('a class that only the test split has is an error that names it, whichever 
   for (const split of ['train', 'test'] as const)
     await assert.rejects(open(root, split), {
       message: /classes that .*train lacks: 'Cat', 'cow'$/,
-      next: /'cat' is another/,
+      next: /'cat' is a different one/,
     })
   const fewer = folder({ 'train/cat/0.png': 1, 'train/dog/0.png': 2, 'val/dog/0.png': 3 })
   const held = await open(fewer, 'test')
@@ -88,12 +88,12 @@ test('links to files, classes and splits are followed; circles and loose ends ar
   assert.deepEqual(await content(await open(root)), train)
   assert.deepEqual(await content(await open(root, 'test')), [['cat', 4]])
   for (const [link, target, message] of [
-    ['train/self', '.', /train\/self is a link to a folder that it lies in/],
-    ['train/up', '..', /train\/up is a link to a folder that it lies in/],
-    ['train/round', 'round', /train\/round is a link that leads in a circle/],
-    ['train/lost', '/no/such/folder', /train\/lost is a link to something that is not there/],
-    ['train/cow/9.png', 'nowhere.png', /cow\/9\.png is a link to something that is not there/],
-    ['val', 'nowhere', /val is a link to something that is not there/],
+    ['train/self', '.', /train\/self is a link to a folder that contains it/],
+    ['train/up', '..', /train\/up is a link to a folder that contains it/],
+    ['train/round', 'round', /train\/round is a link that leads back to itself/],
+    ['train/lost', '/no/such/folder', /train\/lost is a link to something that does not exist/],
+    ['train/cow/9.png', 'nowhere.png', /cow\/9\.png is a link to something that does not exist/],
+    ['val', 'nowhere', /val is a link to something that does not exist/],
   ] as const) {
     symlinkSync(target, join(root, link))
     await assert.rejects(open(root), message)
@@ -108,13 +108,13 @@ test('splits by any case of letters; two of one name are an error; what lies bes
 }, async () => {
   const root = folder({ 'Train/a/0.png': 1, 'VAL/a/0.png': 2, 'notes/x.txt': 'x' })
   assert.deepEqual([await content(await open(root)), await content(await open(root, 'test'))], [[['a', 1]], [['a', 2]]])
-  assert.match((await open(root)).notes.join(), /left out beside the splits: notes/)
+  assert.match((await open(root)).notes.join(), /left out next to the splits: notes/)
   mkdirSync(join(root, 'train'))
   await assert.rejects(open(root), /has Train and train|has train and Train/)
   const held = folder({ 'val/b/0.png': 1, 'val/a/0.png': 2 })
   assert.deepEqual((await open(held, 'test')).classNames, ['a', 'b'])
   await assert.rejects(open(held), /lacks the folder of the train split/)
-  assert.match((await open(folder({ 'a/0.png': 1 }))).notes.join(), /all images are both splits/)
+  assert.match((await open(folder({ 'a/0.png': 1 }))).notes.join(), /all images belong to both splits/)
 })
 
 test('what is left out is counted by its kind', { skip }, async () => {
@@ -126,7 +126,7 @@ test('what is left out is counted by its kind', { skip }, async () => {
   const set = await open(root)
   assert.equal(set.size, 1)
   const expected =
-    'left out: 1 .csv files, 1 nested folders, 1 other files, 1 pictures in no class folder, 1 pipes, sockets and devices, 1 resource forks (._*), 2 .gif files, 2 hidden folders'
+    'left out: 1 .csv files, 1 nested folders, 1 other files, 1 pictures outside class folders, 1 pipes, sockets and devices, 1 resource forks (._*), 2 .gif files, 2 hidden folders'
   assert.ok(set.notes.includes(expected), set.notes.join('\n'))
 })
 
@@ -171,7 +171,7 @@ test('pictures that are not plain are counted, and read as the documentation say
   const note = set.notes.find((n) => n.startsWith('of 6 pictures'))
   assert.equal(
     note,
-    "of 6 pictures 2 with transparency: flattened on black; 1 of more than 8 bits a channel: the upper 8 are used; 1 grey: repeated into three channels; 1 neither PNG, JPEG nor WebP inside, whatever their names; 2 of another size than the first one's 2x2",
+    'of 6 pictures 2 with transparency: flattened on black; 1 of more than 8 bits per channel: the upper 8 are used; 1 grey: repeated into three channels; 1 neither PNG, JPEG nor WebP inside, whatever their names; 2 of a size other than that of the first, 2x2',
   )
   const inks = await open(folder({ 'a/0.jpg': Buffer.from(CMYK, 'base64') }))
   const shown = (await inMemory(inks)).image(0)
@@ -179,7 +179,7 @@ test('pictures that are not plain are counted, and read as the documentation say
   assert.deepEqual(corners, CMYK_CORNERS)
   assert.match(inks.notes.join(), /1 CMYK: converted without colour profiles/)
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="2" height="2"><rect width="2" height="2"/></svg>'
-  await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png holds SVG, a drawing without pixels/)
+  await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png contains SVG, a drawing without pixels/)
   await assert.rejects(open(folder({ 'a/0.png': 1, 'a/1.png': '' })), /1\.png is not a readable image/)
   const whole = png(
     40,

@@ -97,12 +97,12 @@ test('what does not fit is one clear error each', async () => {
     /takes images of 32x32, not 28x28/,
   )
   await rejects(preprocessOf(model, setOf(1, 32)), 'channel-mismatch', /1 channel\(s\)/)
-  await rejects(preprocessOf(model, setOf(3, 32, 100)), 'class-mismatch', /10 classes and probe has 100/)
+  await rejects(preprocessOf(model, setOf(3, 32, 100)), 'class-mismatch', /10 classes, but probe has 100/)
   await rejects(preprocessOf(model, setOf(3, 32), { mean: [1, 2] }), 'bad-usage', /--mean must be 3 number/)
   await rejects(preprocessOf(model, setOf(3, 32), { std: [0] }), 'bad-usage', /--std must be above 0/)
   await rejects(preprocessOf(model, setOf(3, 32), { scale: 0 }), 'bad-usage', /--scale must be above 0/)
   const colour = { mean: [0.5], std: [0.2] }
-  await rejects(preprocessOf(model, setOf(1, 32), colour), 'channel-mismatch', /1 channel\(s\) and input 'x' takes 3/)
+  await rejects(preprocessOf(model, setOf(1, 32), colour), 'channel-mismatch', /1 channel\(s\), but input 'x' takes 3/)
   const grey = await preprocessOf(model, setOf(1, 32), { ...colour, replicateGrey: true })
   assert.equal(grey.mean.length, 3)
 })

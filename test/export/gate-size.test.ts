@@ -64,7 +64,7 @@ test('larger than its input: small graphs, packed files as int8, exports of expo
   await quantize(await write('small.onnx', 4), at('small.q.onnx'))
   const small = await mnc('export', at('small.q.onnx'), '-o', at('small.packed.onnx'))
   assert.equal(small.code, 3)
-  assert.match(small.err, /compresses nothing: .* it is so small that a decode would take more/)
+  assert.match(small.err, /compresses nothing: .* it is so small that its decoder would take more/)
   await quantize(await write('wide.onnx', 64), at('q.onnx'))
   for (const [format, ...more] of formats) {
     const { code, err } = await mnc('export', at('q.onnx'), '--format', format!, ...more, '-o', at('e.onnx'))
@@ -78,7 +78,7 @@ test('larger than its input: small graphs, packed files as int8, exports of expo
     assert.equal(again.code, 3, `${format}: ${again.err}`)
     assert.match(
       again.err,
-      /it is an export already \(packed\), and as \w+ it takes [\d,]+ bytes, more than its [\d,]+/,
+      /it is already an export \(packed\), and as \w+ it takes [\d,]+ bytes, more than its [\d,]+/,
     )
     assert.deepEqual(readFileSync(at('packed.onnx')), before, 'a file of the same name stays')
   }

@@ -92,7 +92,7 @@ const int8 = async (m: Model, options: ExportOptions = {}): Promise<Model> =>
 
 test('options of int8 files are refused for the others', async () => {
   for (const options of [{ rowPairs: true }, { format: 'int4', packedWeights: true }] as const)
-    await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /goes with --format int8/ })
+    await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /requires --format int8/ })
 })
 
 test('steps with one dim', async () => {

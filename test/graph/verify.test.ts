@@ -51,30 +51,42 @@ test('a body that is dropped no longer reads values around it', () => {
 })
 
 const breakages: [what: string, RegExp, (s: ReturnType<typeof sample>) => void][] = [
-  ['order', /made later/, ({ graph, relu }) => graph.move(relu, null)],
+  ['order', /produced later/, ({ graph, relu }) => graph.move(relu, null)],
   [
     'order of what a body reads',
-    /Neg 'n' reads 'a', which is made later/,
+    /Neg 'n' reads 'a', which is produced later/,
     ({ graph, relu, add, x }) => {
       add.setInput(0, x)
       graph.move(relu, null)
     },
   ],
-  ['a use that the value does not know', /does not know it/, ({ relu, x }) => (x.uses as Set<Node>).delete(relu)],
-  ['a use that is none', /claims to be read by/, ({ add, x }) => (x.uses as Set<Node>).add(add)],
+  ['a use that the value does not record', /does not record it/, ({ relu, x }) => (x.uses as Set<Node>).delete(relu)],
+  ['a use that is none', /records being read by/, ({ add, x }) => (x.uses as Set<Node>).add(add)],
   [
     'an output that is not claimed',
-    /claims to be an output of/,
+    /records being an output of/,
     ({ graph, x }) => (x.outputOf as Set<Graph>).add(graph),
   ],
-  ['a value from nowhere', /comes from nowhere/, ({ graph }) => graph.define('ghost')],
-  ['a forgotten value', /not in the graph|was removed|made by no node/, ({ graph, add }) => graph.forget(add.output)],
-  ['two makers', /does not know it/, ({ relu, add }) => (add.outputs as (Value | null)[]).push(relu.output)],
+  ['a value from nowhere', /has no source/, ({ graph }) => graph.define('ghost')],
+  [
+    'a forgotten value',
+    /not in the graph|was removed|not produced by any/,
+    ({ graph, add }) => graph.forget(add.output),
+  ],
+  [
+    'two producers',
+    /not its recorded producer/,
+    ({ relu, add }) => (add.outputs as (Value | null)[]).push(relu.output),
+  ],
   ['a maker that is gone', /is not in the graph/, ({ relu }) => (relu.outputs as (Value | null)[]).pop()],
-  ['a value of a graph that is not around', /is not around it/, ({ add, body }) => add.setInput(0, body.outputs[0]!)],
+  [
+    'a value of a graph that is not around',
+    /does not enclose it/,
+    ({ add, body }) => add.setInput(0, body.outputs[0]!),
+  ],
   [
     'a body with the wrong parent',
-    /does not know the graph around/,
+    /has the wrong parent graph/,
     ({ body }) => {
       ;(body as Mutable<Graph>).parent = null
     },

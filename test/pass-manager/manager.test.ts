@@ -38,13 +38,13 @@ test('a pass that lies about having changed the model is a bug, either way', asy
     m.graph.find('h')!.producer!.setAttribute('k', 1)
     return false
   })
-  await assert.rejects(applyPass(model(), silent), blame('pass', /says that it did not change/))
+  await assert.rejects(applyPass(model(), silent), blame('pass', /reports that it did not change/))
   await assert.rejects(
     applyPass(
       model(),
       passOf(() => true),
     ),
-    blame('pass', /says that it changed the model, which is not so/),
+    blame('pass', /reports that it changed the model, which is not true/),
   )
 })
 

@@ -168,11 +168,11 @@ test('an operand that does not fit at its axis, or of no known rank, is refused 
       (e) => e instanceof Error && why.test(e.message),
     )
   refuse({ opset: 6, op: 'Add', inputs: [a, b], attributes }, /'it'.*rank 2 does not fit at axis 1 of rank 2/)
-  refuse({ opset: 6, op: 'Add', inputs: [a, { ...b, unranked: true }], attributes }, /rank of 'in1' is not known/)
-  refuse({ opset: 1, op: 'Cast', inputs: [a], attributes: { to: 'FLOATY' } }, /'FLOATY' is no element type/)
+  refuse({ opset: 6, op: 'Add', inputs: [a, { ...b, unranked: true }], attributes }, /rank of 'in1' is unknown/)
+  refuse({ opset: 1, op: 'Cast', inputs: [a], attributes: { to: 'FLOATY' } }, /'FLOATY' is not an element type/)
   refuse({ opset: 1, op: 'Split', inputs: [a], outputs: 2 }, /no axis/)
   refuse({ opset: 1, op: 'LpPool', inputs: [a], attributes: { p: float(1.5) } }, /power 1.5/)
-  refuse({ opset: 5, op: 'Affine', inputs: [a] }, /opset 5 has no operator of that name/)
+  refuse({ opset: 5, op: 'Affine', inputs: [a] }, /opset 5 has no operator with that name/)
 })
 
 /** Old form and its values; where the old form is one attribute away from a newer one, that one gives the values. */

@@ -310,7 +310,7 @@ test('remove-channels before the pruning of channels: the same outputs, and it i
     assert.ok(relativeError(await runModel(early, seed), await runModel(late, seed)) < 1e-4, `seed ${seed}`)
     if (encodeModel(late).byteLength < encodeModel(early).byteLength) {
       assert.ok(
-        said.some((line) => /behind `prune --pattern channel`/.test(line)),
+        said.some((line) => /after `prune --pattern channel`/.test(line)),
         `seed ${seed}: ${said}`,
       )
       empty++

@@ -41,7 +41,7 @@ test('a model that came quantised is not quantised twice', { skip: there(quantis
   const model = await readModel(join(zoo, quantised))
   await assert.rejects(
     runPass(model, 'quantize', { weightBits: 8, activationBits: 8, ops: ['Conv', 'Gemm'] }),
-    /the model is quantised already/,
+    /the model is already quantised/,
   )
 })
 

@@ -171,6 +171,6 @@ test('percentile and entropy clip outliers on either side of zero, in both signe
 })
 
 test('values that are not finite are named', () => {
-  assert.throws(() => new Histogram().add(Float32Array.of(1, Number.NaN), 'conv3'), /'conv3' takes values that are not/)
+  assert.throws(() => new Histogram().add(Float32Array.of(1, Number.NaN), 'conv3'), /'conv3' takes non-finite values/)
   assert.throws(() => new Histogram().add(Float32Array.of(1, Number.POSITIVE_INFINITY), 'conv3'), /'conv3'/)
 })

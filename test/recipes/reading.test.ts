@@ -54,7 +54,7 @@ test('classes of a recipe, a stage or the command line; notes are said once', as
   writeFileSync(at('names.txt'), NAMES.join('\n'))
   const without = await run(recipe({}), 'without')
   assert.equal(without.code, 2)
-  assert.match(without.stderr, /5 classes and npz:.* has 3/)
+  assert.match(without.stderr, /5 classes, but npz:.* has 3/)
 
   const reading = { classes: at('names.txt') }
   const first = await run(recipe(reading), 'whole')
@@ -77,7 +77,7 @@ test('classes of a recipe, a stage or the command line; notes are said once', as
   assert.deepEqual([missing.code, /nowhere\.txt/.test(missing.stderr)], [2, true], missing.stderr)
 
   writeFileSync(at('names.txt'), NAMES.toReversed().join('\n'))
-  assert.match((await run(recipe(reading), 'whole')).stderr, /net: .*names\.txt, which it was made from, changed/)
+  assert.match((await run(recipe(reading), 'whole')).stderr, /net: .*names\.txt, from which it was made, has changed/)
 })
 
 test('a stage gives the bytes of the single commands, with the flags that a dry run shows', async () => {

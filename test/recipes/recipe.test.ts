@@ -239,19 +239,23 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
     /stage 'small': there is no stage 'dens', did you mean 'dense'/,
   ],
   ['a later stage', [{ ...small, name: 'a', from: 'dense' }, dense], /stage 'a': 'dense' comes after it/],
-  ['itself', [{ ...small, from: 'small' }], /needs itself: small -> small/],
+  ['itself', [{ ...small, from: 'small' }], /depends on itself: small -> small/],
   [
     'a cycle',
     [
       { ...small, name: 'a', from: 'b' },
       { ...small, name: 'b', from: 'a' },
     ],
-    /needs itself: a -> b -> a/,
+    /depends on itself: a -> b -> a/,
   ],
   ['a missing file', [{ ...small, from: 'none.onnx' }], /stage 'small': there is no file 'none\.onnx'/],
-  ['two of one name', [dense, dense], /two stages of this name/],
-  ['a name that its files would share', [{ ...dense, name: 'a.best' }], /stage 'a\.best': files of other stages/],
-  ['no source', [{ name: 'a' }], /says not where its graph comes from/],
+  ['two of one name', [dense, dense], /two stages with this name/],
+  [
+    'a name that its files would share',
+    [{ ...dense, name: 'a.best' }],
+    /stage 'a\.best': this name is reserved for files of other stages/,
+  ],
+  ['no source', [{ name: 'a' }], /does not say where its graph comes from/],
   [
     'an unknown option',
     [{ ...dense, train: { epoch: 3 } }],

@@ -200,5 +200,8 @@ test('a step takes the batch that student and teacher both run at', async () => 
     )
     assert.ok(random.losses.length === 2 && random.losses.every((l) => l > 0))
   }
-  await assert.rejects(run(make(forms[0]!), options, teacher(forms[2]!)), /batches of 1 only, the teacher at 4/)
+  await assert.rejects(
+    run(make(forms[0]!), options, teacher(forms[2]!)),
+    /only at batch size 1 and the teacher only at 4/,
+  )
 })

@@ -77,13 +77,15 @@ test('a checkpoint is a model that runs, and is refused by another run', async (
   await assert.rejects(resume({ lr: 0.1 }), { blame: 'user', message: /another run: lr was 0\.05, now 0\.1/ })
   await assert.rejects(resume({}, { identity: 'x' }), { message: /another run: the files of the model/ })
   const other = run(tinyNet(), { maxSteps: 4 }, { checkpoint: path, resume: true })
-  await assert.rejects(other, { message: /another run: the model has other weights/ })
+  await assert.rejects(other, { message: /another run: the model has different weights/ })
   const foreign = images(60, CLASSES, 6)
-  await assert.rejects(resume({}, { data: foreign }), { message: /another run: the images or their labels are others/ })
+  await assert.rejects(resume({}, { data: foreign }), {
+    message: /another run: the images or their labels are different/,
+  })
   const { images: same, labels, name, split, classes, channels, height, width } = inputs.data
   const swapped = labels.with(0, (labels[0]! + 1) % CLASSES)
   const relabelled = new Dataset({ images: same, labels: swapped, name, split, classes, channels, height, width })
-  await assert.rejects(resume({}, { data: relabelled }), { message: /the images or their labels are others/ })
+  await assert.rejects(resume({}, { data: relabelled }), { message: /the images or their labels are different/ })
   await assert.rejects(resume({}, { preprocess: { ...pixels, mean: [0.1] } }), { message: /another run: pixels was/ })
   assert.equal((await resume({})).losses.length, 2)
 })
@@ -178,12 +180,12 @@ test('a loss that is not finite stops the run, names step and tensor, and keeps 
 test('what cannot be trained is said before anything is computed', async () => {
   const refuse = (o: object, message: RegExp, rest: Partial<TrainRun> = {}, model = linearModel()) =>
     assert.rejects(run(model, o, rest), { message })
-  await refuse({}, /3 classes and noise has 5/, { data: images(60, 5) })
+  await refuse({}, /3 classes, but noise has 5/, { data: images(60, 5) })
   await refuse({ loss: 'kl' }, /compares with a teacher/)
   await refuse({ batch: 61 }, /larger than noise/)
-  await refuse({ lrFactor: { 'no.such*': 2 } }, /fits no initializer/)
+  await refuse({ lrFactor: { 'no.such*': 2 } }, /matches no initializer/)
   await refuse({}, /no labels for cross entropy/, { data: 'random' })
-  await refuse({ loss: 'mse' }, /gives \[6, 3\] and the teacher \[6, 4\]/, {
+  await refuse({ loss: 'mse' }, /returns \[6, 3\] but the teacher \[6, 4\]/, {
     teacher: { model: linearModel(0, 4), preprocess: pixels },
   })
   const frozen = linearModel()

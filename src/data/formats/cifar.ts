@@ -85,7 +85,7 @@ function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; cou
   if (count === 0 || !Number.isInteger(count))
     throw usageError(
       `${path}: ${bytes.length} bytes are not a whole number of records of ${labelBytes + PIXELS} bytes`,
-      'the file is cut short, or is not the binary version of the set',
+      'the file is truncated, or is not the binary version of the data set',
     )
   return { bytes, count }
 }
@@ -98,7 +98,7 @@ function partNotes(folder: string, used: readonly string[], split: Split): strin
   for (let n = first; n < Math.max(...numbers, 0) && missing.length < 10; n++) if (!numbers.includes(n)) missing.push(n)
   const more = listFolder(folder).filter((f) => isPart(f, split) && !used.includes(f))
   return [
-    ...(missing.length > 0 ? [`parts that are not there: ${missing.map((n) => `train-part${n}.bin`).join(', ')}`] : []),
+    ...(missing.length > 0 ? [`parts that are missing: ${missing.map((n) => `train-part${n}.bin`).join(', ')}`] : []),
     ...(more.length > 0 ? [`parts that are not read: ${more.join(', ')}`] : []),
   ]
 }

@@ -30,7 +30,7 @@ export function findFolder(
 export function missingFiles(kind: string, folder: string, split: string, alternatives: readonly FileList[]): MncError {
   const wanted = alternatives.map((files) => files.join(', ')).join(' or ')
   const why = existsSync(folder)
-    ? `'${folder}' lacks files of it${lacking(folder, alternatives)}`
+    ? `'${folder}' lacks files of this data set${lacking(folder, alternatives)}`
     : `there is no folder '${folder}'`
   return usageError(`${kind}: ${why}; the ${split} split needs ${wanted}`, 'name the folder that holds these files')
 }

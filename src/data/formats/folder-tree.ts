@@ -40,7 +40,7 @@ export function splitRoots(folder: string): {
     for (const wanted of splitFolders[split]) {
       const found = names.filter((n) => n.toLowerCase() === wanted)
       if (found.length > 1)
-        throw usageError(`folder: '${folder}' has ${found.join(' and ')}, so its ${split} split is not clear`)
+        throw usageError(`folder: '${folder}' has ${found.join(' and ')}, so its ${split} split is ambiguous`)
       if (found[0] !== undefined) return found[0]
     }
     return null
@@ -65,7 +65,7 @@ export function readSplit(root: string): SplitTree {
   const names: string[] = []
   for (const { name, kind } of entries(root)) {
     if (kind === 'other') leave(NO_FILE)
-    else if (kind === 'file') leave(isPicture(name) ? 'pictures in no class folder' : fileKind(name))
+    else if (kind === 'file') leave(isPicture(name) ? 'pictures outside class folders' : fileKind(name))
     else if (name.startsWith('.') || name === '__MACOSX') leave('hidden folders')
     else names.push(name)
   }
@@ -73,7 +73,7 @@ export function readSplit(root: string): SplitTree {
     const folder = join(root, name)
     const real = realPath(folder)
     if (`${above}${sep}`.startsWith(real.endsWith(sep) ? real : `${real}${sep}`))
-      throw usageError(`${folder} is a link to a folder that it lies in`, 'class folders cannot hold themselves')
+      throw usageError(`${folder} is a link to a folder that contains it`, 'class folders cannot contain themselves')
     const files: string[] = []
     for (const entry of entries(folder)) {
       if (entry.kind === 'folder') leave('nested folders')
@@ -122,9 +122,9 @@ function entries(folder: string): Entry[] {
 const realPath = (path: string): string => guarded(path, () => realpathSync(path))
 
 const reasons: Readonly<Record<string, string>> = {
-  ELOOP: 'is a link that leads in a circle',
-  ENOENT: 'is a link to something that is not there',
-  EACCES: 'may not be read',
+  ELOOP: 'is a link that leads back to itself',
+  ENOENT: 'is a link to something that does not exist',
+  EACCES: 'cannot be read: permission denied',
 }
 
 function guarded<T>(path: string, work: () => T): T {

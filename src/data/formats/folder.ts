@@ -18,7 +18,7 @@ import { missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tr
 /** Finds a split's pictures; a usage error for an empty folder, a file that is no picture, or a missing decoder. */
 export async function openFolder(folder: string, split: Split, how: ReadOptions): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
-    throw usageError(`folder: there is no folder '${folder}'`, 'name a folder with one sub-folder of images a class')
+    throw usageError(`folder: there is no folder '${folder}'`, 'name a folder with one sub-folder of images per class')
   const { roots, others } = splitRoots(folder)
   const root = roots[split]
   if (root === null) throw missingSplit(folder, split)
@@ -29,7 +29,10 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   const classNames = train.classes.map((c) => c.name)
   const files = interleave(classNames.map((name) => tree.classes.find((c) => c.name === name)?.files ?? []))
   if (files.length === 0)
-    throw usageError(`folder: no PNG, JPEG or WebP files in sub-folders of '${root}'`, 'one sub-folder a class')
+    throw usageError(
+      `folder: no PNG, JPEG or WebP files in sub-folders of '${root}'`,
+      'put the pictures of each class into a sub-folder of its own',
+    )
   const facts = await inParallel(files, ({ path }) => readFacts(path))
   const { height, width } = facts[0]!
   const shape = { channels: facts.every((f) => f.grey) ? 1 : 3, height, width }
@@ -47,7 +50,9 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
     statistics: bySize(async ({ height, width, resize }) => {
       const all = await training.get()
       if (all.size >= MANY)
-        how.log?.(`mean and deviation are computed from all ${all.size} pictures; --mean and --std spare that`)
+        how.log?.(
+          `the mean and standard deviation are computed from all ${all.size} pictures; --mean and --std avoid that`,
+        )
       return statisticsOf(all.sized([height, width], resize))
     }),
   })
@@ -75,7 +80,7 @@ function checkClasses(train: SplitTree, test: SplitTree): void {
   const twin = train.classes.find((c) => c.name.toLowerCase() === foreign[0]!.toLowerCase())
   throw usageError(
     `folder: ${test.root} has classes that ${train.root} lacks: ${foreign.map((n) => `'${n}'`).join(', ')}`,
-    twin ? `names count with the case of their letters: '${twin.name}' is another` : 'each class needs both folders',
+    twin ? `names are case-sensitive: '${twin.name}' is a different one` : 'each class needs a folder in both',
   )
 }
 
@@ -86,10 +91,10 @@ function splitNotes(
   others: readonly string[],
 ): string[] {
   const notes: string[] = []
-  if (roots.train === roots.test) notes.push(`${folder} has no folders train and test: all images are both splits`)
-  if (roots.train === null)
-    notes.push(`${folder} has no training split: the ${split} split says which classes there are`)
-  if (others.length > 0) notes.push(`left out beside the splits: ${listed(others)}`)
+  if (roots.train === roots.test)
+    notes.push(`${folder} has no folders train and test: all images belong to both splits`)
+  if (roots.train === null) notes.push(`${folder} has no training split: the classes are those of the ${split} split`)
+  if (others.length > 0) notes.push(`left out next to the splits: ${listed(others)}`)
   return notes
 }
 
@@ -107,12 +112,12 @@ function pictureNotes(facts: readonly PictureFacts[], { channels, height, width 
   const usual = new Set(['png', 'jpeg', 'webp'])
   const kinds: readonly (readonly [string, (f: PictureFacts) => boolean])[] = [
     ['with transparency: flattened on black', (f) => f.alpha],
-    ['of more than 8 bits a channel: the upper 8 are used', (f) => f.deep],
+    ['of more than 8 bits per channel: the upper 8 are used', (f) => f.deep],
     ['grey: repeated into three channels', (f) => f.grey && channels === 3],
     ['CMYK: converted without colour profiles', (f) => f.cmyk],
     ['animated: the first frame is used', (f) => f.animated],
     ['neither PNG, JPEG nor WebP inside, whatever their names', (f) => !usual.has(f.format)],
-    [`of another size than the first one's ${height}x${width}`, (f) => f.height !== height || f.width !== width],
+    [`of a size other than that of the first, ${height}x${width}`, (f) => f.height !== height || f.width !== width],
   ]
   const counted = kinds.flatMap(([what, is]) => {
     const n = facts.filter(is).length

@@ -71,7 +71,7 @@ function readIdx(path: string, rank: number, memory: number): { dims: number[]; 
   const dims = Array.from({ length: rank }, (_, i) => file.readUInt32BE(4 + 4 * i))
   const count = dims.reduce((n, d) => n * d, 1)
   if (file.length - header !== count)
-    throw usageError(`${path}: ${count} values announced, ${file.length - header} there`, 'the file is cut short')
+    throw usageError(`${path}: ${count} values declared, ${file.length - header} present`, 'the file is truncated')
   return { dims, bytes: file.subarray(header) }
 }
 
@@ -82,6 +82,6 @@ function gunzip(path: string, raw: Buffer, memory: number): Buffer {
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'ERR_BUFFER_TOO_LARGE')
       checkMemory(Number.POSITIVE_INFINITY, memory, path)
-    throw usageError(`${path} does not unpack: ${cause instanceof Error ? cause.message : cause}`)
+    throw usageError(`${path} cannot be unpacked: ${cause instanceof Error ? cause.message : cause}`)
   }
 }

@@ -42,17 +42,17 @@ export function readHeader(entry: ZipEntry, name: string, fault: Fault): NumpyHe
   const long = bytes[6]! >= 2
   const from = long ? 12 : 10
   const offset = from + (long ? bytes.readUInt32LE(8) : bytes.readUInt16LE(8))
-  if (offset > bytes.length) throw fault(`array '${name}' is damaged: its header is longer than what is there`)
+  if (offset > bytes.length) throw fault(`array '${name}' is damaged: its header is longer than its data`)
   const header = bytes.subarray(from, offset).toString('latin1')
   const type = /'descr':\s*'[<|=]([a-z]\d)'/.exec(header)?.[1] ?? ''
   const shape = /'shape':\s*\(([\d\sL,]*)\)/.exec(header)?.[1]
   if (!isType(type) || shape === undefined || !/'fortran_order':\s*False/.test(header))
-    throw fault(`array '${name}' has a form that is not read (${header.trim()}); use C order, little-endian numbers`)
+    throw fault(`array '${name}' has an unsupported form (${header.trim()}); use C order, little-endian numbers`)
   const dims = shape.split(',').flatMap((s) => (s.trim() ? [Number.parseInt(s, 10)] : []))
   const length = offset + sizeOf(dims) * readers[type].BYTES_PER_ELEMENT
-  if (entry.bytes < length) throw fault(`array '${name}' is cut short`)
+  if (entry.bytes < length) throw fault(`array '${name}' is truncated`)
   if (entry.bytes > length)
-    throw fault(`array '${name}' holds ${entry.bytes - length} bytes more than its shape (${dims.join(',')}) says`)
+    throw fault(`array '${name}' contains ${entry.bytes - length} bytes more than its shape (${dims.join(',')}) needs`)
   return { name, type, dims, offset }
 }
 

@@ -42,7 +42,7 @@ export function openNpz(file: string, split: Split, memory: number): Dataset {
   for (const role of ['images', 'labels'] as const)
     if (names[role] === null) {
       const held = [...archive.entries.keys()].join(', ') || 'nothing'
-      throw fault(`no array ${stems[role].join(' or ')} in it; it holds ${held}`)
+      throw fault(`it has no array ${stems[role].join(' or ')}; it contains ${held}`)
     }
   const header = headerOf(archive, names.images!)
   const { size, height, width, channels, channelsLast } = imageDims(header.dims, fault)
@@ -87,7 +87,7 @@ function archiveNotes(archive: Archive, images: string): string[] {
   const unused = [...archive.entries.keys()].filter((n) => !used.has(n.replace(/\.npy$/, '')))
   return [
     ...(arrayName(archive, 'images', 'train') === arrayName(archive, 'images', 'test')
-      ? [`'${images}' is both splits: ${archive.file} has no arrays train_... and test_...`]
+      ? [`'${images}' serves as both splits: ${archive.file} has no arrays train_... and test_...`]
       : []),
     ...(unused.length > 0 ? [`arrays that are not read: ${unused.join(', ')}`] : []),
   ]
@@ -98,7 +98,7 @@ function labelsOf(archive: Archive, name: string): Int32Array {
   const header = headerOf(archive, name)
   const { dims } = header
   if (dims.length !== 1 && !(dims.length === 2 && dims[1] === 1))
-    throw archive.fault(`labels '${name}' have dims [${dims.join(',')}]; (N) or (N,1) is needed`)
+    throw archive.fault(`labels '${name}' have dims [${dims.join(',')}]; they must be (N) or (N,1)`)
   const values = valuesOf(archive, header)
   const labels = new Int32Array(values.length)
   for (let i = 0; i < labels.length; i++) {
@@ -118,7 +118,7 @@ function imageDims(dims: readonly number[], fault: (m: string) => MncError) {
   if (dims.length === 4 && (c === 1 || c === 3)) return { size, height: a, width: b, channels: c, channelsLast: true }
   if (dims.length === 4 && (a === 1 || a === 3))
     return { size, height: b, width: c ?? 0, channels: a, channelsLast: false }
-  throw fault(`images have dims [${dims.join(',')}]; (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels is needed`)
+  throw fault(`images have dims [${dims.join(',')}]; (N,H,W), (N,H,W,C) or (N,C,H,W) with 1 or 3 channels is required`)
 }
 
 interface Meaning {
@@ -141,7 +141,7 @@ function meaningOf(archive: Archive, header: NumpyHeader, values: NumpyValues, s
     if (isFloats(second)) whole = wholeness(second)
   }
   return whole === 'whole'
-    ? { text: 'whole numbers as float, 0..255', factor: 1 }
+    ? { text: 'whole numbers stored as floats, 0..255', factor: 1 }
     : { text: 'float, 0..1', factor: 255 }
 }
 
@@ -172,7 +172,7 @@ function toBytes(
   for (let i = 0; i < values.length; i++) {
     const v = Number(values[i]!)
     const byte = Math.round(v * factor)
-    if (!(byte >= 0 && byte <= 255)) throw fault(`holds ${v}; its pixels are ${text} (write 0..255 as uint8)`)
+    if (!(byte >= 0 && byte <= 255)) throw fault(`contains ${v}, but its pixels are ${text} (write 0..255 as uint8)`)
     out[i] = byte
     if (v < low) low = v
     if (v > high) high = v

@@ -22,7 +22,7 @@ const ZIP64 = 0xffffffff
 /** Names to entries; a fault for anything that is damaged or of a kind that is not read. */
 export function readZip(zip: Buffer, fault: Fault): ReadonlyMap<string, ZipEntry> {
   const end = zip.lastIndexOf('PK\x05\x06')
-  if (end < 0) throw fault('this is not a ZIP archive, so not an .npz')
+  if (end < 0) throw fault('this is not a ZIP archive, and therefore not an .npz file')
   try {
     return directory(zip, end, fault)
   } catch (cause) {
@@ -35,12 +35,12 @@ export function readZip(zip: Buffer, fault: Fault): ReadonlyMap<string, ZipEntry
 function directory(zip: Buffer, end: number, fault: Fault): ReadonlyMap<string, ZipEntry> {
   const entries = new Map<string, ZipEntry>()
   let at = zip.readUInt32LE(end + 16)
-  if (at === ZIP64) throw fault('it is a ZIP64 archive, which is not read')
+  if (at === ZIP64) throw fault('it is a ZIP64 archive, which is not supported')
   for (let n = zip.readUInt16LE(end + 10); n > 0; n--) {
     if (zip.readUInt32LE(at) !== 0x02014b50) throw fault('its ZIP directory is damaged')
     const nameLength = zip.readUInt16LE(at + 28)
     const name = zip.subarray(at + 46, at + 46 + nameLength).toString('utf8')
-    if (entries.has(name)) throw fault(`'${name}' is in it twice`)
+    if (entries.has(name)) throw fault(`it contains '${name}' twice`)
     entries.set(name, entryAt(zip, at, name, fault))
     at += 46 + nameLength + zip.readUInt16LE(at + 30) + zip.readUInt16LE(at + 32)
   }
@@ -53,12 +53,12 @@ function entryAt(zip: Buffer, at: number, name: string, fault: Fault): ZipEntry 
   const [packed, bytes] = [zip.readUInt32LE(at + 20), zip.readUInt32LE(at + 24)]
   const local = zip.readUInt32LE(at + 42)
   const body = (): Buffer => {
-    if ([packed, bytes, local].includes(ZIP64)) throw fault(`'${name}' is a ZIP64 entry, which is not read`)
+    if ([packed, bytes, local].includes(ZIP64)) throw fault(`'${name}' is a ZIP64 entry, which is not supported`)
     if (flags & 1) throw fault(`'${name}' is encrypted`)
-    if (method !== 0 && method !== 8) throw fault(`'${name}' is compressed in a way that is not read (${method})`)
+    if (method !== 0 && method !== 8) throw fault(`'${name}' is compressed by an unsupported method (${method})`)
     if (local + 30 > zip.length || zip.readUInt32LE(local) !== 0x04034b50) throw fault(`'${name}' is damaged`)
     const from = local + 30 + zip.readUInt16LE(local + 26) + zip.readUInt16LE(local + 28)
-    if (from + packed > zip.length) throw fault(`'${name}' is cut short`)
+    if (from + packed > zip.length) throw fault(`'${name}' is truncated`)
     if (method === 0 && packed !== bytes) throw fault(`'${name}' is damaged: two sizes, ${packed} and ${bytes}`)
     return zip.subarray(from, from + packed)
   }
@@ -68,8 +68,8 @@ function entryAt(zip: Buffer, at: number, name: string, fault: Fault): ZipEntry 
       return inflateRawSync(packedBytes, options)
     } catch (cause) {
       const code = cause instanceof Error && 'code' in cause ? cause.code : ''
-      if (code === 'ERR_BUFFER_TOO_LARGE') throw fault(`'${name}' unpacks to more than the ${bytes} bytes it says`)
-      throw fault(`'${name}' does not unpack: ${cause instanceof Error ? cause.message : cause}`)
+      if (code === 'ERR_BUFFER_TOO_LARGE') throw fault(`'${name}' unpacks to more than the ${bytes} bytes it declares`)
+      throw fault(`'${name}' cannot be unpacked: ${cause instanceof Error ? cause.message : cause}`)
     }
   }
   return {
@@ -77,8 +77,8 @@ function entryAt(zip: Buffer, at: number, name: string, fault: Fault): ZipEntry 
     head: () => unpack(body().subarray(0, HEAD), { finishFlush: constants.Z_SYNC_FLUSH }),
     read() {
       const whole = unpack(body(), { maxOutputLength: Math.max(1, bytes) })
-      if (whole.length !== bytes) throw fault(`'${name}' unpacks to ${whole.length} bytes and says ${bytes}`)
-      if (crc32(whole) !== crc) throw fault(`'${name}' is damaged: its CRC differs`)
+      if (whole.length !== bytes) throw fault(`'${name}' unpacks to ${whole.length} bytes but declares ${bytes}`)
+      if (crc32(whole) !== crc) throw fault(`'${name}' is damaged: its CRC does not match`)
       return whole
     },
   }

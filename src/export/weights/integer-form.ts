@@ -88,9 +88,11 @@ function whyInexact(
 ): string | null {
   const of = (n: number): string => `${n} of ${channels} channels`
   const reasons = [
-    ...(widened > 0 ? [`${of(widened)} have a bias of more than 32 bits at their step, which was made larger`] : []),
-    ...(open > 0 && range ? [`${of(open)} have no integer bias between all ${range[1] - range[0] + 1} levels`] : []),
-    ...(open > 0 && !range ? ['its output goes to quantisers of different steps'] : []),
+    ...(widened > 0 ? [`${of(widened)} have a bias that exceeds 32 bits at their scale, which was enlarged`] : []),
+    ...(open > 0 && range
+      ? [`${of(open)} have no integer bias that keeps all ${range[1] - range[0] + 1} levels exact`]
+      : []),
+    ...(open > 0 && !range ? ['its output goes to quantisers with different scales'] : []),
   ]
   return reasons.length > 0 ? reasons.join('; ') : null
 }

@@ -5,8 +5,9 @@
 
 const sequences = 'sequences and optional values are not differentiated'
 const text = 'text has no gradient'
-const integers = 'it computes with integers: start from the float model, or lower its quantisers'
-const source = 'its output does not move with its inputs'
+const integers =
+  'it computes with integers: start from the float model, or rewrite its quantisers with lower-fake-quant'
+const source = 'its output does not vary smoothly with its inputs'
 
 const standard: Readonly<Record<string, string>> = {
   BlackmanWindow: source,
@@ -14,16 +15,16 @@ const standard: Readonly<Record<string, string>> = {
   HannWindow: source,
   MelWeightMatrix: source,
   ImageDecoder: source,
-  NonMaxSuppression: 'it gives indices',
+  NonMaxSuppression: 'it returns indices',
   TfIdfVectorizer: 'it counts tokens',
   Unique: 'the shape of its output depends on the data',
   ConvInteger: integers,
   MatMulInteger: integers,
   QLinearConv: integers,
   QLinearMatMul: integers,
-  DeformConv: 'its samples lie where a kernel of onnxruntime takes them, which has no transpose',
+  DeformConv: 'its samples are taken by a kernel of onnxruntime that has no transpose',
   MaxRoiPool: 'regions are sampled by a kernel of onnxruntime that has no transpose',
-  Det: 'it needs the inverse matrix, and no operator of the standard gives it',
+  Det: 'it needs the inverse matrix, which no standard operator computes',
   ConcatFromSequence: sequences,
   Optional: sequences,
   OptionalGetElement: sequences,
@@ -44,7 +45,7 @@ const standard: Readonly<Record<string, string>> = {
 
 const domains: Readonly<Record<string, string>> = {
   'ai.onnx.ml': 'classical models (trees, vectors, scalers) are not differentiated',
-  'com.microsoft': "it is one of onnxruntime's fused operators: take the file from before its optimiser",
+  'com.microsoft': "it is one of onnxruntime's fused operators: use the file from before optimisation",
 }
 
 /** Why there is no gradient; undefined for an operator that is not carried knowingly. */

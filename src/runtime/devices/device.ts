@@ -23,7 +23,7 @@ const providers: Readonly<Record<string, string>> = {
   cuda: 'it needs an NVIDIA driver, CUDA 12, cuDNN 9 and the provider: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
   dml: 'it needs Windows and a DirectX 12 card',
   coreml: 'it needs macOS',
-  webgpu: 'it needs a graphics driver; on Linux one for Vulkan, and its loader libvulkan.so.1',
+  webgpu: 'it needs a graphics driver; on Linux a Vulkan driver and its loader libvulkan.so.1',
 }
 
 /** The executor of a `--device`; a usage error where it cannot run here. */
@@ -35,7 +35,10 @@ export async function openDevice(device: string): Promise<Executor> {
   if (kind === 'tfjs') return (await import('../tfjs/tfjs.ts')).tfjsExecutor(backend)
   const known = ['cpu', 'auto', 'tfjs', ...Object.keys(providers)]
   const near = nearest(kind, known)
-  throw usageError(`unknown --device '${device}'${near ? `, did you mean '${near}'?` : ''}`, `take ${known.join(', ')}`)
+  throw usageError(
+    `unknown --device '${device}'${near ? `, did you mean '${near}'?` : ''}`,
+    `choose from ${known.join(', ')}`,
+  )
 }
 
 /** The same, telling `log` which device it is where that is not the CPU, and what of a graph runs there all the same. */
@@ -90,6 +93,6 @@ async function openProvider(device: string): Promise<Executor> {
 }
 
 function nameOf(gpu: GpuInfo | null): string {
-  if (!gpu) return 'an adapter whose name is not known'
+  if (!gpu) return 'an adapter whose name is unknown'
   return gpu.memory === null ? gpu.name : `${gpu.name}, ${(gpu.memory / 1024).toFixed(0)} GiB`
 }

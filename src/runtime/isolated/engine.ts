@@ -82,12 +82,14 @@ class Helper {
   }
 
   async ask(json: Request, parts: readonly Uint8Array[]): Promise<Frame> {
-    if (this.ended) throw this.#reason ?? failed('the process that ran it has ended')
+    if (this.ended) throw this.#reason ?? failed('the process that ran it has exited')
     this.#child.ref()
     await this.#started
     const { seconds } = probeLimits()
     const timer = setTimeout(() => {
-      this.end(failed(`running the model took more than ${seconds} s`, 'raise --probe-seconds if it only needs longer'))
+      this.end(
+        failed(`running the model took more than ${seconds} s`, 'raise --probe-seconds if it merely needs longer'),
+      )
     }, seconds * 1000)
     try {
       sendFrame(this.#pipe, { json, parts })

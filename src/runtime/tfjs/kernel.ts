@@ -26,7 +26,7 @@ export const wrapAxis = (a: number, rank: number): number => (a < 0 ? a + rank :
 /** Sizes of the first output from axis `from` on: inference knows them, also where the batch is open. */
 export function outputSizes(node: Node, from: number): number[] {
   return (node.output.type?.dims ?? []).slice(from).map((d) => {
-    if (typeof d !== 'number') throw new NotCovered('the size of its output is open')
+    if (typeof d !== 'number') throw new NotCovered('the size of its output is dynamic')
     return d
   })
 }

@@ -56,7 +56,7 @@ export class TfSession implements Session {
         throw modelError('engine', `TensorFlow.js refuses the model: ${n.label} holds a graph`)
       for (const v of n.outputs)
         if (v?.type && elementTypes[v.type.elem].bits < 8)
-          throw modelError('engine', `TensorFlow.js refuses the model: ${n.label} makes ${v.type.elem} values`)
+          throw modelError('engine', `TensorFlow.js refuses the model: ${n.label} produces ${v.type.elem} values`)
     }
   }
 

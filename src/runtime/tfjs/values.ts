@@ -7,7 +7,7 @@ import { type Tf, type TfTensor, tfTypeOf } from './kernel.ts'
 
 export function toDevice(tf: Tf, t: Tensor, name: string): TfTensor {
   if (t.type === 'string' || t.type.startsWith('complex'))
-    throw usageError(`'${name}' has type ${t.type}, which TensorFlow.js does not hold`)
+    throw usageError(`'${name}' has type ${t.type}, which TensorFlow.js does not support`)
   const type = tfTypeOf(t.type)
   const numbers = t.toNumbers()
   // a copy: the CPU backend keeps the very array, and the caller may write to it

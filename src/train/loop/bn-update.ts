@@ -137,7 +137,7 @@ async function statisticsGraph(
   graph.sort()
   if (norms.length === 0)
     throw modelError('no-batch-norm', 'the model has no BatchNormalization to update', {
-      next: 'update before folding: fold-bn and export take them away',
+      next: 'update before folding: fold-bn and export remove them',
     })
   const layout = runningStatistics(norms)
   await inferTypes(forward)

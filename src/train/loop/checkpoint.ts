@@ -110,7 +110,10 @@ function markOf(model: Model): { readonly run: string; readonly epoch: number } 
 function positionOf(model: Model, path: string): Position {
   const position = marks.training.get(model)
   if (isPosition(position)) return position
-  throw usageError(`'${path}' is a model but no checkpoint of a training run`, 'remove it, or train without --resume')
+  throw usageError(
+    `'${path}' is a model but not a checkpoint of a training run`,
+    'remove it, or train without --resume',
+  )
 }
 
 function isPosition(x: unknown): x is Position {
@@ -121,9 +124,9 @@ function isPosition(x: unknown): x is Position {
 
 /** Entries that are hashes, in words. */
 const hashed: Readonly<Record<string, string>> = {
-  content: 'the images or their labels are others',
-  inputs: 'the files of the model and its teacher are others',
-  model: 'the model has other weights',
+  content: 'the images or their labels are different',
+  inputs: 'the files of the model and its teacher are different',
+  model: 'the model has different weights',
 }
 
 /** The first entry in which two run descriptions differ. */

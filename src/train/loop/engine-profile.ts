@@ -30,8 +30,8 @@ export class EngineProfile {
   async keep(written: string | undefined): Promise<void> {
     const text = written === undefined ? '' : await readFile(written, 'utf8')
     if (written === undefined || !text.trimEnd().endsWith(']'))
-      throw new MncError('the profile was not written whole', {
-        ...{ code: 'file-not-written', blame: 'user', file: this.#path, next: 'is there space left on the device?' },
+      throw new MncError('the profile was not written completely', {
+        ...{ code: 'file-not-written', blame: 'user', file: this.#path, next: 'check that the device has space left' },
       })
     await writing(this.#path, () => rename(written, this.#path))
   }

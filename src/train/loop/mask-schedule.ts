@@ -39,6 +39,6 @@ export function maskScheduleFault(o: MaskOptions, steps: number): MncError | nul
   if (last === 0)
     return usageError('--mask-schedule cubic needs masks that move', 'raise --mask-update-every and -until above 0')
   if (masksAreFinal(o, steps)) return null
-  const message = `--mask-schedule cubic reaches the full sparsity at step ${last}, and the run has ${steps} steps`
+  const message = `--mask-schedule cubic reaches the full sparsity at step ${last}, but the run has ${steps} steps`
   return usageError(message, 'lower --mask-update-until')
 }

@@ -83,9 +83,13 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
 
 function requireClassifier(model: Model, dims: readonly unknown[] | null): void {
   if (dims?.length === 2) return
-  throw modelError('not-a-classifier', `'${model.graph.outputs[0]?.name}' is no [batch, classes] output to measure`, {
-    next: 'leave out --val-fraction',
-  })
+  throw modelError(
+    'not-a-classifier',
+    `'${model.graph.outputs[0]?.name}' is not a [batch, classes] output, so accuracy cannot be measured`,
+    {
+      next: 'leave out --val-fraction',
+    },
+  )
 }
 
 /** Takes all initializers of `from`, a model of the same structure. */

@@ -42,7 +42,7 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
     const source = await randomSource(forward, { batch, parts, seed, size: o.limit }, plan)
     return { source, validation: null, images: null }
   }
-  if (!run.preprocess) throw usageError('training on images needs to know their preprocessing', 'see preprocessOf')
+  if (!run.preprocess) throw usageError('training on images requires their preprocessing', 'see preprocessOf')
   const own = inModelOrder(model, run.data)
   if (run.teacher) checkSameOrder(model, run.teacher.model, 'the teacher')
   const data = run.teacher ? inModelOrder(run.teacher.model, own) : own
@@ -98,7 +98,7 @@ export async function planStep(
     throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
   const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
-    throw usageError(`${executor.device.description} does not compute in float16`, 'take --precision float32')
+    throw usageError(`${executor.device.description} does not compute in float16`, 'use --precision float32')
   const { batch, parts: accumulate, dims: inputDims } = source
   const options = {
     ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
@@ -141,14 +141,14 @@ function factorOf(factors: Readonly<Record<string, number>>, model: Model): (nam
     if (names.some((name) => rules[i]!.re.test(name))) return
     const near = nearest(glob, names)
     const next = near ? `did you mean '${near}'?` : `there are ${names.slice(0, 5).join(', ')}, ...`
-    throw usageError(`--lr-factor ${glob} fits no initializer`, next)
+    throw usageError(`--lr-factor ${glob} matches no initializer`, next)
   })
   return (name) => rules.find((r) => r.re.test(name))?.factor ?? 1
 }
 
 export function checkClasses(step: StepGraph, source: BatchSource): void {
   if (step.classes === null || step.classes === source.classes) return
-  throw usageError(`the model has ${step.classes} classes and ${source.name} has ${source.classes}`)
+  throw usageError(`the model has ${step.classes} classes, but ${source.name} has ${source.classes}`)
 }
 
 /**

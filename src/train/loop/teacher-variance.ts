@@ -46,7 +46,7 @@ export async function measureVariances(
   return sums.map((s, i) => {
     const variance = s.scale()
     if (Number.isFinite(variance)) return variance
-    throw modelError('teacher-not-finite', `the teacher's output '${names[i]}' holds numbers that are not finite`, {
+    throw modelError('teacher-not-finite', `the teacher's output '${names[i]}' contains non-finite values`, {
       blame: 'user',
       next: 'leave the output out with --loss-weight NAME=0',
     })

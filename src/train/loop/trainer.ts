@@ -181,7 +181,7 @@ class Training {
       runner.discard()
       await runner.download()
       runner.storeTo(this.#model)
-      const what = overflowed ? 'the gradient overflows in float16 with any loss scale' : `the loss is ${loss}`
+      const what = overflowed ? 'the gradient overflows in float16 at every loss scale' : `the loss is ${loss}`
       throw await this.#diverged(step, what, feeds, hyper)
     }
     if (!overflowed) await this.#accept()
@@ -274,7 +274,7 @@ class Training {
     const runner = this.#runner
     await runner.download()
     if (!runner.vector('weights').every(Number.isFinite))
-      throw await this.#diverged(this.#done, 'the weights are not finite any more')
+      throw await this.#diverged(this.#done, 'the weights are no longer finite')
     runner.storeTo(this.#model)
     const { slots, statistics } = runner.graph
     const narrow = runner.isNarrower(this.#model)
@@ -326,7 +326,7 @@ class Training {
     const { checkpoint } = this.#run
     if (checkpoint) await this.#checkpoint()
     return new MncError(`interrupted after ${this.#done} steps${checkpoint ? `; checkpoint in ${checkpoint}` : ''}`, {
-      ...{ code: 'interrupted', blame: 'interrupt', next: checkpoint && 'go on with --resume' },
+      ...{ code: 'interrupted', blame: 'interrupt', next: checkpoint && 'continue with --resume' },
     })
   }
 
@@ -341,7 +341,7 @@ class Training {
     const { checkpoint } = this.#run
     const kept = checkpoint && existsSync(checkpoint) ? `; the last checkpoint (${checkpoint}) is good` : ''
     const remedies = 'lower --lr, warm up, or clip with --clip-norm'
-    const next = this.#lossScale ? `${remedies}; or take --precision float32` : remedies
+    const next = this.#lossScale ? `${remedies}; or use --precision float32` : remedies
     return new MncError(`step ${step}: ${what}${where}${kept}`, { code: 'diverged', blame: 'user', next })
   }
 }

@@ -28,7 +28,7 @@ export async function trainingPlan(
   if (!own.isFixed) return { ...own, batch: theirs.batch, isFixed: true }
   throw modelError(
     'teacher-batch',
-    `the student runs at batches of ${own.batch} only, the teacher at ${theirs.batch}, and one step has both`,
+    `the student runs only at batch size ${own.batch} and the teacher only at ${theirs.batch}, but one step runs both`,
   )
 }
 

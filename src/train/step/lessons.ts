@@ -77,11 +77,12 @@ export function subjectsOf(graph: Graph, o: LossOptions, hasTeacher: boolean): S
   for (const [{ names }, axis] of axes)
     if (!Number.isInteger(axis))
       throw usageError(
-        `--loss-axis ${names[0]}=${axis} is no axis`,
-        'take an integer; negative ones count from the end',
+        `--loss-axis ${names[0]}=${axis} is not an axis`,
+        'give an integer; negative ones count from the end',
       )
   const weighted = floats.filter((f) => weights.get(f) !== 0)
-  if (weighted.length === 0) throw usageError('--loss-weight leaves all outputs out', 'give one a weight')
+  if (weighted.length === 0)
+    throw usageError('--loss-weight leaves all outputs out', 'give at least one output a weight above 0')
   const chosen = hasTeacher ? weighted : typeof o.loss === 'object' ? weighted.filter((f) => asked.has(f)) : []
   const scores = scoresOutput(weighted.map((f) => f.output))
   return (chosen.length > 0 ? chosen : weighted.filter((f) => f.output === scores)).map((f) => ({
@@ -106,10 +107,14 @@ export function partnersOf(subjects: readonly Subject[], sources: readonly Sourc
   const out = new Map<Subject, Source>()
   for (const [subject, source] of pairs) {
     if (!source)
-      throw modelError('teacher-outputs', `the teacher has no float output for '${subject.name}' of the student`, {
-        blame: 'user',
-        next: `leave it out with --loss-weight ${subject.name}=0, or take another teacher`,
-      })
+      throw modelError(
+        'teacher-outputs',
+        `the teacher has no float output that corresponds to the student's '${subject.name}'`,
+        {
+          blame: 'user',
+          next: `leave it out with --loss-weight ${subject.name}=0, or use another teacher`,
+        },
+      )
     out.set(subject, source)
   }
   return out
@@ -117,8 +122,8 @@ export function partnersOf(subjects: readonly Subject[], sources: readonly Sourc
 
 function noFloatOutput(graph: Graph): MncError {
   const types = graph.outputs.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
-  return modelError('no-float-output', `no output is a float that a loss could compare: ${types}`, {
-    next: 'make a float value inside an output of the model',
+  return modelError('no-float-output', `there is no float output that a loss could compare: ${types}`, {
+    next: 'make an inner float value an output of the model',
   })
 }
 
@@ -142,7 +147,7 @@ export function decide(exercises: readonly Exercise[], o: LossOptions): Decided[
   const divergent = plain === 'kl' || plain === 'reverse-kl'
   if (divergent && taught.length > 1 && taught.every((e) => e.axis === null))
     throw usageError(
-      `--loss ${plain} compares distributions, and of no output is it known that it is one`,
+      `--loss ${plain} compares distributions, but no output is known to be one`,
       `name it: --loss ${taught[0]!.subject.name}=${plain}`,
     )
   return found.map((e) => {
@@ -161,7 +166,10 @@ function scoresAxis({ subject, student, source, teacher }: Exercise): number | n
   if (axis !== undefined) {
     const at = axisFromFront(axis, dims.length)
     if (dims[at] === undefined || dims[at] < 2)
-      throw usageError(`--loss-axis ${subject.name}=${axis}: the output is ${shapeOf(dims)}`, 'take an axis of classes')
+      throw usageError(
+        `--loss-axis ${subject.name}=${axis}: the output is ${shapeOf(dims)}`,
+        'name the axis of the classes',
+      )
     return at
   }
   const behind = classAxis(student, head) ?? (source && teacher ? classAxis(teacher, source.head) : null)
@@ -173,9 +181,9 @@ function scoresAxis({ subject, student, source, teacher }: Exercise): number | n
 function usualAxis({ subject, student: { dims } }: Exercise, loss: LossName): number {
   const at = dims.length > 3 ? 1 : dims.length - 1
   if (at > 0 && dims[at]! >= 2) return at
-  throw modelError('no-classes', `'${subject.name}' is ${shapeOf(dims)}: there are no classes that ${loss} compares`, {
+  throw modelError('no-classes', `'${subject.name}' is ${shapeOf(dims)}: there are no classes for ${loss} to compare`, {
     blame: 'user',
-    next: 'take --loss nmse, or name the axis with --loss-axis',
+    next: 'use --loss nmse, or name the axis with --loss-axis',
   })
 }
 
@@ -185,9 +193,9 @@ const shapeOf = (dims: readonly unknown[]): string => `[${dims.join(', ')}]`
 function requireSameShape({ subject, student, teacher }: Exercise): void {
   const dims = teacher!.type?.dims ?? null
   if (!isStatic(dims) || dims.join() === student.dims.join()) return
-  const what = `the student gives ${shapeOf(student.dims)} and the teacher ${shapeOf(dims)}`
+  const what = `the student returns ${shapeOf(student.dims)} but the teacher ${shapeOf(dims)}`
   throw modelError('teacher-shape', subject.alone ? what : `'${subject.name}': ${what}`, {
-    next: 'take a teacher with outputs of the same shape',
+    next: 'use a teacher with outputs of the same shape',
   })
 }
 
@@ -235,12 +243,16 @@ function labelLoss(b: Builder, { subject, student }: Decided, batch: number): Va
   const { dims } = student
   const classes = dims[1]
   if (dims.length !== 2 || classes === undefined)
-    throw modelError('not-a-classifier', `a label loss needs an output [batch, classes]; '${subject.name}' is not`)
+    throw modelError('not-a-classifier', `a label loss needs a [batch, classes] output, which '${subject.name}' is not`)
   const known = b.graph.inputs.find((v) => v.name === 'targets')
   if (known && known.dims[1] !== classes)
-    throw modelError('class-count', `'${subject.name}' has ${classes} classes and another output ${known.dims[1]}`, {
-      next: 'leave one out with --loss-weight NAME=0',
-    })
+    throw modelError(
+      'class-count',
+      `'${subject.name}' has ${classes} classes, but another output has ${known.dims[1]}`,
+      {
+        next: 'leave one out with --loss-weight NAME=0',
+      },
+    )
   const targets = known ?? b.graph.addInput('targets', { elem: 'float32', dims: [batch, classes] })
   return crossEntropy(b, single(b, student), targets, classesOf(dims, 1))
 }

@@ -73,7 +73,7 @@ function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exe
     const source = partners.get(subject) ?? null
     const [student, teacher] = [now.get(subject.head.value)!, source && now.get(source.head.value)!]
     if (isStatic(student.type?.dims ?? null)) return { subject, student, source, teacher }
-    throw modelError('dynamic-shape', `the shape of output '${subject.name}' is not known`, {
+    throw modelError('dynamic-shape', `the shape of output '${subject.name}' is unknown`, {
       next: 'give the model fixed input dims',
     })
   })
@@ -84,7 +84,7 @@ async function variancesOf({ model, input, lessons, options }: StepBuilding): Pr
   const { teacher } = options
   const relative = lessons.filter((l) => l.loss === 'nmse')
   if (relative.length === 0) return new Map()
-  if (!teacher?.variances) throw bugError('nmse divides by variances, and the step was given none')
+  if (!teacher?.variances) throw bugError('nmse divides by variances, but the step was given none')
   const values = [...new Set(relative.map((l) => l.teacher!))]
   const found = await teacher.variances(partFor(model, values), input.name)
   return new Map(relative.map((l) => [l.subject.name, found[values.indexOf(l.teacher!)]!]))

@@ -19,7 +19,7 @@ export function freeReservedNames(graph: Graph): void {
   for (const v of [...graph.values()]) {
     if (!RESERVED.test(v.name)) continue
     if (inputs.includes(v) && inputs.length > 1)
-      throw modelError('reserved-name', `an input is called '${v.name}', as a training step's own`, {
+      throw modelError('reserved-name', `an input is called '${v.name}', a name that training steps use themselves`, {
         next: 'rename that input',
       })
     marks.name.set(v, v.name)

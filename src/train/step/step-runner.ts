@@ -141,7 +141,7 @@ export class StepRunner {
   }
 
   setVector(name: string, values: Float32Array): void {
-    if (values.length !== this.vector(name).length) throw bugError(`state '${name}' has another size`)
+    if (values.length !== this.vector(name).length) throw bugError(`state '${name}' has a different size`)
     this.#set(name, values.slice())
   }
 

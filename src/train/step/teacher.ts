@@ -32,7 +32,7 @@ export async function prepareTeacher(teacher: Model, batchStatistics: boolean): 
 export function adapterBetween(student: Preprocess, teacher: Preprocess): InputAdapter | undefined {
   if (student.layout !== teacher.layout || student.mean.length !== teacher.mean.length)
     throw usageError(
-      `the student reads ${student.layout} images of ${student.mean.length} channels, the teacher others`,
+      `the student reads ${student.layout} images with ${student.mean.length} channels, but the teacher does not`,
     )
   const ratio = student.scale / teacher.scale
   const scale = student.std.map((s, i) => (s * ratio) / teacher.std[i]!)

@@ -80,9 +80,12 @@ for (const [weightBits, activationBits, tolerance] of [
             const what = `${op}, weights ${size}, bias ${bias}, ${JSON.stringify(form)}: ${error}`
             assert.ok(error <= tolerance, what)
             // where levels are not the graph's, the layer is named
-            assert.ok(error <= 1e-4 || named.includes('channels have no integer bias between all 256 levels'), what)
+            assert.ok(
+              error <= 1e-4 || named.includes('channels have no integer bias that keeps all 256 levels exact'),
+              what,
+            )
             if (size === 1e-12)
-              assert.match(named, /3 of 8 channels have a bias of more than 32 bits at their step/, what)
+              assert.match(named, /3 of 8 channels have a bias that exceeds 32 bits at their scale/, what)
           }
         }
   })

@@ -298,19 +298,19 @@ test('what cannot be meant is refused', async () => {
       assert.notEqual(e.blame, 'pass')
       return true
     })
-  await refuse({ loss: { boxs: 'mse' } }, /no float output fits 'boxs'/, /did you mean 'boxes'/)
-  await refuse({ loss: { best: 'mse' } }, /no float output fits 'best'/)
-  await refuse({ lossWeight: { nothing: 2 } }, /no float output fits 'nothing'/)
+  await refuse({ loss: { boxs: 'mse' } }, /no float output matches 'boxs'/, /did you mean 'boxes'/)
+  await refuse({ loss: { best: 'mse' } }, /no float output matches 'best'/)
+  await refuse({ lossWeight: { nothing: 2 } }, /no float output matches 'nothing'/)
   await refuse({ lossWeight: { '*': 0 } }, /leaves all outputs out/)
-  await refuse({ lossAxis: { boxes: 1.5 } }, /boxes=1.5 is no axis/)
+  await refuse({ lossAxis: { boxes: 1.5 } }, /boxes=1.5 is not an axis/)
   await refuse({ lossAxis: { boxes: 4 } }, /--loss-axis boxes=4: the output is \[4, 8, 4\]/)
   await refuse({ lossAxis: { map: 1 } }, /--loss-axis map=1: the output is \[4, 1, 3, 4\]/)
   await refuse({ loss: { value: 'kl' } }, /'value' is \[4, 1\]/)
   await refuse({ loss: { scores: 'ce' } }, /random inputs have no labels/)
   const plain: Heads = (_b, f) => ({ a: f(2), c: f(3) })
-  await refuse({ loss: 'kl' }, /of no output is it known/, /--loss a=kl/, network(1, plain), network(2, plain))
+  await refuse({ loss: 'kl' }, /no output is known to be one/, /--loss a=kl/, network(1, plain), network(2, plain))
   const two = network(2, (_b, f) => ({ a: f(2) }))
-  await refuse({}, /no float output for 'c'/, /--loss-weight c=0/, network(1, plain), two)
+  await refuse({}, /no float output that corresponds to the student's 'c'/, /--loss-weight c=0/, network(1, plain), two)
   const { start } = await trained(network(1, plain), two, { lossWeight: { c: 0 } })
   assert.deepEqual(
     start.lessons.map((l) => l.output),
@@ -319,7 +319,7 @@ test('what cannot be meant is refused', async () => {
   const narrow: Heads = (_b, f) => ({ a: f(3), c: f(3) })
   await refuse(
     {},
-    /'a': the student gives \[4, 2\] and the teacher \[4, 3\]/,
+    /'a': the student returns \[4, 2\] but the teacher \[4, 3\]/,
     /./,
     network(1, plain),
     network(2, narrow),
