@@ -14,6 +14,7 @@ import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
+import { type Readers, readersOf } from './readers.ts'
 
 export interface PortInfo {
   readonly name: string
@@ -68,6 +69,8 @@ export interface ModelInfo {
   readonly bytes: number
   readonly layers: readonly LayerInfo[]
   readonly frozen: FrozenInfo
+  /** Which versions of onnxruntime take the file. */
+  readonly readers: Readers
   /** Names of the outputs' classes, where the metadata hold them. */
   readonly classes?: readonly string[]
   /** Passes, training stages and exports that made the model, in order. */
@@ -111,6 +114,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       frozen: marks.frozen.is(l.node) || marks.frozen.is(l.layer?.weight ?? l.operand),
     })),
     frozen: frozenParts(model.graph),
+    readers: readersOf(model),
     ...(classes && { classes }),
     history: readHistory(model),
   }

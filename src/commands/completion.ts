@@ -10,22 +10,23 @@ interface Entry {
   readonly words: readonly string[]
 }
 
-export const completion = defineCommand({
-  name: 'completion',
-  summary: 'Print a completion script for bash, zsh or fish',
-  arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}` }],
-  options: {},
-  examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
-  async run([shell = ''], _, io) {
-    const { usageError } = await import('../base/errors.ts')
-    if (!shells.some((s) => s === shell))
-      throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
-    const { commands } = await import('./index.ts')
-    const entries = await entriesOf(commands, [])
-    const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
-    io.result({ shell, script }, script)
-  },
-})
+/** `commands`: all there are, this one among them. */
+export const completionOf = (commands: () => readonly CommandDef[]) =>
+  defineCommand({
+    name: 'completion',
+    summary: 'Print a completion script for bash, zsh or fish',
+    arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}` }],
+    options: {},
+    examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
+    async run([shell = ''], _, io) {
+      const { usageError } = await import('../base/errors.ts')
+      if (!shells.some((s) => s === shell))
+        throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
+      const entries = await entriesOf(commands(), [])
+      const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
+      io.result({ shell, script }, script)
+    },
+  })
 
 async function entriesOf(commands: readonly CommandDef[], path: readonly string[]): Promise<Entry[]> {
   const entries: Entry[] = []

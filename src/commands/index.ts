@@ -3,7 +3,7 @@ import { bench } from './bench.ts'
 import { bnUpdate } from './bn-update.ts'
 import { build } from './build.ts'
 import { check } from './check.ts'
-import { completion } from './completion.ts'
+import { completionOf } from './completion.ts'
 import { convert } from './convert.ts'
 import type { CommandDef } from './define-command.ts'
 import { diff } from './diff.ts'
@@ -12,6 +12,7 @@ import { evalCommand } from './eval.ts'
 import { exportCommand } from './export.ts'
 import { info } from './info.ts'
 import { pass } from './pass.ts'
+import { ptq } from './ptq.ts'
 import { report } from './report.ts'
 import { run } from './run.ts'
 import { score } from './score.ts'
@@ -23,6 +24,7 @@ export const commands: readonly CommandDef[] = [
   info,
   convert,
   pass,
+  ptq,
   train,
   bnUpdate,
   evalCommand,
@@ -35,5 +37,5 @@ export const commands: readonly CommandDef[] = [
   run,
   report,
   doctor,
-  completion,
+  completionOf(() => commands),
 ]

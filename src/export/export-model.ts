@@ -36,6 +36,7 @@ import type { ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
+import { useLeastOpset } from './least-opset.ts'
 import { placeActivations } from './place-activations.ts'
 import { detach, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
@@ -89,7 +90,10 @@ const integers: readonly Stage<Exporting>[] = [
   },
 ]
 
-const last: readonly Stage<Exporting>[] = [{ name: 'restore-outputs', run: (c) => c.restoreOutputs() }]
+const last: readonly Stage<Exporting>[] = [
+  { name: 'restore-outputs', run: (c) => c.restoreOutputs() },
+  { name: 'lower-opset', run: ({ model }) => useLeastOpset(model) },
+]
 
 const pipelines = {
   packed: [...always, ...written, ...last],

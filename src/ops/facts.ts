@@ -41,6 +41,12 @@ export const isFloor = (n: Node): boolean => {
   return limits?.least === 1 && limits.most === undefined
 }
 
+/** The largest or the smallest of its inputs, element by element. */
+export const isExtremum = (n: Node): boolean => {
+  const limits = findOp(n)?.limits
+  return limits !== undefined && (limits.least === undefined) !== (limits.most === undefined)
+}
+
 export const isRectifier = (n: Node): boolean => findOp(n)?.rectifier === true
 
 /** Whether a rectifier gives the value. */

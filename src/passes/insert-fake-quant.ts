@@ -43,6 +43,7 @@ import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
+import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 /** The first opset with 4-bit types. */
@@ -50,18 +51,9 @@ const QUANT_OPSET = 21
 /** What QuantizeLinear takes. */
 const QUANTIZABLE: readonly ElementType[] = ['float32', 'float16', 'bfloat16']
 
-const bits = (what: string) =>
-  ({
-    type: 'integer',
-    minimum: 0,
-    maximum: 8,
-    default: 4,
-    description: `Width of ${what}, 2 to 8; 0 leaves them as they are`,
-  }) as const
-
 const options = optionTable({
-  weightBits: bits('weights'),
-  activationBits: bits("the layers' inputs"),
+  weightBits: widthOption('weights'),
+  activationBits: widthOption("the layers' inputs"),
   ...layerOptions,
   firstLayer: {
     type: 'string',
@@ -75,14 +67,7 @@ const options = optionTable({
     default: 'quantize',
     description: 'The last layers: treat them like others, or leave them alone',
   },
-  layerWeightBits: {
-    type: 'numberMap',
-    description: 'Weight bits of individual layers, by name (globs): fc=8,conv1=0, or @FILE',
-  },
-  layerActivationBits: {
-    type: 'numberMap',
-    description: 'Activation bits of individual layers, by name (globs), or @FILE',
-  },
+  ...layerWidthOptions,
   weightScale: {
     type: 'string',
     enum: weightScaleMethods,

@@ -110,6 +110,12 @@ export const trainOptions = optionTable({
     description: 'Largest global norm of the gradient; 0: no clipping',
   },
   lrFactor: { type: 'numberMap', description: 'Learning-rate factors for parameters, by name (globs)' },
+  relativeLr: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Scale the learning rate of each parameter by its root mean square at the start, at least 0.001; for adamw',
+  },
   precision: {
     type: 'string',
     enum: ['float32', 'float16'],

@@ -26,6 +26,18 @@ export async function engineRefusal(model: Model): Promise<string | null> {
   return said
 }
 
+/** Whether it loads the model without its large constants, which is quick and tells types, attributes and versions. */
+export async function loadsInPart(model: Model): Promise<boolean> {
+  try {
+    const session = await loadIsolated(withoutLarge(model), { optimization: 'disabled' })
+    await session.dispose()
+    return true
+  } catch (error) {
+    if (error instanceof MncError) return false
+    throw error
+  }
+}
+
 function withoutLarge(model: Model): Model {
   const copy = cloneModel(model)
   for (const v of [...copy.graph.initializers()])

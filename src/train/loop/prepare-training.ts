@@ -19,7 +19,16 @@ import { bestPathOf, type Checkpoint, loadBest, loadCheckpoint } from './checkpo
 import { EngineProfile } from './engine-profile.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { maskScheduleFault } from './mask-schedule.ts'
-import { checkClasses, type DataPlan, hostSelector, identityOf, planData, planStep, stepsOf } from './step-plan.ts'
+import {
+  checkClasses,
+  type DataPlan,
+  hostSelector,
+  identityOf,
+  parameterSizes,
+  planData,
+  planStep,
+  stepsOf,
+} from './step-plan.ts'
 import type { TrainRun } from './train-run.ts'
 
 export interface Prepared {
@@ -57,6 +66,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   separateScales(model.graph)
   separateStatistics(model.graph)
   const identity = identityOf(model, run, o, data.source)
+  const sizes = parameterSizes(model, o)
   const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
   const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
   if (checkpoint) adopt(model, checkpoint.model)
@@ -65,7 +75,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
     run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
   const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
   const taught = cut ? { ...run, teacher: cut.teacher } : run
-  const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor)
+  const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
   checkClasses(step, data.source)
   if (data.validation) requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)

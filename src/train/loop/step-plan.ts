@@ -89,6 +89,7 @@ export async function planStep(
   o: TrainOptions,
   source: BatchSource,
   executor: Executor,
+  sizes: ParameterSizes | null,
 ): Promise<StepGraph> {
   const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
   const needs = needsOf(o, run.teacher !== undefined)
@@ -109,7 +110,7 @@ export async function planStep(
     teacher: needs.teacher
       ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
       : undefined,
-    learningRateOf: o.lrFactor ? factorOf(o.lrFactor, whole) : undefined,
+    learningRateOf: learningRateOf(o, whole, sizes),
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
   }
   return buildStep(model, options, hostSelector(whole, o))
@@ -131,6 +132,32 @@ async function teacherOf(
   const batchStatistics = o.teacherBn === 'batch'
   const adapter = preprocess && teacher.preprocess ? adapterBetween(preprocess, teacher.preprocess) : undefined
   return { model: await prepareTeacher(teacher.model, batchStatistics), adapter, batchStatistics, variances }
+}
+
+/** Root mean squares of initializers by name. */
+export type ParameterSizes = ReadonlyMap<string, number>
+
+/** A parameter of zeros is not stuck there (Adafactor, Shazeer & Stern 2018, takes the same for its relative steps). */
+const LEAST_SIZE = 1e-3
+
+/** As they are at a run's start, before a checkpoint is taken up; null where learning rates are not relative to them. */
+export function parameterSizes(model: Model, { relativeLr }: TrainOptions): ParameterSizes | null {
+  if (!relativeLr) return null
+  const floats = Array.from(model.graph.initializers()).filter((v) => v.constant?.type.includes('float'))
+  return new Map(floats.map((v) => [v.name, Math.max(LEAST_SIZE, rootMeanSquare(v.constant!.toFloat32()))]))
+}
+
+function rootMeanSquare(x: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < x.length; i++) sum += x[i]! ** 2
+  return Math.sqrt(sum / Math.max(1, x.length))
+}
+
+/** Factors on the learning rate by name of the parameter; undefined where all are 1. */
+function learningRateOf(o: TrainOptions, model: Model, sizes: ParameterSizes | null) {
+  const given = o.lrFactor && factorOf(o.lrFactor, model)
+  if (!sizes) return given
+  return (name: string): number => (sizes.get(name) ?? 1) * (given?.(name) ?? 1)
 }
 
 /** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */

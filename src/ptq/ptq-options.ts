@@ -1,0 +1,48 @@
+/** Options of post-training quantisation, declared once for the command line and the library. */
+import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { workersOption } from '../data/loader-options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { layerOptions } from '../layers/layer-options.ts'
+import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
+import { threadsOption } from '../runtime/device-options.ts'
+
+export const effortNames = ['fast', 'default', 'best'] as const
+export type Effort = (typeof effortNames)[number]
+
+export const ptqOptions = optionTable({
+  weightBits: { ...widthOption('weights'), default: 8 },
+  activationBits: { ...widthOption("the layers' inputs"), default: 8 },
+  firstLayerBits: {
+    ...widthOption('weights and inputs of the first layers'),
+    default: 8,
+    description: 'Width of weights and inputs of the first layers, where the others have less',
+  },
+  ...layerWidthOptions,
+  ops: { ...layerOptions.ops, default: ['*'] },
+  only: layerOptions.only,
+  exclude: layerOptions.exclude,
+  effort: {
+    type: 'string',
+    enum: effortNames,
+    default: 'default',
+    description: 'How long it may take: no training, some, or a lot of it',
+  },
+  without: {
+    type: 'strings',
+    placeholder: 'STEPS',
+    description: 'Steps to leave out, by name: refine, fold-bn, ...',
+  },
+  limit: {
+    type: 'integer',
+    minimum: 4,
+    default: 512,
+    description: 'Samples to use; a quarter of them judges and is not calibrated or trained on',
+  },
+  batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
+  workers: { ...workersOption, description: 'Threads that prepare batches' },
+  threads: threadsOption,
+  ...finiteOptions,
+})
+
+export type PtqOptions = OptionsOf<typeof ptqOptions>
+export type PtqOptionsInput = OptionsInput<typeof ptqOptions>

@@ -1,0 +1,311 @@
+/**
+ * Post-training quantisation: quantises a model and brings its outputs back to those of the float one, on samples without
+ * labels. Steps (steps.ts) run one after the other on copies; what each gives is measured on samples that nothing was
+ * fitted to (judge.ts), and a step that does harm is taken back, so that the result is never further from the float model
+ * than `quantize` alone.
+ */
+import { MncError, modelError } from '../base/errors.ts'
+import { parseOptions } from '../base/options.ts'
+import { fingerprint } from '../codec/codec.ts'
+import type { Dataset } from '../data/dataset.ts'
+import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { RANDOM } from '../data/random-options.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Model } from '../graph/model.ts'
+import type { Declined } from '../layers/left-weights.ts'
+import { applyPass, type PassResult } from '../pass-manager/manager.ts'
+import { requirePass } from '../passes/run-pass.ts'
+import { recordTraining } from '../train/loop/record.ts'
+import { type TrainEvent, train } from '../train/loop/trainer.ts'
+import { trainOptions } from '../train/train-options.ts'
+import { type Criterion, Judge } from './judge.ts'
+import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options.ts'
+import { type Samples, samplesOf } from './samples.ts'
+import {
+  type Options,
+  type PlannedPass,
+  passOptions,
+  plannedPasses,
+  QUANTIZE,
+  quantizeOptions,
+  REFINE,
+  refineOptions,
+  refineSteps,
+} from './steps.ts'
+
+export interface PtqRun {
+  /** Images, whose labels are not looked at, or `random` inputs in the shapes of the model's own. */
+  readonly data: Dataset | typeof RANDOM
+  /** How pixels become the model's input; not asked for with random inputs. Written into the model. */
+  readonly preprocess?: Preprocess | undefined
+  readonly options?: PtqOptionsInput
+  /** 0 by default. */
+  readonly seed?: number
+  /** Aborting ends the run with an `interrupt` error; the model is then to be dropped. */
+  readonly signal?: AbortSignal | undefined
+  /** Folder that large training steps are kept in for the next run; they are not without. */
+  readonly cache?: string | undefined
+}
+
+/** A step that was taken, or tried. */
+export interface PtqStep {
+  readonly name: string
+  /** Distance to the float model behind it, on the samples that judge; null where it changes no output, or failed. */
+  readonly distance: number | null
+  readonly seconds: number
+  /** `taken-back`: it did harm. `failed`: it does not apply to this network. `idle`: it found nothing to change. */
+  readonly outcome: 'kept' | 'taken-back' | 'failed' | 'idle'
+  /** Of what was not kept. */
+  readonly reason: string | null
+}
+
+export type PtqEvent =
+  | {
+      readonly kind: 'start'
+      readonly fitted: number
+      readonly judged: number
+      readonly criteria: readonly Criterion[]
+    }
+  | { readonly kind: 'begin'; readonly step: string; readonly distance: number | null }
+  | { readonly kind: 'train'; readonly event: TrainEvent }
+  | { readonly kind: 'step'; readonly step: PtqStep }
+  | { readonly kind: 'log'; readonly message: string }
+
+/** What was done to the model, for whoever wants to do it again (recipe-of.ts). */
+export interface PtqSequence {
+  readonly passes: readonly {
+    readonly name: string
+    readonly options: Options
+    /** How much data it calibrates on; null where it takes none. */
+    readonly calibration: { readonly limit: number; readonly batch: number } | null
+  }[]
+  readonly train: Options | null
+}
+
+export interface PtqResult {
+  readonly model: Model
+  readonly steps: readonly PtqStep[]
+  /** Distance to the float model, on the samples that judge. */
+  readonly distance: number
+  readonly criteria: readonly Criterion[]
+  readonly sequence: PtqSequence
+  /** What `quantize` left alone. */
+  readonly quantized: Quantized
+}
+
+type Quantized = Pick<PassResult, 'declined' | 'left'>
+
+/**
+ * A quantised copy of `source`, which stays as it is. Usage errors for options and for too few samples; a model error where nothing can be
+ * quantised, with the reasons, or no output compared.
+ */
+export async function ptq(
+  source: Model,
+  run: PtqRun,
+  onEvent: (event: PtqEvent) => void | Promise<void> = () => {},
+): Promise<PtqResult> {
+  const o = parseOptions(ptqOptions, run.options ?? {}, 'ptq')
+  const model = cloneModel(source)
+  if (run.preprocess) writePreprocess(model, run.preprocess)
+  const work = await Work.start(model, run, o, onEvent)
+  return work.run()
+}
+
+class Work {
+  /** As far as it has come. */
+  #model: Model
+  readonly #float: Model
+  readonly #run: PtqRun
+  readonly #o: PtqOptions
+  readonly #samples: Samples
+  readonly #judge: Judge
+  readonly #tell: (event: PtqEvent) => void | Promise<void>
+  readonly #planned: readonly PlannedPass[]
+  readonly #steps: PtqStep[] = []
+  #passes: PtqSequence['passes'] = []
+  #train: Options | null = null
+  #distance: number | null = null
+  #quantized: Quantized = { declined: [], left: null }
+
+  private constructor(
+    model: Model,
+    run: PtqRun,
+    o: PtqOptions,
+    samples: Samples,
+    judge: Judge,
+    planned: readonly PlannedPass[],
+    tell: (event: PtqEvent) => void | Promise<void>,
+  ) {
+    this.#float = model
+    this.#model = cloneModel(model)
+    this.#run = run
+    this.#o = o
+    this.#samples = samples
+    this.#judge = judge
+    this.#planned = planned
+    this.#tell = tell
+  }
+
+  static async start(
+    model: Model,
+    run: PtqRun,
+    o: PtqOptions,
+    tell: (event: PtqEvent) => void | Promise<void>,
+  ): Promise<Work> {
+    const planned = plannedPasses(o)
+    const samples = samplesOf(run.data, o.limit)
+    const judge = await Judge.of(model, await samples.judges(model, o.batch), o.threads)
+    const { fitted, judged } = samples
+    await tell({ kind: 'start', fitted, judged, criteria: judge.criteria })
+    return new Work(model, run, o, samples, judge, planned, tell)
+  }
+
+  async run(): Promise<PtqResult> {
+    const before = this.#planned.filter((p) => p.place === 'before')
+    for (const p of before.filter((p) => p.exact)) await this.#exact(p)
+    const prepared = { model: this.#model, passes: this.#passes }
+    await this.#quantize()
+    for (const p of before.filter((p) => !p.exact)) await this.#tryBefore(p, prepared)
+    for (const p of this.#planned.filter((p) => p.place === 'behind')) await this.#tryBehind(p)
+    await this.#refine()
+    return {
+      ...{ model: this.#model, steps: this.#steps, distance: this.#distance!, criteria: this.#judge.criteria },
+      ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized },
+    }
+  }
+
+  /** A pass that changes no output: kept where it changes anything. */
+  async #exact(p: PlannedPass): Promise<void> {
+    await this.#step(p.name, async () => {
+      const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o))
+      return applied.changed ? { ...applied, distance: null } : applied
+    })
+  }
+
+  async #quantize(): Promise<void> {
+    await this.#step(QUANTIZE, async () => {
+      const done = await this.#apply(this.#model, QUANTIZE, quantizeOptions(this.#model, this.#o))
+      if (!done.changed) throw nothingQuantised(done.declined)
+      this.#quantized = { declined: done.declined, left: done.left }
+      return { ...done, distance: await this.#judge.distance(done.model) }
+    })
+  }
+
+  /** A pass in front of `quantize`: what it gives shows behind that. */
+  async #tryBefore(p: PlannedPass, prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
+    await this.#step(p.name, async () => {
+      const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
+      if (!own.changed) return own
+      const done = await this.#apply(own.model, QUANTIZE, quantizeOptions(own.model, this.#o), own.passes)
+      const distance = await this.#judge.distance(done.model)
+      if (isNearer(distance, this.#distance)) Object.assign(prepared, { model: own.model, passes: own.passes })
+      return { ...done, distance }
+    })
+  }
+
+  async #tryBehind(p: PlannedPass): Promise<void> {
+    await this.#step(p.name, async () => {
+      const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o))
+      return applied.changed ? { ...applied, distance: await this.#judge.distance(applied.model) } : applied
+    })
+  }
+
+  async #refine(): Promise<void> {
+    const steps = refineSteps(this.#o)
+    if (steps === 0) return
+    await this.#step(REFINE, async () => {
+      const { data, seed = 0, signal, cache } = this.#run
+      const { criteria, temperature } = this.#judge
+      const setting = { samples: this.#samples.fitted, steps, criteria, temperature, pictures: data !== RANDOM }
+      const options = refineOptions(this.#o, setting)
+      const model = cloneModel(this.#model)
+      const preprocess = this.#run.preprocess
+      const input = fingerprint(model)
+      const teacher = { model: cloneModel(this.#float), preprocess: readPreprocess(this.#float) ?? preprocess }
+      const summary = await train(model, { data, preprocess, teacher, options, seed, signal, cache }, (event) =>
+        this.#tell({ kind: 'train', event }),
+      )
+      const source = data === RANDOM ? RANDOM : data.name
+      const all = parseOptions(trainOptions, options, REFINE)
+      recordTraining(model, { options: all, data: source, seed, input, summary })
+      return { changed: true, model, passes: this.#passes, train: options, distance: await this.#judge.distance(model) }
+    })
+  }
+
+  /** Runs `attempt` and keeps what it gives, where that is nearer to the float model. */
+  async #step(name: string, attempt: () => Promise<Attempt>): Promise<void> {
+    if (this.#run.signal?.aborted)
+      throw new MncError(`interrupted before ${name}`, { code: 'interrupted', blame: 'interrupt' })
+    await this.#tell({ kind: 'begin', step: name, distance: this.#distance })
+    const start = performance.now()
+    const done = await attempt().catch((error: unknown) => {
+      const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'user')
+      // without quantising there is nothing to go on with
+      if (!isOurs || name === QUANTIZE) throw error
+      return error
+    })
+    const seconds = (performance.now() - start) / 1000
+    const step = { name, seconds, ...this.#judged(done) }
+    this.#steps.push(step)
+    await this.#tell({ kind: 'step', step })
+  }
+
+  #judged(done: Attempt | MncError): Omit<PtqStep, 'name' | 'seconds'> {
+    if (done instanceof MncError) return { distance: null, outcome: 'failed', reason: done.describe() }
+    if (!done.changed) return { distance: null, outcome: 'idle', reason: done.reason ?? 'nothing to change' }
+    const distance = done.distance ?? null
+    const before = this.#distance
+    if (distance !== null && before !== null && !isNearer(distance, before))
+      return { distance, outcome: 'taken-back', reason: 'the outputs are further from those of the float model' }
+    this.#model = done.model
+    this.#passes = done.passes
+    this.#train = done.train ?? this.#train
+    this.#distance = distance ?? before
+    return { distance, outcome: 'kept', reason: null }
+  }
+
+  /** The pass on a copy, and what has run with it. */
+  async #apply(source: Model, name: string, options: Options, passes = this.#passes): Promise<Applied> {
+    const model = cloneModel(source)
+    const def = requirePass(name)
+    const size = { limit: this.#samples.fitted, batch: this.#o.batch }
+    const calibration = def.data ? await this.#samples.calibration(model, size.batch) : undefined
+    const { changed, declined, left } = await applyPass(model, def, options, {
+      seed: this.#run.seed ?? 0,
+      log: (message) => void this.#tell({ kind: 'log', message }),
+      ...(calibration && { calibration }),
+    })
+    const reason = declined.length > 0 ? reasonsOf(declined) : null
+    const entry = { name, options, calibration: def.data ? size : null }
+    return { changed, declined, left, reason, model, passes: [...passes, entry] }
+  }
+}
+
+interface Attempt {
+  readonly changed: boolean
+  readonly model: Model
+  readonly passes: PtqSequence['passes']
+  readonly train?: Options
+  readonly distance?: number | null
+  readonly reason?: string | null
+}
+
+type Applied = Attempt & Pick<PassResult, 'declined' | 'left'>
+
+/** NaN is no distance. */
+const isNearer = (distance: number, than: number | null): boolean =>
+  than === null || Number.isNaN(than) || distance < than
+
+const SHOWN = 3
+
+/** Different reasons, the most frequent first. */
+function reasonsOf(declined: readonly Declined[]): string {
+  const counts = new Map<string, number>()
+  for (const { reason } of declined) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  const sorted = [...counts].sort((a, b) => b[1] - a[1])
+  const shown = sorted.slice(0, SHOWN).map(([reason, n]) => (n === 1 ? reason : `${reason} (${n} times)`))
+  return [...shown, ...(sorted.length > SHOWN ? ['...'] : [])].join('; ')
+}
+
+const nothingQuantised = (declined: readonly Declined[]): MncError =>
+  modelError('nothing-to-quantise', `nothing of the model can be quantised: ${reasonsOf(declined) || 'no layer fits'}`)

@@ -1,0 +1,57 @@
+/**
+ * The samples of a run: three quarters are calibrated and trained on, the first ones in the order of the set, and the
+ * last quarter judges. What takes a limit takes those of the first kind with it, and so does a recipe.
+ */
+import { usageError } from '../base/errors.ts'
+import { calibrationData } from '../data/calibration.ts'
+import type { Dataset } from '../data/dataset.ts'
+import { RANDOM } from '../data/random-options.ts'
+import type { Model } from '../graph/model.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
+import { randomInputs } from '../samples/random-inputs.ts'
+import type { Feeds } from './judge.ts'
+
+/** Share of the samples that judge. */
+const JUDGES = 4
+/** Random feeds that judge are drawn with this key, those of calibration with 0. */
+const JUDGED_KEY = 1
+
+export interface Samples {
+  /** To fit with. */
+  readonly fitted: number
+  readonly judged: number
+  /** Inputs of the samples that judge, for a model that takes what `model` takes. */
+  judges(model: Model, batch: number): Promise<readonly Feeds[]>
+  calibration(model: Model, batch: number): Promise<CalibrationData>
+}
+
+/** Splits `limit` samples. A usage error where there are fewer than four. */
+export function samplesOf(data: Dataset | typeof RANDOM, limit: number): Samples {
+  const all = data === RANDOM ? limit : Math.min(limit, data.size)
+  if (all < JUDGES)
+    throw usageError(`${all} samples are too few: some calibrate and others judge`, `give at least ${JUDGES}`)
+  const judged = Math.floor(all / JUDGES)
+  const fitted = all - judged
+  return {
+    ...{ fitted, judged },
+    judges: async (model, batch) =>
+      data === RANDOM
+        ? randomJudges(model, judged, batch)
+        : feedsOf(await calibrationData(model, lastOf(data, fitted, judged), { limit: judged, batch })),
+    calibration: (model, batch) => calibrationData(model, data, { limit: fitted, batch }),
+  }
+}
+
+const lastOf = (data: Dataset, from: number, count: number): Dataset =>
+  data.select(Array.from({ length: count }, (_, i) => from + i))
+
+async function feedsOf(data: CalibrationData): Promise<readonly Feeds[]> {
+  const found: Feeds[] = []
+  for await (const feeds of data.batches()) found.push(feeds)
+  return found
+}
+
+async function randomJudges(model: Model, count: number, batch: number): Promise<readonly Feeds[]> {
+  const { feeds, batch: size } = await randomInputs(model, Math.min(batch, count))
+  return Array.from({ length: Math.ceil(count / size) }, (_, i) => feeds(JUDGED_KEY, i))
+}

@@ -1,0 +1,136 @@
+/**
+ * Which steps post-training quantisation takes, in which order:
+ *
+ *   before   the float network made ready: infer-bn, fold-bn, equalize
+ *   quantize steps for weights and inputs
+ *   behind   the rounded network brought back to the float one: correct-bias, round-weights, refine
+ *
+ * What the steps of the first and last group give is measured, and one that does harm is taken back; exact ones, which
+ * change no output, stay as they are.
+ */
+import { usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import type { Model } from '../graph/model.ts'
+import { chooseLayers } from '../layers/choose-layers.ts'
+import { firstLayers } from '../layers/edge-layers.ts'
+import type { WeightLayer } from '../layers/layers.ts'
+import { mapNamed } from '../layers/select.ts'
+import type { PassDef } from '../pass-manager/define-pass.ts'
+import { passes } from '../passes/index.ts'
+import type { TrainOptionsInput } from '../train/train-options.ts'
+import type { Criterion } from './judge.ts'
+import type { Effort, PtqOptions } from './ptq-options.ts'
+
+export type Options = Readonly<Record<string, unknown>>
+
+export const REFINE = 'refine'
+export const QUANTIZE = 'quantize'
+
+interface PassStep {
+  readonly name: string
+  readonly place: 'before' | 'behind'
+  /** It changes no output and is not judged. */
+  readonly exact?: boolean
+  /** The least effort that runs it. */
+  readonly from: Effort
+}
+
+const passSteps: readonly PassStep[] = [
+  { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
+  { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
+  { name: 'equalize', place: 'before', from: 'fast' },
+  { name: 'correct-bias', place: 'behind', from: 'fast' },
+  { name: 'round-weights', place: 'behind', from: 'fast' },
+]
+
+const efforts: readonly Effort[] = ['fast', 'default', 'best']
+
+/** Steps of the optimiser; `fast` does not train. */
+const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 200, best: 1000 }
+
+export interface PlannedPass extends PassStep {
+  readonly def: PassDef
+}
+
+/** The passes that this effort runs and `without` leaves. A usage error for names in it that are no step. */
+export function plannedPasses({ effort, without = [] }: PtqOptions): readonly PlannedPass[] {
+  const names = [...passSteps.map((s) => s.name), REFINE]
+  const strange = without.find((name) => !names.includes(name))
+  if (strange !== undefined) {
+    const near = nearest(strange, names)
+    throw usageError(
+      `--without ${strange}: there is no such step${near ? `, did you mean '${near}'?` : ''}`,
+      `the steps are ${names.join(', ')}`,
+    )
+  }
+  return passSteps.flatMap((step) => {
+    const def = passes.find((p) => p.name === step.name || p.alias === step.name)
+    const runs = efforts.indexOf(effort) >= efforts.indexOf(step.from) && !without.includes(step.name)
+    return def && runs ? [{ ...step, def }] : []
+  })
+}
+
+export const refineSteps = ({ effort, without = [] }: PtqOptions): number =>
+  without.includes(REFINE) ? 0 : REFINE_STEPS[effort]
+
+/** The options of `quantize` for this network: the first layers have widths of their own. */
+export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
+  const { ops, only, exclude, weightBits, activationBits, firstLayerBits, allowNonfinite } = o
+  const { all, chosen } = chooseLayers(graph, o)
+  const first = [...firstLayers(all)].filter((l) => chosen.includes(l))
+  const widths = (bits: number, given: Readonly<Record<string, number>> = {}): Options => {
+    const named = mapNamed(given, chosen, 'layer')
+    const raised = bits === 0 || firstLayerBits <= bits ? [] : first.filter((l) => !named.has(l))
+    return Object.fromEntries([...raised.map((l) => [nameOf(l), firstLayerBits]), ...Object.entries(given)])
+  }
+  const own = {
+    layerWeightBits: widths(weightBits, o.layerWeightBits),
+    layerActivationBits: widths(activationBits, o.layerActivationBits),
+  }
+  const named = Object.entries(own).filter(([, map]) => Object.keys(map).length > 0)
+  const choice = { ops, ...(only && { only }), ...(exclude && { exclude }), ...(allowNonfinite && { allowNonfinite }) }
+  return { ...choice, weightBits, activationBits, firstLayer: 'quantize', ...Object.fromEntries(named) }
+}
+
+const nameOf = (l: WeightLayer): string => l.name
+
+/** What a pass of our list is given besides its defaults. */
+export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
+  const shared = { ops: o.ops, only: o.only, exclude: o.exclude, allowNonfinite: o.allowNonfinite || undefined }
+  const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
+  return Object.fromEntries(own)
+}
+
+export interface RefineSetting {
+  readonly samples: number
+  readonly steps: number
+  readonly criteria: readonly Criterion[]
+  readonly temperature: number
+  /** Inputs are pictures, which may be cropped and mirrored. */
+  readonly pictures: boolean
+}
+
+/**
+ * The whole network trained against the float one: AdamW, steps of weights and inputs learned (LSQ), normalisations as
+ * they are. The learning rate is a share of each parameter, so that it suits weights of any size.
+ */
+export function refineOptions(
+  o: PtqOptions,
+  { samples, steps, criteria, temperature, pictures }: RefineSetting,
+): TrainOptionsInput {
+  const batch = Math.min(o.batch, samples)
+  const stepsPerEpoch = Math.max(1, Math.floor(samples / batch))
+  return {
+    ...{ epochs: steps / stepsPerEpoch, batch, limit: samples },
+    ...{ loss: Object.fromEntries(criteria.map((c) => [c.output, c.loss])), temperature },
+    ...(criteria.some((c) => c.axis !== null) && {
+      lossAxis: Object.fromEntries(criteria.flatMap((c) => (c.axis === null ? [] : [[c.output, c.axis]]))),
+    }),
+    ...{ optimizer: 'adamw', lr: REFINE_RATE, relativeLr: true, weightDecay: 0, schedule: 'cosine' },
+    ...{ bn: 'frozen', scales: 'learn', augment: pictures ? 'standard' : 'none', cacheFeatures: false },
+    ...{ workers: o.workers, threads: o.threads, allowNonfinite: o.allowNonfinite },
+  }
+}
+
+/** Of a parameter's root mean square, at the start of the cosine. */
+const REFINE_RATE = 0.003

@@ -1,0 +1,252 @@
+/** Post-training quantisation on networks built here: never worse than quantising alone, labels unread, recipes that repeat it. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import type { MncError } from '../../src/base/errors.ts'
+import { parseOptions } from '../../src/base/options.ts'
+import { Rng } from '../../src/base/rng.ts'
+import { readModel, writeModel } from '../../src/codec/codec.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
+import { commands } from '../../src/commands/index.ts'
+import { CommandIO } from '../../src/commands/io.ts'
+import { Dataset } from '../../src/data/dataset.ts'
+import { cloneModel } from '../../src/graph/clone.ts'
+import type { Model } from '../../src/graph/model.ts'
+import { weightLayers } from '../../src/layers/layers.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
+import { Judge } from '../../src/ptq/judge.ts'
+import { type PtqEvent, ptq } from '../../src/ptq/ptq.ts'
+import type { PtqOptionsInput } from '../../src/ptq/ptq-options.ts'
+import { recipeOf } from '../../src/ptq/recipe-of.ts'
+import { samplesOf } from '../../src/ptq/samples.ts'
+import { loadRecipe } from '../../src/recipes/load.ts'
+import { runRecipe } from '../../src/recipes/run.ts'
+import { Sink } from '../cli/sink.ts'
+import { npy, npz } from '../support/data-files.ts'
+import { bytesOf, images, pixels, SIZE, tinyNet } from '../train/fixtures.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-ptq-'))
+after(() => rmSync(folder, { recursive: true, force: true }))
+const at = (name: string): string => join(folder, name)
+
+const quick = { batch: 8, limit: 48, workers: 0, threads: 1 } as const
+
+async function quantised(model: Model, options: PtqOptionsInput, data: Dataset | 'random' = images(60), seed = 0) {
+  const events: PtqEvent[] = []
+  const preprocess = data === 'random' ? undefined : pixels
+  const result = await ptq(model, { data, preprocess, seed, options: { ...quick, ...options } }, (e) => {
+    events.push(e)
+  })
+  return { ...result, events }
+}
+
+/** The distance of `quantize` alone, by the pass itself, measured as `ptq` measures. */
+async function plain(model: Model, data: Dataset | 'random', options: Readonly<Record<string, unknown>>) {
+  const samples = samplesOf(data, quick.limit)
+  const judge = await Judge.of(model, await samples.judges(model, quick.batch), 1)
+  const copy = cloneModel(model)
+  const calibration = await samples.calibration(copy, quick.batch)
+  await runPass(copy, 'quantize', { ops: ['*'], firstLayer: 'quantize', ...options }, { calibration })
+  return judge.distance(copy)
+}
+
+function inFloat(model: Model): Model {
+  const own = cloneModel(model)
+  own.metadata.set('mnc.preprocess', JSON.stringify(pixels))
+  return own
+}
+
+for (const [weightBits, activationBits] of [
+  [8, 8],
+  [4, 8],
+  [3, 4],
+] as const)
+  test(`W${weightBits}A${activationBits} is nearer to the float model than quantize alone, and says by how much`, async () => {
+    const model = inFloat(tinyNet(weightBits))
+    const before = bytesOf(model)
+    const { distance, steps, model: result } = await quantised(model, { weightBits, activationBits })
+    const widths = { layerWeightBits: { 'stem.conv': 8 }, layerActivationBits: { 'stem.conv': 8 } }
+    const alone = await plain(model, images(60), { weightBits, activationBits, ...widths })
+    assert.ok(distance <= alone * 1.001, `${distance} against ${alone}`)
+    assert.deepEqual(bytesOf(model), before, 'the source stays as it is')
+    const kept = steps.filter((s) => s.outcome === 'kept' && s.distance !== null)
+    assert.equal(kept.at(-1)!.distance, distance)
+    const samples = samplesOf(images(60), quick.limit)
+    const judge = await Judge.of(model, await samples.judges(model, quick.batch), 1)
+    assert.equal(await judge.distance(result), distance, 'the model that comes back is the one that was judged')
+    assert.equal(await judge.distance(model), 0)
+    const bits = weightLayers(result.graph).map((l) => l.quant?.bits)
+    assert.deepEqual(bits, [8, weightBits, weightBits])
+  })
+
+test('training brings a 3-bit network back', async () => {
+  const { steps } = await quantised(inFloat(tinyNet(1)), {
+    weightBits: 3,
+    activationBits: 4,
+    without: ['round-weights'],
+  })
+  const [rounded, refined] = ['quantize', 'refine'].map((name) => steps.find((s) => s.name === name)!)
+  assert.equal(refined!.outcome, 'kept')
+  assert.ok(refined!.distance! < 0.7 * rounded!.distance!, `${refined!.distance} against ${rounded!.distance}`)
+})
+
+test('the same inputs, options and seed give the same bytes, and labels have no part in them', async () => {
+  const set = images(60)
+  const options = { weightBits: 4, activationBits: 4 }
+  const [a, b, other] = [
+    await quantised(tinyNet(), options, set),
+    await quantised(tinyNet(), options, set),
+    await quantised(tinyNet(), options, set, 7),
+  ]
+  assert.deepEqual(bytesOf(a.model), bytesOf(b.model))
+  assert.notDeepEqual(bytesOf(a.model), bytesOf(other.model))
+  const { name, split, classes, channels, height, width } = set
+  const labels = set.labels.map((l) => (l + 1) % classes)
+  const shuffled = new Dataset({ name, split, classes, channels, height, width, images: set.images, labels })
+  assert.deepEqual(bytesOf(a.model), bytesOf((await quantised(tinyNet(), options, shuffled)).model))
+})
+
+test('a step that does harm is taken back', async () => {
+  // what is trained on is black, and says nothing about what judges
+  const set = images(60)
+  set.images.fill(0, 0, 36 * set.imageBytes)
+  const { steps, distance, sequence } = await quantised(inFloat(tinyNet(2)), { activationBits: 0 }, set)
+  const [rounded, refined] = ['quantize', 'refine'].map((name) => steps.find((s) => s.name === name)!)
+  assert.equal(refined!.outcome, 'taken-back')
+  assert.ok(refined!.distance! >= rounded!.distance!)
+  assert.equal(distance, rounded!.distance)
+  assert.equal(sequence.train, null)
+})
+
+test('--effort fast does not train, and --without leaves steps out', async () => {
+  const fast = await quantised(tinyNet(), { effort: 'fast' })
+  assert.ok(!fast.steps.some((s) => s.name === 'refine'))
+  const less = await quantised(tinyNet(), { without: ['refine', 'fold-bn'] })
+  assert.deepEqual(
+    less.steps.filter((s) => s.name === 'refine' || s.name === 'fold-bn'),
+    [],
+  )
+  await assert.rejects(quantised(tinyNet(), { without: ['refin'] }), /did you mean 'refine'/)
+})
+
+const severalEnds = (): Model => {
+  const rng = new Rng(3)
+  const w = (dims: readonly number[]): string =>
+    `float32[${dims}] [${Array.from({ length: dims.reduce((x, y) => x * y) }, () => rng.normal().toFixed(3)).join(', ')}]`
+  return parseModel(`onnx {ir_version=8}
+opset ai.onnx=15
+graph "net"
+  input %a : float32[N,6]
+  input %b : float32[N,4]
+  init %v = ${w([6, 8])}
+  init %u = ${w([4, 8])}
+  init %s = ${w([8, 5])}
+  init %t = ${w([8, 3])}
+  %x = MatMul(%a, %v) #name "left"
+  %y = MatMul(%b, %u) #name "right"
+  %z = Add(%x, %y)
+  %r = Relu(%z)
+  %o = MatMul(%r, %s) #name "scores"
+  %p : float32[N,5] = Softmax(%o)
+  %q : float32[N,3] = MatMul(%r, %t) #name "boxes"
+  output %p
+  output %q
+end
+`)
+}
+
+test('models with several inputs and outputs, on random inputs: a distribution and a box are judged by what they are', async () => {
+  const model = severalEnds()
+  const { criteria, distance, steps } = await quantised(model, { weightBits: 4, activationBits: 8 }, 'random')
+  assert.deepEqual(criteria, [
+    { output: 'p', loss: 'kl', axis: 1 },
+    { output: 'q', loss: 'nmse', axis: null },
+  ])
+  const widths = Object.fromEntries(['left', 'right'].map((n) => [n, 8]))
+  const options = { weightBits: 4, activationBits: 8, layerWeightBits: widths }
+  assert.ok(distance <= (await plain(model, 'random', options)))
+  assert.ok(steps.some((s) => s.name === 'refine' && s.outcome !== 'failed'))
+})
+
+test('a model without layers, one that is quantised already, and too few samples are refused with the reason', async () => {
+  const none = parseModel(`onnx {ir_version=8}
+opset ai.onnx=15
+graph "net"
+  input %x : float32[N,4]
+  %y : float32[N,4] = Relu(%x)
+  output %y
+end
+`)
+  await assert.rejects(quantised(none, {}, 'random'), (e: MncError) => e.blame === 'model' && /layers/.test(e.message))
+  const { model } = await quantised(tinyNet(), { effort: 'fast' })
+  await assert.rejects(quantised(model, {}), /already quantised to 8 bits/)
+  await assert.rejects(quantised(tinyNet(), {}, images(3)), /3 samples are too few/)
+})
+
+test('an aborted run ends as interrupted', async () => {
+  const stop = new AbortController()
+  const run = { data: images(60), preprocess: pixels, options: quick, signal: stop.signal }
+  const started = ptq(tinyNet(), run, (e) => {
+    if (e.kind === 'train' && e.event.kind === 'step') stop.abort()
+  })
+  await assert.rejects(started, (e: MncError) => e.blame === 'interrupt')
+})
+
+/** Both splits of a set of three classes. */
+function dataFile(name: string): string {
+  const rng = new Rng(4)
+  const bytes = (count: number, below: number) => Uint8Array.from({ length: count }, () => rng.integer(below))
+  const arrays = { images: npy(bytes(60 * SIZE * SIZE, 256), [60, SIZE, SIZE]), labels: npy(bytes(60, 3), [60]) }
+  writeFileSync(at(name), npz(arrays))
+  return at(name)
+}
+
+async function call(args: readonly string[], given: Readonly<Record<string, unknown>>) {
+  const def = commands.find((c) => c.name === 'ptq')!
+  const [out, err] = [new Sink(), new Sink()]
+  const io = new CommandIO({ json: false, quiet: false, verbose: false, seed: 2 }, out, err)
+  await def.run(args, parseOptions(def.options, given, 'ptq'), io)
+  return { out: out.text, err: err.text }
+}
+
+test('the command writes a model and a recipe, which gives the same bytes', async () => {
+  await writeModel(tinyNet(), at('net.onnx'))
+  const data = `npz:${dataFile('set.npz')}`
+  const given = { ...quick, data, weightBits: 4, activationBits: 4, mean: [0.4], std: [0.3], output: at('out.onnx') }
+  const { out, err } = await call([at('net.onnx')], given)
+  assert.match(out, /^step +distance +time/)
+  assert.match(out, /mnc export .*out\.onnx/)
+  assert.match(err, /36 samples to calibrate and train on, 12 to judge/)
+  const recipe = await loadRecipe(at('out.recipe.json'))
+  await runRecipe(recipe, { workdir: at('work') })
+  assert.deepEqual(readFileSync(at('work/quantised.onnx')), readFileSync(at('out.onnx')))
+  assert.ok((await readModel(at('out.onnx'))).metadata.get('mnc.preprocess')!.includes('0.4'))
+})
+
+test('no data is a usage error; so is what is no data', async () => {
+  await writeModel(tinyNet(), at('bare.onnx'))
+  await assert.rejects(call([at('bare.onnx')], {}), (e: MncError) => e.blame === 'user' && /--data/.test(e.message))
+})
+
+test('a recipe holds what was kept, options named as on the command line', () => {
+  const sequence = {
+    passes: [
+      { name: 'fold-bn', options: {}, calibration: null },
+      { name: 'quantize', options: { weightBits: 4, only: undefined }, calibration: { limit: 36, batch: 8 } },
+    ],
+    train: null,
+  }
+  const facts = { name: 'n', model: 'net', data: 'random', reading: {}, sizes: {}, preprocess: undefined, seed: 0 }
+  assert.deepEqual(recipeOf(sequence, facts), {
+    ...{ name: 'n', data: 'random' },
+    stages: [
+      { name: 'float', from: './net', eval: false },
+      {
+        ...{ name: 'quantised', from: 'float', eval: false },
+        passes: [{ 'fold-bn': {} }, { quantize: { 'weight-bits': 4, limit: 36, batch: 8 } }],
+      },
+    ],
+  })
+})
