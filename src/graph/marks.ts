@@ -132,6 +132,9 @@ export const marks = {
   /** The quantiser is there for an addition (quantize-additions.ts). */
   addition: new Flag<Node>('addition'),
 
+  /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
+  biasCorrected: new Flag<Node>('bias-corrected'),
+
   // --- of prune masks: how they were chosen
   pattern: text<Node>('pattern'),
   /** `layer` for layers with a sparsity of their own. */

@@ -14,6 +14,7 @@ const samples = [
 // y = a + b: da = dy, db = dy
 const add = defineOp({
   op: 'Add',
+  addition: true,
   half: true,
   since: versions,
   broadcasts: true,

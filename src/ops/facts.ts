@@ -95,6 +95,8 @@ export function isMatrixProduct(n: Node): boolean {
   return over !== undefined && over !== 'window'
 }
 
+export const isAddition = (n: Node): boolean => findOp(n)?.addition === true
+
 /** A normalisation that can be of the batch's own statistics, and without them is k and c a channel. */
 export const isChannelNorm = (n: Node): boolean => findOp(n)?.batchMode !== undefined && findOp(n)?.affine !== undefined
 

@@ -3,9 +3,9 @@ import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { observe } from '../passes/observe.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { Histogram } from './histogram.ts'
-import { observe } from './observe.ts'
 
 /**
  * One histogram per value, over all batches. Usage error when there are no batches; model error for what is not finite,
@@ -23,7 +23,7 @@ export async function collectHistograms(
   const held = values.map((v) => map.get(v)!)
   for (const v of held) if (!v.isInput) copy.graph.addOutput(v)
   const histograms = new Map(values.map((v) => [v, new Histogram()]))
-  await observe(copy, data, { held, allowNonfinite }, ({ feeds, out, size, count }) => {
+  await observe(copy, data, { held: [held], allowNonfinite }, ({ feeds, out, size, count }) => {
     for (const [v, h] of histograms) {
       const values = out[v.name] ?? feeds[v.name]!
       h.elem = values.type

@@ -182,6 +182,8 @@ export interface OpDef {
   readonly rectifier?: boolean
   /** Gives truth values that say how two numbers stand to each other. */
   readonly comparison?: boolean
+  /** Adds its two inputs up, element by element. */
+  readonly addition?: boolean
   /**
    * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
    * null where that is unknown, or not a list.
