@@ -3,9 +3,9 @@ import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { observe } from '../passes/observe.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { Histogram } from './histogram.ts'
+import { observe } from './observe.ts'
 
 /**
  * One histogram per value, over all batches. Usage error when there are no batches; model error for what is not finite,
