@@ -17,10 +17,14 @@ export const isText = (file: string): boolean => TEXT.has(extname(file))
 const TIMED_TABLE = /seconds<\/th><\/tr>[\s\S]*?<\/table>/g
 const LAST_CELL = /[\d.,]*<\/td><\/tr>/g
 
+/** A line of progress: which of them are shown depends on the time that has passed. */
+const PROGRESS = /^\S+ {2}\d+\/\d+ {2}.* left\n/gm
+
 /** `folder`: the one that everything of this run lies in. */
 export const normalise = (text: string, folder: string): string =>
   text
     .replaceAll(folder, '<folder>')
+    .replace(PROGRESS, '')
     .replace(TIMED_TABLE, (table) => table.replace(LAST_CELL, '<time></td></tr>'))
     .replace(TIMED, '$1<time>')
     .replace(TIME, ' <time>')

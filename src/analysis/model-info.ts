@@ -14,6 +14,7 @@ import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
+import { type Readers, readersOf } from './readers.ts'
 
 export interface PortInfo {
   readonly name: string
@@ -35,7 +36,7 @@ export interface LayerInfo {
   /** Width that the values need: 4-bit integers in an 8-bit container have 8 weightBits and 4 valueBits. */
   readonly valueBits: number
   readonly activationBits: number
-  /** Dense multiply-accumulates of one sample; null where shapes are not known. */
+  /** Dense multiply-accumulates of one sample; null where shapes are unknown. */
   readonly macs: number | null
   /**
    * Of the tensors in the file that the weight is made from: latent values, mask, steps, or a packed form. One that
@@ -68,6 +69,8 @@ export interface ModelInfo {
   readonly bytes: number
   readonly layers: readonly LayerInfo[]
   readonly frozen: FrozenInfo
+  /** Which versions of onnxruntime take the file. */
+  readonly readers: Readers
   /** Names of the outputs' classes, where the metadata hold them. */
   readonly classes?: readonly string[]
   /** Passes, training stages and exports that made the model, in order. */
@@ -75,7 +78,7 @@ export interface ModelInfo {
 }
 
 export interface ModelInfoOptions {
-  /** Size of the file that the model was read from; counted anew by default. */
+  /** Size of the file that the model was read from; counted again by default. */
   readonly bytes?: number | undefined
   /** Told why MACs are missing. */
   readonly warn?: (message: string) => void
@@ -111,6 +114,7 @@ export async function modelInfo(model: Model, { bytes, warn = () => {} }: ModelI
       frozen: marks.frozen.is(l.node) || marks.frozen.is(l.layer?.weight ?? l.operand),
     })),
     frozen: frozenParts(model.graph),
+    readers: readersOf(model),
     ...(classes && { classes }),
     history: readHistory(model),
   }
@@ -146,7 +150,7 @@ function frozenParts(graph: Graph): FrozenInfo {
   }
 }
 
-/** null where the work of a layer is not known. */
+/** null where the work of a layer is unknown. */
 function totalMacs(graph: Graph): number | null {
   let total = 0
   for (const n of graph.nodes()) {

@@ -1,4 +1,4 @@
-/** `mnc completion SHELL`: a completion script, made from the declarations of commands and passes. */
+/** `mnc completion SHELL`: a completion script, derived from the declarations of commands and passes. */
 import { flagOf, type OptionTable } from '../base/options.ts'
 import { type CommandDef, defineCommand } from './define-command.ts'
 
@@ -10,22 +10,23 @@ interface Entry {
   readonly words: readonly string[]
 }
 
-export const completion = defineCommand({
-  name: 'completion',
-  summary: 'Print a completion script for bash, zsh or fish',
-  arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}` }],
-  options: {},
-  examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
-  async run([shell = ''], _, io) {
-    const { usageError } = await import('../base/errors.ts')
-    if (!shells.some((s) => s === shell))
-      throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
-    const { commands } = await import('./index.ts')
-    const entries = await entriesOf(commands, [])
-    const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
-    io.result({ shell, script }, script)
-  },
-})
+/** `commands`: all there are, this one among them. */
+export const completionOf = (commands: () => readonly CommandDef[]) =>
+  defineCommand({
+    name: 'completion',
+    summary: 'Print a completion script for bash, zsh or fish',
+    arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}` }],
+    options: {},
+    examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
+    async run([shell = ''], _, io) {
+      const { usageError } = await import('../base/errors.ts')
+      if (!shells.some((s) => s === shell))
+        throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
+      const entries = await entriesOf(commands(), [])
+      const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
+      io.result({ shell, script }, script)
+    },
+  })
 
 async function entriesOf(commands: readonly CommandDef[], path: readonly string[]): Promise<Entry[]> {
   const entries: Entry[] = []

@@ -1,4 +1,4 @@
-/** `mnc export`: a trained graph to a file that deploys. */
+/** `mnc export`: turns a trained graph into a deployable file. */
 
 import type { Explanation } from '../export/explain.ts'
 import { exportOptions } from '../export/export-options.ts'
@@ -6,7 +6,7 @@ import type { ExportReport } from '../export/export-report.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
-import { percent, table } from './table.ts'
+import { describeReaders, percent, table } from './table.ts'
 
 export const exportCommand = defineCommand({
   name: 'export',
@@ -40,15 +40,18 @@ export const exportCommand = defineCommand({
     const { marks } = await import('../graph/marks.ts')
     const earlier = marks.export.get(source)
     gateSize(report, { inputBytes, earlier, file: path }, allowLarger, (m) => io.log(m))
+    const { readersOf } = await import('../analysis/readers.ts')
     const { explainKernels } = await import('../export/explain.ts')
     const kernels = explain ? await explainKernels(model) : null
     const out = output ?? outputBeside(path, format)
     await writeModel(model, out)
     io.log(summaryOf(report))
+    const readers = readersOf(model)
+    io.log(`read by ${describeReaders(readers)}`)
     for (const line of describeDeclined('export', report)) io.log(line)
     if (report.inexact.length > 0) io.log(inexactLine(report))
     if (kernels) io.log(`${storageTable(report)}\n\n${kernelTable(kernels)}`)
-    io.wrote(out, { ...report, ...(kernels && { kernels }) })
+    io.wrote(out, { ...report, readers, ...(kernels && { kernels }) })
   },
 })
 

@@ -3,7 +3,7 @@ import { bench } from './bench.ts'
 import { bnUpdate } from './bn-update.ts'
 import { build } from './build.ts'
 import { check } from './check.ts'
-import { completion } from './completion.ts'
+import { completionOf } from './completion.ts'
 import { convert } from './convert.ts'
 import type { CommandDef } from './define-command.ts'
 import { diff } from './diff.ts'
@@ -37,5 +37,5 @@ export const commands: readonly CommandDef[] = [
   run,
   report,
   doctor,
-  completion,
+  completionOf(() => commands),
 ]

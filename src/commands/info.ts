@@ -5,7 +5,7 @@ import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
-import { bigNumber, percent, table, widthOf } from './table.ts'
+import { bigNumber, describeReaders, percent, table, widthOf } from './table.ts'
 
 export const info = defineCommand({
   name: 'info',
@@ -38,6 +38,7 @@ function describe(m: ModelInfo): string {
     ['parameters', m.parameters.toLocaleString('en')],
     ['MACs', m.macs === null ? '?' : bigNumber(m.macs)],
     ['bytes', m.bytes.toLocaleString('en')],
+    ['read by', describeReaders(m.readers)],
     ...(m.classes
       ? [
           [

@@ -1,4 +1,5 @@
 /** Numbers and tables for people. */
+import type { Readers } from '../analysis/readers.ts'
 
 /** Columns aligned by content, two spaces apart; `align` has one of l, r a column. */
 export function table(rows: readonly (readonly string[])[], align: string): string {
@@ -25,3 +26,10 @@ export const percent = (share: number, digits = 1): string => `${(share * 100).t
 /** Bits of a weight in the file, and in brackets those that its values need where these are fewer. */
 export const widthOf = ({ weightBits, valueBits }: { weightBits: number; valueBits: number }): string =>
   valueBits === weightBits ? String(weightBits) : `${weightBits} (${valueBits})`
+
+/** `onnxruntime 1.20 and later (int4 values); not by readers without int4`. */
+export function describeReaders({ onnxruntime, because, unusualTypes }: Readers): string {
+  const why = because === null ? '' : ` (${because})`
+  const not = unusualTypes.length > 0 ? `; not by readers without ${unusualTypes.join(', ')}` : ''
+  return `onnxruntime ${onnxruntime} and later${why}${not}`
+}

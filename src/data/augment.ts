@@ -16,8 +16,8 @@ import {
   sharpness,
   solarize,
 } from './image-ops.ts'
+import type { ImageShape } from './image-shape.ts'
 import { ImageWriter, lookUp } from './image-writer.ts'
-import type { ImageShape } from './pixels.ts'
 import { type AugmentOp, type AugmentPolicy, magnitudeOf } from './policy.ts'
 import type { Preprocess } from './preprocess.ts'
 

@@ -3,7 +3,7 @@
  * without content. An exposed pixel holds the fill colour (so that later operations see something neutral) and becomes
  * exactly 0 after normalisation, which no byte value does.
  */
-import type { ImageShape } from './pixels.ts'
+import type { ImageShape } from './image-shape.ts'
 
 export class Canvas {
   readonly channels: number

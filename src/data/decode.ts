@@ -10,7 +10,7 @@
  * R = k' - round(C k' / 255). A vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
 import { usageError } from '../base/errors.ts'
-import type { ImageShape } from './pixels.ts'
+import type { ImageShape } from './image-shape.ts'
 import type { ResizeMode } from './resize.ts'
 
 export interface PictureFile {

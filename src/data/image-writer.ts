@@ -3,7 +3,7 @@
  * model's layout. `normalise` is (pixel / scale - mean) / std in double precision, rounded once to float32.
  */
 import { bugError } from '../base/errors.ts'
-import type { ImageShape } from './pixels.ts'
+import type { ImageShape } from './image-shape.ts'
 import type { Preprocess } from './preprocess.ts'
 import { Resizer } from './resize.ts'
 

@@ -4,8 +4,9 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { reading } from '../base/files.ts'
 import { packageVersion } from '../base/package-files.ts'
 import type { PictureFile } from './decode.ts'
+import type { ImageShape } from './image-shape.ts'
 import { openStore, type PictureStore, type StoreOptions } from './picture-store.ts'
-import type { ImageShape, PictureFiles } from './pixels.ts'
+import type { PictureFiles } from './pixels.ts'
 import type { ResizeMode } from './resize.ts'
 
 export class Pictures {

@@ -2,16 +2,11 @@
  * Where a set's pixels are: bytes in shared memory, or picture files, each decoded when it is first asked for. Plain data,
  * so that it goes to a loader thread; reading gives the same bytes either way.
  */
+
 import { decodePicture, type PictureFile } from './decode.ts'
+import type { ImageShape } from './image-shape.ts'
 import { keepPicture, type PictureStore, storedPicture } from './picture-store.ts'
 import type { ResizeMode } from './resize.ts'
-
-/** Size of the images that come in. */
-export interface ImageShape {
-  readonly channels: number
-  readonly height: number
-  readonly width: number
-}
 
 /** Picture files, decoded to `shape`. */
 export interface PictureFiles {

@@ -6,7 +6,16 @@ import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import { biasFactor, biasOf, dropBiasFactor, groupsOf, productFactor, setBias, takesBias } from '../ops/facts.ts'
+import {
+  biasFactor,
+  biasOf,
+  dropBiasFactor,
+  groupsOf,
+  isAddition,
+  productFactor,
+  setBias,
+  takesBias,
+} from '../ops/facts.ts'
 import { channelSlot } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 import type { ChannelAffine } from '../ops/support/define-op.ts'
@@ -55,7 +64,7 @@ export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value
 
 /**
  * Calls `f` for each run of weight elements that share an output and an input channel, of the `count` elements from
- * `first` on: where the run starts and ends behind `first`, and the two channels.
+ * `first` on: where the run starts and ends after `first`, and the two channels.
  */
 function eachRun(
   { node, tensor, outputAxis, inputAxis }: WeightLayer,
@@ -132,7 +141,7 @@ export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: F
   asInitializer(layer.weight).setConstant(scaled)
 }
 
-/** 16-bit weights behind a Cast become float32, or scaling would round them once more. */
+/** 16-bit weights after a Cast become float32, or scaling would round them once more. */
 export const elementOf = (layer: WeightLayer): ElementType =>
   layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
 
@@ -162,4 +171,45 @@ export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   dropBiasFactor(node)
   if (old) dropConstant(old)
   return node.output
+}
+
+/** Whether `shiftOutputs` can be done: a product without a bias of its own gets an Add of one number a column, at any rank. */
+export const canShiftOutputs = (layer: WeightLayer): boolean =>
+  layer.users.length === 1 &&
+  layer.outputAxis !== null &&
+  channelSlot(layer.node) !== undefined &&
+  canBias(layer.node, outputChannels(layer), () => 2) === null
+
+/** Adds c to the output channels: in the layer's bias, or in what an Add behind a layer without one adds. */
+export function shiftOutputs(layer: WeightLayer, c: Float64Array): void {
+  const { node } = layer
+  const behind = biasBehind(layer)
+  if (behind) {
+    const { add, at, bias } = behind
+    const old = bias.toNumbers()
+    const dims = bias.size === c.length ? bias.dims : [...bias.dims.slice(0, -1), c.length]
+    const values = c.map((x, i) => x + old[old.length === 1 ? 0 : i]!)
+    const given = add.input(at)
+    add.setInput(at, node.graph.addInitializer(`${node.id}.bias`, Tensor.from(bias.type, dims, values)))
+    dropConstant(given)
+    return
+  }
+  const out = node.output
+  const biased = addBias(layer, { k: new Float64Array(c.length).fill(1), c })
+  if (biased !== out) node.graph.replaceUses(out, biased, biased.producer!)
+}
+
+/** The output with the layer's bias added, by itself or by an Add behind it. `node`: the layer's, or its image in a copy. */
+export const biasedOutput = (layer: WeightLayer, node = layer.node): Value =>
+  biasBehind(layer, node)?.add.output ?? node.output
+
+/** The Add of one number a column behind a product that adds no bias by itself. */
+function biasBehind(layer: WeightLayer, node = layer.node): { add: Node; at: number; bias: Tensor } | null {
+  const [add, ...others] = node.output.uses
+  if (takesBias(node) || !add || others.length > 0 || node.output.isOutput || !isAddition(add)) return null
+  const at = add.inputs.indexOf(node.output) === 0 ? 1 : 0
+  const bias = constantOf(add.inputs[at])
+  const channels = outputChannels(layer)
+  const perColumn = bias?.size === 1 || (bias?.size === channels && bias.dims.at(-1) === channels)
+  return bias && perColumn && bias.type.includes('float') ? { add, at, bias } : null
 }

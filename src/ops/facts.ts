@@ -41,12 +41,18 @@ export const isFloor = (n: Node): boolean => {
   return limits?.least === 1 && limits.most === undefined
 }
 
+/** The largest or the smallest of its inputs, element by element. */
+export const isExtremum = (n: Node): boolean => {
+  const limits = findOp(n)?.limits
+  return limits !== undefined && (limits.least === undefined) !== (limits.most === undefined)
+}
+
 export const isRectifier = (n: Node): boolean => findOp(n)?.rectifier === true
 
 /** Whether a rectifier gives the value. */
 export const isRectified = (v: Value): boolean => producerWith(v, isRectifier) !== null
 
-/** The nodes that read the value, those behind a rectifier in its place. */
+/** The nodes that read the value, those after a rectifier in its place. */
 export const readersBehindRectifier = (v: Value): Node[] =>
   [...v.uses].flatMap((n) => (isRectifier(n) ? [...n.output.uses] : [n]))
 
@@ -74,7 +80,7 @@ export const biasFactor = (n: Node): number => factor(n, channelSlot(n)?.factors
 
 const factor = (n: Node, attribute: string | undefined): number => (attribute ? n.float(attribute, 1) : 1)
 
-/** Adds the layer's bias as it stands. */
+/** Adds the layer's bias as it is. */
 export function dropBiasFactor(n: Node): void {
   const attribute = channelSlot(n)?.factors?.bias
   if (attribute) n.setAttribute(attribute, null)
@@ -88,6 +94,8 @@ export function isMatrixProduct(n: Node): boolean {
   const over = channelSlot(n)?.channels
   return over !== undefined && over !== 'window'
 }
+
+export const isAddition = (n: Node): boolean => findOp(n)?.addition === true
 
 /** A normalisation that can be of the batch's own statistics, and without them is k and c a channel. */
 export const isChannelNorm = (n: Node): boolean => findOp(n)?.batchMode !== undefined && findOp(n)?.affine !== undefined

@@ -1,6 +1,7 @@
 /** Every pass, in an explicit list, in the order a pipeline meets them. */
 import type { PassDef } from '../pass-manager/define-pass.ts'
 import { autodiff } from './autodiff.ts'
+import { correctBias } from './correct-bias.ts'
 import { decomposeOps } from './decompose-ops.ts'
 import { eliminateDead } from './eliminate-dead.ts'
 import { foldBn } from './fold-bn.ts'
@@ -26,6 +27,7 @@ export const passes: readonly PassDef[] = [
   insertFakeQuant,
   quantizeAdditions,
   roundWeights,
+  correctBias,
   freezeSubgraph,
   inferBn,
   foldBn,

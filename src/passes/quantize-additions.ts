@@ -3,11 +3,11 @@
  * (QLinearAdd): a residual block whose sum stays float keeps the convolution before it a float kernel.
  *
  *   operands   of every Add of two computed values, where they are not quantised yet
- *   the sum    or the ReLU behind it where that is its only reader, for all its readers; not where only layers read it,
+ *   the sum    or the ReLU after it where that is its only reader, for all its readers; not where only layers read it,
  *              whose inputs insert-fake-quant rounds
  *
- * One step a value, as layer inputs have; from calibration. A value that has a quantiser
- * of this width already shares it; layer inputs of another width read the rounded sum. Before and behind
+ * One scale per value, as layer inputs have; from calibration. A value that has a quantiser
+ * of this width already shares it; layer inputs of another width read the rounded sum. Before and after
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */
@@ -21,7 +21,7 @@ import { finiteOptions } from '../layers/finite-options.ts'
 import { ACTIVATION_QUANT, rewire } from '../layers/layers.ts'
 import { separateWidths } from '../layers/mixed-widths.ts'
 import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
-import { isQuantize, isRectifier } from '../ops/facts.ts'
+import { isAddition, isQuantize, isRectifier } from '../ops/facts.ts'
 import { weightSlots } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { activationRange } from '../quant/activation-range.ts'
@@ -50,7 +50,7 @@ function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
     plan.set(v, new Set([...(plan.get(v) ?? []), ...readers]))
   }
   for (const node of graph.nodes()) {
-    if (!isAddition(node, typed)) continue
+    if (!addsAlike(node, typed)) continue
     for (const v of node.inputs) add(v!, [node])
     const result = sumOf(node)
     if (!result.isOutput && ![...result.uses].every((n) => readsRounded(n, result))) add(result, result.uses)
@@ -65,10 +65,10 @@ function readsRounded(n: Node, v: Value): boolean {
 }
 
 /** An addition of two values that nodes compute. */
-const addsComputed = (node: Node): boolean => node.is('Add') && node.inputs.every((v) => v?.producer)
+const addsComputed = (node: Node): boolean => isAddition(node) && node.inputs.every((v) => v?.producer)
 
 /** `typed`: the same graph with inferred types. */
-function isAddition(node: Node, typed: Graph): boolean {
+function addsAlike(node: Node, typed: Graph): boolean {
   if (!addsComputed(node)) return false
   const [a, b] = [node.input(0), node.input(1)]
   const [x, y] = [typed.find(a.name)?.type, typed.find(b.name)?.type]

@@ -12,17 +12,18 @@
  * `--largest` (memory is 24 bytes times their square).
  */
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import type { Node, Value } from '../graph/graph.ts'
+import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
-import { addBias, canBias } from '../layers/layer-algebra.ts'
+import { canShiftOutputs, shiftOutputs } from '../layers/layer-algebra.ts'
 import { layerOptions } from '../layers/layer-options.ts'
+import { layerRuns } from '../layers/layer-runs.ts'
 import { asInitializer, type WeightLayer } from '../layers/layers.ts'
 import { productFactor } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { floatReference } from '../quant/bypass-quantisers.ts'
-import { inputMoments, type MomentsOf } from '../quant/input-moments.ts'
+import { inputMoments, type MomentsOf, momentsWalk } from '../quant/input-moments.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { quantizeValue } from '../quant/quantizer.ts'
 import { roundLayer } from '../quant/round-layer.ts'
@@ -130,30 +131,6 @@ function isOnGrid({ quant, tensor, mask, outputAxis }: WeightLayer): boolean {
   return true
 }
 
-/** Layers in graph order, in runs none of which depends on another of the same run. */
-function runsOf(model: Model, all: readonly MomentsOf[]): MomentsOf[][] {
-  const byNode = new Map<Node, MomentsOf>(all.flatMap((m) => m.layer.users.map((n) => [n, m] as const)))
-  const runs: MomentsOf[][] = []
-  let run = new Set<MomentsOf>()
-  let behind = new Set<Value>()
-  for (const n of model.graph.nodes()) {
-    const own = byNode.get(n)
-    const depends = n.inputs.some((v) => v && behind.has(v)) || n.subgraphs.length > 0
-    if (own && n === own.layer.node && depends && run.size > 0) {
-      runs.push([...run])
-      run = new Set()
-      behind = new Set()
-    }
-    if (own && n === own.layer.node) run.add(own)
-    if (own || (depends && behind.size > 0)) for (const v of n.outputs) if (v) behind.add(v)
-  }
-  return run.size > 0 ? [...runs, [...run]] : runs
-}
-
-/** Whether the bias of the layer may take something up. A MatMul gets an Add of one number a column, at any rank. */
-const canShift = ({ node, users }: WeightLayer, channels: number): boolean =>
-  users.length === 1 && canBias(node, channels, () => 2) === null
-
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
   const inlined = inlineFunctions(model)
   const { chosen, left, absent } = chooseLayers(model.graph, o)
@@ -168,17 +145,24 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   }
   const reference = o.target === 'network' ? floatReference(model, o.pruned === 'compensate') : null
   const ratios: number[] = []
-  for (const group of runsOf(model, fit)) {
-    const moments = await inputMoments(model, group, ctx.calibration!, { reference, ...o })
+  const walk = momentsWalk(model, fit, ctx.calibration!, { reference, ...o })
+  for (const group of layerRuns(model.graph, fit)) {
+    const moments = await inputMoments(walk, group)
     for (const { layer, rows } of group) {
-      const shifts = o.biases === 'correct' && canShift(layer, rows.groups * rows.rows)
+      const shifts = o.biases === 'correct' && canShiftOutputs(layer)
       const { weight, scale, shift, before, after } = roundLayer(layer, rows, moments.get(layer)!, {
         ...o,
         ...{ shifts, compensates: o.pruned === 'compensate' },
       })
       asInitializer(layer.weight).setConstant(weight)
       layer.quant!.scale.setConstant(scale)
-      if (shift) shiftOutputs(layer, shift)
+      const alpha = productFactor(layer.node)
+      if (shift)
+        shiftOutputs(
+          layer,
+          shift.map((x) => alpha * x),
+        )
+      if (shift) marks.biasCorrected.put(layer.node)
       ratios.push(before > 0 ? after / before : 1)
     }
   }
@@ -190,16 +174,6 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   // a bias that is new or larger decides whether an integer kernel computes the same
   if (o.biases === 'correct') guardQuantisers(model.graph)
   return inlined || fit.length > 0
-}
-
-/** Adds to each output channel what the product lacks. */
-function shiftOutputs(layer: WeightLayer, shift: Float64Array): void {
-  const { node } = layer
-  const alpha = productFactor(node)
-  const out = node.output
-  const k = new Float64Array(shift.length).fill(1)
-  const biased = addBias(layer, { k, c: shift.map((x) => alpha * x) })
-  if (biased !== out) node.graph.replaceUses(out, biased, biased.producer!)
 }
 
 export const roundWeights = definePass({

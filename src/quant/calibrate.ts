@@ -23,7 +23,7 @@ export async function collectHistograms(
   const held = values.map((v) => map.get(v)!)
   for (const v of held) if (!v.isInput) copy.graph.addOutput(v)
   const histograms = new Map(values.map((v) => [v, new Histogram()]))
-  await observe(copy, data, { held, allowNonfinite }, ({ feeds, out, size, count }) => {
+  await observe(copy, data, { held: [held], allowNonfinite }, ({ feeds, out, size, count }) => {
     for (const [v, h] of histograms) {
       const values = out[v.name] ?? feeds[v.name]!
       h.elem = values.type
@@ -34,7 +34,7 @@ export async function collectHistograms(
   return histograms
 }
 
-/** The values of the first `count` of `size` samples; all of them where the first dim is no multiple of the batch. */
+/** The values of the first `count` of `size` samples; all of them where the first dim is not a multiple of the batch. */
 function counted(t: Tensor, size: number, count: number): Float32Array {
   const values = t.toFloat32()
   const [rows = 0] = t.dims

@@ -13,23 +13,17 @@
  */
 import { modelError } from '../base/errors.ts'
 import type { Builder } from '../graph/builder.ts'
-import { cloneModel, cloneNode, type ValueMap } from '../graph/clone.ts'
-import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { padsInput } from '../graph/sliding-window.ts'
-import { sweepNode } from '../graph/sweep.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import type { WeightLayer } from '../layers/layers.ts'
 import { channelSlot } from '../ops/index.ts'
-import type { LoadOptions } from '../runtime/executor.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import type { FloatReference } from './bypass-quantisers.ts'
-import { observe } from './observe.ts'
+import { LayerWalk, type WalkSite } from './layer-walk.ts'
 import type { WeightRows } from './weight-rows.ts'
-
-/** As the graph says, not by integer kernels; weights are rounded once, at load. */
-const FLOAT_KERNELS: LoadOptions = { config: { 'session.disable_quant_qdq': '1' } }
 
 /** Moments of one group of a layer; n columns. */
 export interface Moments {
@@ -47,27 +41,33 @@ export interface MomentsOf {
   readonly rows: WeightRows
 }
 
-/** Moments by layer, one entry a group. All layers must be ones that `weightRows` has rows of. */
-export async function inputMoments(
+/** A walk that measures moments of these layers' inputs. All must be layers that `weightRows` has rows of. */
+export const momentsWalk = (
   model: Model,
-  wanted: readonly MomentsOf[],
+  layers: readonly MomentsOf[],
   data: CalibrationData,
-  {
-    reference,
-    allowNonfinite,
-  }: { readonly reference: FloatReference | null; readonly allowNonfinite?: boolean | undefined },
-): Promise<Map<WeightLayer, Moments[]>> {
-  const map: ValueMap = new Map()
-  const copy = cloneModel(model, map)
-  const { graph } = copy
-  for (const v of [...graph.outputs]) graph.removeOutput(v)
-  const float = reference && besideIt(graph, reference)
-  const probes = wanted.flatMap((w) => w.layer.users.map((node) => probeOf(graph, map, w, node, float)))
-  for (const n of graph.nodesReversed()) sweepNode(n)
-  const sums = new Map(wanted.map((w) => [w.layer, new Sums(w, reference !== null)]))
+  options: { readonly reference: FloatReference | null; readonly allowNonfinite?: boolean | undefined },
+): LayerWalk =>
+  new LayerWalk(
+    model,
+    data,
+    layers.map((w) => (site) => addProbes(site, [w]).flatMap((p) => p.held)),
+    options,
+  )
+
+/** Moments by layer, one entry a group, of layers none of which depends on another of them, in graph order. */
+export async function inputMoments(
+  walk: LayerWalk,
+  wanted: readonly MomentsOf[],
+): Promise<Map<WeightLayer, readonly Moments[]>> {
+  let probes: LayerProbe[] = []
+  const sums = new Map(wanted.map((w) => [w.layer, new Sums(w)]))
   let seen = 0
-  const held = probes.flatMap((p) => p.held)
-  await observe(copy, data, { held, allowNonfinite, load: FLOAT_KERNELS }, ({ out, size, count }) => {
+  const add = (site: WalkSite): Value[] => {
+    probes = addProbes(site, wanted)
+    return probes.flatMap((p) => p.held)
+  }
+  await walk.step(wanted[0]!.layer.node, add, ({ out, size, count }) => {
     if (count < size && seen > 0) return
     seen += count
     for (const p of probes) sums.get(p.layer)!.add(p, out)
@@ -76,7 +76,7 @@ export async function inputMoments(
 }
 
 /** Names of the outputs that hold the sums of one node. */
-interface Probe {
+interface LayerProbe {
   readonly layer: WeightLayer
   readonly held: readonly Value[]
   readonly shape: string
@@ -86,18 +86,19 @@ interface Probe {
   readonly referenceMean: string | null
 }
 
+const addProbes = (site: WalkSite, wanted: readonly MomentsOf[]): LayerProbe[] =>
+  wanted.flatMap((w) => w.layer.users.map((node) => probeOf(site, w, node)))
+
 function probeOf(
-  graph: Graph,
-  map: ValueMap,
+  { graph, here: imageOf, there: floatOf }: WalkSite,
   { layer, rows }: MomentsOf,
   node: Node,
-  float: ((v: Value) => Value | undefined) | null,
-): Probe {
+): LayerProbe {
   const b = graph.append()
   const data = layer.slot.data!
-  const here = columns(b, layer, node, map.get(node.input(data))!, rows)
+  const here = columns(b, layer, node, imageOf(node.output).producer!.input(data), rows)
   const turned = b.op('Transpose', [here], { perm: [0, 2, 1] })
-  const other = float?.(node.output)?.producer?.input(data)
+  const other = floatOf(node.output)?.producer?.input(data)
   const there = other ? columns(b, layer, node, other, rows) : null
   const handOut = (v: Value): string => {
     graph.addOutput(v)
@@ -113,14 +114,6 @@ function probeOf(
     cross: there && handOut(b.op('MatMul', [there, turned])),
     referenceMean: there && handOut(b.op('GlobalAveragePool', [there])),
   }
-}
-
-/** Copies the float network into the graph, on the same inputs; gives the image there of a value of the quantised model. */
-function besideIt(graph: Graph, { model, values }: FloatReference): (v: Value) => Value | undefined {
-  const map: ValueMap = new Map(model.graph.inputs.map((v) => [v, graph.find(v.name)!]))
-  for (const v of model.graph.initializers()) map.set(v, graph.addInitializer(v.name, v.constant!))
-  for (const n of model.graph.nodes()) cloneNode(n, graph, map, (name) => graph.freshName(`float/${name}`))
-  return (v) => map.get(values.get(v) ?? v)
 }
 
 /** What a node multiplies with its weight: [groups, columns, positions of the output]. */
@@ -159,52 +152,47 @@ const isPointwise = (node: Node, positions: number): boolean =>
 
 /** Sums over all runs, of one layer. */
 class Sums {
-  readonly #rows: WeightRows
+  readonly #of: MomentsOf
   #count = 0
-  readonly #name: string
-  readonly #gram: Float64Array
-  readonly #mean: Float64Array
-  readonly #cross: Float64Array | null
-  readonly #referenceMean: Float64Array | null
+  readonly #sums = new Map<keyof Moments, Float64Array>()
 
-  constructor({ layer, rows }: MomentsOf, hasReference: boolean) {
-    const { groups, columns: n } = rows
-    this.#rows = rows
-    this.#name = layer.name
-    this.#gram = new Float64Array(groups * n * n)
-    this.#mean = new Float64Array(groups * n)
-    this.#cross = hasReference ? new Float64Array(groups * n * n) : null
-    this.#referenceMean = hasReference ? new Float64Array(groups * n) : null
+  constructor(of: MomentsOf) {
+    this.#of = of
   }
 
-  add(p: Probe, out: Readonly<Record<string, Tensor>>): void {
+  add(p: LayerProbe, out: Readonly<Record<string, Tensor>>): void {
     const count = out[p.shape]!.toNumbers()[2]!
     this.#count += count
-    const into = (sum: Float64Array | null, name: string | null, factor: number): void => {
-      if (!sum || name === null) return
+    const into = (key: keyof Moments, name: string | null, factor: number): void => {
+      if (name === null) return
       const values = out[name]!.toFloat32()
+      const sum = this.#sums.get(key) ?? new Float64Array(values.length)
+      this.#sums.set(key, sum)
       for (let i = 0; i < sum.length; i++) sum[i]! += factor * values[i]!
     }
-    into(this.#gram, p.gram, 1)
-    into(this.#mean, p.mean, count)
-    into(this.#cross, p.cross, 1)
-    into(this.#referenceMean, p.referenceMean, count)
+    into('gram', p.gram, 1)
+    into('mean', p.mean, count)
+    into('cross', p.cross, 1)
+    into('referenceMean', p.referenceMean, count)
   }
 
   moments(): Moments[] {
-    const { groups, columns: n } = this.#rows
-    for (const sum of [this.#gram, this.#cross])
-      if (sum?.some((x) => !Number.isFinite(x)))
-        throw modelError('not-finite', `inputs of '${this.#name}' are not finite on the calibration data`, {
+    const { layer, rows } = this.#of
+    for (const sum of this.#sums.values())
+      if (sum.some((x) => !Number.isFinite(x)))
+        throw modelError('not-finite', `inputs of '${layer.name}' are not finite on the calibration data`, {
           next: 'check the preprocessing (--mean --std --scale) and the model',
         })
-    const part = (sum: Float64Array, g: number, size: number): Float64Array =>
-      sum.slice(g * size, (g + 1) * size).map((x) => x / Math.max(1, this.#count))
-    return Array.from({ length: groups }, (_, g) => ({
-      gram: part(this.#gram, g, n * n),
-      mean: part(this.#mean, g, n),
-      cross: this.#cross && part(this.#cross, g, n * n),
-      referenceMean: this.#referenceMean && part(this.#referenceMean, g, n),
+    const part = (key: keyof Moments, g: number): Float64Array | null => {
+      const sum = this.#sums.get(key)
+      const size = (sum?.length ?? 0) / rows.groups
+      return sum?.slice(g * size, (g + 1) * size).map((x) => x / Math.max(1, this.#count)) ?? null
+    }
+    return Array.from({ length: rows.groups }, (_, g) => ({
+      gram: part('gram', g)!,
+      mean: part('mean', g)!,
+      cross: part('cross', g),
+      referenceMean: part('referenceMean', g),
     }))
   }
 }

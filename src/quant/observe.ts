@@ -9,7 +9,6 @@ import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { requireFiniteTensor } from '../layers/finite.ts'
-import type { LoadOptions } from '../runtime/executor.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
@@ -27,51 +26,71 @@ export interface Observed {
   readonly count: number
 }
 
-export interface ObserveOptions {
-  /** Values of the graph that take the memory of a run. */
-  readonly held: readonly Value[]
+export interface PieceOptions {
+  /** Sets of values of the graph: those of the largest take the memory of a run. */
+  readonly held: readonly (readonly Value[])[]
   readonly allowNonfinite?: boolean | undefined
-  readonly load?: LoadOptions
 }
 
-/** Usage error when there are no batches; model error for inputs that are not finite, unless `allowNonfinite`. */
-export async function observe(
+/** What goes into one run. */
+export interface Piece {
+  readonly feeds: Feeds
+  /** Samples in the batch that this is of, and how many of them count: the others only fill it up. */
+  readonly size: number
+  readonly count: number
+}
+
+/** What one run gave. */
+export interface Observed extends Piece {
+  readonly out: Feeds
+}
+
+/**
+ * The data in pieces that fit a run of `model`. Usage error when there are no batches; model error for inputs that are not
+ * finite, unless `allowNonfinite`.
+ */
+export async function* piecesOf(
   model: Model,
   data: CalibrationData,
-  { held, allowNonfinite = false, load = {} }: ObserveOptions,
-  visit: (observed: Observed) => void,
-): Promise<void> {
-  const run = await runner(model, load)
+  { held, allowNonfinite = false }: PieceOptions,
+): AsyncGenerator<Piece, void, undefined> {
   let batches = 0
   let samples: number | null = null
   let left = data.samples ?? Number.POSITIVE_INFINITY
-  try {
-    for await (const batch of data.batches()) {
-      if (!allowNonfinite)
-        for (const [name, t] of Object.entries(batch)) requireFiniteTensor(name, t, 'an input in the calibration data')
-      if (batches++ === 0 && !data.isWhole) samples = await samplesAtOnce(model, held, batch)
-      const size = Object.values(batch)[0]?.dims[0] ?? 0
-      left -= size
-      for (const feeds of cut(batch, samples))
-        visit({ feeds, out: await run.run(feeds), size, count: Math.min(size, size + left) })
-    }
-  } finally {
-    await run.dispose()
+  for await (const batch of data.batches()) {
+    if (!allowNonfinite)
+      for (const [name, t] of Object.entries(batch)) requireFiniteTensor(name, t, 'an input in the calibration data')
+    if (batches++ === 0 && !data.isWhole) samples = await samplesAtOnce(model, held, batch)
+    const size = Object.values(batch)[0]?.dims[0] ?? 0
+    left -= size
+    for (const feeds of cut(batch, samples)) yield { feeds, size, count: Math.min(size, size + left) }
   }
   if (batches === 0) throw usageError('the calibration data contain no samples', 'raise --limit or check --data')
 }
 
-/** A session, or nothing to run where all values are graph inputs. */
-async function runner(
+/** Runs the model on all of the data. Errors as of `piecesOf`. */
+export async function observe(
   model: Model,
-  load: LoadOptions,
-): Promise<{ run(f: Feeds): Promise<Feeds>; dispose(): Promise<void> }> {
-  if (model.graph.outputs.length > 0) return ortExecutor().load(model, load)
+  data: CalibrationData,
+  options: PieceOptions,
+  visit: (observed: Observed) => void,
+): Promise<void> {
+  const run = await runner(model)
+  try {
+    for await (const piece of piecesOf(model, data, options)) visit({ ...piece, out: await run.run(piece.feeds) })
+  } finally {
+    await run.dispose()
+  }
+}
+
+/** A session, or nothing to run where all values are graph inputs. */
+async function runner(model: Model): Promise<{ run(f: Feeds): Promise<Feeds>; dispose(): Promise<void> }> {
+  if (model.graph.outputs.length > 0) return ortExecutor().load(model)
   return { run: async () => ({}), dispose: async () => {} }
 }
 
 /** How many samples' values fit; null where the batch dim is fixed or unknown, so that batches cannot be cut. */
-async function samplesAtOnce(model: Model, values: readonly Value[], batch: Feeds): Promise<number | null> {
+async function samplesAtOnce(model: Model, held: readonly (readonly Value[])[], batch: Feeds): Promise<number | null> {
   const inputs = model.graph.fed
   if (!inputs.every((v) => typeof v.type?.dims?.[0] === 'string')) return null
   const dims: Record<string, number> = {}
@@ -81,12 +100,10 @@ async function samplesAtOnce(model: Model, values: readonly Value[], batch: Feed
     })
   const typed = cloneModel(model)
   await inferTypes(typed, { dims })
-  let bytes = 0
-  for (const v of values) {
-    const known = typed.graph.find(v.name)?.type?.dims ?? []
-    bytes += known.reduce<number>((n, d) => n * (typeof d === 'number' ? d : 1), 4)
-  }
-  return Math.max(1, Math.floor(BYTES_AT_ONCE / Math.max(1, bytes)))
+  const bytesOf = (v: Value): number =>
+    (typed.graph.find(v.name)?.type?.dims ?? []).reduce<number>((n, d) => n * (typeof d === 'number' ? d : 1), 4)
+  const bytes = held.map((values) => values.reduce((n, v) => n + bytesOf(v), 0))
+  return Math.max(1, Math.floor(BYTES_AT_ONCE / Math.max(1, ...bytes)))
 }
 
 /** A batch as pieces of at most `samples` along the first axis. */

@@ -167,7 +167,7 @@ for (const [name, kind] of Object.entries(kinds))
         assert.equal(info.layers.length, kind.weights.length, what)
         for (const l of info.layers) {
           const stored = report.tensors.find((t) => t.elements === l.weights)!
-          const bits = { int4: 4, int8: 8, planes: width, packed: width, raw: 32 }[stored.storage]
+          const bits = { int4: 4, nibbles: 4, int8: 8, planes: width, packed: width, raw: 32 }[stored.storage]
           assert.deepEqual([l.weightBits, l.valueBits], [bits, width], `${what}: ${l.name} ${stored.storage}`)
         }
         const [scored] = (await score(made)).layers.filter((l) => l.op === kind.op)
@@ -189,8 +189,8 @@ test('a table that a layer reads too, transposed: both are quantised, in every f
   const b = graph.append()
   const rng = new Rng(3)
   const x = graph.addInput('x', { elem: 'int64', dims: [2, 5] })
-  const values = Float32Array.from({ length: 50 * 16 }, () => rng.normal(0, 0.3))
-  const table = b.initializer('table', Tensor.float32([50, 16], values))
+  const values = Float32Array.from({ length: 200 * 16 }, () => rng.normal(0, 0.3))
+  const table = b.initializer('table', Tensor.float32([200, 16], values))
   const rows = b.op('Gather', [table, x], {}, { name: 'rows' })
   graph.addOutput(b.op('MatMul', [b.op('Tanh', [rows]), b.op('Transpose', [table])], {}, { name: 'scores' }))
   await pass(model, 'quantize', { ops: ['Gather', 'MatMul'], activationBits: 0 })

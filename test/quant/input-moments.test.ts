@@ -10,7 +10,7 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
-import { inputMoments } from '../../src/quant/input-moments.ts'
+import { inputMoments, momentsWalk } from '../../src/quant/input-moments.ts'
 import { gatherRows, weightRows } from '../../src/quant/weight-rows.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
@@ -132,7 +132,11 @@ for (const [i, c] of CASES.entries())
     const [layer] = weightLayers(model.graph)
     const rows = weightRows(layer!)
     assert.ok(typeof rows !== 'string', String(rows))
-    const moments = (await inputMoments(model, [{ layer: layer!, rows }], data, { reference: null })).get(layer!)!
+    const moments = (
+      await inputMoments(momentsWalk(model, [{ layer: layer!, rows }], data, { reference: null }), [
+        { layer: layer!, rows },
+      ])
+    ).get(layer!)!
     assert.equal(moments.length, rows.groups)
     const session = await ortExecutor().load(model, { threads: 1 })
     const channels = rows.groups * rows.rows

@@ -10,8 +10,8 @@ import { usageError } from '../../base/errors.ts'
 import { Once } from '../../base/reads.ts'
 import { Dataset, type Size, type Split, type Statistics, statisticsOf } from '../dataset.ts'
 import { type PictureFacts, readFacts } from '../decode.ts'
+import type { ImageShape } from '../image-shape.ts'
 import { Pictures } from '../pictures.ts'
-import type { ImageShape } from '../pixels.ts'
 import type { ReadOptions } from '../read-options.ts'
 import { missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
@@ -59,7 +59,7 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   return set
 }
 
-/** Training pictures whose statistics take so long that it is said: some 20 s of photos. */
+/** Number of training pictures whose statistics take so long that a note says so: some 20 s of photos. */
 const MANY = 1000
 
 /** Computed once for each size. */

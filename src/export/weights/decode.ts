@@ -1,16 +1,17 @@
 /**
- * Writes weights into a graph as their storage says, with the standard opset-21 operators that give them back.
+ * Writes weights into a graph as their storage says, with the standard operators of opset 18 or earlier that give them back.
  *
  * A group's masks are one uint8 tensor, bit i of byte k standing for element 8k+i of all members one after the other;
  * the non-zeros of all members are another tensor. One decode serves the group:
  *
  *   bits   = BitwiseAnd(mask[:,None], [1,2,4,...,128]) -> Cast bool -> Cast int32 -> Reshape [-1]
- *   values = Concat(0, Cast(INT4 -> FLOAT))           (2, 3, 5, 6, 7 bits: bit planes, MatMul with [1,2,..,-2^(b-1)])
+ *   high   = Floor(bytes / 16),  low = bytes - 16 high
+ *   values = Concat(0, low, high) - 8                 (2, 3, 5, 6, 7 bits: bit planes, MatMul with [1,2,..,-2^(b-1)])
  *   all    = Gather(values, CumSum(bits) * bits)      the n-th set bit takes the n-th value, a clear bit the 0 in front
  *   w      = Reshape(Split(all)) * scale
  *
  * onnxruntime folds all of it at load. Not NonZero with ScatterND, which it leaves to run on every call; not
- * DequantizeLinear, for the same reason. A model-local function for the last line would save 20 bytes a tensor and put
+ * DequantizeLinear, for the same reason. A model-local function for the last line would save 20 bytes per tensor and put
  * a second operator domain into the file.
  */
 import type { Builder } from '../../graph/builder.ts'
@@ -78,7 +79,7 @@ function emitIntegers(t: Terse, plan: StoragePlan): Map<Weight, Value> {
   for (const group of plan.groups) for (const [w, v] of emitGroup(t, group)) out.set(w, v)
   for (const { weight, kind } of plan.choices) {
     if (kind === 'raw') out.set(weight, t.constant(Tensor.float32(weight.dims, rawValues(weight))))
-    else if (kind === 'int4' || kind === 'int8')
+    else if (kind === 'int8')
       out.set(weight, t.op('Cast', [t.constant(Tensor.from(kind, weight.dims, weight.ints!))], { to: FLOAT }))
   }
   return out
@@ -101,7 +102,7 @@ function scaled(t: Terse, v: Value, w: Weight): Value {
 }
 
 function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {
-  const { members, bits, packed } = group
+  const { members, bits, kind } = group
   const total = members.reduce((n, w) => n + w.size, 0)
   const all = new Float32Array(total)
   let at = 0
@@ -109,8 +110,10 @@ function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {
     all.set(w.ints ?? w.floats, at)
     at += w.size
   }
-  const flat = packed ? emitSparse(t, all, bits) : emitPlanes(t, all, bits)
-  const padding = Math.ceil(total / 8) * 8 - total
+  const emit = { packed: emitSparse, planes: emitPlanes, nibbles: emitNibbles }[kind]
+  const flat = emit(t, all, bits)
+  const together = kind === 'nibbles' ? 2 : 8
+  const padding = Math.ceil(total / together) * together - total
   const sizes = [...members.map((w) => w.size), ...(padding > 0 ? [padding] : [])]
   const parts = sizes.length === 1 ? [flat] : t.ops('Split', [flat, t.b.ints(sizes)], sizes.length, { axis: 0 })
   const shapes = new Map<string, Value>()
@@ -141,11 +144,22 @@ function emitSparse(t: Terse, all: Float32Array, bits: number): Value {
   return t.op('Gather', [values, index], { axis: 0 })
 }
 
-/** At least the values, as float32 in one dimension; bit planes may add up to 7 more behind them. */
+/** At least the values, as float32 in one dimension; nibbles and bit planes may add up to 7 more after them. */
 function emitValues(t: Terse, values: readonly number[], bits: number): Value {
   if (bits === 32) return t.constant(Tensor.float32([values.length], values))
-  if (bits !== 4 && bits !== 8) return emitPlanes(t, Float32Array.from(values), bits)
-  return t.op('Cast', [t.constant(Tensor.from(bits === 4 ? 'int4' : 'int8', [values.length], values))], { to: FLOAT })
+  if (bits === 8) return t.op('Cast', [t.constant(Tensor.from('int8', [values.length], values))], { to: FLOAT })
+  return bits === 4 ? emitNibbles(t, values) : emitPlanes(t, Float32Array.from(values), bits)
+}
+
+/** Two values of -8..7 a byte, each 8 more: the first half of them in the low bits, the second in the high ones. */
+function emitNibbles(t: Terse, values: ArrayLike<number>): Value {
+  const half = Math.ceil(values.length / 2)
+  const bytes = new Uint8Array(half)
+  for (let i = 0; i < half; i++) bytes[i] = (values[i]! + 8) | (((values[half + i] ?? 0) + 8) << 4)
+  const x = t.op('Cast', [t.constant(new Tensor('uint8', [half], bytes))], { to: FLOAT })
+  const high = t.op('Floor', [t.op('Mul', [x, t.b.scalar(1 / 16)])])
+  const low = t.op('Sub', [x, t.op('Mul', [high, t.b.scalar(16)])])
+  return t.op('Sub', [t.op('Concat', [low, high], { axis: 0 }), t.b.scalar(8)])
 }
 
 /** Two's complement of `bits` bits, one plane after another: the top plane counts -2^(bits-1). */

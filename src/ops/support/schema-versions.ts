@@ -1,9 +1,10 @@
 /**
  * When each operator of the default ONNX domain changed: the since_versions of its schemas, up to opset 25 (ONNX 1.22).
  * Most changes only allow more element types or add an optional attribute whose default is the old behaviour: a node of
- * the older form is one of the newer form as it stands. Those where it is not are listed in `reformed`; lifting a model
+ * the older form is one of the newer form as it is. Those where it is not are listed in `reformed`; upgrading a model
  * over one of them takes an `upgrades` step of the operator's definition.
  */
+import type { Node } from '../../graph/graph.ts'
 
 const sinceTable = `
 Abs 1 6 13, Acos 7 22, Acosh 9 22, Add 1 6 7 13 14, AffineGrid 20, And 1 7, ArgMax 1 11 12 13, ArgMin 1 11 12 13,
@@ -114,4 +115,16 @@ const compatible: Readonly<Record<string, number>> = { AveragePool: 7, GRU: 3, G
 export function reformsBetween(op: string, from: number, to: number): number[] {
   const early = (versions.get(op) ?? []).filter((v) => v <= 7 && compatible[op] !== v)
   return [...early, ...(reformed[op] ?? [])].filter((v) => v > from && v <= to)
+}
+
+/** Nodes whose form is the same before and after the operator's last reform. */
+const isUnmoved = (node: Node): boolean =>
+  // only the number of equal parts became an attribute
+  node.op === 'Split' ? node.inputs[1] != null : node.op.startsWith('Reduce') && node.inputs.length === 1
+
+/** The oldest opset at which `node`, of the default domain and written at `opset`, means what it means there. */
+export function oldestForm(node: Node, opset: number): number {
+  const since = sinceVersions(node.op)?.[0] ?? opset
+  const reforms = reformsBetween(node.op, 0, opset)
+  return Math.max(since, reforms.at(isUnmoved(node) ? -2 : -1) ?? since)
 }

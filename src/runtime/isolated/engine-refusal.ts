@@ -26,6 +26,18 @@ export async function engineRefusal(model: Model): Promise<string | null> {
   return said
 }
 
+/** Whether it loads the model without its large constants, which is quick and tells types, attributes and versions. */
+export async function loadsInPart(model: Model): Promise<boolean> {
+  try {
+    const session = await loadIsolated(withoutLarge(model), { optimization: 'disabled' })
+    await session.dispose()
+    return true
+  } catch (error) {
+    if (error instanceof MncError) return false
+    throw error
+  }
+}
+
 function withoutLarge(model: Model): Model {
   const copy = cloneModel(model)
   for (const v of [...copy.graph.initializers()])
@@ -33,7 +45,7 @@ function withoutLarge(model: Model): Model {
   return copy
 }
 
-/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+/** Said of a model that was upgraded: not every operator has a kernel for its newest version. Null where it loads. */
 export async function refusalWarning(model: Model): Promise<string | null> {
   const refusal = await engineRefusal(model)
   return refusal && `WARNING: at opset ${model.opset} ${refusal}`

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { readersOf } from '../../src/analysis/readers.ts'
+import { parseModel } from '../../src/codec/text-parse.ts'
+import { exportModel } from '../../src/export/export-model.ts'
+import { runPass } from '../../src/passes/run-pass.ts'
+import { Net } from '../export/nets.ts'
+
+const graph = (ir: number, opset: number, body: string) =>
+  parseModel(`onnx {ir_version=${ir}}
+opset ai.onnx=${opset}
+graph "g"
+  input %x : float32[4]
+${body}
+  output %y
+end
+`)
+
+test('what in a file asks for a newer onnxruntime is named', () => {
+  const relu = '  %y : float32[4] = Relu(%x)'
+  const quantised = (type: string, between: string) => `  init %s = float32[] [0.1]
+  init %z = ${type}[] [1]
+  %q : ${type}[4] = QuantizeLinear(%x, %s, %z)
+${between}`
+  const plain = '  %y : float32[4] = DequantizeLinear(%q, %s, %z)'
+  for (const [model, version, because] of [
+    [graph(7, 13, relu), '1.16', null],
+    [graph(9, 19, relu), '1.16', null],
+    [graph(9, 20, relu), '1.18', 'opset 20'],
+    [graph(10, 22, relu), '1.30', 'opset 22'],
+    [graph(10, 21, relu), '1.18', 'IR 10'],
+    [graph(10, 21, quantised('int4', plain)), '1.20', 'int4 values'],
+    [graph(10, 21, quantised('uint4', '  %y : float32[4] = Cast(%q) {to=1}')), '1.23', 'a Cast from uint4'],
+    [
+      graph(
+        7,
+        13,
+        quantised('uint8', '  %c : uint8[4] = Max(%q, %z)\n  %y : float32[4] = DequantizeLinear(%c, %s, %z)'),
+      ),
+      '1.24',
+      'Min or Max of uint8',
+    ],
+    [graph(7, 13, quantised('uint8', plain)), '1.16', null],
+  ] as const) {
+    const { onnxruntime, because: why } = readersOf(model)
+    assert.deepEqual([onnxruntime, why], [version, because])
+  }
+})
+
+test('exports need no newer opset than their nodes, and no 4-bit types but those of int4', async () => {
+  const n = new Net(1, { activationBits: 32, sparsity: 0 })
+  const model = n.finish(n.conv(n.input([1, 16, 4, 4]), 'c', 16, 32, 3))
+  await runPass(model, 'prune', { sparsity: 0.5 })
+  const made = async (format: 'packed' | 'int4' | 'int8') => {
+    const { model: file } = await exportModel(model, { format })
+    return [file.opset, file.irVersion, readersOf(file).onnxruntime, readersOf(file).unusualTypes.join()]
+  }
+  // BitwiseAnd, which unpacks the mask, came with opset 18
+  assert.deepEqual(await made('packed'), [18, 8, '1.16', ''])
+  assert.deepEqual(await made('int4'), [21, 10, '1.20', 'int4'])
+  assert.deepEqual((await made('int8')).slice(0, 2), [13, 7])
+})
