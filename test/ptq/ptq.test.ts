@@ -85,7 +85,7 @@ test('training brings a 3-bit network back', async () => {
   const { steps } = await quantised(inFloat(tinyNet(1)), {
     weightBits: 3,
     activationBits: 4,
-    without: ['round-weights'],
+    without: ['equalize', 'round-weights', 'correct-bias'],
   })
   const [rounded, refined] = ['quantize', 'refine'].map((name) => steps.find((s) => s.name === name)!)
   assert.equal(refined!.outcome, 'kept')
