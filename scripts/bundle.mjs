@@ -13,7 +13,7 @@ await build({
     index: 'src/index.ts',
     // the worker of data loading lies beside the pieces, where they look for it
     'chunks/loader-worker': 'src/data/loader-worker.ts',
-    // so does the process that runs strangers' models
+    // so does the process that runs untrusted models
     'chunks/isolated-child': 'src/runtime/isolated/child.ts',
   },
   outdir: 'dist',

@@ -30,11 +30,11 @@ const LIMITS = {
   'imports that go up or across': 0,
   'packages outside their place': 0,
   'circles of files': 1,
-  'operator names outside src/ops': 84,
+  'operator names outside src/ops': 83,
   'keys that name an operator outside src/ops': 140,
   'duplicates of six lines or more': 2,
   'casts through unknown': 0,
-  'lines of the longest file': 400,
+  'lines of the longest file': 383,
   'files above 400 lines': 0,
 }
 

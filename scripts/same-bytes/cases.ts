@@ -213,7 +213,7 @@ const others: Case[] = [
   },
 ]
 
-/** What strangers' models go through. */
+/** What untrusted models go through. */
 const stranger = (file: string): Case => ({
   name: `zoo ${basename(file)}`,
   isRefused: true,

@@ -18,7 +18,7 @@ const TIMED_TABLE = /seconds<\/th><\/tr>[\s\S]*?<\/table>/g
 const LAST_CELL = /[\d.,]*<\/td><\/tr>/g
 
 /** A line of progress: which of them are shown depends on the time that has passed. */
-const PROGRESS = /^\S+  \d+\/\d+  .* left\n/gm
+const PROGRESS = /^\S+ {2}\d+\/\d+ {2}.* left\n/gm
 
 /** `folder`: the one that everything of this run lies in. */
 export const normalise = (text: string, folder: string): string =>

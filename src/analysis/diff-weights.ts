@@ -1,12 +1,12 @@
 /**
- * How the numbers of two models differ: tensors by name, and layers by what they compute with (behind mask, quantiser
+ * How the numbers of two models differ: tensors by name, and layers by what they compute with (after mask, quantiser
  * or decoder), so that a packed file can be compared with the graph that it was made from.
  *
  * Layers are matched by name, else in order where operator and shape agree. Of a pair:
  *
  *   maxChange = max |a - b|        relativeChange = ||a - b|| / ||a||
  *
- * An export moves factors between a layer and its surroundings (a folded normalisation, a quantiser's step). Where b is
+ * An export moves factors between a layer and its surroundings (a folded normalisation, a quantiser's scale). Where b is
  * a times one positive or negative factor for each output channel, the layer counts as rescaled.
  */
 import type { Graph } from '../graph/graph.ts'
@@ -83,7 +83,7 @@ export function diffTensors(a: Graph, b: Graph): TensorDiff {
 
 /** Every layer of both models, in the order of the first, then those that only the second has. */
 export async function diffLayers(a: Model, b: Model, warn: (message: string) => void): Promise<LayerChange[]> {
-  // as `info` sees them, which has warned of what is not known
+  // as `info` sees them, which has warned of what is unknown
   const layersOf = async (m: Model): Promise<EffectiveLayer[]> => effectiveLayers(await oneSample(m), warn)
   const [before, after] = [await layersOf(a), await layersOf(b)]
   const pairs = matchLayers(before, after)

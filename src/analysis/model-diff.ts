@@ -30,7 +30,7 @@ export interface ModelDiff {
 }
 
 export interface DiffOptions {
-  /** Sizes of the files that the models were read from; counted anew by default. */
+  /** Sizes of the files that the models were read from; counted again by default. */
   readonly bytes?: Pair<number | undefined>
   readonly warn?: (message: string) => void
 }

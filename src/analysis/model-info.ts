@@ -36,7 +36,7 @@ export interface LayerInfo {
   /** Width that the values need: 4-bit integers in an 8-bit container have 8 weightBits and 4 valueBits. */
   readonly valueBits: number
   readonly activationBits: number
-  /** Dense multiply-accumulates of one sample; null where shapes are not known. */
+  /** Dense multiply-accumulates of one sample; null where shapes are unknown. */
   readonly macs: number | null
   /**
    * Of the tensors in the file that the weight is made from: latent values, mask, steps, or a packed form. One that
@@ -78,7 +78,7 @@ export interface ModelInfo {
 }
 
 export interface ModelInfoOptions {
-  /** Size of the file that the model was read from; counted anew by default. */
+  /** Size of the file that the model was read from; counted again by default. */
   readonly bytes?: number | undefined
   /** Told why MACs are missing. */
   readonly warn?: (message: string) => void
@@ -150,7 +150,7 @@ function frozenParts(graph: Graph): FrozenInfo {
   }
 }
 
-/** null where the work of a layer is not known. */
+/** null where the work of a layer is unknown. */
 function totalMacs(graph: Graph): number | null {
   let total = 0
   for (const n of graph.nodes()) {

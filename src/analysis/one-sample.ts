@@ -3,8 +3,8 @@
  * the type of every value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
- * Does not apply where onnxruntime refuses the model, or runs it at no size of its open dims: then types stay as the file
- * has them, and `warn` hears why. Where onnxruntime fails in its process apart (it aborts, does not end, takes all memory),
+ * Does not apply where onnxruntime refuses the model, or runs it at no size of its dynamic dims: then types stay as the file
+ * has them, and `warn` hears why. Where onnxruntime fails in its separate process (it aborts, does not end, takes all memory),
  * what was known before stays.
  */
 import { MncError } from '../base/errors.ts'
@@ -77,7 +77,7 @@ function partlyTyped(model: Model, error: MncError, warn: Warn): TypedSamples {
   return { model, samples: 1 }
 }
 
-/** Types for inputs of these dims; those that are not known stay open, and much else with them. Edits `work`. */
+/** Types for inputs of these dims; those that are unknown stay open, and much else with them. Edits `work`. */
 async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   for (const v of work.graph.fed) if (v.type && dims[v.name]) v.setType({ elem: v.type.elem, dims: dims[v.name]! })
   const folded = cloneModel(work)
@@ -90,7 +90,7 @@ async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   return work
 }
 
-/** null where no batch was found at which the model runs; why is said where the process that tried ended or took too long. */
+/** null if no batch size was found at which the model runs; `warn` hears why if the process that tried was killed or took too long. */
 async function planOrWarn(model: Model, asked: number, options: PlanOptions, warn: Warn): Promise<BatchPlan | null> {
   try {
     return await batchPlan(model, asked, options)
@@ -121,7 +121,7 @@ function openLarge(graph: Graph): void {
 
 const isOpen = (model: Model): boolean => !Object.values(inputDims(model)).every(isStatic)
 
-/** Sizes of the file and of --dim and --input-shape; open first dims are 1, with every other dim of the same symbol. */
+/** Sizes of the file and of --dim and --input-shape; dynamic first dims are 1, with every other dim of the same symbol. */
 function closedDims(model: Model): InputDims {
   const known = inputDims(model)
   const batch = new Set<Dim>(Object.values(known).map((dims) => dims[0] ?? null))
@@ -129,7 +129,7 @@ function closedDims(model: Model): InputDims {
   return Object.fromEntries(Object.entries(known).map(([name, list]) => [name, list.map(close)]))
 }
 
-/** Types at sizes of the open dims that run; `warn` hears which. */
+/** Types at sizes of the dynamic dims that run; `warn` hears which. */
 async function atWorkingSize(work: Model, warn: Warn): Promise<TypedSamples> {
   let [dims, samples] = [closedDims(work), 1]
   if (constantBytes(work) > RUN_BYTES) warn('some input sizes are dynamic, and the model is too large to try out sizes')
@@ -172,7 +172,7 @@ async function typesByRunning(model: Model, warn: Warn): Promise<void> {
   const open = new Set<Value>()
   for (const n of model.graph.nodes())
     if (findOp(n))
-      // what has no type here is no tensor
+      // what has no type here is not a tensor
       for (const v of [...n.inputs, ...n.outputs]) if (v?.type && !v.constant && !isStatic(v.type.dims)) open.add(v)
   const inputs = model.graph.fed
   if (open.size === 0 || !inputs.every((v) => isStatic(v.type?.dims ?? null))) return

@@ -3,7 +3,7 @@
  * constant part of the graph to the tensors that its elements are made from.
  *
  *   tensor                 bits of its element type
- *   quantiser of floats    width that it rounds to (the latent weights behind it are what training needs)
+ *   quantiser of floats    width that it rounds to (the latent weights before it are what training needs)
  *   table[index]           the table's, where the index only counts through it (a mask, summed up, says which weights are
  *                          there); the index's, where that tells the entries of a smaller table apart (a codebook)
  *   any other operator     its largest input's, times the elements that it takes of that for one of its output: a byte
@@ -37,7 +37,7 @@ async function dimsOf(model: Model, values: readonly Value[]): Promise<Map<Value
   }
 }
 
-/** The values behind an operand whose sizes count: all but those that only move elements, or a quantiser gives. */
+/** The values that an operand is made from whose sizes count: all but those that only move elements, or a quantiser gives. */
 function decodersOf(operand: Value): Value[] {
   const seen = new Set<Value>()
   const visit = (v: Value): void => {

@@ -1,5 +1,5 @@
 /**
- * Bytes that need not be in memory. What a large tensor holds lies in a file, or is computed from what lies there, and
+ * Bytes that need not be in memory. The content of a large tensor is in a file, or is computed from one, and
  * is read piece by piece: a model larger than memory goes through a pass and into the next file without ever being
  * loaded.
  */

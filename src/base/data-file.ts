@@ -1,7 +1,7 @@
 /**
- * A file that tensors lie in, whole or in part, read slice by slice when asked for. It is held open, so that it can be
- * read still when another file has taken its name (a model written over the one that was read); a file that changed in
- * place is a model error, not other numbers.
+ * A file that contains tensors, in whole or in part, read slice by slice on demand. It is kept open, so that it can
+ * still be read when another file has taken its name (a model written over the one that was read); a file that changed in
+ * place is a model error, never different numbers.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import type { LazyBytes } from './bytes.ts'

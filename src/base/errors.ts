@@ -1,5 +1,5 @@
 /**
- * The one error class. `blame` decides the exit code of the command line: what the user typed or the model holds is
+ * The one error class. `blame` decides the exit code of the command line: what the user typed or the model contains is
  * exit 2; a pass that broke a graph is a bug, exit 1; a gate that failed is exit 3; an interrupted run is exit 130.
  */
 export type Blame = 'user' | 'model' | 'pass' | 'gate' | 'interrupt'

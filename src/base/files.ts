@@ -1,7 +1,7 @@
 /**
- * Files that are whole or not there: written beside their place under a temporary name, then renamed. The mode of a
- * file that is replaced stays, links are followed, '-' is standard output. What is no regular file (/dev/null, a pipe)
- * is written straight.
+ * Files that are either complete or absent: written next to their destination under a temporary name, then renamed. The mode of a
+ * file that is replaced is kept, links are followed, '-' is standard output. Anything but a regular file (/dev/null, a pipe)
+ * is written directly.
  */
 import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
@@ -95,7 +95,7 @@ export const listFolder = (path: string): string[] => reading(path, () => readdi
 const temporaries = new Set<string>()
 let onTemporaries: (some: boolean) => void = () => {}
 
-/** `told` hears when there begin to be temporary files and when there are none any more. */
+/** `told` is called when the first temporary file appears and when the last one is gone. */
 export function watchTemporaries(told: (some: boolean) => void): void {
   onTemporaries = told
 }

@@ -1,6 +1,6 @@
 /**
- * Which files a piece of work reads. Everything that reads a file or lists a folder says so here (files.ts does it for its
- * callers), so that nobody who must know what a result depends on has to think of it.
+ * Which files a piece of work reads. Everything that reads a file or lists a folder records it here (files.ts does so for its
+ * callers), so that whoever needs to know what a result depends on can look it up.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { resolve } from 'node:path'

@@ -1,5 +1,5 @@
 /**
- * Which channels are the same number whatever goes in, and which number: those of layers whose weights for them are all
+ * Which channels have the same value whatever the input, and which value: those of layers whose weights for them are all
  * zero (masked), and what is made of such channels alone. That they are constant follows from the graph; the number, and
  * that borders do not break it (padded average pools), is seen by running the model, at two sizes where sizes are open.
  */
@@ -45,7 +45,7 @@ export class ChannelConstants {
     }
   }
 
-  /** The number that a channel always is; null where it varies, or is not known. */
+  /** The number that a channel always is; null where it varies, or is unknown. */
   of(v: Value, channel: number): number | null {
     if (!this.#constant.get(v)?.[channel]) return null
     const value = this.#seen.range(v, channel)?.[0]

@@ -1,6 +1,6 @@
 /**
  * Which values depend on how many channels other values have: Shape, and what is computed from it. Entries of a shape are
- * told apart as long as they are only picked out of it (`OpDef.picks`); all else depends on everything that it is made of.
+ * distinguished as long as they are only picked out of it (`OpDef.picks`); all else depends on everything that it is made of.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'

@@ -1,4 +1,4 @@
-/** Layers whose channels can be taken out of their weights, and why those of others cannot. */
+/** Layers whose channels can be removed from their weights, and why those of others cannot. */
 import type { Node, Value } from '../graph/graph.ts'
 import type { WeightLayer } from '../layers/layers.ts'
 import { biasOf, groupsOf } from '../ops/facts.ts'

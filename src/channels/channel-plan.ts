@@ -1,7 +1,7 @@
 /**
- * Which channels can go without changing what the model computes. A slot (channel-slots.ts) is needed where it is
+ * Which channels can be removed without changing what the model computes. A slot (channel-slots.ts) is needed where it is
  * blocked, or where a layer reads one of its channels, for an output channel that is needed itself, with weights that are
- * not zero, and the channel is not constant. What a constant channel that goes gave to a layer is made up for:
+ * not zero, and the channel is not constant. A layer is compensated for a constant channel that is removed:
  *
  *   0                         nothing to do
  *   v, the layer pads not     b' = b + W v
@@ -22,7 +22,7 @@ export interface Merge {
 }
 
 export interface ChannelPlan {
-  /** Channels of a value that stay, in order; null where its channels are not known. */
+  /** Channels of a value that stay, in order; null where its channels are unknown. */
   keep(v: Value | null | undefined): readonly number[] | null
   /** What a layer's bias gains, by output channel. */
   readonly shifts: ReadonlyMap<Node, Float64Array>

@@ -234,7 +234,7 @@ export class ChannelSlots {
   }
 }
 
-/** How channels go through a node that is no layer. */
+/** How channels go through a node that is not a layer. */
 export function flowOf(n: Node) {
   const def = findOp(n)
   return def?.channels?.(n) ?? (def && !def.channels && def.broadcasts ? 'same' : null)

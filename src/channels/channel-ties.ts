@@ -15,7 +15,7 @@ import { type WeightLayer, weightLayers } from '../layers/layers.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { ChannelSlots } from './channel-slots.ts'
 
-/** Slot numbers of the output channels of those layers that share some with another. None where shapes are not known. */
+/** Slot numbers of the output channels of those layers that share some with another. None where shapes are unknown. */
 export async function channelTies(
   model: Model,
   layers: readonly WeightLayer[],

@@ -1,4 +1,4 @@
-/** Takes channels out of the constants of nodes: weights with masks and quantiser steps, biases, normalisations. */
+/** Takes channels out of the constants of nodes: weights with masks and quantiser scales, biases, normalisations. */
 
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
@@ -46,7 +46,7 @@ export function sliceAxis(t: Tensor, axis: number, keep: readonly number[]): Ten
   return new Tensor(t.type, dims, bytes)
 }
 
-/** Whether an initializer is nobody's but `readers`', so that it can be changed in place. */
+/** Whether an initializer is read only by `readers`, so that it can be changed in place. */
 const isOwn = (v: Value, readers: readonly Node[]): boolean =>
   v.constant !== null && !v.isOutput && [...v.uses].every((n) => readers.includes(n))
 

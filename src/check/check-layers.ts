@@ -1,5 +1,5 @@
 /**
- * Where two models part: every float value that both graphs have under the same name, compared on one batch at
+ * Where two models diverge: every float value that both graphs have under the same name, compared on one batch at
  * ORT_DISABLE_ALL (in as many runs as the models take for it), in the order of the reference. Values that folding removed or that were renamed are not compared: the
  * list is empty where no name is left.
  */

@@ -1,7 +1,7 @@
 /**
  * Compares a model with its reference in onnxruntime: accuracy, largest error and agreement, at ORT_DISABLE_ALL and at
- * ORT_ENABLE_ALL, because optimisers change results (see activations.ts). The reference runs at ORT_DISABLE_ALL: that
- * is what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name. Errors are
+ * ORT_ENABLE_ALL, because optimisers change results (see activations.ts). The reference runs at ORT_DISABLE_ALL, which
+ * computes what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name. Errors are
  * those of all float outputs that both have; classes are the first output's. Each model takes the samples in its own way
  * (samples/batch-plan.ts), so every sample is compared, also where one of them runs at batch 1 only.
  *

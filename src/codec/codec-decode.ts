@@ -115,7 +115,7 @@ function decodeGraph(p: Proto<'GraphProto'>, parent: Graph | null, file: FileFac
   return graph
 }
 
-/** A name for a new value: there must be one, and nobody may have it. */
+/** A name for a new value: it must not be empty or taken. */
 function claim(graph: Graph, name: string | undefined): string {
   if (!name) throw modelError('missing-name', `a value of graph '${graph.name}' has no name`)
   if (graph.find(name)) throw modelError('duplicate-name', `two values of graph '${graph.name}' are named '${name}'`)

@@ -1,5 +1,5 @@
 /**
- * What the codec hangs on the IR's `extra` fields: the messages as they were read, without the parts that the IR holds.
+ * What the codec attaches to the IR's `extra` fields: the messages as they were read, without the parts that the IR models.
  * Writing starts from them and replaces only what the IR says differently, so that doc strings, unknown fields and even
  * explicit defaults come back. Extras are shared between clones: nothing here is ever changed in place.
  */

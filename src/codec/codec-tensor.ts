@@ -33,7 +33,7 @@ function chunksOf(p: TensorProto, field: PackedField): readonly Bytes[] {
   return (p.$unknowns ?? []).filter((raw) => raw[0] === loneTag[field]).map((raw) => withoutTags(raw, loneTag[field]))
 }
 
-/** The elements of neighbours that were written one by one, each behind its tag. */
+/** The elements of neighbours that were written one by one, each after its tag. */
 function withoutTags(raw: Uint8Array, tag: number): Uint8Array {
   const out = new Uint8Array(raw.length)
   let size = 0

@@ -10,7 +10,7 @@ function decodeDim(d: Proto<'Dimension'>): Dim {
   return d.dim_param || null
 }
 
-/** null for what is no tensor, or a tensor of an element type that ONNX 1.22 does not define. */
+/** null for what is not a tensor, or a tensor of an element type that ONNX 1.22 does not define. */
 export function decodeType(type: Proto<'TypeProto'> | undefined): TensorType | null {
   const tensor = type?.tensor_type
   const elem = elementTypeOf(tensor?.elem_type ?? 0)

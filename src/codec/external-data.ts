@@ -1,5 +1,5 @@
 /**
- * Tensors that lie outside the model file (TensorProto.external_data): where they are, checked before anything is read,
+ * Tensors stored outside the model file (TensorProto.external_data): where they are, checked before anything is read,
  * and their bytes, read slice by slice when asked for. A location must stay inside the model's folder, links followed.
  * The optional checksum (SHA-1 of the whole file) is carried and not verified: that would read files that may be far
  * larger than what is asked for.

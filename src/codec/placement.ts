@@ -1,5 +1,5 @@
 /**
- * Where the tensors of a model go when it is written: into the file, into `<file>.data` beside it, or where they lie
+ * Where the tensors of a model go when it is written: into the file, into `<file>.data` beside it, or where they are
  * already. Inline unless asked otherwise or more than one file can hold.
  */
 import { existsSync, realpathSync } from 'node:fs'

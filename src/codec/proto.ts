@@ -1,6 +1,6 @@
 /**
  * Protobuf messages by the table of proto-schema.ts. Fields that the table lacks, or that stand there in another wire
- * type, are kept as their bytes and written behind the others; a single message that is there twice is merged, as the
+ * type, are kept as their bytes and written after the others; a single message that is there twice is merged, as the
  * format says. Fields are written in the order of their numbers, so that equal messages are equal bytes.
  */
 import type { Bytes } from '../base/bytes.ts'

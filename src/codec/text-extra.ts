@@ -1,5 +1,5 @@
 /**
- * The part of the text form that people do not read: what a file said beyond the IR (codec-extra.ts), as
+ * The part of the text form that people do not read: what a file contains beyond the IR (codec-extra.ts), as
  * `!name "base64"` of a message holding only those fields. Present in the full form alone.
  */
 import type { Attribute } from '../graph/attribute.ts'

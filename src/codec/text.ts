@@ -1,5 +1,5 @@
 /**
- * The text form of a model, one node a line:
+ * The text form of a model, one node per line:
  *
  *     onnx {ir_version=10}
  *     opset ai.onnx=21

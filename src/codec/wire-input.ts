@@ -22,7 +22,7 @@ export class WireInput {
   pos = 0
   readonly #file: DataFile | undefined
   #buffer: Uint8Array
-  /** Position of the buffer's first byte, and the position behind its last. */
+  /** Position of the buffer's first byte, and the position after its last. */
   #base = 0
   #limit: number
 

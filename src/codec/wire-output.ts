@@ -1,5 +1,5 @@
 /**
- * Protobuf bytes being written, from the last to the first: when a message's length is due, its content is behind it.
+ * Protobuf bytes being written, from the last to the first: when a message's length is due, its content is after it.
  * Large data is not copied but stands in the result as it is, in memory or not.
  */
 import { type Bytes, isLazy, load } from '../base/bytes.ts'

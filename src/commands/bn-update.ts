@@ -1,4 +1,4 @@
-/** `mnc bn-update`: running statistics anew from forward passes over the training data. */
+/** `mnc bn-update`: re-estimates running statistics by forward passes over the training data. */
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { bnUpdateOptions } from '../train/bn-update-options.ts'

@@ -1,4 +1,4 @@
-/** `mnc completion SHELL`: a completion script, made from the declarations of commands and passes. */
+/** `mnc completion SHELL`: a completion script, derived from the declarations of commands and passes. */
 import { flagOf, type OptionTable } from '../base/options.ts'
 import { type CommandDef, defineCommand } from './define-command.ts'
 

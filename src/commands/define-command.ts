@@ -1,6 +1,6 @@
 /**
  * What a command is: one declaration. Flags, help, completion and docs derive from it. A declaration file imports
- * types and light tables only; `run` imports the libraries it needs, so that `mnc --help` stays quick.
+ * types and light tables only; `run` imports the libraries it needs, so that `mnc --help` stays fast.
  */
 import type { OptionSpec, OptionsOf, OptionTable } from '../base/options.ts'
 import type { CommandIO } from './io.ts'

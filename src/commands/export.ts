@@ -1,4 +1,4 @@
-/** `mnc export`: a trained graph to a file that deploys. */
+/** `mnc export`: turns a trained graph into a deployable file. */
 
 import type { Explanation } from '../export/explain.ts'
 import { exportOptions } from '../export/export-options.ts'

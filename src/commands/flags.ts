@@ -42,7 +42,7 @@ export function givenOptions(command: Command, table: OptionTable): Record<strin
   return given
 }
 
-/** Text to a value; what is no number stays text, and the schema says so. */
+/** Text to a value; what is not a number stays text, and the schema says so. */
 function parseValue(name: string, spec: OptionSpec, text: string, previous: unknown): unknown {
   const number = (s: string): number | string => (s.trim() === '' || Number.isNaN(Number(s)) ? s : Number(s))
   switch (spec.type) {

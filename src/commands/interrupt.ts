@@ -29,9 +29,9 @@ export function endOnSignals(): void {
 export interface Interruptible {
   /** Aborted by SIGINT or SIGTERM while armed. */
   readonly signal: AbortSignal
-  /** From now on there is something to save: signals end the run behind a checkpoint, a second one at once. */
+  /** From now on there is something to save: signals end the run after a checkpoint, a second one at once. */
   arm(): void
-  /** Nothing is to be saved any more: signals end the process at once. */
+  /** There is nothing left to save: signals end the process at once. */
   disarm(): void
 }
 

@@ -1,4 +1,4 @@
-/** What a command talks through: stdout carries data, stderr everything else. */
+/** What a command communicates through: stdout carries data, stderr everything else. */
 import type { Writable } from 'node:stream'
 import { Progress } from './progress.ts'
 
@@ -26,7 +26,7 @@ export class CommandIO implements GlobalOptions {
     this.#err = err
   }
 
-  /** The command's result: `value` as one JSON document with --json, else `text`. Called once a run. */
+  /** The command's result: `value` as one JSON document with --json, else `text`. Called once per run. */
   result(value: unknown, text: string | (() => string)): void {
     const shown = this.json ? JSON.stringify(value, null, 2) : typeof text === 'string' ? text : text()
     if (shown !== '') this.#out.write(shown.endsWith('\n') ? shown : `${shown}\n`)

@@ -1,4 +1,4 @@
-/** Reads a model that a command runs or describes, and says what its user should know of it. */
+/** Reads a model that a command runs or describes, and tells the user what they should know about it. */
 import type { Model } from '../graph/model.ts'
 import type { CommandIO } from './io.ts'
 

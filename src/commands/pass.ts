@@ -1,4 +1,4 @@
-/** `mnc pass NAME`: one command below it for each pass, made from the pass's declaration. */
+/** `mnc pass NAME`: one subcommand for each pass, made from the pass's declaration. */
 import { extname } from 'node:path'
 import { type OptionTable, parseOptions } from '../base/options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'

@@ -21,7 +21,7 @@ export class Progress {
     this.#shown = this.#live ? Number.NEGATIVE_INFINITY : this.#start
   }
 
-  /** `done` of the total is behind us; `note` follows it (a loss, a rate). */
+  /** `done` of the total is after us; `note` follows it (a loss, a rate). */
   update(done: number, note = ''): void {
     const now = performance.now()
     if (!this.#stream || now - this.#shown < (this.#live ? REDRAW_MS : LINE_MS)) return

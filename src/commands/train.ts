@@ -1,4 +1,4 @@
-/** `mnc train`: fine-tune or distil a model as it stands: masks, quantisers and frozen parts honoured. */
+/** `mnc train`: trains or distils a model as it is, respecting masks, quantisers and frozen parts. */
 import { RANDOM, randomWarning } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'

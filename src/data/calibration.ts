@@ -47,7 +47,7 @@ export async function calibrationData(
   }
 }
 
-/** Sizes of open dims are found by running the model as it is now, but not before a batch is asked for. */
+/** Sizes of dynamic dims are found by running the model as it is now, but not before a batch is asked for. */
 function randomCalibration(model: Model, limit: number, batch: number): CalibrationData {
   const asGiven = cloneModel(model)
   let isWhole = false

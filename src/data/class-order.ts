@@ -1,7 +1,7 @@
 /**
- * Which class each output of a model stands for. A trained model remembers the names in its metadata; `--classes FILE`
- * says them for a model that does not. A data set with named classes is brought into that order, and refused where it has
- * a class that the model lacks; of a set whose classes have no names (npz, IDX) labels are outputs as they stand.
+ * Which class each output of a model stands for. A trained model records the names in its metadata; `--classes FILE`
+ * supplies them for a model that does not. A data set with named classes is brought into that order, and refused where it has
+ * a class that the model lacks; of a set whose classes have no names (npz, IDX) labels are outputs as they are.
  */
 import { modelError, usageError } from '../base/errors.ts'
 import { readTextSync } from '../base/files.ts'

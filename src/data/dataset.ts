@@ -1,6 +1,6 @@
 /**
  * A labelled image set: pixels as bytes, channel planes one after the other (C,H,W), in shared memory so that loader
- * threads read them without a copy, or in picture files that are decoded as they are needed, to the size that is asked for.
+ * threads read them without a copy, or in picture files that are decoded as they are needed, to the requested size.
  */
 import { createHash } from 'node:crypto'
 import { bugError, usageError } from '../base/errors.ts'

@@ -36,7 +36,7 @@ export interface Loader {
   readonly stepsPerEpoch: number
   /**
    * The batches of steps from..to-1 (endless without `to`); each has memory of its own. Leaving the loop stops the
-   * threads, which start anew with each call.
+   * threads, which are started again by each call.
    */
   batches(from?: number, to?: number): AsyncGenerator<TrainBatch, void, undefined>
 }

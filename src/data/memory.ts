@@ -15,7 +15,7 @@ export const memoryLimit = (megabytes?: number): number =>
 
 const inMB = (bytes: number): string => `${Math.ceil(bytes / MB).toLocaleString('en')} MB`
 
-/** A usage error where data would take more than the limit. `what`: what is large; infinite bytes: nobody knows how many. */
+/** A usage error where data would take more than the limit. `what`: what is large; infinite bytes: the number is unknown. */
 export function checkMemory(bytes: number, limit: number, what: string): void {
   if (bytes <= limit) return
   const size = Number.isFinite(bytes) ? `takes ${inMB(bytes)} of memory, more` : 'takes more memory'

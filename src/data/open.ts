@@ -15,7 +15,7 @@ import { RANDOM } from './random-options.ts'
 import type { ReadOptions } from './read-options.ts'
 
 interface Kind {
-  /** What stands after the colon, for messages; null where nothing does. */
+  /** What comes after the colon, for messages; null where nothing does. */
   readonly place: string | null
   readonly summary: string
   open(place: string, split: Split, how: ReadOptions): Dataset | Promise<Dataset>

@@ -4,7 +4,7 @@
  * threads; a file's descriptor is the whole process's.
  *
  * A record of the file is a picture's bytes, the first half of the set's key and a CRC-32. What does not match (not written
- * yet, cut off, damaged, of another set) counts as not there, and is written anew. The file is removed from its folder as
+ * yet, cut off, damaged, of another set) counts as not there, and is rewritten. The file is removed from its folder as
  * soon as it is open, so that nothing is left of it however the process ends, or with --data-cache kept for the next run,
  * then with the pictures that are in memory too; several processes may use it at once.
  */
@@ -53,12 +53,12 @@ export interface StoreOptions {
   readonly log?: ((message: string) => void) | undefined
 }
 
-/** Behind a picture's bytes in the file: mark and CRC. */
+/** After a picture's bytes in the file: mark and CRC. */
 const TAIL = 8
 /** Of the free space of a disk, this much is taken: others need some too. */
 const SHARE = 0.9
 
-/** Closes files of sets that nobody uses any more. */
+/** Closes files of sets that are no longer in use. */
 const unused = new FinalizationRegistry<number>((descriptor) => closeSync(descriptor))
 
 /** `key`: hexadecimal, of the set's content and of how it is decoded. */

@@ -1,4 +1,4 @@
-/** `--data random`: the word, and what users must read whenever random inputs (random-inputs.ts) stand in for data. */
+/** `--data random`: the keyword, and the warning that users must see whenever random inputs (random-inputs.ts) stand in for data. */
 export const RANDOM = 'random'
 
 export const randomWarning = (purpose: string): string =>

@@ -1,4 +1,4 @@
-/** What every kind of data set is told when it is opened. */
+/** Options for opening a data set of any kind. */
 import type { StoreOptions } from './picture-store.ts'
 
 /** `memory`: bytes that images may take. */

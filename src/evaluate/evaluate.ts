@@ -62,7 +62,7 @@ export async function evaluate(
   model = runnable(model)
   const lifted = await liftedFor(executor, model)
   const batch = options.batch ?? BATCH
-  // in a process apart, before the model is run here
+  // in a separate process, before the model is run here
   const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size)))
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load })
   options.onFallbacks?.(session.fallbacks)
@@ -74,7 +74,7 @@ export async function evaluate(
   }
 }
 
-/** A model error for a loss that is no number: the accuracy beside it means nothing then. */
+/** A model error for a loss that is not a number: the accuracy beside it means nothing then. */
 export function checkMeasured(result: Evaluation, file?: string): void {
   if (Number.isNaN(result.loss))
     throw modelError(
@@ -155,7 +155,7 @@ class Scores {
     for (let c = 0; c < values.length; c++) {
       const v = values[c]!
       if (v > max) max = v
-      // ties go to the lower class, as argmax takes them; what is no number beats everything
+      // ties go to the lower class, as argmax takes them; what is not a number beats everything
       if (c !== label && !(v < own || (v === own && c > label))) better++
     }
     if (better === 0) this.#top1++

@@ -1,9 +1,9 @@
 /**
- * A trained graph to a file that deploys (DESIGN section 6). The input is any graph with masks, quantisers or neither,
- * of our passes or foreign; the output computes the same with standard operators only.
+ * Turns a trained graph into a deployable file. The input is any graph with masks, quantisers or neither,
+ * made by our passes or by other tools; the output computes the same with standard operators only.
  *
  *   packed  weights as mask + low-bit non-zeros, decoded by the file itself; activations rounded in float arithmetic
- *   int4    dense INT4 weights behind DequantizeLinear, activations in their 4-bit Q/DQ pairs
+ *   int4    dense INT4 weights after DequantizeLinear, activations in their 4-bit Q/DQ pairs
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
  *           of wide layers with float outputs (split-sums.ts)
  *
@@ -69,7 +69,7 @@ const always: readonly Stage<Exporting>[] = [
   { name: 'place-activations', run: placeQuantisers },
 ]
 
-/** Integers behind a DequantizeLinear. */
+/** Integers after a DequantizeLinear. */
 const dense: readonly Stage<Exporting>[] = [
   { name: 'pair-weights', run: pairWeights },
   { name: 'guard-quantisers', run: ({ model, layers, paired }) => guardQuantisers(model.graph, layers, paired) },
@@ -115,7 +115,7 @@ export async function exportModel(
   return { model: context.model, report: signed(source, context) }
 }
 
-/** What the file says of its making, and what is said of the file. */
+/** The history that is written into the file, and the report on the file. */
 function signed(source: Model, context: Exporting): ExportReport {
   const { model, format, options, weights, weightBytes } = context
   marks.export.set(model, format)

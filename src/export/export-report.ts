@@ -1,4 +1,4 @@
-/** What an export says of its file: bytes, how each weight is stored, what differs by a level, what was left alone. */
+/** What an export reports about its file: bytes, how each weight is stored, what differs by a level, what was left alone. */
 import { encodeModel } from '../codec/codec.ts'
 import { type Declined, type LeftWeights, leftWeights } from '../layers/left-weights.ts'
 import type { ExportFormat } from './export-options.ts'

@@ -1,4 +1,4 @@
-/** What the stages of an export hand on to each other. */
+/** What the stages of an export pass to each other. */
 import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
@@ -26,7 +26,7 @@ export class Exporting {
   layers: ReadonlyMap<Node, Layer> = new Map()
   batchNorms: BatchNorms = { folded: 0, reduced: 0, kept: 0 }
   activations: readonly Activation[] = []
-  /** Weights that stand behind a DequantizeLinear of integers. */
+  /** Weights that come after a DequantizeLinear of integers. */
   paired: ReadonlySet<Weight> = new Set()
   choices: readonly Choice[] = []
   /** What writing the weights added to the file. */

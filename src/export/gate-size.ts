@@ -1,6 +1,6 @@
 /**
  * Whether an export is worth its file: a gate (exit 3, nothing is written) where no weight takes fewer bits than before,
- * or the file is larger than the one it was made from. Small graphs run into the second: each export adds some hundred
+ * or the file is larger than the one it was made from. Small graphs hit the second: each export adds some hundred
  * bytes of nodes and names. `--allow-larger` turns the gate into a warning.
  */
 import { MncError } from '../base/errors.ts'

@@ -1,5 +1,5 @@
 /**
- * The oldest opset that an exported file can be written in as it stands, so that as many readers as possible take it: most
+ * The oldest opset that an exported file can be written in as it is, so that as many readers as possible take it: most
  * changes of operators only allow more. Bounds come from where the meaning of a node changed (schema-versions.ts); types
  * and attributes that came later are found by asking onnxruntime, which holds nodes against the schemas of the opset.
  *

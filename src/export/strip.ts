@@ -1,10 +1,10 @@
-/** What deploys needs no labels: weights taken out before they are written anew, and what only training needed dropped. */
+/** A deployed file needs no marks: weights are taken out before they are rewritten, and what only training needed is dropped. */
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import type { Weight } from './weights/weights.ts'
 
-/** Puts a placeholder input where each weight was, so that everything behind it falls away. */
+/** Puts a placeholder input where each weight was, so that everything after it falls away. */
 export function detach(model: Model, weights: readonly Weight[]): Weight[] {
   const { graph } = model
   const kept: Weight[] = []

@@ -142,7 +142,7 @@ export class Graph {
     this.forget(v)
   }
 
-  /** Makes constants of all inputs with a default, which are inputs no more; returns them. Bodies of nodes included. */
+  /** Makes all inputs with a default value constants, which are then no longer inputs; returns them. Includes bodies of nodes. */
   fixDefaults(): Value[] {
     const fixed = this.inputs.filter((v) => v.default)
     for (const v of fixed as Mutable<Value>[]) {
@@ -299,7 +299,7 @@ export class Graph {
     for (const n of order) this.move(n, null)
   }
 
-  /** Removes a node that nothing uses any more. */
+  /** Removes a node that is no longer used. */
   remove(node: Node): void {
     for (const v of node.outputs)
       if (v?.isUsed) throw bugError(`${node.label} cannot be removed: its output '${v.name}' is used`)

@@ -1,12 +1,12 @@
 /**
- * What a graph tells the engine that is to run it: metadata of nodes that say what they are for, where the engine may
- * know a better way. Whoever does not read them gets the same numbers.
+ * What a graph tells the engine that runs it: metadata that say what nodes are for, where the engine may
+ * know a better way. Engines that ignore them compute the same numbers.
  */
 
 import type { Node, Value } from './graph.ts'
 import { marks } from './marks.ts'
 
-/** Puts a Reshape behind `v`, whose shape only running tells; all readers and outputs take what it gives. */
+/** Puts a Reshape after `v`, whose shape only running tells; all readers and outputs take what it gives. */
 export function pinShape(v: Value, dims: readonly number[]): void {
   const { graph } = v
   const type = { elem: v.type!.elem, dims }

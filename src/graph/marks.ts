@@ -97,11 +97,11 @@ export type Role =
   | 'prune-mask'
   | 'weight-quant'
   | 'activation-quant'
-  /** A quantiser's step. */
+  /** A quantiser's scale. */
   | 'quant-scale'
   /** The identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
   | 'quant-guard'
-  /** Work that only makes up for the width of an engine's kernels (split-sums.ts); no layer of the network. */
+  /** Work that only compensates for the width of an engine's kernels (split-sums.ts); not a layer of the network. */
   | 'correction'
 
 export const marks = {
@@ -127,7 +127,7 @@ export const marks = {
   frozen: new Flag<Node | Value>('frozen'),
   /** Width of a quantiser, or of the constant that it gives. */
   bits: number<Node | Value>('bits'),
-  /** How weight steps are fitted, where not by alternating least squares. Training fits them so again. */
+  /** How weight scales are fitted, where not by alternating least squares. Training fits them so again. */
   fit: text<Node>('fit'),
   /** The quantiser is there for an addition (quantize-additions.ts). */
   addition: new Flag<Node>('addition'),

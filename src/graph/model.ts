@@ -1,4 +1,4 @@
-/** A model: the main graph with what stands around it in a file. What passes take and give. */
+/** A model: the main graph with what surrounds it in a file. What passes take and return. */
 import { type Extra, Graph } from './graph.ts'
 
 /** The opset that graphs built here are written in: the first with 4-bit Q/DQ types (ONNX 1.16). */
@@ -43,7 +43,7 @@ export class Model {
     return this.opsets.get('') ?? 0
   }
 
-  /** Sets the default domain's version and lifts the IR version to what it needs. */
+  /** Sets the default domain's version and upgrades the IR version to what it needs. */
   setOpset(version: number): void {
     this.opsets.set('', version)
     this.irVersion = Math.max(this.irVersion, irVersionFor(version))

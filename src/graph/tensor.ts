@@ -107,7 +107,7 @@ export class Tensor {
     return byteLength(this.type, this.size)
   }
 
-  /** The bytes in memory. What lies in a file is read anew each time, so that walking over a large model stays flat. */
+  /** The bytes in memory. What lies in a file is read again each time, so that walking over a large model stays flat. */
   get bytes(): Uint8Array {
     return load(this.data)
   }

@@ -1,4 +1,4 @@
-/** A value of a graph: an input, a constant, or what a node gives, with who makes it and who reads it. */
+/** A value of a graph: an input, a constant, or the result of a node, with its producer and its readers. */
 import { bugError } from '../base/errors.ts'
 import type { Graph } from './graph.ts'
 import type { Node } from './node.ts'
@@ -21,7 +21,7 @@ export class Value {
   readonly uses: ReadonlySet<Node> = new Set()
   /** Graphs that hand this value out as an output. */
   readonly outputOf: ReadonlySet<Graph> = new Set()
-  /** The tensor of an initializer that is no input: the one definition of what is constant. */
+  /** The tensor of an initializer that is not an input: the one definition of what is constant. */
   readonly constant: Tensor | null = null
   /** What an input is where the caller gives nothing (IR 4 and later). No constant: callers may override it. */
   readonly default: Tensor | null = null

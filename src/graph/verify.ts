@@ -1,6 +1,6 @@
 /**
- * Checks the invariants of the IR, after each pass: one maker a value, unique names, topological order, use-def links
- * that agree both ways, outputs that exist, no value without origin. An initializer that nothing reads is legal (files
+ * Checks the invariants of the IR, after each pass: one producer per value, unique names, topological order, use-def links
+ * that agree both ways, outputs that exist, no value without a source. An initializer that nothing reads is legal (files
  * have them; `eliminate-dead` removes them). Shapes and operator semantics are onnxruntime's to check.
  */
 import { bugError, type MncError } from '../base/errors.ts'

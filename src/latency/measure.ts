@@ -80,7 +80,7 @@ async function alternate(runners: readonly Runner[], ms: number, onTime: (ms: nu
   for (const r of runners) await r.warmUp()
   const start = performance.now()
   for (let round = 0; round < LEAST_ROUNDS || performance.now() - start < ms; round++) {
-    // whoever comes first finds other caches than the one behind it
+    // whoever comes first finds other caches than the one after it
     const order = round % 2 === 0 ? runners : [...runners].reverse()
     for (const r of order) await r.block()
     onTime(Math.min(ms, performance.now() - start))

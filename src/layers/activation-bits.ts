@@ -10,7 +10,7 @@ import { elementTypes } from '../graph/types.ts'
 import { isCast, isClip, isDequantize, isFloor, quantizeBehind } from '../ops/facts.ts'
 import { quantPairOf, rangeOf } from './quant-pair.ts'
 
-/** Integers times constant steps, as an export writes it: the end of a decode, or the step behind an activation's levels. */
+/** Integers times constant steps, as an export writes it: the end of a decode, or the step after an activation's levels. */
 export const isScaled = (n: Node): boolean => n.is('Mul') && n.input(1).constant !== null
 
 /** null where the value is not rounded in a way known here. */

@@ -29,8 +29,8 @@ export interface ChosenLayers {
 
 /**
  * Layers of the wanted types that `only` and `exclude` leave. A shared weight is treated only where all its users are
- * of the wanted types and none is excluded. A model error where there is no layer of these types at all; a usage error
- * for a name that fits nothing, or is no operator with weights.
+ * of the wanted types and none is excluded. A model error where there is not a layer of these types at all; a usage error
+ * for a name that matches nothing, or is no operator with weights.
  */
 export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice): ChosenLayers {
   const all = weightLayers(graph).map((layer) => ({

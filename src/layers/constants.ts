@@ -1,7 +1,7 @@
 /**
  * The constant part of a graph: values that depend on initializers alone, and their contents, computed by onnxruntime
- * in a process apart, with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
- * weight is behind its mask, its quantiser or the decoder of a packed file, without knowing those here.
+ * in a separate process, with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
+ * weight is after its mask, its quantiser or the decoder of a packed file, without knowing those here.
  *
  * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
  *
@@ -31,7 +31,7 @@ export function constantValues(graph: Graph): ReadonlySet<Value> {
   return constant
 }
 
-/** The initializers that a value is computed from; null where it is no constant. */
+/** The initializers that a value is computed from; null where it is not a constant. */
 export function constantSource(value: Value): readonly Value[] | null {
   const seen = new Set<Node>()
   const initializers = new Set<Value>()

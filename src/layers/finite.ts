@@ -1,5 +1,5 @@
 /**
- * NaN and infinity where a parameter belongs: no mask, step or bias can be made of them, and training ends with the
+ * NaN and infinity in parameters: no mask, scale or bias can be computed from them, and training ends with the
  * first. Looked at are an operator's parameters and state (`OpDef.weights`, `parameters`, `state`: weights, biases,
  * normalisations), here, in bodies and in functions, as far as they come from constants; not constants beside feature
  * maps, among which -Infinity is the usual mask of an attention, nor the open end of a Clip.

@@ -64,7 +64,7 @@ export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value
 
 /**
  * Calls `f` for each run of weight elements that share an output and an input channel, of the `count` elements from
- * `first` on: where the run starts and ends behind `first`, and the two channels.
+ * `first` on: where the run starts and ends after `first`, and the two channels.
  */
 export function eachRun(
   { node, tensor, outputAxis, inputAxis }: WeightLayer,
@@ -141,7 +141,7 @@ export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: F
   asInitializer(layer.weight).setConstant(scaled)
 }
 
-/** 16-bit weights behind a Cast become float32, or scaling would round them once more. */
+/** 16-bit weights after a Cast become float32, or scaling would round them once more. */
 export const elementOf = (layer: WeightLayer): ElementType =>
   layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
 

@@ -21,7 +21,7 @@ import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 export const PRUNE_MASK = 'prune-mask'
 export const WEIGHT_QUANT = 'weight-quant'
 export const ACTIVATION_QUANT = 'activation-quant'
-/** Work that only makes up for the width of an engine's kernels (src/export/weights/split-sums.ts); no layer of the network. */
+/** Work that only compensates for the width of an engine's kernels (src/export/weights/split-sums.ts); not a layer of the network. */
 export const CORRECTION = 'correction'
 
 export interface WeightLayer {
@@ -45,13 +45,13 @@ export interface WeightLayer {
   readonly mask: Value | null
   /** Quantisation of the weight, innermost. */
   readonly quant: QuantPair | null
-  /** Where a mask belongs: the weight as a float32 value (behind a Cast of 16-bit floats), before any quantiser. */
+  /** Where a mask belongs: the weight as a float32 value (after a Cast of 16-bit floats), before any quantiser. */
   readonly maskPoint: Value
-  /** Where a quantiser belongs: behind the mask. */
+  /** Where a quantiser belongs: after the mask. */
   readonly quantPoint: Value
   /** Quantisation of the data input, where it is quantised. */
   readonly activationQuant: QuantPair | null
-  /** Reads the constant although it is no layer's weight (tied embeddings): such weights are not edited. */
+  /** Reads the constant although it is not a layer's weight (tied embeddings): such weights are not edited. */
   readonly otherUser: Node | null
   /** The weight, or what becomes of it on its way, where the model hands it out: such weights are not edited either. */
   readonly handedOut: Value | null
@@ -164,7 +164,7 @@ function layerOf(node: Node, slot: WeightSlot, chain: Chain, users: readonly Nod
   }
 }
 
-/** The weight; where it is stored in another float type, the output of the Cast to float32 behind it. */
+/** The weight; where it is stored in another float type, the output of the Cast to float32 after it. */
 function castPoint({ weight, tensor, steps }: Chain): Value {
   if (tensor.type === 'float32') return weight
   for (const n of [...steps].reverse()) {
@@ -215,7 +215,7 @@ function axisAtWeight(axis: number, steps: readonly Node[], weight: Tensor): num
   return at
 }
 
-/** For each step, the dims of what it reads; null from where they are not known. `steps` go back to the weight. */
+/** For each step, the dims of what it reads; null from where they are unknown. `steps` go back to the weight. */
 function dimsBefore(steps: readonly Node[], weight: Tensor): (readonly number[] | null)[] {
   const out: (readonly number[] | null)[] = []
   let dims: readonly number[] | null = weight.dims

@@ -1,9 +1,9 @@
 /**
- * Which weights a step left as they were: their share, and the largest with the reason and the option that takes them.
+ * Which weights a step left as they were: their share, and the largest with the reason and the option that includes them.
  *
  * Weights are what layers multiply with (layers.ts), and all other constant float tensors with two dims or more above 1:
  * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
- * normalisations, masks and quantisers' steps are none.
+ * normalisations, masks and quantisers' scales are not weights.
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'
@@ -14,7 +14,7 @@ import { findOp } from '../ops/index.ts'
 import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { weightLayers } from './layers.ts'
 
-/** What a step did not do at a node or value. */
+/** A node or value that a pass or export left alone. */
 export interface Declined {
   readonly where: string
   readonly reason: string
@@ -92,7 +92,7 @@ function constants(graph: Graph): { value: Value; tensor: Tensor }[] {
   return found
 }
 
-/** A step of a quantiser, or a bias, statistic or limit. */
+/** A scale of a quantiser, or a bias, statistic or limit. */
 function isBeside(n: Node, v: Value): boolean {
   const at = n.inputs.indexOf(v)
   const { weights = [], parameters = [], state = [] } = findOp(n) ?? {}

@@ -9,7 +9,7 @@
  * Counts are exact; ties go by layer order, then index, so the same weights give the same mask everywhere. Selection is
  * linear in the number of weights (two counting passes over the bits of |w|, whose order as unsigned integers is that
  * of the magnitudes). What is chosen is a rule that turns weights into their mask, part by part, so that neither has to
- * be in memory. n:m does not apply to layers whose input channels are no multiple of m: they get no mask.
+ * be in memory. n:m does not apply to layers whose input channels are not a multiple of m: they get no mask.
  */
 import { usageError } from '../base/errors.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -106,7 +106,7 @@ export function keepLargest(tensors: readonly Tensor[], count: number): MaskRule
   })
 }
 
-/** Where the last of `ties` elements at the threshold is behind, and how many of them are still to come. */
+/** The index just past the last of `ties` elements at the threshold, and how many of them are still to come. */
 function indexOfTie(t: Tensor, threshold: number, ties: number): [cut: number, left: number] {
   let first = 0
   for (const part of t.parts()) {

@@ -1,6 +1,6 @@
 /**
- * A quantiser as it stands in a graph: [guard] -> QuantizeLinear -> [Clip on the integers] -> DequantizeLinear, or the
- * DequantizeLinear alone behind an integer constant.
+ * A quantiser as it is in a graph: [guard] -> QuantizeLinear -> [Clip on the integers] -> DequantizeLinear, or the
+ * DequantizeLinear alone after an integer constant.
  *
  *   y = (clamp(round_half_even(x / scale) + zeroPoint, lo, hi) - zeroPoint) * scale
  *

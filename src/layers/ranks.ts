@@ -4,7 +4,7 @@ import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 
-/** A look-up that gives null where the rank is not known. Works on a copy: the model's own types stay as they are. */
+/** A look-up that gives null where the rank is unknown. Works on a copy: the model's own types stay as they are. */
 export async function rankLookup(model: Model): Promise<(v: Value) => number | null> {
   const typed = cloneModel(model)
   await inferTypes(typed)

@@ -1,4 +1,4 @@
-/** Clearing away what an edit left unused: nodes, and the constants that only they read. */
+/** Removes what an edit left unused: nodes, and the constants that only they read. */
 import type { Node, Value } from '../graph/graph.ts'
 import { isConstantNode } from '../ops/support/constant-of.ts'
 

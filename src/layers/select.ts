@@ -1,6 +1,6 @@
 /**
  * Choosing nodes and layers by what users type: names with `*` (any run of characters) and `?` (one character).
- * A pattern that fits nothing is a slip and a usage error, with the nearest name.
+ * A pattern that matches nothing is probably a typo: a usage error that suggests the nearest name.
  */
 import { usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'

@@ -17,7 +17,7 @@ function* inTraining(model: Model): Generator<{ readonly node: Node; readonly op
     for (const node of graph.allNodes()) if (findOp(node)?.batchMode?.isOn(node, opset)) yield { node, opset }
 }
 
-/** What whoever runs or compresses the model should know; null where all nodes are in inference form. */
+/** The warning for whoever runs or compresses the model; null if all nodes are in inference form. */
 export function trainingWarning(model: Model): string | null {
   const names = Array.from(inTraining(model), ({ node }) => `'${node.id}'`)
   if (names.length === 0) return null

@@ -5,7 +5,7 @@
  *   LogSoftmax(x) = d - log(sum(exp(d))),  d = x - max(x)
  *   Round(x) = (x + m) - m where |x| < 2^22, else x;  m = 1.5 2^23
  *
- * A float32 near m has no digits behind the point, so the addition itself rounds, half to even. Between 2^22 and 2^23,
+ * A float32 near m has no digits after the point, so the addition itself rounds, half to even. Between 2^22 and 2^23,
  * where only halves are left, they stay.
  */
 import type { Node, Value } from '../graph/graph.ts'

@@ -1,5 +1,5 @@
 /**
- * What a family of networks is: one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
+ * A family of networks is one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
  * of one imports types alone, for `mnc --help` reads them too.
  */
 import type { OptionsOf, OptionTable } from '../base/options.ts'
@@ -18,7 +18,7 @@ export interface NetworkDef<T extends OptionTable = OptionTable> {
 
 export const defineNetwork = <const T extends OptionTable>(def: NetworkDef<T>): NetworkDef<T> => def
 
-/** The options that say what goes in and comes out; a family may change the default size and channels. */
+/** The options for the sizes of input and output; a family may change the default size and channels. */
 export const imageOptions = {
   classes: { type: 'integer', minimum: 2, default: 10, description: 'Number of classes' },
   size: { type: 'integer', minimum: 8, default: 32, description: 'Height and width of the input in pixels' },

@@ -1,6 +1,6 @@
 /**
  * Layers that the network families are written in. Every layer's node and output value have the layer's name, its
- * initializers that name with `.weight`, `.bias`, `.running_mean` or `.running_var` behind it.
+ * initializers that name with `.weight`, `.bias`, `.running_mean` or `.running_var` after it.
  *
  * Initialisation: convolutions N(0, sqrt(2 / (k k Cout))) (He et al. 2015, fan-out; what DenseNet's authors use), BN
  * scale 1 and shift 0, fully connected layers U(-1/sqrt(in), 1/sqrt(in)) for weight and bias (PyTorch's default).
@@ -98,7 +98,7 @@ export class NetworkBuilder {
     return { value, channels: x.channels, size: Math.floor(x.size / 2) }
   }
 
-  /** Every second row and column, with zero channels before and behind to make `out` of them. */
+  /** Every second row and column, with zero channels before and after to make `out` of them. */
   slicePad(x: Feature, name: string, out: number): Feature {
     const ints = (v: readonly number[]): Value => this.#b.ints(v)
     const slice = [x.value, ints([0, 0]), ints([x.size, x.size]), ints([2, 3]), ints([2, 2])]

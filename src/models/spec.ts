@@ -61,7 +61,7 @@ async function readSpec(path: string, shown: string): Promise<NetworkSpec> {
   try {
     spec = JSON.parse(text)
   } catch (cause) {
-    throw bad(`no JSON: ${cause instanceof Error ? cause.message : cause}`, cause)
+    throw bad(`not valid JSON: ${cause instanceof Error ? cause.message : cause}`, cause)
   }
   if (!isSpec(spec)) throw bad('a network spec is a JSON object with a "family"')
   return spec

@@ -1,10 +1,10 @@
 /**
- * The forms of opsets 1 to 6, lifted to 7: attributes that said which buffer may be overwritten (`consumed_inputs`) or
+ * The forms of opsets 1 to 6, upgraded to 7: attributes that said which buffer may be overwritten (`consumed_inputs`) or
  * which mode runs (`is_test`), broadcasting that had to be asked for, shapes that were attributes.
  *
  *   Add, Mul, Pow, Less, And, ...: with `broadcast` = 1 the second operand stands at axis `axis` of the first, or at its
- *   end; since 7 always at the end, so it takes the ones that are missing behind it. Where the rank of the first operand
- *   is not known (`rankOf`), the graph counts them.
+ *   end; since 7 always at the end, so it takes the ones that are missing after it. Where the rank of the first operand
+ *   is unknown (`rankOf`), the graph counts them.
  *   Dropout: in a file it is inference, whatever `is_test` says (as ONNX's own converter has it).
  *
  * Does not apply to operators that never were in the standard (Affine, Crop, ImageScaler, ...) nor to operands that must

@@ -71,7 +71,7 @@ interface Operand {
 
 /**
  * The operands in the order in which what lies between stays small: onnxruntime multiplies one after the other and sums
- * over a label once nothing behind has it.
+ * over a label once nothing later has it.
  */
 function smallestFirst(
   first: string,

@@ -52,7 +52,7 @@ export const isRectifier = (n: Node): boolean => findOp(n)?.rectifier === true
 /** Whether a rectifier gives the value. */
 export const isRectified = (v: Value): boolean => producerWith(v, isRectifier) !== null
 
-/** The nodes that read the value, those behind a rectifier in its place. */
+/** The nodes that read the value, those after a rectifier in its place. */
 export const readersBehindRectifier = (v: Value): Node[] =>
   [...v.uses].flatMap((n) => (isRectifier(n) ? [...n.output.uses] : [n]))
 
@@ -80,7 +80,7 @@ export const biasFactor = (n: Node): number => factor(n, channelSlot(n)?.factors
 
 const factor = (n: Node, attribute: string | undefined): number => (attribute ? n.float(attribute, 1) : 1)
 
-/** Adds the layer's bias as it stands. */
+/** Adds the layer's bias as it is. */
 export function dropBiasFactor(n: Node): void {
   const attribute = channelSlot(n)?.factors?.bias
   if (attribute) n.setAttribute(attribute, null)

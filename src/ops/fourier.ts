@@ -5,7 +5,7 @@
  *   Y = F X       dX = conj(F) dY = n IDFT(dY)
  *   Y = IDFT(X)   dX = F dY / n = DFT(dY) / n
  *
- * The bins that `onesided` leaves out get no gradient: zeros behind dY. The inverse of one side reads each bin but the
+ * The bins that `onesided` leaves out get no gradient: zeros after dY. The inverse of one side reads each bin but the
  * first and, for even n, the last twice, as the conjugates that are not there: dX = c DFT(dY) / n with c 1 or 2. What the
  * forward transform cut off or filled up, the gradient fills up or cuts off; a real signal takes the real part.
  *

@@ -4,7 +4,7 @@
  *   dX = zeros, with dY added at the indices it was read from
  *
  * Gather of one index given as a constant pads instead. The adding is done by ScatterElements, whose indices must be as
- * many as the elements: ScatterND would take one a row, but onnxruntime's adds from several threads at once and loses
+ * many as the elements: ScatterND would take one per row, but onnxruntime's adds from several threads at once and loses
  * some sums where indices repeat (2 runs of 30 wrong: 40,000 rows into 4).
  */
 import type { Builder } from '../graph/builder.ts'

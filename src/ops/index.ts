@@ -1,6 +1,6 @@
 /**
  * Every operator that mnc knows, in an explicit list. An operator that is not here passes through every pass unharmed;
- * what must understand it (gradient, cost, pruning) refuses it by name.
+ * anything that must understand it (gradient, cost, pruning) refuses it by name.
  */
 import { modelError } from '../base/errors.ts'
 import { argExtremes } from './arg-extreme.ts'

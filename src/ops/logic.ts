@@ -1,7 +1,7 @@
 /**
  * Comparisons, truth values, bits and rounding: piecewise constant, so the gradient is zero. A rounding that must carry
  * a gradient is marked straight-through in its node's metadata; the driver treats that. Rounding is a format conversion
- * and free; everything else is one comparison an element.
+ * and free; everything else is one comparison per element.
  */
 import { constantOf } from './support/constant-of.ts'
 import { defineOp, type OpDef, type OpSample } from './support/define-op.ts'

@@ -9,7 +9,7 @@ import { defineOp, noCost, outputSize } from './support/define-op.ts'
 import { product, reshape } from './support/emit.ts'
 import { expressions } from './support/rules.ts'
 
-/** Sum over `before` channels ahead and `after` behind each channel: an average pool over channels, times its size. */
+/** Sum over each channel, the `before` channels ahead of it and the `after` channels following it: an average pool over channels, times its size. */
 function channelSum(b: Builder, v: Value, dims: readonly number[], before: number, after: number): Value {
   const lines = reshape(b, v, [dims[0]!, 1, dims[1]!, product(dims.slice(2))])
   const size = before + after + 1

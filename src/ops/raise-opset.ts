@@ -1,9 +1,9 @@
 /**
- * Lifts a model to a later version of the default ONNX domain, as `upgrades` of the operator definitions
+ * Upgrades a model to a later version of the default ONNX domain, as `upgrades` of the operator definitions
  * say, node by node: attributes that became inputs, operators that were renamed, defaults that moved. Bodies of If, Loop
- * and Scan and of model-local functions are lifted too. Nodes of other domains stay as they are.
+ * and Scan and of model-local functions are upgraded too. Nodes of other domains stay as they are.
  *
- * Does not lower versions: a model that is newer already is left alone. A form that no definition can lift, and an
+ * Does not lower versions: a model that is newer already is left alone. A form that no definition can upgrade, and an
  * operator that the model's opset does not have, are model errors that name the node; the model is then to be dropped where
  * the form's operands are at fault, and unchanged otherwise. Where
  * onnxruntime has no kernel for a version that the model now asks for, a warning says so.
@@ -16,14 +16,14 @@ import { WORKING_OPSET } from './support/define-op.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
-/** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and lifted. */
+/** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and upgraded. */
 export const OLDEST_TARGET = 7
 
 type Decline = (where: string, reason: string) => void
 
 /**
- * Lifts `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be lifted.
+ * Upgrades `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
+ * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be upgraded.
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)
@@ -43,14 +43,14 @@ export function upgradeModelTo(model: Model, to: number, decline?: Decline): boo
   return lifts
 }
 
-/** Lifts an older `model` in place to the opset that all rules are written for; a newer one is left as it is. */
+/** Upgrades an older `model` in place to the opset that all rules are written for; a newer one is left as it is. */
 export function toWorkingOpset(model: Model): void {
   if (model.opset < WORKING_OPSET) upgradeModelTo(model, WORKING_OPSET)
 }
 
 /**
  * Brings a model of opset 1 to 6 to 7, in place: onnxruntime has no kernels for many of its forms, and passes write the
- * newer ones. True where that changed it; a model that cannot be lifted stays as it is, and `warn` hears why.
+ * newer ones. True where that changed it; a model that cannot be upgraded stays as it is, and `warn` hears why.
  */
 export function leaveEarlyOpsets(model: Model, warn: (message: string) => void): boolean {
   const own = model.opsets.get('')

@@ -206,7 +206,7 @@ function directionOf(b: Builder, node: Node, d: number, ways: number, sizes: Siz
   const recurrent = part(b, node.input(2), d, ways, [rows, hidden])
   const given = node.inputs[3]
   const [wb, rb] = given ? split(b, part(b, given, d, ways, [2 * rows]), 2, rows, 0) : []
-  // a reset gate applied behind the recurrent product takes that product's bias with it
+  // a reset gate applied after the recurrent product takes that product's bias with it
   const apart = node.op === 'GRU' && node.int('linear_before_reset', 0) === 1
   let bias = wb && rb ? (apart ? wb : add(b, wb, rb)) : null
   let recurrentBias: Value | null = null

@@ -65,7 +65,7 @@ const samplesOf = (x: OpSample['inputs'][0], from: number): readonly OpSample[] 
   { name: 'opset 7, all', opset: 7, inputs: [x] },
 ]
 
-/** Whether only axes behind the channels are reduced. */
+/** Whether only axes after the channels are reduced. */
 function overPositions(node: Node): boolean {
   const axes = constantOf(axesOf(node))?.toNumbers()
   const rank = node.input(0).type?.dims?.length

@@ -81,7 +81,7 @@ export const flatten = renaming(
   },
 )
 
-/** Whether only axes behind the channels go. */
+/** Whether only axes after the channels go. */
 function behindChannels(node: Node): boolean {
   const axes = constantOf(node.inputs[1])?.toNumbers()
   const rank = node.input(0).type?.dims?.length
@@ -153,7 +153,7 @@ function permOf(node: Node, rank: number): readonly number[] {
 
 /**
  * Where axis `axis` of the input of an op that carries elements is in the output: the axis of the same size with as many
- * elements behind it. null where the output does not have it as one axis. Types are known.
+ * elements after it. null where the output does not have it as one axis. Types are known.
  */
 export function carriedAxis(node: Node, axis: number): number | null {
   const [from, to] = [node.input(0).dims, node.output.dims]

@@ -99,7 +99,7 @@ function lower(node: Node): boolean {
 /** Outputs, of the linear kernel those along an axis, from which on the kernels' room counts: some megabytes. */
 const COSTLY = 2 ** 17
 
-/** Sums blocks of `k[i]` positions along each axis i. Pools are the quicker kernels where they apply. */
+/** Sums blocks of `k[i]` positions along each axis i. Pools are the faster kernels where they apply. */
 function blockSums(b: Builder, g: Value, x: Value, k: readonly number[]): Value {
   const dims = x.dims
   if (k.every((n) => n === 1)) return g

@@ -1,5 +1,5 @@
 /**
- * Ops whose forms must be lifted and that have no gradient here: RoiAlign, GridSample, DFT, OneHot.
+ * Ops whose forms must be upgraded and that have no gradient here: RoiAlign, GridSample, DFT, OneHot.
  *
  * Forms: RoiAlign 10 sampled at output half pixels, 16 made that an attribute with another default; GridSample 20
  * renamed the modes; DFT 20 made the axis an input.

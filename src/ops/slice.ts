@@ -3,7 +3,7 @@
  *
  *   dX = dY put back at the positions it was read from, zeros elsewhere: reversed where the step is negative, spread
  *   by step - 1 zeros where it is beyond 1, then padded. Pad with negative pads crops, which takes off the zeros that
- *   stand behind the last element.
+ *   come after the last element.
  *
  * Starts, ends, axes and steps must be constants. Forms: attributes below opset 10, inputs since.
  */
@@ -70,7 +70,7 @@ export function reversed(b: Builder, v: Value, axes: readonly number[]): Value {
   return b.op('Slice', [v, all(-1), all(-(2 ** 31)), b.ints(axes), all(-1)], {}, { type: v.type })
 }
 
-/** step - 1 zeros behind every position along `axis`. */
+/** step - 1 zeros after every position along `axis`. */
 function spread(b: Builder, v: Value, dims: readonly number[], axis: number, step: number): Value {
   const open = [...dims.slice(0, axis + 1), 1, ...dims.slice(axis + 1)]
   // put together, not padded: Pad takes six times as long

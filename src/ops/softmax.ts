@@ -1,6 +1,6 @@
 /**
  * Softmax, LogSoftmax, Hardmax along one axis. Before opset 13 they flattened the input to two dims at `axis` and
- * normalised over all of the second; where everything behind the axis has size 1 that is the same thing, elsewhere the
+ * normalised over all of the second; where everything after the axis has size 1 that is the same thing, elsewhere the
  * upgrade writes the flattening out.
  */
 import type { Node } from '../graph/graph.ts'

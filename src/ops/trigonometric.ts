@@ -1,4 +1,4 @@
-/** Circular and hyperbolic functions and their inverses. Each counts as one multiplication an element. */
+/** Circular and hyperbolic functions and their inverses. Each counts as one multiplication per element. */
 import type { OpDef, OpSample } from './support/define-op.ts'
 import { unary } from './support/rules.ts'
 

@@ -12,7 +12,7 @@ export const upgradesOf = (node: Pick<Node, 'op' | 'domain'>): readonly Upgrade[
 
 /**
  * Rewrites `node` from the form of opset `from` into that of `to`. A step may put nodes around it or replace it; these
- * are in the form of the step's version and are lifted on from there. Nodes of unknown ops stay as they are. Throws an
+ * are in the form of the step's version and are upgraded on from there. Nodes of unknown ops stay as they are. Throws an
  * unsupported-node error where a form has no successor. True where anything was rewritten.
  */
 export function upgradeNode(node: Node, from: number, to: number): boolean {

@@ -1,6 +1,6 @@
 /**
  * What a file declares for its outputs (type, shape, doc string, metadata) is part of its interface. Passes make outputs
- * anew and infer types, often of less than was declared (a Reshape to a computed shape has open dims): what was
+ * again and infer types, often of less than was declared (a Reshape to a computed shape has dynamic dims): what was
  * declared is put back, with numbers for names of dims that a pass gave the inputs numbers for. An output of another
  * element type, or of unknown rank in the file, keeps what was found.
  */

@@ -1,6 +1,6 @@
 /**
  * Runs passes: options parsed from the declaration, requires -> run -> ensures, as a pipeline of one stage (stages.ts),
- * with the pass's word on whether it changed anything checked against what happened. What ran is recorded in the model
+ * and the pass's claim to have changed anything or not is checked against what happened. What ran is recorded in the model
  * (history.ts).
  */
 import { bugError, usageError } from '../base/errors.ts'

@@ -1,5 +1,5 @@
 /**
- * Inputs with a default (IR 4 and later; all weights in the files of old PyTorch exporters) are no constants: a caller may
+ * Inputs with a default (IR 4 and later; all weights in the files of old PyTorch exporters) are not constants: a caller may
  * give another value. What computes with weights when the file is made, every pass that `bakes` and every export, can do
  * so only where they are constant. Unless asked otherwise it makes constants of all of them first: whoever wants a weight
  * packed does not mean to feed another one. They are inputs no more then, for a baked weight cannot be overridden.

@@ -1,7 +1,7 @@
 /**
  * What a model holds, as a list of strings and tensors that can be compared with a later one: how the manager tells
  * whether a pass changed anything. Tensors are values, so they are held, not copied. Inferred types of inner values
- * are no part of it: passes may fill them in.
+ * are not part of it: passes may fill them in.
  */
 import type { Attribute } from '../graph/attribute.ts'
 import type { Graph, Value } from '../graph/graph.ts'

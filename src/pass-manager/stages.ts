@@ -1,5 +1,5 @@
 /**
- * Pipelines: a list of named stages that one context goes through. Behind each stage the model is verified; an error says
+ * Pipelines: a list of named stages that one context goes through. After each stage the model is verified; an error says
  * which stage it came from; a watcher hears of every stage with the time it took (`--dump-stages DIR` writes the model as
  * text after each). Passes run as pipelines of one stage, so that whoever watches sees those within pipelines, too.
  *
@@ -94,7 +94,7 @@ async function debug(label: string, model: Model, line: string): Promise<void> {
   if (level >= 2) await inferTypes(cloneModel(model))
 }
 
-/** A watcher that writes the model as text behind each stage to `DIR/NN-pipeline-stage.txt`, larger tensors as a hash. */
+/** A watcher that writes the model as text after each stage to `DIR/NN-pipeline-stage.txt`, larger tensors as a hash. */
 export function dumpStages(dir: string): StageWatcher {
   let count = 0
   return async ({ pipeline, stage, model, milliseconds }) => {

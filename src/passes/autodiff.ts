@@ -104,7 +104,7 @@ function requireGradient(node: Node): GradientRule | 'zero' | 'decompose' {
 /**
  * Backward nodes that depend on forward values only (ReLU masks, flipped weights, 1 / sqrt(var)) go before all others.
  * onnxruntime executes depth first and takes a node's later inputs first, so this makes it compute them when they are
- * needed: standing behind the gradient that they meet, all masks would be made, and kept, before it.
+ * needed: standing after the gradient that they meet, all masks would be made, and kept, before it.
  */
 function moveAhead(lastForward: Node | null, seeds: ReadonlyMap<Value, Value>, graph: Graph): void {
   const carries = new Set(seeds.values())

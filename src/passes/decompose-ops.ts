@@ -20,7 +20,7 @@ const isPending = (n: Node): boolean => findOp(n)?.gradient === 'decompose' && !
 
 /**
  * Decomposes every node outside frozen parts; types are known. Returns how many there were. A node of a form that cannot
- * be decomposed is a model error, or where `left` is there stays, and that is told why.
+ * be decomposed is a model error, or, if `left` is given, stays, and `left` receives the reason.
  */
 export function decomposeNodes(graph: Graph, left?: (node: Node, error: MncError) => void): number {
   let count = 0

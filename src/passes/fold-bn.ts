@@ -6,7 +6,7 @@
  * Declines, with the reason: training mode, parameters that are computed, a shared weight, a quantised weight (its
  * integers would change; a prune mask is no hindrance), other readers of the value between, padding where c is not zero
  * (padded zeros are not normalised), float16 weights that would leave the range of float16, MatMul of a rank other than
- * 2, neighbours that are no layers. Where only quantisers of ours stand in the way it refuses: behind `quantize` it is too
+ * 2, neighbours that are not layers. Where only quantisers of ours stand in the way it refuses: after `quantize` it is too
  * late.
  */
 

@@ -3,7 +3,7 @@
  * initializer, keeps a frozen BatchNormalization in inference mode, and builds no backward graph for frozen nodes.
  *
  * A node is chosen by name, output or initializer name (globs), by op type, or by `--all-but`: everything except the
- * nodes named. With a layer go the mask, quantisers and other steps on the way to its weight, and the quantiser of an input
+ * nodes named. Along with a layer are frozen the mask, quantisers and other nodes on the way to its weight, and the quantiser of an input
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
  * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
  */

@@ -4,7 +4,7 @@
  * which exporters leave in a file by mistake (training_mode = 1; before opset 14 more than one output; before 7 is_test = 0).
  *
  * Statistics that the node also gives out are the running ones afterwards, which inference does not move. Bodies of If, Loop and Scan
- * and functions are looked into too. Does not apply to statistics that are computed: they are used as they come.
+ * and functions are looked into too. Does not apply to statistics that are computed: they are used as they are.
  */
 import { optionTable } from '../base/options.ts'
 import { useRunningStatistics } from '../layers/training-mode.ts'

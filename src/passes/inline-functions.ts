@@ -3,7 +3,7 @@
  * the function's defaults), in the main graph and in bodies of If, Loop and Scan; the functions go. Passes that look for
  * layers (prune, quantize, export) and training do this first: what lies inside a function is then like the rest.
  *
- * Model and functions are lifted to the newest opset among them before. Does not apply to functions that call
+ * Model and functions are upgraded to the newest opset among them before. Does not apply to functions that call
  * themselves, or that would become too many nodes (graph/function-size.ts): a model error.
  */
 import { optionTable } from '../base/options.ts'

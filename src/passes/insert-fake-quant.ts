@@ -1,7 +1,7 @@
 /**
  * Quantises layers as the file will run them: real integers through QuantizeLinear -> DequantizeLinear (quant-nodes.ts).
  *
- *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, behind the
+ *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, after the
  *                prune mask, so that zeros stay zeros; steps from quantizer.ts
  *   activations  one step per layer input, unsigned integers, with a zero point where the input can be negative
  *                (activation-range.ts); an input of several layers is quantised once; steps from calibration

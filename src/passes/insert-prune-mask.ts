@@ -3,12 +3,12 @@
  * dense latent values, so a later run, or training, can move the mask. Which weights go: see magnitude.ts.
  *
  * Run again it prunes on: what a mask holds at zero stays there and counts as smallest, so that both patterns hold and the
- * larger sparsity does (--replace chooses anew among all weights). Steps of weights that are quantised are fitted anew.
+ * larger sparsity does (--replace chooses again among all weights). Scales of weights that are quantised are refitted.
  *
  * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer` for layers with a sparsity of their own),
  * mnc.sparsity (the target): the rule by which training can move the mask. A mask that no single rule gives has the
  * pattern `combined`, which training leaves as it is. Does not apply to integer weights, to weights that something other than layers reads, and
- * for N:M to layers whose input channels are no multiple of M.
+ * for N:M to layers whose input channels are not a multiple of M.
  */
 
 import { usageError } from '../base/errors.ts'
@@ -91,7 +91,7 @@ function prunable(
 }
 
 /**
- * Masks of all pruned layers anew from latent weights, by the rule written on their mask nodes: what training does with
+ * Masks of all pruned layers, recomputed from latent weights, by the rule written on their mask nodes: what training does with
  * moving masks. `latent` gives a layer's present weights. Layers sharing a global threshold are those with scope
  * `global` and the same pattern and sparsity. `progress` < 1 gives masks on the way there: that share of the sparsity,
  * or of the channels that N:M takes from each M.

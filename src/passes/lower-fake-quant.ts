@@ -8,7 +8,7 @@
  * outside (the Clip's own rule), and no backward kernel multiplies by s only to divide again. With --learn-scales only
  * Round is marked, and dL/ds = sum(dL/dy * (q - x/s inside, q outside)) follows: LSQ (Esser et al., 2020).
  *
- * Four kernels were as quick as Clip -> uint8 Quantize -> Dequantize (33 ms each for 64x48x32x32 on 2 cores, onnxruntime
+ * Four kernels were as fast as Clip -> uint8 Quantize -> Dequantize (33 ms each for 64x48x32x32 on 2 cores, onnxruntime
  * 1.30; rounding by adding 1.5*2^23 took 49, the 4-bit pair 56), and every executor has them.
  * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
  * differ between channels, and to blocked quantisation.

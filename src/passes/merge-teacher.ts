@@ -2,8 +2,8 @@
  * merge-teacher: puts a teacher network into the student's graph as a frozen subgraph that reads the student's input.
  * Its outputs become outputs of the graph, named `teacher/<name>`; its nodes and initializers carry `mnc.frozen`.
  *
- * Where the teacher wants its pixels scaled or sized differently, the caller gives the conversion (see InputAdapter).
- * Several inputs are matched by position. Does not apply to teachers of another opset (lift both first).
+ * Where the teacher expects its pixels scaled or sized differently, the caller supplies the conversion (see InputAdapter).
+ * Several inputs are matched by position. Does not apply to teachers of another opset (upgrade both first).
  */
 
 import { modelError } from '../base/errors.ts'

@@ -3,11 +3,11 @@
  * (QLinearAdd): a residual block whose sum stays float keeps the convolution before it a float kernel.
  *
  *   operands   of every Add of two computed values, where they are not quantised yet
- *   the sum    or the ReLU behind it where that is its only reader, for all its readers; not where only layers read it,
+ *   the sum    or the ReLU after it where that is its only reader, for all its readers; not where only layers read it,
  *              whose inputs insert-fake-quant rounds
  *
- * One step a value, as layer inputs have; from calibration. A value that has a quantiser
- * of this width already shares it; layer inputs of another width read the rounded sum. Before and behind
+ * One scale per value, as layer inputs have; from calibration. A value that has a quantiser
+ * of this width already shares it; layer inputs of another width read the rounded sum. Before and after
  * insert-fake-quant it makes the same quantisers (their nodes say mnc.addition=true, by which that pass knows them). Does not apply to broadcasting additions
  * (biases) and to graphs without an Add of two computed values of one shape.
  */

@@ -1,14 +1,14 @@
 /**
- * Takes out channels that say nothing: whole output channels that `prune --pattern channel` (or anything else) made zero
+ * Removes channels without effect: whole output channels that `prune --pattern channel` (or anything else) made zero
  * leave their layer, everything they go through (BatchNormalization, activations, pools, Concat, Add, depthwise
- * convolutions, flattening), and the layers that read them, which become smaller and quicker in any runtime. The model
+ * convolutions, flattening), and the layers that read them, which become smaller and faster in any runtime. The model
  * computes what it computed: constants that such channels amount to go into biases, or are carried by one channel that
  * stays (channel-plan.ts); each smaller node is compared with what it was, on random inputs (channel-check.ts).
  *
  * A channel stays, and `--explain` says why, where others that it belongs together with are in use (the other side of an
  * Add), where an operator does not keep channels apart (Pad or Slice over channels, Transpose, grouped convolutions,
  * products of more than matrices), where a weight is shared or handed out, where a body reads it, where arithmetic
- * depends on the number of channels, and where it is an input or output of the model. Lifts the model to opset 21 where
+ * depends on the number of channels, and where it is an input or output of the model. Upgrades the model to opset 21 where
  * it removes anything. Does not apply to models that random inputs do not run.
  */
 import { modelError } from '../base/errors.ts'

@@ -1,4 +1,4 @@
-/** Passes by name, for whoever need not know them one by one: the command line, recipes, the library. */
+/** Passes by name, for callers that need not know them individually: the command line, recipes, the library. */
 import { usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'

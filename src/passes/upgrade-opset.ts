@@ -1,5 +1,5 @@
 /**
- * upgrade-opset: lifts a model to a later version of the default ONNX domain (ops/raise-opset.ts). Where onnxruntime has no
+ * upgrade-opset: upgrades a model to a later version of the default ONNX domain (ops/raise-opset.ts). Where onnxruntime has no
  * kernel for a version that the model now asks for, a warning says so.
  */
 import { optionTable } from '../base/options.ts'

@@ -30,7 +30,7 @@ export function widenFloats({ graph }: Model): boolean {
   return changed
 }
 
-/** The same inside only: inputs and outputs keep their narrow types behind Casts. True where anything was narrow. */
+/** The same inside only: inputs and outputs keep their narrow types after Casts. True where anything was narrow. */
 export function widenInside(model: Model): boolean {
   const { graph } = model
   const narrow = (list: readonly Value[]) => list.filter((v) => isNarrowFloat(v.type?.elem))

@@ -1,5 +1,5 @@
 /**
- * From a histogram to an activation quantiser: unsigned integers 0 .. 2^b-1 with a step and a zero point z, so that the
+ * From a histogram to an activation quantiser: unsigned integers 0 .. 2^b-1 with a scale and a zero point z, so that the
  * float range is [-z s, (2^b-1-z) s].
  *
  *   unsigned    z = 0               values that cannot be negative

@@ -34,7 +34,7 @@ export async function collectHistograms(
   return histograms
 }
 
-/** The values of the first `count` of `size` samples; all of them where the first dim is no multiple of the batch. */
+/** The values of the first `count` of `size` samples; all of them where the first dim is not a multiple of the batch. */
 function counted(t: Tensor, size: number, count: number): Float32Array {
   const values = t.toFloat32()
   const [rows = 0] = t.dims

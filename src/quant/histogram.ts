@@ -1,7 +1,7 @@
 /**
  * A histogram of a stream of numbers in constant memory: when a value lies outside, the bins are merged by twos until
  * it fits, so the result does not depend on how the stream was cut into batches beyond that. Zeros are counted apart
- * (behind a ReLU they are most of it, and no scale gets them wrong).
+ * (after a ReLU they are most of it, and no scale gets them wrong).
  *
  * One value may be 1e30 times the others: then all of them are in one bin. So magnitudes are counted a second time in
  * bins of equal ratio (the exponent and first mantissa bits of a float32), from which percentiles are read.
@@ -92,7 +92,7 @@ export class Histogram {
       for (let k = 0; page && k < BINS_AN_EXPONENT; k++) {
         seen += page[k]!
         if (seen < wanted || seen <= this.zeros) continue
-        // the lower end of the bin behind it
+        // the lower end of the bin after it
         bits[0] = (exponent * BINS_AN_EXPONENT + k + 1) << DROPPED_BITS
         return Math.min(largest, asFloat[0]!)
       }
@@ -162,7 +162,7 @@ export function clippingPoint(
   return Number.POSITIVE_INFINITY
 }
 
-/** The sum of squared errors as a function of the step, with bin centres for their values. */
+/** The sum of squared errors as a function of the scale, with bin centres for their values. */
 export function quantizationError(h: Histogram, lo: number, hi: number): (step: number) => number {
   const positive = occupied(h, h.positive, 1)
   const negative = occupied(h, h.negative, -1)

@@ -1,5 +1,5 @@
 /**
- * Which values cannot be negative, from what the ops say (`OpDef.nonNegative`): ReLU outputs and what pools, concatenates
+ * Which values cannot be negative, from what the op definitions declare (`OpDef.nonNegative`): ReLU outputs and what pools, concatenates
  * or reshapes them. Such activations get unsigned integers, twice the resolution. Knows nothing of graph inputs.
  */
 import type { Value } from '../graph/graph.ts'

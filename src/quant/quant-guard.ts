@@ -1,20 +1,20 @@
 /**
  * Keeps stock onnxruntime from rewriting what stands before an activation quantiser. Of Conv -> [Relu | Clip] ->
  * QuantizeLinear with a quantised input, onnxruntime 1.30 (all optimisations on) makes a QLinearConv: float weights
- * become 8 bits per tensor, biases integers of the step sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
+ * become 8 bits per tensor, biases integers of the scale sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
  * they do not fit 32 bits), and with 4-bit activations beside float or 8-bit weights the file does not load at all, for
  * QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one without
  * both limits before an 8-bit one (clip_quantizelinear.cc throws).
  *
- * A QuantizeLinear behind MaxPool, Reshape and the like is moved before them (qdq_propagation.cc), and 4-bit MaxPool,
+ * A QuantizeLinear after MaxPool, Reshape and the like is moved before them (qdq_propagation.cc), and 4-bit MaxPool,
  * Transpose and Slice do not exist: the file does not load.
  *
- * Of a MatMul or Gemm of a float operand and of weights behind a DequantizeLinear it makes MatMulNBits, which rounds the
+ * Of a MatMul or Gemm of a float operand and of weights after a DequantizeLinear it makes MatMulNBits, which rounds the
  * float operand to 8 bits (0.5 % of the largest output, 5 to 12 % where 4-bit activations follow, which then take other
  * levels). The guard stands between the DequantizeLinear and the layer there.
  *
  * The guard is Sum of one value, an identity that no rewrite removes, marked mnc.role=quant-guard. It is put where a
- * layer lies before the quantiser with nothing between but what onnxruntime or fold-bn merges into it, and behind what
+ * layer lies before the quantiser with nothing between but what onnxruntime or fold-bn merges into it, and after what
  * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
  * out again; export too, and sets its own (src/export/activations/guard-quantisers.ts).
  */
@@ -55,7 +55,7 @@ export function drawnInto(value: Value): Drawn | null {
   }
 }
 
-/** Puts a guard before every activation quantiser of ours, and behind weights, that needs one. Whether anything changed. */
+/** Puts a guard before every activation quantiser of ours, and after weights, that needs one. Whether anything changed. */
 export function guardQuantisers(graph: Graph): boolean {
   let changed = false
   for (const n of [...graph.nodes()]) {
@@ -129,7 +129,7 @@ function isInteger(layer: Node): boolean {
 /** Half of what 32 bits hold: the other half is for the sum of products. */
 const LARGEST_BIAS = 2 ** 30
 
-/** The layer before a quantiser of this value, behind whatever is merged or crossed; null where there is none. */
+/** The layer before a quantiser of this value, after whatever is merged or crossed; null where there is none. */
 export function layerBefore(value: Value): Node | null {
   for (let v = value; ; ) {
     const drawn = drawnInto(v)

@@ -15,7 +15,7 @@ import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.t
 import { isClip, isQuantize } from '../ops/facts.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
-/** Value metadata `mnc.role` of a quantiser's step. */
+/** Value metadata `mnc.role` of a quantiser's scale. */
 export const QUANT_SCALE = 'quant-scale'
 
 export interface QuantizerSpec {

@@ -31,12 +31,12 @@ export function quantizeValue(x: number, scale: number, lo: number, hi: number):
   return Math.min(hi, Math.max(lo, q))
 }
 
-/** The least step of a type: float32 below its normal range divides to infinity or is flushed to zero by some hardware. */
+/** The least scale of a type: float32 below its normal range divides to infinity or is flushed to zero by some hardware. */
 const leastStep = (elem: ElementType): number => (elem === 'float16' ? 2 ** -24 : 2 ** -126)
 
 /**
- * The step of type `elem` that is nearest to `s`: what the file will hold, and so what a search is to look at. Never 0
- * nor infinity. Steps of float16 go down to its smallest number: onnxruntime widens them before it divides.
+ * The scale of type `elem` that is nearest to `s`: what the file will hold, and so what a search is to look at. Never 0
+ * nor infinity. Scales of float16 go down to its smallest number: onnxruntime widens them before it divides.
  */
 export function stepOf(s: number, elem: ElementType): number {
   const least = leastStep(elem)
@@ -47,7 +47,7 @@ export function stepOf(s: number, elem: ElementType): number {
 }
 
 /**
- * The step that clips nothing where `s` does not: of float16, whose steps lie far apart near 0, the next one where the
+ * The scale that clips nothing where `s` does not: of float16, whose scales lie far apart near 0, the next one where the
  * nearest is smaller.
  */
 export function stepWithout(s: number, elem: ElementType): number {
@@ -88,7 +88,7 @@ export function fitWeightScales(
 interface Grid {
   readonly lo: number
   readonly hi: number
-  /** Type of the step. */
+  /** Type of the scale. */
   readonly elem: ElementType
 }
 
@@ -102,7 +102,7 @@ function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): num
     if (w[i]! < bottom) bottom = w[i]!
   }
   const unclipped = Math.max(top / hi, bottom / lo)
-  // zeros, and what rounds to zero at the least step
+  // zeros, and what rounds to zero at the least scale
   if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
   if (method === 'max') return stepWithout(unclipped, elem)
   if (method === 'mse') return stepOfLeastError(unclipped, elem, MSE_STEPS, (s) => squaredError(w, s, lo, hi))
@@ -121,7 +121,7 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
     }
     if (!(wq / qq > 0)) break
     const next = stepOf(wq / qq, elem)
-    // the fitted step need not be better any more once it is rounded
+    // the fitted scale need not be better any more once it is rounded
     if (next === s || (elem !== 'float32' && squaredError(w, next, lo, hi) >= squaredError(w, s, lo, hi))) break
     s = next
   }
@@ -129,7 +129,7 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
 }
 
 /**
- * Of the step that clips nothing and its fractions k / `fractions`, the one of least error, the largest of equal ones;
+ * Of the scale that clips nothing and its fractions k / `fractions`, the one of least error, the largest of equal ones;
  * a number of type `elem`.
  */
 export function stepOfLeastError(

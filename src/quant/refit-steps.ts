@@ -1,5 +1,5 @@
 /**
- * Fits the steps of a layer's weight quantiser to its present, masked weights, by the method that the pass used: what
+ * Fits the scales of a layer's weight quantiser to its present, masked weights, by the method that the pass used: what
  * pruning and training do when weights have changed. Does not apply to quantisers whose scale is computed.
  */
 import { marks } from '../graph/marks.ts'

@@ -1,4 +1,4 @@
-/** A stage as the single commands that do the same: what a dry run shows, and what a Makefile would chain. */
+/** A stage as the individual commands that do the same: what a dry run shows, and what a Makefile would chain. */
 import { flagOf, type OptionTable } from '../base/options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
 import { type Graphs, passTable, type Stage, type StageTable, stageTables } from './recipe.ts'

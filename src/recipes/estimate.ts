@@ -28,19 +28,19 @@ export interface StageEstimate {
   /** null where its files are up to date. */
   readonly reason: string | null
   readonly training: {
-    /** null where the size of the data set is not known. */
+    /** null where the size of the data set is unknown. */
     readonly steps: number | null
     readonly secondsPerStep: number
     /** Images in the measured step. */
     readonly measuredBatch: number
   } | null
-  /** Training, BN update and measuring; 0 for a stage that is up to date, null where it is not known. */
+  /** Training, BN update and measuring; 0 for a stage that is up to date, null where it is unknown. */
   readonly seconds: number | null
 }
 
 /** Most work of a timed step: about five seconds on two cores. */
 const STEP_MACS = 40e9
-/** Timed steps, behind one that warms up. */
+/** Timed steps, after one that warms up. */
 const TIMED_STEPS = 3
 /** Forward and backward against forward alone. */
 const BACKWARD = 3

@@ -1,5 +1,5 @@
 /**
- * Warnings about a model come up in every pass, training and measurement of every stage that is made of it. A run says
+ * Warnings about a model come up in every pass, training and measurement of every stage that is made of it. A run prints
  * each of them once for each model that its stages go back to.
  */
 import type { TrainEvent } from '../train/loop/train-run.ts'

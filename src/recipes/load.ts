@@ -79,7 +79,7 @@ export async function loadRecipe(reference: string, overrides: RecipeOverrides =
   try {
     json = JSON.parse(text)
   } catch (cause) {
-    throw usageError(`${reference}: no JSON: ${cause instanceof Error ? cause.message : cause}`)
+    throw usageError(`${reference}: not valid JSON: ${cause instanceof Error ? cause.message : cause}`)
   }
   return parseRecipe(json, overrides, reference)
 }

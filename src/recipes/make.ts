@@ -1,5 +1,5 @@
 /**
- * Makes a stage's graph, by the same library calls, in the same order and with the same records as the single commands
+ * Makes a stage's graph, by the same library calls, in the same order and with the same records as the individual commands
  * build, pass, train, bn-update and export: a Makefile that chains those gives the same bytes.
  */
 

@@ -1,4 +1,4 @@
-/** What is written about a stage, beside its model. */
+/** The record of a stage, written next to its model. */
 import type { CheckResult } from '../check/check.ts'
 import type { ParsedCheckOptions } from '../check/check-options.ts'
 import type { Evaluation } from '../evaluate/evaluate.ts'
@@ -51,7 +51,7 @@ export interface StageRecord {
   readonly seconds?: number
   readonly train?: TrainSummary | null
   readonly export?: Omit<ExportReport, 'tensors'> | null
-  /** Of the graph behind an export. */
+  /** Of the graph after an export. */
   readonly activationBits?: number | null
   readonly metrics?: StageMetrics
 }

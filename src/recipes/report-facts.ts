@@ -1,6 +1,6 @@
 /**
  * What a report says about a recipe's run, read from its work folder alone: each stage's record and loss curve, its
- * score (counted anew where the recipe did not ask for one), and the layers of the last graph with its weights.
+ * score (counted again where the recipe did not ask for one), and the layers of the last graph with its weights.
  */
 import { existsSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'

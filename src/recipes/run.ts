@@ -57,7 +57,7 @@ export interface RunResult {
   readonly failed: MncError | null
 }
 
-/** Data sets opened once a run; what is to be said of them is said once. */
+/** Data sets opened once per run; the notes on them are printed once. */
 export class DataCache {
   readonly #sets = new Map<string, Once<Dataset>>()
   readonly #said = new Set<string>()

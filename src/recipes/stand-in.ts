@@ -17,7 +17,7 @@ const standardSizes: Readonly<Record<string, Readonly<Record<Split, number>>>> =
 
 export interface StandIn {
   readonly data: Dataset
-  /** Images of the real set; null where that is not known. */
+  /** Images of the real set; null where that is unknown. */
   readonly images: number | null
 }
 

@@ -1,4 +1,4 @@
-/** Runs graphs. The only view of an engine that the layers above have. */
+/** Runs graphs: the only interface to an engine that the rooms above see. */
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 
@@ -80,7 +80,7 @@ export interface Session {
 export interface Executor {
   readonly device: DeviceInfo
   /**
-   * The one opset whose operators it knows, where it does not know all: models are to be lifted to it, and their
+   * The one opset whose operators it knows, where it does not know all: models are to be upgraded to it, and their
    * quantisers lowered to float arithmetic.
    */
   readonly opset?: number

@@ -1,4 +1,4 @@
-/** What is said of operators that a device leaves to the CPU. */
+/** Warnings about operators that a device leaves to the CPU. */
 import type { Fallback } from './executor.ts'
 
 export const fallbackWarnings = (fallbacks: readonly Fallback[]): string[] =>

@@ -1,4 +1,4 @@
-/** Operators that no engine brings along: custom ones, which models of other tools may hold. */
+/** Operators that no engine provides: custom ones, which models from other tools may contain. */
 import { type MncError, modelError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 

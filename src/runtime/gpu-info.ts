@@ -1,4 +1,4 @@
-/** What the graphics hardware calls itself. onnxruntime does not say which adapter it took, so the system is asked. */
+/** The name of the graphics hardware. onnxruntime does not say which adapter it took, so the system is asked. */
 import { spawnSync } from 'node:child_process'
 import { basename } from 'node:path'
 

@@ -164,7 +164,7 @@ function requireReadable(name: string, outputs: ReadonlyMap<string, ElementType 
 export interface OutputType {
   readonly name: string
   readonly elem: ElementType
-  /** Empty also where the rank is not known. */
+  /** Empty also where the rank is unknown. */
   readonly dims: readonly Dim[]
 }
 

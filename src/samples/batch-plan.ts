@@ -1,15 +1,15 @@
 /**
  * How a model takes samples: which axes of its inputs and outputs are the batch, how many samples go into one run, and
- * what sizes its other open dims have. Found by running it on random inputs in a process apart, not by trusting names:
+ * what sizes its other dynamic dims have. Found by running it on random inputs in a separate process, not by trusting names:
  *
- *   1. Open first dims (and all of the same symbol) are the batch where the model runs at two batches, each output is the
+ *   1. Dynamic first dims (and all of the same symbol) are the batch where the model runs at two batches, each output is the
  *      same shape in both or longer along one axis in proportion, and each sample gets what it gets alone. Then any batch
  *      works. Where that fails, the symbols are tried one by one: of [T, N, F] it is N.
  *   2. Where it runs at 1 and 2 and samples depend on each other (a Reshape to [1, ...] before a softmax): 1.
  *   3. Where it does not run at 2, or 1: the batch asked for, those that the file mentions, 1; the first that runs.
  *   4. A file that fixes everything takes what it says.
  *
- * Open dims that are not the batch take the first of OPEN_SIZES that runs. Does not apply to inputs that have no random
+ * Dynamic dims that are not the batch take the first of OPEN_SIZES that runs. Does not apply to inputs that have no random
  * values (strings), nor to inputs of unknown rank that nobody has given a shape.
  */
 import { MncError, modelError } from '../base/errors.ts'
@@ -38,7 +38,7 @@ export interface BatchPlan {
   readonly inputs: ReadonlyMap<string, InputLayout>
   /** Of the outputs that are numbers. */
   readonly outputs: ReadonlyMap<string, OutputLayout>
-  /** Sizes of open dims that nobody gave, by symbol, or input[axis] where they have none. */
+  /** Sizes of dynamic dims that were not given, by symbol, or input[axis] where they have none. */
   readonly sizes: Readonly<Record<string, number>>
 }
 
@@ -59,7 +59,7 @@ export function dimsAt(plan: BatchPlan, n: number): Readonly<Record<string, read
   )
 }
 
-/** The plan. A model error that names the open dims where no size makes the model run. */
+/** The plan. A model error that names the dynamic dims where no size makes the model run. */
 export async function batchPlan(model: Model, asked: number, options: PlanOptions = {}): Promise<BatchPlan> {
   const search = new Search(model, options)
   const session = await loadIsolated(search.model, { optimization: 'disabled' })
@@ -267,7 +267,7 @@ const keyOf = (d: Dim, input: string, axis: number): string =>
 const isNamed = (key: string): boolean => key !== NAMELESS && !/\[\d+\]$/.test(key)
 const shown = (o: Open): string => (isNamed(o.key) ? o.key : `${o.input}[${o.axis}]`)
 
-/** The model with these dims as its inputs', and nothing said of shapes behind them. */
+/** The model with these dims as its inputs', and nothing said of shapes after them. */
 function opened(model: Model, dims: ReadonlyMap<string, readonly Dim[]>): Model {
   const copy = cloneModel(model)
   for (const v of copy.graph.fed) if (v.type) v.setType({ elem: v.type.elem, dims: dims.get(v.name)! })

@@ -1,4 +1,4 @@
-/** What passes calibrate on. */
+/** The data that passes calibrate on. */
 import type { Tensor } from '../graph/tensor.ts'
 
 /** Real inputs for passes that calibrate: preprocessed batches, one entry per graph input. */

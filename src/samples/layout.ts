@@ -1,4 +1,4 @@
-/** Samples in tensors: taken out along the axes that are the batch, filled up, and read one by one. */
+/** Samples in tensors: split along the batch axes, padded, and read one by one. */
 import { Tensor } from '../graph/tensor.ts'
 
 export interface InputLayout {

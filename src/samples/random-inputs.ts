@@ -1,6 +1,6 @@
 /**
  * Random inputs of the graph's own types, for models without data: enough to calibrate on, to check with, and to distil a
- * model into a smaller one. They say nothing about accuracy; whoever uses them says so loudly.
+ * model into a smaller one. They say nothing about accuracy, and every command that uses them prints a warning.
  *
  * Values are those of random-feeds.ts, sizes those that run (batch-plan.ts).
  */
@@ -20,7 +20,7 @@ export interface RandomInputs {
   feeds(...keys: readonly number[]): Record<string, Tensor>
 }
 
-/** Model error for inputs that have no random values, and where no size of the open dims makes the model run. */
+/** Model error for inputs that have no random values, and where no size of the dynamic dims makes the model run. */
 export async function randomInputs(model: Model, batch: number, options: PlanOptions = {}): Promise<RandomInputs> {
   const plan = await batchPlan(model, batch, options)
   const dims = dimsAt(plan, plan.batch)

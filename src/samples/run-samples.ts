@@ -1,6 +1,6 @@
 /**
  * Runs samples through a session as its model takes them (batch-plan.ts): all at once where any batch works, else in
- * groups of the one batch that does. The last group is filled up with its last sample again, and what that gives is
+ * groups of the one batch that does. The last group is padded by repeating its last sample, and the outputs of the padding are
  * dropped.
  */
 import { modelError } from '../base/errors.ts'
@@ -12,7 +12,7 @@ import { rowsOf, sliceSamples } from './layout.ts'
 /** Inputs of one run. */
 export interface Group {
   readonly feeds: Readonly<Record<string, Tensor>>
-  /** Samples in it that count; those behind fill it up. */
+  /** Samples in it that count; those after fill it up. */
   readonly count: number
 }
 

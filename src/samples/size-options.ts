@@ -1,4 +1,4 @@
-/** Sizes of open dims: the options of every command that runs a model. */
+/** Sizes of dynamic dims: the options of every command that runs a model. */
 import { optionTable } from '../base/options.ts'
 
 /** Remembered in what is written (input-shapes.ts). */

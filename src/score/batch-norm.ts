@@ -1,6 +1,6 @@
 /**
- * What is left of a BatchNormalization at inference: y = x * s + b with s = scale / sqrt(var + epsilon) and
- * b = bias - mean * s. Behind a layer with constant weights that nothing else reads, s goes into the weights (or their
+ * What remains of a BatchNormalization at inference: y = x * s + b with s = scale / sqrt(var + epsilon) and
+ * b = bias - mean * s. After a layer with constant weights that nothing else reads, s goes into the weights (or their
  * quantisation scales) and b is added to the layer's bias.
  *
  * Does not fold: several consumers, a shared weight, training mode, quantisers in between, MatMul beyond matrices

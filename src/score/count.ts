@@ -5,10 +5,10 @@
  *   + 1 for a bias that is not zero. Padding positions count.
  * - BatchNormalization that folds into the layer before it leaves a bias; any other a scale and a bias a channel.
  * - everything else by its OpDef's cost; an addition of a constant zero is none.
- * - QuantizeLinear and DequantizeLinear are format conversions and free, as is a clamp right before or behind rounding;
+ * - QuantizeLinear and DequantizeLinear are format conversions and free, as is a clamp right before or after rounding;
  *   their scales are stored.
  *
- * What an export adds to work around the width of kernels (mnc.role=correction) is no part of the network.
+ * What an export adds to work around the width of kernels (mnc.role=correction) is not part of the network.
  *
  * A look-up in a table (Gather) stores the table and does nothing; what it gives has the table's width.
  *
@@ -191,13 +191,13 @@ export class Counter {
     if (this.#stored.has(weight)) return
     this.#stored.add(weight)
     this.#parameters += tensor.size
-    // a BatchNormalization behind it turns one scale for the tensor into one a channel
+    // a BatchNormalization after it turns one scale for the tensor into one per channel
     const folds = format.integer && foldedBatchNorm(node, this.#constants)
     const scales = folds ? Math.max(format.scales, tensor.dims[axes.output]!) : format.scales
     row.storage += (stored.bits + scales * this.#floatBits) / WORD
   }
 
-  /** The layer's own bias, or the one that is left of a BatchNormalization behind it. */
+  /** The layer's own bias, or the one that is left of a BatchNormalization after it. */
   #bias(node: Node, def: OpDef, row: Row, outputs: number): void {
     const at = (def.parameters ?? []).find((i) => i !== layerSlot(node)?.input && node.inputs[i])
     const own = at === undefined ? null : node.inputs[at]!

@@ -1,4 +1,4 @@
-/** What a count needs to be there, and the errors that name what is not. */
+/** What a count requires, and the errors that name what is missing. */
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isStatic } from '../graph/types.ts'

@@ -22,7 +22,7 @@ export interface Facts {
   readonly scale?: Tensor
 }
 
-/** Facts behind a QuantizeLinear of `x`. */
+/** Facts after a QuantizeLinear of `x`. */
 export function quantizedFacts(node: Node, x: Facts, constants: Constants): Facts {
   const scale = constants.tensor(node.input(1))
   const zero = node.inputs[2] ? constants.tensor(node.inputs[2]).toNumbers() : [0]
@@ -36,7 +36,7 @@ export function quantizedFacts(node: Node, x: Facts, constants: Constants): Fact
   return { bits, integer: true, lo, hi: one ? step(x.hi) : max, scale }
 }
 
-/** Facts behind a DequantizeLinear of the integers `q`. */
+/** Facts after a DequantizeLinear of the integers `q`. */
 export function dequantizedFacts(node: Node, q: Facts, constants: Constants): Facts {
   const scale = constants.tensor(node.input(1))
   const zero = node.inputs[2] ? constants.tensor(node.inputs[2]).toNumbers()[0]! : 0

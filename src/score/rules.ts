@@ -3,7 +3,7 @@
  *
  * Storage: the cheapest of
  *   dense    n * bits
- *   sparse   values in kept blocks * bits + one mask bit a block
+ *   sparse   values in kept blocks * bits + one mask bit per block
  * A block is one element unless the zeros come in larger blocks (4x4, kernels, channels, ...): then kept blocks are
  * stored whole. Blocks are believed where at least 3/4 of the values inside kept ones are non-zero. Unstructured zeros
  * never pass for blocks by chance: where an element mask beats dense storage (sparsity s > 1 / bits), blocks of two

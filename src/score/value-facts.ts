@@ -75,7 +75,7 @@ export class ValueFacts {
     if (nonNegative) lo = Math.max(lo, 0)
     const integer = keeps && inputs.every((f) => f.integer)
     const widest = Math.max(...inputs.map((f) => f.bits))
-    // an integer that becomes a float by a Cast has the width of its range, as behind a DequantizeLinear
+    // an integer that becomes a float by a Cast has the width of its range, as after a DequantizeLinear
     const cast = integer && widest >= 8 && node.outputs.some((v) => v && isFloat(v)) && Number.isFinite(hi - lo)
     const bits = cast ? Math.min(widest, widthOf(lo, hi)) : keeps ? widest : this.#floatBits
     const scale = keeps && inputs.length === 1 ? inputs[0]!.scale : undefined

@@ -1,4 +1,4 @@
-/** What a teacher's entropy says of the temperature. */
+/** What a teacher's entropy says about the temperature. */
 
 /** `share`: StepEvent.teacherEntropy. null where the teacher has something to teach. */
 export function temperatureWarning(share: number): string | null {

@@ -275,7 +275,7 @@ test('what is wrong with a recipe is said in one message', async () => {
   await assert.rejects(parseRecipe([]), { blame: 'user', message: /must be object/ })
   await assert.rejects(loadRecipe('quickstrt'), { blame: 'user', message: /did you mean 'quickstart'/ })
   writeFileSync(at('bad.json'), '{')
-  await assert.rejects(loadRecipe(at('bad.json')), { blame: 'user', message: /no JSON/ })
+  await assert.rejects(loadRecipe(at('bad.json')), { blame: 'user', message: /not valid JSON/ })
 })
 
 test('the recipes in models/ are sound', async () => {

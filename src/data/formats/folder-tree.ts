@@ -1,7 +1,7 @@
 /**
- * What lies in a data set's folder: the folders of its splits, class folders in them, picture files in those, and all
- * that is none of these, so that nothing is dropped in silence. Symbolic links are followed everywhere; one that leads
- * nowhere or in a circle is an error. Nothing below a class folder is read.
+ * What a data set's folder contains: the folders of its splits, class folders in them, picture files in those, and everything
+ * that is none of these, so that nothing is dropped silently. Symbolic links are followed everywhere; one that leads
+ * nowhere or back to itself is an error. Nothing below a class folder is read.
  */
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join, sep } from 'node:path'
@@ -89,7 +89,7 @@ export function readSplit(root: string): SplitTree {
 
 const NO_FILE = 'pipes, sockets and devices'
 
-/** What the operating system leaves beside a picture on a foreign disk has the picture's name behind `._`. */
+/** What the operating system leaves beside a picture on a foreign disk has the picture's name after `._`. */
 const isPicture = (name: string): boolean => /\.(png|jpe?g|webp)$/i.test(name) && !name.startsWith('._')
 
 function fileKind(name: string): string {
@@ -98,7 +98,7 @@ function fileKind(name: string): string {
   return ending ? `${ending} files` : 'other files'
 }
 
-/** Order of code points: JavaScript's own is that of UTF-16 units, which puts U+FFxx behind emoji. */
+/** Order of code points: JavaScript's own is that of UTF-16 units, which puts U+FFxx after emoji. */
 const codePointOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
 interface Entry {

@@ -59,7 +59,7 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   return set
 }
 
-/** Training pictures whose statistics take so long that it is said: some 20 s of photos. */
+/** Number of training pictures whose statistics take so long that a note says so: some 20 s of photos. */
 const MANY = 1000
 
 /** Computed once for each size. */

@@ -1,5 +1,5 @@
 /**
- * IDX files as MNIST and Fashion-MNIST come in, plain or gzipped: a big-endian header (magic 0x0800 + rank, one uint32
+ * IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped: a big-endian header (magic 0x0800 + rank, one uint32
  * a dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
  */
 import { constants } from 'node:buffer'

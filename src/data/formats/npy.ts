@@ -1,6 +1,6 @@
 /**
  * Arrays in numpy's .npy format (NEP 1): a magic, a header that is a Python dictionary, then the numbers. C order and
- * little-endian only. The size that the header gives is held against the file's before anything is unpacked.
+ * little-endian only. The size that the header declares is compared with the file's before anything is unpacked.
  */
 import type { MncError } from '../../base/errors.ts'
 import { checkMemory } from '../memory.ts'

@@ -1,6 +1,6 @@
 /**
  * ZIP archives as numpy writes them (APPNOTE 4.3): stored or deflated entries, found by the central directory. What an
- * entry says of itself is held to: its size before it is unpacked and after, and its CRC-32. Not for ZIP64, encryption.
+ * entry declares is verified: its size before and after it is unpacked, and its CRC-32. Does not read ZIP64 or encrypted entries.
  */
 import { constants, inflateRawSync } from 'node:zlib'
 import type { MncError } from '../../base/errors.ts'

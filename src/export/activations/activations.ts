@@ -6,15 +6,15 @@
  *   container QuantizeLinear(uint8, zero point 255-hi) -> Max(q, 255-hi+lo) -> DequantizeLinear
  *
  * with lo..hi the range less the zero point. Both give exactly what the 4-bit pair gives: the division and the rounding
- * to even are QuantizeLinear's own, and clamping commutes with rounding since both limits are multiples of the step.
+ * to even are QuantizeLinear's own, and clamping commutes with rounding since both limits are multiples of the scale.
  * A ReLU or Clip that only such quantisers read is dropped: lo and hi do its work, for rounding keeps order.
  *
  * float is for files whose weights reach onnxruntime as floats. There a Q/DQ pair must not stand: its optimiser
  * (WeightBiasQuantization) makes an INT8 tensor of any constant float weight between a DequantizeLinear and a
  * QuantizeLinear, which changes results by percents, and then asks QLinearConv for UINT4, which fails to load.
- * The step s goes into the scale of the layers behind, so that the Mul is seldom needed.
+ * The scale s goes into the scales of the following layers, so that the Mul is seldom needed.
  *
- * Per-channel steps stay as they are.
+ * Per-channel scales stay as they are.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
@@ -30,7 +30,7 @@ import type { Layer } from '../weights/fold-affine.ts'
 export interface Activation {
   readonly pair: QuantPair
   readonly step: number
-  /** Range of the integers less the zero point; narrower than the type behind a ReLU or Clip. */
+  /** Range of the integers less the zero point; narrower than the type after a ReLU or Clip. */
   readonly lo: number
   readonly hi: number
   /** The ReLU or Clip stays: the quantiser holds none of what it leaves. */
@@ -50,7 +50,7 @@ export function dropNoOps(graph: Graph): void {
   }
 }
 
-/** Quantisers of computed values with one step and constant parameters, in graph order. */
+/** Quantisers of computed values with one scale and constant parameters, in graph order. */
 export function activationsOf(graph: Graph): Activation[] {
   const found: Activation[] = []
   const constant = constantValues(graph)
@@ -97,7 +97,7 @@ function sourceOf({ pair, plain }: Activation): Value {
   return limiter.input(0)
 }
 
-/** Replaces the pairs by float arithmetic; steps go into the weights of `layers` where they can. */
+/** Replaces the pairs by float arithmetic; scales go into the weights of `layers` where they can. */
 export function lowerToFloat(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>): void {
   const whole = new Map<Node, Value>()
   for (const a of activations) {
@@ -159,7 +159,7 @@ function containerOf({ lo, hi }: Activation): Container | null {
   return null
 }
 
-/** Replaces the pairs by uint8 pairs that saturate at the same steps; returns the new DequantizeLinear nodes. */
+/** Replaces the pairs by uint8 pairs that saturate at the same scales; returns the new DequantizeLinear nodes. */
 export function toContainers(activations: readonly Activation[]): Set<Node> {
   const made = new Set<Node>()
   const whole = new Map<Node, { levels: Value; zero: Value }>()

@@ -3,8 +3,8 @@
  * no integer kernel is meant: it would round float weights to 8 bits per tensor, take a Clip away, or make 4-bit forms of
  * operators that have none. `dropNoOps` has removed the guards of training, which knew no export format.
  *
- * None where a layer whose weights stand behind a DequantizeLinear comes right before, or before a ReLU: that kernel is
- * what the file is for. Nor behind a layer with a float input, which no integer kernel takes.
+ * None where a layer whose weights come after a DequantizeLinear comes right before, or before a ReLU: that kernel is
+ * what the file is for. Nor after a layer with a float input, which no integer kernel takes.
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { dequantizeBehind, isCast, isClipped, isQuantize, isRectifier } from '../../ops/facts.ts'
@@ -25,7 +25,7 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
   }
 }
 
-/** Whether it is one of `lowerToFloat` behind its Clip: no quantiser of a pair, and nothing is drawn past the Clip. */
+/** Whether it is one of `lowerToFloat` after its Clip: no quantiser of a pair, and nothing is drawn past the Clip. */
 const isLimited = (q: Node): boolean => isClipped(q.input(0)) && [...q.output.uses].every(isCast)
 
 function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {

@@ -42,7 +42,7 @@ export class Held {
     this.#made.set(`${place} ${pairing}`, value)
   }
 
-  /** Conversions stand right behind what they convert, so that every reader finds them before itself. */
+  /** Conversions stand right after what they convert, so that every reader finds them before itself. */
   as(place: Place, pairing: Pairing): Value {
     const key = `${place} ${pairing}`
     const made = this.#made.get(key) ?? this.#convert(place, pairing)

@@ -134,7 +134,7 @@ class Arrangement {
     this.#held.set(step.value, made ?? new Held(step.value, { dims: step.dims, pairing: 'single', place: 'nchw' }))
   }
 
-  /** Gives other readers the new values in the form that they know; what nobody reads goes. */
+  /** Gives other readers the new values in the form that they expect, and removes what is no longer read. */
   rewire(): void {
     for (const { value } of [...this.#steps.values()].reverse()) {
       const held = this.#held.get(value)!

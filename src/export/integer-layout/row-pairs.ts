@@ -1,6 +1,6 @@
 /**
  * Narrow convolutions on two rows at once. The AVX-512 VNNI kernels of onnxruntime's QLinearConv reach their speed with 32
- * output channels: with 16 they load more than they multiply (16 -> 16 channels, 3x3, 32x32: 13.2 us an image, 179 MACs a
+ * output channels: with 16 they load more than they multiply (16 -> 16 channels, 3x3, 32x32: 13.2 us per image, 179 MACs a
  * nanosecond; 64 -> 64 channels, 8x8: 5.3 us, 445). So [N, C, H, W] is held as [N, 2C, H/2, W]: two rows lie on one
  * another. A 3x3 convolution then has a 2x3 kernel, 1.33 times the products, and takes 9.6 us:
  *
@@ -8,7 +8,7 @@
  *   odd   block j holds rows 2j - 1 and 2j, j up to H/2; what lies outside the image is zero
  *
  * The two rows of a block read four, which are two blocks of the other form: convolutions turn one into the other. What
- * they put outside the image is set to zero. Convolutions before and behind read and write single rows as they are: the
+ * they put outside the image is set to zero. Convolutions before and after read and write single rows as they are: the
  * first one with a kernel of four rows and stride 2, one with stride 2 from blocks with stride 1.
  */
 import type { Builder } from '../../graph/builder.ts'
@@ -33,7 +33,7 @@ export interface Window {
   readonly end: readonly [number, number]
 }
 
-/** Of a Conv; null where it has groups or dilations, where its sizes are not known or its parameters are no constants. */
+/** Of a Conv; null where it has groups or dilations, where its sizes are unknown or its parameters are not constants. */
 export function windowOf(conv: Node, typed: Graph): Window | null {
   if (!hasConstants(conv)) return null
   const weights = typed.find(conv.input(1).name)?.type?.dims ?? null

@@ -1,5 +1,5 @@
 /**
- * How the uint8 values of an int8 file come about: what stands before each QuantizeLinear, and which levels the Max behind
+ * How the uint8 values of an int8 file come about: what stands before each QuantizeLinear, and which levels the Max after
  * it leaves.
  *
  *   conv        Conv of a quantised input and integer weights
@@ -26,7 +26,7 @@ export interface Step {
   readonly quantize: Node
   /** What QuantizeLinear reads. */
   readonly source: Value
-  /** The uint8 value, behind the Max. */
+  /** The uint8 value, after the Max. */
   readonly value: Value
   /** Lowest level that the Max leaves. */
   readonly floor: number
@@ -134,7 +134,7 @@ function reads(node: Node, steps: ReadonlyMap<Value, Step>): boolean {
   return levelOf(node.inputs[2]) === steps.get(node.input(0))?.zero
 }
 
-/** The value behind a QuantizeLinear and the Max that alone may read it. */
+/** The value after a QuantizeLinear and the Max that alone may read it. */
 function limited(quantize: Node): { value: Value; floor: number } {
   const { output } = quantize
   const [max] = output.uses

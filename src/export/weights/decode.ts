@@ -11,7 +11,7 @@
  *   w      = Reshape(Split(all)) * scale
  *
  * onnxruntime folds all of it at load. Not NonZero with ScatterND, which it leaves to run on every call; not
- * DequantizeLinear, for the same reason. A model-local function for the last line would save 20 bytes a tensor and put
+ * DequantizeLinear, for the same reason. A model-local function for the last line would save 20 bytes per tensor and put
  * a second operator domain into the file.
  */
 import type { Builder } from '../../graph/builder.ts'
@@ -144,7 +144,7 @@ function emitSparse(t: Terse, all: Float32Array, bits: number): Value {
   return t.op('Gather', [values, index], { axis: 0 })
 }
 
-/** At least the values, as float32 in one dimension; nibbles and bit planes may add up to 7 more behind them. */
+/** At least the values, as float32 in one dimension; nibbles and bit planes may add up to 7 more after them. */
 function emitValues(t: Terse, values: readonly number[], bits: number): Value {
   if (bits === 32) return t.constant(Tensor.float32([values.length], values))
   if (bits === 8) return t.op('Cast', [t.constant(Tensor.from('int8', [values.length], values))], { to: FLOAT })

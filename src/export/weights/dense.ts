@@ -1,5 +1,5 @@
 /**
- * Writes the weights of the int4 and int8 formats: those that onnxruntime should see as integers behind a
+ * Writes the weights of the int4 and int8 formats: those that onnxruntime should see as integers after a
  * DequantizeLinear, the others as floats (decoded with Cast and Mul, which it folds at load; a DequantizeLinear that no
  * integer kernel takes runs on every call).
  */
@@ -24,7 +24,7 @@ export function attach(graph: Graph, w: Weight, value: Value): void {
 }
 
 /**
- * The weights to stand behind a DequantizeLinear. int4: all, but not those stored [in, out], of which onnxruntime makes
+ * The weights to come after a DequantizeLinear. int4: all, but not those stored [in, out], of which onnxruntime makes
  * MatMulNBits, which rounds the input to 8 bits. int8: those of layers between quantisers.
  */
 export function pairedWeights(
@@ -39,8 +39,8 @@ export function pairedWeights(
 }
 
 /**
- * Moves biases behind the layers: int4, all of those with quantised inputs; int8, of layers whose integers are not chosen
- * (the output is read in floats too, steps run along another axis). No other bias is left that onnxruntime would round.
+ * Moves biases after the layers: int4, all of those with quantised inputs; int8, of layers whose integers are not chosen
+ * (the output is read in floats too, scales run along another axis). No other bias is left that onnxruntime would round.
  */
 export function moveBiases(
   paired: ReadonlySet<Weight>,

@@ -53,7 +53,7 @@ export interface BatchNorms {
 
 /**
  * Folds every BatchNormalization that can be, and reduces the others where `reduceRest`. Mul and Add take half of the
- * bytes; the node itself is one pass over the data instead of two (DenseNet-BC-40-12: 142 us an image, not 295).
+ * bytes; the node itself is one pass over the data instead of two (DenseNet-BC-40-12: 142 us per image, not 295).
  */
 export function foldBatchNorms(graph: Graph, layers: ReadonlyMap<Node, Layer>, reduceRest: boolean): BatchNorms {
   let folded = 0

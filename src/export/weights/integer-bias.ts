@@ -1,10 +1,10 @@
 /**
  * The integers of a layer that runs between two quantisers, so that an integer kernel gives the same levels as the
- * float graph although its bias is an int32 multiple of step(x) * step(w).
+ * float graph although its bias is an int32 multiple of scale(x) * scale(w).
  *
  * With integer operands the sum a over the weights is an integer, and level k or above is reached where
- *   a + b >= (k - 1/2) s,    b = bias / (step(x) step(w)),    s = step(y) / (step(x) step(w)),
- * that is, where a >= A_k = ceil((k - 1/2) s - b). A kernel with weights m*w, bias B and a slightly different step of
+ *   a + b >= (k - 1/2) s,    b = bias / (scale(x) scale(w)),    s = scale(y) / (scale(x) scale(w)),
+ * that is, where a >= A_k = ceil((k - 1/2) s - b). A kernel with weights m*w, bias B and a slightly different scale of
  * the weights has B/m for b and s' for s. It gives the same levels for every a where
  *   A_k - 1 < (k - 1/2) s' - B/m <= A_k    for all k,
  * which for given m and B is an interval of s'. Each output channel takes the m and B, and the middle of that interval,
@@ -83,7 +83,7 @@ function thresholdsOf({ lo, hi, step, bias, reach }: ChannelInput): Threshold[] 
   return found
 }
 
-/** The middle of the steps that suit every threshold; `step` itself where nothing binds. */
+/** The middle of the scales that suit every threshold; `step` itself where nothing binds. */
 function middleStep(thresholds: readonly Threshold[], bias: number, step: number): number {
   let low = Number.NEGATIVE_INFINITY
   let high = Number.POSITIVE_INFINITY

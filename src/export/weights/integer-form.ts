@@ -1,14 +1,14 @@
 /**
- * The integers of int8 layers between quantisers: multiplier, bias and step of each output channel (integer-bias.ts), taken
+ * The integers of int8 layers between quantisers: multiplier, bias and scale of each output channel (integer-bias.ts), taken
  * into the weight and written.
  *
- * An integer kernel adds products and bias up in 32 bits. Where a channel's bias is so many multiples of step(x) step(w)
- * that they do not fit (its weights are tiny, or all but zero), its step is made larger until they do:
+ * An integer kernel adds products and bias up in 32 bits. Where a channel's bias is so many multiples of scale(x) scale(w)
+ * that they do not fit (its weights are tiny, or all but zero), its scale is made larger until they do:
  *
- *   s' = s f,  w' = round(w / f),  f = (|bias| / (step(x) s) + sum|w| max|x|) / 2^30
+ *   s' = s f,  w' = round(w / f),  f = (|bias| / (scale(x) s) + sum|w| max|x|) / 2^30
  *
  * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
- * bias is added behind them.
+ * bias is added after them.
  */
 import type { Node } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
@@ -49,10 +49,10 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
   const behind = outputQuantiser(node)
   const widened = fitBiases(w, axis, (c) => Math.abs(biasAt(c)) / step, span)
   const { largest, sum } = sizesOf(w, axis)
-  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose step stays negative
+  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose scale stays negative
   const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
   const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
-  // a gain of 0 leaves integers of 0 and the bias: any step that is fine enough for that
+  // a gain of 0 leaves integers of 0 and the bias: any scale that is fine enough for that
   const fine = behind ? behind.step / (1024 * step) : 1
   const sizeOf = (s: number, c: number): number =>
     Math.abs(s) || Math.max(fine, Math.abs(biasAt(c)) / (step * LARGEST_SUM))
@@ -115,7 +115,7 @@ function channelsAlong({ dims }: Weight, axis: number): (i: number) => number {
 }
 
 /**
- * Makes the steps of channels larger whose sums would leave 32 bits; returns their number. `biasOver`: |bias| / step(x).
+ * Makes the scales of channels larger whose sums would leave 32 bits; returns their number. `biasOver`: |bias| / scale(x).
  */
 function fitBiases(w: Weight, axis: number, biasOver: (c: number) => number, span: number): number {
   const { sum } = sizesOf(w, axis)
@@ -150,7 +150,7 @@ function writeBias(node: Node, biases: readonly number[], weightScale: Float32Ar
   if (!old.isUsed && old.constant) node.graph.removeInitializer(old)
 }
 
-/** Step and levels of the quantiser that reads the layer; null where several differ. */
+/** Scale and levels of the quantiser that reads the layer; null where several differ. */
 function outputQuantiser(node: Node): { step: number; range: readonly [number, number] } | null {
   const readers = readersBehindRectifier(node.output)
   const [first, ...others] = readers

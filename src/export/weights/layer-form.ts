@@ -2,8 +2,8 @@
  * How a layer's weight and bias stand beside quantised activations.
  *
  * onnxruntime 1.30 rounds a float bias of a layer between DequantizeLinear and QuantizeLinear to an int32 multiple of
- * step(x) * step(w): with 4-bit operands that moves results by a whole step here and there (measured: 2 % of the
- * largest output), and only where its optimiser runs. So a plain 4-bit file adds the bias behind the layer, which is
+ * scale(x) * scale(w): with 4-bit operands that moves results by a whole level here and there (measured: 2 % of the
+ * largest output), and only where its optimiser runs. So a plain 4-bit file adds the bias after the layer, which is
  * exact at every level, and an 8-bit file chooses the integer bias itself (integer-bias.ts).
  */
 import type { Node } from '../../graph/graph.ts'
@@ -11,7 +11,7 @@ import { biasFactor, biasOf, dequantizeBehind, isFloor, isQuantize, isRectifier,
 import { channelSlot } from '../../ops/index.ts'
 import type { Layer } from './fold-affine.ts'
 
-/** How many readers of the layer's output, behind a ReLU too, quantise it. */
+/** How many readers of the layer's output, after a ReLU too, quantise it. */
 export function quantisedBehind(node: Node): 'all' | 'some' | 'none' {
   const readers = [...node.output.uses].flatMap((n) => (isRectifier(n) ? [n, ...n.output.uses] : [n]))
   const quantisers = readers.filter(isQuantize).length
@@ -19,13 +19,13 @@ export function quantisedBehind(node: Node): 'all' | 'some' | 'none' {
   return quantisers === readers.length && !node.output.isOutput ? 'all' : 'some'
 }
 
-/** The step of the layer's input where that comes from a quantiser with one step; null otherwise. */
+/** The scale of the layer's input where that comes from a quantiser with one scale; null otherwise. */
 export function inputStep(node: Node): number | null {
   const scale = dequantizeBehind(node.input(0))?.input(1).constant
   return scale?.size === 1 ? scale.toNumbers()[0]! : null
 }
 
-/** Moves a constant bias behind the layer as an Add. */
+/** Moves a constant bias after the layer as an Add. */
 export function moveBiasBehind({ node }: Layer): void {
   const old = biasOf(node)
   const bias = old?.constant

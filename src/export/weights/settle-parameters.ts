@@ -1,6 +1,6 @@
 /**
  * Makes float initializers of what layers and normalisations read beside their weights where it is computed from
- * constants: biases in Constant nodes, int32 biases behind a DequantizeLinear. What comes after reads `Value.constant`.
+ * constants: biases in Constant nodes, int32 biases after a DequantizeLinear. What comes after reads `Value.constant`.
  * Weights stay as they are: their quantisers say what the integers are.
  */
 import type { Node, Value } from '../../graph/graph.ts'

@@ -2,18 +2,18 @@
  * Integer convolutions with float outputs. onnxruntime has no quick one: QLinearConv gives 8 bits, ConvInteger is slower
  * than float. Two QLinearConvs give the whole sum a of a layer exactly, in two halves:
  *
- *   h = round(a / M)              the layer's weights, output step M
+ *   h = round(a / M)              the layer's weights, output scale M
  *   l = a - M h,  |l| <= M / 2    the layer's weights, and -M on the channel of h at the tap that reads its own position
- *   y = (M h + l) * step(x) * step(w) + bias
+ *   y = (M h + l) * scale(x) * scale(w) + bias
  *
  * M is a power of two with |a| / M < 128, so that h fits 8 bits. Where float rounding (ORT_DISABLE_ALL) takes the other
- * h of a tie, l makes up for it. Output channels are padded to a multiple of 16, with which the kernels are quicker
- * (48 -> 12 channels, 3x3, 32x32 on AVX-512 VNNI: 38.9 us an image, 48 -> 16: 24.9, in floats 74).
+ * h of a tie, l makes up for it. Output channels are padded to a multiple of 16, with which the kernels are faster
+ * (48 -> 12 channels, 3x3, 32x32 on AVX-512 VNNI: 38.9 us per image, 48 -> 16: 24.9, in floats 74).
  *
  * Worth it where the kernel is larger than 1x1 and the output has at most half of the input's channels, as in DenseNet
  * (48 -> 12: 57 us for both halves). With as many channels (ResNet) the second half costs what the first one saves.
  * Applies to Conv with stride 1 and an output as large as its input, group 1, integer weights within +-64, sums within
- * 127 * 128, and an input quantised with one step to a uint8 container.
+ * 127 * 128, and an input quantised with one scale to a uint8 container.
  *
  * All nodes of the second half carry `mnc.role=correction`: the score does not count them, they compute nothing that the
  * layer does not.

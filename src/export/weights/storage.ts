@@ -1,7 +1,7 @@
 /**
  * Chooses how each weight is stored: whichever form takes the fewest bytes.
  *
- *   packed   N/8 + nnz*b/8      one mask bit an element, b bits a non-zero
+ *   packed   N/8 + nnz*b/8      one mask bit per element, b bits per non-zero
  *   nibbles  N/2                dense, two values a byte (b <= 4)
  *   planes   N*b/8              dense, bit by bit, for 2 and 3 bits
  *   int8     N                  a dense INT8 initializer
@@ -10,7 +10,7 @@
  * and, for all but raw, the scales. Constants of nodes and names were measured on encoded files. Members of the same form
  * and width share one decode (a group); a group whose members save less than the decode takes is dissolved, and they take
  * the next best form. INT4 initializers are not among the forms: they save 5 % of a file and few readers know them
- * (`--format int4` has them, for its integers stand behind DequantizeLinear).
+ * (`--format int4` has them, for its integers come after DequantizeLinear).
  */
 import type { Weight } from './weights.ts'
 
@@ -25,7 +25,7 @@ const GROUP: Readonly<Record<GroupedKind, number>> = { packed: 420, planes: 420,
 const MEMBER = 70
 /** A dense tensor: initializer header, Cast, Mul. */
 const DENSE = 70
-/** Elements of a group: the decode holds about 20 bytes an element while it is folded. */
+/** Elements of a group: the decode holds about 20 bytes per element while it is folded. */
 const GROUP_ELEMENTS = 2 ** 24
 
 export interface Choice {

@@ -1,10 +1,10 @@
 /**
  * The weights of a graph as numbers: what every form of them (latent weights with mask and quantiser, an integer
- * initializer behind a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) comes to.
+ * initializer after a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) comes to.
  *
  *   w[i] = ints[i] * scale[channel(i)]     or, where there is no quantiser,     w[i] = floats[i]
  *
- * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they stand in
+ * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they are in
  * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
  * floats what is not worth a decode.
  */
@@ -25,9 +25,9 @@ export class Weight {
   readonly ints: Int8Array | null
   /** The weights of an unquantised tensor; empty otherwise. */
   floats: Float32Array
-  /** One step, or one for each index of `axis`. */
+  /** One scale, or one for each index of `axis`. */
   scale: Float32Array
-  /** Axis of the scale; null for one step. */
+  /** Axis of the scale; null for one scale. */
   axis: number | null
 
   constructor(
@@ -111,7 +111,7 @@ export async function readWeights(model: Model): Promise<Weight[]> {
 }
 
 function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
-  // what fills is small as it stands and must not be materialised
+  // what fills is small as it is and must not be materialised
   if (v.producer && (findOp(v.producer)?.fills || v.producer.int('block_size', 0))) return false
   const elem = v.constant?.type ?? v.type?.elem
   if (elem !== undefined && elem !== 'float32') return false
@@ -164,7 +164,7 @@ function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null
   return new Weight(v, dims, ints ? { ints, scale: Float32Array.of(1), axis: null } : floats)
 }
 
-/** What a DequantizeLinear gave, in other dims: the steps run along the axis on which all weights are multiples of them. */
+/** What a DequantizeLinear gave, in other dims: the scales run along the axis on which all weights are multiples of them. */
 function movedIntegers(dequantize: Node | null, tensor: Tensor, contents: ReadonlyMap<Value, Tensor>) {
   const scale = dequantize && contents.get(dequantize.input(1))?.toFloat32()
   if (!scale) return null

@@ -1,6 +1,6 @@
 /**
- * Operators that do not care where an element lies: each works on blocked values as it stands. An operand may be one
- * number, or one a channel, which is spread over the blocks. Applies where all that has positions is there blocked, or
+ * Operators that do not care where an element lies: each works on blocked values as it is. An operand may be one
+ * number, or one per channel, which is spread over the blocks. Applies where all that has positions is there blocked, or
  * some of it and the result is wanted so.
  */
 
@@ -99,7 +99,7 @@ export function blockMask(node: Node, layout: BlockedLayout): boolean {
   return true
 }
 
-/** One number, one a channel ([C,1,1] or [1,C,1,1]), or all of them in the plain layout; null: anything else. */
+/** One number, one per channel ([C,1,1] or [1,C,1,1]), or all of them in the plain layout; null: anything else. */
 function operandKind(v: Value, whole: Twin['dims']): 'one' | 'channels' | 'plain' | null {
   const dims = v.constant?.dims ?? v.type?.dims ?? shapeOf(v)
   if (!isStatic(dims) || dims.length > 4) return null

@@ -3,7 +3,7 @@
  * what lies between them stays in that layout as far as it can. A graph rewritten so lives in memory only: no file that
  * mnc writes holds these operators.
  *
- * One form an operator; each says whether it applies. A new one is a function here.
+ * One form per operator; each says whether it applies. A new one is a function here.
  */
 
 import type { Node, Value } from '../../graph/graph.ts'

@@ -52,7 +52,7 @@ export class BlockedLayout {
     return (v && this.#twins.get(v)) ?? null
   }
 
-  /** `v` in blocked layout, reordered where it is not known so. Its channels may be any multiple of 4. */
+  /** `v` in blocked layout, reordered where it is unknown so. Its channels may be any multiple of 4. */
   blocked(b: Builder, v: Value): Value {
     const made =
       this.#twins.get(v)?.value ?? once(this.#reordered, v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))

@@ -1,6 +1,6 @@
 /**
  * Operators that mnc carries unharmed through every pass and knows nothing more about, and why nothing is differentiated
- * through them. A test holds this list and the definitions against the standard: each operator is in one of the two.
+ * through them. A test compares this list and the definitions with the standard: each operator is in one of the two.
  */
 
 const sequences = 'sequences and optional values are not differentiated'

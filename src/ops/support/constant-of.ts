@@ -1,5 +1,5 @@
 /**
- * Constants wherever they stand: initializers, Constant nodes, either behind Identity.
+ * Constants wherever they stand: initializers, Constant nodes, either after Identity.
  */
 import type { Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'

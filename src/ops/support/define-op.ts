@@ -2,9 +2,9 @@
  * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
  * family's file) and one line in index.ts.
  *
- * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first lifts the graph to WORKING_OPSET with
+ * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
  * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
- * newest form only, and `since` lists every form that `upgrades` can lift (plus the newest itself).
+ * newest form only, and `since` lists every form that `upgrades` can upgrade (plus the newest itself).
  */
 import { MncError } from '../../base/errors.ts'
 import type { AttributeLike } from '../../graph/attribute.ts'
@@ -60,7 +60,7 @@ export interface WeightSlot {
   /**
    * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels and
    *
-   *   window   the positions of a window that moves over the axes behind the channels (Conv)
+   *   window   the positions of a window that moves over the axes after the channels (Conv)
    *   matrix   nothing else: both are matrices (Gemm)
    *   rows     nothing else, of operands of any rank: channels are axis 1 of matrices only (MatMul)
    *
@@ -162,7 +162,7 @@ export interface OpDef {
    * or `order`. A weight may pass such ops on the way to its layer.
    */
   readonly carries?: 'value' | 'type' | 'shape' | 'order'
-  /** The element type that the op converts to; undefined where that is not known. */
+  /** The element type that the op converts to; undefined where that is unknown. */
   castsTo?(node: Node): ElementType | undefined
   /** Dims of the output where those of input 0 are `dims`, for an op that carries elements into another shape; null: unknown. */
   reshapes?(node: Node, dims: readonly number[]): readonly number[] | null
@@ -172,13 +172,13 @@ export interface OpDef {
   readonly quantizer?: 'quantize' | 'dequantize'
   /** Of constants alone, too, the op is not to be computed beforehand: its result would not tell what it is there for. */
   readonly unfoldable?: boolean
-  /** Makes many elements of few: a large result is small as it stands. */
+  /** Makes many elements of few: a large result is small as it is. */
   readonly fills?: boolean
-  /** Outputs behind the first are extras that can be left out where nothing reads them. */
+  /** Outputs after the first are extras that can be left out where nothing reads them. */
   readonly optionalOutputs?: boolean
   /** Input 0 is kept between what these inputs hold: the least and the largest that the output can be. */
   readonly limits?: { readonly least?: number; readonly most?: number }
-  /** max(x, 0): engines compute it together with the layer before it or the quantiser behind it. */
+  /** max(x, 0): engines compute it together with the layer before it or the quantiser after it. */
   readonly rectifier?: boolean
   /** Gives truth values that say how two numbers stand to each other. */
   readonly comparison?: boolean
@@ -186,7 +186,7 @@ export interface OpDef {
   readonly addition?: boolean
   /**
    * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
-   * null where that is not known, or not a list.
+   * null where that is unknown, or not a list.
    */
   picks?(node: Node, length: number): readonly number[] | null
   /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */

@@ -36,7 +36,7 @@ export function rankOf(value: Value): number | null {
 
 const addTo = (rank: number | undefined, more: number): number | null => (rank === undefined ? null : rank + more)
 
-/** What the node adds to the rank of its first operand; null where that is not known. */
+/** What the node adds to the rank of its first operand; null where that is unknown. */
 function change(n: Node): number | null {
   const axes = n.ints('axes', []).length
   if (n.op === 'Unsqueeze') return axes

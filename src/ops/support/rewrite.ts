@@ -1,4 +1,4 @@
-/** Building blocks of upgrades: what lifting a node from one form to the next needs again and again. */
+/** Building blocks of upgrades: what upgrading a node from one form to the next needs again and again. */
 import type { AttributeLike } from '../../graph/attribute.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 
@@ -16,7 +16,7 @@ export interface Replacement {
   readonly attributes?: Readonly<Record<string, AttributeLike>>
 }
 
-/** Puts a node of another op in the place of `node`: same name, outputs of the same names, metadata and uses. */
+/** Replaces `node` with a node of another op: same name, outputs of the same names, metadata and uses. */
 export function replaceNode(node: Node, by: Replacement): Node {
   const { graph } = node
   const fresh = graph.before(node).node({

@@ -21,7 +21,7 @@ export function expressions(b: Builder, like: Value): Expression {
 }
 
 /**
- * `v` where `condition` holds, 0 elsewhere: v times the condition as a number. In onnxruntime 1.30 that is quicker than
+ * `v` where `condition` holds, 0 elsewhere: v times the condition as a number. In onnxruntime 1.30 that is faster than
  * Where: 9.1 ms against 12.7 ms for a ReLU's gradient of 3.1 M elements on one core (by Sign: 12.8 ms), of which reading
  * the result back in takes 2 ms. An infinite `v` becomes NaN instead of 0.
  */

@@ -1,7 +1,7 @@
 /**
  * When each operator of the default ONNX domain changed: the since_versions of its schemas, up to opset 25 (ONNX 1.22).
  * Most changes only allow more element types or add an optional attribute whose default is the old behaviour: a node of
- * the older form is one of the newer form as it stands. Those where it is not are listed in `reformed`; lifting a model
+ * the older form is one of the newer form as it is. Those where it is not are listed in `reformed`; upgrading a model
  * over one of them takes an `upgrades` step of the operator's definition.
  */
 import type { Node } from '../../graph/graph.ts'

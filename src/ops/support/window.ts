@@ -36,7 +36,7 @@ export function spread(b: Builder, v: Value, w: SlidingWindow, x: readonly numbe
     strides: w.stride,
     dilations: w.dilation,
     pads: [...w.begin, ...missing.map((m) => Math.max(0, -m))],
-    // positions behind the last window
+    // positions after the last window
     output_padding: missing.map((m) => Math.max(0, m)),
   })
   return reshape(b, sum, x)

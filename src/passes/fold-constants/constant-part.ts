@@ -1,6 +1,6 @@
 /**
  * The part of a model that depends on constants only, as a model of its own: how large its values would be, and what they
- * are, by onnxruntime in a process apart. Sizes come first and are inferred, since 170 bytes can stand for 16 GB.
+ * are, by onnxruntime in a separate process. Sizes come first and are inferred, since 170 bytes can stand for 16 GB.
  */
 import { cloneNode, type ValueMap } from '../../graph/clone.ts'
 import { Graph, type Node, type Value } from '../../graph/graph.ts'

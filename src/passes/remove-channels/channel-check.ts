@@ -147,7 +147,7 @@ class ChannelCheck {
     return this.#clone(n, this.#map, 'smaller')
   }
 
-  /** Nodes need no names, and two of one name are refused. */
+  /** Nodes need no names, and two with the same name are refused. */
   #clone(n: Node, map: ValueMap, suffix: string): Node {
     const copy = cloneNode(n, this.#graph, map, (name) => this.#graph.freshName(`${name}.${suffix}`))
     copy.rename('')

@@ -1,4 +1,4 @@
-/** Which channels of a model go, decided on a lifted copy with known shapes. */
+/** Which channels of a model go, decided on an upgraded copy with known shapes. */
 import { parseOptions } from '../../base/options.ts'
 import { ChannelConstants } from '../../channels/channel-constants.ts'
 import { type ChannelPlan, planChannels } from '../../channels/channel-plan.ts'
@@ -19,7 +19,7 @@ import type { ChannelSamples } from './channel-samples.ts'
 export interface ChannelDecision {
   readonly plan: ChannelPlan
   readonly slots: ChannelSlots
-  /** The model, lifted; its values have the names and, at the samples' size, the shapes that they have there. */
+  /** The model, upgraded; its values have the names and, at the samples' size, the shapes that they have there. */
   readonly lifted: Model
 }
 

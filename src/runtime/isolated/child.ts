@@ -1,6 +1,6 @@
 /**
- * The process that runs strangers' models (engine.ts starts it; serve.ts does the work), and the thread in it that watches
- * it: it ends the process where that takes more memory than it may, or where the one that started it is gone, though
+ * The process that runs untrusted models (engine.ts starts it; serve.ts does the work), and the thread in it that watches
+ * it: it kills the process if that exceeds its memory limit, or if the process that started it is gone, even though
  * onnxruntime never returns.
  */
 import { Worker } from 'node:worker_threads'

@@ -45,7 +45,7 @@ function withoutLarge(model: Model): Model {
   return copy
 }
 
-/** Said of a model that was lifted: not every operator has a kernel for its newest version. Null where it loads. */
+/** Said of a model that was upgraded: not every operator has a kernel for its newest version. Null where it loads. */
 export async function refusalWarning(model: Model): Promise<string | null> {
   const refusal = await engineRefusal(model)
   return refusal && `WARNING: at opset ${model.opset} ${refusal}`

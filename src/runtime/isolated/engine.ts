@@ -1,5 +1,5 @@
 /**
- * onnxruntime in a process of its own, for files of strangers that are run to learn something about them (shapes, values
+ * onnxruntime in a process of its own, for untrusted files that are run to learn something about them (shapes, values
  * of constants): such a file can make the engine abort, loop for ever, or take all memory, on the thread that calls it.
  * The process is started when it is first asked, serves one request after the other, keeps nobody from ending, and is
  * replaced where it ends.
@@ -175,7 +175,7 @@ export async function peakMemory(
   }
 }
 
-/** One request, behind those under way. `to`: the process that has the session; the present one by default. */
+/** One request, after those under way. `to`: the process that has the session; the present one by default. */
 function ask(json: Request, parts: readonly Uint8Array[] = [], to?: Helper): Promise<Frame & { helper: Helper }> {
   const answer = last.then(async () => {
     if (!to) startProbing()
@@ -209,7 +209,7 @@ export type IsolatedSession = Pick<Session, 'outputNames' | 'run' | 'dispose'>
 
 let ids = 0
 
-/** A session in the process apart, of the CPU provider. */
+/** A session in the separate process, of the CPU provider. */
 export async function loadIsolated(model: Model, options: LoadOptions = {}): Promise<IsolatedSession> {
   const id = ids++
   const loaded = await askAbout(model, { do: 'load', id, options: { quiet: true, ...options } })

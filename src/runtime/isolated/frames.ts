@@ -1,5 +1,5 @@
 /**
- * Messages between this process and the one that runs strangers' models: JSON with binary parts behind it, over a pipe.
+ * Messages between this process and the one that runs untrusted models: JSON with binary parts after it, over a pipe.
  *
  *   bytes of the JSON (uint32) | JSON, padded to 8 | parts, each padded to 8
  *
@@ -82,7 +82,7 @@ export interface TensorHead {
   readonly dims: readonly number[]
 }
 
-/** Tensors by name as heads for a frame's JSON and parts behind it. */
+/** Tensors by name as heads for a frame's JSON and parts after it. */
 export function packTensors(tensors: Readonly<Record<string, Tensor>>): { heads: TensorHead[]; parts: Uint8Array[] } {
   const entries = Object.entries(tensors)
   return {

@@ -1,8 +1,8 @@
 /**
  * Shape inference, done by onnxruntime: the graph without its large initializers (made inputs of known type) is loaded
  * with every value exposed as an output and optimisation off; the session's output metadata are the types. So every
- * operator and opset that onnxruntime knows is covered, and none is described here. It happens in a process apart
- * (isolated/engine.ts): a stranger's file can make the engine abort.
+ * operator and opset that onnxruntime knows is covered, and none is described here. It happens in a separate process
+ * (isolated/engine.ts): an untrusted file can make the engine abort.
  *
  * Does not apply to values inside If/Loop/Scan bodies, whose types stay as the file declares them. Types that
  * onnxruntime cannot expose (sequences, maps) stay null.
@@ -35,7 +35,7 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
   }
   for (const n of graph.nodes()) for (const v of n.outputs) if (v) graph.addOutput(v)
   if (graph.outputs.length === 0) return
-  // a declared type that disagrees with the fixed input would be refused; inference finds them anew
+  // a declared type that disagrees with the fixed input would be refused; inference finds them again
   for (const v of graph.values()) if (v.producer && v.type) v.setType(null)
   const byName = new Map((await isolatedTypes(copy)).map((t) => [t.name, t]))
   const ranked = await scalarsAmong(copy, byName)

@@ -1,4 +1,4 @@
-/** Answers requests of engine.ts, in the process that child.ts starts: runs strangers' models. */
+/** Answers requests of engine.ts, in the process that child.ts starts: runs untrusted models. */
 import { Socket } from 'node:net'
 import { MncError } from '../../base/errors.ts'
 import type { LoadOptions, Session } from '../executor.ts'
@@ -56,7 +56,7 @@ export function serve(): void {
       sendFrame(pipe, reply)
     })
   })
-  // requests that come before are read behind it
+  // requests that come before are read after it
   last = loadEngine().then(() => sendFrame(pipe, { json: 'started', parts: [] }))
   pipe.on('close', () => process.exit(0))
   pipe.on('error', () => process.exit(0))

@@ -11,7 +11,7 @@ import type { DeviceTensor, Executor, LoadOptions, Session } from '../executor.t
 import { loadSession } from './ort.ts'
 import { suitedTo } from './ort-placement.ts'
 
-/** Models are lifted to it: fewer old forms to find kernels for, and quantisers in float arithmetic. */
+/** Models are upgraded to it: fewer old forms to find kernels for, and quantisers in float arithmetic. */
 const OPSET = 21
 
 /** Providers whose buffers the node binding can hand out. */

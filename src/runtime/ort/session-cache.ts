@@ -5,7 +5,7 @@
  *
  * Safe because nothing is guessed: a file's name is the hash of the very graph that the engine was given, of the engine's
  * version and of the processor, and of its own content, which is checked before it is used. A folder that cannot be
- * written is no error; neither is a file that the engine refuses, which is removed. The least used go where all
+ * written is not an error; neither is a file that the engine refuses, which is removed. The least used go where all
  * together grow beyond a limit.
  */
 import { createHash, randomBytes } from 'node:crypto'
@@ -113,7 +113,7 @@ export class SessionCache {
       bytes += file.bytes
       if (bytes > this.#limit) await removed(file.path)
     }
-    // what a process that was killed left behind
+    // what a killed process left after
     for (const name of await readdir(this.#folder)) {
       const path = join(this.#folder, name)
       const found = name.endsWith(UNFINISHED) ? await stat(path).catch(() => null) : null

@@ -84,7 +84,7 @@ export class TfSession implements Session {
     // one process may use several
     if (this.#tf.getBackend() !== this.#backend) await this.#tf.setBackend(this.#backend)
     const values = new Map<Value, TfTensor>()
-    /** What this run made and must give back. */
+    /** What this run allocated and must release. */
     const own = new Set<TfTensor>()
     try {
       this.#feed(feeds, values, own)

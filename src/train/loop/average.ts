@@ -3,7 +3,7 @@
  *
  *   the first update copies;   then  average = decay average + (1 - decay) now
  *
- * What is evaluated and written is the average; what is trained on is not. Masks and quantiser steps that the host
+ * What is evaluated and written is the average; what is trained on is not. Masks and quantiser scales that the host
  * moves stay those of the weights in training.
  */
 import type { StepRunner } from '../step/step-runner.ts'

@@ -1,5 +1,5 @@
 /**
- * Estimates BatchNormalization's running statistics anew: forward passes in training form over the data, means and
+ * Re-estimates BatchNormalization's running statistics: forward passes in training form over the data, means and
  * (unbiased) variances averaged over all batches with equal weight, what PyTorch does with momentum = None. Weights stay.
  *
  * Where the model runs only at a smaller batch than the one asked for, the statistics of a batch are put together from

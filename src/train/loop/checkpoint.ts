@@ -1,5 +1,5 @@
 /**
- * Checkpoints: the model as it stands, a valid ONNX file like any other, with the optimiser's vectors as initializers
+ * Checkpoints: the model as it is, a valid ONNX file like any other, with the optimiser's vectors as initializers
  * that no node reads (`mnc.state/<slot>`) and the position of the run in `metadata_props` (`mnc.training`). Batches
  * depend on the seed and the step alone, so the step *is* the position of data and random numbers.
  */
@@ -86,7 +86,7 @@ export async function saveBest(path: string, model: Model, run: string, epoch: n
 /**
  * The best epoch's model that a checkpoint speaks of; null where it speaks of none. A usage error where the file is missing
  * or is another one: the last epoch's weights are no substitute. A run that was killed may have written a better model
- * behind its last checkpoint, and comes to it again.
+ * after its last checkpoint, and comes to it again.
  */
 export async function loadBest(path: string, position: Position): Promise<Model | null> {
   if (position.bestEpoch < 0 || position.bestModel === undefined) return null

@@ -1,11 +1,11 @@
 /**
- * Training behind a frozen front, without computing the front again and again: where images are not augmented, what the
+ * Training after a frozen front, without computing the front again and again: where images are not augmented, what the
  * frozen part makes of an image is the same in every epoch, and so are the teacher's scores. Both are computed once, kept
- * in memory, and the step graph starts behind them: its input is one row of numbers an image.
+ * in memory, and the step graph starts after them: its input is one row of numbers an image.
  *
  * Frozen here is what nothing trained lies before: no trained weight, moving mask, fitted step or batch statistic. Does not
  * apply with augmentation, random inputs, several inputs, one batch that runs, a teacher in batch statistics or of another image
- * size, where the features are larger than CACHE_BYTES, or where the image itself is read behind the front.
+ * size, where the features are larger than CACHE_BYTES, or where the image itself is read after the front.
  */
 import { Dataset, sharedBytes } from '../../data/dataset.ts'
 import { batchDims, evalBatches } from '../../data/eval-batches.ts'
@@ -37,7 +37,7 @@ const BATCH = 100
 const INPUT = 'frozen_features'
 
 export interface FrozenCut {
-  /** What is trained: the model behind its frozen front. Initializers have the model's names. */
+  /** What is trained: the model after its frozen front. Initializers have the model's names. */
   readonly model: Model
   readonly teacher: TrainRun['teacher']
   readonly source: BatchSource

@@ -1,4 +1,4 @@
-/** From a run to all that its loop works with: options, data, a checkpoint to go on from, the step graph, loaded. */
+/** Turns a run into all that its loop works with: options, data, a checkpoint to resume from, the loaded step graph. */
 import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'

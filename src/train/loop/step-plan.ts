@@ -1,4 +1,4 @@
-/** From a run's options to the step graph, the schedule and the batches. */
+/** Turns a run's options into the step graph, the schedule and the batches. */
 import { createHash } from 'node:crypto'
 import { usageError } from '../../base/errors.ts'
 import { nearest } from '../../base/options.ts'
@@ -160,7 +160,7 @@ function learningRateOf(o: TrainOptions, model: Model, sizes: ParameterSizes | n
   return (name: string): number => (sizes.get(name) ?? 1) * (given?.(name) ?? 1)
 }
 
-/** The first pattern that a name fits decides. A usage error for a pattern that fits nothing. */
+/** The first pattern that a name fits decides. A usage error for a pattern that matches nothing. */
 function factorOf(factors: Readonly<Record<string, number>>, model: Model): (name: string) => number {
   const rules = Object.entries(factors).map(([glob, factor]) => ({ re: globToRegExp(glob), factor }))
   const names = Array.from(model.graph.initializers(), (v) => v.name)

@@ -1,4 +1,4 @@
-/** From a batch to what the step graph is fed, and from its logits to accuracy. */
+/** Turns a batch into what the step graph is fed, and its logits into accuracy. */
 import { Tensor } from '../../graph/tensor.ts'
 import type { StepGraph } from '../step/step-options.ts'
 import type { StepFeed } from '../step/step-runner.ts'

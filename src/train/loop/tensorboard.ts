@@ -6,7 +6,7 @@
  *   Summary { 1: Value { 1: tag string, 2: simple_value float } }
  *
  * Source: tensorflow/core/util/event.proto, summary.proto, lib/io/record_writer.cc. A resumed run writes a file of its
- * own that begins with SessionLog START, by which TensorBoard drops what a killed run logged behind its checkpoint.
+ * own that begins with SessionLog START, by which TensorBoard drops what a killed run logged after its checkpoint.
  */
 import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { hostname } from 'node:os'

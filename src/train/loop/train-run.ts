@@ -1,4 +1,4 @@
-/** What a training run is given, says on the way, and gives back. */
+/** What a training run takes, reports along the way, and returns. */
 import type { Dataset } from '../../data/dataset.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
 import type { Model } from '../../graph/model.ts'

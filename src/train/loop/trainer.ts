@@ -1,5 +1,5 @@
 /**
- * The training loop: batches in, steps of the step graph, schedules, moving masks and quantiser steps, validation,
+ * The training loop: batches in, steps of the step graph, schedules, moving masks and quantiser scales, validation,
  * checkpoints. An async generator: callers draw progress, write logs and stop by leaving the loop.
  */
 import { existsSync } from 'node:fs'
@@ -242,7 +242,7 @@ class Training {
     return patience > 0 && this.#best.epoch >= 0 && epoch - this.#best.epoch >= patience
   }
 
-  /** Moves masks and quantiser steps where their time has come. */
+  /** Moves masks and quantiser scales where their time has come. */
   async #moveHostConstants(step: number): Promise<void> {
     if (this.#runner.graph.host.size === 0) return
     const masks = movesMasks(this.#o, step)

@@ -1,5 +1,5 @@
 /**
- * The loss curve as JSON lines: one object a step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
+ * The loss curve as JSON lines: one object per step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
  * that step's update; `losses` of each output where several are taught), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
  * and `skipped: true` where its gradient overflowed.
  */
@@ -16,7 +16,7 @@ export class TrainingLog {
     this.#path = path
   }
 
-  /** Writes what there is to say about the event. A run that goes on from step n keeps the lines before it. */
+  /** Writes what there is to say about the event. A run that continues from step n keeps the lines before it. */
   async write(event: TrainEvent): Promise<void> {
     if (event.kind === 'start') await this.#start(event.step)
     else if (event.kind === 'step') {
@@ -45,7 +45,7 @@ export class TrainingLog {
   }
 }
 
-/** A run that was killed may have logged steps behind its last checkpoint; they come again. */
+/** A run that was killed may have logged steps after its last checkpoint; they come again. */
 async function linesBefore(path: string, step: number): Promise<string> {
   const text = existsSync(path) ? await reading(path, () => readFile(path, 'utf8')) : ''
   const lines = text.split('\n').filter((l) => l !== '')
@@ -53,7 +53,7 @@ async function linesBefore(path: string, step: number): Promise<string> {
   return (end < 0 ? lines : lines.slice(0, end)).map((l) => `${l}\n`).join('')
 }
 
-/** A line cut short counts as behind every checkpoint. */
+/** A line cut short counts as after every checkpoint. */
 function stepOf(line: string): number {
   try {
     const entry: unknown = JSON.parse(line)

@@ -1,6 +1,6 @@
 /**
  * What the host changes in a model while it is trained: prune masks, recomputed from the latent weights (dynamic masks,
- * weights may regrow), and the steps of weight quantisers, fitted to the weights anew. All by the rules that the passes
+ * weights may regrow), and the scales of weight quantisers, refitted to the weights. All by the rules that the passes
  * wrote into the graph.
  */
 import { marks } from '../../graph/marks.ts'

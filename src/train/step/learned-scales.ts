@@ -1,5 +1,5 @@
 /**
- * Quantiser steps as trained parameters: LSQ (Esser et al., 2020, "Learned Step Size Quantization").
+ * Quantiser scales as trained parameters: LSQ (Esser et al., 2020, "Learned Step Size Quantization").
  *
  *   dL/ds is multiplied by g = 1 / sqrt(N Qmax)
  *
@@ -61,7 +61,7 @@ export function gradientFactor({ scale, source, isWeight, largest }: LearnedScal
   return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
 }
 
-/** `next`, an update of the flat vector `now`, with the quantiser steps at its end, `scales`, kept positive. */
+/** `next`, an update of the flat vector `now`, with the quantiser scales at its end, `scales`, kept positive. */
 export function boundShrink(
   b: Builder,
   next: Value,

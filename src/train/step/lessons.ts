@@ -1,6 +1,6 @@
 /**
- * What each output of a model is taught. Without a teacher the labels teach one output, the first of [N, C] scores. A
- * teacher teaches all float outputs; partners have the same name or, of those left, the same position. Which loss:
+ * The loss of each output of a model. Without a teacher, labels train one output, the first of [N, C] scores. A
+ * teacher supervises all float outputs; partners have the same name or, of those left, the same position. Which loss:
  *
  *   --loss NAME=...        that one
  *   scores                 kl or reverse-kl (the default), over the axis of the classes: a softmax follows inside the

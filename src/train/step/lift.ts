@@ -1,4 +1,4 @@
-/** A model in the form that an executor knows. */
+/** A model in the form that an executor supports. */
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { leaveEarlyOpsets, upgradeModelTo } from '../../ops/raise-opset.ts'
@@ -13,7 +13,7 @@ export function runnable(model: Model): Model {
   return leaveEarlyOpsets(copy, () => {}) ? copy : model
 }
 
-/** The model itself where the executor knows every opset; else a copy, lifted, its quantisers in float arithmetic. */
+/** The model itself where the executor knows every opset; else a copy, upgraded, its quantisers in float arithmetic. */
 export async function liftedFor(executor: Executor, model: Model): Promise<Model> {
   if (executor.opset === undefined) return model
   const copy = cloneModel(model)

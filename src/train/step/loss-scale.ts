@@ -1,5 +1,5 @@
 /**
- * The factor on the loss of a mixed-precision step, found as it goes: halved where a gradient overflows (that step
+ * The factor on the loss of a mixed-precision step, adapted as the run proceeds: halved where a gradient overflows (that step
  * changes nothing), doubled after a long time without one. Powers of two: they change no digit of a float32 gradient.
  */
 export interface LossScaleState {

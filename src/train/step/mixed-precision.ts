@@ -57,7 +57,7 @@ function plainStepFunction(n: Node): void {
   n.graph.remove(n)
 }
 
-/** Layers first; then what has at least as many narrow neighbours as wide ones, until there is no more. */
+/** Layers first; then what has at least as many narrow neighbours as wide ones, until there are no more. */
 function nodesToNarrow(graph: Graph): ReadonlySet<Node> {
   const candidates = [...graph.nodes()].filter(mayBeNarrow)
   const open = new Set(candidates)

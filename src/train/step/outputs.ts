@@ -1,6 +1,6 @@
 /**
  * What a loss reads of a model's outputs, and whether that is the scores of a distribution. Scores are taken before the
- * softmax that a model ends in; an output that a softmax inside the graph reads is scores as it stands.
+ * softmax that a model ends in; an output that a softmax inside the graph reads is scores as it is.
  */
 import type { Node, Value } from '../../graph/graph.ts'
 import { findOp } from '../../ops/index.ts'
@@ -21,7 +21,7 @@ export interface Head {
   readonly bounded: boolean
 }
 
-/** float16 and bfloat16 are float32 once the model is widened; a type that is not known may be a float. */
+/** float16 and bfloat16 are float32 once the model is widened; a type that is unknown may be a float. */
 export const isFloatOutput = (v: Value): boolean =>
   v.type === null || ['float16', 'bfloat16', 'float32', 'float64'].includes(v.type.elem)
 

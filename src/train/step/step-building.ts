@@ -1,4 +1,4 @@
-/** What the stages of building a training step hand on to each other, in the order in which they set it. */
+/** What the stages of building a training step pass to each other, in the order in which they set it. */
 import { cloneModel } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
@@ -25,13 +25,13 @@ export class StepBuilding {
   readonly model: Model
   /** The data input. */
   input!: Value
-  /** Quantiser steps that are trained, found as pairs that lowering takes away. */
+  /** Quantiser scales that are trained, found as pairs that lowering takes away. */
   learned: readonly LearnedScale[] = []
   trained: readonly Value[] = []
   hostConstants: readonly Value[] = []
   /** Those of `learned` whose quantisers were lowered, by name. */
   scales: ReadonlyMap<string, LearnedScale> = new Map()
-  /** Weights, then quantiser steps. */
+  /** Weights, then quantiser scales. */
   parameters: readonly Value[] = []
   /** The outputs that are taught, and what of the teacher is compared with them. */
   subjects: readonly Subject[] = []
@@ -42,7 +42,7 @@ export class StepBuilding {
   compared: readonly Value[] = []
   weights: FlatInput = nothing
   host: FlatInput = nothing
-  /** Names of the quantiser steps among the weights. */
+  /** Names of the quantiser scales among the weights. */
   stepNames: ReadonlySet<string> = new Set()
   tiles: Tiles | null = null
   norms: readonly NormLayer[] = []

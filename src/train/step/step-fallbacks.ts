@@ -1,4 +1,4 @@
-/** What of a model's training step an executor leaves to the CPU. */
+/** Which operators of a model's training step an executor leaves to the CPU. */
 import type { Model } from '../../graph/model.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
 import { optimizerDefaults } from './optimizers.ts'

@@ -31,7 +31,7 @@ export async function narrow(step: StepBuilding): Promise<void> {
   for (const v of added) graph.removeOutput(v)
 }
 
-/** Quantiser steps' gradients are scaled by their own factors; the loss's scale is taken out of all. */
+/** Quantiser scales' gradients are scaled by their own factors; the loss's scale is taken out of all. */
 export function joinGradients(step: StepBuilding): void {
   const { graph, weights, gradients, scales, lossScale } = step
   const { layout, values } = weights

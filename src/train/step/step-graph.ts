@@ -12,7 +12,7 @@
  * slots and gives next_accumulated = accumulated + gradient / K; a second graph does the update after the K-th.
  *
  * P, S, H: flat layouts (flat-layout.ts) of the parameters, the running statistics, and the constants that the host
- * changes between steps (masks, quantiser steps).
+ * changes between steps (masks, quantiser scales).
  */
 import type { Model } from '../../graph/model.ts'
 import { isStatic } from '../../graph/types.ts'

@@ -1,4 +1,4 @@
-/** Which outputs of a training step are taught, by what (lessons.ts), and the loss that comes of it. */
+/** Which outputs of a training step have a loss, which one (lessons.ts), and their weighted sum. */
 import { bugError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
@@ -65,7 +65,7 @@ export async function decideLessons(step: StepBuilding): Promise<void> {
   step.variances = await variancesOf(step)
 }
 
-/** The values of each output now, its own and its partner's. A model error where a shape is not known. */
+/** The values of each output now, its own and its partner's. A model error where a shape is unknown. */
 function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exercise[] {
   // what took their place since
   const now = new Map(graph.outputs.map((v, i) => [compared[i]!, v]))

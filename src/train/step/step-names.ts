@@ -1,6 +1,6 @@
 /**
- * Names that a training step has for itself. Values of the network that are called so get another name in the step; state
- * and options still know them by their own.
+ * Names that a training step reserves. Values of the network with such a name get another in the step; state
+ * and options still use the original name.
  */
 
 import { modelError } from '../../base/errors.ts'

@@ -1,4 +1,4 @@
-/** What a training step is built by, and what comes of it (step-graph.ts). */
+/** What a training step is built from, and the result (step-graph.ts). */
 import type { Model } from '../../graph/model.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
@@ -8,7 +8,7 @@ import type { OptimizerOptions } from './optimizers.ts'
 export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */
   readonly batch: number
-  /** Dims of the model's inputs by name, batch included; needed for models with several, or open dims beside the batch. */
+  /** Dims of the model's inputs by name, batch included; needed for models with several, or dynamic dims beside the batch. */
   readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
   /** Runs of the step graph that one update averages over; 1 by default. */
   readonly accumulate?: number | undefined
@@ -18,7 +18,7 @@ export interface StepOptions extends LossOptions {
   readonly batchStatistics: boolean
   /** Parts that the batch is worked on in (tile-batch.ts); chosen by the sizes of activations where absent. */
   readonly tiles?: number | undefined
-  /** Train the quantiser steps too (LSQ). */
+  /** Train the quantiser scales too (LSQ). */
   readonly learnScales: boolean
   /** float16: what it is enough for computes in it (mixed-precision.ts). */
   readonly precision?: 'float32' | 'float16' | undefined
@@ -28,7 +28,7 @@ export interface StepOptions extends LossOptions {
 }
 
 export interface TeacherOptions {
-  /** In inference form, lifted to WORKING_OPSET, BN folded where that is wanted. */
+  /** In inference form, upgraded to WORKING_OPSET, BN folded where that is wanted. */
   readonly model: Model
   readonly adapter?: InputAdapter | undefined
   /** Normalise the teacher by batch statistics (the published way) instead of its running ones. */

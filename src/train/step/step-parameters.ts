@@ -1,5 +1,5 @@
 /**
- * What of a model a training step trains, and what the host may change between steps: chosen by their initializers, then
+ * Which parts of a model a training step trains, and which the host may change between steps: chosen by their initializers, then
  * made parts of one flat graph input each (flat-layout.ts).
  */
 
@@ -36,7 +36,7 @@ export function chooseParameters(step: StepBuilding): void {
   const lowered = step.learned.filter((l) => !l.dequantize.attached)
   step.scales = new Map(lowered.map((l) => [nameOf(l.scale), l]))
   const weights = step.trained.filter(isLeft)
-  // quantiser steps alone are not what anybody means by training
+  // quantiser scales alone are not what anybody means by training
   if (weights.length === 0) throw nothingToTrain(step.graph)
   step.parameters = [...weights, ...stepsOf(step)]
 }

@@ -102,7 +102,7 @@ export class StepRunner {
     this.refreshHost(model)
   }
 
-  /** Takes the host's constants (masks, steps) anew from the model. */
+  /** Takes the host's constants (masks, scales) from the model again. */
   refreshHost(model: Model): void {
     const { host } = this.graph
     if (host.size === 0) return

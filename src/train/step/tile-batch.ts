@@ -19,7 +19,7 @@ export type Tiles = ReadonlyMap<Node, readonly Node[]>
 /**
  * Tiles the nodes of `chosen`, a set that holds every node on the way from the input to any of its members. `graph` must
  * have been typed with the batch of ONE tile (its input's first dim); afterwards the input has `tiles` times that, and
- * what leaves the tiled part is whole again. Types behind it are for the caller to infer anew. Returns null, the graph
+ * what leaves the tiled part is whole again. Types after it are for the caller to infer again. Returns null, the graph
  * unchanged, where a value that leaves does not start with the batch.
  */
 export function tileBatch(graph: Graph, input: Value, tiles: number, chosen: ReadonlySet<Node>): Tiles | null {

@@ -1,4 +1,4 @@
-/** Runs a step graph that is being built on two sets of random inputs, in a process apart, for shapes that only this tells. */
+/** Runs a step graph that is being built on two sets of random inputs, in a separate process, for shapes that only this tells. */
 import { MncError } from '../../base/errors.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { Watch } from '../../passes/shapes/seen-shapes.ts'
