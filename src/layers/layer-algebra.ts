@@ -66,7 +66,7 @@ export function canShiftInputs(node: Node, { c }: ChannelAffine, rank: (v: Value
  * Calls `f` for each run of weight elements that share an output and an input channel, of the `count` elements from
  * `first` on: where the run starts and ends after `first`, and the two channels.
  */
-function eachRun(
+export function eachRun(
   { node, tensor, outputAxis, inputAxis }: WeightLayer,
   first: number,
   count: number,
@@ -185,13 +185,7 @@ export function shiftOutputs(layer: WeightLayer, c: Float64Array): void {
   const { node } = layer
   const behind = biasBehind(layer)
   if (behind) {
-    const { add, at, bias } = behind
-    const old = bias.toNumbers()
-    const dims = bias.size === c.length ? bias.dims : [...bias.dims.slice(0, -1), c.length]
-    const values = c.map((x, i) => x + old[old.length === 1 ? 0 : i]!)
-    const given = add.input(at)
-    add.setInput(at, node.graph.addInitializer(`${node.id}.bias`, Tensor.from(bias.type, dims, values)))
-    dropConstant(given)
+    setBehind(layer, behind, (old, i) => old + c[i]!)
     return
   }
   const out = node.output
@@ -199,12 +193,44 @@ export function shiftOutputs(layer: WeightLayer, c: Float64Array): void {
   if (biased !== out) node.graph.replaceUses(out, biased, biased.producer!)
 }
 
+/** Multiplies the output channels by k: weight, and bias or what an Add behind a layer without one adds. */
+export function scaleOutputs(layer: WeightLayer, k: Float64Array): void {
+  scaleWeight(layer, 'outputs', k)
+  const behind = biasBehind(layer)
+  if (!behind) {
+    if (biasOf(layer.node)) addBias(layer, { k, c: new Float64Array(k.length) })
+    return
+  }
+  setBehind(layer, behind, (old, i) => old * k[i]!)
+}
+
 /** The output with the layer's bias added, by itself or by an Add behind it. `node`: the layer's, or its image in a copy. */
 export const biasedOutput = (layer: WeightLayer, node = layer.node): Value =>
   biasBehind(layer, node)?.add.output ?? node.output
 
+interface BiasBehind {
+  readonly add: Node
+  readonly at: number
+  readonly bias: Tensor
+}
+
+/** Gives the Add another constant, made of the old one by channel. */
+function setBehind(
+  layer: WeightLayer,
+  { add, at, bias }: BiasBehind,
+  change: (old: number, i: number) => number,
+): void {
+  const old = bias.toNumbers()
+  const channels = outputChannels(layer)
+  const dims = bias.size === channels ? bias.dims : [...bias.dims.slice(0, -1), channels]
+  const values = Float64Array.from({ length: channels }, (_, i) => change(old[old.length === 1 ? 0 : i]!, i))
+  const given = add.input(at)
+  add.setInput(at, add.graph.addInitializer(`${layer.node.id}.bias`, Tensor.from(bias.type, dims, values)))
+  dropConstant(given)
+}
+
 /** The Add of one number a column behind a product that adds no bias by itself. */
-function biasBehind(layer: WeightLayer, node = layer.node): { add: Node; at: number; bias: Tensor } | null {
+function biasBehind(layer: WeightLayer, node = layer.node): BiasBehind | null {
   const [add, ...others] = node.output.uses
   if (takesBias(node) || !add || others.length > 0 || node.output.isOutput || !isAddition(add)) return null
   const at = add.inputs.indexOf(node.output) === 0 ? 1 : 0

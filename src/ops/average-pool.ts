@@ -54,6 +54,7 @@ function reciprocals(perAxis: readonly number[][]): Float64Array {
 
 export const averagePool = defineOp({
   op: 'AveragePool',
+  homogeneous: () => 'channel',
   half: true,
   channels: () => 'same',
   since: [7, 10, 11, 19, 22],
@@ -105,6 +106,7 @@ export const averagePool = defineOp({
 
 export const globalAveragePool = defineOp({
   op: 'GlobalAveragePool',
+  homogeneous: () => 'channel',
   channels: () => 'same',
   since: [1, 22],
   gradient({ node, dy, b }) {

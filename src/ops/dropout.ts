@@ -65,6 +65,7 @@ const ratio = { dims: [], values: [0.25], constant: true }
 
 export const dropout = defineOp({
   op: 'Dropout',
+  homogeneous: () => 'element',
   unfoldable: true,
   optionalOutputs: true,
   channels: () => 'same',

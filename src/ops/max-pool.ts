@@ -41,6 +41,7 @@ function scatter({ node, b }: GradientContext, g: Value, indices: Value): Value 
 
 export const maxPool = defineOp({
   op: 'MaxPool',
+  homogeneous: () => 'channel',
   optionalOutputs: true,
   half: true,
   channels: () => 'same',
@@ -86,6 +87,7 @@ export const maxPool = defineOp({
 
 export const globalMaxPool = defineOp({
   op: 'GlobalMaxPool',
+  homogeneous: () => 'channel',
   channels: () => 'same',
   since: [1, 22],
   gradient(c) {

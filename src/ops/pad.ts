@@ -13,7 +13,7 @@ import { constantOf } from './support/constant-of.ts'
 import { defineOp, type GradientContext, noCost, unsupportedNode } from './support/define-op.ts'
 import { constantNumbers, range, reshape, sumAxes } from './support/emit.ts'
 import { intsToInput } from './support/rewrite.ts'
-import { axisFromFront, elemOf } from './support/rules.ts'
+import { axisFromFront, elemOf, scalarOf } from './support/rules.ts'
 
 /** Pads at the begin and end of every axis. */
 function padsOf(node: Node): { begin: number[]; end: number[] } {
@@ -179,10 +179,14 @@ function spatialOnly(node: Node): boolean {
   return [0, 1, rank, rank + 1].every((i) => pads[i] === 0)
 }
 
+/** Whether what it adds is a number, and nothing of its input. */
+const fills = (node: Node): boolean => node.string('mode', 'constant') === 'constant'
+
 export const pad = defineOp({
   op: 'Pad',
   half: true,
   channels: (node) => (spatialOnly(node) ? 'same' : null),
+  homogeneous: (node) => (node.inputs[2] && scalarOf(node.inputs[2]) !== 0 && fills(node) ? null : 'channel'),
   since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
   gradient,
   cost: () => noCost,

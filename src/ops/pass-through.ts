@@ -16,6 +16,7 @@ const castRule: GradientRule = ({ node, dy: [dy], b }) => {
 
 const identity = defineOp({
   op: 'Identity',
+  homogeneous: () => 'element',
   half: true,
   channels: () => 'same',
   since: [1, 13, 14, 16, 19, 21, 23, 24, 25],

@@ -12,6 +12,7 @@ const STEEP = 3.4028234663852886e38
 // and one kernel where Greater and Cast are two (10 and 17 ms for 44 MB on 2 cores, onnxruntime 1.30).
 const relu = unary('Relu', {
   rectifier: true,
+  homogeneous: () => 'element',
   half: true,
   since: [6, 13, 14],
   rule: ({ f, y, dy, b, passing }) =>
@@ -28,6 +29,7 @@ const relu = unary('Relu', {
 
 // y = x where x >= 0, alpha x elsewhere: dx = dy * where(x < 0, alpha, 1)
 const leakyRelu = unary('LeakyRelu', {
+  homogeneous: () => 'element',
   half: true,
   since: [6, 16],
   rule: ({ f, dy, x, node }) => f('Mul', dy, f('Where', f('Less', x, 0), node.float('alpha', 0.01), 1)),
@@ -42,6 +44,7 @@ const leakyRelu = unary('LeakyRelu', {
 // y = x where x >= 0, s x elsewhere: dx = dy * where(x < 0, s, 1), ds = dy * min(x, 0)
 const prelu = defineOp({
   op: 'PRelu',
+  homogeneous: () => 'element',
   half: true,
   since: [7, 9, 16],
   broadcasts: true,

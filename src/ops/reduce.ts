@@ -81,16 +81,21 @@ interface ReduceFacts {
   /** Operations for `n` elements going into `m`. */
   readonly cost: (n: number, m: number) => Partial<Cost>
   readonly nonNegative?: NonNullable<OpDef['nonNegative']>
+  readonly homogeneous?: boolean
   readonly x?: OpSample['inputs'][0]
 }
 
-function reduction(op: string, { since, axesFrom = 18, rule, cost, nonNegative, x = wide }: ReduceFacts): OpDef {
+function reduction(
+  op: string,
+  { since, axesFrom = 18, rule, cost, nonNegative, homogeneous, x = wide }: ReduceFacts,
+): OpDef {
   return defineOp({
     op,
     since,
     gradient: ({ node, dy: [dy], b }) => (dy ? [rule(contextOf(node, dy, b))] : []),
     cost: (node) => ({ macs: 0, mults: 0, adds: 0, comparisons: 0, ...cost(size(node.input(0)), outputSize(node)) }),
     ...(nonNegative && { nonNegative }),
+    ...(homogeneous && { homogeneous: () => 'channel' as const }),
     channels: (node) => (overPositions(node) ? 'same' : null),
     upgrades: [axesToInput(axesFrom)],
     samples: samplesOf(x, axesFrom),
@@ -110,6 +115,7 @@ const extreme = ({ f, dy, y, x, over }: ReduceContext): Value => {
 export const reductions: readonly OpDef[] = [
   // y = sum x: dx = dy
   reduction('ReduceSum', {
+    homogeneous: true,
     since: [1, 11, 13],
     axesFrom: 13,
     rule: ({ dy, spread }) => spread(dy),
@@ -118,12 +124,14 @@ export const reductions: readonly OpDef[] = [
   }),
   // y = sum x / n: dx = dy / n
   reduction('ReduceMean', {
+    homogeneous: true,
     since: [1, 11, 13, 18],
     rule: ({ f, dy, count, spread }) => spread(f('Mul', dy, 1 / count)),
     cost: (n, m) => ({ adds: n - m, mults: m }),
     nonNegative: passes,
   }),
   reduction('ReduceMax', {
+    homogeneous: true,
     since: [1, 11, 12, 13, 18, 20],
     rule: extreme,
     cost: (n, m) => ({ comparisons: n - m }),
@@ -131,6 +139,7 @@ export const reductions: readonly OpDef[] = [
     x: distinct,
   }),
   reduction('ReduceMin', {
+    homogeneous: true,
     since: [1, 11, 12, 13, 18, 20],
     rule: extreme,
     cost: (n, m) => ({ comparisons: n - m }),
@@ -139,6 +148,7 @@ export const reductions: readonly OpDef[] = [
   }),
   // y = sum |x|: dx = dy sign(x)
   reduction('ReduceL1', {
+    homogeneous: true,
     since: [1, 11, 13, 18],
     rule: ({ f, dy, x }) => f('Mul', f('Sign', x), dy),
     cost: (n, m) => ({ adds: n - m, comparisons: n }),
@@ -147,6 +157,7 @@ export const reductions: readonly OpDef[] = [
   }),
   // y = sqrt(sum x^2): dx = x dy / y, 0 where y = 0
   reduction('ReduceL2', {
+    homogeneous: true,
     since: [1, 11, 13, 18],
     rule({ f, dy, y, x }) {
       const norm = y()

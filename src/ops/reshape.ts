@@ -55,7 +55,11 @@ export const reshapeOp = renaming(
     { name: 'zero copies, -1 is worked out', inputs: [{ dims: [2, 3, 4] }, ints([0, -1, 2])] },
     { name: 'opset 7', inputs: [{ dims: [2, 3, 4] }, ints([6, 4])], opset: 7 },
   ],
-  { channels: (node) => (node.output.type?.dims?.length === 2 ? 'flattened' : null), reshapes: sizeOf },
+  {
+    channels: (node) => (node.output.type?.dims?.length === 2 ? 'flattened' : null),
+    homogeneous: () => 'channel',
+    reshapes: sizeOf,
+  },
 )
 
 export const flatten = renaming(
@@ -69,6 +73,7 @@ export const flatten = renaming(
   ],
   {
     channels: (node) => (node.int('axis', 1) === 1 ? 'flattened' : null),
+    homogeneous: () => 'channel',
     reshapes(node, dims) {
       const axis = axisFromFront(node.int('axis', 1), dims.length)
       return [product(dims.slice(0, axis)), product(dims.slice(axis))]

@@ -4,6 +4,7 @@ import { autodiff } from './autodiff.ts'
 import { correctBias } from './correct-bias.ts'
 import { decomposeOps } from './decompose-ops.ts'
 import { eliminateDead } from './eliminate-dead.ts'
+import { equalize } from './equalize.ts'
 import { foldBn } from './fold-bn.ts'
 import { foldConstants } from './fold-constants.ts'
 import { freezeSubgraph } from './freeze-subgraph.ts'
@@ -24,6 +25,7 @@ export const passes: readonly PassDef[] = [
   inlineFunctionsPass,
   insertPruneMask,
   removeChannels,
+  equalize,
   insertFakeQuant,
   quantizeAdditions,
   roundWeights,

@@ -9,8 +9,10 @@
  *
  * Does not apply, and says so, to weights without a quantiser, stored as integers, or on the grid already; with steps along
  * another axis than the output channels'; that something else reads or the model hands out; with more columns than
- * `--largest` (memory is 24 bytes times their square).
+ * `--largest` (memory is 24 bytes times their square). Behind `correct-bias` it is too late: biases then hold what rounding to
+ * nearest lost.
  */
+import { modelError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
@@ -143,6 +145,12 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
     if (typeof found === 'string') ctx.decline(layer.name, found)
     else fit.push(found)
   }
+  const late = fit.find(({ layer }) => marks.biasCorrected.is(layer.node))
+  if (late)
+    throw modelError('pass-order', `round-weights comes too late: the bias of ${late.layer.node.label} is corrected`, {
+      node: late.layer.node.id,
+      next: 'run round-weights, which corrects biases too, before correct-bias',
+    })
   const reference = o.target === 'network' ? floatReference(model, o.pruned === 'compensate') : null
   const ratios: number[] = []
   const walk = momentsWalk(model, fit, ctx.calibration!, { reference, ...o })

@@ -3,7 +3,7 @@
  *
  *   before   the float network made ready: infer-bn, fold-bn, equalize
  *   quantize steps for weights and inputs
- *   behind   the rounded network brought back to the float one: correct-bias, round-weights, refine
+ *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
  * What the steps of the first and last group give is measured, and one that does harm is taken back; exact ones, which
  * change no output, stay as they are.
@@ -39,8 +39,8 @@ const passSteps: readonly PassStep[] = [
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
-  { name: 'correct-bias', place: 'behind', from: 'fast' },
   { name: 'round-weights', place: 'behind', from: 'fast' },
+  { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
 
 const efforts: readonly Effort[] = ['fast', 'default', 'best']

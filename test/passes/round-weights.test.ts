@@ -170,6 +170,16 @@ test('random networks: weights on the grid, the same bytes again, nothing in a s
   assert.ok(rounded > 20, `${rounded} layers`)
 })
 
+test('behind correct-bias it is too late', async () => {
+  const [model, calibration] = [oneLayer(LAYERS[0]!), leaning(2)]
+  await runPass(model, 'quantize', { ops, weightBits: 3, activationBits: 8 }, { calibration })
+  await runPass(model, 'correct-bias', {}, { calibration })
+  await assert.rejects(
+    runPass(model, 'round-weights', {}, { calibration }),
+    (e) => e instanceof MncError && e.code === 'pass-order' && e.blame === 'model',
+  )
+})
+
 test('what is left, and why', async () => {
   const data = leaning(1)
   const reasonsFor = async (model: Model, options = {}): Promise<string[]> =>

@@ -94,7 +94,7 @@ test('training brings a 3-bit network back', async () => {
       weight.constant!.toFloat32().map((x) => 10 * x),
     ),
   )
-  const without = ['round-weights', 'correct-bias']
+  const without = ['equalize', 'round-weights', 'correct-bias']
   const { steps } = await quantised(model, { weightBits: 3, activationBits: 4, without })
   const [rounded, refined] = ['quantize', 'refine'].map((name) => steps.find((s) => s.name === name)!)
   assert.equal(refined!.outcome, 'kept')

@@ -191,6 +191,11 @@ export interface OpDef {
   picks?(node: Node, length: number): readonly number[] | null
   /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */
   channels?(node: Node): ChannelFlow | null
+  /**
+   * f(s x) = s f(x) for s > 0 and x the first input, the others as they are: for an s of each `element`, or of each `channel`
+   * (axis 1, whose channels go through as `channels` says).
+   */
+  homogeneous?(node: Node): 'element' | 'channel' | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
   /** Every output lies between two numbers, whatever the input: these are no scores that a softmax would be made of. */
