@@ -2,7 +2,7 @@
 import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { evalBatches, imageTensor } from '../data/eval-batches.ts'
-import { imageInput, type Preprocess } from '../data/preprocess.ts'
+import { checkClasses, imageInput, type Preprocess } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
 import type { CheckBatch } from './check.ts'
 
@@ -13,6 +13,7 @@ export async function* checkBatches(
   preprocess: Preprocess,
   batch: number,
 ): AsyncGenerator<CheckBatch, void, undefined> {
+  checkClasses(reference, dataset)
   const { name } = imageInput(reference)
   const elem = reference.graph.find(name)?.type?.elem
   for await (const { images, labels, count } of evalBatches(inModelOrder(reference, dataset), preprocess, batch))

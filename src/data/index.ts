@@ -7,6 +7,7 @@ export { type DataReference, dataKinds, openDataset, parseDataReference } from '
 export { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
 export { augmentPolicySchema, loadPolicy, parsePolicy } from './policy-file.ts'
 export {
+  checkClasses,
   defaultPreprocess,
   imageInput,
   type Layout,

@@ -131,8 +131,8 @@ function placeOf(
 
 /**
  * The preprocessing to use: what the options say, else what the model's metadata say, else the data set's own
- * statistics (then `warn` is called with a sentence for the user). Checked against the model's input and output and
- * the data set; throws an MncError on wrong input size, channel mismatch, class-count mismatch, bad numbers.
+ * statistics (then `warn` is called with a sentence for the user). Checked against the model's input and
+ * the data set's pixels; throws an MncError on wrong input size, channel mismatch, bad numbers.
  */
 export async function preprocessOf(
   model: Model,
@@ -162,7 +162,6 @@ export async function preprocessOf(
     ...(replicateGrey && { replicateGrey }),
   }
   checkInput(preprocess, input, dataset, channels)
-  checkClasses(model, dataset)
   return preprocess
 }
 
@@ -205,14 +204,23 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
     )
 }
 
-/** Compares the last dimension of the first output with the number of classes, where the graph states it. */
-function checkClasses(model: Model, dataset: Dataset): void {
-  const output = model.graph.outputs[0]
-  const last = output?.type?.dims?.at(-1)
+/**
+ * For whoever reads labels: compares the last dimension of the first output with the number of classes, where the graph
+ * states it.
+ */
+export function checkClasses(model: Model, dataset: Dataset): void {
+  const stated = statedClasses(model)
   const { classes } = inModelOrder(model, dataset)
-  if (typeof last !== 'number' || last === classes) return
-  throw new MncError(`output '${output?.name}' has ${last} classes, but ${dataset.name} has ${classes}`, {
+  if (stated === null || stated === classes) return
+  const name = model.graph.outputs[0]?.name
+  throw new MncError(`output '${name}' has ${stated} classes, but ${dataset.name} has ${classes}`, {
     ...{ code: 'class-mismatch', blame: 'user' },
     next: 'use the data set that the model was made for, or name the classes of all outputs with --classes FILE',
   })
+}
+
+/** The last dimension of the first output; null where it is open. */
+export function statedClasses(model: Model): number | null {
+  const last = model.graph.outputs[0]?.type?.dims?.at(-1)
+  return typeof last === 'number' ? last : null
 }

@@ -4,7 +4,7 @@ import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
 import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { imagePlan } from '../data/image-plan.ts'
-import type { Preprocess } from '../data/preprocess.ts'
+import { checkClasses, type Preprocess } from '../data/preprocess.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
@@ -59,6 +59,7 @@ export async function evaluate(
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const { executor = ortExecutor() } = options
+  checkClasses(model, dataset)
   model = runnable(model)
   const lifted = await liftedFor(executor, model)
   const batch = options.batch ?? BATCH

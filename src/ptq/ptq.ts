@@ -7,9 +7,8 @@
 import { MncError, modelError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { fingerprint } from '../codec/codec.ts'
-import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
-import { RANDOM } from '../data/random-options.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
@@ -35,7 +34,7 @@ import {
 
 export interface PtqRun {
   /** Images, whose labels are not looked at, or `random` inputs in the shapes of the model's own. */
-  readonly data: Dataset | typeof RANDOM
+  readonly data: TrainingData
   /** How pixels become the model's input; not asked for with random inputs. Written into the model. */
   readonly preprocess?: Preprocess | undefined
   readonly options?: PtqOptionsInput

@@ -5,7 +5,7 @@
 import { usageError } from '../base/errors.ts'
 import { calibrationData } from '../data/calibration.ts'
 import type { Dataset } from '../data/dataset.ts'
-import { RANDOM } from '../data/random-options.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
@@ -26,7 +26,7 @@ export interface Samples {
 }
 
 /** Splits `limit` samples. A usage error where there are fewer than four. */
-export function samplesOf(data: Dataset | typeof RANDOM, limit: number): Samples {
+export function samplesOf(data: TrainingData, limit: number): Samples {
   const all = data === RANDOM ? limit : Math.min(limit, data.size)
   if (all < JUDGES)
     throw usageError(`${all} samples are too few: some calibrate and others judge`, `give at least ${JUDGES}`)

@@ -7,14 +7,16 @@
 import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { readModel } from '../codec/codec.ts'
-import type { Dataset, Split } from '../data/dataset.ts'
+import type { Split } from '../data/dataset.ts'
 import { preprocessOf, readPreprocess } from '../data/preprocess.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { evaluate } from '../evaluate/evaluate.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
+import { RANDOM_EPOCH } from '../train/loop/batch-source.ts'
 import { train } from '../train/loop/trainer.ts'
 import { keysOf } from './key.ts'
 import { applyReading, runPasses } from './make.ts'
@@ -119,7 +121,7 @@ class Estimator {
     const quiet = (): void => {}
     recordSizes([model], stage.sizes)
     const data = await this.#set(stage, model, 'train')
-    const set = data?.data ?? null
+    const set = stage.data === RANDOM ? RANDOM : (data?.data ?? null)
     if (set) await applyReading(stage, model, set, quiet)
     await runPasses(stage, model, set, quiet, CALIBRATION_IMAGES)
     return model
@@ -128,7 +130,7 @@ class Estimator {
   /** The stage's data, or random ones where they are not there. */
   async #set(stage: Stage, model: Model, split: Split): Promise<StandIn | null> {
     const { data: reference } = stage
-    if (reference === null) return null
+    if (reference === null || reference === RANDOM) return null
     try {
       const data = await this.#data.open(reference, split, stage.reading)
       return { data, images: data.size }
@@ -149,7 +151,9 @@ class Estimator {
 
   async #training(stage: Stage, model: Model, recipe: Recipe): Promise<StageEstimate['training']> {
     const options = stage.train!
-    const { data, images } = (await this.#set(stage, model, 'train'))!
+    const set = await this.#set(stage, model, 'train')
+    const data: TrainingData = set?.data ?? RANDOM
+    const images = set ? set.images : (options.limit ?? RANDOM_EPOCH)
     const teacher = stage.teacher && (await this.#model(stage.teacher, recipe))
     const { seconds, batch } = await this.#step(stage, model, teacher, data)
     const used = images === null ? null : Math.min(images, options.limit ?? images) * (1 - options.valFraction)
@@ -163,7 +167,7 @@ class Estimator {
     stage: Stage,
     model: Model,
     teacher: Model | null,
-    data: Dataset,
+    data: TrainingData,
   ): Promise<{ seconds: number; batch: number }> {
     const options = stage.train!
     const { loss, alpha, optimizer, teacherBn, scales, bn, clipNorm, threads, device } = options
@@ -185,14 +189,15 @@ class Estimator {
     if (known) return known
     const perImage = BACKWARD * ((await macsOf(model)) ?? 0) + ((teacher && (await macsOf(teacher))) ?? 0)
     const fitting = Math.max(2, Math.floor(STEP_MACS / Math.max(1, perImage)))
-    const batch = Math.min(options.batch, fitting, data.size)
-    const preprocess = await preprocessOf(model, data, {})
+    const isRandom = data === RANDOM
+    const batch = Math.min(options.batch, fitting, isRandom ? RANDOM_EPOCH : data.size)
+    const preprocess = isRandom ? undefined : await preprocessOf(model, data, {})
     const times: number[] = []
     let mark = 0
     await train(
       cloneModel(model),
       {
-        ...{ data: data.take(batch * (TIMED_STEPS + 1)), preprocess },
+        ...{ data: isRandom ? data : data.take(batch * (TIMED_STEPS + 1)), preprocess },
         teacher: teacher ? { model: teacher, preprocess: readPreprocess(teacher) ?? preprocess } : undefined,
         options: {
           ...options,

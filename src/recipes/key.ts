@@ -6,8 +6,8 @@
  * read on the way, and those are recorded (reads.ts): a stage is up to date while its keys and all of these are the same.
  */
 import { packageVersion } from '../base/package-files.ts'
-import type { Dataset } from '../data/dataset.ts'
 import { loadPolicy } from '../data/policy-file.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { Graphs, Stage } from './recipe.ts'
 import { sha256, type WorkFolder } from './work-folder.ts'
 
@@ -30,7 +30,7 @@ export const usesTrainingData = (s: Stage): boolean =>
 
 export const usesTestData = (s: Stage): boolean => s.eval !== null || s.checks.length > 0
 
-export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset | null): Promise<StageKeys> {
+export async function keysOf(stage: Stage, folder: WorkFolder, training: TrainingData | null): Promise<StageKeys> {
   const graph = async (g: Graphs | null) => g && { ...g, sha256: await folder.hashOf(pathOf(g, folder)) }
   const { source, teacher, seed, pixels, sizes, passes, train, bnUpdate } = stage
   const settings = {
@@ -46,7 +46,12 @@ export async function keysOf(stage: Stage, folder: WorkFolder, training: Dataset
     bnUpdate: bnUpdate && { ...bnUpdate, workers: undefined, device: undefined, augment: policyOf(bnUpdate.augment) },
     export: stage.export,
   }
-  const made = { format: FORMAT, version: packageVersion(), ...settings, images: training?.contentHash() ?? null }
+  const made = {
+    format: FORMAT,
+    version: packageVersion(),
+    ...settings,
+    images: training === RANDOM ? RANDOM : (training?.contentHash() ?? null),
+  }
   const measured = {
     ...{ data: stage.data, eval: stage.eval && { ...stage.eval, device: undefined }, score: stage.score },
     checks: stage.checks,

@@ -12,6 +12,7 @@ import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../base
 import { packageFile } from '../base/package-files.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import type { dataOptions } from '../data/data-options.ts'
+import { RANDOM } from '../data/random-options.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { requirePass } from '../passes/run-pass.ts'
 import {
@@ -155,7 +156,7 @@ async function stageOf(
   if (raw.teacher !== undefined && !raw.train) throw fault('it has a teacher but no train')
   const train = merged('train', raw.train)
   const bnUpdate = merged('bn-update', raw['bn-update'])
-  const measure = merged('eval', data === null ? undefined : (wholesale('eval') ?? {}))
+  const measure = merged('eval', data === null || data === RANDOM ? undefined : (wholesale('eval') ?? {}))
   const score = merged('score', wholesale('score'))
   const passes = (raw.passes ?? []).map((item) => {
     const [[name, given]] = Object.entries(item) as [[string, Options]]
@@ -175,6 +176,9 @@ async function stageOf(
     }
   })
   const needs = [train && 'train', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
+  const onImages = [raw.eval && 'eval', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
+  if (data === RANDOM && onImages.length > 0)
+    throw fault(`${onImages.join(' and ')} need images, and its data are random`, 'leave them out, or name a data set')
   if (data === null && needs.length > 0)
     throw fault(`${needs.join(' and ')} need data`, 'name them in "data" of the recipe or the stage, or with --data')
   return {

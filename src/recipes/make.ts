@@ -8,8 +8,8 @@ import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'
 import { calibrationData } from '../data/calibration.ts'
 import { loadClassOrder } from '../data/class-order.ts'
-import type { Dataset } from '../data/dataset.ts'
 import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { exportModel } from '../export/export-model.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
@@ -33,7 +33,7 @@ import type { WorkFolder } from './work-folder.ts'
 
 export interface MakeContext {
   readonly folder: WorkFolder
-  readonly train: Dataset | null
+  readonly train: TrainingData | null
   readonly signal?: AbortSignal | undefined
   readonly checkpointSteps?: number | undefined
   readonly cache?: string | undefined
@@ -58,16 +58,16 @@ export async function sourceModel(stage: Stage, folder: WorkFolder): Promise<Mod
 }
 
 /** Writes the stage's `pixels` and the names of its classes into a model, where it has any. */
-export async function applyReading(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
+export async function applyReading(stage: Stage, model: Model, data: TrainingData | null, log: (m: string) => void) {
   const { classes } = stage.reading
   if (classes !== undefined) writeClassOrder(model, loadClassOrder(classes))
   await applyPixels(stage, model, data, log)
 }
 
-async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log: (m: string) => void) {
+async function applyPixels(stage: Stage, model: Model, data: TrainingData | null, log: (m: string) => void) {
   const { mean, std, scale, inputSize } = stage.pixels
   if (!mean && !std && scale === undefined && !inputSize) return
-  if (!data) throw usageError(`stage '${stage.name}': it has pixels but no data`)
+  if (!data || data === RANDOM) throw usageError(`stage '${stage.name}': it has pixels but no images`)
   writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
 }
 
@@ -75,7 +75,7 @@ async function applyPixels(stage: Stage, model: Model, data: Dataset | null, log
 export async function runPasses(
   stage: Stage,
   model: Model,
-  source: Dataset | null,
+  source: TrainingData | null,
   log: (message: string) => void,
   most = Number.POSITIVE_INFINITY,
 ): Promise<void> {
@@ -90,7 +90,7 @@ export async function runPasses(
   }
 }
 
-export async function teacherOf(stage: Stage, folder: WorkFolder, student: Preprocess) {
+export async function teacherOf(stage: Stage, folder: WorkFolder, student: Preprocess | undefined) {
   if (!stage.teacher) return undefined
   const model = await readModel(pathOf(stage.teacher, folder))
   return { model, preprocess: readPreprocess(model) ?? student }
@@ -124,9 +124,9 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
   const options = stage.train!
   const files = c.folder.files(stage.name)
   const data = c.train!
-  const preprocess = await preprocessOf(model, data, {}, c.log)
+  const preprocess = data === RANDOM ? undefined : await preprocessOf(model, data, {}, c.log)
   const input = fingerprint(model)
-  writePreprocess(model, preprocess)
+  if (preprocess) writePreprocess(model, preprocess)
   const run: TrainRun = {
     ...{ data, preprocess, options, seed: stage.seed, signal: c.signal },
     ...{ checkpoint: files.checkpoint, resume: true, checkpointSteps: c.checkpointSteps, cache: c.cache },
@@ -138,7 +138,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
       await log.write(event)
       await c.onTrain(event)
     })
-    recordTraining(model, { options, data: data.name, seed: stage.seed, input, summary })
+    recordTraining(model, { options, data: data === RANDOM ? RANDOM : data.name, seed: stage.seed, input, summary })
     return summary
   } finally {
     await log.close()
@@ -147,7 +147,8 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
 
 async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<void> {
   const { epochs, batch, augment, workers, limit, device } = stage.bnUpdate!
-  const data = c.train!
+  const data = c.train
+  if (!data || data === RANDOM) throw usageError(`stage '${stage.name}': bn-update without images`)
   const input = fingerprint(model)
   const layers = await updateBatchNorm(model, {
     data: limit === undefined ? data : data.take(limit),

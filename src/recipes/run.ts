@@ -11,6 +11,7 @@ import { gateCheck } from '../check/check-options.ts'
 import { writeModel } from '../codec/codec.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
+import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import { Heard } from './heard.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
@@ -87,7 +88,8 @@ export class DataCache {
   }
 
   /** What a stage's graph depends on; null where it needs none. */
-  async training(stage: Stage): Promise<Dataset | null> {
+  async training(stage: Stage): Promise<TrainingData | null> {
+    if (stage.data === RANDOM) return RANDOM
     const pixels = Object.values(stage.pixels).some((v) => v !== undefined)
     return stage.data !== null && (usesTrainingData(stage) || pixels)
       ? this.open(stage.data, 'train', stage.reading)

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
 import { MncError } from '../../src/base/errors.ts'
 import {
+  checkClasses,
   Dataset,
   imageInput,
   type Preprocess,
@@ -97,7 +98,12 @@ test('what does not fit is one clear error each', async () => {
     /takes images of 32x32, not 28x28/,
   )
   await rejects(preprocessOf(model, setOf(1, 32)), 'channel-mismatch', /1 channel\(s\)/)
-  await rejects(preprocessOf(model, setOf(3, 32, 100)), 'class-mismatch', /10 classes, but probe has 100/)
+  assert.throws(
+    () => checkClasses(model, setOf(3, 32, 100)),
+    (e: MncError) => e.code === 'class-mismatch' && /10 classes, but probe has 100/.test(e.message),
+  )
+  // pixels are read all the same
+  assert.deepEqual((await preprocessOf(model, setOf(3, 32, 100))).size, [32, 32])
   await rejects(preprocessOf(model, setOf(3, 32), { mean: [1, 2] }), 'bad-usage', /--mean must be 3 number/)
   await rejects(preprocessOf(model, setOf(3, 32), { std: [0] }), 'bad-usage', /--std must be above 0/)
   await rejects(preprocessOf(model, setOf(3, 32), { scale: 0 }), 'bad-usage', /--scale must be above 0/)

@@ -14,7 +14,7 @@ import { type BatchPlan, batchPlan, dimsAt } from '../../samples/batch-plan.ts'
 import { randomFeeds } from '../../samples/random-feeds.ts'
 
 /** Random inputs that count as an epoch where no --limit says otherwise. */
-const RANDOM_EPOCH = 10_000
+export const RANDOM_EPOCH = 10_000
 
 export interface SourcePart {
   /** The model's first input. */

@@ -1,6 +1,7 @@
 /** Turns a run into all that its loop works with: options, data, a checkpoint to resume from, the loaded step graph. */
 import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
+import { statedClasses } from '../../data/preprocess.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
 import type { Model } from '../../graph/model.ts'
 import { requireFinite } from '../../layers/finite.ts'
@@ -58,7 +59,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
   const executor = run.executor ?? (await openDevice(o.device))
   const data = await planData(model, run, o)
-  if (data.images?.classNames) writeClassOrder(model, data.images.classNames)
+  nameClasses(model, data.images?.classNames)
   const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
   if (fault) throw fault
   inlineFunctions(model)
@@ -89,6 +90,12 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
     ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, warnings },
     seconds: (performance.now() - started) / 1000,
   }
+}
+
+/** A set whose classes cannot be the outputs', from which a teacher teaches without labels, names nothing. */
+function nameClasses(model: Model, names: readonly string[] | undefined): void {
+  const stated = statedClasses(model)
+  if (names && (stated === null || stated === names.length)) writeClassOrder(model, names)
 }
 
 function requireClassifier(model: Model, dims: readonly unknown[] | null): void {

@@ -14,13 +14,12 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
   })
 }
 
-/** Share of the batch whose largest score is the label's; null without labels or for outputs that are no scores. */
-export function countRight(batch: SourceBatch, logits: readonly Tensor[]): number | null {
+/** Share of the batch whose largest score is the label's; null without labels or for outputs that are no scores of these classes. */
+export function countRight(batch: SourceBatch, logits: readonly Tensor[], classes: number | null): number | null {
   let right = 0
   for (const [i, { labels }] of batch.parts.entries()) {
     const scores = logits[i]
-    const classes = scores?.dims[1]
-    if (!labels || scores?.dims.length !== 2 || classes === undefined) return null
+    if (!labels || scores?.dims.length !== 2 || classes === null || scores.dims[1] !== classes) return null
     const values = scores.view('float32')
     for (let k = 0; k < labels.length; k++) if (argmax(values, k * classes, classes) === labels[k]) right++
   }

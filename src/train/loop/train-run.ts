@@ -1,6 +1,6 @@
 /** What a training run takes, reports along the way, and returns. */
-import type { Dataset } from '../../data/dataset.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
+import type { TrainingData } from '../../data/random-options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
 import type { Lesson } from '../step/lessons.ts'
@@ -11,7 +11,7 @@ export interface TrainRun {
    * Images to train on; a part is held out of them by `valFraction`. `random`: normal numbers in the shape of the
    * model's input, for distillation without data.
    */
-  readonly data: Dataset | 'random'
+  readonly data: TrainingData
   /** How pixels become the model's input; not asked for with random inputs. */
   readonly preprocess?: Preprocess | undefined
   readonly teacher?: { readonly model: Model; readonly preprocess?: Preprocess | undefined } | undefined

@@ -189,7 +189,15 @@ class Training {
     this.#losses.sum += loss
     this.#losses.steps++
     return {
-      ...{ kind: 'step', step, epoch, loss, lr, gradientNorm, top1: countRight(batch, logits) },
+      ...{
+        kind: 'step',
+        step,
+        epoch,
+        loss,
+        lr,
+        gradientNorm,
+        top1: countRight(batch, logits, this.#data.source.classes),
+      },
       ...(losses && { losses: Object.fromEntries(runner.graph.lessons.map((l, i) => [l.output, losses[i]!])) }),
       ...(lossScale !== undefined && { lossScale }),
       ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
