@@ -112,6 +112,15 @@ const extreme = ({ f, dy, y, x, over }: ReduceContext): Value => {
   return f('Where', chosen, f('Div', dy, ties), 0)
 }
 
+const extremes: ReduceFacts = {
+  homogeneous: true,
+  since: [1, 11, 12, 13, 18, 20],
+  rule: extreme,
+  cost: (n, m) => ({ comparisons: n - m }),
+  nonNegative: passes,
+  x: distinct,
+}
+
 export const reductions: readonly OpDef[] = [
   // y = sum x: dx = dy
   reduction('ReduceSum', {
@@ -130,22 +139,8 @@ export const reductions: readonly OpDef[] = [
     cost: (n, m) => ({ adds: n - m, mults: m }),
     nonNegative: passes,
   }),
-  reduction('ReduceMax', {
-    homogeneous: true,
-    since: [1, 11, 12, 13, 18, 20],
-    rule: extreme,
-    cost: (n, m) => ({ comparisons: n - m }),
-    nonNegative: passes,
-    x: distinct,
-  }),
-  reduction('ReduceMin', {
-    homogeneous: true,
-    since: [1, 11, 12, 13, 18, 20],
-    rule: extreme,
-    cost: (n, m) => ({ comparisons: n - m }),
-    nonNegative: passes,
-    x: distinct,
-  }),
+  reduction('ReduceMax', extremes),
+  reduction('ReduceMin', extremes),
   // y = sum |x|: dx = dy sign(x)
   reduction('ReduceL1', {
     homogeneous: true,

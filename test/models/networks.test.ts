@@ -63,5 +63,5 @@ test('bad specs are refused with what is wrong', async () => {
   assert.throws(() => buildNetwork({ family: 'densenet-bc', growht: 3 }), message(/'growht', did you mean 'growth'/))
   assert.throws(() => buildNetwork({ family: 'densenet-bc', depth: 41 }), message(/6 n \+ 4/))
   assert.throws(() => buildNetwork({ family: 'resnet', shortcut: 'C' }), message(/--shortcut must be one of A, B/))
-  assert.throws(() => buildNetwork({ family: 'lenet', mean: [0, 0], std: [1, 1] }), message(/each of 1 channels/))
+  assert.throws(() => buildNetwork({ family: 'lenet', mean: [0, 0], std: [1, 1] }), message(/each of the 1 channels/))
 })

@@ -27,7 +27,6 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'graph/hints.ts: Concat MatMul Mul ReduceSum Reshape Transpose': 'what the rule for weight gradients is written in',
   'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze':
     "the engine's own lists of what its optimiser merges and moves quantisers across",
-  'passes/quantize-additions.ts: Add': 'the pass is about additions',
   'lowerings/blocked/conv.ts: Conv': 'a kernel of the blocked layout',
   'lowerings/blocked/elementwise.ts: Abs Add Ceil Clip Conv Div Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh':
     'the kernels that take the blocked layout',
