@@ -17,15 +17,6 @@ const BYTES_AT_ONCE = 256 * 2 ** 20
 
 export type Feeds = Readonly<Record<string, Tensor>>
 
-/** What one run gave. */
-export interface Observed {
-  readonly feeds: Feeds
-  readonly out: Feeds
-  /** Samples in the batch that this run is of, and how many of them count: the others only fill it up. */
-  readonly size: number
-  readonly count: number
-}
-
 export interface PieceOptions {
   /** Sets of values of the graph: those of the largest take the memory of a run. */
   readonly held: readonly (readonly Value[])[]

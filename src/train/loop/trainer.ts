@@ -354,12 +354,4 @@ class Training {
   }
 }
 
-export type {
-  CheckpointEvent,
-  EpochEvent,
-  StartEvent,
-  StepEvent,
-  TrainEvent,
-  TrainRun,
-  TrainSummary,
-} from './train-run.ts'
+export type * from './train-run.ts'
