@@ -17,6 +17,7 @@ import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeAdditions } from './quantize-additions.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
+import { searchRanges } from './search-ranges.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -28,6 +29,7 @@ export const passes: readonly PassDef[] = [
   equalize,
   insertFakeQuant,
   quantizeAdditions,
+  searchRanges,
   roundWeights,
   correctBias,
   freezeSubgraph,

@@ -49,9 +49,9 @@ async function plain(model: Model, data: Dataset | 'random', options: Readonly<R
   const samples = samplesOf(data, quick.limit)
   const judge = await Judge.of(model, await samples.judges(model, quick.batch), 1)
   const copy = cloneModel(model)
-  const calibration = await samples.calibration(copy, quick.batch)
+  const calibration = await samples.calibration(copy, { limit: samples.fitted, batch: quick.batch })
   await runPass(copy, 'quantize', { ops: ['*'], firstLayer: 'quantize', ...options }, { calibration })
-  return judge.distance(copy)
+  return (await judge.judge(copy)).distance
 }
 
 function inFloat(model: Model): Model {
@@ -77,8 +77,8 @@ for (const [weightBits, activationBits] of [
     assert.equal(kept.at(-1)!.distance, distance)
     const samples = samplesOf(images(60), quick.limit)
     const judge = await Judge.of(model, await samples.judges(model, quick.batch), 1)
-    assert.equal(await judge.distance(result), distance, 'the model that comes back is the one that was judged')
-    assert.equal(await judge.distance(model), 0)
+    assert.equal((await judge.judge(result)).distance, distance, 'the model that comes back is the one that was judged')
+    assert.equal((await judge.judge(model)).distance, 0)
     const bits = weightLayers(result.graph).map((l) => l.quant?.bits)
     assert.deepEqual(bits, [8, weightBits, weightBits])
   })
