@@ -1,6 +1,6 @@
 /**
- * Layers between which a positive factor a channel can be moved: what a layer gives reaches other layers through nothing
- * but operators of which f(s x) = s f(x) (`OpDef.homogeneous`).
+ * Layers between which a positive factor per channel can be moved: a layer's output reaches other layers through nothing
+ * but operators for which f(s x) = s f(x) (`OpDef.homogeneous`).
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
@@ -9,7 +9,7 @@ import type { WeightLayer } from './layers.ts'
 
 export interface LinkReader {
   readonly layer: WeightLayer
-  /** Inputs of it that each channel became, one after the other. */
+  /** How many consecutive inputs of it each channel became. */
   readonly run: number
 }
 
