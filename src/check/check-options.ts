@@ -8,13 +8,13 @@ export const checkOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
   batch: batchOption(100),
   maxDrop: {
-    type: 'number',
-    description: 'Gate: exit 3 if accuracy drops by more than this fraction (0.01 is one point)',
+    type: 'share',
+    description: 'Gate: exit 3 if accuracy drops by more than this share (0.01 or 1% is one point)',
   },
   maxChange: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    description: 'Gate: exit 3 if accuracy moves by more than this fraction, down or up, at either optimisation level',
+    description: 'Gate: exit 3 if accuracy moves by more than this share, down or up, at either optimisation level',
   },
 })
 

@@ -7,6 +7,9 @@ import { flagOf, type OptionSpec, type OptionTable } from '../base/options.ts'
 const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
   number: 'X',
   integer: 'N',
+  share: 'SHARE',
+  shares: 'X,Y,...',
+  shareMap: 'NAME=SHARE',
   boolean: '',
   string: 'TEXT',
   choice: 'CHOICE|NAME=CHOICE,...',
@@ -48,14 +51,17 @@ function parseValue(name: string, spec: OptionSpec, text: string, previous: unkn
   switch (spec.type) {
     case 'number':
     case 'integer':
+    case 'share':
       return number(text)
     case 'strings':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',')]
     case 'numbers':
+    case 'shares':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',').map(number)]
     case 'choice':
       return text.includes('=') ? { ...asObject(previous), ...pairsOf(text, (s) => s) } : text
-    case 'numberMap': {
+    case 'numberMap':
+    case 'shareMap': {
       const given = text.startsWith('@') ? readMap(text.slice(1), name) : pairsOf(text, number)
       return { ...asObject(previous), ...given }
     }

@@ -17,7 +17,7 @@ import {
   solarize,
 } from './image-ops.ts'
 import type { ImageShape } from './image-shape.ts'
-import { ImageWriter, lookUp } from './image-writer.ts'
+import { ImageWriter, lookUp, lookUpBackwards } from './image-writer.ts'
 import { type AugmentOp, type AugmentPolicy, magnitudeOf } from './policy.ts'
 import type { Preprocess } from './preprocess.ts'
 
@@ -138,18 +138,6 @@ function writePlanes(
         clearExposed(mask, (y + dy) * width + dx + x0, count, planes, mirrored, row + (mirrored ? width - 1 - x0 : x0))
     }
   }
-}
-
-/** planes[at - i] = table[bytes[from + i]]. */
-function lookUpBackwards(
-  bytes: Uint8Array,
-  from: number,
-  count: number,
-  table: Float32Array,
-  planes: Float32Array,
-  at: number,
-): void {
-  for (let i = 0; i < count; i++) planes[at - i] = table[bytes[from + i]!]!
 }
 
 function clearExposed(

@@ -69,14 +69,22 @@ export class ImageWriter {
   }
 }
 
-/** planes[at + i] = table[bytes[from + i]]. A function of its own, so that the loop holds nothing else. */
-export function lookUp(
+/** Looks `count` bytes up in the table and writes what it says into `planes`. Functions of their own, so that the loops hold nothing else. */
+type LookUp = (
   bytes: Uint8Array,
   from: number,
   count: number,
   table: Float32Array,
   planes: Float32Array,
   at: number,
-): void {
+) => void
+
+/** planes[at + i] = table[bytes[from + i]]. */
+export const lookUp: LookUp = (bytes, from, count, table, planes, at) => {
   for (let i = 0; i < count; i++) planes[at + i] = table[bytes[from + i]!]!
+}
+
+/** planes[at - i] = table[bytes[from + i]]. */
+export const lookUpBackwards: LookUp = (bytes, from, count, table, planes, at) => {
+  for (let i = 0; i < count; i++) planes[at - i] = table[bytes[from + i]!]!
 }

@@ -1,4 +1,4 @@
-/** Sums, products and what else is one multiplication or addition per element. Integers have no gradient. */
+/** Sums, products and whatever else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
 

@@ -179,7 +179,7 @@ function spatialOnly(node: Node): boolean {
   return [0, 1, rank, rank + 1].every((i) => pads[i] === 0)
 }
 
-/** Whether what it adds is a number, and nothing of its input. */
+/** Whether it pads with a number and not with parts of its input. */
 const fills = (node: Node): boolean => node.string('mode', 'constant') === 'constant'
 
 /** The number; null where it is computed. */

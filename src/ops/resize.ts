@@ -66,7 +66,7 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
 const f = Math.fround
 
 /**
- * Interpolation as products with matrices and taps, axis by axis. onnxruntime's kernels keep 20 bytes an output position
+ * Interpolation as products with matrices and taps, axis by axis. onnxruntime's kernels keep 20 bytes per output position
  * (linear) to 35 and more (cubic) along each axis; its cubic one computes each output's coefficients through a hash map.
  */
 function lower(node: Node): boolean {
@@ -171,7 +171,7 @@ export const resize = defineOp({
   gradient,
   lower,
   state: [1, 2],
-  /** Linear: four mults and three adds a doubled axis pair is 2 mults + 1 add an axis; nearest copies. */
+  /** Linear: four mults and three adds for a pair of doubled axes, so 2 mults and 1 add per axis; nearest copies. */
   cost(node) {
     const x = node.input(0).dims
     const taps = { nearest: 1, linear: 2, cubic: 4 }[node.string('mode', 'nearest')] ?? 1

@@ -50,10 +50,10 @@ const COMBINED = 'combined'
 
 const options = optionTable({
   sparsity: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    exclusiveMaximum: 1,
-    description: 'Fraction of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
+    below: true,
+    description: 'Share of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
   },
   scope: {
     type: 'string',
@@ -72,7 +72,9 @@ const options = optionTable({
   },
   ...layerOptions,
   layerSparsity: {
-    type: 'numberMap',
+    type: 'shareMap',
+    minimum: 0,
+    below: true,
     description: 'Sparsity of individual layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
   },
   ...finiteOptions,
@@ -122,8 +124,6 @@ export function recomputeMasks(
 
 function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeof options>): number {
   const nm = parsePattern(pattern)
-  for (const [name, s] of Object.entries(layerSparsity))
-    if (!(s >= 0 && s < 1)) throw usageError(`--layer-sparsity ${name}=${s} must be >= 0 and < 1`)
   if (!nm) return sparsity ?? DEFAULT_SPARSITY
   const implied = 1 - nm[0] / nm[1]
   if (sparsity !== undefined && Math.abs(sparsity - implied) > 1e-9)
