@@ -1,7 +1,7 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network made ready: infer-bn, fold-bn, equalize
+ *   before   the float network made ready: fold-constants, infer-bn, fold-bn, equalize
  *   quantize steps for weights and inputs
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
@@ -36,6 +36,7 @@ interface PassStep {
 }
 
 const passSteps: readonly PassStep[] = [
+  { name: 'fold-constants', place: 'before', exact: true, from: 'fast' },
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
