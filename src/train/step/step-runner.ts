@@ -94,7 +94,7 @@ export class StepRunner {
   /** Takes weights, statistics and host constants from the model that the step was built from; zeroes the optimiser. */
   loadFrom(model: Model): void {
     const { weights, statistics, slots } = this.graph
-    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => constantOf(model.graph, name))
+    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => trainedConstant(model.graph, name))
     this.#set('weights', read(weights))
     if (statistics.size > 0) this.#set('statistics', read(statistics))
     for (const slot of slots) this.#set(slot, new Float32Array(weights.size))
@@ -108,7 +108,7 @@ export class StepRunner {
     if (host.size === 0) return
     this.#host = Tensor.float32(
       [host.size],
-      host.pack((name) => constantOf(model.graph, name)),
+      host.pack((name) => trainedConstant(model.graph, name)),
     )
   }
 
@@ -317,7 +317,7 @@ function meanOf(vectors: readonly (Tensor | undefined)[]): number[] | null {
 const nextOf = (session: Session, others: readonly string[]): string[] =>
   session.outputNames.filter((name) => others.includes(name) || name.startsWith('next_'))
 
-function constantOf(graph: Graph, name: string): Float32Array {
+function trainedConstant(graph: Graph, name: string): Float32Array {
   const tensor = graph.find(name)?.constant
   if (!tensor) throw bugError(`'${name}' is not in the model that is trained`)
   return tensor.toFloat32()
