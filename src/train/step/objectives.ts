@@ -50,7 +50,7 @@ export interface Source {
 }
 
 /** What is decided for an output. */
-export interface Lesson {
+export interface Objective {
   readonly output: string
   readonly loss: LossName
   /** Of the classes; null for losses that compare elements. */
@@ -200,20 +200,20 @@ function requireSameShape({ subject, student, teacher }: Exercise): void {
 }
 
 /** The output that labels are for, and whose scores give the accuracy: the first that has the form. */
-export function labelled(lessons: readonly Decided[]): Decided {
+export function labelled(objectives: readonly Decided[]): Decided {
   const scores = ({ student: { dims } }: Decided): boolean => dims.length === 2 && dims[1]! >= 2
-  return lessons.find((l) => l.loss === 'ce') ?? lessons.find(scores) ?? lessons[0]!
+  return objectives.find((l) => l.loss === 'ce') ?? objectives.find(scores) ?? objectives[0]!
 }
 
 /** Each output's contribution to the loss of a step, in their order. `variances`: of what nmse compares, by output. */
-export function emitLessons(
+export function emitObjectives(
   b: Builder,
-  lessons: readonly Decided[],
+  objectives: readonly Decided[],
   o: LossOptions & { readonly batch: number },
   variances: ReadonlyMap<string, number>,
 ): Value[][] {
-  const own = labelled(lessons)
-  return lessons.map((l) => {
+  const own = labelled(objectives)
+  return objectives.map((l) => {
     const { name, weight } = l.subject
     const terms: Value[] = []
     const add = (v: Value, share: number): void => {
