@@ -17,8 +17,8 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
-import { decide, isDivergence, subjectsOf } from '../train/step/objectives.ts'
 import { runnable } from '../train/step/lift.ts'
+import { decide, isDivergence, subjectsOf } from '../train/step/objectives.ts'
 import type { Head } from '../train/step/outputs.ts'
 
 /** The measure by which an output is judged. */

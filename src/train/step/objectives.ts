@@ -12,12 +12,13 @@
  * The loss of a step is the sum of the outputs' losses times their weights. Scores that --loss names as such, and whose
  * axis nothing tells, have it last, as tokens do, or at 1, where images have it (rank 4 and more).
  */
+
 import { type MncError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
 import { elementTypes, formatType, isStatic } from '../../graph/types.ts'
 import { mapNamed } from '../../layers/select.ts'
-import { axisFromFront } from '../../ops/support/rules.ts'
+import { axisFromFront } from '../../ops/facts.ts'
 import { type Classes, classesOf, crossEntropy, distance, divergence, type LossName, needsClasses } from './losses.ts'
 import { classAxis, type Head, headOf, isFloatOutput, pairByName, scoresOutput } from './outputs.ts'
 import { nameOf } from './step-names.ts'
