@@ -93,7 +93,7 @@ for (const [figure, files, line] of broken)
     assert.deepEqual(house(root, '--list', figure).lines, [line])
   })
 
-test('a room without a file is said', (t) => {
+test('a room without a file is reported', (t) => {
   const root = treeOf(t, {})
   rmSync(join(root, 'src/right'), { recursive: true })
   assert.deepEqual(house(root, '--list', 'rooms without a file').lines, ['src/right/'])

@@ -48,7 +48,7 @@ for (const [name, first, reshape, rows] of [
   ['a batch that the graph bakes in', 'N', '2, 2', 2],
   ['a batch that the file fixes', '4', '8, 2', 8],
 ] as const)
-  test(`${name}: a try that does not end is said, and the shapes stay`, async () => {
+  test(`${name}: a trial that does not end is reported, and the shapes stay`, async () => {
     for (const ends of [false, true]) {
       const said: string[] = []
       const { model } = await typedSamples(loop(first, reshape, ends), (message) => said.push(message))

@@ -170,7 +170,7 @@ test('recurrent layers of too many or unknown steps are left, with the reason; t
     }
 })
 
-test('types that do not leave onnxruntime: commands that run the model for answers', async () => {
+test('types that cannot be read from onnxruntime: commands that run the model for answers', async () => {
   const kinds = [
     [22, 21],
     [21, 21],

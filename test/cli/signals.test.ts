@@ -84,7 +84,7 @@ async function endsAt(signal: 'SIGINT' | 'SIGTERM', args: readonly string[], sec
 
 const linux = process.platform === 'linux' ? {} : { skip: 'reads /proc' }
 
-test('while a model runs for ever: in a process apart, and (a teacher) in the command itself', linux, async () => {
+test('while a model runs forever: in a separate process, and (a teacher) in the command itself', linux, async () => {
   const loop = await written(endlessLoop(), at('loop.onnx'))
   const long = await written(longLoop(), at('long.onnx'))
   const teacher = await written(endlessLoop({ scalar: true }), at('teacher.onnx'))
@@ -170,7 +170,7 @@ test(
   },
 )
 
-test('while files are written, which go', linux, async () => {
+test('while files are written, which are removed', linux, async () => {
   const model = new Model(new Graph('large'))
   const x = model.graph.addInput('x', { elem: 'float32', dims: [1, 4096] })
   let v = x

@@ -148,7 +148,7 @@ const refused: [what: string, entries: Record<string, string>, RegExp][] = [
   ['an offset that is no number', { location: 'w.bin', offset: '-4' }, /offset .* is '-4'/],
 ]
 
-test('what is not safely there is refused when the model is read', async (t) => {
+test('data that is not safely there is refused when the model is read', async (t) => {
   const outside = scratch(t)
   const folder = join(outside, 'model')
   mkdirSync(join(folder, 'sub'), { recursive: true })

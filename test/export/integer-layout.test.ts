@@ -95,13 +95,13 @@ test('options of int8 files are refused for the others', async () => {
     await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /requires --format int8/ })
 })
 
-test('steps with one dim', async () => {
+test('scales with one dim', async () => {
   const source = await quantised()
   for (const n of source.graph.nodes()) {
     const step = n.op === 'QuantizeLinear' ? n.input(1) : null
     if (step?.constant?.size === 1) step.setConstant(step.constant.reshape([1]))
   }
-  await assertSame(await int8(source, { rowPairs: true }), source, 'steps with one dim')
+  await assertSame(await int8(source, { rowPairs: true }), source, 'scales with one dim')
 })
 
 test('a Pad that names its axes, and is no shortcut, behind a sum', async () => {

@@ -144,7 +144,7 @@ function expected(model: Model, x: Tensor): number[] {
   })
 }
 
-test('infer-bn: what a sample gives no longer depends on its batch', () =>
+test('infer-bn: a sample's output no longer depends on its batch', () =>
   fc.assert(
     fc.asyncProperty(forms, async (form) => {
       const source = network(form)
@@ -282,7 +282,7 @@ test('eval does not depend on the batch with infer-bn, and uses the running stat
   assert.ok(Math.abs(now[0]! - reference[0]!) < 1e-6)
 })
 
-test('training and bn-update do the same with and without training mode, and say that it is there', async () => {
+test('training and bn-update do the same with and without training mode, and report it', async () => {
   const [model, clean] = [trainingNet(), trainingNet()]
   await runPass(clean, 'infer-bn')
   for (const bn of ['batch', 'frozen'] as const) {

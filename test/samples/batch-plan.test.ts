@@ -91,7 +91,7 @@ test('samples that depend on each other are run alone', async () => {
   }
 })
 
-test('boxes of all samples behind each other belong to theirs, in proportion', async () => {
+test('boxes of all samples, one after the other, are assigned to their samples in proportion', async () => {
   for (const across of [false, true]) {
     const free = await batchPlan(boxes('N', across), 8)
     assert.deepEqual([free.batch, free.isFixed], [8, false])

@@ -295,7 +295,7 @@ test('losses, weights and axes by name', async () => {
   )
 })
 
-test('what cannot be meant is refused', async () => {
+test('options that make no sense are refused', async () => {
   const [student, teacher] = [network(1, many), network(2, many)]
   const refuse = (options: TrainOptionsInput, message: RegExp, next = /./, own = student, other = teacher) =>
     assert.rejects(trained(own, other, options), (e: MncError) => {
