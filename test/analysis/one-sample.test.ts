@@ -9,7 +9,7 @@ const limits = probeLimits()
 setProbeLimits({ ...limits, seconds: 1 })
 after(() => setProbeLimits(limits))
 
-/** All shapes are known without running it, and running it takes for ever unless `ends`. */
+/** All shapes are known without running it, and running it takes forever unless `ends`. */
 const loop = (first: string, reshape: string, ends: boolean) =>
   parseModel(`onnx {ir_version=10}
 opset ai.onnx=21

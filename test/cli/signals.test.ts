@@ -121,7 +121,7 @@ test(
   linux,
   async () => {
     const [side, count, seed] = [12, 10, 3]
-    // the first three images of the epoch are dark, and the others have the teacher loop for ever
+    // the first three images of the epoch are dark, and the others make the teacher loop forever
     const first = new Set(new Rng(seed, 0).permutation(count).subarray(0, 3))
     const images = Uint8Array.from({ length: count * side * side }, (_, p) =>
       first.has(Math.floor(p / (side * side))) ? p % 200 : 255,

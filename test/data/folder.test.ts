@@ -103,7 +103,7 @@ test('links to files, classes and splits are followed; circles and loose ends ar
   assert.deepEqual(await content(await open(root)), train)
 })
 
-test('splits by any case of letters; two of one name are an error; what lies beside them is named', {
+test('splits by any case of letters; two of one name are an error; what lies next to them is named', {
   skip,
 }, async () => {
   const root = folder({ 'Train/a/0.png': 1, 'VAL/a/0.png': 2, 'notes/x.txt': 'x' })

@@ -1,4 +1,4 @@
-/** Residual connections in 8 bits: the pass, what an export makes of it, and 4- beside 8-bit activations. */
+/** Residual connections in 8 bits: the pass, what an export turns it into, and 4- next to 8-bit activations. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'

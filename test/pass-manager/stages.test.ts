@@ -41,7 +41,7 @@ test('passes inside a stage are stages of their own, and are reported first', as
   assert.deepEqual(seen, ['pass/eliminate-dead', 'line/fold'])
 })
 
-test('an error names the innermost stage that it came from, whoever is to blame', async () => {
+test('an error names the innermost stage that it came from, whatever the blame', async () => {
   const bad = (error: Error): Stage<StageContext> => ({
     name: 'bad',
     run: () => {

@@ -144,7 +144,7 @@ function expected(model: Model, x: Tensor): number[] {
   })
 }
 
-test('infer-bn: a sample's output no longer depends on its batch', () =>
+test('infer-bn: the output of a sample no longer depends on its batch', () =>
   fc.assert(
     fc.asyncProperty(forms, async (form) => {
       const source = network(form)
@@ -165,7 +165,7 @@ test('infer-bn: a sample's output no longer depends on its batch', () =>
       assert.equal((await runPass(model, 'infer-bn')).changed, false)
       const written = decodeModel(encodeModel(model))
       const [all, one] = [await run(written, x), await run(written, alone)]
-      assert.ok(distance(firstRow(all.y!), firstRow(one.y!)) < 1e-5, 'the batch counts no more')
+      assert.ok(distance(firstRow(all.y!), firstRow(one.y!)) < 1e-5, 'the batch no longer counts')
       assert.ok(distance(firstRow(all.y!), expected(written, x)) < 1e-4, 'running statistics')
       // statistics that were given out are the running ones
       if (form.where === 'graph')

@@ -21,7 +21,7 @@ import { randomBatches, randomFeeds } from './golden.ts'
 
 const LEVELS = ['disabled', 'basic', 'extended', 'all'] as const
 
-/** conv -> bn -> relu -> add -> pool -> gemm, with an attention-like mask of -Infinity beside the feature map. */
+/** conv -> bn -> relu -> add -> pool -> gemm, with an attention-like mask of -Infinity next to the feature map. */
 function net(elem: ElementType = 'float32'): Model {
   const rng = new Rng(4)
   const graph = new Graph('net')

@@ -174,7 +174,7 @@ test('MACs are those of one sample at whatever batch runs', async () => {
   }
   const one = (await steps([1, 1, 3])).macs
   assert.ok(one > 0)
-  assert.equal((await steps([20, 1, 3])).macs, 20 * one, 'time is no batch')
+  assert.equal((await steps([20, 1, 3])).macs, 20 * one, 'time is not a batch')
   assert.equal((await steps([20, 'N', 3])).macs, 20 * one)
   const open = await steps(['T', 'N', 3])
   assert.equal(open.macs, 32 * one)

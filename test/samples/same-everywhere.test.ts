@@ -1,6 +1,6 @@
 /**
  * A network that runs at one batch only is evaluated, checked, calibrated, measured and trained on each sample, as the same
- * network with an open batch is; data sets are no multiple of the batch.
+ * network with an open batch is; data sets are not multiples of the batch.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

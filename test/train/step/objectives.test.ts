@@ -58,7 +58,7 @@ const shaped = (b: Builder, v: Value, dims: readonly number[]): Value => b.op('R
 /** Every kind of output: an integer, width 1, boxes, a map, a volume, a softmax inside, scores that one reads. */
 const many: Heads = (b, features) => {
   const scores = shaped(b, features(24), [8, 3])
-  // read by nothing but this softmax, whose own result is no output
+  // read by nothing but this softmax, whose own result is not an output
   b.op('ReduceMax', [b.op('Softmax', [scores], { axis: 2 })])
   const image = b.op('Softmax', [shaped(b, features(24), [4, 2, 3])], { axis: 1 })
   return {
