@@ -1,7 +1,7 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network made ready: fold-constants, infer-bn, fold-bn, equalize
+ *   before   the float network made ready: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize steps for weights and inputs
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
@@ -40,6 +40,7 @@ const passSteps: readonly PassStep[] = [
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
+  { name: 'smooth', place: 'before', from: 'fast' },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
