@@ -98,7 +98,8 @@ const nameOf = (l: WeightLayer): string => l.name
 
 /** What a pass of our list is given besides its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
-  const shared = { ops: o.ops, only: o.only, exclude: o.exclude, allowNonfinite: o.allowNonfinite || undefined }
+  const { ops, only, exclude, weightBits, activationBits } = o
+  const shared = { ops, only, exclude, weightBits, activationBits, allowNonfinite: o.allowNonfinite || undefined }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)
 }

@@ -154,7 +154,7 @@ test('each input gets a strength of its own, and even channels none', async () =
   )
   const log: string[] = []
   const before = weightLayers(model.graph).map((l) => l.tensor)
-  const context = { calibration: randomBatches(model, 4), log: (line: string) => void log.push(line) }
+  const context = { calibration: randomBatches(model, 60), log: (line: string) => void log.push(line) }
   const { declined } = await runPass(model, 'smooth', { strengths: [0.5, 0.9] }, context)
   const moved = weightLayers(model.graph).map((l, i) => !l.tensor.equals(before[i]!))
   assert.deepEqual(moved, [true, false, true], `${JSON.stringify(declined)} ${log}`)
