@@ -1,14 +1,14 @@
-/** Numbers that are tied to one another (a union-find), each set free or blocked for a reason. */
+/** Numbers that are tied to one another (a union-find); each set is free, or blocked for a reason. */
 export class TiedNumbers {
   readonly #parent: number[] = []
   readonly #blocked = new Map<number, string>()
 
-  /** New ones, each by itself. */
+  /** New numbers, each a set of its own. */
   take(count: number): number[] {
     return Array.from({ length: count }, () => this.#parent.push(this.#parent.length) - 1)
   }
 
-  /** The one that stands for all that a number is tied to. */
+  /** The representative of the numbers that a number is tied to. */
   root(s: number): number {
     let r = s
     while (this.#parent[r] !== r) r = this.#parent[r]!
@@ -21,7 +21,7 @@ export class TiedNumbers {
     for (const s of numbers) if (!this.#blocked.has(this.root(s))) this.#blocked.set(this.root(s), reason)
   }
 
-  /** null where it is free. */
+  /** null if it is free. */
   whyBlocked(s: number): string | null {
     return this.#blocked.get(this.root(s)) ?? null
   }

@@ -1,10 +1,10 @@
 /**
- * Which channels of a network's feature maps are one and the same thing to whoever wants to remove some: a slot is a set
+ * Which channels of a network's feature maps are inseparable when some are removed: a slot is a set
  * of channels, of one value or several, that can only go together. Add couples the channels of its two inputs; so do
  * BatchNormalization, activations and pools those of input and output, and a depthwise convolution those of both sides.
  * Concat lines slots up; flattening repeats them. Any other layer starts with slots of its own.
  *
- * A slot is blocked, with the reason, where something reads or makes its channels that does not say how they go through
+ * A slot is blocked, with the reason, where something reads or makes its channels without saying how they go through
  * (`OpDef.channels`): graph inputs and outputs, grouped convolutions, shared weights, Pad over channels, bodies of If, Loop
  * and Scan, arithmetic with their number, ...
  */
@@ -24,7 +24,7 @@ export class ChannelSlots {
   readonly #derived = new Set<Value>()
   readonly #counts = new ChannelCounts()
   readonly #fixed = new Map<Node, string>()
-  /** Layers that make channels of channels, by the nodes that use their weights. */
+  /** Layers that make channels from channels, by the nodes that use their weights. */
   readonly layers: ReadonlyMap<Node, WeightLayer>
   readonly #dims: (v: Value) => readonly (number | string | null)[] | null
 
@@ -48,12 +48,12 @@ export class ChannelSlots {
     return slots ? slots.map((s) => this.#slots.root(s)) : null
   }
 
-  /** Why a slot cannot go; null where nothing forbids it. */
+  /** Why a slot cannot be removed; null where nothing forbids it. */
   whyBlocked(slot: number): string | null {
     return this.#slots.whyBlocked(slot)
   }
 
-  /** Why a layer keeps all its channels; null where they are free to go, as far as it is concerned. */
+  /** Why a layer keeps all its channels; null where they may be removed as far as it is concerned. */
   whyFixed(layer: Node): string | null {
     return this.#fixed.get(layer) ?? null
   }
@@ -89,7 +89,7 @@ export class ChannelSlots {
 
   /**
    * Follows numbers of channels. Where they meet channels (or a body, whose work is not looked at) they are in use; but a
-   * flattening Reshape can be told its shape in another way.
+   * flattening Reshape can be given its shape in another way.
    */
   #count(n: Node, flows: boolean): void {
     const read = [...n.inputs.filter((v) => v !== null), ...capturedBy(n)]
@@ -231,7 +231,7 @@ function capturedBy(n: Node): Value[] {
   return n.subgraphs.flatMap(of)
 }
 
-/** Constants beside feature maps have one entry a channel, or one for all. */
+/** Constants next to feature maps have one entry per channel, or one for all. */
 function constantsFit(n: Node, width: number, rank: number): boolean {
   return n.inputs.every((v) => {
     const dims = constantOf(v)?.dims

@@ -1,4 +1,4 @@
-/** Constants beside scaled channels brought to the same scale: what is added to them, and the limits of a Clip. */
+/** Brings constants next to scaled channels to the same scale: addends, and the limits of a Clip. */
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
@@ -12,7 +12,7 @@ interface ByChannel {
   readonly inner: number
 }
 
-/** Gives the node a constant of its own, multiplied by channel; one for all channels becomes one each. */
+/** Gives the node a constant of its own, multiplied channel by channel; one number for all channels becomes one per channel. */
 export function scaleConstant(node: Node, input: number, { k, inner }: ByChannel): void {
   const old = node.input(input)
   const tensor = constantOf(old)!
@@ -36,7 +36,7 @@ export function scaleConstant(node: Node, input: number, { k, inner }: ByChannel
   dropConstant(old)
 }
 
-/** Max and Min with limits a channel in place of a Clip; Relu for a lower limit of 0. */
+/** Max and Min with limits per channel in place of a Clip; Relu for a lower limit of 0. */
 export function scaleClip(
   node: Node,
   { least, most, k, inner }: ByChannel & { readonly least: number; readonly most: number },

@@ -1,9 +1,10 @@
 /**
- * Channels that a positive factor can be moved through: what layers give reaches other layers through nothing but
- * operators of which f(s x) = s f(x) (`OpDef.homogeneous`). A group is a set of channels, of one value or several, that can
- * only be scaled together: an addition ties the channels of its inputs, so a residual stream is one group a channel; a
- * Concat lines groups up, a Slice takes some, flattening repeats them. What is multiplied with a channel but made of it
- * elsewhere (the gate of squeeze and excitation) stays: the gate's own layer reads the channel and makes up for the factor.
+ * Channels through which a positive factor can be moved: outputs of layers reach other layers through nothing but
+ * operators for which f(s x) = s f(x) (`OpDef.homogeneous`). A group is a set of channels, of one value or several, that
+ * can only be scaled together: an addition ties the channels of its inputs, so a residual stream has one group per channel;
+ * a Concat lines groups up, a Slice takes some, flattening repeats them. A factor computed from the channel elsewhere
+ * (the gate of squeeze and excitation) keeps its values: the gate's own layer reads the channel and compensates for the
+ * scale.
  *
  * A group is blocked, with the reason, where anything else reads or makes its channels.
  */
@@ -15,7 +16,7 @@ import { constantOf } from '../ops/support/constant-of.ts'
 import { canBias, editableLayer, outputChannels } from './layer-algebra.ts'
 import type { WeightLayer } from './layers.ts'
 
-/** A constant beside scaled values that is scaled with them, or the limits of a Clip. */
+/** A constant next to scaled values that is scaled with them, or the limits of a Clip. */
 export interface ScaledConstant {
   readonly node: Node
   readonly input: number
@@ -36,9 +37,9 @@ export interface ScaleFacts {
   /** Nodes in order, with inferred types. */
   readonly nodes: Iterable<Node>
   readonly layerOf: (node: Node) => WeightLayer | undefined
-  /** Why a layer must be left alone; null where it need not. */
+  /** Why a layer must be left alone; null if it need not be. */
   readonly whyLeft: (layer: WeightLayer) => string | null
-  /** Limits become a constant a channel; a Clip blocks without. */
+  /** Limits become one constant per channel; otherwise a Clip blocks. */
   readonly splitClips: boolean
 }
 
@@ -279,13 +280,13 @@ export class ScaleGroups {
     return null
   }
 
-  /** Whoever reads it multiplies matrices with as many columns: of as many elements it has a row for each sample. */
+  /** Its readers multiply matrices with that many columns, so it has one row per sample. */
   #isReadAsMatrix(v: Value, columns: number): boolean {
     const readers = [...v.uses].map((n) => this.#facts.layerOf(n))
     return readers.every((l) => l?.slot.channels === 'matrix' && l.inputAxis !== null && inputChannels(l) === columns)
   }
 
-  /** Of two computed factors one takes the scale with it, the other stays. */
+  /** Of two computed factors one is scaled, the other stays. */
   #factor(n: Node, own: readonly Value[]): string | null {
     const reads = `${n.label} reads it`
     if (new Set(own).size < own.length) return reads
@@ -321,7 +322,7 @@ export class ScaleGroups {
     return null
   }
 
-  /** All inputs of one shape get the same scales; constants a scaled copy. */
+  /** All inputs of one shape get the same scales; constants get a scaled copy. */
   #together(n: Node): string | null {
     const rank = dimsOf(n.output)?.length
     const given = n.inputs.filter((v): v is Value => v !== null)

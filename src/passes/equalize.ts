@@ -1,17 +1,17 @@
 /**
  * Cross-layer equalisation (Nagel, van Baalen, Blankevoort, Welling, arXiv:1906.04721, section 4.1): where nothing but
- * f(s x) = s f(x) lies between what layers give and the layers that read it, each channel i gets
+ * f(s x) = s f(x) lies between the outputs of layers and the layers that read them, each channel i gets
  *
  *   s_i = sqrt(r1_i / r2_i)      W1 and b1 by rows / s_i,   W2 by columns * s_i
  *
  * with r1 and r2 the largest weights of all rows that make the channel and of all columns that read it, so that both are
- * sqrt(r1 r2) then. Over all channels, again and again, until no factor changes by more than 1e-3. The network computes what
- * it computed; the ranges of channels become alike, which a step for all of them (inputs, or weights with `--granularity
- * tensor`) fits better.
+ * sqrt(r1 r2) then. Over all channels, again and again, until no factor changes by more than 1e-3. The network computes
+ * the same as before; the ranges of channels become alike, so that one scale for all of them (inputs, or weights with
+ * `--granularity tensor`) fits better.
  *
  * It goes through whatever keeps a factor (`scale-groups.ts`): ReLU and its relatives, pools, padding with zeros, resizing,
  * Flatten, Concat, Slice and Split, transposition, multiplication, depthwise layers, and additions, all of whose branches
- * then share it. A Clip gets limits a channel with `--clips per-channel`: Min and Max in its place, which integer
+ * then share it. A Clip gets limits per channel with `--clips per-channel`: Min and Max in its place, which integer
  * kernels do not compute together with the layer before it.
  *
  * Declines, with the reason: other operators between (h-swish, sigmoid, a BatchNormalization that was not folded), a channel
@@ -102,7 +102,7 @@ class Balance {
   readonly #largest: Float64Array
   readonly #start: Int32Array
   readonly #entries: Int32Array
-  /** What the channels of a group are multiplied with: columns are, rows are divided by it. */
+  /** The factor of each group: columns are multiplied by it, rows divided. */
   readonly #factor: Float64Array
 
   constructor(pairs: readonly Pairs[]) {
@@ -130,7 +130,7 @@ class Balance {
     return this.#numbers.size - 1
   }
 
-  /** Makes each channel even, one after the other; the largest change of a factor. */
+  /** Balances each channel, one after the other; returns the largest change of a factor. */
   round(): number {
     let change = 0
     for (let g = 1; g < this.#factor.length; g++) {
