@@ -12,8 +12,7 @@ import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { carriesElements, dequantizeBehind, isDequantize } from '../ops/facts.ts'
-import { constantOf, isConstantNode } from '../ops/support/constant-of.ts'
+import { carriesElements, constantOf, dequantizeBehind, isConstantNode, isDequantize } from '../ops/facts.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {

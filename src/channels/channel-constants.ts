@@ -6,9 +6,8 @@
 
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
-import { groupsOf, productFactor } from '../ops/facts.ts'
+import { constantOf, groupsOf, productFactor } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
 import type { ChannelStatistics } from './channel-statistics.ts'

@@ -10,9 +10,8 @@
  */
 import { TiedNumbers } from '../base/tied-numbers.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { readsShape } from '../ops/facts.ts'
+import { constantOf, readsShape } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { canBias, editableLayer, outputChannels } from './layer-algebra.ts'
 import type { WeightLayer } from './layers.ts'
 

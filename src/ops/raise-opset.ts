@@ -16,6 +16,8 @@ import { WORKING_OPSET } from './support/define-op.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
+export { NEWEST_OPSET, WORKING_OPSET }
+
 /** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and upgraded. */
 export const OLDEST_TARGET = 7
 

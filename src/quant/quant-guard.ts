@@ -24,9 +24,16 @@ import { marks } from '../graph/marks.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
-import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
+import {
+  biasOf,
+  constantOf,
+  dequantizeBehind,
+  isClip,
+  isDequantize,
+  isMatrixProduct,
+  isQuantize,
+} from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']

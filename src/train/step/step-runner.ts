@@ -37,7 +37,7 @@ export type Hyper = Readonly<Record<string, Tensor>>
 export interface StepResult {
   readonly loss: number
   readonly gradientNorm: number
-  /** Contributions of the outputs to the loss, in the order of the step's lessons; null if one output has a loss. */
+  /** Contributions of the outputs to the loss, in the order of the step's objectives; null if one output has a loss. */
   readonly losses: readonly number[] | null
   /** One tensor per run of the graph. */
   readonly logits: readonly Tensor[]
