@@ -200,6 +200,11 @@ export interface OpDef {
    *   factor    x any one of the inputs, the others as they are; an s for each element
    */
   homogeneous?(node: Node): 'element' | 'channel' | 'joint' | 'factor' | null
+  /**
+   * Inputs of one number for each channel of the output: channel c of the output is proportional to what they hold for c,
+   * all of them together (scale and shift of a normalisation). `rank`: of the output.
+   */
+  scaledBy?(node: Node, rank: number): { readonly axis: number; readonly inputs: readonly number[] } | null
   /** For an op that puts its inputs one after the other: the axis, of inputs of `rank`. */
   joinsAlong?(node: Node, rank: number): number
   /**
