@@ -1,6 +1,6 @@
 /**
  * Applies an augmentation policy to one image and writes it, normalised, into a batch. All randomness comes from the
- * stream that the caller gives for this image, so the result does not depend on who does it or in which order.
+ * stream that the caller gives for this image, so the result does not depend on the thread or the order.
  */
 import type { Rng } from '../base/rng.ts'
 import { Canvas } from './canvas.ts'
@@ -66,7 +66,7 @@ export class Augmenter {
 
   constructor(shape: ImageShape, preprocess: Preprocess, policy: AugmentPolicy) {
     this.writer = new ImageWriter(shape, preprocess)
-    // The mean colour: what becomes nearly 0, as exposed pixels become exactly.
+    // The mean colour, which becomes nearly 0; exposed pixels become exactly 0.
     const fill = preprocess.mean.map((m) => Math.max(0, Math.min(255, Math.round(m * preprocess.scale))))
     this.#canvas = new Canvas(shape, fill.slice(0, shape.channels))
     this.#policy = policy

@@ -37,7 +37,7 @@ export class ImageWriter {
 
   /**
    * Where the caller writes normalised planes (C,H,W at the images' own size): straight into the batch when nothing is
-   * left to do, else into scratch. Follow with `finish`.
+   * left to do, otherwise into scratch memory. Follow with `finish`.
    */
   target(out: Float32Array, base: number): { planes: Float32Array; at: number } {
     return this.#planes.length > 0 ? { planes: this.#planes, at: 0 } : { planes: out, at: base }
@@ -69,7 +69,10 @@ export class ImageWriter {
   }
 }
 
-/** Looks `count` bytes up in the table and writes what it says into `planes`. Functions of their own, so that the loops hold nothing else. */
+/**
+ * Looks `count` bytes up in the table and writes what it says into `planes`. Functions of their own, so that the loops
+ * contain nothing else.
+ */
 type LookUp = (
   bytes: Uint8Array,
   from: number,

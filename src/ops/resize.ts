@@ -164,6 +164,9 @@ function spatialOnly(node: Node): boolean {
 export const resize = defineOp({
   op: 'Resize',
   channels: (node) => (spatialOnly(node) ? 'same' : null),
+  // a crop beyond the borders fills with a number
+  homogeneous: (node) =>
+    node.string('coordinate_transformation_mode', '') === 'tf_crop_and_resize' ? null : 'channel',
   since: [10, 11, 13, 18, 19],
   gradient,
   lower,

@@ -1,5 +1,6 @@
 /**
- * Writes weights into a graph as their storage says, with the standard operators of opset 18 or earlier that give them back.
+ * Writes weights into a graph in the form chosen for their storage, with standard operators of opset 18 or earlier that
+ * restore them.
  *
  * A group's masks are one tensor of bits, the non-zeros of all members another. One decode serves the group:
  *
@@ -35,7 +36,7 @@ import type { Weight } from './weights.ts'
 const FLOAT = elementTypes.float32.code
 const INT32 = elementTypes.int32.code
 
-/** Emits nodes whose outputs have names as short as can be: names are a good part of a small decode. */
+/** Emits nodes whose outputs have names as short as can be: names are a large part of a small decode. */
 class Terse {
   readonly b: Builder
   constructor(b: Builder) {
@@ -77,7 +78,7 @@ class Terse {
   }
 }
 
-/** Emits every weight of the plan before `b`'s place; returns the value that stands for each. */
+/** Emits every weight of the plan where `b` inserts; returns the value for each. */
 export function emitWeights(b: Builder, plan: StoragePlan): Map<Weight, Value> {
   const t = new Terse(b)
   const unscaled = emitIntegers(t, plan)
@@ -214,7 +215,7 @@ function emitWords(t: Terse, symbols: Uint8Array, code: PrefixCode): Value {
   return word
 }
 
-/** Two values of -8..7 a byte, each 8 more: the first half of them in the low bits, the second in the high ones. */
+/** Two values of -8..7 per byte, each plus 8: the first half of them in the low bits, the second in the high ones. */
 function emitNibbles(t: Terse, values: Float32Array): Flat {
   const half = Math.ceil(values.length / 2)
   const bytes = new Uint8Array(half)

@@ -19,7 +19,7 @@
  */
 export const SAFE_INTEGER = 64
 
-/** What |bias| + |sum of products| stays under before rounding: half of 32 bits, signed. */
+/** The bound of |bias| + |sum of products| before rounding: half of 32 bits, signed. */
 export const LARGEST_SUM = 2 ** 30
 
 /** Least distance from a threshold, in units of a: kernels multiply in float32, which errs by 1e-7 of the sum. */
@@ -80,7 +80,7 @@ interface Threshold {
   readonly first: number
 }
 
-/** Those that a sum can reach; the others bind nothing. */
+/** Those that a sum can reach; the others do not constrain anything. */
 function thresholdsOf({ readers, step, bias, reach }: ChannelInput): Threshold[] {
   const found: Threshold[] = []
   for (const { ratio, lo, hi } of readers)

@@ -2,12 +2,12 @@
  * The integers of int8 layers between quantisers: multiplier, bias and scale of each output channel (integer-bias.ts), taken
  * into the weight and written.
  *
- * An integer kernel adds products and bias up in 32 bits. Where a channel's bias is so many multiples of scale(x) scale(w)
+ * An integer kernel adds up products and bias in 32 bits. Where a channel's bias is so many multiples of scale(x) scale(w)
  * that they do not fit (its weights are tiny, or all but zero), its scale is made larger until they do:
  *
  *   s' = s f,  w' = round(w / f),  f = (|bias| / (scale(x) s) + sum|w| max|x|) / 2^30
  *
- * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
+ * which moves the sum by less than its own bias times 1e-9 per weight. Does not apply to layers with float outputs, whose
  * bias is added after them.
  */
 import type { Node } from '../../graph/graph.ts'
@@ -19,7 +19,7 @@ import { channelForm, LARGEST_SUM } from './integer-bias.ts'
 import { inputStep, levelsOf, quantisedBehind, spanOf } from './layer-form.ts'
 import type { Weight } from './weights.ts'
 
-/** A layer of which the file may give another level here and there than the graph. */
+/** A layer for which the file may now and then give another level than the graph. */
 export interface Inexact {
   readonly weight: Weight
   readonly reason: string
@@ -50,10 +50,10 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
   const finest = Math.min(...behind.map((q) => q.step))
   const widened = fitBiases(w, axis, (c) => Math.abs(biasAt(c)) / step, span)
   const { largest, sum } = sizesOf(w, axis)
-  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose scale stays negative
+  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), except for channels with -128, whose scale stays negative
   const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
   const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
-  // a gain of 0 leaves integers of 0 and the bias: any scale that is fine enough for that
+  // a gain of 0 leaves integers of 0 and the bias: any scale that is fine enough for the bias
   const fine = finest / (1024 * step)
   const sizeOf = (s: number, c: number): number =>
     Math.abs(s) || Math.max(fine, Math.abs(biasAt(c)) / (step * LARGEST_SUM))

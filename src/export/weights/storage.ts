@@ -10,7 +10,7 @@
  * and width share one decode (a group) and its code, so what a form costs depends on who else takes it: from each of a few
  * starts, weights move to the form that is cheapest beside the groups that there are, and groups that are not worth their
  * decode are dissolved; the cheapest outcome is taken. INT4 initializers are not among the forms: they save 5 % of a file
- * and few readers know them (`--format int4` has them, for its integers come after DequantizeLinear).
+ * and few readers know them (`--format int4` has them, since its integers come after DequantizeLinear).
  */
 import {
   countMask,

@@ -2,7 +2,7 @@
  * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
  * family's file) and one line in index.ts.
  *
- * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
+ * Rules see graphs of ONE opset: code that differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
  * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
  * newest form only, and `since` lists every form that `upgrades` can upgrade (plus the newest itself).
  */
@@ -192,10 +192,30 @@ export interface OpDef {
   /** How channels go through; null where they mix. Default: `same` for ops that broadcast. */
   channels?(node: Node): ChannelFlow | null
   /**
-   * f(s x) = s f(x) for s > 0 and x the first input, the others as they are: for an s of each `element`, or of each `channel`
-   * (axis 1, whose channels go through as `channels` says).
+   * f(s x) = s f(x) for s > 0:
+   *
+   *   element   x the first input, the others as they are; an s for each element
+   *   channel   the same with an s for each channel (axis 1, which go through as `channels` says)
+   *   joint     x all inputs, each with the s of its elements
+   *   factor    x any one of the inputs, the others as they are; an s for each element
    */
-  homogeneous?(node: Node): 'element' | 'channel' | null
+  homogeneous?(node: Node): 'element' | 'channel' | 'joint' | 'factor' | null
+  /**
+   * Inputs of one number for each channel of the output: channel c of the output is proportional to what they hold for c,
+   * all of them together (scale and shift of a normalisation). `rank`: of the output.
+   */
+  scaledBy?(node: Node, rank: number): { readonly axis: number; readonly inputs: readonly number[] } | null
+  /** For an op that puts its inputs one after the other: the axis, of inputs of `rank`. */
+  joinsAlong?(node: Node, rank: number): number
+  /**
+   * For an op that takes parts of input 0: which of its `size` entries along `axis` each output holds, in order; null where
+   * that is unknown.
+   */
+  takesAlong?(node: Node, axis: number, size: number): readonly (readonly number[])[] | null
+  /** For an op that puts zeros around input 0: how many channels of them before and behind along `axis`; null where unknown. */
+  zerosAlong?(node: Node, axis: number): readonly [number, number] | null
+  /** For an op with limits: what they are where they are constants of one number, infinite where there is none. */
+  bounds?(node: Node): { readonly least: number; readonly most: number } | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
   /** Every output lies between two numbers, whatever the input: so they are not the scores that a softmax takes. */
