@@ -5,12 +5,13 @@
  *   tensor                 bits of its element type
  *   quantiser of floats    width that it rounds to (the latent weights before it are what training needs)
  *   table[index]           the table's, where the index only counts through it (a mask, summed up, says which weights are
- *                          there); the index's, where that tells the entries of a smaller table apart (a codebook)
- *   any other operator     its largest input's, times the elements that it takes of that for one of its output: a byte
+ *                          there); those of the tensor that the index is made from, where that tells the entries of a
+ *                          smaller table apart (a codebook, the words of a prefix code)
+ *   any other operator     its largest input's, times the elements of it that one element of the output takes: a byte
  *                          and-ed with 8 lanes is 1 bit each, a product with b bit planes b bits
  *
- * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
- * goes through are seen by running it; where it does not run, an input counts as large as the output.
+ * Masks, scales, shapes and tables next to the elements do not count; `LayerInfo.bytes` has them. The sizes of a decode's
+ * inner values are found by running it; where it does not run, an input counts as being as large as the output.
  */
 import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
@@ -18,11 +19,10 @@ import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { constantDims, constantSource } from '../layers/constants.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { isQuantize, isQuantizer } from '../ops/facts.ts'
+import { constantOf, isQuantize, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
-/** Bits a weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
+/** Bits per weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
 export async function storedWidths(model: Model, operands: readonly Value[]): Promise<Map<Value, number>> {
   const walk = new Walk(await dimsOf(model, operands.flatMap(decodersOf)))
   return new Map(operands.map((v) => [v, Math.max(1, Number(walk.of(v).toFixed(2)))]))
@@ -37,7 +37,7 @@ async function dimsOf(model: Model, values: readonly Value[]): Promise<Map<Value
   }
 }
 
-/** The values that an operand is made from whose sizes count: all but those that only move elements, or a quantiser gives. */
+/** The values that an operand is made from whose sizes count: all but those that only move elements, or come from a quantiser. */
 function decodersOf(operand: Value): Value[] {
   const seen = new Set<Value>()
   const visit = (v: Value): void => {
@@ -51,6 +51,9 @@ function decodersOf(operand: Value): Value[] {
   const plain = [...seen].every((v) => v.producer && (findOp(v.producer)?.carries || isQuantizer(v.producer)))
   return plain ? [] : [...seen]
 }
+
+/** Rows of a table whose entries stand for many weights each. */
+const CODEBOOK = 256
 
 class Walk {
   /** A decode serves many weights, and its parts are read more than once. */
@@ -74,7 +77,7 @@ class Walk {
     return dims ? elementCount(dims) : null
   }
 
-  /** Whether parts stand beside each other, each stored for itself (halves of one byte are stored once). */
+  /** Whether the inputs are parts put side by side, each stored separately (halves of one byte are stored once). */
   #isJoined(inputs: readonly Value[], to: number): boolean {
     const total = inputs.reduce((n, x) => n + (this.#sizeOf(x) ?? 0), 0)
     if (inputs.length < 2 || total !== to) return false
@@ -113,8 +116,17 @@ class Walk {
     const [entries, all, count] = [this.#sizeOf(table), this.#sizeOf(v), this.#sizeOf(index)]
     const rows = (constantOf(table)?.dims ?? this.#dims.get(table))?.[0]
     if (entries === null || all === null || count === null || rows === undefined) return this.of(table)
-    const told = entries < all && this.of(index) >= Math.log2(rows)
-    return told ? (this.of(index) * count) / all : this.of(table)
+    const written = constantOf(table) !== null && rows <= CODEBOOK
+    const told = entries < all && (written || this.of(index) >= Math.log2(rows))
+    return told ? (this.#storedBits(index) ?? this.of(index) * count) / all : this.of(table)
+  }
+
+  /** Of the largest tensor that a computed value is made from; null for what is none. */
+  #storedBits(v: Value): number | null {
+    const sources = constantSource(v)
+    if (!sources || sources.length === 0) return null
+    const { type, size } = sources.reduce((a, s) => (largerThan(a, s) ? a : s)).constant!
+    return elementTypes[type].bits * size
   }
 
   /** The input that the elements come from; of equally large ones (a weight and its mask) the widest. */

@@ -9,7 +9,7 @@ export const exportOptions = optionTable({
     enum: ['packed', 'int4', 'int8'],
     default: 'packed',
     description:
-      'packed: one mask bit per element and the low-bit non-zeros, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
+      'packed: a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
   },
   packedWeights: {
     type: 'boolean',
@@ -35,9 +35,9 @@ export const exportOptions = optionTable({
   ...overridableOptions,
 })
 
-export type ExportFormat = 'packed' | 'int4' | 'int8'
-
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>
+
+export type ExportFormat = ParsedExportOptions['format']
 
 /** The same for a program. */
 export interface ExportOptions {
@@ -48,8 +48,8 @@ export interface ExportOptions {
   readonly rowPairs?: boolean
   /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
   readonly shortNames?: boolean
-  /** Weights may hold NaN and infinity, which are a model error otherwise. */
+  /** Weights may contain NaN and infinity, which are a model error otherwise. */
   readonly allowNonfinite?: boolean | undefined
-  /** Weights that are inputs with a default stay so, and as they are. */
+  /** Weights that are inputs with a default stay inputs, unchanged. */
   readonly keepOverridable?: boolean
 }

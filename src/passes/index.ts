@@ -18,6 +18,7 @@ import { quantizeAdditions } from './quantize-additions.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
 import { searchRanges } from './search-ranges.ts'
+import { smooth } from './smooth.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -27,6 +28,7 @@ export const passes: readonly PassDef[] = [
   insertPruneMask,
   removeChannels,
   equalize,
+  smooth,
   insertFakeQuant,
   quantizeAdditions,
   searchRanges,

@@ -1,7 +1,6 @@
 /**
- * The float network that a quantised one stands for: every quantiser of a float value taken out, its readers reading what it
- * rounded; or, of weights alone, the network that was trained with rounded inputs. Does not apply to weights that are stored
- * as integers, which stay as they are.
+ * The float network that a quantised one stands for: every quantiser of a float value removed, its readers reading its
+ * input; or the quantisers of weights alone. Does not apply to weights that are stored as integers, which stay as they are.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'

@@ -263,12 +263,16 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
   ],
   ['an option in camel case', [{ ...dense, train: { maxSteps: 3 } }], /unknown 'maxSteps', did you mean 'max-steps'/],
   ['an unknown pass', [{ ...dense, passes: [{ prun: {} }] }], /passes: unknown 'prun', did you mean 'prune'/],
-  ['a number out of range', [{ ...dense, passes: [{ prune: { sparsity: 2 } }] }], /prune, sparsity: must be < 1/],
+  [
+    'a number out of range',
+    [{ ...dense, passes: [{ prune: { sparsity: 2 } }] }],
+    /prune, sparsity: must be .*2 percent is written 0.02 or 2%/,
+  ],
   ['an unknown spec', [{ name: 'a', build: 'lenett' }], /stage 'a': .*did you mean 'lenet'/],
   ['an unknown key', [{ ...dense, trane: {} }], /stage 'dense': unknown 'trane', did you mean 'train'/],
 ]
 
-test('what is wrong with a recipe is said in one message', async () => {
+test('everything wrong with a recipe is reported in one message', async () => {
   for (const [name, list, message] of refusals)
     await assert.rejects(parseRecipe({ ...tiny, stages: list }), { blame: 'user', message }, name)
   await assert.rejects(parseRecipe({ name: 'x', stages: [dense] }), { blame: 'user', message: /train need data/ })
@@ -329,7 +333,7 @@ async function trainingNetwork(path: string): Promise<void> {
   await writeModel(model, path)
 }
 
-test('a warning about a model is said once in a run, whatever is done to it, and for each model', async () => {
+test('a warning about a model is shown once in a run, whatever is done to it, and for each model', async () => {
   const heard: string[] = []
   const onEvent = (e: RunEvent): void => {
     if (e.kind === 'log') heard.push(e.message)
