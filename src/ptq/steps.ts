@@ -45,7 +45,7 @@ const passSteps: readonly PassStep[] = [
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
   { name: 'smooth', place: 'before', from: 'fast' },
-  { name: 'search-ranges', place: 'behind', from: 'default', ofInputs: true, samples: 128 },
+  { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
