@@ -35,7 +35,10 @@ import { guardQuantisers } from './activations/guard-quantisers.ts'
 import type { ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
+import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
+import { lowerGates } from './integer-layout/gates.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
+import { lowerNorms } from './integer-layout/norms.ts'
 import { useLeastOpset } from './least-opset.ts'
 import { placeActivations } from './place-activations.ts'
 import { detach, shorten, strip } from './strip.ts'
@@ -73,6 +76,7 @@ const always: readonly Stage<Exporting>[] = [
 const dense: readonly Stage<Exporting>[] = [
   { name: 'pair-weights', run: pairWeights },
   { name: 'guard-quantisers', run: ({ model, layers, paired }) => guardQuantisers(model.graph, layers, paired) },
+  { name: 'lower-norms', run: ({ model, format }) => format === 'int8' && lowerNorms(model.graph) },
   { name: 'move-biases', run: (c) => moveBiases(c.paired, c.layers, denseFormat(c)) },
 ]
 
@@ -84,6 +88,8 @@ const written: readonly Stage<Exporting>[] = [
 ]
 
 const integers: readonly Stage<Exporting>[] = [
+  { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
+  { name: 'quantise-before-shapes', run: ({ model }) => quantiseBeforeShapes(model.graph) },
   {
     name: 'arrange-integers',
     run: ({ model, options }) => arrangeIntegers(model, { rowPairs: options.rowPairs ?? false }),

@@ -1,5 +1,6 @@
 /** Sums, products and what else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
+import { withNumber } from './support/ramp.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
 
 const versions = [7, 13, 14]
@@ -15,6 +16,8 @@ const samples = [
 const add = defineOp({
   op: 'Add',
   addition: true,
+  integerKernel: 'own',
+  ramp: (node) => withNumber(node, (c) => ({ slope: 1, offset: c })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -27,6 +30,7 @@ const add = defineOp({
 // y = a - b: da = dy, db = -dy
 const sub = defineOp({
   op: 'Sub',
+  ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1, offset: -c })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -38,6 +42,8 @@ const sub = defineOp({
 // y = a * c: da = dy * c, dc = dy * a
 const mul = defineOp({
   op: 'Mul',
+  integerKernel: 'own',
+  ramp: (node) => withNumber(node, (c) => ({ slope: c, offset: 0 })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -55,6 +61,7 @@ const mul = defineOp({
 // y = a / c: da = dy / c, dc = -(dy / c) * y
 const div = defineOp({
   op: 'Div',
+  ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1 / c, offset: 0 })),
   since: versions,
   broadcasts: true,
   gradient({ node, dy: [dy], needs, b }) {

@@ -35,6 +35,7 @@ function concatGradient({ node, dy, needs, b }: GradientContext): (Value | null)
 
 export const concat = defineOp({
   op: 'Concat',
+  integerKernel: 'one',
   half: true,
   channels: (node) => (node.int('axis', 0) === 1 ? 'joined' : null),
   since: [4, 11, 13],

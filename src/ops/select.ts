@@ -2,7 +2,8 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientRule, type OpDef, type Upgrade } from './support/define-op.ts'
-import { elemOf, expressions, isNonNegativeConstant, masked, perElement } from './support/rules.ts'
+import { open } from './support/ramp.ts'
+import { elemOf, expressions, isNonNegativeConstant, masked, perElement, scalarOf } from './support/rules.ts'
 
 // y = where(c, a, z): da = where(c, dy, 0), dz = where(c, 0, dy)
 const where = defineOp({
@@ -121,6 +122,11 @@ const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, 
  */
 const clip = defineOp({
   op: 'Clip',
+  ramp(node) {
+    const at = (i: number, unlimited: number): number | null => (node.inputs[i] ? scalarOf(node.inputs[i]) : unlimited)
+    const [least, most] = [at(1, open.least), at(2, open.most)]
+    return least === null || most === null ? null : { input: 0, slope: 1, offset: 0, least, most }
+  },
   limits: { least: 1, most: 2 },
   half: true,
   since: [6, 11, 12, 13],

@@ -2,7 +2,7 @@
  * Which steps post-training quantisation takes, in which order:
  *
  *   before   the float network made ready: infer-bn, fold-bn, equalize
- *   quantize steps for weights and inputs
+ *   quantize steps for weights and inputs, and for integer kernels for all in between (quantize-outputs)
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
  * What the steps of the first and last group give is measured, and one that does harm is taken back; exact ones, which
@@ -25,6 +25,7 @@ export type Options = Readonly<Record<string, unknown>>
 
 export const REFINE = 'refine'
 export const QUANTIZE = 'quantize'
+export const OUTPUTS = 'quantize-outputs'
 
 interface PassStep {
   readonly name: string
@@ -91,6 +92,9 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   const choice = { ops, ...(only && { only }), ...(exclude && { exclude }), ...(allowNonfinite && { allowNonfinite }) }
   return { ...choice, weightBits, activationBits, firstLayer: 'quantize', ...Object.fromEntries(named) }
 }
+
+/** The options of `quantize-outputs`. */
+export const outputsOptions = ({ allowNonfinite }: PtqOptions): Options => (allowNonfinite ? { allowNonfinite } : {})
 
 const nameOf = (l: WeightLayer): string => l.name
 

@@ -74,7 +74,7 @@ const options: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
 }
 
 /** They append what is no part of the network, take another model, or want residual sums, which this one has not. */
-const elsewhere = ['autodiff', 'merge-teacher', 'insert-prune-mask', 'quantize-additions']
+const elsewhere = ['autodiff', 'merge-teacher', 'insert-prune-mask', 'quantize-outputs']
 
 const patterns = {
   unstructured: { sparsity: 0.75 },
