@@ -7,7 +7,8 @@
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
  *           of wide layers with float outputs (split-sums.ts)
  *
- * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
+ * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute in them anyway); inputs and outputs keep
+ * their types.
  *
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
@@ -31,20 +32,20 @@ import { inlineFunctions } from '../passes/inline-functions.ts'
 import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
+import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
-import type { ExportOptions } from './export-options.ts'
+import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
 import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
-import { lowerGates } from './integer-layout/gates.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
-import { lowerNorms } from './integer-layout/norms.ts'
 import { useLeastOpset } from './least-opset.ts'
 import { placeActivations } from './place-activations.ts'
 import { detach, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.ts'
 import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
+import { lowerNorms } from './weights/integer-norms.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
 import { planStorage, type StoragePlan } from './weights/storage.ts'
 import { readWeights, type Weight } from './weights/weights.ts'
@@ -105,7 +106,7 @@ const pipelines = {
   packed: [...always, ...written, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
-} as const
+} satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
 export async function exportModel(
   source: Model,
@@ -153,7 +154,7 @@ function dropUnused({ model }: Exporting): void {
 async function readLayers(context: Exporting): Promise<void> {
   const { model } = context
   const weights = await readWeights(model)
-  // the tensors that weights are made of
+  // the tensors that weights are made from
   const sources = weights.flatMap((w) => constantSource(w.value) ?? [])
   const named = ({ value, name }: Weight) => {
     const [reader] = value.uses

@@ -1,4 +1,4 @@
-/** Sums, products and what else is one multiplication or addition per element. Integers have no gradient. */
+/** Sums, products and whatever else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
 import { withNumber } from './support/ramp.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
@@ -15,6 +15,7 @@ const samples = [
 // y = a + b: da = dy, db = dy
 const add = defineOp({
   op: 'Add',
+  homogeneous: () => 'joint',
   addition: true,
   integerKernel: 'own',
   ramp: (node) => withNumber(node, (c) => ({ slope: 1, offset: c })),
@@ -30,6 +31,7 @@ const add = defineOp({
 // y = a - b: da = dy, db = -dy
 const sub = defineOp({
   op: 'Sub',
+  homogeneous: () => 'joint',
   ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1, offset: -c })),
   half: true,
   since: versions,
@@ -42,6 +44,7 @@ const sub = defineOp({
 // y = a * c: da = dy * c, dc = dy * a
 const mul = defineOp({
   op: 'Mul',
+  homogeneous: () => 'factor',
   integerKernel: 'own',
   ramp: (node) => withNumber(node, (c) => ({ slope: c, offset: 0 })),
   half: true,
@@ -61,6 +64,7 @@ const mul = defineOp({
 // y = a / c: da = dy / c, dc = -(dy / c) * y
 const div = defineOp({
   op: 'Div',
+  homogeneous: () => 'element',
   ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1 / c, offset: 0 })),
   since: versions,
   broadcasts: true,
@@ -101,6 +105,7 @@ const mod = defineOp({
 // y = sum of the inputs: d = dy
 const sum = defineOp({
   op: 'Sum',
+  homogeneous: () => 'joint',
   half: true,
   since: [6, 8, 13],
   broadcasts: true,
@@ -117,6 +122,7 @@ const sum = defineOp({
 // y = sum of the n inputs / n: d = dy / n
 const mean = defineOp({
   op: 'Mean',
+  homogeneous: () => 'joint',
   half: true,
   since: [6, 8, 13],
   broadcasts: true,
@@ -135,6 +141,7 @@ const mean = defineOp({
 
 // y = -x: dx = -dy
 const neg = unary('Neg', {
+  homogeneous: () => 'element',
   half: true,
   since: [6, 13],
   rule: ({ f, dy }) => f('Neg', dy),
@@ -144,6 +151,7 @@ const neg = unary('Neg', {
 
 // y = |x|: dx = dy * sign(x), 0 at the kink
 const abs = unary('Abs', {
+  homogeneous: () => 'element',
   half: true,
   since: [6, 13],
   rule: ({ f, dy, x }) => f('Mul', dy, f('Sign', x)),

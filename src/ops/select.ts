@@ -2,7 +2,6 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientRule, type OpDef, type Upgrade } from './support/define-op.ts'
-import { open } from './support/ramp.ts'
 import { elemOf, expressions, isNonNegativeConstant, masked, perElement, scalarOf } from './support/rules.ts'
 
 // y = where(c, a, z): da = where(c, dy, 0), dz = where(c, 0, dy)
@@ -80,6 +79,7 @@ const extremeSamples = [
 
 const max = defineOp({
   op: 'Max',
+  homogeneous: () => 'joint',
   limits: { least: 1 },
   half: true,
   since: [6, 8, 12, 13],
@@ -92,6 +92,7 @@ const max = defineOp({
 
 const min = defineOp({
   op: 'Min',
+  homogeneous: () => 'joint',
   limits: { most: 1 },
   half: true,
   since: [6, 8, 12, 13],
@@ -114,7 +115,18 @@ const limitsToInputs: Upgrade = {
     })
   },
 }
+/** Before opset 11 an attribute; null where it is computed. */
+function boundOf(node: Node, input: number, attribute: string, none: number): number | null {
+  return node.inputs[input] ? scalarOf(node.inputs[input]) : node.float(attribute, none)
+}
+
 const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, elemOf(node.input(0)))
+
+function boundsOf(node: Node): { readonly least: number; readonly most: number } | null {
+  const least = boundOf(node, 1, 'min', Number.NEGATIVE_INFINITY)
+  const most = boundOf(node, 2, 'max', Number.POSITIVE_INFINITY)
+  return least === null || most === null ? null : { least, most }
+}
 
 /**
  * y = min(max(x, low), high): dx = dy * (x = y), so dy passes at the limits themselves;
@@ -123,11 +135,11 @@ const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, 
 const clip = defineOp({
   op: 'Clip',
   ramp(node) {
-    const at = (i: number, unlimited: number): number | null => (node.inputs[i] ? scalarOf(node.inputs[i]) : unlimited)
-    const [least, most] = [at(1, open.least), at(2, open.most)]
-    return least === null || most === null ? null : { input: 0, slope: 1, offset: 0, least, most }
+    const bounds = boundsOf(node)
+    return bounds && { input: 0, slope: 1, offset: 0, ...bounds }
   },
   limits: { least: 1, most: 2 },
+  bounds: boundsOf,
   half: true,
   since: [6, 11, 12, 13],
   broadcasts: true,

@@ -83,7 +83,7 @@ export const quantizeOutputs = definePass({
       throw usageError('quantised outputs need opset 13 or later', 'run upgrade-opset, or quantize, first')
     const histograms = await collectHistograms(model, [...plan.values.keys()], ctx.calibration!, o)
     const isNonNegative = nonNegativeTest()
-    // decided before the graph changes: a rounded value says no more whether it can be negative
+    // decided before the graph changes: a rounded value no longer tells whether it can be negative
     const ranges = rangesOf(plan, o.bits, (v, gates) => {
       const h = histograms.get(v)!
       const alone = [...v.uses].every((n) => gates.some((g) => g.nodes[0] === n || g.product === n))

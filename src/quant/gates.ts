@@ -12,8 +12,8 @@
  * A constant factor behind the product (x clip(x + 3, 0, 6) / 6) belongs to the ramp.
  */
 import type { Node, Value } from '../graph/graph.ts'
+import { composed, type Ramp, rampAt } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { composed, type Ramp, rampAt } from '../ops/support/ramp.ts'
 import type { ActivationRange } from './activation-range.ts'
 import type { CalibrationMethod, Histogram } from './histogram.ts'
 import { clippingPoint } from './histogram.ts'

@@ -15,14 +15,22 @@
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
-import { isAddition, isChannelNorm, isClip, isInBatchMode, isQuantize, isQuantizer, isRectifier } from '../ops/facts.ts'
+import {
+  constantOf,
+  isAddition,
+  isChannelNorm,
+  isClip,
+  isInBatchMode,
+  isQuantize,
+  isQuantizer,
+  isRectifier,
+} from '../ops/facts.ts'
 import { channelSlot, findOp, weightSlots } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { type Gate, gatesOf, isGate, isProduct } from './gates.ts'
 import { isCrossed } from './quant-guard.ts'
 
 export interface IntegerPlan {
-  /** Values to quantise, each with the nodes that shall read the rounded value. */
+  /** Values to quantise, each with the nodes that are to read the rounded value. */
   readonly values: Map<Value, Set<Node>>
   readonly gates: ReadonlyMap<Value, readonly Gate[]>
   /** Values of one scale. */

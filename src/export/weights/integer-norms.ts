@@ -14,10 +14,10 @@ import type { Graph, Node } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { dequantizeBehind, isChannelNorm, isQuantize } from '../../ops/facts.ts'
-import { findOp } from '../../ops/index.ts'
-import { type ChannelAffine, WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { type ChannelAffine, findOp } from '../../ops/index.ts'
+import { WORKING_OPSET } from '../../ops/raise-opset.ts'
 import { roundHalfEven } from '../../quant/quantizer.ts'
-import { LARGEST_SUM, SAFE_INTEGER } from '../weights/integer-bias.ts'
+import { LARGEST_SUM, SAFE_INTEGER } from './integer-bias.ts'
 
 export function lowerNorms(graph: Graph): void {
   for (const node of [...graph.nodes()]) {
