@@ -1,4 +1,4 @@
-/** graph/marks.ts is the one place that knows metadata keys, and what it writes it reads. */
+/** graph/marks.ts is the one place that knows metadata keys, and it reads what it writes. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

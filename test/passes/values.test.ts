@@ -1,4 +1,4 @@
-/** Values that break arithmetic: NaN and infinity, tensors without elements, steps at the ends of the float types. */
+/** Values that break arithmetic: NaN and infinity, tensors without elements, scales at the ends of the float types. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'

@@ -1,4 +1,4 @@
-/** What quantising writes loads in onnxruntime and gives at every optimisation level what the graph says. */
+/** What quantising writes loads in onnxruntime and computes what the graph says at every optimisation level. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

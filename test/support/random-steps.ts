@@ -1,6 +1,6 @@
 /**
  * The steps of random models (random-graph.ts): each kind takes one or two values that fit, adds an operator or a small
- * group of them, and gives the dims of what comes out (behind the batch, which stays the first axis). A kind that finds
+ * group of them, and returns the dims of the result (after the batch, which stays the first axis). A kind that finds
  * no fitting value adds nothing.
  */
 import type { Rng } from '../../src/base/rng.ts'

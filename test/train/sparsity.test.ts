@@ -1,6 +1,6 @@
 /**
- * Zeros stay zeros: whatever is done to a pruned model afterwards, the weights that its layers are given in onnxruntime
- * are zero where they were.
+ * Zeros stay zeros: whatever is done to a pruned model afterwards, the weights that its layers get in onnxruntime are
+ * zero where they were.
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'
