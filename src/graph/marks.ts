@@ -131,8 +131,8 @@ export const marks = {
   fit: text<Node>('fit'),
   /** The quantiser's range is chosen by the layers behind it (search-ranges.ts). */
   rangeSearched: new Flag<Node>('range-searched'),
-  /** The quantiser is there for an addition (quantize-additions.ts). */
-  addition: new Flag<Node>('addition'),
+  /** The quantiser is there for what reads a layer's output besides layers (quantize-outputs.ts). */
+  output: new Flag<Node>('output'),
 
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),

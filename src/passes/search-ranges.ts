@@ -1,10 +1,10 @@
 /**
- * Steps and zero points of quantised inputs by the error of what the layers behind make of them, in place of the tensor's own
+ * Scales and zero points of quantised inputs by the error of what the layers behind make of them, in place of the tensor's own
  * (src/quant/range-search.ts), measured in the float network, quantisers taken out. A second run finds nothing to do. Run it
  * behind `quantize` and before `round-weights`, which makes weights fit these inputs.
  *
- * Does not apply, and says so, to steps that are computed, shared with another quantiser or one for each channel, and where no
- * layer reads the value.
+ * Does not apply, and says so, to scales that are computed, shared with another quantiser or one per channel, and to values
+ * that no layer reads, or something else too, whose error is not measured.
  */
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { marks } from '../graph/marks.ts'
@@ -24,11 +24,13 @@ import { inlineFunctions } from './inline-functions.ts'
 
 const options = optionTable(finiteOptions)
 
-function whyNot({ scale, zeroPoint, axis, dequantize }: QuantPair): string | null {
-  if (axis !== null || scale.constant?.size !== 1) return 'its steps are computed or differ between channels'
+function whyNot({ scale, zeroPoint, axis, dequantize }: QuantPair, readers: RangeOf['readers']): string | null {
+  const given = dequantize.output
+  if (readers.length === 0) return 'no layer reads it'
+  if (readers.length < given.uses.size || given.isOutput) return 'something else than layers reads it too'
+  if (axis !== null || scale.constant?.size !== 1) return 'its scales are computed or differ between channels'
   if (zeroPoint && !zeroPoint.constant) return 'its zero point is computed'
-  if (scale.uses.size > 2 || (zeroPoint && zeroPoint.uses.size > 2))
-    return 'its steps are shared with another quantiser'
+  if (scale.uses.size > 2 || (zeroPoint && zeroPoint.uses.size > 2)) return 'its scale is shared with another quantiser'
   return marks.rangeSearched.is(dequantize) ? 'its range is searched already' : null
 }
 
@@ -42,7 +44,7 @@ async function run(model: Model, { allowNonfinite }: OptionsOf<typeof options>, 
     const pair = quantPairOf(n)
     if (!pair?.quantize || marks.role.get(n) !== ACTIVATION_QUANT) continue
     const readers = readersOf(pair, layers, float)
-    const reason = whyNot(pair) ?? (readers.length === 0 ? 'no layer reads it' : null)
+    const reason = whyNot(pair, readers)
     if (reason) ctx.decline(n.id, reason)
     else {
       const source = float.values.get(pair.source)!
@@ -89,7 +91,7 @@ function setRange({ scale, zeroPoint }: QuantPair, range: ActivationRange): void
 
 export const searchRanges = definePass({
   name: 'search-ranges',
-  summary: 'Choose steps of quantised inputs by the error of the layers behind, not of the inputs',
+  summary: 'Choose scales of quantised inputs by the error of the layers behind, not of the inputs',
   options,
   preserves: 'interface',
   bakes: true,
