@@ -69,7 +69,7 @@ const refusal = (name: string) => (e: unknown) => {
 
 const RUNS: Readonly<Record<string, (m: Model, allow: boolean) => Promise<unknown>>> = {
   ...Object.fromEntries(
-    ['prune', 'quantize', 'quantize-additions', 'fold-bn', 'remove-channels'].map((name) => [
+    ['prune', 'quantize', 'quantize-outputs', 'fold-bn', 'remove-channels'].map((name) => [
       name,
       (m: Model, allowNonfinite: boolean) =>
         pass(m, name, allowNonfinite ? { allowNonfinite } : {}, { calibration: randomBatches(m, 1) }),

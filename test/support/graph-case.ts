@@ -61,8 +61,8 @@ const quantize: Draw = (r) => [
 
 const draws: readonly Draw[] = [
   ...[prune, prune, prune, prune, quantize, quantize, quantize, quantize],
-  () => ['quantize-additions', {}],
-  () => ['quantize-additions', {}],
+  () => ['quantize-outputs', {}],
+  () => ['quantize-outputs', {}],
   () => ['fold-bn', {}],
   () => ['fold-bn', {}],
   () => ['fold-constants', {}],
