@@ -1,0 +1,267 @@
+/**
+ * Compresses a model to a goal: looks at it, quantises it after training as strongly as the goal needs, splits what may be
+ * spent among its layers, fine-tunes where that is not enough, and checks the file. What is chosen is chosen by samples that
+ * are held out of the training split; the test split gives the final figure alone. All that is made on the way stays in the
+ * work folder, where a run that ended goes on.
+ */
+import { fileBytes } from '../analysis/model-info.ts'
+import { MncError } from '../base/errors.ts'
+import { parseOptions } from '../base/options.ts'
+import { packageVersion } from '../base/package-files.ts'
+import { checkModels } from '../check/check.ts'
+import { encodeModel, readModel, writeModel } from '../codec/codec.ts'
+import { RANDOM } from '../data/random-options.ts'
+import { modelBytes } from '../export/gate-size.ts'
+import { cloneModel } from '../graph/clone.ts'
+import type { Model } from '../graph/model.ts'
+import type { RecipeFacts } from '../ptq/recipe-of.ts'
+import { sha256 } from '../recipes/work-folder.ts'
+import { recordSizes } from '../samples/input-shapes.ts'
+import { adviceFor } from './advice.ts'
+import { type Candidate, makeCandidate } from './candidate.ts'
+import { type Asked, chosenOf, isGood, verdictOf } from './choose.ts'
+import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
+import type { CompressEvent, CompressResult } from './events.ts'
+import { parseGoal, parseTime } from './goal.ts'
+import { ladderFor } from './ladder.ts'
+import { lookAt } from './look.ts'
+import { samplesNeeded } from './paired.ts'
+import { Panel } from './panel.ts'
+import { planOf } from './plan.ts'
+import type { Point } from './point.ts'
+import type { Run } from './run.ts'
+import { openSamples, type SampleSource, type Wanted } from './samples.ts'
+import { type Request, Work } from './work.ts'
+
+export interface CompressRun {
+  /** A data reference, as `--data` takes it, or `random`. */
+  readonly data: string
+  /** Folder for what is made on the way; one that holds a run of the same model and data goes on. */
+  readonly workdir: string
+  /** Path of the model, which the recipe names; without it the model is written into the work folder. */
+  readonly source?: string | undefined
+  readonly options?: CompressOptionsInput
+  readonly reading?: Wanted['reading']
+  readonly pixels?: Wanted['pixels']
+  readonly sizes?: RecipeFacts['sizes']
+  /** Name of the recipe. */
+  readonly name?: string
+  /** Where the file is to go in the end: kept for whoever resumes. */
+  readonly output?: string | undefined
+  /** 0 by default. */
+  readonly seed?: number
+  /** Aborting ends the run with an `interrupt` error; the same call goes on from there. */
+  readonly signal?: AbortSignal | undefined
+  /** Folder that large training steps are kept in for the next run. */
+  readonly cache?: string | undefined
+  /** Only look and plan. */
+  readonly dryRun?: boolean
+}
+
+type Tell = (event: CompressEvent) => void | Promise<void>
+
+/** Without labels, of the file's outputs and the float ones. */
+const LEAST_COSINE = 0.999
+const MOST_DROP = 0.01
+/** Held out, at least and at most. */
+const HELD_LEAST = 500
+const HELD_MOST = 5000
+/** Samples that the file is checked against its graph on. */
+const CHECKED = 64
+
+/**
+ * The model stays as it is. A usage or model error, with the reason, where mnc cannot help. `null` after a dry run. Whether
+ * the goal was met is in the result's verdict; it is no error here.
+ */
+export async function compress(model: Model, run: CompressRun & { readonly dryRun: true }, tell?: Tell): Promise<null>
+export async function compress(model: Model, run: CompressRun, tell?: Tell): Promise<CompressResult>
+export async function compress(
+  model: Model,
+  given: CompressRun,
+  tell: Tell = () => {},
+): Promise<CompressResult | null> {
+  const start = performance.now()
+  const { run, found } = await prepare(model, given, tell)
+  await tell({ kind: 'found', found })
+  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages: planOf(run, found) })
+  if (given.dryRun) return null
+  const points = await new Search(run, tell).points()
+  const chosen = chosenOf(points, run.asked)!
+  return conclude(run, found, points, chosen, tell, start)
+}
+
+async function prepare(model: Model, given: CompressRun, tell: Tell) {
+  const o = parseOptions(compressOptions, given.options ?? {}, 'compress')
+  const goal = o.goal === undefined ? null : parseGoal(o.goal)
+  if (o.time !== undefined) parseTime(o.time)
+  const target: Target = o.target ?? (goal?.kind === 'bytes' || goal?.kind === 'score' ? 'size' : 'cpu')
+  const { data, reading = {}, pixels = {}, sizes = {}, seed = 0, signal, cache } = given
+  const log = (message: string): void => void tell({ kind: 'log', message })
+  await tell({ kind: 'stage', stage: 'look', text: 'looking at the model and the data', secondsLeft: null })
+  const float = cloneModel(model)
+  recordSizes([float], sizes)
+  const wantedDrop = o.maxDrop ?? (goal ? null : MOST_DROP)
+  const held = o.held ?? Math.min(HELD_MOST, Math.max(HELD_LEAST, samplesNeeded(wantedDrop ?? MOST_DROP)))
+  const samples = await openSamples(float, { data, reading, pixels, labels: o.labels, held, batch: o.batch, log })
+  if (o.maxDrop !== undefined && !samples.labelled) throw noLabels(data)
+  const work = new Work(given.workdir)
+  const path = given.source ?? work.at('float.onnx')
+  const floatBytes = (given.source === undefined ? undefined : await fileBytes(model, path)) ?? modelBytes(model)
+  const identity = sha256(
+    JSON.stringify([packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort]),
+  )
+  const asked: Asked = {
+    ...{ goal, maxDrop: samples.labelled ? wantedDrop : null, mostBytes: target === 'size' ? floatBytes : null },
+    minCosine: samples.labelled ? null : (o.minCosine ?? (goal ? null : LEAST_COSINE)),
+  }
+  const panel = await Panel.of(float, samples.held, {
+    threads: o.threads,
+    signal,
+    onProgress: progress(tell),
+  })
+  const found = await lookAt(float, floatBytes, samples, panel, asked.maxDrop)
+  if (!given.dryRun) {
+    await claim(work, requestOf(given, identity, path), log)
+    if (given.source === undefined) await writeModel(model, path)
+  }
+  const { name = 'compress' } = given
+  const recipeFacts: RecipeFacts = { name, model: path, data, preprocess: samples.preprocess, seed, reading, sizes }
+  const run: Run = {
+    ...{ float, floatBytes, work, samples, panel, o, target, asked, identity, recipeFacts, seed, signal, cache },
+  }
+  return { run, found }
+}
+
+const progress =
+  (tell: Tell) =>
+  (label: string, done: number, total: number): void =>
+    void tell({ kind: 'progress', label, done, total })
+
+const noLabels = (data: string): MncError =>
+  new MncError(
+    `--max-drop needs labels, and ${data === RANDOM ? 'random inputs have' : 'the data have'} none that fit`,
+    {
+      ...{
+        code: 'no-labels',
+        blame: 'user',
+        next: 'use --min-cosine, which compares outputs with those of the float model',
+      },
+    },
+  )
+
+function requestOf(given: CompressRun, identity: string, model: string): Request {
+  const { data, seed = 0, options = {}, reading = {}, pixels = {}, sizes = {}, output = '' } = given
+  return { identity, model, data, seed, options: { ...options, ...reading, ...pixels, ...sizes }, output }
+}
+
+/** The folder is this run's; what is of another model or other data goes. */
+async function claim(work: Work, request: Request, log: (message: string) => void): Promise<void> {
+  const old = await work.request()
+  if (old && old.identity !== request.identity) {
+    log(`${work.path} holds points of another model, data or effort: they are replaced`)
+    await work.clear()
+  }
+  await work.writeRequest(request)
+}
+
+/** Makes points until what is asked for is met, or nothing more is to be tried. */
+class Search {
+  readonly #run: Run
+  readonly #tell: Tell
+  readonly #points: Point[] = []
+
+  constructor(run: Run, tell: Tell) {
+    this.#run = run
+    this.#tell = tell
+  }
+
+  async points(): Promise<readonly Point[]> {
+    const { target, asked, o } = this.#run
+    const ladder = ladderFor(target, asked, o.effort)
+    await this.#tell({
+      kind: 'stage',
+      stage: 'quantise',
+      text: 'quantising after training, without labels',
+      secondsLeft: null,
+    })
+    const [first, ...others] = ladder
+    await this.#climb(first!, true)
+    await inLanes(others, o.jobs, (rung) => this.#climb(rung, false))
+    return this.#points
+  }
+
+  /** The first candidate of a rung that keeps what is asked of the outputs. */
+  async #climb(rung: readonly Candidate[], isFirst: boolean): Promise<void> {
+    for (const [i, candidate] of rung.entries()) {
+      const point = await this.#make(candidate, isFirst && i === 0)
+      if (point && isGood(point, this.#run.asked)) return
+    }
+  }
+
+  /** A candidate that cannot be made is told; the first one's error says why mnc cannot help. */
+  async #make(candidate: Candidate, isFirst: boolean): Promise<Point | null> {
+    const { name } = candidate
+    try {
+      const point = await makeCandidate(this.#run, candidate, (event) =>
+        this.#tell({ kind: 'ptq', point: name, event }),
+      )
+      this.#points.push(point)
+      const best = chosenOf(this.#points, this.#run.asked)!
+      await this.#tell({
+        ...{ kind: 'point', point, verdict: verdictOf(point, this.#run.asked), best, isNew: best === point },
+      })
+      return point
+    } catch (error) {
+      const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'gate')
+      if (isFirst || !isOurs) throw error
+      await this.#tell({ kind: 'failed', point: name, reason: error.describe() })
+      return null
+    }
+  }
+}
+
+/** `jobs` of them at a time, begun in their order. */
+async function inLanes<T>(items: readonly T[], jobs: number, work: (item: T) => Promise<void>): Promise<void> {
+  let next = 0
+  const lane = async (): Promise<void> => {
+    while (next < items.length) await work(items[next++]!)
+  }
+  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, lane))
+}
+
+/** The figure on the test samples, and the file against its graph. */
+async function conclude(
+  run: Run,
+  found: CompressResult['found'],
+  points: readonly Point[],
+  chosen: Point,
+  tell: Tell,
+  start: number,
+): Promise<CompressResult> {
+  const { work, samples, o, signal, asked } = run
+  await tell({ kind: 'stage', stage: 'check', text: `checking ${chosen.name}`, secondsLeft: null })
+  const file = await readModel(work.pointAt(chosen.name, 'file'))
+  const judge = await Panel.of(run.float, samples.test, {
+    ...{ threads: o.threads, signal, onProgress: progress(tell) },
+  })
+  const test = await judge.judge(file)
+  const graph = await readModel(work.pointAt(chosen.name, 'graph'))
+  const { samples: checked, byOptimisation } = await checkModels(graph, file, { batches: first(samples.held, CHECKED) })
+  const [held, figure] = [verdictOf(chosen, asked), verdictOf(chosen, asked, test)]
+  const verdict = held.met ? figure : held
+  return {
+    ...{ workdir: work.path, target: run.target, asked, found, points: [...points].sort((a, b) => a.bytes - b.bytes) },
+    ...{ chosen, verdict, test, check: { samples: checked, byOptimisation } },
+    advice: adviceFor(run, verdict, test),
+    seconds: (performance.now() - start) / 1000,
+  }
+}
+
+async function* first(source: SampleSource, count: number) {
+  let n = 0
+  for await (const batch of source.batches()) {
+    if (n >= count) return
+    n += batch.count
+    yield batch
+  }
+}
