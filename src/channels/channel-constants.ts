@@ -1,6 +1,6 @@
 /**
  * Which channels have the same value whatever the input, and which value: those of layers whose weights for them are all
- * zero (masked), and what is made of such channels alone. That they are constant follows from the graph; the number, and
+ * zero (masked), and what is computed from such channels alone. That they are constant follows from the graph; the number, and
  * that borders do not break it (padded average pools), is seen by running the model, at two sizes where sizes are open.
  */
 
@@ -14,7 +14,7 @@ import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
 import type { ChannelStatistics } from './channel-statistics.ts'
 import { unitOf } from './rounding.ts'
 
-/** Input channels that an output channel is made of, and the weights' sums over kernel positions. */
+/** Input channels that an output channel is computed from, and the weights' sums over kernel positions. */
 export interface LayerRows {
   /** sums[o][i] over kernel positions; NaN-free. */
   readonly sums: readonly Float64Array[]
@@ -121,7 +121,7 @@ export class ChannelConstants {
     )
   }
 
-  /** The same everywhere, but for the order of sums. Integers between two halves of a quantiser are not looked at. */
+  /** The same everywhere, except for the order of sums. Integers between two halves of a quantiser are not looked at. */
   #steady(v: Value, channel: number): boolean {
     const range = this.#seen.range(v, channel)
     if (range === null) return true

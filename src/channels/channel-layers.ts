@@ -5,7 +5,7 @@ import { biasOf, groupsOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import { constantOf } from '../ops/support/constant-of.ts'
 
-/** One input channel a group: output channel o is made of input channel o / multiplier alone. */
+/** One input channel per group: output channel o is computed from input channel o / multiplier alone. */
 export const isDepthwise = (n: Node, { slot, tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
   slot.channels === 'window' &&
   !slot.transposed &&

@@ -53,13 +53,13 @@ export class TrainingView {
     return this.#top1
   }
 
-  /** Takes the bar away. */
+  /** Removes the bar. */
   end(): void {
     this.#progress?.end()
   }
 }
 
-/** Which loss each output has, where there is more to say than that scores are compared. */
+/** Which loss each output has, unless all that is compared is scores. */
 function lessonsLine(lessons: readonly Lesson[]): string | null {
   if (lessons.length === 1 && lessons[0]!.loss !== 'nmse') return null
   const each = lessons.map(({ output, loss, axis, weight }) => {

@@ -4,8 +4,9 @@
  *
  *   y = (clamp(round_half_even(x / scale) + zeroPoint, lo, hi) - zeroPoint) * scale
  *
- * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
- * apply to blocked quantisation (block_size) and to float8: those give null.
+ * A Cast to the very type that the integers have (PyTorch's exporter writes one) is skipped. The Clip between them
+ * narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not apply to blocked
+ * quantisation (block_size) and to float8: those give null.
  */
 
 import type { Node, Value } from '../graph/graph.ts'

@@ -23,7 +23,7 @@ type Decline = (where: string, reason: string) => void
 
 /**
  * Upgrades `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be upgraded.
+ * model is left as it is, and `decline` is told. Throws a model error where a node's form cannot be upgraded.
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)

@@ -1,7 +1,7 @@
 /**
- * Reverse-mode differentiation as a graph pass: appends the nodes that compute gradients to the graph itself, out of
- * the gradient rules that ops declare. The driver owns what no rule repeats: pruning to the paths from the wanted
- * values to the seeds, accumulation over several uses, summing broadcast gradients back, straight-through nodes.
+ * Reverse-mode differentiation as a graph pass: appends the nodes that compute gradients to the graph itself, from the
+ * gradient rules that ops declare. The driver owns what no rule repeats: pruning to the paths from the wanted values to
+ * the seeds, accumulation over several uses, summing broadcast gradients back, straight-through nodes.
  *
  *   dL/dx = sum over uses of x in nodes n:  rule(n)(dL/dy)[input]
  *

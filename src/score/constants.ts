@@ -2,7 +2,7 @@
  * The part of a graph that depends on constants only (masked and quantised weights, packed weights' decode), evaluated
  * by the runtime, so that no operator of a decode needs to be known here.
  *
- * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
+ * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): their outputs count as computed.
  */
 import { modelError } from '../base/errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
@@ -34,7 +34,7 @@ export class Constants {
   }
 }
 
-/** The values that are the same in every run, without evaluating them; defaults of inputs are what runs. */
+/** The values that are the same in every run, without evaluating them; inputs take their defaults. */
 export const knownValues = (graph: Graph): ReadonlySet<Value> => constantValues(graph)
 
 export async function evaluateKnown(model: Model): Promise<Constants> {

@@ -16,7 +16,7 @@ import { channelSlot, findOp } from '../../ops/index.ts'
 import { type ChannelAffine, WORKING_OPSET } from '../../ops/support/define-op.ts'
 import type { Weight } from './weights.ts'
 
-/** A layer as export sees it: where its weight and bias stand. */
+/** A layer as export sees it: where its weight and bias are. */
 export interface Layer {
   readonly node: Node
   readonly weight: Weight
@@ -88,7 +88,7 @@ function foldIntoLayer(node: Node, { k, c }: ChannelAffine, layers: ReadonlyMap<
   const { name } = node.output
   graph.replaceUses(node.output, x)
   sweepNode(node)
-  // the value is now what the normalisation gave: it keeps that name, so that checks compare like with like
+  // the value is now the normalisation's result: it keeps that name, so that checks compare like with like
   if (!graph.find(name)) graph.rename(x, name)
   return true
 }

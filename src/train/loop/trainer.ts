@@ -250,7 +250,7 @@ class Training {
     return patience > 0 && this.#best.epoch >= 0 && epoch - this.#best.epoch >= patience
   }
 
-  /** Moves masks and quantiser scales where their time has come. */
+  /** Moves masks and quantiser scales when they are due. */
   async #moveHostConstants(step: number): Promise<void> {
     if (this.#runner.graph.host.size === 0) return
     const masks = movesMasks(this.#o, step)

@@ -9,8 +9,8 @@
  *   anything else          nmse: width 1, boxes, heat maps, masks, embeddings
  *   --loss mse|nmse|l1     that one, for all
  *
- * The loss of a step is the sum of the outputs' losses times their weights. Scores whose axis nothing tells and that are
- * called so by --loss have it last, as tokens do, or at 1, where images have it (rank 4 and more).
+ * The loss of a step is the sum of the outputs' losses times their weights. Scores that --loss names as such, and whose
+ * axis nothing tells, have it last, as tokens do, or at 1, where images have it (rank 4 and more).
  */
 import { type MncError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
@@ -27,7 +27,7 @@ export interface LossOptions {
   readonly loss?: LossName | Readonly<Record<string, LossName>> | undefined
   readonly lossWeight?: Readonly<Record<string, number>> | undefined
   readonly lossAxis?: Readonly<Record<string, number>> | undefined
-  /** Share of the teacher where its losses are mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
+  /** Weight of the teacher where its losses are mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
   readonly alpha: number
   readonly temperature: number
 }
@@ -67,7 +67,7 @@ export function needsOf({ loss, alpha }: LossOptions, hasTeacher: boolean): { la
   return { labels: plain === 'ce' || named.includes('ce') || alpha < 1, teacher }
 }
 
-/** The outputs that are taught. A usage error for names that fit none; a model error where no output is a float. */
+/** The outputs that are taught. A usage error for names that match none; a model error where no output is a float. */
 export function subjectsOf(graph: Graph, o: LossOptions, hasTeacher: boolean): Subject[] {
   const floats = graph.outputs.filter(isFloatOutput).map((output) => ({ output, names: [nameOf(output)] }))
   if (floats.length === 0) throw noFloatOutput(graph)
@@ -159,7 +159,7 @@ export function decide(exercises: readonly Exercise[], o: LossOptions): Decided[
   })
 }
 
-/** The axis of an output's classes, where something tells that it is scores. */
+/** The axis of an output's classes, if something tells that it is scores. */
 function scoresAxis({ subject, student, source, teacher }: Exercise): number | null {
   const { dims } = student
   const { axis, head } = subject
@@ -199,13 +199,13 @@ function requireSameShape({ subject, student, teacher }: Exercise): void {
   })
 }
 
-/** The output that labels are for, and whose scores tell accuracy: the first that has the form. */
+/** The output that labels are for, and whose scores give the accuracy: the first that has the form. */
 export function labelled(lessons: readonly Decided[]): Decided {
   const scores = ({ student: { dims } }: Decided): boolean => dims.length === 2 && dims[1]! >= 2
   return lessons.find((l) => l.loss === 'ce') ?? lessons.find(scores) ?? lessons[0]!
 }
 
-/** Share of each output in the loss of a step, in their order. `variances`: of what nmse compares, by output. */
+/** Each output's contribution to the loss of a step, in their order. `variances`: of what nmse compares, by output. */
 export function emitLessons(
   b: Builder,
   lessons: readonly Decided[],

@@ -5,7 +5,7 @@
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
- *   outputs  loss  losses (of each output, where several are taught)  logits
+ *   outputs  loss  losses (of each output, where several have one)  logits
  *            teacher_entropy (where a loss compares distributions)  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's

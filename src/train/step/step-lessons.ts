@@ -25,7 +25,7 @@ import type { StepBuilding } from './step-building.ts'
 import type { StepOptions } from './step-options.ts'
 import { partFor } from './teacher-part.ts'
 
-/** Loss, losses and teacher entropy, those that there are. */
+/** Loss, losses and teacher entropy, as far as the step has them. */
 export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>
   [loss, losses, entropy].filter((v) => v !== null)
 
@@ -48,7 +48,7 @@ export function joinTeacher(step: StepBuilding): void {
   if (teacher.batchStatistics) step.teacherNorms = norms
 }
 
-/** Makes what losses read the graph's only outputs. */
+/** Makes the values that losses read the graph's only outputs. */
 export function keepCompared(step: StepBuilding): void {
   const { graph, partners } = step
   step.compared = [...new Set([...ownValues(step), ...Array.from(partners.values(), (p) => p.head.value)])]
@@ -67,7 +67,7 @@ export async function decideLessons(step: StepBuilding): Promise<void> {
 
 /** The values of each output now, its own and its partner's. A model error where a shape is unknown. */
 function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exercise[] {
-  // what took their place since
+  // what has taken their place since
   const now = new Map(graph.outputs.map((v, i) => [compared[i]!, v]))
   return subjects.map((subject) => {
     const source = partners.get(subject) ?? null
@@ -79,7 +79,7 @@ function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exe
   })
 }
 
-/** The teacher's, of outputs whose loss divides by it. */
+/** The teacher's variance, for outputs whose loss divides by it. */
 async function variancesOf({ model, input, lessons, options }: StepBuilding): Promise<Map<string, number>> {
   const { teacher } = options
   const relative = lessons.filter((l) => l.loss === 'nmse')

@@ -54,7 +54,7 @@ function emitOptimizer(graph: Graph, step: StepBuilding, weights: Value, gradien
   })
 }
 
-/** Quantiser scales get no weight decay: it would pull them towards the clipping of everything. */
+/** Quantiser scales get no weight decay: it would pull them towards clipping everything. */
 function decayOf({ options, scales }: StepBuilding): StepOptions['weightDecayOf'] {
   const { weightDecayOf } = options
   if (scales.size === 0) return weightDecayOf
