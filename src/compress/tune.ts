@@ -46,7 +46,7 @@ const RATES = {
   bare: { optimizer: 'adamw', lr: 0.003, 'relative-lr': true, 'weight-decay': 0 },
 } as const
 /** What a stage adds to the history that the file keeps. */
-const STAGE_BYTES = 120
+const STAGE_BYTES = 300
 /** Of weights, with which a file is as small as pruning can make it before accuracy goes. */
 const MOST_SPARSITY = 0.9
 

@@ -71,12 +71,12 @@ test('with labels: the figure is that of the shipped file on the test split, pai
 
 test('the command writes the file, the page and a recipe that gives the same bytes', async () => {
   const { net, data } = await made
-  const given = { ...quick, data, maxDrop: '5%', target: 'size', effort: 'fast', output: at('small.onnx') }
+  const given = { ...quick, data, maxDrop: '5%', effort: 'fast', output: at('small.onnx') }
   const { out, err, error } = await call([net], given)
   assert.equal(error, null)
   assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
   assert.match(err, /meets the goal/)
-  assert.match(out, /reached: at most 5 points of accuracy lost, the smallest file/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
   const bytes = readFileSync(at('small.onnx'))
   assert.ok(bytes.length < readFileSync(net).length)
   await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
@@ -102,7 +102,7 @@ test('a goal that is not reached: exit 3, the nearest point is written, and what
 })
 
 test('a goal in bytes between two widths is met by layers of different widths, as small as asked', async () => {
-  const { result: uniform } = await compressed('uniform', { target: 'size', maxDrop: '90%', goal: 'bytes=1MB' })
+  const { result: uniform } = await compressed('split', { maxDrop: '90%', goal: 'bytes=1MB' })
   const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!.bytes)
   const most = Math.round((four! + eight!) / 2)
   const { result, events } = await compressed('split', { goal: `bytes=${most}`, maxDrop: '20%' })
