@@ -5,7 +5,6 @@ import type { CompressEvent, CompressResult } from '../compress/events.ts'
 import type { Point } from '../compress/point.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
-import { CompressView, describePlan, describeResult } from './compress-view.ts'
 import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import { openModel } from './open-model.ts'
@@ -43,6 +42,7 @@ export const compress = defineCommand({
   ],
   async run([path], given, io) {
     const { usageError, MncError } = await import('../base/errors.ts')
+    const { CompressView, describePlan, describeResult } = await import('./compress-view.ts')
     const { compress } = await import('../compress/compress.ts')
     const { nameFor, takePoint } = await import('../compress/take.ts')
     const { requireRequest, Work } = await import('../compress/work.ts')

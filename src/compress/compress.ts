@@ -18,12 +18,10 @@ import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
 import { adviceFor } from './advice.ts'
-import { type Candidate, makeCandidate } from './candidate.ts'
-import { type Asked, chosenOf, isGood, verdictOf } from './choose.ts'
+import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
-import type { CompressEvent, CompressResult } from './events.ts'
+import type { CompressResult } from './events.ts'
 import { parseGoal, parseTime } from './goal.ts'
-import { ladderFor } from './ladder.ts'
 import { lookAt } from './look.ts'
 import { samplesNeeded } from './paired.ts'
 import { Panel } from './panel.ts'
@@ -31,6 +29,7 @@ import { planOf } from './plan.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
 import { openSamples, type SampleSource, type Wanted } from './samples.ts'
+import { Search, type Tell } from './search.ts'
 import { type Request, Work } from './work.ts'
 
 export interface CompressRun {
@@ -57,8 +56,6 @@ export interface CompressRun {
   /** Only look and plan. */
   readonly dryRun?: boolean
 }
-
-type Tell = (event: CompressEvent) => void | Promise<void>
 
 /** Without labels, of the file's outputs and the float ones. */
 const LEAST_COSINE = 0.999
@@ -162,71 +159,6 @@ async function claim(work: Work, request: Request, log: (message: string) => voi
     await work.clear()
   }
   await work.writeRequest(request)
-}
-
-/** Makes points until what is asked for is met, or nothing more is to be tried. */
-class Search {
-  readonly #run: Run
-  readonly #tell: Tell
-  readonly #points: Point[] = []
-
-  constructor(run: Run, tell: Tell) {
-    this.#run = run
-    this.#tell = tell
-  }
-
-  async points(): Promise<readonly Point[]> {
-    const { target, asked, o } = this.#run
-    const ladder = ladderFor(target, asked, o.effort)
-    await this.#tell({
-      kind: 'stage',
-      stage: 'quantise',
-      text: 'quantising after training, without labels',
-      secondsLeft: null,
-    })
-    const [first, ...others] = ladder
-    await this.#climb(first!, true)
-    await inLanes(others, o.jobs, (rung) => this.#climb(rung, false))
-    return this.#points
-  }
-
-  /** The first candidate of a rung that keeps what is asked of the outputs. */
-  async #climb(rung: readonly Candidate[], isFirst: boolean): Promise<void> {
-    for (const [i, candidate] of rung.entries()) {
-      const point = await this.#make(candidate, isFirst && i === 0)
-      if (point && isGood(point, this.#run.asked)) return
-    }
-  }
-
-  /** A candidate that cannot be made is told; the first one's error says why mnc cannot help. */
-  async #make(candidate: Candidate, isFirst: boolean): Promise<Point | null> {
-    const { name } = candidate
-    try {
-      const point = await makeCandidate(this.#run, candidate, (event) =>
-        this.#tell({ kind: 'ptq', point: name, event }),
-      )
-      this.#points.push(point)
-      const best = chosenOf(this.#points, this.#run.asked)!
-      await this.#tell({
-        ...{ kind: 'point', point, verdict: verdictOf(point, this.#run.asked), best, isNew: best === point },
-      })
-      return point
-    } catch (error) {
-      const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'gate')
-      if (isFirst || !isOurs) throw error
-      await this.#tell({ kind: 'failed', point: name, reason: error.describe() })
-      return null
-    }
-  }
-}
-
-/** `jobs` of them at a time, begun in their order. */
-async function inLanes<T>(items: readonly T[], jobs: number, work: (item: T) => Promise<void>): Promise<void> {
-  let next = 0
-  const lane = async (): Promise<void> => {
-    while (next < items.length) await work(items[next++]!)
-  }
-  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, lane))
 }
 
 /** The figure on the test samples, and the file against its graph. */

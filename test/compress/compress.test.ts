@@ -71,12 +71,12 @@ test('with labels: the figure is that of the shipped file on the test split, pai
 
 test('the command writes the file, the page and a recipe that gives the same bytes', async () => {
   const { net, data } = await made
-  const given = { ...quick, data, maxDrop: '5%', target: 'size', effort: 'fast', output: at('small.onnx') }
+  const given = { ...quick, data, maxDrop: '5%', effort: 'fast', output: at('small.onnx') }
   const { out, err, error } = await call([net], given)
   assert.equal(error, null)
   assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
   assert.match(err, /meets the goal/)
-  assert.match(out, /reached: at most 5 points of accuracy lost, the smallest file/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
   const bytes = readFileSync(at('small.onnx'))
   assert.ok(bytes.length < readFileSync(net).length)
   await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
@@ -99,6 +99,50 @@ test('a goal that is not reached: exit 3, the nearest point is written, and what
   assert.equal(error?.blame, 'gate')
   assert.match(error!.describe(), /more than 300 bytes.*nearest point/)
   assert.ok(existsSync(at('tiny.onnx')))
+})
+
+test('a goal in bytes between two widths is met by layers of different widths, as small as asked', async () => {
+  const { result: uniform } = await compressed('split', { maxDrop: '90%', goal: 'bytes=1MB' })
+  const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!.bytes)
+  const most = Math.round((four! + eight!) / 2)
+  const { result, events } = await compressed('split', { goal: `bytes=${most}`, maxDrop: '20%' })
+  const split = result.points.find((p) => p.name === 'mixed-1')!
+  assert.ok(split.bytes <= most, `${split.bytes} for ${most}`)
+  assert.ok(split.weightBits > 4 && split.weightBits < 8)
+  assert.ok(result.verdict.met, result.verdict.misses.join())
+  assert.ok(events.some((e) => e.kind === 'stage' && e.stage === 'split'))
+  // layers are measured once: another goal finds what they cost
+  const other = await compressed('split', { goal: `bytes=${most + 500}`, maxDrop: '20%' })
+  const measured = other.events.filter((e) => e.kind === 'progress' && e.label === 'layers')
+  assert.equal(measured.length, 1)
+})
+
+test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async () => {
+  const { net, data } = await made
+  const { result } = await compressed('bytes', { goal: 'bytes=1MB', target: 'size', maxDrop: '90%' })
+  const smallest = Math.min(...result.points.map((p) => p.bytes))
+  const given = {
+    ...quick,
+    data,
+    goal: `bytes=${Math.round(smallest * 0.9)}`,
+    effort: 'fast',
+    time: '2s',
+    output: at('fine.onnx'),
+  }
+  const { error, err } = await call([net], given)
+  assert.equal(error, null, error?.describe())
+  assert.match(err, /\[fine-tune\]/)
+  const bytes = readFileSync(at('fine.onnx'))
+  assert.ok(bytes.length <= smallest * 0.9)
+  await runRecipe(await loadRecipe(at('fine.recipe.json')), { workdir: at('fine-again') })
+  assert.deepEqual(readFileSync(at('fine-again/exported.onnx')), bytes)
+})
+
+test('fewer MACs are reached by removing channels', async () => {
+  const macs = (await compressed('macs', { maxDrop: '90%' })).result.found.macs!
+  const { result } = await compressed('macs', { goal: `macs=${Math.round(macs / 2)}`, time: '2s' })
+  assert.ok(result.verdict.met, result.verdict.misses.join())
+  assert.ok(result.chosen.macs! <= macs / 2)
 })
 
 test('without labels the outputs are compared; random inputs do for a model without data', async () => {
