@@ -77,5 +77,5 @@ export {
   train,
   trainSteps,
 } from './train/loop/trainer.ts'
-export type { Lesson } from './train/step/lessons.ts'
+export type { Objective } from './train/step/objectives.ts'
 export { type TrainOptions, type TrainOptionsInput, trainOptions } from './train/train-options.ts'

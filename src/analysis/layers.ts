@@ -12,9 +12,8 @@ import { elementTypes } from '../graph/types.ts'
 import { roundedBits } from '../layers/activation-bits.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
 import { CORRECTION, type WeightLayer, weightLayers } from '../layers/layers.ts'
-import { weightSlots } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { WeightSlot } from '../ops/support/define-op.ts'
+import { constantOf } from '../ops/facts.ts'
+import { type WeightSlot, weightSlots } from '../ops/index.ts'
 import { storedWidths } from './stored-width.ts'
 import { constantFormat, formatParts } from './value-width.ts'
 
@@ -39,7 +38,7 @@ export interface EffectiveLayer {
 
 /**
  * In graph order; nodes that share a weight each have an entry. Runs onnxruntime where a weight is computed; layers
- * whose weight it cannot compute (custom operators) are left out, and `warn` hears why.
+ * whose weight it cannot compute (custom operators) are left out, and `warn` is told why.
  */
 export async function effectiveLayers(
   model: Model,

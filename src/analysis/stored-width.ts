@@ -18,9 +18,8 @@ import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { constantDims, constantSource } from '../layers/constants.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { isQuantize, isQuantizer } from '../ops/facts.ts'
+import { constantOf, isQuantize, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** Bits per weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
 export async function storedWidths(model: Model, operands: readonly Value[]): Promise<Map<Value, number>> {

@@ -12,8 +12,7 @@ import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { carriesElements, dequantizeBehind, isDequantize } from '../ops/facts.ts'
-import { constantOf, isConstantNode } from '../ops/support/constant-of.ts'
+import { carriesElements, constantOf, dequantizeBehind, isConstantNode, isDequantize } from '../ops/facts.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {
@@ -32,7 +31,7 @@ export interface ConstantFormat {
   readonly bits: number
   /** Elements are small integers times a scale. */
   readonly integer: boolean
-  /** Scales stored beside the elements. */
+  /** Scales stored next to the elements. */
   readonly scales: number
 }
 

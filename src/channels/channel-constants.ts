@@ -6,9 +6,8 @@
 
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
-import { groupsOf, productFactor } from '../ops/facts.ts'
+import { constantOf, groupsOf, productFactor } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
 import type { ChannelStatistics } from './channel-statistics.ts'
@@ -138,7 +137,7 @@ export function pads(n: Node): boolean {
   return channelSlot(n)?.transposed === true || padsInput(n)
 }
 
-/** Constants beside feature maps do not differ between positions. */
+/** Constants next to feature maps do not differ between positions. */
 function uniform(n: Node): boolean {
   const rank = n.output.type?.dims?.length ?? 0
   return n.inputs.every((v) => {

@@ -8,11 +8,12 @@
  * (`OpDef.channels`): graph inputs and outputs, grouped convolutions, shared weights, Pad over channels, bodies of If, Loop
  * and Scan, arithmetic with their number, ...
  */
+
 import { TiedNumbers } from '../base/tied-numbers.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { type WeightLayer, weightLayers } from '../layers/layers.ts'
+import { constantOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { ChannelCounts } from './channel-counts.ts'
 import { isDepthwise, whyBias, whyFixed } from './channel-layers.ts'
 

@@ -7,9 +7,8 @@ import { elementTypes } from '../graph/types.ts'
 import { addBias, elementOf } from '../layers/layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from '../layers/layers.ts'
 import { dropConstant } from '../layers/remove-unused.ts'
-import { biasOf } from '../ops/facts.ts'
+import { biasOf, constantOf } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import type { Merge } from './channel-plan.ts'
 
@@ -107,7 +106,7 @@ function addShift(n: Node, layer: WeightLayer, c: Float64Array): void {
   graph.replaceUses(before, biased, biased.producer!)
   biased.setType(before.type)
   if (biased.name === name) return
-  // the name goes on to what is now the layer's output
+  // the name passes to what is now the layer's output
   graph.rename(before, graph.freshName(`${name}.unbiased`))
   graph.rename(biased, name)
 }

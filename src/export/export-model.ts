@@ -33,7 +33,7 @@ import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
-import type { ExportOptions } from './export-options.ts'
+import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
@@ -100,7 +100,7 @@ const pipelines = {
   packed: [...always, ...written, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
-} as const
+} satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
 export async function exportModel(
   source: Model,

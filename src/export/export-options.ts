@@ -35,9 +35,9 @@ export const exportOptions = optionTable({
   ...overridableOptions,
 })
 
-export type ExportFormat = 'packed' | 'int4' | 'int8'
-
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>
+
+export type ExportFormat = ParsedExportOptions['format']
 
 /** The same for a program. */
 export interface ExportOptions {

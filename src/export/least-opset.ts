@@ -5,8 +5,9 @@
  *
  * Not below 13, where quantisers got an axis and below which opsets are not tested.
  */
+
 import { irVersionFor, type Model } from '../graph/model.ts'
-import { oldestForm, sinceVersions } from '../ops/support/schema-versions.ts'
+import { oldestForm, sinceVersions } from '../ops/facts.ts'
 import { loadsInPart } from '../runtime/isolated/engine-refusal.ts'
 
 const OLDEST = 13

@@ -4,8 +4,7 @@
  */
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { isRectified } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isRectified } from '../ops/facts.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
 import type { ExportFormat } from './export-options.ts'
 import type { Layer } from './weights/fold-affine.ts'

@@ -135,6 +135,9 @@ export const marks = {
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),
 
+  /** What it reads has been smoothed (smooth.ts). */
+  smoothed: new Flag<Node>('smoothed'),
+
   // --- of prune masks: how they were chosen
   pattern: text<Node>('pattern'),
   /** `layer` for layers with a sparsity of their own. */

@@ -7,13 +7,14 @@
  * Passes that compute with parameters have `finiteOptions` (finite-options.ts) among their options, and the pass manager
  * looks before it runs them; so do exports and training.
  */
+
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** A model error that names the first parameter which is not finite. */
 export function requireFinite(model: Model): void {

@@ -9,6 +9,7 @@ import type { ElementType } from '../graph/types.ts'
 import {
   biasFactor,
   biasOf,
+  constantOf,
   dropBiasFactor,
   groupsOf,
   isAddition,
@@ -16,9 +17,7 @@ import {
   setBias,
   takesBias,
 } from '../ops/facts.ts'
-import { channelSlot } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { type ChannelAffine, channelSlot } from '../ops/index.ts'
 import { asInitializer, type WeightLayer } from './layers.ts'
 import { dropConstant } from './remove-unused.ts'
 

@@ -10,9 +10,8 @@
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { isQuantizer } from '../ops/facts.ts'
+import { constantNodeTensor, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { weightLayers } from './layers.ts'
 
 /** A node or value that a pass or export left alone. */

@@ -12,8 +12,7 @@
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { castType, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { castType, constantOf, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
 
 /** Node metadata `mnc.role` of the identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
 export const QUANT_GUARD = 'quant-guard'

@@ -1,8 +1,8 @@
 /** Brings constants next to scaled channels to the same scale: addends, and the limits of a Clip. */
+
 import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import { elemOf } from '../ops/support/rules.ts'
+import { constantOf, elemOf } from '../ops/facts.ts'
 import { dropConstant } from './remove-unused.ts'
 
 interface ByChannel {

@@ -7,6 +7,10 @@ import type { ElementType } from '../graph/types.ts'
 import { channelSlot, findOp } from './index.ts'
 import { WORKING_OPSET } from './support/define-op.ts'
 
+export { constantNodeTensor, constantOf, isConstantNode } from './support/constant-of.ts'
+export { axisFromFront, elemOf } from './support/rules.ts'
+export { oldestForm, sinceVersions } from './support/schema-versions.ts'
+
 // --- quantisers --------------------------------------------------------------------------------------------------
 
 export const isQuantize = (n: Node): boolean => findOp(n)?.quantizer === 'quantize'

@@ -28,9 +28,8 @@ import { layersByNode, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.t
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { constantOf } from '../ops/facts.ts'
+import { type ChannelAffine, channelSlot, findOp } from '../ops/index.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
 

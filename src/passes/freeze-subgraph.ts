@@ -16,7 +16,7 @@ import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
-import { isConstantNode } from '../ops/support/constant-of.ts'
+import { isConstantNode } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({

@@ -41,7 +41,7 @@ import {
 import { mapNamed } from '../layers/select.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { adviseRemoval, refuseCalibrated } from '../pass-manager/pass-order.ts'
-import { refitSteps } from '../quant/refit-steps.ts'
+import { refitWeightScales } from '../quant/refit-scales.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 const DEFAULT_SPARSITY = 0.75
@@ -291,7 +291,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses again)`)
   const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
   if (advice) ctx.log(advice)
-  if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
+  if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitWeightScales(l)
   return changed
 }
 

@@ -14,8 +14,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypeOf, elementTypes, isNarrowFloat, type TensorType } from '../graph/types.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { castType } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { castType, constantOf } from '../ops/facts.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 
 /** Integer attributes that hold an element type: Cast, random and window operators, EyeLike; quantisers. */

@@ -1,6 +1,6 @@
 /**
  * How far a changed model is from the float one, on samples that nothing was fitted to. Of each float output (all at
- * temperature 1, by what training would compare, lessons.ts):
+ * temperature 1, by what training would compare, objectives.ts):
  *
  *   scores          mean over positions of  sum p (log p - log q),  p and q the float and the changed model's softmax
  *   anything else   sum (y' - y)^2 / sum (y - mean y)^2
@@ -17,8 +17,8 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
-import { decide, isDivergence, subjectsOf } from '../train/step/lessons.ts'
 import { runnable } from '../train/step/lift.ts'
+import { decide, isDivergence, subjectsOf } from '../train/step/objectives.ts'
 import type { Head } from '../train/step/outputs.ts'
 
 /** The measure by which an output is judged. */
@@ -78,7 +78,7 @@ export class Judge {
 }
 
 /**
- * Entropy, as a share of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
+ * Entropy, as a fraction of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
  * but its choice; ResNet-20 on CIFAR-10 has 1 % at temperature 1.
  */
 const ENTROPY = 0.1

@@ -1,7 +1,7 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize
+ *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize scales for weights and inputs
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
@@ -40,6 +40,7 @@ const passSteps: readonly PassStep[] = [
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
+  { name: 'smooth', place: 'before', from: 'fast' },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
@@ -97,7 +98,8 @@ const nameOf = (l: WeightLayer): string => l.name
 
 /** The options that a pass of the list gets in addition to its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
-  const shared = { ops: o.ops, only: o.only, exclude: o.exclude, allowNonfinite: o.allowNonfinite || undefined }
+  const { ops, only, exclude, weightBits, activationBits } = o
+  const shared = { ops, only, exclude, weightBits, activationBits, allowNonfinite: o.allowNonfinite || undefined }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)
 }

@@ -2,9 +2,9 @@
  * Keeps stock onnxruntime from rewriting what is before an activation quantiser. Of Conv -> [Relu | Clip] ->
  * QuantizeLinear with a quantised input, onnxruntime 1.30 (all optimisations on) makes a QLinearConv: float weights
  * become 8 bits per tensor, biases integers of the scale sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
- * they do not fit 32 bits), and with 4-bit activations beside float or 8-bit weights the file does not load at all, for
- * QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one without
- * both limits before an 8-bit one (clip_quantizelinear.cc throws).
+ * they do not fit 32 bits), and with 4-bit activations next to float or 8-bit weights the file does not load at all,
+ * since QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one
+ * without both limits before an 8-bit one (clip_quantizelinear.cc throws).
  *
  * A QuantizeLinear after MaxPool, Reshape and the like is moved before them (qdq_propagation.cc), and 4-bit MaxPool,
  * Transpose and Slice do not exist: the file does not load.
@@ -24,9 +24,16 @@ import { marks } from '../graph/marks.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
-import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
+import {
+  biasOf,
+  constantOf,
+  dequantizeBehind,
+  isClip,
+  isDequantize,
+  isMatrixProduct,
+  isQuantize,
+} from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']

@@ -9,8 +9,7 @@ import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
-import { isDequantize } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isDequantize } from '../ops/facts.ts'
 
 export class Constants {
   readonly #known: ReadonlySet<Value>

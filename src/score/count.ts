@@ -29,8 +29,7 @@ import {
   isQuantizer,
   quantizeBehind,
 } from '../ops/facts.ts'
-import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
-import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
+import { findOp, layerSlot, type OpDef, requireOp, type WeightSlot, weightSlots } from '../ops/index.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
 import { notCounted, requireShapes } from './countable.ts'

@@ -4,8 +4,7 @@
  */
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { layerSlot } from '../ops/index.ts'
-import type { OpDef } from '../ops/support/define-op.ts'
+import { layerSlot, type OpDef } from '../ops/index.ts'
 import type { Constants } from './constants.ts'
 import { isShapeArithmetic } from './countable.ts'
 import type { Facts } from './formats.ts'

@@ -2,7 +2,7 @@
  * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
  * family's file) and one line in index.ts.
  *
- * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
+ * Rules see graphs of ONE opset: code that differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
  * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
  * newest form only, and `since` lists every form that `upgrades` can upgrade (plus the newest itself).
  */
@@ -200,6 +200,11 @@ export interface OpDef {
    *   factor    x any one of the inputs, the others as they are; an s for each element
    */
   homogeneous?(node: Node): 'element' | 'channel' | 'joint' | 'factor' | null
+  /**
+   * Inputs of one number for each channel of the output: channel c of the output is proportional to what they hold for c,
+   * all of them together (scale and shift of a normalisation). `rank`: of the output.
+   */
+  scaledBy?(node: Node, rank: number): { readonly axis: number; readonly inputs: readonly number[] } | null
   /** For an op that puts its inputs one after the other: the axis, of inputs of `rank`. */
   joinsAlong?(node: Node, rank: number): number
   /**

@@ -18,14 +18,13 @@ import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { trainableParameters } from '../../layers/parameters.ts'
-import { toWorkingOpset } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { toWorkingOpset, WORKING_OPSET } from '../../ops/raise-opset.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
 import { ortExecutor } from '../../runtime/ort/ort.ts'
 import { normNodes } from '../step/batch-statistics.ts'
 import { learnableScales } from '../step/learned-scales.ts'
-import { needsOf } from '../step/lessons.ts'
+import { needsOf } from '../step/objectives.ts'
 import { logitsOf } from '../step/outputs.ts'
 import { prepareTeacher } from '../step/teacher.ts'
 import type { TrainOptions } from '../train-options.ts'
@@ -72,10 +71,10 @@ export async function cutFrozen(
   if (!border) return null
   const own = await featuresOf(model, border, images, preprocess)
   if (!own) return null
-  const lessons = taught ? await scoresOf(teacher.model, images, teacher.preprocess ?? preprocess) : null
+  const targets = taught ? await scoresOf(teacher.model, images, teacher.preprocess ?? preprocess) : null
   // rows of scores; for other outputs nothing would tell any more which axis the classes are on
-  if (taught && lessons?.[0]?.dims.length !== 1) return null
-  const blocks = [...own, ...(lessons ?? [])]
+  if (taught && targets?.[0]?.dims.length !== 1) return null
+  const blocks = [...own, ...(targets ?? [])]
   const width = blocks.reduce((n, b) => n + b.width, 0)
   startBehind(model, border, own, width)
   const rows = (index: Int32Array): Tensor => {
@@ -91,7 +90,7 @@ export async function cutFrozen(
   }
   return {
     model,
-    teacher: lessons ? { model: repeater(width, lessons[0]!.width) } : teacher,
+    teacher: targets ? { model: repeater(width, targets[0]!.width) } : teacher,
     source: cachedSource(source, images, { batch: source.batch, parts: source.parts, seed, rows }),
   }
 }
@@ -193,7 +192,7 @@ function startBehind(model: Model, border: readonly Value[], blocks: readonly Bl
 
 /** A teacher that hands out the last `width` of each row. */
 function repeater(total: number, width: number): Model {
-  const model = new Model(new Graph('lessons'), WORKING_OPSET)
+  const model = new Model(new Graph('repeater'), WORKING_OPSET)
   const rows = model.graph.addInput(INPUT, { elem: 'float32', dims: ['N', total] })
   const b = model.graph.append()
   const type = { elem: 'float32', dims: ['N', width] } as const

@@ -3,7 +3,7 @@ import type { Preprocess } from '../../data/preprocess.ts'
 import type { TrainingData } from '../../data/random-options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
-import type { Lesson } from '../step/lessons.ts'
+import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
 
 export interface TrainRun {
@@ -18,7 +18,7 @@ export interface TrainRun {
   /** 0 by default. */
   readonly seed?: number
   readonly options?: TrainOptionsInput
-  /** Where checkpoints go (and the best epoch's model beside it); none are written without. */
+  /** Where checkpoints go (and the best epoch's model next to them); none are written without. */
   readonly checkpoint?: string | undefined
   /** Minutes between checkpoints; one is written at each epoch's end besides. Default 10. */
   readonly checkpointMinutes?: number
@@ -51,7 +51,7 @@ export interface StartEvent {
   readonly step: number
   readonly device: string
   /** What each output is taught. */
-  readonly lessons: readonly Lesson[]
+  readonly objectives: readonly Objective[]
   /** The nodes of a step that run on the CPU although the device is another. */
   readonly fallbacks: readonly Fallback[]
   /** What was done to the model that its user should know. */

@@ -132,7 +132,7 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ runs, batch, device: this.#executor.device.description, lessons: graph.lessons, fallbacks },
+      ...{ runs, batch, device: this.#executor.device.description, objectives: graph.objectives, fallbacks },
       ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
   }
@@ -198,7 +198,7 @@ class Training {
         gradientNorm,
         top1: countRight(batch, logits, this.#data.source.classes),
       },
-      ...(losses && { losses: Object.fromEntries(runner.graph.lessons.map((l, i) => [l.output, losses[i]!])) }),
+      ...(losses && { losses: Object.fromEntries(runner.graph.objectives.map((l, i) => [l.output, losses[i]!])) }),
       ...(lossScale !== undefined && { lossScale }),
       ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
     }

@@ -8,7 +8,7 @@ import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type WeightLayer, weightLayers } from '../../layers/layers.ts'
 import { recomputeMasks } from '../../passes/insert-prune-mask.ts'
-import { refitSteps } from '../../quant/refit-steps.ts'
+import { refitWeightScales } from '../../quant/refit-scales.ts'
 
 /** Frozen layers keep their masks and scales: their weights do not move. */
 const movingLayers = (model: Model): WeightLayer[] =>
@@ -44,5 +44,5 @@ export function refreshMasks(model: Model, progress = 1): number {
 
 /** Fits the scales of all weight quantisers to the present, masked weights, by the method that the pass used. */
 export function refitScales(model: Model): void {
-  for (const l of movingLayers(model)) refitSteps(l)
+  for (const l of movingLayers(model)) refitWeightScales(l)
 }

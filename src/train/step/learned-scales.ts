@@ -18,9 +18,8 @@ import { marks } from '../../graph/marks.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
-import { isQuantizer } from '../../ops/facts.ts'
+import { constantOf, isQuantizer } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
-import { constantOf } from '../../ops/support/constant-of.ts'
 import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {

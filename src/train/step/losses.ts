@@ -10,7 +10,7 @@
  *   nmse        mse / var(t): 1 where the student always gives the teacher's mean (teacher-variance.ts)
  *   l1          mean over elements of |s - t|
  *
- * Which output has which loss: lessons.ts.
+ * Which output has which loss: objectives.ts.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'

@@ -2,10 +2,11 @@
  * What a loss reads from a model's outputs, and whether that is the scores of a distribution. Scores are taken before the
  * softmax that a model ends in; an output that a softmax inside the graph reads is scores as it is.
  */
+
 import type { Node, Value } from '../../graph/graph.ts'
+import { axisFromFront } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { carriedAxis } from '../../ops/reshape.ts'
-import { axisFromFront } from '../../ops/support/rules.ts'
 
 /** A softmax: the values that it reads and its axis among their dims (negative: from the end). */
 export interface Distribution {

@@ -5,7 +5,7 @@ import type { Model } from '../../graph/model.ts'
 import type { NormLayer } from './batch-statistics.ts'
 import { FlatLayout } from './flat-layout.ts'
 import type { LearnedScale } from './learned-scales.ts'
-import type { Decided, Source, Subject } from './lessons.ts'
+import type { Decided, Source, Subject } from './objectives.ts'
 import type { HostSelector, StepOptions } from './step-options.ts'
 import type { Tiles } from './tile-batch.ts'
 
@@ -51,7 +51,7 @@ export class StepBuilding {
   running: Value | null = null
   /** Running means that are subtracted from what their batch means are measured on. */
   centred: ReadonlySet<string> = new Set()
-  lessons: readonly Decided[] = []
+  objectives: readonly Decided[] = []
   logits!: Value
   /** By output, where a loss divides by them. */
   variances: ReadonlyMap<string, number> = new Map()

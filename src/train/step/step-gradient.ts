@@ -8,7 +8,7 @@ import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { gradientFactor } from './learned-scales.ts'
 import { narrowStep } from './mixed-precision.ts'
 import type { StepBuilding } from './step-building.ts'
-import { resultsOf } from './step-lessons.ts'
+import { resultsOf } from './step-objectives.ts'
 
 /** In mixed precision the gradient that arrives at the loss is the scale of it. */
 export function emitBackward(step: StepBuilding): void {

@@ -28,8 +28,8 @@ import { emitStatistics, findNorms, normaliseByBatch } from './running-statistic
 import { StepBuilding } from './step-building.ts'
 import { emitBackward, joinGradients, narrow } from './step-gradient.ts'
 import { fixInputs } from './step-inputs.ts'
-import { decideLessons, emitLoss, findSubjects, joinTeacher, keepCompared } from './step-lessons.ts'
 import { freeReservedNames, nameOutput } from './step-names.ts'
+import { decideObjectives, emitLoss, findSubjects, joinTeacher, keepCompared } from './step-objectives.ts'
 import type { HostSelector, StepGraph, StepOptions } from './step-options.ts'
 import { chooseConstants, chooseParameters, flatten, passMasks } from './step-parameters.ts'
 import { settleSizes, tile } from './step-tiles.ts'
@@ -66,7 +66,7 @@ const network: readonly Stage<StepBuilding>[] = [
 ]
 
 const backward: readonly Stage<StepBuilding>[] = [
-  { name: 'decide-lessons', run: decideLessons },
+  { name: 'decide-objectives', run: decideObjectives },
   { name: 'emit-loss', run: emitLoss },
   { name: 'emit-backward', run: emitBackward },
   { name: 'narrow-floats', run: narrow },
@@ -95,12 +95,17 @@ function nameResults({ graph, loss, losses, entropy, logits }: StepBuilding): vo
 }
 
 function resultOf(step: StepBuilding): StepGraph {
-  const { model, graph, update, input, weights, statistics, host, options, lossScale, lessons, logits } = step
+  const { model, graph, update, input, weights, statistics, host, options, lossScale, objectives, logits } = step
   return {
     ...{ model, update, inputName: input.name, inputDims: input.dims },
     ...{ weights: weights.layout, statistics, host: host.layout, slots: slotsOf(options.optimizer.optimizer) },
     lossScaled: lossScale !== null,
-    lessons: lessons.map(({ subject, loss, axis }) => ({ output: subject.name, loss, axis, weight: subject.weight })),
+    objectives: objectives.map(({ subject, loss, axis }) => ({
+      output: subject.name,
+      loss,
+      axis,
+      weight: subject.weight,
+    })),
     outputDims: isStatic(logits.type?.dims ?? null) ? logits.dims : null,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }

@@ -2,7 +2,7 @@
 import type { Model } from '../../graph/model.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
-import type { Lesson, LossOptions } from './lessons.ts'
+import type { LossOptions, Objective } from './objectives.ts'
 import type { OptimizerOptions } from './optimizers.ts'
 
 export interface StepOptions extends LossOptions {
@@ -54,7 +54,7 @@ export interface StepGraph {
   /** The loss is multiplied by the input `loss_scale`. */
   readonly lossScaled: boolean
   /** The loss of each output; the output `losses` has their values. */
-  readonly lessons: readonly Lesson[]
+  readonly objectives: readonly Objective[]
   /** Of the logits, batch included, where known. */
   readonly outputDims: readonly number[] | null
   /** Classes of the output, where a label loss is used. */

@@ -28,7 +28,7 @@ export interface StepFeed {
   readonly images: Tensor
   /** [batch, classes], where the loss reads labels. */
   readonly targets: Tensor | null
-  /** The model's inputs beside the first, by name. */
+  /** The model's inputs other than the first, by name. */
   readonly others?: Readonly<Record<string, Tensor>>
 }
 
@@ -37,7 +37,7 @@ export type Hyper = Readonly<Record<string, Tensor>>
 export interface StepResult {
   readonly loss: number
   readonly gradientNorm: number
-  /** Contributions of the outputs to the loss, in the order of the step's lessons; null if one output has a loss. */
+  /** Contributions of the outputs to the loss, in the order of the step's objectives; null if one output has a loss. */
   readonly losses: readonly number[] | null
   /** One tensor per run of the graph. */
   readonly logits: readonly Tensor[]

@@ -1,7 +1,8 @@
 /** The optimiser's part of a training step (optimizers.ts), over the flat weights. */
+
 import { Graph, type Value } from '../../graph/graph.ts'
 import { Model } from '../../graph/model.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { WORKING_OPSET } from '../../ops/raise-opset.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { boundShrink } from './learned-scales.ts'
 import { emitUpdate, type Factor, hyperInputsOf, slotsOf } from './optimizers.ts'

@@ -12,12 +12,13 @@
  * The loss of a step is the sum of the outputs' losses times their weights. Scores that --loss names as such, and whose
  * axis nothing tells, have it last, as tokens do, or at 1, where images have it (rank 4 and more).
  */
+
 import { type MncError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
 import { elementTypes, formatType, isStatic } from '../../graph/types.ts'
 import { mapNamed } from '../../layers/select.ts'
-import { axisFromFront } from '../../ops/support/rules.ts'
+import { axisFromFront } from '../../ops/facts.ts'
 import { type Classes, classesOf, crossEntropy, distance, divergence, type LossName, needsClasses } from './losses.ts'
 import { classAxis, type Head, headOf, isFloatOutput, pairByName, scoresOutput } from './outputs.ts'
 import { nameOf } from './step-names.ts'
@@ -50,7 +51,7 @@ export interface Source {
 }
 
 /** What is decided for an output. */
-export interface Lesson {
+export interface Objective {
   readonly output: string
   readonly loss: LossName
   /** Of the classes; null for losses that compare elements. */
@@ -200,20 +201,20 @@ function requireSameShape({ subject, student, teacher }: Exercise): void {
 }
 
 /** The output that labels are for, and whose scores give the accuracy: the first that has the form. */
-export function labelled(lessons: readonly Decided[]): Decided {
+export function labelled(objectives: readonly Decided[]): Decided {
   const scores = ({ student: { dims } }: Decided): boolean => dims.length === 2 && dims[1]! >= 2
-  return lessons.find((l) => l.loss === 'ce') ?? lessons.find(scores) ?? lessons[0]!
+  return objectives.find((l) => l.loss === 'ce') ?? objectives.find(scores) ?? objectives[0]!
 }
 
 /** Each output's contribution to the loss of a step, in their order. `variances`: of what nmse compares, by output. */
-export function emitLessons(
+export function emitObjectives(
   b: Builder,
-  lessons: readonly Decided[],
+  objectives: readonly Decided[],
   o: LossOptions & { readonly batch: number },
   variances: ReadonlyMap<string, number>,
 ): Value[][] {
-  const own = labelled(lessons)
-  return lessons.map((l) => {
+  const own = labelled(objectives)
+  return objectives.map((l) => {
     const { name, weight } = l.subject
     const terms: Value[] = []
     const add = (v: Value, share: number): void => {
