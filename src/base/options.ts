@@ -33,7 +33,7 @@ export type OptionSpec = Common &
     | { readonly type: 'numbers'; readonly default?: readonly number[] }
     /** name=number pairs, e.g. per-layer overrides: `--layer-sparsity conv1=0.5`. */
     | { readonly type: 'numberMap'; readonly default?: Readonly<Record<string, number>> }
-    /** name=text pairs, one a flag: `--input-shape x=1,3,224,224`. */
+    /** name=text pairs, one per flag: `--input-shape x=1,3,224,224`. */
     | { readonly type: 'stringMap'; readonly default?: Readonly<Record<string, string>> }
   )
 
@@ -105,7 +105,7 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
 
 /**
  * Checks `given` against the table and fills the defaults in; throws a usage error that names every fault. By hand: ajv
- * takes 40 ms to load and compile, a quarter of a short command. The tests hold the two against each other.
+ * takes 40 ms to load and compile, a quarter of a short command. The tests compare the two.
  */
 export function parseOptions<T extends OptionTable>(
   table: T,

@@ -1,6 +1,6 @@
 /**
  * Which files a piece of work reads. Everything that reads a file or lists a folder records it here (files.ts does so for its
- * callers), so that whoever needs to know what a result depends on can look it up.
+ * callers), so that code that needs to know what a result depends on can look it up.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { resolve } from 'node:path'
@@ -18,7 +18,7 @@ export interface Recorded<T> {
   readonly reads: ReadonlySet<string>
 }
 
-/** Does the work and gives what it read with its result. */
+/** Does the work; returns its result and what it read. */
 export async function recordReads<T>(work: () => Promise<T>): Promise<Recorded<T>> {
   const reads = new Set<string>()
   const result = await current.run(reads, work)

@@ -3,12 +3,12 @@
  * meant either way, and is refused with both ways to write it. Options of the types share, shares and shareMap take them.
  */
 
-/** What a table says of a share. */
+/** What an option table says about a share. */
 export interface ShareSpec {
   readonly type: 'share' | 'shares' | 'shareMap'
   readonly description: string
   readonly default?: number
-  /** Below it there is nothing; without it a share may be negative. */
+  /** The smallest share; without it a share may be negative. */
   readonly minimum?: 0
   /** Less than all of it. */
   readonly below?: true
@@ -31,7 +31,7 @@ export function toShares(x: unknown): unknown {
   return x
 }
 
-/** What one share, as it was written, must be and is not. */
+/** What is wrong with a share as it was written. */
 export function shareFaults(x: unknown, spec: Pick<ShareSpec, 'minimum' | 'below'>): string[] {
   const { minimum, below } = spec
   if (typeof x === 'string') return percentPattern(spec).test(x) ? [] : [`a share such as 0.01 or 1%${range(spec)}`]

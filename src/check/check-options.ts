@@ -35,7 +35,7 @@ export function gateCheck(
     throw gate('max-change', `accuracy moves by ${points(moved)}, more than --max-change ${points(maxChange)}`, file)
 }
 
-/** Shares of a few thousand images are far coarser; 0.9035 - 0.9025 must not count as more than 0.001. */
+/** Fractions of a few thousand images are far coarser; 0.9035 - 0.9025 must not count as more than 0.001. */
 const SLACK = 1e-9
 
 const gate = (code: string, message: string, file: string): MncError =>

@@ -29,13 +29,13 @@ import { joined } from './wire-output.ts'
 
 export interface WriteOptions {
   /**
-   * Puts tensors of 1 KiB and more into `<file>.data` beside the model. By default that happens only where one file
+   * Puts tensors of 1 KiB and more into `<file>.data` next to the model. By default that happens only where one file
    * cannot hold them, and external data stays where it is when the file is written into the folder it was read from.
    */
   readonly externalData?: boolean
 }
 
-/** Bytes written before others get a turn: about a tenth of a second's. */
+/** Bytes written before other work gets a turn: about a tenth of a second's worth. */
 const BREATH = 2 ** 27
 
 /** Files from this size on are not loaded, but read where needed. */
@@ -108,7 +108,7 @@ async function sourceOf(path: string): Promise<Uint8Array | DataFile> {
   return large ?? readFileBytes(path)
 }
 
-/** Writes to a temporary file beside `path`, then renames. '-' writes standard output. */
+/** Writes to a temporary file next to `path`, then renames. '-' writes standard output. */
 export async function writeModel(model: Model, path: string, options: WriteOptions = {}): Promise<void> {
   const { externalData = false } = options
   if (path !== '-' && isText(path)) {
@@ -127,7 +127,7 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
   const parts = encode(model, placement)
   const pending: PendingFile[] = []
   try {
-    // the data first: a model is not to be seen before what it refers to
+    // the data first: a model must not appear before the file that it refers to
     if (placement.data.length > 0) pending.push(await writePending(`${path}.data`, placement.data))
     pending.push(await writePending(path, parts))
     await commitAll(pending)
@@ -138,7 +138,7 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
   }
 }
 
-/** Writes parts to a file that is not seen yet. */
+/** Writes parts to a file that is not visible yet. */
 async function writePending(path: string, parts: readonly Bytes[]): Promise<PendingFile> {
   const file = await openAtomic(path)
   try {

@@ -1,8 +1,8 @@
-/** Reads a model that a command runs or describes, and tells the user what they should know about it. */
+/** Reads a model that a command runs or describes, and tells the user what to know about it. */
 import type { Model } from '../graph/model.ts'
 import type { CommandIO } from './io.ts'
 
-/** `runs`: onnxruntime is to run it, so opsets that it does not know in full are left. */
+/** `runs`: onnxruntime is to run it, so opsets that it supports only in part are upgraded. */
 export async function openModel(path: string, io: CommandIO, { runs = false } = {}): Promise<Model> {
   const { readModel } = await import('../codec/codec.ts')
   const { trainingWarning } = await import('../layers/training-mode.ts')

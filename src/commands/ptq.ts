@@ -28,7 +28,7 @@ export const ptq = defineCommand({
     ...ptqOptions,
     ...probeOptions,
     explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
-    output: { ...output, description: `${output.description}. The steps go beside it, as OUT.recipe.json` },
+    output: { ...output, description: `${output.description}. The steps are written next to it, as OUT.recipe.json` },
   },
   examples: [
     'mnc ptq net.onnx --data cifar10:DIR -o net.int8.onnx',
@@ -82,7 +82,7 @@ function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefi
 
 const recipePath = (out: string): string => `${out.replace(/\.onnx$/, '')}.recipe.json`
 
-/** A name that a recipe may have. */
+/** A valid name for the recipe. */
 const nameFor = (out: string): string => {
   const base = out.replace(/^.*[\\/]/, '').replace(/\.\w+$/, '')
   return base.replace(/^\.+/, '') || 'ptq'

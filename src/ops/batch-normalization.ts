@@ -121,7 +121,7 @@ const to7: Upgrade = {
   },
 }
 
-/** Up to opset 8, `spatial` = 0 had a mean and variance an element of the sample: y = (x - mean) * scale * inv + bias. */
+/** Up to opset 8, `spatial` = 0 had a mean and variance per element of the sample: y = (x - mean) * scale * inv + bias. */
 const to9: Upgrade = {
   to: 9,
   apply(node) {
@@ -197,6 +197,7 @@ const affine: NonNullable<OpDef['affine']> = (node, opset, tensorOf) => {
 
 export const batchNormalization = defineOp({
   op: 'BatchNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [7, 9, 14, 15],
   gradient,
   parameters: [1, 2],

@@ -9,8 +9,8 @@
  * first and, for even n, the last twice, as the conjugates that are not there: dX = c DFT(dY) / n with c 1 or 2. What the
  * forward transform cut off or filled up, the gradient fills up or cuts off; a real signal takes the real part.
  *
- * Of short lines the transform is a product with matrices of cosines and sines, as long as these have no more elements
- * than the lines: 2,000 lines of 400 points take 40 ms so, and 912 ms by onnxruntime's DFT.
+ * For short lines the transform is a product with matrices of cosines and sines, as long as these have no more elements
+ * than the lines: 2,000 lines of 400 points take 40 ms this way, and 912 ms by onnxruntime's DFT.
  *
  * STFT is differentiated as frames, times a window, and their DFT; of a long signal's short frames as the convolution that it is, whose
  * kernels are the window times cosines and sines, and whose stride is the step: frames, which overlap, are never laid out.
@@ -170,7 +170,7 @@ function decomposeStft(node: Node): void {
   const onesided = node.int('onesided', 1) === 1
   const frames = Math.floor((samples - n) / hop) + 1
   const bins = onesided ? onesidedBins(n) : n
-  // of a few frames the kernel's gradient would be made of gaps between signals; onnxruntime's Conv takes no doubles
+  // of a few frames the kernel's gradient would be made of gaps between signals; onnxruntime's Conv does not take doubles
   const isLong = frames * hop >= LONG_SIGNAL * n
   if (isLong && elemOf(x) === 'float32' && n * bins <= Math.max(SMALL, batch * frames * n)) {
     const turned = byConvolution(b, reshape(b, x, [batch, 1, samples]), window, [n, bins, false], hop)

@@ -54,7 +54,7 @@ function gradientOf({ node, dy, needs, b }: GradientContext, norm: Norm): (Value
   return [needs[0] ? dX() : null, needs[1] ? back(f('Mul', g, xh)) : null, needs[2] ? back(g) : null]
 }
 
-/** Mean and variance, then a subtraction and two products and a sum an element. */
+/** Mean and variance, then a subtraction, two products and a sum per element. */
 const cost = (node: Node) => {
   const n = outputSize(node)
   return { ...noCost, mults: 3 * n, adds: 4 * n }
@@ -62,6 +62,7 @@ const cost = (node: Node) => {
 
 export const instanceNormalization = defineOp({
   op: 'InstanceNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [6, 22],
   gradient(c) {
     const dims = c.node.input(0).dims
@@ -87,6 +88,7 @@ export const instanceNormalization = defineOp({
 
 export const layerNormalization = defineOp({
   op: 'LayerNormalization',
+  scaledBy: (_, rank) => ({ axis: rank - 1, inputs: [1, 2] }),
   optionalOutputs: true,
   since: [17],
   gradient(c) {
@@ -114,6 +116,7 @@ const grouped = (node: Node): number[] => {
 
 export const groupNormalization = defineOp({
   op: 'GroupNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [18, 21],
   gradient(c) {
     if (!c.dy[0]) return []

@@ -16,6 +16,8 @@ import { WORKING_OPSET } from './support/define-op.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
+export { NEWEST_OPSET, WORKING_OPSET }
+
 /** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and upgraded. */
 export const OLDEST_TARGET = 7
 
@@ -23,7 +25,7 @@ type Decline = (where: string, reason: string) => void
 
 /**
  * Upgrades `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be upgraded.
+ * model is left as it is, and `decline` is told. Throws a model error where a node's form cannot be upgraded.
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)
@@ -50,7 +52,7 @@ export function toWorkingOpset(model: Model): void {
 
 /**
  * Brings a model of opset 1 to 6 to 7, in place: onnxruntime has no kernels for many of its forms, and passes write the
- * newer ones. True where that changed it; a model that cannot be upgraded stays as it is, and `warn` hears why.
+ * newer ones. True where that changed it; a model that cannot be upgraded stays as it is, and `warn` is told why.
  */
 export function leaveEarlyOpsets(model: Model, warn: (message: string) => void): boolean {
   const own = model.opsets.get('')

@@ -17,6 +17,7 @@ import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeAdditions } from './quantize-additions.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
+import { smooth } from './smooth.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -26,6 +27,7 @@ export const passes: readonly PassDef[] = [
   insertPruneMask,
   removeChannels,
   equalize,
+  smooth,
   insertFakeQuant,
   quantizeAdditions,
   roundWeights,

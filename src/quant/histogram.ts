@@ -1,7 +1,7 @@
 /**
  * A histogram of a stream of numbers in constant memory: when a value lies outside, the bins are merged by twos until
- * it fits, so the result does not depend on how the stream was cut into batches beyond that. Zeros are counted apart
- * (after a ReLU they are most of it, and no scale gets them wrong).
+ * it fits, so the result does not depend on how the stream was cut into batches beyond that. Zeros are counted separately
+ * (after a ReLU they are the majority, and no scale gets them wrong).
  *
  * One value may be 1e30 times the others: then all of them are in one bin. So magnitudes are counted a second time in
  * bins of equal ratio (the exponent and first mantissa bits of a float32), from which percentiles are read.

@@ -1,6 +1,6 @@
 /**
- * A layer's weight as a matrix a group: a row for each output channel, a column for each number that the channel is a sum over,
- * input channel by input channel and, of a convolution, position by position within each.
+ * A layer's weight as one matrix per group: a row for each output channel, a column for each number that the channel is a
+ * sum over, input channel by input channel and, of a convolution, position by position within each.
  *
  *   Conv            [M, C / G, kernel]    row m of group g is a run
  *   ConvTranspose   [C, M / G, kernel]
@@ -28,11 +28,11 @@ export interface WeightRows {
   channel(group: number, row: number): number
 }
 
-/** The rows; a string that says why there are none. */
+/** The rows, or a string that says why there are none. */
 export function weightRows(layer: WeightLayer): WeightRows | string {
   const { node, tensor, outputAxis, inputAxis } = layer
   const slot = channelSlot(node)
-  if (!slot || layer.slot !== slot) return `${node.op} is no product with its weight alone`
+  if (!slot || layer.slot !== slot) return `${node.op} is not just a product with its weight`
   const { dims } = tensor
   if (outputAxis === null || inputAxis === null) return 'a Reshape of its weight hides its channels'
   if (slot.channels !== 'window') {
@@ -64,7 +64,7 @@ export function weightRows(layer: WeightLayer): WeightRows | string {
   }
 }
 
-/** Whether something between the constant and the layer gives its elements another shape or order. */
+/** Whether something between the constant and the layer changes the shape or order of its elements. */
 function movesElements({ node, slot, weight }: WeightLayer): boolean {
   for (let v = node.input(slot.input); v !== weight; v = v.producer.input(0)) {
     if (!v.producer) return false

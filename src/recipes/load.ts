@@ -277,7 +277,7 @@ function faultOf(e: ErrorObject): string {
     return `must be one of ${allowedValues.join(', ')}`
   }
   const schema = e.parentSchema ?? {}
-  // only shares are numbers or text
+  // only fractions are numbers or text
   if (Array.isArray(schema.type) && schema.type.includes('number')) return writtenShareFault(e.data, schema)
   if (e.keyword === 'pattern')
     return `'${String(e.data)}' cannot be used as the name of a file or folder (it has a separator or a leading dot)`

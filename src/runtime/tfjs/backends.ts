@@ -1,5 +1,5 @@
 /**
- * Finds TensorFlow.js. Its packages are optional: whoever installs one gets its backend, and nothing here downloads any.
+ * Finds TensorFlow.js. Its packages are optional: installing one provides its backend, and nothing here downloads any.
  *
  *   tensorflow-gpu   @tensorflow/tfjs-node-gpu    CUDA
  *   tensorflow       @tensorflow/tfjs-node        TensorFlow's own CPU kernels
@@ -7,7 +7,7 @@
  *   wasm             @tensorflow/tfjs-backend-wasm
  *   cpu              @tensorflow/tfjs-backend-cpu
  *
- * The last three need @tensorflow/tfjs-core beside them.
+ * The last three also need @tensorflow/tfjs-core.
  */
 import { createRequire } from 'node:module'
 import { dirname, sep } from 'node:path'
@@ -126,7 +126,7 @@ async function start(id: string, backend: Backend): Promise<OpenBackend> {
     if (!(await tf.setBackend(backend.name)))
       throw new MncError('it does not start', { code: 'no-device', blame: 'user' })
     await tf.ready()
-    tf.env().set('IS_TEST', true) // no advertisement on the console
+    tf.env().set('IS_TEST', true) // no advertising on the console
     return { id, name: backend.name, tf }
   } catch (cause) {
     const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
