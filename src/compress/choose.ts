@@ -80,9 +80,9 @@ export function chosenOf(made: readonly Point[], asked: Asked): Point | null {
 /** Accuracy, or the cosine of the outputs: what is to be high. */
 export const qualityOf = ({ held }: Pick<Point, 'held'>): number => held.top1 ?? held.cosine
 
-/** Points that no other one beats in both bytes and quality, from small to large. */
-export function paretoOf(made: readonly Point[]): readonly Point[] {
-  const sorted = [...made].sort((a, b) => a.bytes - b.bytes || qualityOf(b) - qualityOf(a))
+/** Points that no other one beats in both cost and quality, from cheap to dear. */
+export function paretoOf(made: readonly Point[], costOf: (p: Point) => number = (p) => p.bytes): readonly Point[] {
+  const sorted = [...made].sort((a, b) => costOf(a) - costOf(b) || qualityOf(b) - qualityOf(a))
   const front: Point[] = []
   for (const p of sorted) if (front.length === 0 || qualityOf(p) > qualityOf(front.at(-1)!)) front.push(p)
   return front

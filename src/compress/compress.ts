@@ -22,6 +22,7 @@ import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
 import type { CompressResult } from './events.ts'
 import { parseGoal, parseTime } from './goal.ts'
+import { withLatencies } from './latencies.ts'
 import { lookAt } from './look.ts'
 import { samplesNeeded } from './paired.ts'
 import { Panel } from './panel.ts'
@@ -82,9 +83,10 @@ export async function compress(
   await tell({ kind: 'found', found })
   await tell({ kind: 'plan', asked: run.asked, target: run.target, stages: planOf(run, found) })
   if (given.dryRun) return null
-  const points = await new Search(run, tell).points()
+  const made = await new Search(run, tell).points()
+  const { points, float } = await withLatencies(run, made)
   const chosen = chosenOf(points, run.asked)!
-  return conclude(run, found, points, chosen, tell, start)
+  return conclude(run, { ...found, latency: float }, points, chosen, tell, start)
 }
 
 async function prepare(model: Model, given: CompressRun, tell: Tell) {

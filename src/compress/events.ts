@@ -26,6 +26,8 @@ export interface Found {
   /** With which a drop of maxDrop could be told from none; null without labels. */
   readonly needed: number | null
   readonly preprocess: string | null
+  /** Milliseconds of a run of one sample on one thread; null before it is measured. */
+  readonly latency: number | null
 }
 
 export interface PlannedStage {

@@ -46,6 +46,7 @@ export async function lookAt(
     },
     ...{ labelled: samples.labelled, top1, needed: maxDrop === null ? null : samplesNeeded(maxDrop) },
     samples: { fitted: samples.fitted, held: samples.held.count, test: samples.test.count },
+    latency: null,
     preprocess: p ? `mean ${p.mean.join(' ')}, std ${p.std.join(' ')}, scale ${p.scale}, ${p.size.join('x')}` : null,
   }
 }

@@ -48,18 +48,25 @@ function pointsOf(result: CompressResult, point: Point): string {
   const { points, found } = result
   const labelled = point.held.top1 !== null
   const value = (p: Point): number => (labelled ? qualityOf(p) * 100 : qualityOf(p))
-  const front = paretoOf(points)
-  const series = [
-    { name: 'made', points: points.map((p) => [p.bytes / 1e3, value(p), p.name] as const) },
-    {
-      name: 'no other is smaller and better',
-      points: front.map((p) => [p.bytes / 1e3, value(p), ''] as const),
-      isLine: true,
-    },
-  ]
   const axis = labelled ? 'accuracy on samples held out, %' : 'cosine of outputs'
-  const caption = `${labelled ? 'Accuracy on samples held out' : 'Cosine of the outputs'} against the size of the file`
-  const chart = figure(scatter(series, { x: 'kB', y: axis }), caption)
+  const what = labelled ? 'Accuracy on samples held out' : 'Cosine of the outputs'
+  const costs: readonly (readonly [unit: string, title: string, of: (p: Point) => number | null])[] = [
+    ['kB', 'the size of the file', (p) => p.bytes / 1e3],
+    ['million MACs', 'multiply-accumulates', (p) => p.macs && p.macs / 1e6],
+    ['ms', 'latency, one sample on one thread', (p) => p.latency],
+  ]
+  const charts = costs.flatMap(([unit, title, of]) => {
+    const known = points.filter((p) => of(p) !== null)
+    // a line of points one above the other shows nothing
+    if (known.length === 0 || (unit !== 'kB' && new Set(known.map(of)).size < 2)) return []
+    const at = (p: Point, name: string) => [of(p)!, value(p), name] as const
+    const front = paretoOf(known, (p) => of(p)!)
+    const series = [
+      { name: 'made', points: known.map((p) => at(p, p.name)) },
+      { name: 'no other costs less and is better', points: front.map((p) => at(p, '')), isLine: true },
+    ]
+    return [figure(scatter(series, { x: unit, y: axis }), `${what} against ${title}`)]
+  })
   const heads = [
     'point',
     'what',
@@ -80,7 +87,14 @@ function pointsOf(result: CompressResult, point: Point): string {
     labelled ? percent(found.top1 ?? 0, 2) : '1',
     ...(labelled ? [''] : []),
   ]
-  const rest = [found.macs === null ? '?' : count(found.macs), '', '32', '32', '', '']
+  const rest = [
+    found.macs === null ? '?' : count(found.macs),
+    found.latency === null ? '' : number(found.latency),
+    '32',
+    '32',
+    '',
+    '',
+  ]
   const rows = points.map((p, i) => [
     ...[`${i + 1} ${p.name}${p === point || p.name === point.name ? ' (this file)' : ''}`, p.summary, count(p.bytes)],
     labelled ? percent(p.held.top1!, 2) : p.held.cosine.toFixed(5),
@@ -88,7 +102,7 @@ function pointsOf(result: CompressResult, point: Point): string {
     ...[p.macs === null ? '?' : count(p.macs), p.latency === null ? '' : number(p.latency)],
     ...[number(p.weightBits), number(p.activationBits), percent(p.sparsity), p.seconds.toFixed(0)],
   ])
-  return `${chart}${table(heads, [[...float, ...rest], ...rows], [1])}`
+  return `${charts.join('\n')}${table(heads, [[...float, ...rest], ...rows], [1])}`
 }
 
 function layers(list: Awaited<ReturnType<typeof modelInfo>>['layers']): string {

@@ -1,13 +1,11 @@
 /** Makes points, from the mildest on, until what is asked for is met or nothing more is to be tried. */
 import { MncError } from '../base/errors.ts'
-import { readModel } from '../codec/codec.ts'
-import { measureLatency } from '../latency/measure.ts'
-import { ortExecutor } from '../runtime/ort/ort.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
 import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
 import { parseTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
+import { withLatencies } from './latencies.ts'
 import { type LayerTable, measureLayers } from './layer-costs.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
@@ -24,8 +22,6 @@ const CLOSE = 0.04
 const LEFT_FLOAT = [0.1, 0.25, 0.5] as const
 /** Splits until the file is small enough: what layers cost in bytes is known to within their nodes and names. */
 const FITTINGS = 6
-/** Seconds that the latency of a point is measured for. */
-const LATENCY_SECONDS = 1
 
 export class Search {
   readonly #run: Run
@@ -95,24 +91,11 @@ export class Search {
 
   async #keep(made: Point): Promise<Point> {
     const { asked } = this.#run
-    const point = asked.goal?.kind === 'latency' && made.latency === null ? await this.#timed(made) : made
+    const point = asked.goal?.kind === 'latency' ? (await withLatencies(this.#run, [made])).points[0]! : made
     this.#points.push(point)
     const best = this.#best!
     await this.#tell({ kind: 'point', point, verdict: verdictOf(point, asked), best, isNew: best === point })
     return point
-  }
-
-  /** Kept with the point: measured once, so that a run that goes on decides as before. */
-  async #timed(point: Point): Promise<Point> {
-    const { work, seed } = this.#run
-    const file = work.pointAt(point.name, 'file')
-    const options = { threads: [1], batch: [1], seconds: LATENCY_SECONDS }
-    const [setting] = await measureLatency([{ file, model: await readModel(file) }], options, {
-      ...{ seed, executor: ortExecutor() },
-    })
-    const timed = { ...point, latency: setting?.models[0]?.latency.median ?? null }
-    await work.writePoint(timed)
-    return timed
   }
 
   /** Different widths by layer, where uniform ones are more than the goal allows or not as good as it asks. */
