@@ -81,9 +81,11 @@ export async function compress(
   const start = performance.now()
   const { run, found } = await prepare(model, given, tell)
   await tell({ kind: 'found', found })
-  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages: planOf(run, found) })
+  const stages = planOf(run, found)
+  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages })
   if (given.dryRun) return null
-  const made = await new Search(run, tell).points()
+  const left = stages.reduce((sum, s) => sum + (s.seconds ?? 0), 0)
+  const made = await new Search(run, tell, left).points()
   const { points, float } = await withLatencies(run, made)
   const chosen = chosenOf(points, run.asked)!
   return conclude(run, { ...found, latency: float }, points, chosen, tell, start)

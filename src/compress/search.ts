@@ -29,14 +29,18 @@ export class Search {
   readonly #points: Point[] = []
   #mixed = 0
 
-  constructor(run: Run, tell: Tell) {
+  readonly #seconds: number
+
+  /** `seconds`: about how long it all will take. */
+  constructor(run: Run, tell: Tell, seconds: number) {
     this.#run = run
     this.#tell = tell
+    this.#seconds = seconds
   }
 
   async points(): Promise<readonly Point[]> {
     const { target, asked, o } = this.#run
-    await this.#stage('quantise', 'quantising after training, without labels')
+    await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
     const [first, ...others] = ladderFor(target, asked, o.effort)
     await this.#climb(first!, true)
     await inLanes(others, o.jobs, (rung) => this.#climb(rung, false))
