@@ -5,6 +5,7 @@ import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
 import { parseTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
+import { inLanes } from './lanes.ts'
 import { withLatencies } from './latencies.ts'
 import { type LayerTable, measureLayers } from './layer-costs.ts'
 import type { Point } from './point.ts'
@@ -171,13 +172,4 @@ export class Search {
       if (point && isGood(point, this.#run.asked)) return
     }
   }
-}
-
-/** `jobs` of them at a time, begun in their order. */
-async function inLanes<T>(items: readonly T[], jobs: number, work: (item: T) => Promise<unknown>): Promise<void> {
-  let next = 0
-  const lane = async (): Promise<void> => {
-    while (next < items.length) await work(items[next++]!)
-  }
-  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, lane))
 }
