@@ -17,7 +17,7 @@ import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
-import { adviceFor } from './advice.ts'
+import { adviceFor, notesOf } from './advice.ts'
 import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
 import type { CompressResult } from './events.ts'
@@ -194,7 +194,7 @@ async function conclude(
   return {
     ...{ workdir: work.path, target: run.target, asked, found, points: [...points].sort((a, b) => a.bytes - b.bytes) },
     ...{ chosen, verdict, test, check: { samples: checked, byOptimisation } },
-    advice: adviceFor(run, verdict, test),
+    ...{ notes: notesOf(run, chosen, found.latency, test), advice: adviceFor(run, verdict) },
     seconds: (performance.now() - start) / 1000,
   }
 }
