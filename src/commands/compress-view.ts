@@ -166,7 +166,7 @@ export function describeResult(result: CompressResult, point: Point, taken: Take
         ]
       : []),
     ...(chosen && verdict.met ? [`reached: ${askedText(result)}`] : []),
-    ...result.advice.map((a) => `note: ${a}`),
+    ...result.notes.map((n) => `note: ${n}`),
     '',
     taken.output,
     taken.recipe,

@@ -4,7 +4,7 @@
  * are held out of the training split; the test split gives the final figure alone. All that is made on the way stays in the
  * work folder, where a run that ended goes on.
  */
-import { fileBytes } from '../analysis/model-info.ts'
+import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
@@ -17,14 +17,13 @@ import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
-import { adviceFor } from './advice.ts'
+import { adviceFor, notesOf } from './advice.ts'
 import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
 import type { CompressResult } from './events.ts'
 import { parseGoal, parseTime } from './goal.ts'
 import { withLatencies } from './latencies.ts'
 import { lookAt } from './look.ts'
-import { samplesNeeded } from './paired.ts'
 import { Panel } from './panel.ts'
 import { planOf } from './plan.ts'
 import type { Point } from './point.ts'
@@ -61,9 +60,11 @@ export interface CompressRun {
 /** Without labels, of the file's outputs and the float ones. */
 const LEAST_COSINE = 0.999
 const MOST_DROP = 0.01
-/** Held out, at least and at most. */
-const HELD_LEAST = 500
+/** Held out at most: with 0.1 % of disagreement they tell 0.1 points. */
 const HELD_MOST = 5000
+/** Work that judging one file may take: large networks are judged by fewer samples. */
+const HELD_MACS = 2e12
+const HELD_FEW = 200
 /** Samples that the file is checked against its graph on. */
 const CHECKED = 64
 
@@ -81,9 +82,11 @@ export async function compress(
   const start = performance.now()
   const { run, found } = await prepare(model, given, tell)
   await tell({ kind: 'found', found })
-  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages: planOf(run, found) })
+  const stages = planOf(run, found)
+  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages })
   if (given.dryRun) return null
-  const made = await new Search(run, tell).points()
+  const left = stages.reduce((sum, s) => sum + (s.seconds ?? 0), 0)
+  const made = await new Search(run, tell, left).points()
   const { points, float } = await withLatencies(run, made)
   const chosen = chosenOf(points, run.asked)!
   return conclude(run, { ...found, latency: float }, points, chosen, tell, start)
@@ -100,12 +103,13 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const float = cloneModel(model)
   recordSizes([float], sizes)
   const wantedDrop = o.maxDrop ?? (goal ? null : MOST_DROP)
-  const held = o.held ?? Math.min(HELD_MOST, Math.max(HELD_LEAST, samplesNeeded(wantedDrop ?? MOST_DROP)))
+  const path = given.source ?? new Work(given.workdir).at('float.onnx')
+  const floatBytes = (given.source === undefined ? undefined : await fileBytes(model, path)) ?? modelBytes(model)
+  const info = await modelInfo(float, { bytes: floatBytes })
+  const held = o.held ?? heldFor(info.macs)
   const samples = await openSamples(float, { data, reading, pixels, labels: o.labels, held, batch: o.batch, log })
   if (o.maxDrop !== undefined && !samples.labelled) throw noLabels(data)
   const work = new Work(given.workdir)
-  const path = given.source ?? work.at('float.onnx')
-  const floatBytes = (given.source === undefined ? undefined : await fileBytes(model, path)) ?? modelBytes(model)
   const identity = sha256(
     JSON.stringify([packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort]),
   )
@@ -118,7 +122,7 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
     signal,
     onProgress: progress(tell),
   })
-  const found = await lookAt(float, floatBytes, samples, panel, asked.maxDrop)
+  const found = lookAt(float, info, samples, panel, asked.maxDrop)
   if (!given.dryRun) {
     await claim(work, requestOf(given, identity, path), log)
     if (given.source === undefined) await writeModel(model, path)
@@ -135,6 +139,10 @@ const progress =
   (tell: Tell) =>
   (label: string, done: number, total: number): void =>
     void tell({ kind: 'progress', label, done, total })
+
+/** The same for every goal, so that a run with another one finds its points again. */
+const heldFor = (macs: number | null): number =>
+  macs === null ? HELD_MOST : Math.min(HELD_MOST, Math.max(HELD_FEW, Math.floor(HELD_MACS / Math.max(1, macs))))
 
 const noLabels = (data: string): MncError =>
   new MncError(
@@ -186,7 +194,7 @@ async function conclude(
   return {
     ...{ workdir: work.path, target: run.target, asked, found, points: [...points].sort((a, b) => a.bytes - b.bytes) },
     ...{ chosen, verdict, test, check: { samples: checked, byOptimisation } },
-    advice: adviceFor(run, verdict, test),
+    ...{ notes: notesOf(run, chosen, found.latency, test), advice: adviceFor(run, verdict) },
     seconds: (performance.now() - start) / 1000,
   }
 }

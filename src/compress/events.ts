@@ -69,7 +69,9 @@ export interface CompressResult {
   readonly test: Judgement
   /** The file against the graph that it was made from. */
   readonly check: Pick<CheckResult, 'samples' | 'byOptimisation'>
-  /** What it would take, where the goal is missed or not certain; sentences. */
+  /** What whoever uses the file should know; sentences. */
+  readonly notes: readonly string[]
+  /** What it would take, where what was asked for is missed; sentences. */
   readonly advice: readonly string[]
   readonly seconds: number
 }

@@ -12,6 +12,7 @@ import { ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
 import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
+import { inLanes } from './lanes.ts'
 import type { Run } from './run.ts'
 
 /** Of one layer; by width, 0 for float. */
@@ -48,8 +49,8 @@ export async function measureLayers(
   const todo = layers.flatMap((l) => widths.map((bits) => ({ name: l.name, bits, key: `${bits} ${l.name}` })))
   let done = todo.filter((t) => t.key in known).length
   await onProgress(done, todo.length)
-  for (const { name, bits, key } of todo) {
-    if (key in known) continue
+  const missing = todo.filter((t) => !(t.key in known))
+  await inLanes(missing, run.o.jobs, async ({ name, bits, key }) => {
     const defaults = ptqDefaults(run)
     const options: PtqOptionsInput = {
       ...{ ...defaults, limit: Math.min(SAMPLES, defaults.limit ?? SAMPLES), effort: 'fast', only: [name] },
@@ -66,7 +67,7 @@ export async function measureLayers(
     )
     await work.writeJson(FILE, { identity: run.identity, limit: run.o.limit, known })
     await onProgress(++done, todo.length)
-  }
+  })
   return layers.flatMap((l) => {
     const measured = widths.flatMap((bits) => {
       const damage = known[`${bits} ${l.name}`]

@@ -1,5 +1,5 @@
 /** The first look: what the model and the data are, whether mnc can help, and what is worth knowing before it starts. */
-import { modelInfo } from '../analysis/model-info.ts'
+import type { ModelInfo } from '../analysis/model-info.ts'
 import { modelError, usageError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
@@ -11,14 +11,7 @@ import type { Samples } from './samples.ts'
 /** Right by chance, and a little more: a float model that is no better was fed wrongly, or its labels are others. */
 const CHANCE = 1.2
 
-export async function lookAt(
-  model: Model,
-  bytes: number,
-  samples: Samples,
-  panel: Panel,
-  maxDrop: number | null,
-): Promise<Found> {
-  const info = await modelInfo(model, { bytes })
+export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: Panel, maxDrop: number | null): Found {
   if (info.layers.length === 0)
     throw modelError('no-layers', 'the model has no layer with weights that mnc could quantise or prune', {
       next: 'mnc info shows what is in it',
@@ -36,7 +29,7 @@ export async function lookAt(
   const { preprocess: p } = samples
   return {
     ...{
-      bytes,
+      bytes: info.bytes,
       opset: info.opset,
       parameters: info.parameters,
       macs: info.macs,

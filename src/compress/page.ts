@@ -11,7 +11,8 @@ import type { Point } from './point.ts'
 import { askedText, judgedText } from './words.ts'
 import { Work } from './work.ts'
 
-export async function compressPage(result: CompressResult, point: Point): Promise<string> {
+/** `title`: of the file. */
+export async function compressPage(result: CompressResult, point: Point, title: string): Promise<string> {
   const work = new Work(result.workdir)
   const info = await modelInfo(await readModel(work.pointAt(point.name, 'graph')), { bytes: 0 })
   const sections = [
@@ -20,7 +21,7 @@ export async function compressPage(result: CompressResult, point: Point): Promis
     section(`Layers of ${point.name}`, layers(info.layers)),
     section('Repeat', repeat(result)),
   ]
-  return page(point.name, lead(result, point), sections, packageVersion())
+  return page(title, lead(result, point), sections, packageVersion())
 }
 
 const lead = ({ found, verdict }: CompressResult, point: Point): string =>
@@ -40,7 +41,7 @@ function asked(result: CompressResult, point: Point): string {
       `the same answer on ${percent(all.agreement)} of ${count(check.samples)} samples in onnxruntime`,
     ],
   ]
-  const advice = result.advice.map((a) => `<li>${text(a)}</li>`).join('')
+  const advice = [...result.notes, ...result.advice].map((a) => `<li>${text(a)}</li>`).join('')
   return `${table(['', ''], rows, [1])}${advice === '' ? '' : `<ul>${advice}</ul>`}`
 }
 

@@ -134,7 +134,7 @@ function best(values: ArrayLike<number>): number {
 const meanCosine = (wanted: Rows, got: Rows): number =>
   wanted.reduce((sum, row, i) => sum + cosine(row, got[i]!), 0) / Math.max(1, wanted.length)
 
-/** Of two outputs that are zero: 1. */
+/** Of two outputs that are zero: 1; of numbers that are not finite: 0. */
 function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let [ab, aa, bb] = [0, 0, 0]
   for (let i = 0; i < a.length; i++) {
@@ -143,5 +143,6 @@ function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
     bb += b[i]! ** 2
   }
   if (aa === 0 && bb === 0) return 1
-  return aa === 0 || bb === 0 ? 0 : ab / Math.sqrt(aa * bb)
+  const cos = aa === 0 || bb === 0 ? 0 : ab / Math.sqrt(aa * bb)
+  return Number.isFinite(cos) ? cos : 0
 }

@@ -23,12 +23,31 @@ export function planOf(run: Run, found: Found): readonly PlannedStage[] {
   const firsts = ladder.map((rung) => rung[0]!)
   const total = firsts.reduce((sum, c) => sum + seconds(c), 0)
   const names = firsts.map((c) => c.name).join(', ')
+  const { time } = o
   return [
     {
       stage: 'quantise',
       text: `quantise after training: ${names}`,
       seconds: total,
     },
+    ...(asksForSplit(run)
+      ? [
+          {
+            stage: 'layers' as const,
+            text: 'where that is not enough: measure what each layer costs at each width, and split the bytes',
+            seconds: null,
+          },
+        ]
+      : []),
+    ...(time === undefined
+      ? []
+      : [
+          {
+            stage: 'fine-tune' as const,
+            text: `where that is not enough: fine-tune with the float model as teacher, for ${time} at most`,
+            seconds: null,
+          },
+        ]),
     {
       stage: 'check',
       text: `measure the file on ${found.samples.test.toLocaleString('en')} test samples`,
@@ -36,3 +55,5 @@ export function planOf(run: Run, found: Found): readonly PlannedStage[] {
     },
   ]
 }
+
+const asksForSplit = ({ asked }: Run): boolean => asked.goal === null || asked.goal.kind === 'bytes'

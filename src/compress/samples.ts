@@ -56,7 +56,7 @@ const LEAST = 8
 /** Of the training split, that may be held out. */
 const HELD_SHARE = 0.25
 /** Compared with the float outputs alone, a few samples tell as much as many. */
-export const UNLABELLED = 100
+export const UNLABELLED = 128
 /** Keys that random inputs are drawn with; quantising draws with 0 and 1. */
 const HELD_KEY = 2
 const TEST_KEY = 3

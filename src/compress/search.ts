@@ -5,6 +5,7 @@ import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
 import { parseTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
+import { inLanes } from './lanes.ts'
 import { withLatencies } from './latencies.ts'
 import { type LayerTable, measureLayers } from './layer-costs.ts'
 import type { Point } from './point.ts'
@@ -29,14 +30,18 @@ export class Search {
   readonly #points: Point[] = []
   #mixed = 0
 
-  constructor(run: Run, tell: Tell) {
+  readonly #seconds: number
+
+  /** `seconds`: about how long it all will take. */
+  constructor(run: Run, tell: Tell, seconds: number) {
     this.#run = run
     this.#tell = tell
+    this.#seconds = seconds
   }
 
   async points(): Promise<readonly Point[]> {
     const { target, asked, o } = this.#run
-    await this.#stage('quantise', 'quantising after training, without labels')
+    await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
     const [first, ...others] = ladderFor(target, asked, o.effort)
     await this.#climb(first!, true)
     await inLanes(others, o.jobs, (rung) => this.#climb(rung, false))
@@ -167,13 +172,4 @@ export class Search {
       if (point && isGood(point, this.#run.asked)) return
     }
   }
-}
-
-/** `jobs` of them at a time, begun in their order. */
-async function inLanes<T>(items: readonly T[], jobs: number, work: (item: T) => Promise<unknown>): Promise<void> {
-  let next = 0
-  const lane = async (): Promise<void> => {
-    while (next < items.length) await work(items[next++]!)
-  }
-  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, lane))
 }

@@ -23,7 +23,7 @@ export async function takePoint(result: CompressResult, point: Point, out: strin
   const recipe: unknown = JSON.parse(await readText(work.pointAt(point.name, 'recipe')))
   const named = typeof recipe === 'object' ? { ...recipe, name: nameFor(out) } : recipe
   await writeFileAtomic(taken.recipe, `${JSON.stringify(named, null, 2)}\n`)
-  await writeFileAtomic(taken.report, await compressPage(result, point))
+  await writeFileAtomic(taken.report, await compressPage(result, point, nameFor(out)))
   return taken
 }
 

@@ -44,7 +44,8 @@ export class Work {
 
   /** Takes away what belongs to another model or other data. */
   async clear(): Promise<void> {
-    for (const name of ['points', 'layers', 'tuning.json']) await rm(this.at(name), { recursive: true, force: true })
+    for (const name of ['points', 'layers.json', 'tuning.json', 'latency.json'])
+      await rm(this.at(name), { recursive: true, force: true })
   }
 
   at(...names: readonly string[]): string {
