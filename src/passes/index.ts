@@ -14,7 +14,7 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
-import { quantizeAdditions } from './quantize-additions.ts'
+import { quantizeOutputs } from './quantize-outputs.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
 import { smooth } from './smooth.ts'
@@ -29,7 +29,7 @@ export const passes: readonly PassDef[] = [
   equalize,
   smooth,
   insertFakeQuant,
-  quantizeAdditions,
+  quantizeOutputs,
   roundWeights,
   correctBias,
   freezeSubgraph,

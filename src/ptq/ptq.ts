@@ -22,6 +22,8 @@ import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options
 import { type Samples, samplesOf } from './samples.ts'
 import {
   type Options,
+  OUTPUTS,
+  outputsOptions,
   type PlannedPass,
   passOptions,
   plannedPasses,
@@ -183,11 +185,23 @@ class Work {
 
   async #quantize(): Promise<void> {
     await this.#step(QUANTIZE, async () => {
-      const done = await this.#apply(this.#model, QUANTIZE, quantizeOptions(this.#model, this.#o))
+      const done = await this.#quantised(this.#model)
       if (!done.changed) throw nothingQuantised(done.declined)
       this.#quantized = { declined: done.declined, left: done.left }
       return { ...done, distance: await this.#judge.distance(done.model) }
     })
+  }
+
+  async #quantised(source: Model, passes = this.#passes): Promise<Applied> {
+    const done = await this.#apply(source, QUANTIZE, quantizeOptions(source, this.#o), passes)
+    if (!this.#o.integer || !done.changed) return done
+    return { ...done, ...(await this.#withOutputs(done)) }
+  }
+
+  /** For integer kernels throughout. What is left alone is what `quantize` says. */
+  async #withOutputs({ model, passes }: Applied): Promise<Pick<Applied, 'model' | 'passes'>> {
+    const done = await this.#apply(model, OUTPUTS, outputsOptions(this.#o), passes)
+    return done.changed ? { model: done.model, passes: done.passes } : { model, passes }
   }
 
   /** A pass before `quantize`: its effect shows after that. */
@@ -195,7 +209,7 @@ class Work {
     await this.#step(p.name, async () => {
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
       if (!own.changed) return own
-      const done = await this.#apply(own.model, QUANTIZE, quantizeOptions(own.model, this.#o), own.passes)
+      const done = await this.#quantised(own.model, own.passes)
       const distance = await this.#judge.distance(done.model)
       if (isNearer(distance, this.#distance)) Object.assign(prepared, { model: own.model, passes: own.passes })
       return { ...done, distance }
