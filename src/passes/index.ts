@@ -17,6 +17,7 @@ import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeOutputs } from './quantize-outputs.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
+import { searchRanges } from './search-ranges.ts'
 import { smooth } from './smooth.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
@@ -30,6 +31,7 @@ export const passes: readonly PassDef[] = [
   smooth,
   insertFakeQuant,
   quantizeOutputs,
+  searchRanges,
   roundWeights,
   correctBias,
   freezeSubgraph,
