@@ -26,6 +26,7 @@ import { samplesOf } from '../../src/ptq/samples.ts'
 import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
+import { Net } from '../export/nets.ts'
 import { npy, npz } from '../support/data-files.ts'
 import { bytesOf, images, pixels, SIZE, tinyNet } from '../train/fixtures.ts'
 
@@ -281,4 +282,22 @@ test('a recipe holds what was kept, options named as on the command line', () =>
       },
     ],
   })
+})
+
+test('for integer kernels throughout, values between layers are quantised too, and the recipe says so', async () => {
+  const net = new Net(4, { bits: 32, sparsity: 0, activationBits: 32 })
+  const x = net.input([2, 16, 8, 8])
+  const stem = net.relu(net.conv(x, 'stem', 16, 16, 3))
+  const sum = net.b.op('Add', [net.conv(net.b.op('HardSwish', [stem]), 'c', 16, 16, 3), stem])
+  const model = net.finish(net.conv(sum, 'last', 16, 4, 1))
+  const marked = (m: Model): number => [...m.graph.nodes()].filter((n) => n.metadata.has('mnc.output')).length
+  const options = { effort: 'fast', without: ['round-weights', 'correct-bias', 'equalize', 'smooth'] } as const
+  const alone = await quantised(model, options, 'random')
+  const all = await quantised(model, { ...options, integer: true }, 'random')
+  assert.equal(marked(alone.model), 0)
+  assert.ok(marked(all.model) > 0)
+  assert.deepEqual(
+    all.sequence.passes.map((p) => p.name).filter((name) => name.startsWith('quantize')),
+    ['quantize', 'quantize-outputs'],
+  )
 })
