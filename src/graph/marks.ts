@@ -135,6 +135,8 @@ export const marks = {
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),
 
+  /** Weights that stood out have input channels of their own (split-outliers.ts). */
+  split: new Flag<Node>('split'),
   /** What it reads has been smoothed (smooth.ts). */
   smoothed: new Flag<Node>('smoothed'),
 

@@ -1,7 +1,8 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
+ *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth,
+ *            split-outliers
  *   quantize scales for weights and inputs
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
@@ -41,6 +42,7 @@ const passSteps: readonly PassStep[] = [
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
   { name: 'smooth', place: 'before', from: 'fast' },
+  { name: 'split-outliers', place: 'before', from: 'fast' },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
