@@ -164,7 +164,7 @@ async function measure(title: string, dense: Model, withAdditions: boolean) {
   }
   const { bytesPerWeight, weights, bytes } = packed.report
   console.log(
-    `\n${title}: ${weights} weights, packed ${bytesPerWeight.toFixed(4)} bytes a weight, ${threads} thread(s)`,
+    `\n${title}: ${weights} weights, packed ${bytesPerWeight.toFixed(4)} bytes per weight, ${threads} thread(s)`,
   )
   const speed = []
   for (const optimization of LEVELS) {

@@ -126,7 +126,7 @@ for (const { checkout, folder, build } of sides) {
   for (const part of ['package.json', 'dist', 'data', 'models', 'schemas'])
     cpSync(join(checkout, part), join(build, part), { recursive: true })
   symlinkSync(join(checkout, 'node_modules'), join(build, 'node_modules'))
-  // a copy each, since what a command writes beside its input must not reach the other build
+  // a copy each, since what a command writes next to its input must not reach the other build
   for (const file of filesIn(join(scratch, 'in'))) {
     mkdirSync(join(folder, 'in', file, '..'), { recursive: true })
     writeFileSync(join(folder, 'in', file), readFileSync(join(scratch, 'in', file)))

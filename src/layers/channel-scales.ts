@@ -1,6 +1,6 @@
 /**
- * Factors of channels moved through a model: which groups of channels can be scaled (scale-groups.ts), and the model with
- * what makes a group multiplied by a factor and what reads it by its reciprocal.
+ * Factors of channels moved through a model: which groups of channels can be scaled (scale-groups.ts), and the model in
+ * which whatever makes a group is multiplied by a factor and whatever reads it by its reciprocal.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Node } from '../graph/graph.ts'
@@ -15,7 +15,7 @@ import { ScaleGroups } from './scale-groups.ts'
 export interface ChannelScales {
   readonly groups: ScaleGroups
   readonly layers: ReadonlyMap<Node, WeightLayer>
-  /** The model's own node for one of its typed copy, which groups are about. */
+  /** The model's own node for one of its typed copy, to which groups refer. */
   nodeOf(n: Node): Node
 }
 
@@ -52,8 +52,8 @@ interface Scaled {
 }
 
 /**
- * Multiplies the channels of each group by `scaleOf` it, 1 for -1. How many layers give other numbers then; a string that says
- * why it cannot be done where float16 does not hold a weight, the model as it was.
+ * Multiplies the channels of each group by its `scaleOf`, 1 for -1. Returns how many layers then have other outputs; or,
+ * where float16 does not hold a weight, a string that says so, with the model unchanged.
  */
 export function applyScales(
   model: Model,
@@ -85,13 +85,13 @@ export function applyScales(
   return scaled.filter((s) => s.byRow).length
 }
 
-/** What each channel is multiplied with; null where none is. */
+/** What each channel is multiplied by; null if none is. */
 function factorsOf(groups: Iterable<number> | null, of: (group: number) => number): Float64Array | null {
   const k = groups && Float64Array.from(groups, of)
   return k?.some((x) => x !== 1) ? k : null
 }
 
-/** Why float16 does not hold what the layer would become; null where it does. */
+/** Why float16 cannot hold what the layer would become; null if it can. */
 function unfit({ layer, byRow, byColumn }: Scaled): string | null {
   const c = new Float64Array(1)
   return (

@@ -137,7 +137,7 @@ export class ScaleGroups {
   /** Why neither side of the layer can be scaled; null where a side can. */
   #layer(n: Node, layer: WeightLayer): string | null {
     const slot = channelSlot(n)
-    if (layer.slot.part || !slot) return `${n.label} is no product with its weight alone`
+    if (layer.slot.part || !slot) return `${n.label} is not just a product with its weight`
     const why = editableLayer(layer) ?? this.#facts.whyLeft(layer)
     if (why) return why
     if (slot.transposesData?.(n)) return `${n.label} transposes its input`

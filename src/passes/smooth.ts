@@ -1,19 +1,19 @@
 /**
- * SmoothQuant (Xiao, Lin, Seznec, Wu, Demouth, Han, arXiv:2211.10438) for Gemm, MatMul and 1x1 Conv: inputs whose channels
- * differ much in size are quantised badly by a step for all of them, weights with a step a row hardly mind. So each channel j gives
- * some of its size to the weights that read it:
+ * SmoothQuant (Xiao, Lin, Seznec, Wu, Demouth, Han, arXiv:2211.10438) for Gemm, MatMul and 1x1 Conv: inputs whose
+ * channels differ much in size are quantised badly by one scale for all of them, while weights with one scale per row are
+ * hardly affected. So each channel j passes some of its size to the weights that read it:
  *
  *   s_j = max |X_j|^a / max |W_j|^(1 - a)      X_j / s_j,   W_j * s_j
  *
  * The division goes into what makes the channel: scale and shift of a LayerNormalization, RMSNormalization or another
  * normalisation, a product with a constant (a normalisation written out), or the layer before it, through whatever keeps a
- * factor (scale-groups.ts). The float network computes what it did.
+ * factor (scale-groups.ts). The float network computes the same as before.
  *
  * The strength a is searched for each input: the one whose quantised layers come nearest to the float ones on sampled rows
- * of the calibration data, all layers that read it together; none where no strength takes a fifth of the error away.
+ * of the calibration data, all layers that read it together; none if no strength removes a fifth of the error.
  *
  * Declines, with the reason: inputs that something else makes or reads (an attention's product, a GELU before the layer),
- * layers smoothed before, weights that are quantised. Behind `quantize` it is too late.
+ * layers smoothed before, weights that are quantised. After `quantize` it is too late.
  */
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { TiedNumbers } from '../base/tied-numbers.ts'
@@ -54,7 +54,7 @@ const options = optionTable({
   ...finiteOptions,
 })
 
-/** Of the error without smoothing: less than a fifth can be the sample's chance. */
+/** Fraction of the error without smoothing: less than a fifth can be chance. */
 const WORTH = 0.8
 
 interface Reader {

@@ -78,7 +78,7 @@ export class Judge {
 }
 
 /**
- * Entropy, as a share of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
+ * Entropy, as a fraction of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
  * but its choice; ResNet-20 on CIFAR-10 has 1 % at temperature 1.
  */
 const ENTROPY = 0.1

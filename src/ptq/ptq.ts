@@ -291,7 +291,7 @@ interface Attempt {
 
 type Applied = Attempt & Pick<PassResult, 'declined' | 'left'>
 
-/** NaN is no distance. */
+/** NaN is not a distance. */
 const isNearer = (distance: number, than: number | null): boolean =>
   than === null || Number.isNaN(than) || distance < than
 

@@ -1,7 +1,7 @@
 /**
- * What a value is in calibration data, channel by channel: the largest magnitude of each over all data, and a sample of
- * rows (all channels at one position), drawn so that each row of the data is as likely (reservoir sampling). Memory does not
- * grow with the data.
+ * What a value contains on calibration data, channel by channel: the largest magnitude of each over all data, and a sample of
+ * rows (all channels at one position), drawn so that all rows of the data are equally likely (reservoir sampling). Memory
+ * does not grow with the data.
  */
 import { Rng } from '../base/rng.ts'
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
@@ -62,7 +62,7 @@ class Reservoir {
     this.#rows = new Float32Array(ROWS * of.channels)
   }
 
-  /** `share` of the first samples counts: a last batch can be filled up with copies. */
+  /** The first `share` of the samples counts: a last batch can be filled up with copies. */
   add(t: Tensor, share: number): void {
     const { channels, axis } = this.#of
     const values = t.toFloat32()

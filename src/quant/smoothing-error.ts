@@ -1,5 +1,5 @@
 /**
- * The error that quantising leaves in what a product of matrices gives, on sampled rows of its input, with the input's
+ * The error that quantisation causes in a matrix product, on sampled rows of its input, with the input's
  * channels divided by s and the weight's multiplied by it:
  *
  *   |Q(X / s) Q(s W) - X W|^2 / |X W|^2
@@ -11,7 +11,7 @@ import { fakeQuantize, fitWeightScales, integerRange, quantizeValue, stepOfLeast
 import { weightRows } from './weight-rows.ts'
 
 const OUTPUTS = 128
-/** Steps that are tried for inputs. */
+/** How many scales are tried for inputs. */
 const FRACTIONS = 20
 
 export interface Widths {
@@ -26,7 +26,7 @@ export interface SampledWeights {
   readonly largest: Float64Array
 }
 
-/** A string that says why the layer is no product of matrices. */
+/** A string if the layer is not a product of matrices, which says why. */
 export function sampledWeights(layer: WeightLayer): SampledWeights | string {
   const of = weightRows(layer)
   if (typeof of === 'string') return of
@@ -45,7 +45,7 @@ export function sampledWeights(layer: WeightLayer): SampledWeights | string {
   return { rows, largest }
 }
 
-/** Quantised inputs of channels divided by `s`; they are as many rows. Unsigned, or with the zero point of their range. */
+/** The quantised inputs, channels divided by `s`, with the same number of rows. Unsigned, or with the zero point of their range. */
 export function quantizedInputs(x: Float32Array, s: Float64Array, bits: number): Float32Array {
   const scaled = Float32Array.from(x, (v, i) => v / s[i % s.length]!)
   if (bits === 0) return scaled

@@ -85,7 +85,7 @@ test('an export only rescales layers, and keeps sparsity and widths', async () =
       assert.ok(l.rescaled || l.change!.maxChange === 0, `${format} ${l.name}: ${JSON.stringify(l.change)}`)
       assert.deepEqual(l.after, l.before, `${format} ${l.name}`)
     }
-    // one weight that differs is no factor of its channel any more
+    // one weight that differs is no longer a factor of its channel
     const spoilt = cloneModel(a)
     const w = spoilt.graph.find('c2')!
     w.setConstant(

@@ -1,4 +1,4 @@
-/** Residual connections in 8 bits: the pass, what an export makes of it, and 4- beside 8-bit activations. */
+/** Residual connections in 8 bits: the pass, what an export turns it into, and 4- next to 8-bit activations. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'
@@ -79,7 +79,7 @@ test('every layer and every addition of a residual network becomes an integer ke
   }
 })
 
-test('8-bit activations beside 4-bit ones: the latter get 8-bit containers, widths stay', async () => {
+test('8-bit activations next to 4-bit ones: the latter get 8-bit containers, widths stay', async () => {
   const m = residual()
   assert.ok(activationTypes(m).every((t) => t === 'uint4 4'))
   await runPass(m, 'quantize-additions', {}, { calibration })

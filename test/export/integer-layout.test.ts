@@ -75,7 +75,7 @@ async function run(m: Model, optimization: 'disabled' | 'all', size?: number): P
   return Object.values(out)[0]!.toFloat32()
 }
 
-/** A value beside a multiple of a step may take the other one: means are compared. */
+/** A value close to the middle of two levels may take the other one: means are compared. */
 async function assertSame(m: Model, source: Model, label: string, size?: number): Promise<void> {
   const want = await run(source, 'disabled', size)
   const largest = want.reduce((a, v) => Math.max(a, Math.abs(v)), 0)
@@ -95,16 +95,16 @@ test('options of int8 files are refused for the others', async () => {
     await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /requires --format int8/ })
 })
 
-test('steps with one dim', async () => {
+test('scales with one dim', async () => {
   const source = await quantised()
   for (const n of source.graph.nodes()) {
     const step = n.op === 'QuantizeLinear' ? n.input(1) : null
     if (step?.constant?.size === 1) step.setConstant(step.constant.reshape([1]))
   }
-  await assertSame(await int8(source, { rowPairs: true }), source, 'steps with one dim')
+  await assertSame(await int8(source, { rowPairs: true }), source, 'scales with one dim')
 })
 
-test('a Pad that names its axes, and is no shortcut, behind a sum', async () => {
+test('a Pad that names its axes, and is not a shortcut, after a sum', async () => {
   const n = new Net(5)
   const { b } = n
   const x = n.input([2, 3, 12, 12])

@@ -43,7 +43,7 @@ function node() {
   return { model, y, n: y.producer! }
 }
 
-test('texts, numbers, flags and JSON come back; what is something else is as good as not there', () => {
+test('strings, numbers, flags and JSON are read back; anything else counts as absent', () => {
   const { model, n, y } = node()
   for (const m of [marks.role, marks.bits, marks.addition]) assert.equal(m.get(n), undefined)
   marks.role.set(n, 'prune-mask')
@@ -74,7 +74,7 @@ test('texts, numbers, flags and JSON come back; what is something else is as goo
   assert.ok(!marks.addition.has(n))
 })
 
-test('marks of a node go to another, other metadata stay; setting says whether anything changed', () => {
+test('marks of a node go to another, other metadata stays; setting returns whether anything changed', () => {
   const { n, y } = node()
   n.metadata.set('other', 'x')
   assert.ok(putMarks(n, { ...marks.bits.entry(3), ...marks.role.entry('weight-quant') }))

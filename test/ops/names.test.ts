@@ -4,7 +4,7 @@
  * one is a reason to think: which fact of the operator is it that is asked for?
  *
  * Counted are lines that compare with a name, or list names: `.is('X')`, `op === 'X'`, `case 'X'`, `['X', 'Y']`. Building
- * a node of an operator is no comparison, nor is the default of an option.
+ * a node of an operator is not a comparison, nor is the default of an option.
  */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'

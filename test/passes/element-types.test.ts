@@ -27,7 +27,7 @@ function mlp(elem: ElementType): Model {
 
 const all = { ops: ['MatMul'], firstLayer: 'quantize' } as const
 
-test('float16 without value_info: steps have the type that is computed', async () => {
+test('float16 without value_info: scales have the type that is computed', async () => {
   const model = mlp('float16')
   const before = await runModel(model)
   await pass(model, 'quantize', { ...all, weightBits: 8, activationBits: 8 }, { calibration: randomBatches(model, 2) })

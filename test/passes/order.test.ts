@@ -94,7 +94,7 @@ test('a larger sparsity after a smaller one gives the mask of the larger one alo
   }
 })
 
-test('weights that are quantised alone get the steps that pruning first would have given', async () => {
+test('weights that are quantised alone get the scales that pruning first would have given', async () => {
   const scales = (model: Model) => weightLayers(model.graph).map((l) => l.quant?.scale.constant?.toFloat32())
   for (const seed of [4, 5, 6]) {
     const prune: Step = ['prune', { ops, sparsity: 0.6 }]
@@ -192,7 +192,7 @@ async function trainAndExport(model: Model, teacher: Model, what: string): Promi
   }
 }
 
-test('fold-bn behind quantize refuses where it would have folded, before and behind a layer, and only there', async () => {
+test('fold-bn after quantize refuses where it would have folded, before and behind a layer, and only there', async () => {
   let refused = 0
   for (let seed = 0; seed < 40; seed++) {
     const options = { kinds: ['batchNorm', 'conv', 'relu', 'identity', 'maxPool'] as const, steps: 5 }
@@ -295,7 +295,7 @@ end
   assert.ok(changed)
 })
 
-test('remove-channels before the pruning of channels: the same outputs, and it is said that the file stays as large', async () => {
+test('remove-channels before the pruning of channels: the same outputs, and a note that the file stays as large', async () => {
   let [empty, behind] = [0, 0]
   for (let seed = 0; seed < 8; seed++) {
     const channels: Step = ['prune', { pattern: 'channel', sparsity: 0.5, ops }]

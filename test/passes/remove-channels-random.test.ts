@@ -39,7 +39,7 @@ async function outputsOf(
   return out
 }
 
-/** Of each output, the largest difference as a share of its largest value; 0 where both are the same throughout. */
+/** Of each output, the largest difference as a fraction of its largest value; 0 where both are the same throughout. */
 function worst(a: Outputs, b: Outputs): number {
   let most = 0
   for (const [name, t] of Object.entries(a)) {

@@ -255,7 +255,7 @@ test('on random inputs the recipe gives the same bytes too, and measures nothing
   await assert.rejects(parseRecipe(recipe), /eval need.* images, and its data are random/)
 })
 
-test('no data is a usage error; so is what is no data', async () => {
+test('missing data is a usage error; so is anything that is not data', async () => {
   await writeModel(tinyNet(), at('bare.onnx'))
   await assert.rejects(call([at('bare.onnx')], {}), (e: MncError) => e.blame === 'user' && /--data/.test(e.message))
 })

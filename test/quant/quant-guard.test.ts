@@ -138,7 +138,7 @@ for (const [name, between] of Object.entries(behind))
     }
   })
 
-test('a bias that is no 32-bit multiple of the steps of a channel stays float', async () => {
+test('a bias that is not a 32-bit multiple of the scales of a channel stays float', async () => {
   for (const size of [1e-3, 1e-6, 1e-10]) {
     const model = twoLayers('Conv', (x) => x)
     const w = model.graph.find('first.w')!

@@ -18,7 +18,7 @@ interface Map2d {
   readonly channels: number
 }
 
-/** `used` names what the network was made of. */
+/** `used` names what the network consists of. */
 export class ChannelNet {
   readonly rng: Rng
   readonly graph = new Graph('random')

@@ -133,7 +133,7 @@ test('what a function holds is pruned, quantised and trained', async () => {
   falls(losses)
 })
 
-test('nothing is trained through an If, and that is said before any step', async () => {
+test('nothing is trained through an If, and that is reported before any step', async () => {
   const model = network('float32', (g, h) => {
     const branch = (op: string): Graph => {
       const body = new Graph(op, g)

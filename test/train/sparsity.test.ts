@@ -73,7 +73,7 @@ const options: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'upgrade-opset': { to: 22 },
 }
 
-/** They append what is no part of the network, take another model, or want residual sums, which this one has not. */
+/** They append what is not part of the network, take another model, or want residual sums, which this one has not. */
 const elsewhere = ['autodiff', 'merge-teacher', 'insert-prune-mask', 'quantize-additions']
 
 const patterns = {

@@ -60,7 +60,7 @@ const maskOf = (model: Model): Float32Array[] =>
 
 for (const op of ['LSTM', 'GRU', 'RNN', 'MatMul', 'Gather'])
   for (const scales of ['refit', 'learn'] as const)
-    test(`${op}, pruned and quantised to 4 bits, steps ${scales}`, async () => {
+    test(`${op}, pruned and quantised to 4 bits, scales ${scales}`, async () => {
       const model = rowNet(op)
       await pass(model, 'prune', { ops: [op], sparsity: 0.5 })
       await pass(model, 'quantize', { ops: [op], activationBits: 0, firstLayer: 'quantize' })

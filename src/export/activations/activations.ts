@@ -1,5 +1,5 @@
 /**
- * How an activation quantiser (QuantizeLinear -> DequantizeLinear) stands in an exported file.
+ * The form of an activation quantiser (QuantizeLinear -> DequantizeLinear) in an exported file.
  *
  *   float     Clip(x, lo*s, hi*s) -> QuantizeLinear(s, 8 or 16 bit, zero point 0) -> Cast -> [Mul s]
  *             QuantizeLinear(s, unsigned, zero point -lo) -> Cast -> Sub -lo -> [Mul s]   where lo..hi fits no type

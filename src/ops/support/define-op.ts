@@ -2,7 +2,7 @@
  * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
  * family's file) and one line in index.ts.
  *
- * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
+ * Rules see graphs of ONE opset: code that differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
  * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
  * newest form only, and `since` lists every form that `upgrades` can upgrade (plus the newest itself).
  */
