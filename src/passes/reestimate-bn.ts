@@ -95,7 +95,8 @@ async function measure(walk: LayerWalk, norm: Norm): Promise<Measured> {
   })
   const shift = sums[0].map((s) => s / samples)
   const mean = shift.map((s, c) => norm.mean[c]! + s)
-  const variance = shift.map((s, c) => Math.max(0, sums[1][c]! / samples - s * s))
+  const squares = sums[1].map((s) => s / samples)
+  const variance = squares.map((square, c) => Math.max(0, square - shift[c]! ** 2))
   if (![...mean, ...variance].every(Number.isFinite))
     throw modelError('not-finite', `inputs of '${norm.node.id}' are not finite on the calibration data`, {
       next: 'check the preprocessing (--mean --std --scale) and the model',
