@@ -140,6 +140,9 @@ export const marks = {
   /** What it reads has been smoothed (smooth.ts). */
   smoothed: new Flag<Node>('smoothed'),
 
+  /** Mean and deviation of what a layer gives, by channel: of the normalisation that was folded into it. */
+  outputStatistics: json<Node>('output-statistics'),
+
   // --- of prune masks: how they were chosen
   pattern: text<Node>('pattern'),
   /** `layer` for layers with a sparsity of their own. */

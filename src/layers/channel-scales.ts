@@ -9,6 +9,7 @@ import { biasOf } from '../ops/facts.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { addBias, scaleWeight, whyUnfit } from './layer-algebra.ts'
 import { layersByNode, type WeightLayer } from './layers.ts'
+import { scaleOutputStatistics } from './output-statistics.ts'
 import { scaleClip, scaleConstant } from './scale-constants.ts'
 import { ScaleGroups } from './scale-groups.ts'
 
@@ -72,6 +73,7 @@ export function applyScales(
     if (!byRow) continue
     const now = layersByNode(model.graph).get(layer.node)!
     scaleWeight(now, 'outputs', byRow)
+    scaleOutputStatistics(layer.node, byRow)
     if (biasOf(layer.node)) addBias(now, { k: byRow, c: new Float64Array(byRow.length) })
   }
   for (const c of groups.constants) {

@@ -19,6 +19,7 @@ import { type TrainEvent, train } from '../train/loop/trainer.ts'
 import { trainOptions } from '../train/train-options.ts'
 import { type Criterion, Judge } from './judge.ts'
 import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options.ts'
+import { describeRescued, type Rescued, widerOptions, worstLayers } from './rescue.ts'
 import { type Samples, samplesOf } from './samples.ts'
 import {
   type Options,
@@ -28,6 +29,7 @@ import {
   QUANTIZE,
   quantizeOptions,
   REFINE,
+  RESCUE,
   refineOptions,
   refineSteps,
 } from './steps.ts'
@@ -90,6 +92,8 @@ export interface PtqResult {
   readonly sequence: PtqSequence
   /** What `quantize` left alone. */
   readonly quantized: Quantized
+  /** Layers that were quantised wider than asked for (`rescue`), the worst first. */
+  readonly rescued: readonly Rescued[]
 }
 
 type Quantized = Pick<PassResult, 'declined' | 'left'>
@@ -123,6 +127,7 @@ class Work {
   readonly #steps: PtqStep[] = []
   #passes: PtqSequence['passes'] = []
   #train: Options | null = null
+  #rescued: readonly Rescued[] = []
   #distance: number | null = null
   #quantized: Quantized = { declined: [], left: null }
 
@@ -165,11 +170,12 @@ class Work {
     const prepared = { model: this.#model, passes: this.#passes }
     await this.#quantize()
     for (const p of before.filter((p) => !p.exact)) await this.#tryBefore(p, prepared)
+    await this.#rescue(prepared)
     for (const p of this.#planned.filter((p) => p.place === 'behind')) await this.#tryBehind(p)
     await this.#refine()
     return {
       ...{ model: this.#model, steps: this.#steps, distance: this.#distance!, criteria: this.#judge.criteria },
-      ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized },
+      ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized, rescued: this.#rescued },
     }
   }
 
@@ -199,6 +205,18 @@ class Work {
       const distance = await this.#judge.distance(done.model)
       if (isNearer(distance, this.#distance)) Object.assign(prepared, { model: own.model, passes: own.passes })
       return { ...done, distance }
+    })
+  }
+
+  /** The layers that it costs most are quantised wider. */
+  async #rescue(prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
+    if (this.#o.rescue === 0) return
+    await this.#step(RESCUE, async () => {
+      const rescued = await worstLayers(this.#model, this.#judge, this.#o.rescue)
+      const options = quantizeOptions(prepared.model, widerOptions(this.#o, rescued))
+      const done = await this.#apply(prepared.model, QUANTIZE, options, prepared.passes)
+      for (const r of rescued) await this.#tell({ kind: 'log', message: describeRescued(r) })
+      return { ...done, rescued, distance: await this.#judge.distance(done.model) }
     })
   }
 
@@ -259,6 +277,7 @@ class Work {
     this.#model = done.model
     this.#passes = done.passes
     this.#train = done.train ?? this.#train
+    this.#rescued = done.rescued ?? this.#rescued
     this.#distance = distance ?? before
     return { distance, outcome: 'kept', reason: null }
   }
@@ -285,6 +304,7 @@ interface Attempt {
   readonly model: Model
   readonly passes: PtqSequence['passes']
   readonly train?: Options
+  readonly rescued?: readonly Rescued[]
   readonly distance?: number | null
   readonly reason?: string | null
 }

@@ -26,6 +26,7 @@ export type Options = Readonly<Record<string, unknown>>
 
 export const REFINE = 'refine'
 export const QUANTIZE = 'quantize'
+export const RESCUE = 'rescue'
 
 interface PassStep {
   readonly name: string
