@@ -82,33 +82,30 @@ function whyNot(layer: WeightLayer, reference: FloatReference, given: boolean): 
   return marks.biasCorrected.is(layer.node) && !given ? 'its bias is corrected already' : null
 }
 
+interface Task {
+  readonly model: Model
+  readonly reference: FloatReference
+  /** The reference is not part of the model. */
+  readonly isGiven: boolean
+  readonly o: Omit<OptionsOf<typeof options>, 'reference'>
+}
+
 /** Layers whose biases can be corrected; others are declined. */
-function fitLayers(
-  model: Model,
-  reference: FloatReference,
-  o: Omit<OptionsOf<typeof options>, 'reference'>,
-  ctx: PassContext,
-  given: boolean,
-): { layer: WeightLayer }[] {
+function fitLayers({ model, reference, isGiven, o }: Task, ctx: PassContext): { layer: WeightLayer }[] {
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
   return chosen.flatMap((layer) => {
-    const reason = whyNot(layer, reference, given)
+    const reason = whyNot(layer, reference, isGiven)
     if (reason) ctx.decline(layer.name, reason)
     return reason ? [] : [{ layer }]
   })
 }
 
 /** By what normalisations say, without data; returns whether anything changed. */
-async function correctFromNormals(
-  model: Model,
-  reference: FloatReference,
-  o: Omit<OptionsOf<typeof options>, 'reference'>,
-  ctx: PassContext,
-  given: boolean,
-): Promise<boolean> {
-  const fit = fitLayers(model, reference, o, ctx, given).map(({ layer }) => layer)
+async function correctFromNormals(task: Task, ctx: PassContext): Promise<boolean> {
+  const { model, reference } = task
+  const fit = fitLayers(task, ctx).map(({ layer }) => layer)
   const shifts = await analyticShifts(model, fit, reference)
   const isFirst = ![...model.graph.nodes()].some(marks.biasCorrected.is)
   if (isFirst && shifts.length > 0 && shifts.every(({ shift }) => typeof shift === 'string'))
@@ -126,15 +123,10 @@ async function correctFromNormals(
   return changed
 }
 
-/** Corrects biases to match `reference`; returns whether anything changed. `given`: the reference is not part of the model. */
-export async function correctBiases(
-  model: Model,
-  reference: FloatReference,
-  o: Omit<OptionsOf<typeof options>, 'reference'>,
-  ctx: PassContext,
-  given: boolean,
-): Promise<boolean> {
-  const fit = fitLayers(model, reference, o, ctx, given)
+/** By data; returns whether anything changed. */
+async function correctFromData(task: Task, ctx: PassContext): Promise<boolean> {
+  const { model, reference, o } = task
+  const fit = fitLayers(task, ctx)
   const walk = meansWalk(model, fit, ctx.calibration!, { reference, ...o })
   let changed = false
   for (const run of layerRuns(model.graph, fit)) {
@@ -162,7 +154,7 @@ export const correctBias = definePass({
   async run(model, { reference: path, ...o }, ctx) {
     const inlined = inlineFunctions(model)
     const reference = path === undefined ? floatReference(model) : await referenceFrom(model, path)
-    const correct = ctx.calibration ? correctBiases : correctFromNormals
-    return (await correct(model, reference, o, ctx, path !== undefined)) || inlined
+    const correct = ctx.calibration ? correctFromData : correctFromNormals
+    return (await correct({ model, reference, isGiven: path !== undefined, o }, ctx)) || inlined
   },
 })
