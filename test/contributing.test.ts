@@ -1,4 +1,4 @@
-/** What CONTRIBUTING.md says of files is so. */
+/** What CONTRIBUTING.md says about files is true. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

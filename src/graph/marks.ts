@@ -129,8 +129,8 @@ export const marks = {
   bits: number<Node | Value>('bits'),
   /** How weight scales are fitted, where not by alternating least squares. Training fits them so again. */
   fit: text<Node>('fit'),
-  /** The quantiser is there for an addition (quantize-additions.ts). */
-  addition: new Flag<Node>('addition'),
+  /** The quantiser is there for what reads a layer's output besides layers (quantize-outputs.ts). */
+  output: new Flag<Node>('output'),
 
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),

@@ -54,6 +54,7 @@ function reciprocals(perAxis: readonly number[][]): Float64Array {
 
 export const averagePool = defineOp({
   op: 'AveragePool',
+  integerKernel: 'own',
   keepsMean: (node) => node.int('count_include_pad', 0) === 0,
   homogeneous: () => 'channel',
   half: true,
@@ -107,6 +108,7 @@ export const averagePool = defineOp({
 
 export const globalAveragePool = defineOp({
   op: 'GlobalAveragePool',
+  integerKernel: 'own',
   keepsMean: () => true,
   homogeneous: () => 'channel',
   channels: () => 'same',

@@ -14,7 +14,7 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
-import { quantizeAdditions } from './quantize-additions.ts'
+import { quantizeOutputs } from './quantize-outputs.ts'
 import { reestimateBn } from './reestimate-bn.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
@@ -33,7 +33,7 @@ export const passes: readonly PassDef[] = [
   smooth,
   splitOutliers,
   insertFakeQuant,
-  quantizeAdditions,
+  quantizeOutputs,
   roundWeights,
   correctBias,
   freezeSubgraph,

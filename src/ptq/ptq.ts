@@ -23,6 +23,8 @@ import { describeRescued, type Rescued, widerOptions, worstLayers } from './resc
 import { type Samples, samplesOf } from './samples.ts'
 import {
   type Options,
+  OUTPUTS,
+  outputsOptions,
   type PlannedPass,
   passOptions,
   plannedPasses,
@@ -189,11 +191,23 @@ class Work {
 
   async #quantize(): Promise<void> {
     await this.#step(QUANTIZE, async () => {
-      const done = await this.#apply(this.#model, QUANTIZE, quantizeOptions(this.#model, this.#o))
+      const done = await this.#quantised(this.#model)
       if (!done.changed) throw nothingQuantised(done.declined)
       this.#quantized = { declined: done.declined, left: done.left }
       return { ...done, distance: await this.#judge.distance(done.model) }
     })
+  }
+
+  async #quantised(source: Model, passes = this.#passes, o = this.#o): Promise<Applied> {
+    const done = await this.#apply(source, QUANTIZE, quantizeOptions(source, o), passes)
+    if (!this.#o.integer || !done.changed) return done
+    return { ...done, ...(await this.#withOutputs(done)) }
+  }
+
+  /** For integer kernels throughout. What is left alone is what `quantize` says. */
+  async #withOutputs({ model, passes }: Applied): Promise<Pick<Applied, 'model' | 'passes'>> {
+    const done = await this.#apply(model, OUTPUTS, outputsOptions(this.#o), passes)
+    return done.changed ? { model: done.model, passes: done.passes } : { model, passes }
   }
 
   /** A pass before `quantize`: its effect shows after that. */
@@ -201,7 +215,7 @@ class Work {
     await this.#step(p.name, async () => {
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
       if (!own.changed) return own
-      const done = await this.#apply(own.model, QUANTIZE, quantizeOptions(own.model, this.#o), own.passes)
+      const done = await this.#quantised(own.model, own.passes)
       const distance = await this.#judge.distance(done.model)
       if (isNearer(distance, this.#distance)) Object.assign(prepared, { model: own.model, passes: own.passes })
       return { ...done, distance }
@@ -213,8 +227,7 @@ class Work {
     if (this.#o.rescue === 0) return
     await this.#step(RESCUE, async () => {
       const rescued = await worstLayers(this.#model, this.#judge, this.#o.rescue)
-      const options = quantizeOptions(prepared.model, widerOptions(this.#o, rescued))
-      const done = await this.#apply(prepared.model, QUANTIZE, options, prepared.passes)
+      const done = await this.#quantised(prepared.model, prepared.passes, widerOptions(this.#o, rescued))
       for (const r of rescued) await this.#tell({ kind: 'log', message: describeRescued(r) })
       return { ...done, rescued, distance: await this.#judge.distance(done.model) }
     })

@@ -3,12 +3,10 @@
  * network, and those that bring the outputs nearest get 8 bits, or stay float where they have 8 already.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
-import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
+import { macsOf } from '../layers/layer-macs.ts'
 import { type WeightLayer, weightLayers } from '../layers/layers.ts'
-import { findOp } from '../ops/index.ts'
-import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import type { Judge } from './judge.ts'
 import type { PtqOptions } from './ptq-options.ts'
 
@@ -63,22 +61,6 @@ function putBack(quantised: Model, layer: WeightLayer): Model {
   const image = map.get(node.output)!.producer!
   if (activationQuant) image.setInput(slot.data!, map.get(activationQuant.source)!)
   return model
-}
-
-/** Of a node; symbolic dims count as 1. */
-async function macsOf(model: Model): Promise<(n: Node) => number | null> {
-  const map: ValueMap = new Map()
-  const typed = cloneModel(model, map)
-  const dims: Record<string, number> = {}
-  for (const v of typed.graph.inputs) for (const d of v.type?.dims ?? []) if (typeof d === 'string') dims[d] = 1
-  await inferTypes(typed, { dims })
-  return (n) => {
-    const image = map.get(n.output)?.producer
-    const known = [...(image?.inputs ?? []), ...(image?.outputs ?? [])].every(
-      (v) => !v || (v.constant?.dims ?? v.type?.dims ?? [null]).every((d) => typeof d === 'number'),
-    )
-    return image && known ? (findOp(image)?.cost(image).macs ?? null) : null
-  }
 }
 
 /** Options of `quantize` with the wider layers. */

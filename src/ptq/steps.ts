@@ -3,7 +3,7 @@
  *
  *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth,
  *            split-outliers
- *   quantize scales for weights and inputs
+ *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
  * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
@@ -27,6 +27,7 @@ export type Options = Readonly<Record<string, unknown>>
 export const REFINE = 'refine'
 export const QUANTIZE = 'quantize'
 export const RESCUE = 'rescue'
+export const OUTPUTS = 'quantize-outputs'
 
 interface PassStep {
   readonly name: string
@@ -96,6 +97,9 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   const choice = { ops, ...(only && { only }), ...(exclude && { exclude }), ...(allowNonfinite && { allowNonfinite }) }
   return { ...choice, weightBits, activationBits, firstLayer: 'quantize', ...Object.fromEntries(named) }
 }
+
+/** The options of `quantize-outputs`. */
+export const outputsOptions = ({ allowNonfinite }: PtqOptions): Options => (allowNonfinite ? { allowNonfinite } : {})
 
 const nameOf = (l: WeightLayer): string => l.name
 

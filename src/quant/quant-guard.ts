@@ -41,6 +41,9 @@ const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Sli
 const MERGED = ['Relu', 'BatchNormalization', 'Identity', 'Dropout']
 const MERGED_WITH_CONSTANT = ['Add', 'Sub', 'Mul', 'Div']
 
+/** Whether onnxruntime moves quantisers across the node. */
+export const isCrossed = (n: Node): boolean => n.is(...CROSSED)
+
 export interface Drawn {
   /** A layer, a Clip, or what quantisers are moved across. */
   readonly into: Node
@@ -54,7 +57,7 @@ export function drawnInto(value: Value): Drawn | null {
   for (let v = value; ; ) {
     const node = v.producer
     if (!node) return null
-    if (channelSlot(node) || node.is(...CROSSED) || isClip(node)) return { into: node, across }
+    if (channelSlot(node) || isCrossed(node) || isClip(node)) return { into: node, across }
     const next = mergedInput(node)
     if (!next) return null
     across.push(node)

@@ -1,4 +1,4 @@
-/** Types of one sample: where the batch that a model works at cannot be found out, that is said. */
+/** Types of one sample: a batch at which the model works that cannot be found is reported. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { typedSamples } from '../../src/analysis/one-sample.ts'

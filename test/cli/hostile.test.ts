@@ -1,4 +1,4 @@
-/** Whole commands on models that abort, hang or fill what trusts them: each ends in time, with 0 or 2. */
+/** Whole commands on models that abort, hang or fill a process that trusts them: each ends in time, with 0 or 2. */
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

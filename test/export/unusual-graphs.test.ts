@@ -1,4 +1,4 @@
-/** Forms that graphs of our passes take seldom, and those of other tools often. */
+/** Forms that are rare in graphs from mnc's passes and common in those from other tools. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'

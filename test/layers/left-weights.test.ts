@@ -1,4 +1,7 @@
-/** Names that fit nothing are errors; what a step leaves alone is said with its share, the reasons and what takes it. */
+/**
+ * Names that match nothing are errors; what a pass or export leaves alone is reported with its share, the reasons and the
+ * options that include it.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MncError } from '../../src/base/errors.ts'

@@ -1,5 +1,5 @@
 /**
- * Gradients of operators that move elements along an axis, where that is long: what a graph holds of constants stays in
+ * Gradients of operators that move elements along an axis, where that is long: the constants of a graph stay in
  * proportion to the tensors, and the gradient is the adjoint of the operator as onnxruntime computes it,
  *
  *   <dy, f(x)> = <df(dy), x>

@@ -1,4 +1,4 @@
-/** correct-bias on random networks: means of layers' outputs, measured by onnxruntime, come to those of the float network. */
+/** correct-bias on random networks: means of layers' outputs, measured by onnxruntime, become those of the float network. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-/** Quantising models that are not float32: what comes out loads in onnxruntime, and what would not is declined. */
+/** Quantising models that are not float32: the result loads in onnxruntime, and what would not load is declined. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

@@ -1,4 +1,4 @@
-/** equalize on nets that are made here: the same outputs in onnxruntime, ranges that are alike. */
+/** equalize on nets built here: the same outputs in onnxruntime, and equal ranges. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

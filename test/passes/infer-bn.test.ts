@@ -1,4 +1,4 @@
-/** BatchNormalization in training mode, in every form that a file can hold it: found, lifted as it is, brought out. */
+/** BatchNormalization in training mode, in every form that a file can hold it: found, upgraded as it is, brought out of it. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,6 +1,6 @@
 /**
- * Random networks with dead channels (support/channel-net.ts): without those that can go, onnxruntime computes the same at
- * all four optimisation levels and at other batches.
+ * Random networks with dead channels (support/channel-net.ts): without those that can be removed, onnxruntime computes
+ * the same at all four optimisation levels and at other batches.
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'

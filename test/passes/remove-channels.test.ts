@@ -1,4 +1,4 @@
-/** Whole networks made smaller: outputs in onnxruntime stay, work goes down, training and quantising go on. */
+/** Whole networks made smaller: outputs in onnxruntime stay, work goes down, training and quantising still work. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'

@@ -1,4 +1,4 @@
-/** round-weights on nets that are made here, its result measured by onnxruntime. */
+/** round-weights on nets built here, its result measured by onnxruntime. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { MncError } from '../../src/base/errors.ts'

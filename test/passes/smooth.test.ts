@@ -1,4 +1,4 @@
-/** smooth on nets that are made here: float outputs stay, the quantised net comes nearer, strengths are found one by one. */
+/** smooth on nets built here: float outputs stay, the quantised net comes nearer, strengths are found one by one. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

@@ -1,4 +1,4 @@
-/** Values that break arithmetic: NaN and infinity, tensors without elements, steps at the ends of the float types. */
+/** Values that break arithmetic: NaN and infinity, tensors without elements, scales at the ends of the float types. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
@@ -69,7 +69,7 @@ const refusal = (name: string) => (e: unknown) => {
 
 const RUNS: Readonly<Record<string, (m: Model, allow: boolean) => Promise<unknown>>> = {
   ...Object.fromEntries(
-    ['prune', 'quantize', 'quantize-additions', 'fold-bn', 'remove-channels'].map((name) => [
+    ['prune', 'quantize', 'quantize-outputs', 'fold-bn', 'remove-channels'].map((name) => [
       name,
       (m: Model, allowNonfinite: boolean) =>
         pass(m, name, allowNonfinite ? { allowNonfinite } : {}, { calibration: randomBatches(m, 1) }),

@@ -1,4 +1,4 @@
-/** Post-training quantisation on networks built here: never worse than quantising alone, labels unread, recipes that repeat it. */
+/** Post-training quantisation on networks built here: never worse than quantising alone, labels not read, recipes that repeat it. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-/** onnxruntime in a process apart: what ends that process ends one answer, and nothing else. */
+/** onnxruntime in a separate process: what ends that process costs one answer, and nothing else. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import test, { afterEach } from 'node:test'

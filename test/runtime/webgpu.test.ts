@@ -1,6 +1,6 @@
 /**
- * onnxruntime's WebGPU provider, on whatever adapter there is: a GPU, or SwiftShader of Debian's chromium-common (with
- * VK_ICD_FILENAMES). Skipped where there is none. Small: a software adapter takes a second for a step.
+ * onnxruntime's WebGPU provider, on whatever adapter is available: a GPU, or SwiftShader of Debian's chromium-common (with
+ * VK_ICD_FILENAMES). Skipped if there is none. Small: a software adapter takes a second for a step.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-/** How models take samples, and that each sample gets what onnxruntime gives it alone. */
+/** How models take samples, and that each sample gets the result that onnxruntime computes for it alone. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'

@@ -1,7 +1,7 @@
 /**
- * Random data sets of every kind that is read from files, valid and broken, each made from nothing but its seed, with what is
- * right to say of it known from how it was made: images, labels and first pixels of each split, or that it must be refused.
- * A broken set has one fault.
+ * Random data sets of every kind that is read from files, valid and broken, each made from nothing but its seed, with the
+ * right answer known from how it was made: images, labels and first pixels of each split, or that it must be refused. A
+ * broken set has one fault.
  */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Training models as others export them: several inputs, 16-bit weights, functions, old IR versions, loops. */
+/** Training models as other tools export them: several inputs, 16-bit weights, functions, old IR versions, loops. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

@@ -1,4 +1,4 @@
-/** Runs as a whole: the same bytes however they are cut up, the best epoch, and what stops a run. */
+/** Runs as a whole: the same bytes however they are interrupted, the best epoch, and what stops a run. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'node:test'

@@ -1,7 +1,7 @@
 /**
  * LSTM, GRU, RNN, MatMul and Gather weights under masks and quantisers train as those of convolutions do: masked weights
- * stay zero, steps are fitted or learned, the first loss is that of the graph as it stands, and what comes out is still
- * pruned, quantised and exportable.
+ * stay zero, scales are fitted or learned, the first loss is that of the graph as it is, and the result is still pruned,
+ * quantised and exportable.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

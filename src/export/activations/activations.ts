@@ -172,13 +172,13 @@ export function toContainers(activations: readonly Activation[]): Set<Node> {
       const b = graph.before(quantize!)
       const zero = b.scalar(255 - a.hi, 'uint8')
       const { name } = quantize!.output
-      const all = b.op('QuantizeLinear', [sourceOf(a), a.pair.scale, zero], {}, { name: `${name}.q` })
+      const all = b.op('QuantizeLinear', [sourceOf(a), stepOf(graph, a), zero], {}, { name: `${name}.q` })
       const floor = 255 - a.hi + a.lo
       q = { zero, levels: floor === 0 ? all : b.op('Max', [all, b.scalar(floor, 'uint8')], {}, { name: `${name}.m` }) }
       whole.set(quantize!, q)
     }
     const b = graph.before(dequantize)
-    const y = b.op('DequantizeLinear', [q.levels, a.pair.scale, q.zero], {}, { type: dequantize.output.type })
+    const y = b.op('DequantizeLinear', [q.levels, stepOf(graph, a), q.zero], {}, { type: dequantize.output.type })
     const { name } = dequantize.output
     graph.replaceUses(dequantize.output, y)
     sweepNode(dequantize)

@@ -12,6 +12,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { ElementType } from '../../graph/types.ts'
+import type { Ramp, RampOf } from './ramp.ts'
 
 /** The opset that gradient and cost rules are written for. */
 export const WORKING_OPSET = 21
@@ -180,6 +181,15 @@ export interface OpDef {
   readonly limits?: { readonly least?: number; readonly most?: number }
   /** max(x, 0): engines compute it together with the layer before it or the quantiser after it. */
   readonly rectifier?: boolean
+  /** Where it is min(max(k x + c, least), most) of one of its inputs, k > 0; null for other forms. */
+  ramp?(node: Node): RampOf | null
+  /** y = x f(x), f this ramp. */
+  readonly gatedBy?: Ramp
+  /**
+   * Engines compute it on 8-bit integers where its operands come from a quantiser each and its result goes into one: with
+   * scales of their `own`, or as a copy where all have `one` scale.
+   */
+  readonly integerKernel?: 'own' | 'one'
   /** Gives truth values that say how two numbers compare. */
   readonly comparison?: boolean
   /** Adds its two inputs element by element. */

@@ -1,4 +1,4 @@
-/** What an int8 file keeps of the levels of its graph: biases that 32 bits do not hold, and the layers that it names. */
+/** What an int8 file keeps of the levels of its graph: biases that do not fit 32 bits, and the layers that it names. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../../src/base/rng.ts'

@@ -1,4 +1,4 @@
-/** Large steps are loaded from a folder the second time: the same numbers, and never from a file that is not whole. */
+/** Large steps are loaded from a folder the second time: the same numbers, and never from a file that is incomplete. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,6 +1,6 @@
 /**
- * What each output of a model is taught, against losses that are worked out here from what onnxruntime gives for the
- * student's and the teacher's outputs: several outputs of ranks 2 to 5, an integer one first, a softmax at other axes.
+ * The objective of each output of a model, against losses that are computed here from the student's and the teacher's
+ * outputs in onnxruntime: several outputs of ranks 2 to 5, an integer one first, a softmax at other axes.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
