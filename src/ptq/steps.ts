@@ -1,8 +1,7 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth,
- *            split-outliers
+ *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
@@ -44,7 +43,6 @@ const passSteps: readonly PassStep[] = [
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
   { name: 'smooth', place: 'before', from: 'fast' },
-  { name: 'split-outliers', place: 'before', from: 'fast' },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
@@ -106,7 +104,17 @@ const nameOf = (l: WeightLayer): string => l.name
 /** The options that a pass of the list gets in addition to its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
   const { ops, only, exclude, weightBits, activationBits } = o
-  const shared = { ops, only, exclude, weightBits, activationBits, allowNonfinite: o.allowNonfinite || undefined }
+  // a factor for all branches of a sum suits none of them: pairs of layers come nearer
+  const sums = 'leave'
+  const shared = {
+    sums,
+    ops,
+    only,
+    exclude,
+    weightBits,
+    activationBits,
+    allowNonfinite: o.allowNonfinite || undefined,
+  }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)
 }
