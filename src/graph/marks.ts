@@ -129,6 +129,8 @@ export const marks = {
   bits: number<Node | Value>('bits'),
   /** How weight scales are fitted, where not by alternating least squares. Training fits them so again. */
   fit: text<Node>('fit'),
+  /** The quantiser's range is chosen by the layers behind it (search-ranges.ts). */
+  rangeSearched: new Flag<Node>('range-searched'),
   /** The quantiser is there for what reads a layer's output besides layers (quantize-outputs.ts). */
   output: new Flag<Node>('output'),
 

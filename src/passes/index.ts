@@ -18,6 +18,7 @@ import { quantizeOutputs } from './quantize-outputs.ts'
 import { reestimateBn } from './reestimate-bn.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
+import { searchRanges } from './search-ranges.ts'
 import { smooth } from './smooth.ts'
 import { splitOutliers } from './split-outliers.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
@@ -34,6 +35,7 @@ export const passes: readonly PassDef[] = [
   splitOutliers,
   insertFakeQuant,
   quantizeOutputs,
+  searchRanges,
   roundWeights,
   correctBias,
   freezeSubgraph,

@@ -34,7 +34,7 @@ const widened = (bits: number): number => (bits > 0 && bits < WIDEST ? WIDEST : 
 export async function worstLayers(quantised: Model, judge: Judge, count: number): Promise<readonly Rescued[]> {
   const layers = weightLayers(quantised.graph).filter((l) => l.quant || l.activationQuant)
   const measured: { layer: WeightLayer; without: number }[] = []
-  for (const layer of layers) measured.push({ layer, without: await judge.distance(putBack(quantised, layer)) })
+  for (const layer of layers) measured.push({ layer, without: (await judge.judge(putBack(quantised, layer))).distance })
   const macs = await macsOf(quantised)
   const all = layers.map((l) => macs(l.node))
   const total = all.every((m) => m !== null) ? all.reduce<number>((sum, m) => sum + m!, 0) : null

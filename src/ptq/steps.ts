@@ -3,7 +3,7 @@
  *
  *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
- *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
+ *   behind   the rounded network brought back to the float one: search-ranges, round-weights, correct-bias, refine
  *
  * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
  * change no output, stay as they are.
@@ -35,6 +35,10 @@ interface PassStep {
   readonly exact?: boolean
   /** The least effort that runs it. */
   readonly from: Effort
+  /** It is about inputs: judged with weights as floats, whose rounding is yet to come. */
+  readonly ofInputs?: boolean
+  /** It needs no more samples. */
+  readonly samples?: number
 }
 
 const passSteps: readonly PassStep[] = [
@@ -43,6 +47,7 @@ const passSteps: readonly PassStep[] = [
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
   { name: 'smooth', place: 'before', from: 'fast' },
+  { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
@@ -122,6 +127,8 @@ export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
 export interface RefineSetting {
   readonly samples: number
   readonly steps: number
+  /** Of a parameter's root mean square, at the start of the cosine. */
+  readonly rate: number
   readonly criteria: readonly Criterion[]
   readonly temperature: number
   /** Inputs are pictures, which may be cropped and mirrored. */
@@ -134,7 +141,7 @@ export interface RefineSetting {
  */
 export function refineOptions(
   o: PtqOptions,
-  { samples, steps, criteria, temperature, pictures }: RefineSetting,
+  { samples, steps, rate, criteria, temperature, pictures }: RefineSetting,
 ): TrainOptionsInput {
   const batch = Math.min(o.batch, samples)
   const stepsPerEpoch = Math.max(1, Math.floor(samples / batch))
@@ -144,11 +151,8 @@ export function refineOptions(
     ...(criteria.some((c) => c.axis !== null) && {
       lossAxis: Object.fromEntries(criteria.flatMap((c) => (c.axis === null ? [] : [[c.output, c.axis]]))),
     }),
-    ...{ optimizer: 'adamw', lr: REFINE_RATE, relativeLr: true, weightDecay: 0, schedule: 'cosine' },
+    ...{ optimizer: 'adamw', lr: rate, relativeLr: true, weightDecay: 0, schedule: 'cosine' },
     ...{ bn: 'frozen', scales: 'learn', augment: pictures ? 'standard' : 'none', cacheFeatures: false },
     ...{ workers: o.workers, threads: o.threads, allowNonfinite: o.allowNonfinite },
   }
 }
-
-/** Of a parameter's root mean square, at the start of the cosine. */
-const REFINE_RATE = 0.003
