@@ -13,12 +13,12 @@ import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementCount } from '../graph/types.ts'
 import { useRunningStatistics } from '../layers/training-mode.ts'
+import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import { decide, isDivergence, subjectsOf } from '../train/step/lessons.ts'
-import { runnable } from '../train/step/lift.ts'
 import type { Head } from '../train/step/outputs.ts'
 
 /** What an output is judged by. */
@@ -101,7 +101,8 @@ interface Compared {
 }
 
 function comparedOf(source: Model): Compared {
-  const model = cloneModel(runnable(source))
+  const model = cloneModel(source)
+  leaveEarlyOpsets(model, () => {})
   const { graph } = model
   graph.fixDefaults()
   inlineFunctions(model)

@@ -8,6 +8,7 @@ import { requireInlinable } from '../../graph/function-size.ts'
 import { Model } from '../../graph/model.ts'
 import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
 import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
+import { engineBytes } from '../engine-bytes.ts'
 import type { Executor, LoadOptions, Session } from '../executor.ts'
 import { foreignOperator } from '../foreign-operator.ts'
 import { inferTypes } from '../isolated/infer-types.ts'
@@ -67,7 +68,7 @@ export async function loadSession(
   if (!(given instanceof Model)) return createSession(given, options, providers, extras)
   requireInlinable(given)
   try {
-    return await createSession(encodeModel(given), options, providers, extras)
+    return await createSession(engineBytes(given), options, providers, extras)
   } catch (error) {
     throw foreignOperator(given) ?? error
   }
