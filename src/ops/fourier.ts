@@ -12,6 +12,9 @@
  * Of short lines the transform is a product with matrices of cosines and sines, as long as these have no more elements
  * than the lines: 2,000 lines of 400 points take 40 ms so, and 912 ms by onnxruntime's DFT.
  *
+ * Of many points a training step writes the transform in others of fewer (support/long-fourier.ts), unless their number is
+ * a power of two: the engine's kernel takes minutes there, and 10 times its tensors.
+ *
  * STFT is differentiated as frames, times a window, and their DFT; of a long signal's short frames as the convolution that it is, whose
  * kernels are the window times cosines and sines, and whose stride is the step: frames, which overlap, are never laid out.
  *
@@ -23,6 +26,7 @@ import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './support/define-op.ts'
 import { product, range, reshape, typed } from './support/emit.ts'
+import { longTransform } from './support/long-fourier.ts'
 import { substitute } from './support/rewrite.ts'
 import { axisFromFront, elemOf, scalarOf } from './support/rules.ts'
 
@@ -117,6 +121,47 @@ function waveOf(f: (t: number) => number, [n, bins, inverse]: Size): Float64Arra
   return values
 }
 
+/**
+ * Whether the engine's DFT of these lines takes little: of short ones, and where the number of points is a power of two. Of
+ * others it fills its lines up to more than twice their points, some times over.
+ */
+const isModest = (x: Value, { n, onesided }: Transform): boolean =>
+  Number.isInteger(Math.log2(n)) || n * (onesided ? onesidedBins(n) : n) <= Math.max(SMALL, product(x.dims))
+
+/** A training step's copy: in matrices and transforms of fewer points (long-fourier.ts). */
+function lower(node: Node): boolean {
+  const known = [1, 2].every((i) => !node.inputs[i] || scalarOf(node.inputs[i]!) !== null)
+  const x = node.input(0)
+  const elem = elemOf(x)
+  if (!known || (elem !== 'float32' && elem !== 'float64')) return false
+  const t = transformOf(node)
+  if (isModest(x, t)) return false
+  const { axis, n, inverse, onesided } = t
+  const b = node.graph.before(node)
+  // the other side's bins are conjugates: twice these, of whose transform the real part is asked for
+  const halved = inverse && onesided
+  const bins = onesidedBins(n)
+  const given = halved && x.dims[axis]! > bins ? b.op('Slice', [x, b.ints([0]), b.ints([bins]), b.ints([axis])]) : x
+  const dims = x.dims.map((d, i) => (halved && i === axis ? Math.min(d, bins) : d))
+  const v = halved ? typed(b.op('Mul', [given, timesRead(b, x, axis, n, dims[axis]!, 1)]), dims, elem) : x
+  const { re, im, back } = asLines(b, v, axis, n)
+  const others = dims.filter((_, i) => i !== axis && i !== dims.length - 1)
+  const rows = product(others)
+  const [real, imaginary] = [re, im].map((p) => p && reshape(b, typed(p, [...others, 1, n], elem), [rows, 1, n]))
+  const complex = imaginary
+    ? b.op('Concat', [real!, imaginary], { axis: 1 })
+    : b.op('Pad', [real!, b.ints([0, 0, 0, 0, 1, 0])])
+  const turned = longTransform(b, typed(complex, [rows, 2, n], elem), { rows, n, inverse, elem })
+  const parts = b.ops('Split', [turned, b.ints([1, 1])], 2, { axis: 1 })
+  const results = halved ? parts.slice(0, 1) : parts
+  const cut = results.map((p) =>
+    onesided && !inverse ? b.op('Slice', [p, b.ints([0]), b.ints([bins]), b.ints([2])]) : p,
+  )
+  const out = onesided && !inverse ? bins : n
+  substitute(node, [back(cut.map((p) => reshape(b, typed(p, [rows, 1, out], elem), [...others, 1, out])))])
+  return true
+}
+
 /** Cut or filled up with zeros from `size` to `n` points along the last axis. */
 function ofLength(b: Builder, v: Value, size: number, n: number, rank: number): Value {
   if (size === n) return v
@@ -131,7 +176,7 @@ function gradient({ node, dy: [dy], b }: GradientContext): (Value | null)[] {
   const g = typed(dy, node.output.dims, elemOf(x))
   const back = transformed(b, g, { axis, n, inverse: !inverse, onesided: inverse && onesided })
   const halved = inverse && onesided
-  const scale = halved ? timesRead(b, x, axis, n) : b.scalar(inverse ? 1 / n : n, elemOf(x))
+  const scale = halved ? timesRead(b, x, axis, n, onesidedBins(n), n) : b.scalar(inverse ? 1 / n : n, elemOf(x))
   const scaled = b.op('Mul', [back, scale])
   const points = fitted(b, scaled, x, axis, halved ? onesidedBins(n) : n)
   if (x.dims.at(-1) === 2) return [points]
@@ -139,10 +184,9 @@ function gradient({ node, dy: [dy], b }: GradientContext): (Value | null)[] {
   return [b.op('Slice', [points, b.ints([0]), b.ints([1]), b.ints([last])])]
 }
 
-/** c / n for each bin along `axis`. */
-function timesRead(b: Builder, x: Value, axis: number, n: number): Value {
-  const bins = onesidedBins(n)
-  const times = Float64Array.from({ length: bins }, (_, k) => (k === 0 || 2 * k === n ? 1 : 2) / n)
+/** c / `by` for each of the first `bins` along `axis`. */
+function timesRead(b: Builder, x: Value, axis: number, n: number, bins: number, by: number): Value {
+  const times = Float64Array.from({ length: bins }, (_, k) => (k === 0 || 2 * k === n ? 1 : 2) / by)
   const dims = x.dims.map((_, i) => (i === axis ? bins : 1))
   return b.initializer('times_read', Tensor.from(elemOf(x), dims, times))
 }
@@ -211,6 +255,7 @@ export const fourier: readonly OpDef[] = [
     op: 'DFT',
     since: [17, 20],
     gradient,
+    lower,
     cost,
     upgrades: [
       {
