@@ -1,10 +1,10 @@
 /**
- * Images a second that the training loader makes, and the same policies done with the Python Imaging Library and numpy
- * in the same run, turn about. Run: node --import tsx bench/data.ts [--json]
+ * Images per second that the training loader makes, and the same policies with the Python Imaging Library and numpy in
+ * the same run, alternating. Run: node --import tsx bench/data.ts [--json]
  *
- * `a core`: images a second of processor time of one thread, which is what a busy machine leaves untouched; `wall`: of
- * elapsed time. Peer: Debian's python3-pil and python3-numpy; left out where absent. Data: CIFAR-10's test split from
- * .data/ where it is there, else the embedded set's grey images.
+ * `a core`: images per second of processor time of one thread, which does not depend on other load; `wall`: of elapsed
+ * time. Peer: Debian's python3-pil and python3-numpy; left out where absent. Data: CIFAR-10's test split from .data/ if
+ * it is there, else the embedded set's grey images.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -40,7 +40,7 @@ async function ours(augment: string, batches: number): Promise<Rate> {
   return { cpu: count / ((used.user + used.system) / 1e6), wall: count / ((performance.now() - wall) / 1e3) }
 }
 
-/** With the loader's thread, as training takes it. */
+/** With the loader's thread, as in training. */
 async function loader(augment: string, batches: number): Promise<number> {
   const batchesOf = createLoader(dataset, { batchSize: BATCH, preprocess, augment, seed: 1 })
   let start = 0

@@ -3,7 +3,7 @@
  *
  *   node --import tsx bench/export.ts [--threads 1] [--out bench/results/export.json]
  *
- * ResNet-20 (from the zoo where it is, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
+ * ResNet-20 (from the zoo if it is there, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
  * W4A4, calibrated on random images: speed and size do not depend on what was learned. Times are medians of runs taken
  * in turns. `float` is the network before compression; `dense` is the packed file with its weights stored as floats;
  * `int8, 8-bit additions` went through `quantize-additions`, `row pairs` is exported with `--row-pairs`. The profile of the
@@ -68,7 +68,7 @@ async function withRoundedSums(quantised: Model): Promise<Model> {
   return model
 }
 
-/** The packed file as it is after load: what depends on constants alone is computed. */
+/** The packed file as it is after loading: everything that depends on constants alone is computed. */
 async function folded(packed: Model): Promise<Model> {
   const model = cloneModel(packed)
   await runPass(model, 'fold-constants', { maxBytes: 2 ** 30 })
@@ -109,7 +109,7 @@ interface Event {
   readonly args: { readonly op_name?: string }
 }
 
-/** Microseconds an image by operator, at ORT_ENABLE_ALL and batch 32. */
+/** Microseconds per image by operator, at ORT_ENABLE_ALL and batch 32. */
 async function profile(model: Model): Promise<{ op: string; nodes: number; microseconds: number }[]> {
   const folder = mkdtempSync(join(tmpdir(), 'mnc-bench-'))
   const [batch] = BATCHES

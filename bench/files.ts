@@ -1,7 +1,8 @@
 /**
  * Large files: time and peak memory of whole commands, against Python's onnx package and the onnxsim npm package on the
  * same files. Each side is a process of its own, and the sides take turns; medians. `seconds`: the whole process with its
- * start, into a file that is not there yet: over another one, ext4 writes data out before it renames, on both sides (500 MB:
+ * start, into a file that does not exist yet: when it replaces another one, ext4 writes data out before it renames, on
+ * both sides (500 MB:
  * 0.2 s more). `work`: from reading the file to the last byte written, when everything is imported (mnc as a library).
  *
  *   node --import tsx bench/files.ts help|fold-bn|prune|onnxsim|large ...   (needs `make build`)
@@ -93,7 +94,7 @@ function time(command: readonly string[]): Run {
   return { seconds: seconds!, peakMB: kilobytes! / 1024, ...(said !== '' && !Number.isNaN(work) && { work }) }
 }
 
-/** Sides take turns; one turn each that does not count comes first where `rounds` > 1. */
+/** Sides take turns; one turn each that does not count comes first if `rounds` > 1. */
 function compare(sides: Readonly<Record<string, readonly string[]>>, rounds: number): Record<string, Run> {
   const runs = Object.fromEntries(Object.keys(sides).map((k) => [k, [] as Run[]]))
   for (let r = rounds > 1 ? -1 : 0; r < rounds; r++)
@@ -163,7 +164,7 @@ async function sameResult(pass: string): Promise<void> {
   }
 }
 
-/** onnxsim is no dependency of the project: it is installed under build/ where it is not yet. */
+/** onnxsim is not a dependency of the project: it is installed under build/ if it is not there yet. */
 async function versusOnnxsim(): Promise<unknown> {
   const folder = resolve('build/peers')
   if (!existsSync(join(folder, 'node_modules/onnxsim'))) {
@@ -194,7 +195,7 @@ const ratios = (runs: Readonly<Record<string, Run>>, peer: string): Record<strin
   workFaster: round(runs[peer]!.work! / runs.library!.work!, 2),
 })
 
-/** 2.3 GB beside the model; the largest tensor is 37.7 MB, and prune must touch all of them. */
+/** 2.3 GB next to the model; the largest tensor is 37.7 MB, and prune must touch all of them. */
 async function large(): Promise<unknown> {
   const [layers, width, norms] = [62, 1024, 3]
   await writeModel(makeModel(layers, width, norms), at('in.onnx'), { externalData: true })

@@ -1,5 +1,5 @@
 /**
- * What freezing saves: images a second of training steps of DenseNet-BC-40-12 on 32x32 images, all of it trained; only the
+ * What freezing saves: images per second of training steps of DenseNet-BC-40-12 on 32x32 images, all of it trained; only the
  * fully connected layer, the frozen rest computed forward in each step; and only that layer on features that were kept.
  *
  *   node --import tsx bench/frozen.ts
@@ -34,7 +34,7 @@ const preprocess = {
   layout: 'NCHW',
 } as const
 
-/** Seconds of each step behind three of warm-up, and of everything before the first. */
+/** Seconds of each step after three of warm-up, and of everything before the first. */
 async function time(model: Model, options: TrainOptionsInput): Promise<{ steps: number[]; start: number }> {
   const own = { batch: BATCH, maxSteps: STEPS, lr: 0.01, augment: 'none', ...options } as const
   const steps: number[] = []

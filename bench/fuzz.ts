@@ -1,7 +1,7 @@
 /**
  * Mutants of real model files (test/support/mutate.ts), many more than the tests have time for: the ONNX node tests, and
- * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused otherwise
- * than by one model error of one line; what is read must come back the same from what is written.
+ * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused other
+ * than by one model error of one line; a model that is read must be the same after writing and reading again.
  *
  *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N] [recipes N]
  *
@@ -29,7 +29,7 @@ import { tryRecipe } from '../test/support/recipe-case.ts'
 
 const RESULTS = 'bench/results/fuzz.json'
 const SEED = 6
-/** A process that is at the same case after this time hangs; long, for the machine may be busy with something else. */
+/** A process that is still at the same case after this time hangs; long, since the machine may be busy with something else. */
 const STUCK_MS = 120_000
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-fuzz-'))
 const small = nodeTests().sort()
@@ -47,7 +47,7 @@ interface Case {
   run(): Promise<CaseOutcome>
 }
 
-/** Case `i` of a kind, made of nothing but its number. */
+/** Case `i` of a kind, made from nothing but its number. */
 function caseOf(kind: string, i: number): Case {
   if (kind === 'graphs') return { file: 'random model', done: `seed ${i}`, run: () => tryRandomGraph(i) }
   if (kind === 'datasets') return { file: 'random data set', done: `seed ${i}`, run: () => tryDataset(i, scratch) }
@@ -104,7 +104,7 @@ interface Summary {
   failures: { case: number; file: string; done: string; failure: string }[]
   slowestMs: number
   peakMB: number
-  /** While it is not finished: the cases that were asked for, and those that are left. */
+  /** While it is not finished: how many cases were requested, and how many are left. */
   of?: number
   left?: Range[]
 }
@@ -126,7 +126,7 @@ async function child(kind: string, from: number, to: number, progress: string): 
   return out
 }
 
-/** A range of cases in a process of its own; a process that dies is a failure of the case it was at, and goes on behind it. */
+/** A range of cases in a process of its own; a process that dies is a failure of the case it was at, and the range continues after it. */
 async function watched(kind: string, from: number, to: number, total: Summary): Promise<void> {
   const progress = join(scratch, `at-${from}`)
   while (from < to) {
@@ -166,7 +166,7 @@ function add(to: Summary, from: Summary): void {
   to.peakMB = Math.max(to.peakMB, from.peakMB)
 }
 
-/** Goes on with what an interrupted run of as many cases left, whose faults so far it keeps. */
+/** Continues an interrupted run of the same number of cases, and keeps its failures so far. */
 async function many(kind: string, count: number): Promise<Summary> {
   const size = kind === 'graphs' || kind === 'recipes' ? 250 : 2500
   const known = (readResults()[kind] ?? {}) as Partial<Summary>

@@ -7,8 +7,8 @@
  * and 1e-6 of the whole gradient's, below which float32 leaves noise), losses of 20 steps to 1e-3; LeNet under each
  * optimiser with a cosine schedule, losses of 20 steps to 1e-5. All relative.
  *
- * A pre-activation within rounding of a ReLU's kink falls on either side by the order of a sum, and moves gradients by
- * up to a per cent (float32 PyTorch is as far from float64 there). So gradients are compared for three draws of weights,
+ * A pre-activation within rounding of a ReLU's kink falls on either side by the order of a sum, and moves gradients by up
+ * to one percent (float32 PyTorch is as far from float64 there). So gradients are compared for three draws of weights,
  * and the gate is each parameter's best: a wrong rule is wrong in all of them. The worst is printed too.
  */
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -64,7 +64,7 @@ function errorsOf(gradients: Gradients, reference: Gradients): Map<string, numbe
 }
 
 /**
- * Against PyTorch in float64, which is exact here, beside what PyTorch itself computes in float32: where a ReLU's input
+ * Against PyTorch in float64, which is exact here, next to what PyTorch itself computes in float32: where a ReLU's input
  * is within rounding of 0 either may fall on the other side, which moves single gradients. So each parameter's error is
  * the least of three seeds; `worst` is the largest of all.
  */

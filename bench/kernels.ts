@@ -1,12 +1,12 @@
 /**
- * What the step graph's shape rests on: how an elementwise kernel's time a byte depends on the array's size
+ * What the step graph's shape rests on: how an elementwise kernel's time per byte depends on the array's size
  * (src/train/step/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
  * weight gradients on flat positions against one copy for each kernel offset (src/ops/support/conv-weight-gradient.ts), and whole
  * training steps in the plain and the blocked layout.
  *
  *   node --import tsx bench/kernels.ts [--out bench/results/kernels.json]
  *
- * The peer of each figure is the line beside it in the same run; best of 20 runs; one thread, weight gradients two.
+ * The peer of each figure is the line next to it in the same run; best of 20 runs; one thread, weight gradients two.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -53,7 +53,7 @@ async function best(model: Model, threads = 1): Promise<number> {
   return ms
 }
 
-/** A chain of multiplications by one number a channel; only one number leaves. */
+/** A chain of multiplications by one number per channel; the output is a single number. */
 async function perHundredMegabytes(channels: number): Promise<number> {
   const model = new Model()
   const { graph } = model

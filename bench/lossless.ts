@@ -1,7 +1,8 @@
 /**
  * `mnc convert` on every model of the zoo and every ONNX node test: what is written is compared with what was read, field
  * by field and unknown fields included, by a reader of the wire format that shares nothing with mnc. Then the large
- * tensors are put outside and taken in again, which must give every tensor's bytes back. No peer: it is a check.
+ * tensors are moved out of the file and back in, which must restore every tensor's bytes. There is no peer: it is a
+ * check.
  *
  *   node --import tsx bench/lossless.ts
  */
@@ -23,11 +24,11 @@ async function convert(...args: string[]): Promise<void> {
   if (code !== 0) throw new Error(`exit ${code}: ${stderr.text}`)
 }
 
-/** The model's nodes are sorted when it is read where they are not. */
+/** The model's nodes are sorted when it is read, if they are not sorted yet. */
 const unsorted = new Set(['ort_bert_toy_optimized.onnx'])
 
 async function check(file: string): Promise<void> {
-  // beside the file: data that lie outside stay where they are
+  // next to the file: external data stays where it is
   const same = join(dirname(file), 'mnc-same.onnx')
   const [outside, inside] = [join(scratch, 'outside.onnx'), join(scratch, 'inside.onnx')]
   await convert(file, '-o', same)

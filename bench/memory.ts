@@ -7,10 +7,10 @@
  *     [--out bench/results/memory.json]
  *
  * Cases are the operators' samples (src/ops) with one axis of the first input enlarged, and the axes of other inputs and
- * the numbers of constants that have to go with it: found by trying which of them onnxruntime takes. The last axis that
- * can grow so is measured once an operator; of operators that move elements along an axis in every sample, and the other
- * axes in one. `--only` measures these operators anew, `--sample` of these the samples whose name holds that, and both leave
- * the other rows of the result. No peer but the bound.
+ * the numbers of constants that have to go with it: found by trying which of them onnxruntime accepts. The last axis that
+ * can grow is measured once per operator; for operators that move elements along an axis, in every sample, and the other
+ * axes in one. `--only` measures these operators anew, `--sample` of these the samples whose name holds that, and both
+ * leave the other rows of the result. The bound is the only peer.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -50,7 +50,7 @@ const SECONDS = 300
 /** A constant of more elements is fed instead, as indices are. */
 const LARGE_CONSTANT = 2 ** 16
 
-/** Operators that move elements along an axis: every sample is a form of its own. */
+/** Operators that move elements along an axis: every sample is a different form. */
 const EVERY_SAMPLE =
   /^(Pad|Resize|Gather.*|Scatter.*|GridSample|AffineGrid|DFT|STFT|Col2Im|Einsum|Compress|CenterCropPad|CumSum|Trilu|.*Pool|TensorScatter)$/
 
@@ -78,7 +78,7 @@ function find(plan: Plan): { def: OpDef; sample: OpSample } {
   return { def, sample: def.samples.find((s) => s.name === plan.sample)! }
 }
 
-/** Numbers of the sample over and over, or some in its range. */
+/** The sample's numbers repeated, or random ones in its range. */
 function numbers(count: number, values: readonly number[] | undefined, [low, high]: readonly [number, number]) {
   const out = new Float32Array(count)
   let state = 7
@@ -124,13 +124,13 @@ function build(plan: Plan): Built {
   return { model, feeds, variables }
 }
 
-/** Types, also of what the operator is written in. */
+/** Types, also for what the operator is decomposed into. */
 async function settle({ model }: Built): Promise<void> {
   await inferTypes(model)
   if (decomposeNodes(model.graph) > 0) await inferTypes(model)
 }
 
-/** Adds the gradients of all variables; what arrives at the outputs is fed. */
+/** Adds the gradients of all variables; the gradients at the outputs are fed. */
 function addGradients({ model, feeds, variables }: Built): number {
   const { graph } = model
   const seeds = new Map<Value, Value>()
@@ -163,7 +163,7 @@ const status = (field: string): number => {
   return Number(line?.match(/\d+/)?.[0] ?? 0) * 1024
 }
 
-/** The forward operator alone: what onnxruntime's kernel takes beside its tensors. */
+/** The forward operator alone: what onnxruntime's kernel takes in addition to its tensors. */
 async function forward(plan: Plan): Promise<{ bytes: number; peak: number; seconds: number }> {
   const small = build({ ...plan, factor: 1 })
   const warm = await ortExecutor().load(small.model)
@@ -241,7 +241,7 @@ function* companions(sample: OpSample, axis: number): Generator<Pick<Plan, 'axes
     same((dims, k) => dims.length - k === fromBack),
     same((_d, _k, i) => floats(i)),
     same(() => true),
-    // what is written or read at grows alone with the first: rows of indices
+    // only rows of indices, where elements are written or read, grow with the first
     sample.inputs.map((input, i) => (i === 0 ? [axis] : input && input.dims.length > axis ? [axis] : [])),
     sample.inputs.map((input, i) => (i === 0 ? [axis] : input && !floats(i) ? [0] : [])),
   ]
@@ -320,11 +320,11 @@ interface Row {
   readonly ratio?: number
   readonly seconds?: number
   readonly fault?: string
-  /** What of that is the forward kernel of onnxruntime, where the rest is within the bound. */
+  /** How much of that is onnxruntime's forward kernel, if the rest is within the bound. */
   readonly engine?: string
 }
 
-/** A case; where it is over, what the engine's kernel takes of that. */
+/** Runs a case; if it is over the bound, also what the engine's kernel takes of that. */
 async function run(plan: Plan): Promise<Row> {
   const row = await inChild(plan, 'child')
   if (!row.fault && row.ratio! <= BOUND) return row

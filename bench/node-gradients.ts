@@ -84,10 +84,10 @@ async function forwards(model: Model, fed: Readonly<Record<string, Tensor>>): Pr
   return [single]
 }
 
-/** A mask's lowest float in an output: no slope survives beside it. */
+/** A mask's lowest float in an output: no slope survives next to it. */
 const HUGE = 1e30
 
-/** What the differences of `loss` along the direction say about `slope`. */
+/** Compares `slope` with the differences of `loss` along the direction. */
 async function compare(slope: number, elem: Elem, loss: (step: number) => Promise<number>): Promise<string> {
   const [h, tolerance] = elem === 'float64' ? [1e-6, 1e-4] : [1e-3, 1e-2]
   const at = await loss(0)
@@ -147,7 +147,7 @@ async function check(c: NodeCase): Promise<string> {
       const y = await session.run(moved)
       return outputs.reduce((sum, v) => sum + dot(y[v.name]!, weights[v.name]!), 0)
     }
-    // some float64 kernels compute in float32 inside: a kink there may be none at float32's step
+    // some float64 kernels compute in float32 inside: a kink there may not show at float32's step
     if (result === '') result = await compare(slope, elem, loss)
     else if (result === 'kink') {
       const single = await compare(slope, elem, loss)

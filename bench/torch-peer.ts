@@ -28,7 +28,7 @@ export interface Setup {
   readonly batch: number
   readonly shape: readonly number[]
   readonly teacher?: string | undefined
-  /** Parts that mnc works on the batch in; its own choice where absent. */
+  /** Parts in which mnc processes the batch; its own choice if absent. */
   readonly tiles?: number | undefined
   readonly precision?: 'float32' | 'float16' | undefined
   readonly optimizer?: Partial<OptimizerOptions>
@@ -113,7 +113,7 @@ export async function mncSide(
   )
   const runner = await StepRunner.create(step, executor, { threads, ...load })
   runner.loadFrom(model)
-  // what a run ends up with: small enough for no overflow
+  // the value that a run settles at: small enough for no overflow
   const scale = step.lossScaled ? { loss_scale: Tensor.scalar(1024) } : {}
   const batches = await readBatches(setup, step.classes ?? CLASSES)
   const at = (i: number) => batches[i % batches.length]!

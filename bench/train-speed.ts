@@ -8,8 +8,9 @@
  * (15 in all by default), and the median of all turns is the result. Memory is the process's peak. Only ratios within
  * one run say anything: run it on a machine that does nothing else.
  *
- * `tiles` (DenseNets): the step worked on in 1, 2 and 4 parts of the batch, time against peak memory (src/train/step/tile-batch.ts).
- * `distillation`: student ResNet-20, teacher ResNet-56, KL(student || teacher), PyTorch's teacher in eval mode.
+ * `tiles` (DenseNets): the step computed in 1, 2 and 4 parts of the batch, time against peak memory
+ * (src/train/step/tile-batch.ts). `distillation`: student ResNet-20, teacher ResNet-56, KL(student || teacher), PyTorch's
+ * teacher in eval mode.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

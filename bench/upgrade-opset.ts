@@ -1,6 +1,6 @@
 /**
  * How many older forms of the ONNX node tests still give the expected outputs in onnxruntime once `upgrade-opset` has
- * lifted them. Prints a line for every miss and the counts.
+ * upgraded them. Prints a line for every miss and the counts.
  *
  *   npx tsx bench/upgrade-opset.ts [to] [name part]
  */

@@ -1,5 +1,5 @@
 /**
- * The zoo table: what mnc does with models that others exported, column by column, each model in a process of its own.
+ * The zoo table: what mnc does with models exported by other tools, column by column, each model in a process of its own.
  * Writes docs/zoo.md and bench/results/zoo.json.
  *
  *   node --import tsx bench/zoo.ts [FOLDER | FILE ...]        default: ../shared/zoo
@@ -8,7 +8,7 @@
  *   runs         onnxruntime runs it on random inputs of the graph's own types
  *   passes       upgrade-opset, fold-constants, eliminate-dead, fold-bn: largest relative change of any float output
  *   W8A8         quantize to 8 bits with calibration on random inputs: signal to quantisation noise of the outputs
- *   prune 50 %   share of zeros in the pruned weights, and that the file runs
+ *   prune 50 %   fraction of zeros in the pruned weights, and whether the file runs
  *   distil       the pruned model learns the original's outputs for 5 steps on one random batch: loss before and after
  *   export       bytes before and of the packed file of the pruned model with 4-bit weights (activations stay float: their
  *                rounding turns float noise into whole steps)
@@ -43,16 +43,16 @@ const COLUMNS = ['round trip', 'runs', 'passes', 'W8A8', 'prune 50 %', 'distil',
 type Column = (typeof COLUMNS)[number]
 
 const PASSES = ['upgrade-opset', 'fold-constants', 'eliminate-dead', 'fold-bn'] as const
-/** Samples in a random batch, where the model leaves that open. */
+/** Samples in a random batch, if the model leaves that open. */
 const BATCH = 4
-/** Learning rates, tried in turn: what makes one model learn throws another off. */
+/** Learning rates, tried in turn: a rate at which one model learns makes another diverge. */
 const RATES = [2e-4, 2e-5, 2e-6]
 /** Rounding through a deep network; a wrong rewrite is far above it. */
 const SAME = 2e-3
 
 /**
  * A model that came with quantised activations differs from itself between optimisation levels (`check` calls that its
- * noise); an exported file may by this factor more.
+ * noise); an exported file may differ by this factor more.
  */
 const NOISE = 3
 
@@ -90,7 +90,7 @@ function compare(a: Outputs, b: Outputs): { relative: number; sqnr: number } {
 
 const decibels = (x: number): string => (Number.isFinite(x) ? `${x.toFixed(1)} dB` : 'equal')
 
-/** The file, and its external data where they lie in a folder of their own. */
+/** The file, and its external data if it is in a folder of its own. */
 const filesBeside = (path: string): string[] =>
   readdirSync(dirname(path))
     .filter((f) => f === basename(path) || (f.startsWith(basename(path)) && !f.endsWith('.onnx')))
@@ -268,7 +268,7 @@ function filesOf(args: readonly string[]): string[] {
   })
 }
 
-/** The row from a process of its own: a model that kills the engine kills no other. */
+/** The row, from a process of its own: a model that kills the engine does not affect others. */
 function isolated(file: string): Row {
   const done = spawnSync(process.execPath, ['--import', 'tsx', import.meta.filename, '--one', file], {
     encoding: 'utf8',
@@ -281,7 +281,7 @@ function isolated(file: string): Row {
   return { 'round trip': { ok: false, text: `CRASH: the process ended (${done.signal ?? done.status}) ${why}` } }
 }
 
-/** The file's name; that of its folder where it says nothing. */
+/** The file's name; that of its folder if the file's is generic. */
 const nameOf = (file: string): string => {
   const name = basename(file, '.onnx')
   return name === 'model' ? basename(dirname(file)) : name

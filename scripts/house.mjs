@@ -6,7 +6,7 @@
  *
  * Rooms and the order of their floors are one table, house/rooms.json: a room may import from the floors below it and from
  * itself, a type or not; packages only where the table says. Limits only go down: set one to the new figure when work
- * brings that down.
+ * brings that down. Only the arrows grow with a new room; a commit that raises their limit says what for.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,12 +27,13 @@ const LIMITS = {
   'files without a room': 0,
   'rooms without a file': 0,
   'imports of nothing': 0,
+  'arrows between rooms': 266,
   'imports that go up or across': 0,
   'packages outside their place': 0,
-  'circles of files': 1,
+  'circles of files': 0,
   'operator names outside src/ops': 83,
   'keys that name an operator outside src/ops': 140,
-  'duplicates of six lines or more': 2,
+  'duplicates of six lines or more': 0,
   'casts through unknown': 0,
   'lines of the longest file': 383,
   'files above 400 lines': 0,
@@ -65,6 +66,7 @@ const found = {
   'files without a room': homeless,
   'rooms without a file': empty,
   'imports of nothing': imports.filter((i) => i.missing).map(({ from, missing }) => `${from} -> ${missing}`),
+  'arrows between rooms': [...between].flatMap(([a, rooms]) => [...rooms].map((b) => `${a} -> ${b}`)).sort(),
   'imports that go up or across': up,
   'packages outside their place': imports
     .filter((i) => i.package && !isAllowed(i))
@@ -96,9 +98,10 @@ for (const [floor, group] of table.floors.entries())
     const counts = `${String(floor).padStart(5)} ${String(own.length).padStart(6)} ${String(lines).padStart(7)}`
     console.log(`${room.padEnd(13)} ${counts}  ${[...(between.get(room) ?? [])].sort().join(' ')}`)
   }
-const total = [...between.values()].reduce((n, set) => n + set.size, 0)
 const count = table.floors.reduce((n, group) => n + Object.keys(group).length, 0)
-console.log(`${count} rooms on ${table.floors.length} floors, ${total} arrows, ${sources.length} files`)
+console.log(
+  `${count} rooms on ${table.floors.length} floors, ${found['arrows between rooms'].length} arrows, ${sources.length} files`,
+)
 console.log(
   `longest: ${long
     .slice(0, 5)

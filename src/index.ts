@@ -24,9 +24,9 @@ export type { ExportFormat, ExportOptions } from './export/export-options.ts'
 export type { ExportReport } from './export/export-report.ts'
 export { type Exported, gateSize, modelBytes } from './export/gate-size.ts'
 export { type Attribute, type AttributeLike, float, floats, graphAttribute } from './graph/attribute.ts'
-export { Builder } from './graph/builder.ts'
+export type { Builder } from './graph/builder.ts'
 export { cloneModel } from './graph/clone.ts'
-export { Graph, Node, type NodeSpec, Value } from './graph/graph.ts'
+export { Graph, type Node, type NodeSpec, type Value } from './graph/graph.ts'
 export { Model } from './graph/model.ts'
 export { Tensor } from './graph/tensor.ts'
 export type { Dim, ElementType, TensorType } from './graph/types.ts'
@@ -71,5 +71,5 @@ export {
   train,
   trainSteps,
 } from './train/loop/trainer.ts'
-export type { Lesson } from './train/step/lessons.ts'
+export type { Objective } from './train/step/objectives.ts'
 export { type TrainOptions, type TrainOptionsInput, trainOptions } from './train/train-options.ts'

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { exportOptions } from '../src/export/export-options.ts'
 import { findOp, ops } from '../src/ops/index.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -42,6 +43,20 @@ test('every path that is named exists', () => {
   const paths = quoted(text).filter((p) => /^(src|test|scripts|docs)\/[a-z0-9/.-]+$/.test(p))
   assert.ok(paths.length > 5)
   for (const path of paths) assert.ok(existsSync(join(root, path)), path)
+})
+
+test('the files that ask for the export format are those listed, and no others', () => {
+  const [, section] = /^### An export format$(.*?)^### /ms.exec(text) ?? []
+  assert.ok(section)
+  const formats = exportOptions.format.enum
+  const asks = new RegExp(`\\bformat\\b[^\\w\\n]{0,8}'(${formats.join('|')})'|enum: \\['${formats[0]}'`)
+  const files = sources.filter((file) => file.startsWith('src/') && asks.test(readFileSync(join(root, file), 'utf8')))
+  assert.deepEqual(
+    files.sort(),
+    quoted(section)
+      .filter((p) => p.startsWith('src/'))
+      .sort(),
+  )
 })
 
 /** Rows `| a pass | src/passes/NAME.ts (definePass) ... | the list |`: what is to be written, by which call, and the list. */

@@ -1,8 +1,8 @@
 /**
  * Does each default earn its place? ResNet-20 (91.73 % on CIFAR-10) goes to 75 % zeros and W4A4 in a short distillation
  * from ResNet-56, with one thing changed at a time from `base`, whose options are all written out here. Everything else
- * stays the same: the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not done
- * again.
+ * stays the same: the same seeds, images and steps, one thread. Finished runs are kept in the work folder and not
+ * repeated.
  *
  *   node --import tsx bench/accuracy/ablations.ts [--steps 1600] [--lr 0.003] [--seeds 2] [--only moving-mask,learn]
  *

@@ -2,7 +2,7 @@
  * Post-training quantisation by `mnc ptq`: ResNet-20 (CIFAR-10) and a MobileNetV3-like network with h-swish and
  * squeeze-and-excitation (CIFAR-100, KAIST's MicroNet entry), every convolution and the classifier, the first layer at 8
  * bits, 512 training images without labels. Top-1 on the full test set, of the float network, of `quantize` alone and of the
- * result. Rows that are in the result already are not made again.
+ * result. Rows that are already in the result are not repeated.
  *
  *   node --import tsx bench/accuracy/ptq.ts [--effort default,best] [--nets resnet20,kaist] [--bits W8A8,W4A8,W4A6,W4A4] [--without round-weights]
  *
@@ -50,7 +50,7 @@ interface Row {
   readonly bits: string
   readonly effort: string
   readonly without: readonly string[]
-  /** Shares of the test images. */
+  /** Fractions of the test images. */
   readonly float: number
   readonly top1: number
   readonly distance: number

@@ -1,11 +1,11 @@
 /**
- * Training steps on one card, mnc against PyTorch, and where our step's time goes. One command:
+ * Training steps on one card, mnc against PyTorch, and where the time of mnc's step goes. One command:
  *
  *   node --import tsx bench/gpu/run.ts [--device webgpu] [--torch-device cuda] [--cases ...] [--batches 64,512]
  *
  * Same ONNX file, weights, batches, loss and optimiser on all sides (bench/torch-peer.ts). Sides: mnc on --device in float32
  * and in mixed precision, PyTorch eager NCHW, eager channels_last, torch.compile, autocast to float16. Every side is a process of its own, the sides take turns, `rounds`
- * times; the median of the steps behind the warm-up is the result. A side that fails is written down with its reason.
+ * times; the median of the steps after the warm-up is the result. A side that fails is recorded with its reason.
  * The profile is onnxruntime's, summed by operator and provider over the steps of one more turn.
  *
  * $PYTHON names an interpreter with torch, onnx and numpy. `make swiftshader` brings a Vulkan loader where the machine
@@ -93,7 +93,7 @@ interface ProfileEvent {
   readonly args?: { readonly op_name?: string; readonly provider?: string }
 }
 
-/** Milliseconds and calls a step, the most expensive first. */
+/** Milliseconds and calls per step, the most expensive first. */
 function summary(events: readonly ProfileEvent[]): ProfileLine[] {
   const lines = new Map<string, { category: string; op: string; provider: string; calls: number; us: number }>()
   for (const { cat = '', name, dur = 0, args: a } of events) {
@@ -142,7 +142,7 @@ function command(side: Side, setup: Setup, profile?: string): readonly [string, 
   ]
 }
 
-/** One turn of a side in a process of its own; the last line of what it said where it fails. */
+/** One turn of a side in a process of its own; the last line of its output if it fails. */
 async function turn(side: Side, setup: Setup, env: Record<string, string>, profile?: string): Promise<Turn | string> {
   const [program, words] = command(side, setup, profile)
   const child = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } })

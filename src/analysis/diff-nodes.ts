@@ -39,7 +39,7 @@ export function diffNodes(a: Graph, b: Graph): NodeDiff {
   }
 }
 
-/** Nodes of `a` with their like in `b`. */
+/** Nodes of `a` with their counterparts in `b`. */
 export function matchNodes(a: Graph, b: Graph): Map<Node, Node> {
   const pairs = new Map<Node, Node>()
   const taken = new Set<Node>()

@@ -83,7 +83,7 @@ export function diffTensors(a: Graph, b: Graph): TensorDiff {
 
 /** Every layer of both models, in the order of the first, then those that only the second has. */
 export async function diffLayers(a: Model, b: Model, warn: (message: string) => void): Promise<LayerChange[]> {
-  // as `info` sees them, which has warned of what is unknown
+  // as `info` sees them, which has already warned about what is unknown
   const layersOf = async (m: Model): Promise<EffectiveLayer[]> => effectiveLayers(await oneSample(m), warn)
   const [before, after] = [await layersOf(a), await layersOf(b)]
   const pairs = matchLayers(before, after)
@@ -112,7 +112,7 @@ const factsOf = (l: EffectiveLayer): LayerFacts => ({
 function matchLayers(a: readonly EffectiveLayer[], b: readonly EffectiveLayer[]): Map<EffectiveLayer, EffectiveLayer> {
   const like = (x: EffectiveLayer, y: EffectiveLayer): boolean =>
     x.node.op === y.node.op && x.values.dims.join() === y.values.dims.join()
-  // an export renames layers (a folded normalisation's output is the layer's): then only their order is left
+  // an export renames layers (a folded normalisation's output is the layer's): then only their order remains to go by
   if (a.length === b.length && a.every((x, i) => like(x, b[i]!))) return new Map(a.map((x, i) => [x, b[i]!]))
   const byName = new Map(b.map((y) => [y.name, y]))
   return new Map(
@@ -123,7 +123,7 @@ function matchLayers(a: readonly EffectiveLayer[], b: readonly EffectiveLayer[])
   )
 }
 
-/** null where there is nothing to subtract: other shapes, strings. */
+/** null where there is nothing to subtract: different shapes, strings. */
 export function changeOf(a: Tensor, b: Tensor): Change | null {
   if (a.dims.join() !== b.dims.join() || !isNumeric(a) || !isNumeric(b)) return null
   const [x, y] = [a.toNumbers(), b.toNumbers()]

@@ -1,6 +1,6 @@
 /**
- * Layers as they compute: every node whose op has a weight operand that no graph input reaches, with the values that
- * the operand really has (masked, rounded, decoded) and the bits that they and the activations take.
+ * Layers as they compute: every node whose op has a weight operand that does not depend on a graph input, with the values
+ * that the operand really has (masked, rounded, decoded) and the bits that they and the activations take.
  */
 
 import { MncError } from '../base/errors.ts'
@@ -12,9 +12,8 @@ import { elementTypes } from '../graph/types.ts'
 import { roundedBits } from '../layers/activation-bits.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
 import { CORRECTION, type WeightLayer, weightLayers } from '../layers/layers.ts'
-import { weightSlots } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { WeightSlot } from '../ops/support/define-op.ts'
+import { constantOf } from '../ops/facts.ts'
+import { type WeightSlot, weightSlots } from '../ops/index.ts'
 import { storedWidths } from './stored-width.ts'
 import { constantFormat, formatParts } from './value-width.ts'
 
@@ -30,10 +29,10 @@ export interface EffectiveLayer {
   readonly zeros: number
   /** Bits of the file that hold a weight; for a quantiser of floats, the width that it rounds to. */
   readonly weightBits: number
-  /** Width that the values need, in whatever container they stand. */
+  /** Width that the values need, whatever container they are in. */
   readonly valueBits: number
   readonly activationBits: number
-  /** The editable form, where the passes find one (not in packed files). */
+  /** The editable form, if the passes find one (they do not in packed files). */
   readonly layer: WeightLayer | null
 }
 
@@ -68,7 +67,7 @@ export async function effectiveLayers(
     const layers = byNode.get(node) ?? []
     const layer = (layers.length > 1 ? layers.find((l) => l.slot === slot) : layers[0]) ?? null
     const tensor = values.get(operand)
-    // a lone number or integers (an index, a shape) are no layer's weights
+    // a single number or integers (an index, a shape) are not a layer's weights
     if (!tensor || tensor.size < 2 || !tensor.type.includes('float')) return []
     const stored = widths.get(operand)!
     return {
@@ -101,7 +100,7 @@ async function valuesOf(
   }
 }
 
-/** null where they are no integers times a scale, or not all that says so is known. */
+/** null where they are not integers times a scale, or not enough is known to say so. */
 function valueBits(operand: Value, contents: ReadonlyMap<Value, Tensor>, axis: number): number | null {
   const known = (v: Value): Tensor | null => contents.get(v) ?? constantOf(v)
   if (formatParts(operand).some((v) => !known(v))) return null
@@ -117,7 +116,7 @@ function valueBits(operand: Value, contents: ReadonlyMap<Value, Tensor>, axis: n
 const MOST = 64
 
 function activationBits(node: Node, slot: WeightSlot, layer: WeightLayer | null): number {
-  // what an LSTM's state is multiplied with reads floats
+  // the weights that an LSTM's state is multiplied by meet floats
   if (slot.part && slot.data === undefined) return elementTypes[node.inputs[0]?.type?.elem ?? 'float32'].bits
   const data = node.inputs[0]
   const rounded = layer?.activationQuant?.bits ?? (data && roundedBits(data))

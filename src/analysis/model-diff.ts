@@ -18,7 +18,7 @@ export interface ModelDiff {
   readonly bytes: Pair<number>
   readonly parameters: Pair<number>
   readonly macs: Pair<number | null>
-  /** Share of the layers' weights that are zero. */
+  /** Fraction of the layers' weights that are zero. */
   readonly sparsity: Pair<number>
   /** Inputs and outputs as `name type`, where they differ. */
   readonly interface: Pair<readonly string[]> | null

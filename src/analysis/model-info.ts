@@ -29,7 +29,7 @@ export interface LayerInfo {
   readonly shape: readonly number[]
   /** Elements of the weight. */
   readonly weights: number
-  /** Share of them that is zero where the layer computes: masked, or rounded to zero. */
+  /** Fraction of them that is zero in the layer's computation: masked, or rounded to zero. */
   readonly sparsity: number
   /** Bits of the file that hold a weight; where the file keeps latent weights, the width that they are rounded to. */
   readonly weightBits: number
@@ -39,7 +39,7 @@ export interface LayerInfo {
   /** Dense multiply-accumulates of one sample; null where shapes are unknown. */
   readonly macs: number | null
   /**
-   * Of the tensors in the file that the weight is made from: latent values, mask, steps, or a packed form. One that
+   * Of the tensors in the file that the weight is made from: latent values, mask, scales, or a packed form. One that
    * several layers share (a packed file's) is divided by the number of their weights.
    */
   readonly bytes: number
@@ -69,9 +69,9 @@ export interface ModelInfo {
   readonly bytes: number
   readonly layers: readonly LayerInfo[]
   readonly frozen: FrozenInfo
-  /** Which versions of onnxruntime take the file. */
+  /** Which versions of onnxruntime load the file. */
   readonly readers: Readers
-  /** Names of the outputs' classes, where the metadata hold them. */
+  /** Names of the outputs' classes, if the metadata has them. */
   readonly classes?: readonly string[]
   /** Passes, training stages and exports that made the model, in order. */
   readonly history: readonly HistoryEntry[]
@@ -80,7 +80,7 @@ export interface ModelInfo {
 export interface ModelInfoOptions {
   /** Size of the file that the model was read from; counted again by default. */
   readonly bytes?: number | undefined
-  /** Told why MACs are missing. */
+  /** Called with the reason why MACs are missing. */
   readonly warn?: (message: string) => void
 }
 
@@ -161,7 +161,7 @@ function totalMacs(graph: Graph): number | null {
   return total
 }
 
-/** `layer`: of this one of the node's weights alone; each takes part as often as another. */
+/** `layer`: of this one of the node's weights alone; all take part equally often. */
 function macsOf(node: Node, layer?: EffectiveLayer): number | null {
   const def = findOp(node)
   if (!def) return 0
@@ -192,8 +192,8 @@ function countOps(graph: Graph): Record<string, number> {
 const floats = new Set<ElementType>(['float32', 'float16', 'float64', 'bfloat16'])
 
 /**
- * Weights of layers (each tensor once), and the other float tensors that are no state, no part of what a layer's weight
- * is made from (mask, scale, codebook), no quantiser's scale, and no lone number that is not a parameter by nature.
+ * Weights of layers (each tensor once), and the other float tensors, except state, parts that a layer's weight is made
+ * from (mask, scale, codebook), quantisers' scales, and single numbers that are not parameters by nature.
  */
 function countParameters(graph: Graph, layers: readonly EffectiveLayer[]): number {
   const weights = new Map<Value, number>()

@@ -1,11 +1,11 @@
 /**
- * A copy of a model as it treats one sample, functions inlined, at the opset that op definitions are written for, with
+ * A copy of a model as it processes one sample, functions inlined, at the opset that op definitions are written for, with
  * the type of every value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
- * Does not apply where onnxruntime refuses the model, or runs it at no size of its dynamic dims: then types stay as the file
- * has them, and `warn` hears why. Where onnxruntime fails in its separate process (it aborts, does not end, takes all memory),
- * what was known before stays.
+ * Does not apply where onnxruntime refuses the model, or cannot run it at any size of its dynamic dims: then types stay
+ * as the file has them, and `warn` hears why. Where onnxruntime fails in its separate process (it aborts, does not end,
+ * takes all memory), what was known before stays.
  */
 import { MncError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -33,7 +33,7 @@ export async function oneSample(model: Model, warn: Warn = () => {}): Promise<Mo
 export interface TypedSamples {
   /** The copy. */
   readonly model: Model
-  /** Samples that it treats: 1 where it runs at that batch. */
+  /** Samples that it processes: 1 where it runs at that batch. */
   readonly samples: number
 }
 
@@ -57,7 +57,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
       if (isProbeFailure(error)) return partlyTyped(copy, error, warn)
       failed = error
     }
-    // the graph may bake in a batch that its inputs leave open; inference overlooks that, or refuses
+    // the graph may bake in a batch that its inputs leave open; inference overlooks that, or fails
     const plan = constantBytes(work) > RUN_BYTES ? null : await planOrWarn(work, 1, {}, warn)
     if (failed && (!plan || plan.batch === 1)) throw failed
     return { model: await typed(work, plan ? dimsAt(plan, plan.batch) : dims, warn), samples: plan?.batch ?? 1 }
@@ -71,7 +71,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
   }
 }
 
-/** What is known where running the model ended its process or took too long. */
+/** What is known when running the model ended its process or took too long. */
 function partlyTyped(model: Model, error: MncError, warn: Warn): TypedSamples {
   warn(`some shapes are unknown: ${error.describe()}`)
   return { model, samples: 1 }
@@ -90,7 +90,7 @@ async function typed(work: Model, dims: InputDims, warn: Warn): Promise<Model> {
   return work
 }
 
-/** null if no batch size was found at which the model runs; `warn` hears why if the process that tried was killed or took too long. */
+/** null if no batch size was found at which the model runs; `warn` is told why if the process that tried was killed or took too long. */
 async function planOrWarn(model: Model, asked: number, options: PlanOptions, warn: Warn): Promise<BatchPlan | null> {
   try {
     return await batchPlan(model, asked, options)
@@ -101,7 +101,7 @@ async function planOrWarn(model: Model, asked: number, options: PlanOptions, war
   }
 }
 
-/** The batch that the file fixes: the first dim of its inputs, unless that is a time, of one sample. */
+/** The batch that the file fixes: the first dim of its inputs, unless that is a time axis of one sample. */
 async function declaredSamples(model: Model, warn: Warn): Promise<number> {
   const first = Object.values(inputDims(model)).find((dims) => dims.length > 0)?.[0]
   if (typeof first !== 'number' || first === 1 || constantBytes(model) > RUN_BYTES) return 1
@@ -109,7 +109,7 @@ async function declaredSamples(model: Model, warn: Warn): Promise<number> {
   return plan?.batch === first ? first : 1
 }
 
-/** No shape is computed from more: larger constants become inputs, so that nothing is folded that nobody asked for. */
+/** No shape is computed from more: larger constants become inputs, so that nothing is folded unnecessarily. */
 const SHAPE_BYTES = 2 ** 20
 /** Models with larger values, or more constants, are not run for their shapes: it would take several times as much memory. */
 const RUN_BYTES = 2 ** 28
@@ -129,7 +129,7 @@ function closedDims(model: Model): InputDims {
   return Object.fromEntries(Object.entries(known).map(([name, list]) => [name, list.map(close)]))
 }
 
-/** Types at sizes of the dynamic dims that run; `warn` hears which. */
+/** Types at sizes of the dynamic dims that run; `warn` is told which. */
 async function atWorkingSize(work: Model, warn: Warn): Promise<TypedSamples> {
   let [dims, samples] = [closedDims(work), 1]
   if (constantBytes(work) > RUN_BYTES) warn('some input sizes are dynamic, and the model is too large to try out sizes')
@@ -184,7 +184,7 @@ async function typesByRunning(model: Model, warn: Warn): Promise<void> {
   const copy = cloneModel(model)
   for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
   const b = copy.graph.append()
-  // Shape has no kernel for types that do not leave onnxruntime, and Cast has
+  // Shape has no kernel for types that cannot be read from onnxruntime, and Cast has
   const readable = (v: Value): Value =>
     isReadable(v.type!.elem) ? v : b.op('Cast', [v], { to: elementTypes.float32.code })
   const shapes = new Map([...open].map((v) => [v, b.op('Shape', [readable(copy.graph.find(v.name)!)])]))

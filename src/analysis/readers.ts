@@ -1,5 +1,5 @@
 /**
- * Which versions of onnxruntime take a file, from what the file holds. Facts measured with onnxruntime 1.16.3, 1.18.1,
+ * Which versions of onnxruntime load a file, judged by its contents. Facts measured with onnxruntime 1.16.3, 1.18.1,
  * 1.20.1, 1.22.1, 1.23.2 and 1.24.1 (1.16 is the oldest that was tried):
  *
  *   IR 10                          1.18    "Unsupported model IR version" before
@@ -7,8 +7,8 @@
  *   Cast from 4-bit integers       1.23    no kernel
  *   Min, Max of 8-bit integers     1.24    no kernel
  *
- * Opsets up to 19 are those of 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Says nothing of operators
- * of other domains.
+ * Opsets up to 19 are those of 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Says nothing about
+ * operators of other domains.
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -16,11 +16,11 @@ import { elementTypes } from '../graph/types.ts'
 import { isCast, isExtremum, isQuantize } from '../ops/facts.ts'
 
 export interface Readers {
-  /** The oldest version of onnxruntime that takes the file, `1.16` where nothing in it is newer. */
+  /** The oldest version of onnxruntime that loads the file, `1.16` where nothing in it is newer. */
   readonly onnxruntime: string
-  /** What in the file asks for that version; null at the oldest. */
+  /** What in the file requires that version; null for the oldest. */
   readonly because: string | null
-  /** Types that readers beside onnxruntime and OpenVINO do not know (OpenCV 5.0, tract 0.23). */
+  /** Types that readers other than onnxruntime and OpenVINO do not know (OpenCV 5.0, tract 0.23). */
   readonly unusualTypes: readonly string[]
 }
 

@@ -6,11 +6,11 @@
  *   quantiser of floats    width that it rounds to (the latent weights before it are what training needs)
  *   table[index]           the table's, where the index only counts through it (a mask, summed up, says which weights are
  *                          there); the index's, where that tells the entries of a smaller table apart (a codebook)
- *   any other operator     its largest input's, times the elements that it takes of that for one of its output: a byte
+ *   any other operator     its largest input's, times the elements of it that one element of the output takes: a byte
  *                          and-ed with 8 lanes is 1 bit each, a product with b bit planes b bits
  *
- * Masks, scales, shapes and tables beside the elements do not count; `LayerInfo.bytes` has them. The sizes of what a decode
- * goes through are seen by running it; where it does not run, an input counts as large as the output.
+ * Masks, scales, shapes and tables next to the elements do not count; `LayerInfo.bytes` has them. The sizes of a decode's
+ * inner values are found by running it; where it does not run, an input counts as being as large as the output.
  */
 import { MncError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
@@ -18,11 +18,10 @@ import type { Model } from '../graph/model.ts'
 import { elementCount, elementTypes, isStatic } from '../graph/types.ts'
 import { constantDims, constantSource } from '../layers/constants.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { isQuantize, isQuantizer } from '../ops/facts.ts'
+import { constantOf, isQuantize, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
-/** Bits a weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
+/** Bits per weight, to two decimals, for each operand; a computed value's own type where its elements come from nowhere. */
 export async function storedWidths(model: Model, operands: readonly Value[]): Promise<Map<Value, number>> {
   const walk = new Walk(await dimsOf(model, operands.flatMap(decodersOf)))
   return new Map(operands.map((v) => [v, Math.max(1, Number(walk.of(v).toFixed(2)))]))
@@ -37,7 +36,7 @@ async function dimsOf(model: Model, values: readonly Value[]): Promise<Map<Value
   }
 }
 
-/** The values that an operand is made from whose sizes count: all but those that only move elements, or a quantiser gives. */
+/** The values that an operand is made from whose sizes count: all but those that only move elements, or come from a quantiser. */
 function decodersOf(operand: Value): Value[] {
   const seen = new Set<Value>()
   const visit = (v: Value): void => {
@@ -74,7 +73,7 @@ class Walk {
     return dims ? elementCount(dims) : null
   }
 
-  /** Whether parts stand beside each other, each stored for itself (halves of one byte are stored once). */
+  /** Whether the inputs are parts put side by side, each stored separately (halves of one byte are stored once). */
   #isJoined(inputs: readonly Value[], to: number): boolean {
     const total = inputs.reduce((n, x) => n + (this.#sizeOf(x) ?? 0), 0)
     if (inputs.length < 2 || total !== to) return false

@@ -1,5 +1,5 @@
 /**
- * The width that a constant's elements need, in whatever container they stand.
+ * The width that a constant's elements need, whatever container they are in.
  *
  * A DequantizeLinear's integers have the width of their type (INT4, UINT4, ...), of the Clip on them, or of an
  * `mnc.bits` mark. In containers of 8 bits or more that are not marked (of fewer on request) the width is what the values
@@ -12,8 +12,7 @@ import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
 import { quantPairOf } from '../layers/quant-pair.ts'
-import { carriesElements, dequantizeBehind, isDequantize } from '../ops/facts.ts'
-import { constantOf, isConstantNode } from '../ops/support/constant-of.ts'
+import { carriesElements, constantOf, dequantizeBehind, isConstantNode, isDequantize } from '../ops/facts.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {
@@ -36,7 +35,7 @@ export interface ConstantFormat {
   readonly scales: number
 }
 
-/** Whose contents `constantFormat` of `v` asks for. */
+/** The constants whose contents `constantFormat` of `v` asks for. */
 export function formatParts(v: Value): Value[] {
   const producer = dequantizeBehind(source(v))
   if (!producer) return [v]
@@ -52,7 +51,7 @@ function source(v: Value): Value {
 }
 
 export interface FormatOptions {
-  /** Most that a float counts as. */
+  /** The largest width that a float counts as. */
   readonly floatBits: number
   /** That of the output channels, for the scales. */
   readonly axis: number | null
@@ -98,8 +97,8 @@ function weightBits(dequantize: Node, constants: Contents, { axis, inNarrowTypes
 export const elementOf = (v: Value): ElementType | undefined => v.constant?.type ?? v.type?.elem
 
 /**
- * A constant that is computed otherwise: masked floats, or packed integers decoded to floats. Where integers of 8 bits
- * or fewer go in and what comes out is a grid of small integers times one scale a channel, that is its format.
+ * A constant that is computed in another way: masked floats, or packed integers decoded to floats. Where integers of 8 bits
+ * or fewer go in and what comes out is a grid of small integers times one scale per channel, that is its format.
  */
 function decodedFormat(v: Value, node: Node | null, tensor: Tensor, axis: number | null): ConstantFormat | null {
   const widths = integerWidths(v)
@@ -109,7 +108,7 @@ function decodedFormat(v: Value, node: Node | null, tensor: Tensor, axis: number
   if (marked) return { bits: marked, integer: true, scales: channels }
   const bits = gridBits(tensor, axis)
   if (bits === null) return null
-  // fewer bits than the narrowest stored type are chance
+  // fewer bits than the narrowest stored type are a coincidence
   return { bits: Math.max(bits, Math.min(...widths.filter((w) => w < 8), bits)), integer: true, scales: channels }
 }
 
@@ -145,7 +144,7 @@ function gridBits(tensor: Tensor, axis: number | null): number | null {
   return bits
 }
 
-/** Distance from an integer, in steps, that float32 rounding of the decode explains (128 * 2^-24, with room). */
+/** Distance from an integer, in levels, that float32 rounding of the decode explains (128 * 2^-24, with room). */
 const GRID_ERROR = 1e-3
 
 function channelBits(values: readonly number[]): number | null {

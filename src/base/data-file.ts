@@ -8,7 +8,7 @@ import type { LazyBytes } from './bytes.ts'
 import { modelError } from './errors.ts'
 import { reading } from './files.ts'
 
-/** Of a model with a data file for each tensor, the rest is opened at each read: processes may open 1024 files. */
+/** Of a model with one data file per tensor, those beyond this many are opened for each read: a process may have 1024 files open. */
 const HELD_LIMIT = 128
 let held = 0
 const letGo = new FinalizationRegistry((fd: number) => {
@@ -25,7 +25,7 @@ export class DataFile {
   readonly #stamp: string
   readonly #fd: number | undefined
 
-  /** A regular file. Throws what the operating system says. */
+  /** Opens a regular file; throws the operating system's error. */
   constructor(path: string) {
     this.path = path
     const fd = openSync(path, 'r')
@@ -39,7 +39,7 @@ export class DataFile {
     } else closeSync(fd)
   }
 
-  /** Fills `out` from `offset` on. Model error where the file is not what it was, or ends early. */
+  /** Fills `out` from `offset` on. A model error if the file has changed or ends early. */
   readInto(out: Uint8Array, offset: number): void {
     reading(this.path, () => this.#readInto(out, offset))
   }

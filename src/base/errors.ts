@@ -1,6 +1,6 @@
 /**
- * The one error class. `blame` decides the exit code of the command line: what the user typed or the model contains is
- * exit 2; a pass that broke a graph is a bug, exit 1; a gate that failed is exit 3; an interrupted run is exit 130.
+ * The one error class. `blame` decides the exit code of the command line: a fault in what the user typed or in the model
+ * is exit 2; a pass that broke a graph is a bug, exit 1; a gate that failed is exit 3; an interrupted run is exit 130.
  */
 export type Blame = 'user' | 'model' | 'pass' | 'gate' | 'interrupt'
 
@@ -17,7 +17,7 @@ export interface MncErrorDetails {
   readonly cause?: unknown
 }
 
-/** Messages quote names of files that we have never seen: those may hold anything, and be of any length. */
+/** Messages quote names from foreign files, which may contain anything and be of any length. */
 const LONGEST = 600
 
 function oneLine(text: string): string {
@@ -63,12 +63,12 @@ export class MncError extends Error {
   }
 }
 
-/** Bad usage: what the user asked for cannot be. */
+/** Bad usage: the user asked for something impossible. */
 export function usageError(message: string, next?: string): MncError {
   return new MncError(message, { code: 'bad-usage', blame: 'user', next })
 }
 
-/** The model is at fault: malformed, or holds something that the operation cannot treat. */
+/** The model is at fault: malformed, or it contains something that the operation cannot handle. */
 export function modelError(code: string, message: string, details: Partial<MncErrorDetails> = {}): MncError {
   return new MncError(message, { blame: 'model', ...details, code })
 }

@@ -46,7 +46,7 @@ export function fileError(error: unknown, path: string, doing: 'read' | 'written
   return new MncError(`cannot be ${doing}: ${reason}`, details)
 }
 
-/** Does what writes to `path`; what the operating system refuses becomes a user error that names it. */
+/** Runs work that writes to `path`; a refusal by the operating system becomes a user error that names the path. */
 export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
@@ -55,7 +55,7 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
   }
 }
 
-/** The same for what reads `path`, with or without waiting; it counts as read (reads.ts). */
+/** The same for work that reads `path`, synchronous or not; the path is recorded as read (reads.ts). */
 export function reading<T>(path: string, work: () => T): T {
   noteRead(path)
   try {
@@ -79,10 +79,10 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
   return reading(path, () => readFile(path))
 }
 
-/** Bytes of a file that the caller cannot wait for. */
+/** Bytes of a file, synchronously. */
 export const readFileBytesSync = (path: string): Buffer => reading(path, () => readFileSync(path))
 
-/** Text of a file that the caller cannot wait for. */
+/** Text of a file, synchronously. */
 export const readTextSync = (path: string): string => reading(path, () => readFileSync(path, 'utf8'))
 
 /** Text of a file. */
@@ -109,7 +109,7 @@ function forget(path: string): void {
   if (temporaries.delete(path) && temporaries.size === 0) onTemporaries(false)
 }
 
-/** Takes away what is half written: for a process that is about to end. */
+/** Removes half-written files: for a process that is about to end. */
 export function dropTemporaries(): void {
   for (const path of temporaries) rmSync(path, { force: true, recursive: true })
   temporaries.clear()
@@ -197,7 +197,7 @@ export async function openAtomic(path: string): Promise<PendingFile> {
   })
 }
 
-/** Commits files that belong together, in this order: where one fails, those before it are what they were. */
+/** Commits files that belong together, in this order: if one fails, those before it are restored. */
 export async function commitAll(files: readonly PendingFile[]): Promise<void> {
   const old: OldFile[] = []
   try {
@@ -215,12 +215,12 @@ export async function commitAll(files: readonly PendingFile[]): Promise<void> {
 }
 
 interface OldFile {
-  /** Puts it back where it was, or takes away what came where nothing was. */
+  /** Puts it back, or removes the new file where there was none before. */
   restore(): Promise<void>
   forget(): Promise<void>
 }
 
-/** Gives what lies at `target` a second name. A file system without links keeps nothing. */
+/** Gives the file at `target` a second name. On a file system without links nothing is kept. */
 async function keepOld(target: string): Promise<OldFile> {
   if (!existsSync(target)) return { restore: () => rm(target, { force: true }), forget: async () => {} }
   const second = temporaryName(target)

@@ -3,6 +3,7 @@
  * type, command-line flags, help text, defaults, validation and JSON Schema all derive from it.
  */
 import { usageError } from './errors.ts'
+import { type ShareSpec, shareFaults, sharesSchema, toShares } from './shares.ts'
 
 interface Common {
   readonly description: string
@@ -22,6 +23,8 @@ export type OptionSpec = Common &
         readonly exclusiveMinimum?: number
         readonly exclusiveMaximum?: number
       }
+    /** Fractions, written 0.01 or '1%'. */
+    | ShareSpec
     | { readonly type: 'boolean'; readonly default?: boolean }
     | { readonly type: 'string'; readonly default?: string; readonly enum?: readonly string[] }
     /** One of the choices for everything, or name=choice pairs. */
@@ -30,7 +33,7 @@ export type OptionSpec = Common &
     | { readonly type: 'numbers'; readonly default?: readonly number[] }
     /** name=number pairs, e.g. per-layer overrides: `--layer-sparsity conv1=0.5`. */
     | { readonly type: 'numberMap'; readonly default?: Readonly<Record<string, number>> }
-    /** name=text pairs, one a flag: `--input-shape x=1,3,224,224`. */
+    /** name=text pairs, one per flag: `--input-shape x=1,3,224,224`. */
     | { readonly type: 'stringMap'; readonly default?: Readonly<Record<string, string>> }
   )
 
@@ -40,15 +43,15 @@ type ValueOf<S extends OptionSpec> = S extends { readonly enum: readonly (infer 
   ? S extends { readonly type: 'choice' }
     ? E | Readonly<Record<string, E>>
     : E
-  : S extends { readonly type: 'number' | 'integer' }
+  : S extends { readonly type: 'number' | 'integer' | 'share' }
     ? number
     : S extends { readonly type: 'boolean' }
       ? boolean
       : S extends { readonly type: 'strings' }
         ? readonly string[]
-        : S extends { readonly type: 'numbers' }
+        : S extends { readonly type: 'numbers' | 'shares' }
           ? readonly number[]
-          : S extends { readonly type: 'numberMap' }
+          : S extends { readonly type: 'numberMap' | 'shareMap' }
             ? Readonly<Record<string, number>>
             : S extends { readonly type: 'stringMap' }
               ? Readonly<Record<string, string>>
@@ -59,8 +62,12 @@ export type OptionsOf<T extends OptionTable> = {
   readonly [K in keyof T]: T[K] extends { readonly default: unknown } ? ValueOf<T[K]> : ValueOf<T[K]> | undefined
 }
 
+type Percent = `${number}%`
+
 /** What a caller may give. */
-export type OptionsInput<T extends OptionTable> = { readonly [K in keyof T]?: ValueOf<T[K]> | undefined }
+export type OptionsInput<T extends OptionTable> = {
+  readonly [K in keyof T]?: (T[K] extends { readonly type: 'share' } ? number | Percent : ValueOf<T[K]>) | undefined
+}
 
 /** Keeps literal types of a table. */
 export const optionTable = <const T extends OptionTable>(table: T): T => table
@@ -72,6 +79,10 @@ export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (c) 
 export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
   const properties: Record<string, unknown> = {}
   for (const [name, spec] of Object.entries(table)) {
+    if (spec.type === 'share' || spec.type === 'shares' || spec.type === 'shareMap') {
+      properties[name] = sharesSchema(spec)
+      continue
+    }
     const { placeholder: _p, short: _s, type, ...rest } = spec
     if (type === 'strings') properties[name] = { type: 'array', items: { type: 'string' }, ...rest }
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
@@ -94,7 +105,7 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
 
 /**
  * Checks `given` against the table and fills the defaults in; throws a usage error that names every fault. By hand: ajv
- * takes 40 ms to load and compile, a quarter of a short command. The tests hold the two against each other.
+ * takes 40 ms to load and compile, a quarter of a short command. The tests compare the two.
  */
 export function parseOptions<T extends OptionTable>(
   table: T,
@@ -105,8 +116,8 @@ export function parseOptions<T extends OptionTable>(
   const faults: string[] = []
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue
-    options[name] = structuredClone(value)
     const spec = Object.hasOwn(table, name) ? table[name] : undefined
+    options[name] = spec?.type.startsWith('share') ? toShares(value) : structuredClone(value)
     if (spec) faults.push(...faultsOf(spec, value).map((fault) => `${flagOf(name)} must be ${fault}`))
     else {
       const near = nearest(name, Object.keys(table))
@@ -136,6 +147,13 @@ function faultsOf(spec: OptionSpec, x: unknown): string[] {
         ...unless(exclusiveMaximum === undefined || x < exclusiveMaximum, `< ${exclusiveMaximum}`),
       ]
     }
+    case 'share':
+      return shareFaults(x, spec)
+    case 'shares':
+      return Array.isArray(x) ? x.flatMap((item) => shareFaults(item, spec)) : ['array']
+    case 'shareMap':
+      if (typeof x !== 'object' || x === null || Array.isArray(x)) return ['object']
+      return Object.entries(x).flatMap(([name, item]) => shareFaults(item, spec).map((fault) => `${fault} (${name})`))
     case 'boolean':
       return unless(typeof x === 'boolean', 'boolean')
     case 'string':

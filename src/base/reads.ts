@@ -18,7 +18,7 @@ export interface Recorded<T> {
   readonly reads: ReadonlySet<string>
 }
 
-/** Does the work and gives what it read with its result. */
+/** Does the work; returns its result and what it read. */
 export async function recordReads<T>(work: () => Promise<T>): Promise<Recorded<T>> {
   const reads = new Set<string>()
   const result = await current.run(reads, work)

@@ -35,7 +35,7 @@ export class Rng {
     return { words: [this.#a >>> 0, this.#b >>> 0, this.#c >>> 0, this.#d >>> 0], spare: this.#spare }
   }
 
-  /** Becomes `new Rng(...keys)` in place; hot loops need no garbage. */
+  /** Becomes `new Rng(...keys)` in place, so that hot loops produce no garbage. */
   reseed(...keys: readonly number[]): void {
     let h = 0x9e3779b9 | 0
     for (const key of keys) {

@@ -1,20 +1,19 @@
 /**
  * Which channels have the same value whatever the input, and which value: those of layers whose weights for them are all
- * zero (masked), and what is made of such channels alone. That they are constant follows from the graph; the number, and
+ * zero (masked), and what is computed from such channels alone. That they are constant follows from the graph; the number, and
  * that borders do not break it (padded average pools), is seen by running the model, at two sizes where sizes are open.
  */
 
 import type { Node, Value } from '../graph/graph.ts'
 import { padsInput } from '../graph/sliding-window.ts'
-import { groupsOf, productFactor } from '../ops/facts.ts'
+import { constantOf, groupsOf, productFactor } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import { type ChannelSlots, featuresOf, flowOf } from './channel-slots.ts'
 import type { ChannelStatistics } from './channel-statistics.ts'
 import { unitOf } from './rounding.ts'
 
-/** Input channels that an output channel is made of, and the weights' sums over kernel positions. */
+/** Input channels that an output channel is computed from, and the weights' sums over kernel positions. */
 export interface LayerRows {
   /** sums[o][i] over kernel positions; NaN-free. */
   readonly sums: readonly Float64Array[]
@@ -121,7 +120,7 @@ export class ChannelConstants {
     )
   }
 
-  /** The same everywhere, but for the order of sums. Integers between two halves of a quantiser are not looked at. */
+  /** The same everywhere, except for the order of sums. Integers between two halves of a quantiser are not looked at. */
   #steady(v: Value, channel: number): boolean {
     const range = this.#seen.range(v, channel)
     if (range === null) return true

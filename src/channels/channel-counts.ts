@@ -1,6 +1,7 @@
 /**
  * Which values depend on how many channels other values have: Shape, and what is computed from it. Entries of a shape are
- * distinguished as long as they are only picked out of it (`OpDef.picks`); all else depends on everything that it is made of.
+ * distinguished as long as they are only picked out of it (`OpDef.picks`); everything else depends on all that it is
+ * computed from.
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
@@ -26,7 +27,7 @@ export class ChannelCounts {
     return true
   }
 
-  /** A node whose inputs hold no channels: what they count, its outputs count. */
+  /** A node whose inputs have no channels: its outputs count what they count. */
   pass(node: Node, inputs: Iterable<Value>): void {
     const list = node.inputs[0] && this.#of.get(node.inputs[0])
     const entries = list && list.length > 1 ? findOp(node)?.picks?.(node, list.length) : null

@@ -1,11 +1,10 @@
 /** Layers whose channels can be removed from their weights, and why those of others cannot. */
 import type { Node, Value } from '../graph/graph.ts'
 import type { WeightLayer } from '../layers/layers.ts'
-import { biasOf, groupsOf } from '../ops/facts.ts'
+import { biasOf, constantOf, groupsOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
-/** One input channel a group: output channel o is made of input channel o / multiplier alone. */
+/** One input channel per group: output channel o is computed from input channel o / multiplier alone. */
 export const isDepthwise = (n: Node, { slot, tensor, inputAxis, users, otherUser, handedOut }: WeightLayer): boolean =>
   slot.channels === 'window' &&
   !slot.transposed &&

@@ -130,7 +130,7 @@ export function planChannels(nodes: readonly Node[], slots: ChannelSlots, consta
   }
 }
 
-/** Why a constant that is not 0 cannot be made up for. */
+/** Why a constant that is not 0 cannot be compensated for. */
 function whyNoBias(n: Node, layer: WeightLayer, value: number): string | null {
   if (value === 0) return null
   if (!pads(n)) return canBias(n, outputChannels(layer), (v) => v.type?.dims?.length ?? null)

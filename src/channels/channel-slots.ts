@@ -1,30 +1,31 @@
 /**
- * Which channels of a network's feature maps are one and the same thing to whoever wants to remove some: a slot is a set
+ * Which channels of a network's feature maps are inseparable when some are removed: a slot is a set
  * of channels, of one value or several, that can only go together. Add couples the channels of its two inputs; so do
  * BatchNormalization, activations and pools those of input and output, and a depthwise convolution those of both sides.
  * Concat lines slots up; flattening repeats them. Any other layer starts with slots of its own.
  *
- * A slot is blocked, with the reason, where something reads or makes its channels that does not say how they go through
+ * A slot is blocked, with the reason, where something reads or makes its channels without saying how they go through
  * (`OpDef.channels`): graph inputs and outputs, grouped convolutions, shared weights, Pad over channels, bodies of If, Loop
  * and Scan, arithmetic with their number, ...
  */
+
+import { TiedNumbers } from '../base/tied-numbers.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { type WeightLayer, weightLayers } from '../layers/layers.ts'
+import { constantOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { ChannelCounts } from './channel-counts.ts'
 import { isDepthwise, whyBias, whyFixed } from './channel-layers.ts'
 
 export class ChannelSlots {
   /** Slot of each channel (axis 1) of a value. */
   readonly #of = new Map<Value, readonly number[]>()
-  readonly #parent: number[] = []
+  readonly #slots = new TiedNumbers()
   /** Computed from constants alone. */
   readonly #derived = new Set<Value>()
-  readonly #blocked = new Map<number, string>()
   readonly #counts = new ChannelCounts()
   readonly #fixed = new Map<Node, string>()
-  /** Layers that make channels of channels, by the nodes that use their weights. */
+  /** Layers that make channels from channels, by the nodes that use their weights. */
   readonly layers: ReadonlyMap<Node, WeightLayer>
   readonly #dims: (v: Value) => readonly (number | string | null)[] | null
 
@@ -34,10 +35,10 @@ export class ChannelSlots {
     this.layers = new Map(
       weightLayers(graph).flatMap((l) => (l.slot.channels ? l.users.map((n) => [n, l] as const) : [])),
     )
-    for (const v of graph.inputs) this.#block(this.#fresh(v), `they come from the input '${v.name}'`)
+    for (const v of graph.inputs) this.#slots.block(this.#fresh(v), `they come from the input '${v.name}'`)
     for (const n of graph.nodes()) this.#visit(n)
     for (const v of graph.outputs) {
-      this.#block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)
+      this.#slots.block(this.#of.get(v) ?? [], `they are the output '${v.name}'`)
       this.#blockCounted([v], `the output '${v.name}' depends on how many there are`)
     }
   }
@@ -45,15 +46,15 @@ export class ChannelSlots {
   /** The slots of a value's channels; null where it has none that are known. */
   of(v: Value | null | undefined): readonly number[] | null {
     const slots = v && this.#of.get(v)
-    return slots ? slots.map((s) => this.#root(s)) : null
+    return slots ? slots.map((s) => this.#slots.root(s)) : null
   }
 
-  /** Why a slot cannot go; null where nothing forbids it. */
+  /** Why a slot cannot be removed; null where nothing forbids it. */
   whyBlocked(slot: number): string | null {
-    return this.#blocked.get(this.#root(slot)) ?? null
+    return this.#slots.whyBlocked(slot)
   }
 
-  /** Why a layer keeps all its channels; null where they are free to go, as far as it is concerned. */
+  /** Why a layer keeps all its channels; null where they may be removed as far as it is concerned. */
   whyFixed(layer: Node): string | null {
     return this.#fixed.get(layer) ?? null
   }
@@ -89,7 +90,7 @@ export class ChannelSlots {
 
   /**
    * Follows numbers of channels. Where they meet channels (or a body, whose work is not looked at) they are in use; but a
-   * flattening Reshape can be told its shape in another way.
+   * flattening Reshape can be given its shape in another way.
    */
   #count(n: Node, flows: boolean): void {
     const read = [...n.inputs.filter((v) => v !== null), ...capturedBy(n)]
@@ -104,7 +105,7 @@ export class ChannelSlots {
   }
 
   #blockCounted(read: readonly Value[], reason: string): void {
-    for (const v of read) for (const x of this.#counts.of(v)) this.#block(this.#of.get(x) ?? [], reason)
+    for (const v of read) for (const x of this.#counts.of(v)) this.#slots.block(this.#of.get(x) ?? [], reason)
   }
 
   /** Lines the output's slots up with the inputs'; false where that cannot be. */
@@ -138,12 +139,12 @@ export class ChannelSlots {
     const own = this.#of.get(y) ?? []
     if (why) {
       this.#fixed.set(n, why)
-      this.#block(inputs, `they go into ${n.label}: ${why}`)
-      this.#block(own, `they come from ${n.label}: ${why}`)
+      this.#slots.block(inputs, `they go into ${n.label}: ${why}`)
+      this.#slots.block(own, `they come from ${n.label}: ${why}`)
     }
     const bias = whyBias(n)
-    if (bias) this.#block(own, `they come from ${n.label}: ${bias}`)
-    for (const v of n.inputs.slice(1)) if (v) this.#block(this.#of.get(v) ?? [], `${n.label} reads them`)
+    if (bias) this.#slots.block(own, `they come from ${n.label}: ${bias}`)
+    for (const v of n.inputs.slice(1)) if (v) this.#slots.block(this.#of.get(v) ?? [], `${n.label} reads them`)
     this.#blockCounted(
       n.inputs.filter((v) => v !== null),
       `${n.label} depends on how many there are`,
@@ -155,8 +156,8 @@ export class ChannelSlots {
     const parts = n.inputs.map((v) => {
       const dims = constantOf(v)?.dims
       if (!dims) return (v && this.#of.get(v)) ?? []
-      const slots = this.#numbers(dims.length >= 2 ? dims[1]! : 0)
-      this.#block(slots, `they are constants that ${n.label} concatenates with others`)
+      const slots = this.#slots.take(dims.length >= 2 ? dims[1]! : 0)
+      this.#slots.block(slots, `they are constants that ${n.label} concatenates with others`)
       return slots
     })
     if (parts.some((s) => s.length === 0)) return false
@@ -188,8 +189,8 @@ export class ChannelSlots {
     if (!sameRank && features.some((v) => this.#dims(v)?.length !== rank)) return false
     if (slots.some((s) => s.length !== width && s.length !== 1) || !constantsFit(n, width, rank)) return false
     const [first, ...others] = slots.filter((s) => s.length === width)
-    for (const s of slots) if (s.length !== width) this.#block(s, `${n.label} spreads them over all channels`)
-    for (const other of others) for (const [c, s] of other.entries()) this.#union(s, first![c]!)
+    for (const s of slots) if (s.length !== width) this.#slots.block(s, `${n.label} spreads them over all channels`)
+    for (const other of others) for (const [c, s] of other.entries()) this.#slots.tie(s, first![c]!)
     this.#of.set(n.output, first!)
     return true
   }
@@ -197,40 +198,18 @@ export class ChannelSlots {
   #barrier(n: Node): void {
     const [x] = n.inputs
     if (x && this.#of.has(x) && n.inputs.length === 1 && this.#counts.measure(n, this.#dims(x)?.length)) return
-    for (const v of [...n.inputs, ...capturedBy(n)]) this.#block((v && this.#of.get(v)) ?? [], `${n.label} reads them`)
-    for (const v of n.outputs) if (v) this.#block(this.#fresh(v), `they come from ${n.label}`)
+    for (const v of [...n.inputs, ...capturedBy(n)])
+      this.#slots.block((v && this.#of.get(v)) ?? [], `${n.label} reads them`)
+    for (const v of n.outputs) if (v) this.#slots.block(this.#fresh(v), `they come from ${n.label}`)
   }
 
   #fresh(v: Value): readonly number[] {
     const dims = this.#dims(v)
     const width = dims && dims.length >= 2 ? dims[1] : null
     if (typeof width !== 'number') return []
-    const slots = this.#numbers(width)
+    const slots = this.#slots.take(width)
     this.#of.set(v, slots)
     return slots
-  }
-
-  #numbers(count: number): number[] {
-    return Array.from({ length: count }, () => this.#parent.push(this.#parent.length) - 1)
-  }
-
-  #block(slots: readonly number[], reason: string): void {
-    for (const s of slots) if (!this.#blocked.has(this.#root(s))) this.#blocked.set(this.#root(s), reason)
-  }
-
-  #union(a: number, b: number): void {
-    const [x, y] = [this.#root(a), this.#root(b)]
-    if (x === y) return
-    const why = this.#blocked.get(x)
-    this.#parent[x] = y
-    if (why) this.#block([y], why)
-  }
-
-  #root(s: number): number {
-    let r = s
-    while (this.#parent[r] !== r) r = this.#parent[r]!
-    this.#parent[s] = r
-    return r
   }
 }
 
@@ -253,7 +232,7 @@ function capturedBy(n: Node): Value[] {
   return n.subgraphs.flatMap(of)
 }
 
-/** Constants beside feature maps have one entry a channel, or one for all. */
+/** Constants next to feature maps have one entry per channel, or one for all. */
 function constantsFit(n: Node, width: number, rank: number): boolean {
   return n.inputs.every((v) => {
     const dims = constantOf(v)?.dims

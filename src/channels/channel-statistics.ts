@@ -1,5 +1,5 @@
 /**
- * What is seen of channels when the model runs on random inputs: the least and the largest value of each, and the weights
+ * What channels show when the model runs on random inputs: the least and the largest value of each, and the weights
  * that layers multiply with where these are computed (masked, dequantised). Measured inside the graph, so that feature
  * maps never leave the engine.
  */
@@ -57,7 +57,7 @@ export async function channelStatistics(
 
 const isFloat = (v: Value): boolean => /^float(16|32|64)$/.test(v.type?.elem ?? '')
 
-/** float64 and float32 as they are; float16, for which there are few kernels, as float32. */
+/** float64 and float32 as they are; float16, for which there are few kernels, in float32. */
 function wide(graph: Graph, v: Value): Value {
   const narrow = v.type?.elem === 'float16' || v.type?.elem === 'bfloat16'
   return graph.append().op(narrow ? 'Cast' : 'Identity', [v], narrow ? { to: elementTypes.float32.code } : {})

@@ -1,10 +1,10 @@
 /**
  * Output channels of layers that can only be removed together (the two sides of an Add, a depthwise convolution and what
- * comes before it), so that pruning whole channels chooses them together: a channel that is zero on one side only says
- * nothing and costs as much as before.
+ * comes before it), so that pruning whole channels chooses them together: a channel that is zero on one side only can
+ * stay in use and costs as much as before.
  *
  * Written to mask nodes as `mnc.channels`, numbers of the channels' slots in ranges: `0-15,20,22-23`. Numbers are the
- * model's: those that masks of other layers have already, from an earlier run, are not given again.
+ * model's: those that masks of other layers have already, from an earlier run, are not used again.
  */
 
 import { MncError } from '../base/errors.ts'
@@ -72,7 +72,7 @@ export function formatChannels(channels: readonly number[]): string {
   return ranges.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(',')
 }
 
-/** null for what is no list of `count` numbers. */
+/** null for anything but a list of `count` numbers. */
 function parseChannels(text: string | undefined, count: number): readonly number[] | null {
   if (text === undefined) return null
   const channels = text.split(',').flatMap((range) => {

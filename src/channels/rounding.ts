@@ -1,4 +1,4 @@
-/** How finely the float types round. */
+/** How precisely the float types round. */
 import type { ElementType } from '../graph/types.ts'
 
 /** Fraction bits, and the exponent of the least number above 0. */
@@ -9,7 +9,7 @@ const FLOATS: Partial<Record<ElementType, readonly [bits: number, least: number]
   bfloat16: [7, -133],
 }
 
-/** Largest relative error of rounding to a type; that of float32 for types that are no floats. */
+/** Largest relative error of rounding to a type; that of float32 for types that are not floats. */
 export const unitOf = (elem: ElementType): number => 2 ** -((FLOATS[elem] ?? FLOATS.float32!)[0] + 1)
 
 /** Largest absolute error where numbers are so small that they lose bits: half the least number. */

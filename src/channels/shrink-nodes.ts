@@ -1,4 +1,4 @@
-/** Takes channels out of the constants of nodes: weights with masks and quantiser scales, biases, normalisations. */
+/** Removes channels from the constants of nodes: weights with masks and quantiser scales, biases, normalisations. */
 
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
@@ -7,9 +7,8 @@ import { elementTypes } from '../graph/types.ts'
 import { addBias, elementOf } from '../layers/layer-algebra.ts'
 import { asInitializer, rewire, type WeightLayer } from '../layers/layers.ts'
 import { dropConstant } from '../layers/remove-unused.ts'
-import { biasOf } from '../ops/facts.ts'
+import { biasOf, constantOf } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 import { isDepthwise } from './channel-layers.ts'
 import type { Merge } from './channel-plan.ts'
 
@@ -121,7 +120,7 @@ function ownMask(node: Node, mask: Value): Value {
   return made
 }
 
-/** W'_u = W_u + sum ratio_i W_i over masked weights; the mask lets all of it through. */
+/** W'_u = W_u + sum ratio_i W_i over masked weights; the mask then lets all of it through. */
 function mergeInputs(layer: WeightLayer, mask: Value | null, { into, from }: Merge): void {
   const { tensor, inputAxis } = layer
   const w = Float64Array.from(tensor.toNumbers())
@@ -142,7 +141,7 @@ function mergeInputs(layer: WeightLayer, mask: Value | null, { into, from }: Mer
   if (m && mask) mask.setConstant(Tensor.from(mask.constant!.type, mask.constant!.dims, m))
 }
 
-/** A mask that masks nothing any more goes; one of whole channels says how many of them are left. */
+/** A mask that no longer masks anything is removed; one of whole channels records how many of them are left. */
 function shrinkMask(node: Node, mask: Value, next: Tensor): void {
   const values = next.toFloat32()
   if (values.every((x) => x === 1)) {
@@ -159,7 +158,7 @@ function shrinkMask(node: Node, mask: Value, next: Tensor): void {
   marks.sparsity.set(node, share)
 }
 
-/** Constants that stand beside feature maps of `width` channels, and what a Reshape says of their number. */
+/** Constants next to feature maps of `width` channels, and the number of channels in a Reshape's shape. */
 export function shrinkConstants(
   n: Node,
   { width, rank, keep }: { width: number; rank: number; keep: readonly number[] },

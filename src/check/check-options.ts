@@ -8,13 +8,13 @@ export const checkOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
   batch: batchOption(100),
   maxDrop: {
-    type: 'number',
-    description: 'Gate: exit 3 if accuracy drops by more than this fraction (0.01 is one point)',
+    type: 'share',
+    description: 'Gate: exit 3 if accuracy drops by more than this share (0.01 or 1% is one point)',
   },
   maxChange: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    description: 'Gate: exit 3 if accuracy moves by more than this fraction, down or up, at either optimisation level',
+    description: 'Gate: exit 3 if accuracy moves by more than this share, down or up, at either optimisation level',
   },
 })
 
@@ -35,7 +35,7 @@ export function gateCheck(
     throw gate('max-change', `accuracy moves by ${points(moved)}, more than --max-change ${points(maxChange)}`, file)
 }
 
-/** Shares of a few thousand images are far coarser; 0.9035 - 0.9025 must not count as more than 0.001. */
+/** Fractions of a few thousand images are far coarser; 0.9035 - 0.9025 must not count as more than 0.001. */
 const SLACK = 1e-9
 
 const gate = (code: string, message: string, file: string): MncError =>

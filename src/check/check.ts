@@ -3,7 +3,7 @@
  * ORT_ENABLE_ALL, because optimisers change results (see activations.ts). The reference runs at ORT_DISABLE_ALL, which
  * computes what its file says. Inputs and outputs are matched by position, inner values (SQNR by layer) by name. Errors are
  * those of all float outputs that both have; classes are the first output's. Each model takes the samples in its own way
- * (samples/batch-plan.ts), so every sample is compared, also where one of them runs at batch 1 only.
+ * (samples/batch-plan.ts), so every sample is compared, even where one of them runs at batch 1 only.
  *
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
@@ -31,19 +31,19 @@ export interface CheckBatch {
 export type Level = 'disabled' | 'all'
 
 export interface LevelResult {
-  /** Share of right answers, null without labels. */
+  /** Fraction of correct answers, null without labels. */
   readonly top1: number | null
   /** reference.top1 - top1. */
   readonly drop: number | null
   /** Of all outputs. */
   readonly maxAbsError: number
-  /** Of all outputs: largest error over the largest |value| that the reference gives there. */
+  /** Of all outputs: largest error over the reference's largest |value| there. */
   readonly maxRelError: number
   /** Where maxRelError is, by the reference's name; null where nothing differs. */
   readonly worstOutput: string | null
-  /** Share of samples with the same best class in both. */
+  /** Fraction of samples with the same best class in both. */
   readonly agreement: number
-  /** Share of samples whose every output is within 1e-4 of the reference, relative to that output's largest |value|. */
+  /** Fraction of samples of which every output is within 1e-4 of the reference, relative to that output's largest |value|. */
   readonly equal: number
 }
 
@@ -57,13 +57,13 @@ export interface CheckResult {
     readonly top1: number | null
     /**
      * How far the reference is from itself at ORT_ENABLE_ALL (without onnxruntime's own requantising), on the first
-     * batch: what float rounding alone does where quantisers turn it into whole steps. null where it does not load.
+     * batch: the effect of float rounding alone where quantisers turn it into whole levels. null where it does not load.
      */
     readonly noise: { readonly maxRelError: number; readonly equal: number } | null
   }
   /** At ORT_ENABLE_ALL, which is what a stock session does. */
   readonly model: { readonly top1: number | null }
-  /** The larger of both levels. */
+  /** The larger of the two levels. */
   readonly drop: number | null
   readonly maxAbsError: number
   readonly maxRelError: number
@@ -198,7 +198,7 @@ export async function planPair(reference: Model, model: Model, batch?: CheckBatc
   const theirs = inputDims(model)
   const common = Object.entries(batch ? sizesIn(batch, reference) : inputDims(reference)).map(([name, dims]) => {
     const other = theirs[names.get(name)!]
-    // what one of the two fixes, beside the batch, holds for both
+    // what one of the two fixes, apart from the batch, holds for both
     const size = (d: Dim, i: number): Dim => (typeof d === 'number' || i === 0 ? d : (sizeIn(other?.[i]) ?? d))
     return [name, dims.map(size)] as const
   })
@@ -218,7 +218,7 @@ export async function planPair(reference: Model, model: Model, batch?: CheckBatc
   }
 }
 
-/** Dims of the inputs; those that are open and no batch by their place have the size that they have in `feeds`. */
+/** Dims of the inputs; those that are open and not in the place of a batch have the size that they have in `feeds`. */
 function sizesIn({ feeds }: CheckBatch, model: Model): InputDims {
   const declared = inputDims(model)
   const batch = new Set(Object.values(declared).map((dims) => dims[0]))
@@ -258,7 +258,7 @@ function matchInputs(reference: Model, model: Model): Map<string, string> {
 /** A sample counts as equal up to this share of the largest output: a hundred times float rounding of a network. */
 const EQUAL = 1e-4
 
-/** What one optimisation level gives, batch by batch. */
+/** The results of one optimisation level, batch by batch. */
 class Tally {
   #samples = 0
   #agree = 0
@@ -342,7 +342,7 @@ function best(values: ArrayLike<number>): number {
   return top
 }
 
-/** Samples of a random check; as many runs as a batch of the model's own takes for them. */
+/** Samples of a random check; as many runs as the model's batch requires. */
 const SAMPLES = 16
 
 /** Random inputs of the graph's own types. */

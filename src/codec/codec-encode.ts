@@ -34,7 +34,7 @@ interface FileFacts {
 }
 type Strings<P> = { [K in keyof P]-?: string extends Exclude<P[K], undefined> ? K : never }[keyof P]
 
-/** Sets a string field where it says something else; '' is the same as absent. */
+/** Sets a string field if it differs; '' is the same as absent. */
 function put<P extends object, K extends Strings<P>>(p: P, key: K, value: string): void {
   if (((p[key] as string | undefined) ?? '') !== value) p[key] = value as P[K]
 }
@@ -53,7 +53,7 @@ export function modelToProto(model: Model, placement: TensorPlacement): Proto<'M
   return p
 }
 
-/** A model's message without graph and functions. Without `extra`: what a model says that was not read from a file. */
+/** A model's message without graph and functions. Without `extra`: the message of a model that was not read from a file. */
 export function modelShell(model: Model, extra: ModelExtra | undefined): Proto<'ModelProto'> {
   const p = copyProto<Proto<'ModelProto'>>(extra?.proto)
   if (Number(p.ir_version ?? 0n) !== model.irVersion) p.ir_version = BigInt(model.irVersion)
@@ -67,7 +67,7 @@ export function modelShell(model: Model, extra: ModelExtra | undefined): Proto<'
   return p
 }
 
-/** `read`: the message was read from a file; then an import list that is missing stays missing while it means the same. */
+/** `read`: the message was read from a file; a missing import list then stays missing as long as that means the same. */
 function putOpsets(
   p: { opset_import?: Proto<'OperatorSetIdProto'>[] },
   opsets: ReadonlyMap<string, number>,
@@ -167,7 +167,7 @@ function encodeInitializer(v: Value, placement: TensorPlacement): Proto<'TensorP
   return p
 }
 
-/** `read`: the message of this role. A role that is new takes what another role's message says of the type. */
+/** `read`: the message of this role. A role that is new takes what another role's message says about the type. */
 export function valueInfo(v: Value, read: Info | undefined, extra = valueExtra(v)): Info {
   const p = copyProto<Info>(read)
   put(p, 'name', v.name)

@@ -1,7 +1,7 @@
 /**
- * SparseTensorProto to a tensor with all its elements, which are made when somebody asks for them: so a sparse weight is a
- * weight like any other to whatever computes with it. A tensor that nobody replaced is written as it was read
- * (Tensor.origin.sparse), under the name that its value has by then.
+ * SparseTensorProto to a tensor with all its elements, which are computed on demand, so that a sparse weight is like any
+ * other to code that computes with it. A tensor that nobody replaced is written as it was read (Tensor.origin.sparse),
+ * under the name that its value has by then.
  */
 import { modelError } from '../base/errors.ts'
 import { requireHoldable, Tensor } from '../graph/tensor.ts'
@@ -12,7 +12,7 @@ import { copyProto, type Proto } from './proto-schema.ts'
 
 type SparseTensorProto = Proto<'SparseTensorProto'>
 
-/** `indices` are positions in the flat tensor, or one row of coordinates a value. */
+/** `indices` are positions in the flat tensor, or one row of coordinates per value. */
 export function decodeSparse(p: SparseTensorProto, name: string, files: DataFiles): Tensor {
   const fault = (why: string) => modelError('sparse-tensor', `sparse tensor '${name}': ${why}`)
   if (!p.values || !p.indices) throw fault('it lacks its values or their indices')
@@ -36,7 +36,7 @@ export function decodeSparse(p: SparseTensorProto, name: string, files: DataFile
   return new Tensor(values.type, dims, dense, { sparse: p })
 }
 
-/** Where each value goes; null where that is outside. `dims`: of coordinates. */
+/** Where each value goes; null where that is out of range. `dims`: of coordinates. */
 function positions(indices: Tensor, dims: readonly number[] | null, size: number): number[] | null {
   const numbers = indices.toNumbers()
   const width = dims?.length ?? 1

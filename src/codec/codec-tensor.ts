@@ -20,7 +20,7 @@ function storageOf(type: ElementType): { field: PackedField; fixed: 4 | 8 | 0; w
   if (type === 'int64') return { field: 'int64_data', fixed: 0, width: 8 }
   if (type === 'uint64' || type === 'uint32')
     return { field: 'uint64_data', fixed: 0, width: elementTypes[type].bits / 8 }
-  // Everything up to 32 bits, one element a number; sub-byte types one packed byte a number.
+  // Everything up to 32 bits, one element per number; sub-byte types, one packed byte per number.
   return { field: 'int32_data', fixed: 0, width: Math.max(1, elementTypes[type].bits / 8) }
 }
 

@@ -35,7 +35,7 @@ export interface WriteOptions {
   readonly externalData?: boolean
 }
 
-/** Bytes written before others get a turn: about a tenth of a second's. */
+/** Bytes written before other work gets a turn: about a tenth of a second's worth. */
 const BREATH = 2 ** 27
 
 /** Files from this size on are not loaded, but read where needed. */
@@ -127,7 +127,7 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
   const parts = encode(model, placement)
   const pending: PendingFile[] = []
   try {
-    // the data first: a model is not to be seen before what it refers to
+    // the data first: a model must not appear before the file that it refers to
     if (placement.data.length > 0) pending.push(await writePending(`${path}.data`, placement.data))
     pending.push(await writePending(path, parts))
     await commitAll(pending)
@@ -138,7 +138,7 @@ export async function writeModel(model: Model, path: string, options: WriteOptio
   }
 }
 
-/** Writes parts to a file that is not seen yet. */
+/** Writes parts to a file that is not visible yet. */
 async function writePending(path: string, parts: readonly Bytes[]): Promise<PendingFile> {
   const file = await openAtomic(path)
   try {

@@ -1,6 +1,6 @@
 /**
  * Where the tensors of a model go when it is written: into the file, into `<file>.data` beside it, or where they are
- * already. Inline unless asked otherwise or more than one file can hold.
+ * already. Inline unless asked otherwise or too large for one file.
  */
 import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'

@@ -1,7 +1,7 @@
 /**
- * Protobuf messages by the table of proto-schema.ts. Fields that the table lacks, or that stand there in another wire
- * type, are kept as their bytes and written after the others; a single message that is there twice is merged, as the
- * format says. Fields are written in the order of their numbers, so that equal messages are equal bytes.
+ * Protobuf messages by the table of proto-schema.ts. Fields that the table lacks, or that have another wire type there,
+ * are kept as their bytes and written after the others; a singular message field that occurs twice is merged, as the
+ * format requires. Fields are written in the order of their numbers, so that equal messages are equal bytes.
  */
 import type { Bytes } from '../base/bytes.ts'
 import type { DataFile } from '../base/data-file.ts'
@@ -42,7 +42,7 @@ for (const [name, plan] of plans)
   }
 for (const { descending } of plans.values()) descending.sort((a, b) => b.number - a.number)
 
-/** Reads a message. Model error where the bytes are none. Large data of a file is left in it. */
+/** Reads a message. A model error if the bytes are not one. Large data of a file is left in it. */
 export function decodeProto<M extends MessageName>(name: M, source: Uint8Array | DataFile): Proto<M> {
   const input = new WireInput(source)
   return decode(input, plans.get(name)!, input.length, {}, 0) as Proto<M>

@@ -16,7 +16,7 @@ import { plainAttribute } from './text-plain-attribute.ts'
 import { Scanner } from './text-scanner.ts'
 import { tensorOfValues } from './text-tensor.ts'
 
-/** As deep as the binary form goes (protobuf's limit of 100 messages, three a graph). */
+/** As deep as the binary form goes (protobuf's limit of 100 messages, three per graph). */
 const DEPTH_LIMIT = 33
 
 /** Model error naming the line for anything that text.ts does not print. */
@@ -254,7 +254,7 @@ class Parser {
     const extras = new Map<string, { of: Attribute; proto: Proto<'AttributeProto'> }>()
     for (const [key, a] of attributes) {
       const rest = this.#message(a.rests, 'attribute', 'AttributeProto')
-      // Another object than the attribute itself: only doc string and unknown fields are taken from the message.
+      // Not the attribute's own object: only doc string and unknown fields are taken from the message.
       if (rest) extras.set(key, { of: { ...a.of }, proto: rest })
     }
     if (!proto && extras.size === 0) return

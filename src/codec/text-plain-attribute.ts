@@ -1,11 +1,11 @@
-/** Reads attributes that are numbers, texts, or lists of those in square brackets. */
+/** Reads attributes that are numbers, strings, or lists of those in square brackets. */
 import type { Attribute } from '../graph/attribute.ts'
 import type { Scanner } from './text-scanner.ts'
 import { numberOf } from './text-tensor.ts'
 
 const number = /-?(?:inf|nan|\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])/y
 
-/** null where something else stands, which is left to be read. */
+/** null if something else is there, which is left unread. */
 export function plainAttribute(s: Scanner): Attribute | null {
   const digits = s.match(number)
   if (digits !== undefined) return numeric(digits)

@@ -27,7 +27,7 @@ export class Scanner {
     return this.#at === this.#text.length
   }
 
-  /** Takes what the sticky `pattern` matches here; undefined where it does not. */
+  /** Consumes what the sticky `pattern` matches here; undefined if it does not match. */
   match(pattern: RegExp, skip = true): string | undefined {
     if (skip) this.#skip()
     pattern.lastIndex = this.#at
@@ -47,7 +47,7 @@ export class Scanner {
     return rest === '' ? 'the end of the file' : JSON.stringify(rest.split('\n')[0])
   }
 
-  /** Takes a literal; false where something else stands here. */
+  /** Consumes a literal; false if something else is here. */
   take(literal: string): boolean {
     this.#skip()
     if (!this.#text.startsWith(literal, this.#at)) return false
@@ -59,13 +59,13 @@ export class Scanner {
     if (!this.take(literal)) throw this.fail(`'${literal}' expected, found ${this.#ahead()}`)
   }
 
-  /** Whether a literal stands here; takes nothing. */
+  /** Whether a literal is here; consumes nothing. */
   sees(literal: string): boolean {
     this.#skip()
     return this.#text.startsWith(literal, this.#at)
   }
 
-  /** A whole word; false where another one stands here. */
+  /** Consumes a whole word; false if another one is here. */
   keyword(name: string): boolean {
     this.#skip()
     if (!this.#text.startsWith(name, this.#at) || /[\w.]/.test(this.#text[this.#at + name.length] ?? '')) return false
@@ -104,7 +104,7 @@ export class Scanner {
     return new Uint8Array(Buffer.from(text, 'base64'))
   }
 
-  /** `item, item, ... close`; the opening was taken. */
+  /** `item, item, ... close`; the opening bracket has been consumed. */
   list<T>(close: string, item: () => T): T[] {
     const items: T[] = []
     if (this.take(close)) return items

@@ -47,7 +47,7 @@ const roundTo: Partial<Record<ElementType, (x: number) => number>> = {
   bfloat16: (x) => bfloat16ToNumber(numberToBfloat16(x)),
 }
 
-/** Element types that Tensor.toNumbers and Tensor.from treat; 64-bit integers go through bigint. */
+/** Element types that Tensor.toNumbers and Tensor.from handle; 64-bit integers go through bigint. */
 const numeric = /^(u?int(2|4|8|16|32)|bool|float(16|32|64)|bfloat16)$/
 
 function valuesOf(t: Tensor): string[] | undefined {
@@ -94,7 +94,7 @@ export function tensorOfValues(type: ElementType, dims: readonly number[], value
   if (!numeric.test(type)) return undefined
   const numbers = values.map(numberOf)
   const tensor = Tensor.from(type, dims, numbers)
-  // Integers that were cut to their type, and words that are no numbers, do not come back.
+  // Integers that were cut to their type, and words that are not numbers, do not come back.
   const back = tensor.toNumbers()
   const exact = /int|bool/.test(type)
   const fits = numbers.every((x, i) => (exact ? back[i] === x : !Number.isNaN(x) || values[i] === 'nan'))

@@ -92,7 +92,7 @@ class Printer {
     for (const v of g.stored()) {
       const tensor = v.stored!
       if (sparseOf(tensor)) continue
-      // The tensor says its type; an input said its own.
+      // The tensor states its type; an input has stated its own.
       const own = v.type?.elem === tensor.type && v.type.dims?.join() === tensor.dims.join()
       const name = shown.has(v) ? nameOf(v) : this.#value(v, own ? null : v.type)
       lines.push(`${inner}init ${name} = ${printTensor(tensor, this.#tensors)}`)

@@ -40,7 +40,7 @@ export class WireInput {
     }
   }
 
-  /** Sees to it that `size` (at most WINDOW) bytes from `pos` on are in the buffer. */
+  /** Makes sure that `size` (at most WINDOW) bytes from `pos` on are in the buffer. */
   #need(size: number): void {
     const { pos } = this
     if (pos >= this.#base && pos + size <= this.#limit) return
@@ -135,7 +135,7 @@ export class WireInput {
     }
   }
 
-  /** Passes over a field of this tag, which stands just before `pos`. */
+  /** Skips a field of this tag, which is just before `pos`. */
   skip(tag: number, end: number, depth: number): void {
     const start = this.pos
     const wire = tag & 7
@@ -163,7 +163,7 @@ export class WireInput {
   }
 }
 
-/** protobuf's own limit: what is nested deeper no other program reads. */
+/** protobuf's own limit: no other program reads what is nested deeper. */
 const DEPTH_LIMIT = 100
 
 export function checkDepth(depth: number): void {

@@ -1,6 +1,6 @@
 /**
  * Protobuf bytes being written, from the last to the first: when a message's length is due, its content is after it.
- * Large data is not copied but stands in the result as it is, in memory or not.
+ * Large data is not copied but becomes part of the result as it is, in memory or not.
  */
 import { type Bytes, isLazy, load } from '../base/bytes.ts'
 
@@ -16,7 +16,7 @@ export class WireOutput {
   #chunk = Buffer.alloc(0)
   #at = 0
 
-  /** Makes room for `size` bytes and gives where they go. */
+  /** Makes room for `size` bytes and returns where they go. */
   #room(size: number): number {
     if (this.#at < size) {
       this.#flush()

@@ -12,7 +12,7 @@ import { openModel } from './open-model.ts'
 import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
-/** Above this share of the largest value a layer counts as different: float rounding stays well under it. */
+/** Above this fraction of the largest value a layer counts as different: float rounding stays well under it. */
 const LAYER_TOLERANCE = 1e-4
 
 export const check = defineCommand({

@@ -10,7 +10,7 @@ interface Entry {
   readonly words: readonly string[]
 }
 
-/** `commands`: all there are, this one among them. */
+/** `commands`: all of them, including this one. */
 export const completionOf = (commands: () => readonly CommandDef[]) =>
   defineCommand({
     name: 'completion',

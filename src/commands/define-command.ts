@@ -10,13 +10,13 @@ export interface ArgumentSpec {
   readonly name: string
   readonly description: string
   readonly optional?: boolean
-  /** Takes all that follow. */
+  /** Takes all arguments that follow. */
   readonly isList?: boolean
 }
 
 export interface CommandDef<T extends OptionTable = OptionTable> {
   readonly name: string
-  /** Other names it answers to. */
+  /** Other names for it. */
   readonly aliases?: readonly string[]
   readonly summary: string
   readonly arguments: readonly ArgumentSpec[]

@@ -1,4 +1,4 @@
-/** `mnc diff`: what a step changed in a model. */
+/** `mnc diff`: what a pass, training or an export changed in a model. */
 import type { NodeDiff } from '../analysis/diff-nodes.ts'
 import type { Change, LayerChange, LayerFacts, TensorDiff } from '../analysis/diff-weights.ts'
 import type { ModelDiff, Pair } from '../analysis/model-diff.ts'

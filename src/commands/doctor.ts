@@ -1,4 +1,4 @@
-/** `mnc doctor`: what mnc runs on, and whether it runs; with a model, what of it a device leaves to the CPU. */
+/** `mnc doctor`: what mnc runs on, and whether it works; with a model, which parts of it a device leaves to the CPU. */
 import { batchOption } from '../data/loader-options.ts'
 import type { Fallback } from '../runtime/executor.ts'
 import { defineCommand } from './define-command.ts'

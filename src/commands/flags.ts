@@ -7,6 +7,9 @@ import { flagOf, type OptionSpec, type OptionTable } from '../base/options.ts'
 const placeholders: Readonly<Record<OptionSpec['type'], string>> = {
   number: 'X',
   integer: 'N',
+  share: 'SHARE',
+  shares: 'X,Y,...',
+  shareMap: 'NAME=SHARE',
   boolean: '',
   string: 'TEXT',
   choice: 'CHOICE|NAME=CHOICE,...',
@@ -36,26 +39,29 @@ export function addFlags(command: Command, table: OptionTable): void {
 /** The options of `table` that the command line gave. */
 export function givenOptions(command: Command, table: OptionTable): Record<string, unknown> {
   const given: Record<string, unknown> = {}
-  // commander gives `--x` beside `--no-x` no value of its own, but `--no-x` alone would default to true
+  // next to `--no-x`, commander gives `--x` no value of its own, but `--no-x` alone would default to true
   for (const name of Object.keys(table))
     if (command.getOptionValueSource(name) === 'cli') given[name] = command.getOptionValue(name)
   return given
 }
 
-/** Text to a value; what is not a number stays text, and the schema says so. */
+/** Text to a value; anything that is not a number stays text, and the schema rejects it. */
 function parseValue(name: string, spec: OptionSpec, text: string, previous: unknown): unknown {
   const number = (s: string): number | string => (s.trim() === '' || Number.isNaN(Number(s)) ? s : Number(s))
   switch (spec.type) {
     case 'number':
     case 'integer':
+    case 'share':
       return number(text)
     case 'strings':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',')]
     case 'numbers':
+    case 'shares':
       return [...(Array.isArray(previous) ? previous : []), ...text.split(',').map(number)]
     case 'choice':
       return text.includes('=') ? { ...asObject(previous), ...pairsOf(text, (s) => s) } : text
-    case 'numberMap': {
+    case 'numberMap':
+    case 'shareMap': {
       const given = text.startsWith('@') ? readMap(text.slice(1), name) : pairsOf(text, number)
       return { ...asObject(previous), ...given }
     }
@@ -68,7 +74,7 @@ function parseValue(name: string, spec: OptionSpec, text: string, previous: unkn
   }
 }
 
-/** `a=x,b=y`; names may hold commas and equals signs where that stays clear. */
+/** `a=x,b=y`; names may contain commas and equals signs where that is unambiguous. */
 function pairsOf(text: string, value: (s: string) => unknown): object {
   const parts = text.split(',')
   const pairs = (parts.every((p) => p.includes('=')) ? parts : [text]).map((pair) => {
@@ -81,7 +87,7 @@ function pairsOf(text: string, value: (s: string) => unknown): object {
 const asObject = (x: unknown): object => (isObject(x) ? x : {})
 
 /**
- * `@FILE` in place of name=number pairs: a JSON object of numbers by name, or one that holds such objects by option under
+ * `@FILE` in place of name=number pairs: a JSON object of numbers by name, or one with such objects by option under
  * `settings`, as `mnc sensitivity` writes it. A usage error for anything else.
  */
 function readMap(path: string, option: string): object {

@@ -1,18 +1,18 @@
 /**
  * Signals. A listener is heard only between turns of the event loop, and onnxruntime or a long computation may hold the
- * thread for ever: so nobody listens, and the system ends the process at once, except while there are temporary files to
- * take away, or steps of a training to save. Then a thread listens too, for a step that does not end.
+ * thread forever: so there is no listener, and the system ends the process at once, except while there are temporary
+ * files to remove, or training steps to save. Then a thread listens too, in case a step does not end.
  */
 import { dropTemporaries, watchTemporaries } from '../base/files.ts'
 import { type SignalThread, startSignalThread } from './signal-thread.ts'
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
-/** An interrupted command leaves no half-written file. For the command line alone: the process is its own. */
+/** An interrupted command leaves no half-written file. For the command line only, which owns its process. */
 export function endOnSignals(): void {
   const listeners = Object.entries(EXIT_CODES).map(([signal, code]) => {
     const end = (): void => {
-      // a training that saves itself first takes them away too
+      // a training run that saves itself first removes them too
       if (process.listenerCount(signal) > 1) return
       dropTemporaries()
       process.exit(code)

@@ -43,7 +43,7 @@ export class CommandIO implements GlobalOptions {
     if (!this.quiet) this.#err.write(`${message}\n`)
   }
 
-  /** Like `log`, and what was said is not said again. */
+  /** Like `log`, but no message is repeated. */
   once(): (message: string) => void {
     const said = new Set<string>()
     return (message) => {
@@ -52,7 +52,7 @@ export class CommandIO implements GlobalOptions {
     }
   }
 
-  /** A line that only -v asks for. */
+  /** A line for -v only. */
   detail(message: string): void {
     if (this.verbose) this.log(message)
   }

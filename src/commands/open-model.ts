@@ -1,4 +1,4 @@
-/** Reads a model that a command runs or describes, and tells the user what they should know about it. */
+/** Reads a model that a command runs or describes, and tells the user what to know about it. */
 import type { Model } from '../graph/model.ts'
 import type { CommandIO } from './io.ts'
 

@@ -88,7 +88,7 @@ function commandOf(def: PassDef): CommandDef {
       await writeModel(model, out)
       io.wrote(out, { changed, declined, left })
 
-      /** --mean, --std, ... say how this model reads pixels: they go into what comes out. */
+      /** --mean, --std, ... say how this model reads pixels: they are written into the result. */
       async function calibrate(reference: string) {
         const { calibrationData, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
           '../data/index.ts'

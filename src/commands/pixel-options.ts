@@ -18,12 +18,12 @@ export const dataOption = optionTable({
   },
 })
 
-/** Of commands that feed images and nothing else. */
+/** For commands that feed images and nothing else. */
 export const imageOptions = optionTable({ ...dataOption, ...dataOptions, ...pixelOptions })
 
 /**
  * Opens the data of `--data`, with the classes as `--classes` (then written into the model) or the model itself number
- * them, tells what is to be said of the set, and finds the preprocessing that `model` wants of it.
+ * them, prints the notes on the set, and finds the preprocessing that `model` needs.
  */
 export async function openFor(
   model: Model,

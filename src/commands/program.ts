@@ -18,7 +18,7 @@ interface Streams {
 
 const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
 
-/** What V8 says of typed arrays that are too large: only dims of a model, or of its inputs, are. */
+/** V8's message for typed arrays that are too large: only dims of a model, or of its inputs, can ask for such. */
 const NO_MEMORY = /^(Invalid (typed )?array (buffer )?length|Array buffer allocation failed)/i
 
 const globalFlags = [
@@ -91,7 +91,7 @@ function usageOf({ name, optional, isList }: CommandDef['arguments'][number]): s
   return optional ? `[${word}]` : `<${word}>`
 }
 
-/** Says which subcommand was meant. */
+/** Suggests which subcommand was meant. */
 function refuseUnknown(command: Command): void {
   const [word] = command.args
   if (word === undefined) return
@@ -110,9 +110,9 @@ function globalOptions(program: Command): GlobalOptions {
   return { json, quiet, verbose, seed: Number(seed) }
 }
 
-/** Says what went wrong on stderr and gives the exit code. */
+/** Reports what went wrong on stderr and returns the exit code. */
 function report(error: unknown, { stderr }: Streams): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput // commander has said it
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput // commander has reported it
   const say = (text: string): void => void stderr.write(`mnc: ${text}\n`)
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
   if (debug && error instanceof Error) say(error.stack ?? String(error))
@@ -140,7 +140,7 @@ function report(error: unknown, { stderr }: Streams): number {
   return EXIT.bug
 }
 
-/** Runs one command line (without `node mnc`) and gives the exit code. */
+/** Runs one command line (without `node mnc`) and returns the exit code. */
 export async function runCommandLine(argv: readonly string[], streams: Streams = process): Promise<number> {
   try {
     const program = await makeProgram(argv, streams)

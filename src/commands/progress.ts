@@ -21,7 +21,7 @@ export class Progress {
     this.#shown = this.#live ? Number.NEGATIVE_INFINITY : this.#start
   }
 
-  /** `done` of the total is after us; `note` follows it (a loss, a rate). */
+  /** `done` of the total is finished; `note` follows it (a loss, a rate). */
   update(done: number, note = ''): void {
     const now = performance.now()
     if (!this.#stream || now - this.#shown < (this.#live ? REDRAW_MS : LINE_MS)) return
@@ -29,7 +29,7 @@ export class Progress {
     this.#stream.write(this.#live ? `\r\x1b[K${this.#line(done, note)}` : `${this.#line(done, note)}\n`)
   }
 
-  /** Takes the bar away. */
+  /** Removes the bar. */
   end(): void {
     if (this.#live) this.#stream?.write('\r\x1b[K')
   }

@@ -82,7 +82,7 @@ function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefi
 
 const recipePath = (out: string): string => `${out.replace(/\.onnx$/, '')}.recipe.json`
 
-/** A name that a recipe may have. */
+/** A valid name for the recipe. */
 const nameFor = (out: string): string => {
   const base = out.replace(/^.*[\\/]/, '').replace(/\.\w+$/, '')
   return base.replace(/^\.+/, '') || 'ptq'

@@ -1,4 +1,4 @@
-/** `mnc report`: a recipe's run as one page to read. */
+/** `mnc report`: a recipe's run as one page. */
 import { defineCommand, output } from './define-command.ts'
 
 export const report = defineCommand({

@@ -1,18 +1,19 @@
 /**
- * A thread that hears SIGINT and SIGTERM while the main one is inside onnxruntime, which never lets a listener in: it says
- * after two seconds what is waited for, and ends the process at the second signal where the main thread does not. That is
- * by SIGKILL, which loses nothing: files are written under other names until they are whole, and no step writes any.
+ * A thread that receives SIGINT and SIGTERM while the main one is inside onnxruntime, where no listener runs: after two
+ * seconds it says what the command is waiting for, and at the second signal it ends the process if the main thread does
+ * not. It does so by SIGKILL, which loses nothing: files are written under other names until they are complete, and no
+ * step writes any.
  *
- * Node gives signals to the main thread's listeners only; its own binding, which they are built on, works in any thread
- * (deprecated, silent here). Does not apply where a version of Node has it no more: then a signal waits for
- * the end of the step.
+ * Node gives signals to the main thread's listeners only; the internal binding that they are built on works in any thread
+ * (deprecated, silent here). Does not apply where a version of Node no longer has it: then a signal waits for the end of
+ * the step.
  */
 import { Worker } from 'node:worker_threads'
 
-/** What the main thread takes to end by itself, once it hears of a signal. */
+/** The time that the main thread gets to end by itself, once it receives a signal. */
 const PATIENCE_MS = 2000
 
-/** Text, so that the thread loads nothing. */
+/** A string, so that the thread loads nothing. */
 const thread = `
 const { heard, patience, message } = require('node:worker_threads').workerData
 let count = 0
@@ -41,7 +42,7 @@ const message =
   '\nmnc: a checkpoint will be written when the current step ends; a second signal ends the command without one\n'
 
 export interface SignalThread {
-  /** The main thread has heard of a signal. */
+  /** The main thread has received a signal. */
   answer(): void
   close(): void
 }
@@ -51,7 +52,7 @@ export function startSignalThread(): SignalThread {
   const workerData = { heard, patience: PATIENCE_MS, message }
   const worker = new Worker(thread, { eval: true, workerData, execArgv: [], name: 'mnc-signals' })
   worker.unref()
-  // it is a help, not a need: without memory for a thread the run goes on
+  // it is optional: without memory for a thread the run goes on
   worker.on('error', () => {})
   return {
     answer: () => void Atomics.store(heard, 0, 1),

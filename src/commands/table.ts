@@ -1,7 +1,7 @@
 /** Numbers and tables for people. */
 import type { Readers } from '../analysis/readers.ts'
 
-/** Columns aligned by content, two spaces apart; `align` has one of l, r a column. */
+/** Columns aligned by content, two spaces apart; `align` has an l or r for each column. */
 export function table(rows: readonly (readonly string[])[], align: string): string {
   const widths = [...align].map((_, c) => Math.max(0, ...rows.map((r) => r[c]?.length ?? 0)))
   const cell = (text: string, c: number): string =>
@@ -23,7 +23,7 @@ export function bigNumber(n: number): string {
 
 export const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`
 
-/** Bits of a weight in the file, and in brackets those that its values need where these are fewer. */
+/** Bits of a weight in the file, and in parentheses those that its values need, if these are fewer. */
 export const widthOf = ({ weightBits, valueBits }: { weightBits: number; valueBits: number }): string =>
   valueBits === weightBits ? String(weightBits) : `${weightBits} (${valueBits})`
 

@@ -70,7 +70,7 @@ export const train = defineCommand({
         ...{ checkpointSteps: options.checkpointSteps, profile: options.profile, identity, cache: cacheFolder() },
       }
       const summary = await train(model, run, async (event) => {
-        // before the first step there is nothing to save, and the engine may take long, or for ever
+        // before the first step there is nothing to save, and the engine may take long, or forever
         if (event.kind === 'step') stop.arm()
         view.show(event)
         await log?.write(event)
@@ -101,7 +101,7 @@ function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefi
   return { data: RANDOM }
 }
 
-/** What a checkpoint is held to: the very files that the run began with. */
+/** Hashes of the files that the run began with, which a checkpoint must match. */
 async function hashOf(...models: (Model | undefined)[]): Promise<string> {
   const { createHash } = await import('node:crypto')
   const { encodeModel } = await import('../codec/codec.ts')
@@ -110,7 +110,7 @@ async function hashOf(...models: (Model | undefined)[]): Promise<string> {
   return hash.digest('hex').slice(0, 16)
 }
 
-/** A finished run needs no checkpoint, but where the best epoch was chosen the last one is kept beside it. */
+/** A finished run needs no checkpoint, but where the best epoch was chosen, the last epoch is kept too. */
 async function dropCheckpoint(path: string | undefined, keep: boolean): Promise<void> {
   if (!path || keep) return
   const { rm } = await import('node:fs/promises')

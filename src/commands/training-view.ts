@@ -1,7 +1,7 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
 import { fallbackWarnings } from '../runtime/fallback-warnings.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
-import type { Lesson } from '../train/step/lessons.ts'
+import type { Objective } from '../train/step/objectives.ts'
 import { temperatureWarning } from '../train/temperature-warning.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
@@ -25,7 +25,7 @@ export class TrainingView {
       const from = step > 0 ? `, from step ${step}` : ''
       const steps = `${totalSteps} steps (${stepsPerEpoch} per epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph built in ${seconds.toFixed(1)} s`)
-      const taught = lessonsLine(event.lessons)
+      const taught = objectivesLine(event.objectives)
       if (taught) this.#io.log(taught)
       for (const line of [...event.warnings, ...fallbackWarnings(event.fallbacks)]) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
@@ -53,16 +53,16 @@ export class TrainingView {
     return this.#top1
   }
 
-  /** Takes the bar away. */
+  /** Removes the bar. */
   end(): void {
     this.#progress?.end()
   }
 }
 
-/** Which loss each output has, where there is more to say than that scores are compared. */
-function lessonsLine(lessons: readonly Lesson[]): string | null {
-  if (lessons.length === 1 && lessons[0]!.loss !== 'nmse') return null
-  const each = lessons.map(({ output, loss, axis, weight }) => {
+/** Which loss each output has, unless all that is compared is scores. */
+function objectivesLine(objectives: readonly Objective[]): string | null {
+  if (objectives.length === 1 && objectives[0]!.loss !== 'nmse') return null
+  const each = objectives.map(({ output, loss, axis, weight }) => {
     const over = axis === null ? '' : ` over axis ${axis}`
     return `${output} by ${loss}${over}${weight === 1 ? '' : ` times ${weight}`}`
   })

@@ -1,6 +1,6 @@
 /**
  * Applies an augmentation policy to one image and writes it, normalised, into a batch. All randomness comes from the
- * stream that the caller gives for this image, so the result does not depend on who does it or in which order.
+ * stream that the caller gives for this image, so the result does not depend on the thread or the order.
  */
 import type { Rng } from '../base/rng.ts'
 import { Canvas } from './canvas.ts'
@@ -17,7 +17,7 @@ import {
   solarize,
 } from './image-ops.ts'
 import type { ImageShape } from './image-shape.ts'
-import { ImageWriter, lookUp } from './image-writer.ts'
+import { ImageWriter, lookUp, lookUpBackwards } from './image-writer.ts'
 import { type AugmentOp, type AugmentPolicy, magnitudeOf } from './policy.ts'
 import type { Preprocess } from './preprocess.ts'
 
@@ -66,7 +66,7 @@ export class Augmenter {
 
   constructor(shape: ImageShape, preprocess: Preprocess, policy: AugmentPolicy) {
     this.writer = new ImageWriter(shape, preprocess)
-    // The mean colour: what becomes nearly 0, as exposed pixels become exactly.
+    // The mean colour, which becomes nearly 0; exposed pixels become exactly 0.
     const fill = preprocess.mean.map((m) => Math.max(0, Math.min(255, Math.round(m * preprocess.scale))))
     this.#canvas = new Canvas(shape, fill.slice(0, shape.channels))
     this.#policy = policy
@@ -138,18 +138,6 @@ function writePlanes(
         clearExposed(mask, (y + dy) * width + dx + x0, count, planes, mirrored, row + (mirrored ? width - 1 - x0 : x0))
     }
   }
-}
-
-/** planes[at - i] = table[bytes[from + i]]. */
-function lookUpBackwards(
-  bytes: Uint8Array,
-  from: number,
-  count: number,
-  table: Float32Array,
-  planes: Float32Array,
-  at: number,
-): void {
-  for (let i = 0; i < count; i++) planes[at - i] = table[bytes[from + i]!]!
 }
 
 function clearExposed(

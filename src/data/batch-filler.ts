@@ -1,7 +1,7 @@
 /**
  * Makes any training batch from its step number alone: the order of an epoch is a permutation drawn from (seed, epoch),
- * an image's augmentation from (seed, epoch, image). So batches do not depend on who makes them or in which order, and a
- * run can start at any step.
+ * an image's augmentation from (seed, epoch, image). So batches do not depend on the thread or the order in which they
+ * are made, and a run can start at any step.
  */
 import { Rng } from '../base/rng.ts'
 import { Augmenter } from './augment.ts'
@@ -43,7 +43,7 @@ export class BatchFiller {
     return Math.floor(step / this.stepsPerEpoch)
   }
 
-  /** Images in the batch of a step: batchSize, or what is left at an epoch's end. */
+  /** Images in the batch of a step: batchSize, or the remainder at an epoch's end. */
   countAt(step: number): number {
     const { batchSize, data } = this.#job
     return Math.min(batchSize, data.size - (step % this.stepsPerEpoch) * batchSize)

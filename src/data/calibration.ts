@@ -1,4 +1,4 @@
-/** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata say. */
+/** Calibration batches for passes: the first images of a data set, preprocessed as the model's metadata says. */
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'

@@ -11,7 +11,7 @@ export class Canvas {
   readonly width: number
   /** Bytes of one channel. */
   readonly plane: number
-  /** What exposed pixels hold, one byte a channel. */
+  /** The content of exposed pixels, one byte per channel. */
   readonly fill: Uint8Array
   pixels: Uint8Array
   /** 1 where exposed. Meaningful only while `exposed`. */

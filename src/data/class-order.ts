@@ -10,7 +10,7 @@ import type { Model } from '../graph/model.ts'
 import type { Dataset } from './dataset.ts'
 
 /**
- * The names in a file: one a line, a JSON array, or a JSON object from numbers to names or from names to numbers (what
+ * The names in a file: one per line, a JSON array, or a JSON object from numbers to names or from names to numbers (what
  * ImageFolder's class_to_idx is).
  */
 export function loadClassOrder(file: string): readonly string[] {
@@ -51,7 +51,7 @@ export function inClassOrder(dataset: Dataset, names: readonly string[], whose: 
   return dataset.relabelled(names, (label) => to[label]!)
 }
 
-/** The set as the model's own metadata number its classes, where they do. */
+/** The set as the model's own metadata numbers its classes, if it does. */
 export function inModelOrder(model: Model, dataset: Dataset): Dataset {
   const names = readClassOrder(model)
   return names ? inClassOrder(dataset, names, 'the model') : dataset

@@ -1,7 +1,7 @@
 /** How a data set is read: options of every command that takes `--data`. */
 import { optionTable } from '../base/options.ts'
 
-/** Where it is not more than half of the machine's memory. */
+/** Unless that is more than half of the machine's memory. */
 export const DEFAULT_MEMORY_MB = 2048
 
 export const dataOptions = optionTable({

@@ -32,7 +32,7 @@ export interface DatasetInit {
   readonly channels: number
   readonly height: number
   readonly width: number
-  /** size * channels * height * width bytes over a SharedArrayBuffer, or a picture file an image. */
+  /** size * channels * height * width bytes over a SharedArrayBuffer, or one picture file per image. */
   readonly images: Uint8Array | PictureSet
   /** How pictures of another size are brought to this one; bilinear by default. */
   readonly resize?: ResizeMode | undefined
@@ -52,7 +52,7 @@ export interface Size {
   readonly resize: ResizeMode
 }
 
-/** No classifier has so many classes; a label beyond is damage, and must not size anything. */
+/** No classifier has so many classes; a larger label means a damaged file, and must not determine the size of anything. */
 export const MOST_CLASSES = 2 ** 20
 
 export { sharedBytes }
@@ -114,15 +114,15 @@ export class Dataset {
     return { channels, height, width }
   }
 
-  /** The pixels of a set that is no folder of pictures. */
+  /** The pixels of a set that is not a folder of pictures. */
   get images(): Uint8Array {
     if (this.#images instanceof Uint8Array) return this.#images
     throw bugError(`${this.name} is decoded while it is read: its pixels are not in memory`)
   }
 
   /**
-   * Pictures of a folder at the size of a model's input, decoded to it: the shorter side scaled, the centre cropped. Other
-   * sets stay as they are, for their images are resized whole, on the way into a batch.
+   * Pictures of a folder at the size of a model's input, decoded to it: the shorter side scaled, the centre cropped.
+   * Other sets stay as they are, since their images are resized whole, on the way into a batch.
    */
   sized([height, width]: readonly [number, number], resize: ResizeMode = 'bilinear'): Dataset {
     if (this.#images instanceof Uint8Array) return this
@@ -205,7 +205,7 @@ export class Dataset {
     return this.#with({ images: copied, labels })
   }
 
-  /** The same images with other labels: class `i` of before is class `to[i]` of `classNames`. */
+  /** The same images with other labels: the former class `i` is class `to[i]` of `classNames`. */
   relabelled(classNames: readonly string[], to: (label: number) => number): Dataset {
     return this.#with({ classes: classNames.length, classNames, labels: this.labels.map(to) })
   }

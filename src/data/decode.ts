@@ -3,11 +3,11 @@
  * everything else works without them.
  *
  * The file's content decides what it is, not its name. Opaque 8-bit grey and RGB pictures give the bytes that they hold.
- * Of another size, the shorter side is scaled and the centre cropped: with the triangle filter, as resize.ts does, but that
- * libvips shrinks a JPEG while it decodes it, or by whole pixels first, where it shrinks a lot.
- * Turned as EXIF says; transparency is flattened on black; of 16 bits the upper 8 are taken; of an animation the first
- * frame; CMYK becomes RGB as the Python Imaging Library does it, without a colour profile: with k' = 255 - K,
- * R = k' - round(C k' / 255). A vector picture (SVG, PDF) has no pixels of its own and is refused.
+ * Of another size, the shorter side is scaled and the centre cropped: with the triangle filter, as in resize.ts, except
+ * that libvips shrinks a JPEG while it decodes it, or by whole pixels first, where it shrinks a lot. Turned as EXIF says;
+ * transparency is flattened on black; of 16 bits the upper 8 are taken; of an animation the first frame; CMYK becomes RGB
+ * as the Python Imaging Library does it, without a colour profile: with k' = 255 - K, R = k' - round(C k' / 255). A
+ * vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
 import { usageError } from '../base/errors.ts'
 import type { ImageShape } from './image-shape.ts'
@@ -25,14 +25,14 @@ export interface PictureFacts extends PictureFile {
   readonly height: number
   readonly grey: boolean
   readonly alpha: boolean
-  /** More than 8 bits a channel. */
+  /** More than 8 bits per channel. */
   readonly deep: boolean
   readonly animated: boolean
 }
 
 const VECTOR: ReadonlySet<string> = new Set(['svg', 'pdf'])
 
-/** The header of a picture file; a usage error that names the file where it is none. */
+/** The header of a picture file; a usage error that names the file if it is not one. */
 export async function readFacts(path: string): Promise<PictureFacts> {
   const sharp = await loadSharp()
   const m = await guarded(path, () => sharp(path).metadata())

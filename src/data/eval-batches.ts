@@ -1,4 +1,4 @@
-/** Batches for evaluation and calibration: file order, no augmentation, the last one as short as it is. */
+/** Batches for evaluation and calibration: file order, no augmentation, the last one possibly short. */
 import { usageError } from '../base/errors.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'

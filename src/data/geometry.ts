@@ -2,7 +2,8 @@
  * Affine moves with nearest pixels, equal to the Python Imaging Library's Image.transform(AFFINE, NEAREST) and
  * Image.rotate: output (x, y) takes the input at (a x' + b y' + c, d x' + e y' + f) of the pixel centre x' = x + 0.5.
  * PIL does the general case in 16.16 fixed point (sums of rounded steps, not products) and pure scale or translation in
- * floating point; both are repeated here, for the choice of pixel depends on it. Not for images of 32768 pixels a side.
+ * floating point; both are repeated here, since the choice of pixel depends on it. Not for images of 32768 pixels per
+ * side or more.
  */
 import type { Canvas } from './canvas.ts'
 

@@ -37,7 +37,7 @@ export class ImageWriter {
 
   /**
    * Where the caller writes normalised planes (C,H,W at the images' own size): straight into the batch when nothing is
-   * left to do, else into scratch. Follow with `finish`.
+   * left to do, otherwise into scratch memory. Follow with `finish`.
    */
   target(out: Float32Array, base: number): { planes: Float32Array; at: number } {
     return this.#planes.length > 0 ? { planes: this.#planes, at: 0 } : { planes: out, at: base }
@@ -69,14 +69,25 @@ export class ImageWriter {
   }
 }
 
-/** planes[at + i] = table[bytes[from + i]]. A function of its own, so that the loop holds nothing else. */
-export function lookUp(
+/**
+ * Looks `count` bytes up in the table and writes what it says into `planes`. Functions of their own, so that the loops
+ * contain nothing else.
+ */
+type LookUp = (
   bytes: Uint8Array,
   from: number,
   count: number,
   table: Float32Array,
   planes: Float32Array,
   at: number,
-): void {
+) => void
+
+/** planes[at + i] = table[bytes[from + i]]. */
+export const lookUp: LookUp = (bytes, from, count, table, planes, at) => {
   for (let i = 0; i < count; i++) planes[at + i] = table[bytes[from + i]!]!
+}
+
+/** planes[at - i] = table[bytes[from + i]]. */
+export const lookUpBackwards: LookUp = (bytes, from, count, table, planes, at) => {
+  for (let i = 0; i < count; i++) planes[at - i] = table[bytes[from + i]!]!
 }

@@ -1,7 +1,7 @@
 /** `--workers` and `--batch`: the same wherever batches are prepared. */
 import type { OptionSpec } from '../base/options.ts'
 
-/** Each is a thread with two batches of its own; one makes some thousand images a second. */
+/** Each is a thread with two batches of its own; one makes about a thousand images per second. */
 export const MOST_WORKERS = 64
 
 export const workersOption = {

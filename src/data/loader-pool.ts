@@ -8,11 +8,11 @@ import { systemReason } from '../base/files.ts'
 import type { FillerJob } from './batch-filler.ts'
 import type { LoaderMessage, Slot, WorkerSetup } from './loader-worker.ts'
 
-/** Beside this file: the built worker, or in the sources the script that starts the TypeScript one. */
+/** Next to this file: the built worker, or in the sources the script that starts the TypeScript one. */
 const script = import.meta.url.endsWith('.ts') ? './loader-worker.dev.mjs' : './loader-worker.js'
 const workerFile = new URL(script, import.meta.url)
 
-/** Batches in the ring: two a thread keep it busy while one batch is being read. */
+/** Batches in the ring: two per thread keep it busy while one batch is being read. */
 export const slotsOf = (threads: number): number => 2 * threads + 1
 
 export class LoaderPool {
@@ -40,12 +40,12 @@ export class LoaderPool {
     })
   }
 
-  /** Has a batch made. */
+  /** Starts making a batch. */
   request(step: number): void {
     this.#workers[step % this.#workers.length]!.postMessage(step)
   }
 
-  /** The slot of a requested step, once it is filled; its contents stand until `request(step + slots.length)`. */
+  /** The slot of a requested step, once it is filled; its contents stay until `request(step + slots.length)`. */
   async take(step: number): Promise<Slot> {
     if (this.#failure) throw this.#failure
     if (!this.#ready.delete(step)) {

@@ -26,7 +26,7 @@ port.on('message', (step: number) => {
   last = last.then(() => fill(step))
 })
 
-/** One step after the other; what goes wrong is the caller's to throw. */
+/** One step after the other; errors are sent for the caller to throw. */
 async function fill(step: number): Promise<void> {
   const slot = slots[step % slots.length]!
   let message: LoaderMessage = step

@@ -92,7 +92,7 @@ async function* inWorkers(
     for (let step = from; step < to; step++) {
       const slot = await pool.take(step)
       const count = filler.countAt(step)
-      // Copies (0.1 ms for 64 CIFAR images): onnxruntime takes no shared memory, and callers may keep a batch.
+      // Copies (0.1 ms for 64 CIFAR images): onnxruntime does not accept shared memory, and callers may keep a batch.
       const images = slot.images.slice(0, count * filler.imageFloats)
       const labels = slot.labels.slice(0, count)
       requestUpTo(step + 1 + pool.slots.length)

@@ -6,7 +6,7 @@ import type { Preprocess } from './preprocess.ts'
 
 const MB = 2 ** 20
 
-/** Half of what this process can have. */
+/** Half of what this process may use. */
 const half = (): number => Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY) / 2
 
 /** Bytes that the images of a set may take: what --data-memory says, or its default. */
@@ -22,7 +22,7 @@ export function checkMemory(bytes: number, limit: number, what: string): void {
   throw usageError(`${what} ${size} than the ${inMB(limit)} for images`, 'see --data-memory')
 }
 
-/** Refuses batches that cannot be: large pictures, and a model that leaves its input's size open. */
+/** Refuses impossible batches: large pictures, with a model that leaves its input's size open. */
 export function checkBatchMemory(count: number, floats: number, { size: [height, width] }: Preprocess): void {
   if (floats * 4 <= half()) return
   throw usageError(

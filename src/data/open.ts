@@ -102,16 +102,16 @@ export function parseDataReference(reference: string): DataReference {
 export interface OpenOptions {
   /** Memory that the images may take, in MB; 2048 by default, or half of the machine's where that is less. */
   readonly memory?: number | undefined
-  /** Folder that decoded pictures are kept in for the next run; a temporary file without. */
+  /** Folder in which decoded pictures are kept for the next run; without it a temporary file is used. */
   readonly cache?: string | undefined
-  /** Told what takes long, and what the disk has no room for. */
+  /** Called with what takes long, and what the disk has no room for. */
   readonly log?: ((message: string) => void) | undefined
 }
 
 /**
  * Reads the data set that a reference names. `defaultSplit` is the caller's natural one: train for training, test for
  * evaluation. Images are in memory, except pictures of a folder: those are decoded when they are first read, and what takes
- * more than `memory` is then in a file. Throws a usage error that says what was looked for where, or what is wrong with it.
+ * more than `memory` is then in a file. Throws a usage error that says what was sought where, or what is wrong with it.
  */
 export async function openDataset(
   reference: string,

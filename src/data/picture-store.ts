@@ -30,7 +30,7 @@ export interface PictureStore {
   readonly imageBytes: number
   /** Pictures 0, 1, ... as far as it goes; all threads see it. */
   readonly memory: Uint8Array
-  /** For each of these 1 where it is there. */
+  /** For each of these, 1 if it is there. */
   readonly known: Uint8Array
   readonly file: StoreFile | null
 }
@@ -47,15 +47,15 @@ interface StoreFile {
 export interface StoreOptions {
   /** Bytes of memory. */
   readonly memory: number
-  /** Folder that the file is kept in; a temporary one without. */
+  /** Folder in which the file is kept; without it a temporary one. */
   readonly cache?: string | undefined
-  /** Told where the disk has no room for all. */
+  /** Called if the disk does not have room for all. */
   readonly log?: ((message: string) => void) | undefined
 }
 
 /** After a picture's bytes in the file: mark and CRC. */
 const TAIL = 8
-/** Of the free space of a disk, this much is taken: others need some too. */
+/** The fraction of a disk's free space that is used: others need some too. */
 const SHARE = 0.9
 
 /** Closes files of sets that are no longer in use. */
@@ -90,7 +90,7 @@ function openFile(first: number, count: number, imageBytes: number, key: string,
   })
 }
 
-/** Picture `i`, where it is there: a view of memory, or bytes of the caller's. */
+/** Picture `i`, if it is there: a view of memory, or bytes that are the caller's. */
 export function storedPicture(store: PictureStore, i: number): Uint8Array | null {
   const { imageBytes, memory, known, file } = store
   if (i < known.length && Atomics.load(known, i) === 1) return memory.subarray(i * imageBytes, (i + 1) * imageBytes)
@@ -105,7 +105,7 @@ export function storedPicture(store: PictureStore, i: number): Uint8Array | null
   return bytes
 }
 
-/** Keeps a decoded picture, where it has a place. Two threads that do so at once write the same. */
+/** Keeps a decoded picture, if it has a place. Two threads that do so at once write the same. */
 export function keepPicture(store: PictureStore, i: number, bytes: Uint8Array): void {
   remember(store, i, bytes)
   const { imageBytes, file } = store

@@ -19,7 +19,7 @@ export class Pictures {
     this.#options = options
   }
 
-  /** Those named, brought to `shape`. What is decoded of them is shared by all that ask for this shape. */
+  /** Those named, brought to `shape`. Decoded pictures are shared by all callers that ask for this shape. */
   at(slots: Uint32Array, shape: ImageShape, resize: ResizeMode): PictureFiles {
     const { files } = this
     const { channels, height, width } = shape
@@ -30,17 +30,17 @@ export class Pictures {
     return { files, slots, shape, resize, store }
   }
 
-  /** A file that is kept has to know its pictures again; one that is not needs no reading of them. */
+  /** A file that is kept has to recognise its pictures; for one that is not, they need not be read. */
   #key(how: string): string {
     const hash = createHash('sha256').update(`${packageVersion()} ${how}`)
     return (this.#options.cache === undefined ? hash : hash.update(hashFiles(this.files, true))).digest('hex')
   }
 }
 
-/** Of a picture file, this much of its start and of its end goes into the hash, and its size. */
+/** This much of a picture file's start and end goes into the hash, and its size. */
 const HASHED = 32_768
 
-/** SHA-256 of what picture files hold: their sizes, first and last 32 KB; `times`: and when they were last changed. */
+/** SHA-256 of the contents of picture files: their sizes, first and last 32 KB; with `times` also when they were last changed. */
 export function hashFiles(files: Iterable<PictureFile>, times = false): string {
   const hash = createHash('sha256')
   const buffer = Buffer.alloc(HASHED)

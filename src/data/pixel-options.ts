@@ -1,7 +1,7 @@
 /** How pixels become a foreign model's input: the options of every command and recipe stage that feeds images. */
 import { optionTable } from '../base/options.ts'
 
-/** --mean, --std, ...: for models that say nothing about their preprocessing. Written into what comes out. */
+/** --mean, --std, ...: for models that say nothing about their preprocessing. Written into the result. */
 export const pixelOptions = optionTable({
   mean: { type: 'numbers', description: 'Mean of pixels / scale, one number or one per channel' },
   std: { type: 'numbers', description: 'Standard deviation of pixels / scale, likewise' },

@@ -39,7 +39,7 @@ export async function* readPixels(
     while (started.length < Math.min(end, indices.length)) {
       const slot = pixels.slots[indices[started.length]!]!
       const one = storedPicture(pixels.store, slot) ?? decoded(pixels, slot)
-      if (one instanceof Promise) one.catch(() => {}) // told where it is awaited
+      if (one instanceof Promise) one.catch(() => {}) // reported where it is awaited
       started.push(one)
     }
   }

@@ -18,7 +18,7 @@ export type Layout = 'NCHW' | 'NHWC'
 export interface Preprocess {
   /** What pixels are divided by first. */
   readonly scale: number
-  /** One number a channel of the model's input. */
+  /** One number per channel of the model's input. */
   readonly mean: readonly number[]
   readonly std: readonly number[]
   /** Input size, [height, width]. */
@@ -30,7 +30,7 @@ export interface Preprocess {
   readonly replicateGrey?: boolean
 }
 
-/** What --mean, --std, --scale, --input-size and their like give; a single mean or std counts for every channel. */
+/** The values of --mean, --std, --scale, --input-size and similar options; a single mean or std counts for every channel. */
 export interface PreprocessOverrides {
   readonly mean?: readonly number[] | undefined
   readonly std?: readonly number[] | undefined
@@ -109,7 +109,7 @@ export function imageInput(model: Model): ImageInput {
   return { name: input.name, layout, channels, height, width }
 }
 
-/** What mnc gives its own models: each set's own statistics, the model's input size (the images' where open). */
+/** The preprocessing of mnc's own models: each set's own statistics, the model's input size (the images' where open). */
 export async function defaultPreprocess(
   dataset: Dataset,
   model: Model,
@@ -130,9 +130,9 @@ function placeOf(
 }
 
 /**
- * The preprocessing to use: what the options say, else what the model's metadata say, else the data set's own
- * statistics (then `warn` is called with a sentence for the user). Checked against the model's input and
- * the data set's pixels; throws an MncError on wrong input size, channel mismatch, bad numbers.
+ * The preprocessing to use: what the options say, else what the model's metadata says, else the data set's own statistics
+ * (then `warn` is called with a sentence for the user). Checked against the model's input and the data set's pixels;
+ * throws an MncError on wrong input size, channel mismatch, bad numbers.
  */
 export async function preprocessOf(
   model: Model,
@@ -205,7 +205,7 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
 }
 
 /**
- * For whoever reads labels: compares the last dimension of the first output with the number of classes, where the graph
+ * For code that reads labels: compares the last dimension of the first output with the number of classes, where the graph
  * states it.
  */
 export function checkClasses(model: Model, dataset: Dataset): void {

@@ -3,7 +3,7 @@ import type { Dataset } from './dataset.ts'
 /** `--data random`: the keyword, and the warning that users must see whenever random inputs (random-inputs.ts) stand in for data. */
 export const RANDOM = 'random'
 
-/** What passes and training take. */
+/** The data that passes and training accept. */
 export type TrainingData = Dataset | typeof RANDOM
 
 export const randomWarning = (purpose: string): string =>

@@ -8,7 +8,7 @@ export const evaluateOptions = optionTable({
   batch: batchOption(100),
   ...deviceOptions,
   threads: threadsOption,
-  minAccuracy: { type: 'number', description: 'Gate: exit 3 if top-1 accuracy is below this fraction (0.9 is 90 %)' },
+  minAccuracy: { type: 'share', description: 'Gate: exit 3 if top-1 accuracy is below this share (0.9 or 90%)' },
 })
 
 export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

@@ -24,7 +24,7 @@ export interface EvaluateOptions {
   readonly load?: LoadOptions
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
-  /** Told what runs on the CPU, though the executor's device is another. */
+  /** Called with what runs on the CPU although the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
   readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
@@ -32,7 +32,7 @@ export interface EvaluateOptions {
 
 export interface Evaluation {
   readonly samples: number
-  /** Shares in [0, 1]. */
+  /** Fractions in [0, 1]. */
   readonly top1: number
   readonly top5: number
   /** Mean cross entropy, nats. */
@@ -49,8 +49,8 @@ const FAST_EVALUATION: LoadOptions = { config: { 'session.disable_quant_qdq': '1
 const BATCH = 100
 
 /**
- * Labels are read in the order of classes that the model's metadata say, where they do. Model error for outputs that are
- * no [N, classes] scores or whose class count is not the data set's.
+ * Labels are read in the order of classes that the model's metadata gives, if it does. Model error for outputs that are
+ * not [N, classes] scores or whose class count is not the data set's.
  */
 export async function evaluate(
   model: Model,
@@ -155,7 +155,7 @@ class Scores {
     for (let c = 0; c < values.length; c++) {
       const v = values[c]!
       if (v > max) max = v
-      // ties go to the lower class, as argmax takes them; what is not a number beats everything
+      // ties go to the lower class, as with argmax; NaN beats everything
       if (c !== label && !(v < own || (v === own && c > label))) better++
     }
     if (better === 0) this.#top1++

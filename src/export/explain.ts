@@ -39,7 +39,7 @@ export interface Explanation {
 /** QLinearConv, ConvInteger, QGemm, MatMulInteger, MatMulNBits, ... */
 const integerKernel = /^(QLinear|Q[A-Z]|DynamicQuantize)|Integer|NBits/
 
-/** What onnxruntime makes of the model at ORT_ENABLE_ALL. */
+/** What onnxruntime turns the model into at ORT_ENABLE_ALL. */
 export async function explainKernels(model: Model): Promise<Explanation> {
   const optimised = await optimise(model)
   const ops: Record<string, number> = {}

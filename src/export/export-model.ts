@@ -7,7 +7,8 @@
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
  *           of wide layers with float outputs (split-sums.ts)
  *
- * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute so anyway); inputs and outputs keep theirs.
+ * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute in them anyway); inputs and outputs keep
+ * their types.
  *
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
@@ -32,7 +33,7 @@ import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
-import type { ExportOptions } from './export-options.ts'
+import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
@@ -99,7 +100,7 @@ const pipelines = {
   packed: [...always, ...written, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
-} as const
+} satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
 export async function exportModel(
   source: Model,
@@ -147,7 +148,7 @@ function dropUnused({ model }: Exporting): void {
 async function readLayers(context: Exporting): Promise<void> {
   const { model } = context
   const weights = await readWeights(model)
-  // the tensors that weights are made of
+  // the tensors that weights are made from
   const sources = weights.flatMap((w) => constantSource(w.value) ?? [])
   const named = ({ value, name }: Weight) => {
     const [reader] = value.uses

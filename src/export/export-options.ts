@@ -35,9 +35,9 @@ export const exportOptions = optionTable({
   ...overridableOptions,
 })
 
-export type ExportFormat = 'packed' | 'int4' | 'int8'
-
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>
+
+export type ExportFormat = ParsedExportOptions['format']
 
 /** The same for a program. */
 export interface ExportOptions {
@@ -48,8 +48,8 @@ export interface ExportOptions {
   readonly rowPairs?: boolean
   /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
   readonly shortNames?: boolean
-  /** Weights may hold NaN and infinity, which are a model error otherwise. */
+  /** Weights may contain NaN and infinity, which are a model error otherwise. */
   readonly allowNonfinite?: boolean | undefined
-  /** Weights that are inputs with a default stay so, and as they are. */
+  /** Weights that are inputs with a default stay inputs, unchanged. */
   readonly keepOverridable?: boolean
 }

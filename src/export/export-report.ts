@@ -23,16 +23,16 @@ export interface ExportReport {
   readonly format: ExportFormat
   /** Of the whole file. */
   readonly bytes: number
-  /** What the weights take, all of their decode included: scales, shapes, nodes, names. */
+  /** Bytes of the weights, including all of their decode: scales, shapes, nodes, names. */
   readonly weightBytes: number
   readonly weights: number
   readonly bytesPerWeight: number
   readonly batchNorms: BatchNorms
   readonly activations: number
   readonly tensors: readonly ExportedTensor[]
-  /** int8: layers that may give another level of their output than the graph does here and there, and why. */
+  /** int8: layers whose output may now and then be another level than the graph's, and why. */
   readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
-  /** Weights stored as the floats that they were. */
+  /** Weights stored as floats, unchanged. */
   readonly left: LeftWeights
 }
 
@@ -64,7 +64,7 @@ export function exportReport(context: Exporting): ExportReport {
   }
 }
 
-/** Why a weight is stored as the floats that it was. */
+/** Why a weight is stored as floats, unchanged. */
 function floatWeight(weight: Weight, { where, op }: Reader): Declined {
   const weights = weight.size
   if (weight.ints) return { where, reason: 'it is so small that its decoder would take more', weights }

@@ -10,7 +10,7 @@ import type { Inexact } from './weights/integer-form.ts'
 import type { Choice } from './weights/storage.ts'
 import type { Weight } from './weights/weights.ts'
 
-/** The layer's name and operator, which `strip` takes away. */
+/** The layer's name and operator, which `strip` removes. */
 export interface Reader {
   readonly where: string
   readonly op: string
@@ -18,7 +18,7 @@ export interface Reader {
 
 export class Exporting {
   readonly restoreOutputs: () => void
-  /** Weights of layers; from `detach-weights` on those alone that something reads. */
+  /** Weights of layers; from `detach-weights` on only those that something reads. */
   weights: readonly Weight[] = []
   readers: ReadonlyMap<Weight, Reader> = new Map()
   /** Weights that no layer reads. */
@@ -29,7 +29,7 @@ export class Exporting {
   /** Weights that come after a DequantizeLinear of integers. */
   paired: ReadonlySet<Weight> = new Set()
   choices: readonly Choice[] = []
-  /** What writing the weights added to the file. */
+  /** Bytes that writing the weights added to the file. */
   weightBytes = 0
   inexact: readonly Inexact[] = []
 

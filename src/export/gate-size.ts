@@ -24,7 +24,7 @@ export const modelBytes = (model: Model): number =>
     encodeModel(model).length,
   )
 
-/** Throws the gate error, or tells `warn` where it is allowed. */
+/** Throws the gate error, or calls `warn` if a larger file is allowed. */
 export function gateSize(
   report: ExportReport,
   source: Exported,

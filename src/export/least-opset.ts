@@ -1,19 +1,20 @@
 /**
- * The oldest opset that an exported file can be written in as it is, so that as many readers as possible take it: most
+ * The oldest opset that an exported file can be written in as it is, so that as many readers as possible load it: most
  * changes of operators only allow more. Bounds come from where the meaning of a node changed (schema-versions.ts); types
- * and attributes that came later are found by asking onnxruntime, which holds nodes against the schemas of the opset.
+ * and attributes that came later are found with onnxruntime, which checks nodes against the schemas of the opset.
  *
- * Not below 13, where quantisers got an axis and ranges of opsets that are not tested begin.
+ * Not below 13, where quantisers got an axis and below which opsets are not tested.
  */
+
 import { irVersionFor, type Model } from '../graph/model.ts'
-import { oldestForm, sinceVersions } from '../ops/support/schema-versions.ts'
+import { oldestForm, sinceVersions } from '../ops/facts.ts'
 import { loadsInPart } from '../runtime/isolated/engine-refusal.ts'
 
 const OLDEST = 13
 /** Model-local functions came with IR 8. */
 const FUNCTIONS_IR = 8
 
-/** Lowers the opset and IR version of `model`; they stay where no older one will do. */
+/** Lowers the opset and IR version of `model`; they stay if no older one works. */
 export async function useLeastOpset(model: Model): Promise<void> {
   const now = { opset: model.opset, ir: model.irVersion }
   for (const opset of candidates(model)) {
@@ -25,7 +26,7 @@ export async function useLeastOpset(model: Model): Promise<void> {
   model.irVersion = now.ir
 }
 
-/** Opsets below the present one that may do, ascending: the first, and those at which an operator in use allows more. */
+/** Opsets below the present one that may work, ascending: the first, and those at which an operator in use allows more. */
 function candidates({ graph, functions, opset }: Model): number[] {
   const nodes = [graph, ...functions.map((f) => f.graph)].flatMap((g) => [...g.allNodes()])
   const own = nodes.filter((n) => n.domain === '')

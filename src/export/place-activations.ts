@@ -4,8 +4,7 @@
  */
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
-import { isRectified } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isRectified } from '../ops/facts.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
 import type { ExportFormat } from './export-options.ts'
 import type { Layer } from './weights/fold-affine.ts'
@@ -18,7 +17,7 @@ export function placeActivations(
 ): void {
   if (format === 'packed') lowerToFloat(activations, layers)
   else {
-    // float weights between quantisers are what onnxruntime would quantise on its own
+    // onnxruntime would quantise float weights between quantisers on its own
     const floatLayer = (w: Weight): boolean => w.ints === null
     const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
     lowerToFloat(lowered, layers)
@@ -29,7 +28,7 @@ export function placeActivations(
 }
 
 /**
- * Plain Q/DQ, but for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
+ * Plain Q/DQ, except for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
  * then refuses to load; and it drops a ReLU in front of a 4-bit quantiser that holds negative numbers, too, whose zero
  * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
  * mixed-widths.ts says why. Those in int8 get uint8: activation-range.ts says why.
@@ -46,7 +45,7 @@ function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node
 
 const holdsNegatives = ({ pair }: Activation): boolean => pair.lo < (constantOf(pair.zeroPoint)?.toNumbers()[0] ?? 0)
 
-/** Whether a layer reads the quantised value whose weight is such. */
+/** Whether a layer with such a weight reads the quantised value. */
 function someWeight(a: Activation, layers: ReadonlyMap<Node, Layer>, test: (w: Weight) => boolean): boolean {
   for (const n of a.pair.dequantize.output.uses) {
     const weight = layers.get(n)?.weight

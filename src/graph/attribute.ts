@@ -1,30 +1,8 @@
-/** Attributes of a node: every kind that AttributeProto knows. */
-import type { Graph } from './graph.ts'
+/** Attributes of a node: made from plain numbers, strings and tensors; the graphs in them. */
+import type { Attribute, AttributeLike, Graph } from './parts.ts'
 import type { Tensor } from './tensor.ts'
 
-/** A message that the IR carries but does not interpret (sparse tensors, type protos): the codec's own object. */
-export interface Opaque {
-  readonly opaque: unknown
-}
-
-export type Attribute =
-  | { readonly kind: 'float'; readonly value: number }
-  | { readonly kind: 'int'; readonly value: bigint }
-  | { readonly kind: 'string'; readonly value: Uint8Array }
-  | { readonly kind: 'tensor'; readonly value: Tensor }
-  | { readonly kind: 'graph'; readonly value: Graph }
-  | { readonly kind: 'sparseTensor' | 'typeProto'; readonly value: Opaque }
-  | { readonly kind: 'floats'; readonly value: readonly number[] }
-  | { readonly kind: 'ints'; readonly value: readonly bigint[] }
-  | { readonly kind: 'strings'; readonly value: readonly Uint8Array[] }
-  | { readonly kind: 'tensors'; readonly value: readonly Tensor[] }
-  | { readonly kind: 'graphs'; readonly value: readonly Graph[] }
-  | { readonly kind: 'sparseTensors' | 'typeProtos'; readonly value: readonly Opaque[] }
-  /** Inside a model-local function: the value comes from the caller's attribute of that name. */
-  | { readonly kind: 'reference'; readonly value: string; readonly type: number }
-
-/** What a builder accepts: numbers that are integers become ints; use `float(x)` for an integral float attribute. */
-export type AttributeLike = Attribute | number | bigint | string | Tensor | readonly number[] | readonly string[]
+export type { Attribute, AttributeLike, Opaque } from './parts.ts'
 
 const utf8 = new TextEncoder()
 

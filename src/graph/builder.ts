@@ -1,20 +1,12 @@
-/** Inserts nodes at one place of a graph. The only way to make nodes outside the codec. */
+/** Inserts nodes at one place of a graph: names their outputs, shares the constants they read. */
 import { bugError } from '../base/errors.ts'
-import type { AttributeLike } from './attribute.ts'
-import type { Graph, Node, NodeSpec, Value } from './graph.ts'
+import type { AttributeLike, Builder, Graph, Node, NodeSpec, OpOptions, Value } from './parts.ts'
 import { Tensor } from './tensor.ts'
-import type { ElementType, TensorType } from './types.ts'
+import type { ElementType } from './types.ts'
 
-export interface OpOptions {
-  /** Name of the first output (made unique). */
-  readonly name?: string
-  readonly domain?: string
-  /** Type of the first output where the caller knows it. */
-  readonly type?: TensorType | null
-  readonly metadata?: Readonly<Record<string, string>>
-}
+export type { Builder } from './parts.ts'
 
-export class Builder {
+export class NodeBuilder implements Builder {
   readonly graph: Graph
   readonly #at: Node | null
 
@@ -24,7 +16,6 @@ export class Builder {
     this.#at = at
   }
 
-  /** A node with one output; returns it. */
   op(
     op: string,
     inputs: readonly (Value | null)[],
@@ -34,7 +25,6 @@ export class Builder {
     return this.ops(op, inputs, 1, attributes, options)[0]!
   }
 
-  /** A node with `count` outputs. */
   ops(
     op: string,
     inputs: readonly (Value | null)[],
@@ -62,7 +52,6 @@ export class Builder {
     return node.outputs.map((v) => v ?? fail())
   }
 
-  /** The general form. */
   node(spec: NodeSpec): Node {
     return this.graph.insert(spec, this.#at)
   }
@@ -71,17 +60,14 @@ export class Builder {
     return this.graph.addInitializer(name, tensor)
   }
 
-  /** A scalar constant, shared within the graph by value and type. */
   scalar(value: number, type: ElementType = 'float32'): Value {
     return this.shared(`const_${type}_${value}`, Tensor.scalar(value, type))
   }
 
-  /** A one-dimensional int64 constant (axes, shapes, pads), shared within the graph by content. */
   ints(values: readonly number[]): Value {
     return this.shared(`const_ints_${values.join('_')}`, Tensor.int64([values.length], values))
   }
 
-  /** A constant that is made once: an initializer of that name where it holds the same, else a new one. */
   shared(name: string, tensor: Tensor): Value {
     const found = this.graph.find(name)
     return found?.constant?.equals(tensor) ? found : this.graph.addInitializer(name, tensor)

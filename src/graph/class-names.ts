@@ -7,7 +7,7 @@ import { modelError } from '../base/errors.ts'
 import { marks } from './marks.ts'
 import type { Model } from './model.ts'
 
-/** Keys under which others write them: Ultralytics, Hugging Face, and by hand. */
+/** Keys under which other tools write them: Ultralytics, Hugging Face, and people by hand. */
 const FOREIGN_KEYS = ['names', 'id2label', 'class_names', 'classes', 'labels']
 
 /** The names in the model's metadata, in the order of its outputs; null where there are none. */
@@ -46,7 +46,7 @@ export function namesIn(text: string): readonly string[] | null {
   return distinct(Array.from(pairs, (_, i) => names.get(i)))
 }
 
-/** null for an empty list, one with a gap or something else than names, or one that says a name twice. */
+/** null for an empty list, and for one with a gap, a repeated name or anything that is not a name. */
 export function distinct(list: readonly unknown[]): readonly string[] | null {
   const names = list.filter((x): x is string => typeof x === 'string' && x !== '')
   return names.length > 0 && names.length === list.length && new Set(names).size === names.length ? names : null

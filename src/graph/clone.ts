@@ -5,7 +5,7 @@ import { Model } from './model.ts'
 
 export type ValueMap = Map<Value, Value>
 
-/** Copies metadata and extras of a value made in the image of another. */
+/** Copies metadata and extras from a value to its copy. */
 function copyValueFacts(from: Value, to: Value): void {
   to.setType(from.type)
   to.extra = from.extra

@@ -7,10 +7,10 @@ import { modelError } from '../base/errors.ts'
 import type { Graph } from './graph.ts'
 import type { FunctionDef, Model } from './model.ts'
 
-/** Functions calling functions: no exporter comes near. */
+/** Functions calling functions: no exporter comes near this depth. */
 const MAX_DEPTH = 64
 
-/** A graph of so many nodes takes about 1 GB; exports of large language models have some 50,000. */
+/** A graph of this many nodes takes about 1 GB; exports of large language models have some 50,000. */
 const MAX_NODES = 500_000
 
 export const functionKey = (domain: string, name: string, overload: string): string =>

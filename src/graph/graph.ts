@@ -1,38 +1,36 @@
 /**
- * The graph: values and nodes with use-def links both ways, kept by the methods here and by nothing else. Nodes stand
- * in a linked list whose order is a topological order. A graph inside an attribute (If, Loop, Scan) may use values of
- * the graphs around it; those uses count like any other.
- *
- * Values (value.ts) and nodes (node.ts) change with their graph: what is `readonly` in them is set by these three files,
- * which the rest of the code imports from here.
+ * The graph: values and nodes with use-def links both ways, kept by the methods of these three files (graph.ts, node.ts,
+ * value.ts) and by nothing else. Nodes stand in a linked list whose order is a topological order. A graph inside an
+ * attribute (If, Loop, Scan) may use values of the graphs around it; those uses count like any other.
  */
 import { bugError } from '../base/errors.ts'
-import { Builder } from './builder.ts'
-import { dependencies, Node, type NodeSpec, releaseOuterUses } from './node.ts'
+import { NodeBuilder } from './builder.ts'
+import { dependencies, GraphNode, releaseOuterUses } from './node.ts'
+import type * as parts from './parts.ts'
+import type { Builder, Extra, Mutable, Node, NodeSpec, Value } from './parts.ts'
 import type { Tensor } from './tensor.ts'
 import type { TensorType } from './types.ts'
-import { type Extra, type Mutable, unuse, use, Value } from './value.ts'
+import { GraphValue, unuse, use } from './value.ts'
 
-export { Node, type NodeSpec } from './node.ts'
-export { type Extra, Value } from './value.ts'
+export type { Extra, Node, NodeSpec, Value } from './parts.ts'
 
-export class Graph {
+/** The type; the constructor of the same name is at the end. */
+export type Graph = parts.Graph
+
+class LinkedGraph implements Graph {
   readonly name: string
-  /** The graph around this one, for the body of an If, Loop or Scan. */
   readonly parent: Graph | null
-  readonly inputs: readonly Value[] = []
-  readonly outputs: readonly Value[] = []
+  inputs: Value[] = []
+  readonly outputs: Value[] = []
   readonly metadata = new Map<string, string>()
   extra: Extra = undefined
   readonly #values = new Map<string, Value>()
   readonly #initializers = new Set<Value>()
-  /** value_info that names nothing in the graph is kept by the codec in `extra`. */
   #first: Node | null = null
   #last: Node | null = null
   #count = 0
   readonly #counters = new Map<string, number>()
-  /** Names that values lost while their nodes, named after them, kept theirs: onnxruntime refuses two nodes of a name. */
-  readonly #released = new Set<string>()
+  readonly released = new Set<string>()
 
   constructor(name = 'graph', parent: Graph | null = null) {
     this.name = name
@@ -49,7 +47,6 @@ export class Graph {
     return this.#last
   }
 
-  /** In topological order. Safe against removing the node at hand and against insertions around it. */
   *nodes(): Generator<Node> {
     for (let n = this.#first; n; ) {
       const next: Node | null = n.next
@@ -66,7 +63,6 @@ export class Graph {
     }
   }
 
-  /** Nodes here and in all graphs nested in attributes. */
   *allNodes(): Generator<Node> {
     for (const n of this.nodes()) {
       yield n
@@ -78,36 +74,30 @@ export class Graph {
     return this.#values.values()
   }
 
-  /** The constants of the graph; an input with a default is none. */
   *initializers(): Generator<Value> {
     for (const v of this.#initializers) if (v.constant) yield v
   }
 
-  /** All values whose tensor the file holds, constants and defaults of inputs, in its order. */
   stored(): IterableIterator<Value> {
     return this.#initializers.values()
   }
 
-  /** The inputs that callers must give: those without a default. */
   get fed(): readonly Value[] {
     return this.inputs.filter((v) => !v.default)
   }
 
-  /** A value of this graph by name. */
   find(name: string): Value | undefined {
     return this.#values.get(name)
   }
 
-  /** A value by name, here or in the graphs around. */
   resolve(name: string): Value | undefined {
     return this.#values.get(name) ?? this.parent?.resolve(name)
   }
 
   // --- values --------------------------------------------------------------------------------------------------
 
-  /** A name that no value of this graph or those around has: `base`, or `base_1`, `base_2`, ... */
   freshName(base: string): string {
-    const isTaken = (name: string): boolean => this.#released.has(name) || this.resolve(name) !== undefined
+    const isTaken = (name: string): boolean => this.released.has(name) || this.resolve(name) !== undefined
     if (!isTaken(base) && base !== '') return base
     let i = this.#counters.get(base) ?? 0
     let name: string
@@ -117,18 +107,17 @@ export class Graph {
     return name
   }
 
-  /** A new value; `producer` null makes it a free name that an input or initializer will claim. */
   define(name: string, producer: Node | null = null, type: TensorType | null = null): Value {
     if (this.#values.has(name)) throw bugError(`two values are named '${name}'`)
-    const v = new Value(this, name, type)
-    ;(v as Mutable<Value>).producer = producer
+    const v = new GraphValue(this, name, type)
+    v.producer = producer
     this.#values.set(name, v)
     return v
   }
 
   addInput(name: string, type: TensorType | null): Value {
     const v = this.#values.get(name) ?? this.define(name, null, type)
-    ;(this.inputs as Value[]).push(v)
+    this.inputs.push(v)
     return v
   }
 
@@ -136,44 +125,41 @@ export class Graph {
     const at = this.inputs.indexOf(v)
     if (at < 0) return
     if (v.isUsed) throw bugError(`input '${v.name}' is still used`)
-    ;(this.inputs as Value[]).splice(at, 1)
+    this.inputs.splice(at, 1)
     this.#initializers.delete(v)
     ;(v as Mutable<Value>).default = null
     this.forget(v)
   }
 
-  /** Makes all inputs with a default value constants, which are then no longer inputs; returns them. Includes bodies of nodes. */
   fixDefaults(): Value[] {
     const fixed = this.inputs.filter((v) => v.default)
     for (const v of fixed as Mutable<Value>[]) {
       v.constant = v.default
       v.default = null
     }
-    if (fixed.length > 0) (this as Mutable<Graph>).inputs = this.inputs.filter((v) => !v.constant)
+    if (fixed.length > 0) this.inputs = this.inputs.filter((v) => !v.constant)
     for (const n of this.nodes()) for (const g of n.subgraphs) fixed.push(...g.fixDefaults())
     return fixed
   }
 
   addOutput(v: Value): void {
-    ;(this.outputs as Value[]).push(v)
+    this.outputs.push(v)
     ;(v.outputOf as Set<Graph>).add(this)
   }
 
   removeOutput(v: Value): void {
     const at = this.outputs.indexOf(v)
     if (at < 0) return
-    ;(this.outputs as Value[]).splice(at, 1)
+    this.outputs.splice(at, 1)
     if (!this.outputs.includes(v)) (v.outputOf as Set<Graph>).delete(this)
   }
 
-  /** A new initializer; the name is made unique. */
   addInitializer(name: string, tensor: Tensor): Value {
     const v = this.define(this.freshName(name))
     v.setConstant(tensor)
     return v
   }
 
-  /** Removes an initializer that nothing uses. */
   removeInitializer(v: Value): void {
     if (v.isUsed) throw bugError(`initializer '${v.name}' is still used`)
     this.#initializers.delete(v)
@@ -181,13 +167,12 @@ export class Graph {
     this.forget(v)
   }
 
-  /** Turns an initializer into a computed-elsewhere graph input of the same name; returns the tensor it had. */
   initializerToInput(v: Value): Tensor {
     const { constant } = v
     if (!constant) throw bugError(`'${v.name}' is not an initializer`)
     this.#initializers.delete(v)
     ;(v as Mutable<Value>).constant = null
-    ;(this.inputs as Value[]).push(v)
+    this.inputs.push(v)
     return constant
   }
 
@@ -195,30 +180,23 @@ export class Graph {
     if (v.name === name) return
     if (this.#values.has(name)) throw bugError(`two values would be named '${name}'`)
     this.#values.delete(v.name)
-    if (v.producer?.name === v.name) this.#released.add(v.name)
+    if (v.producer?.name === v.name) this.released.add(v.name)
     ;(v as Mutable<Value>).name = name
     this.#values.set(name, v)
   }
 
-  /** For copies: names that must not be given again. */
   inheritNames(from: Graph): void {
-    for (const name of from.#released) this.#released.add(name)
+    for (const name of from.released) this.released.add(name)
   }
 
-  /** For Value.setConstant only. */
   registerInitializer(v: Value): void {
     this.#initializers.add(v)
   }
 
-  /** For Node.dropOutput only. */
   forget(v: Value): void {
     if (this.#values.get(v.name) === v) this.#values.delete(v.name)
   }
 
-  /**
-   * Every reader of `from` reads `to` instead. Where `from` is an output of the graph its name is part of the
-   * interface: `to` takes the output's place and its name (through an Identity where `to` has a name to keep).
-   */
   replaceUses(from: Value, to: Value, except?: Node): void {
     for (const n of [...from.uses]) {
       if (n === except) continue
@@ -242,25 +220,24 @@ export class Graph {
   // --- nodes ---------------------------------------------------------------------------------------------------
 
   before(node: Node): Builder {
-    return new Builder(this, node)
+    return new NodeBuilder(this, node)
   }
 
   after(node: Node): Builder {
-    return new Builder(this, node.next)
+    return new NodeBuilder(this, node.next)
   }
 
   append(): Builder {
-    return new Builder(this, null)
+    return new NodeBuilder(this, null)
   }
 
   prepend(): Builder {
-    return new Builder(this, this.#first)
+    return new NodeBuilder(this, this.#first)
   }
 
-  /** Inserts a node before `at` (null: at the end). Builders call this. */
   insert(spec: NodeSpec, at: Node | null): Node {
     const outputs: (Value | null)[] = []
-    const node = new Node(this, spec, outputs)
+    const node = new GraphNode(this, spec, outputs)
     if (typeof spec.outputs === 'object')
       for (const name of spec.outputs) outputs.push(name === '' ? null : this.define(name, node))
     else
@@ -271,14 +248,12 @@ export class Graph {
     return node
   }
 
-  /** Moves a node to just before `at` (null: to the end); the caller answers for the order. */
   move(node: Node, at: Node | null): void {
     if (node === at) return
     this.#unlink(node)
     this.#link(node, at)
   }
 
-  /** Puts the nodes into a topological order, keeping their order where it is one. The graph must have no cycle. */
   sort(): void {
     const placed = new Set<Node>()
     const order: Node[] = []
@@ -299,7 +274,6 @@ export class Graph {
     for (const n of order) this.move(n, null)
   }
 
-  /** Removes a node that is no longer used. */
   remove(node: Node): void {
     for (const v of node.outputs)
       if (v?.isUsed) throw bugError(`${node.label} cannot be removed: its output '${v.name}' is used`)
@@ -330,3 +304,5 @@ export class Graph {
     this.#count--
   }
 }
+
+export const Graph: new (name?: string, parent?: Graph | null) => Graph = LinkedGraph

@@ -6,7 +6,7 @@
 import type { Node, Value } from './graph.ts'
 import { marks } from './marks.ts'
 
-/** Puts a Reshape after `v`, whose shape only running tells; all readers and outputs take what it gives. */
+/** Puts a Reshape after `v`, whose shape is known only by running the model; all readers and outputs take its result. */
 export function pinShape(v: Value, dims: readonly number[]): void {
   const { graph } = v
   const type = { elem: v.type!.elem, dims }
@@ -23,10 +23,10 @@ export function pinShape(v: Value, dims: readonly number[]): void {
   v.setType(type)
 }
 
-/** Whether what `n` reads has the shape of what it gives. */
+/** Whether the input of `n` has the shape of its output. */
 export const isPin = (n: Node): boolean => marks.pinnedShape.is(n)
 
-/** Says that what makes the value sums over so much that float16 would lose it. Returns the value. */
+/** Marks the value's producer as summing so many terms that float16 would lose the sum. Returns the value. */
 export function keepWide(v: Value): Value {
   if (v.producer) marks.wide.put(v.producer)
   return v
@@ -57,12 +57,12 @@ export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Va
   return found.has(x) && found.has(dy) ? { ...c, x: found.get(x)!, dy: found.get(dy)! } : null
 }
 
-/** What a weight gradient does to its operands: anything else on the way, and they are not what was marked. */
+/** What a weight gradient does to its operands: with anything else on the way they are not what was marked. */
 const moves = new Set(['Concat', 'MatMul', 'Mul', 'ReduceSum', 'Reshape', 'Transpose'])
 /** The longest such way. */
 const REACH = 16
 
-/** The nearest values of these names that the node is made of. */
+/** The nearest values with these names that the node is computed from. */
 function ancestors(node: Node, names: ReadonlySet<string>): Map<string, Value> {
   const found = new Map<string, Value>()
   const seen = new Set<Node>()

@@ -1,5 +1,5 @@
 /**
- * Every metadata key that mnc reads or writes, `mnc.*`: whose metadata it stands in, and what it holds. Nothing else touches
+ * Every metadata key that mnc reads or writes, `mnc.*`: whose metadata it is part of, and what it holds. Nothing else touches
  * these keys, so that here is the list of what files of mnc say beyond ONNX.
  */
 import type { Node, Value } from './graph.ts'
@@ -34,7 +34,7 @@ class Mark<Of extends Marked, T> {
     return x?.metadata.get(this.key)
   }
 
-  /** undefined where there is none, or something else than it should be. */
+  /** undefined if there is none, or if it is malformed. */
   get(x: Of | null | undefined): T | undefined {
     const text = this.text(x)
     return text === undefined ? undefined : this.#read(text)
@@ -150,9 +150,9 @@ export const marks = {
   name: text<Value>('name'),
   /** Of BatchNormalization whose input has about zero mean in every channel: one pass over it measures it. */
   centred: new Flag<Node>('centred'),
-  /** The node sums over so much that float16 would lose it. */
+  /** The node sums so many terms that float16 would lose the sum. */
   wide: new Flag<Node>('wide'),
-  /** What the node reads has the shape of what it gives (hints.ts). */
+  /** The node's input has the shape of its output (hints.ts). */
   pinnedShape: new Flag<Node>('pinned-shape'),
   /** The node's result is the weight gradient of a convolution (hints.ts). */
   weightGradient: json<Node>('weight-gradient'),
@@ -169,7 +169,7 @@ export const vectorOf = ({ name }: Value): string | null =>
 export const marksOf = ({ metadata }: Node): Entries =>
   Object.fromEntries([...metadata].filter(([key]) => key.startsWith(PREFIX)))
 
-/** Sets what differs; true where anything did. */
+/** Sets what differs; true if anything did. */
 export function putMarks({ metadata }: Node, entries: Entries): boolean {
   const differing = Object.entries(entries).filter(([key, value]) => metadata.get(key) !== value)
   for (const [key, value] of differing) metadata.set(key, value)

@@ -1,31 +1,27 @@
-/** A node of a graph: an operator, its operands, results and attributes. */
+/** Nodes: reading and changing attributes, rewiring inputs and outputs, with the use-def links kept. */
 import { bugError, modelError } from '../base/errors.ts'
-import { type Attribute, type AttributeLike, subgraphsOf, toAttribute } from './attribute.ts'
-import type { Graph } from './graph.ts'
+import { subgraphsOf, toAttribute } from './attribute.ts'
+import type { Attribute, AttributeLike, Extra, Graph, Node, NodeSpec, Value } from './parts.ts'
 import type { Tensor } from './tensor.ts'
-import { type Extra, type Mutable, unuse, use, type Value } from './value.ts'
+import { unuse, use } from './value.ts'
 
-export class Node {
+export class GraphNode implements Node {
   readonly graph: Graph
   readonly op: string
-  /** '' is ai.onnx. */
   readonly domain: string
-  /** Picks one of several model-local functions of the same name. */
   readonly overload: string
-  readonly name: string
-  /** null: an optional input left out. */
-  readonly inputs: readonly (Value | null)[]
-  readonly outputs: readonly (Value | null)[]
-  readonly attributes: ReadonlyMap<string, Attribute>
+  name: string
+  readonly inputs: (Value | null)[]
+  readonly outputs: (Value | null)[]
+  readonly attributes: Map<string, Attribute>
   readonly metadata = new Map<string, string>()
-  readonly prev: Node | null = null
-  readonly next: Node | null = null
+  prev: Node | null = null
+  next: Node | null = null
   extra: Extra = undefined
-  /** False once removed. */
-  readonly attached: boolean = true
+  attached = true
 
   /** Made by Graph.insert (through a Builder) only. */
-  constructor(graph: Graph, spec: NodeSpec, outputs: readonly (Value | null)[]) {
+  constructor(graph: Graph, spec: NodeSpec, outputs: (Value | null)[]) {
     this.graph = graph
     this.op = spec.op
     this.domain = spec.domain === 'ai.onnx' ? '' : (spec.domain ?? '')
@@ -37,39 +33,33 @@ export class Node {
     for (const [k, v] of Object.entries(spec.metadata ?? {})) this.metadata.set(k, v)
   }
 
-  /** The first output, which must exist: a model error where the file leaves it out. */
   get output(): Value {
     const v = this.outputs[0]
     if (!v) throw modelError('missing-output', `${this.label} has no first output`, { node: this.id })
     return v
   }
 
-  /** Input i, which must be present: a model error where the file leaves it out. */
   input(i: number): Value {
     const v = this.inputs[i]
     if (!v) throw modelError('missing-operand', `${this.label} has no input ${i}`, { node: this.id })
     return v
   }
 
-  /** Op and name, for messages. */
   get label(): string {
     const op = this.domain ? `${this.domain}::${this.op}` : this.op
     return this.name ? `${op} '${this.name}'` : `${op} -> '${this.outputs.find((v) => v)?.name ?? ''}'`
   }
 
-  /** Its name, or its first output's, for error details. */
   get id(): string {
     return this.name || (this.outputs.find((v) => v)?.name ?? this.op)
   }
 
-  /** Whether it is one of these operators of the standard (a like name of another domain is another operator). */
   is(...ops: readonly string[]): boolean {
     return this.domain === '' && ops.includes(this.op)
   }
 
-  /** Node names are labels for people; nothing refers to them. */
   rename(name: string): void {
-    ;(this as Mutable<Node>).name = name
+    this.name = name
   }
 
   int(name: string, fallback: number): number {
@@ -103,17 +93,15 @@ export class Node {
   }
 
   setAttribute(name: string, value: AttributeLike | null): void {
-    const attributes = this.attributes as Map<string, Attribute>
-    const old = attributes.get(name)
-    if (value === null) attributes.delete(name)
-    else attributes.set(name, toAttribute(value))
+    const old = this.attributes.get(name)
+    if (value === null) this.attributes.delete(name)
+    else this.attributes.set(name, toAttribute(value))
     // A body that is replaced no longer reads values of the graphs around it.
     if (old && this.attached) for (const g of subgraphsOf(old)) if (!this.subgraphs.includes(g)) releaseOuterUses(g)
   }
 
-  /** Rewires input i; the list grows as needed, null leaves an optional input out. */
   setInput(i: number, value: Value | null): void {
-    const inputs = this.inputs as (Value | null)[]
+    const { inputs } = this
     while (inputs.length <= i) inputs.push(null)
     const old = inputs[i]
     inputs[i] = value
@@ -122,9 +110,8 @@ export class Node {
     while (inputs.length > 0 && inputs.at(-1) === null) inputs.pop()
   }
 
-  /** Drops an output that nothing uses (an optional one). */
   dropOutput(i: number): void {
-    const outputs = this.outputs as (Value | null)[]
+    const { outputs } = this
     const v = outputs[i]
     if (!v) return
     if (v.isUsed) throw bugError(`output '${v.name}' of ${this.label} is still used`)
@@ -136,26 +123,13 @@ export class Node {
   /** Gives a node that had only its first k outputs more of them. */
   addOutput(name: string): Value {
     const v = this.graph.define(name, this)
-    ;(this.outputs as (Value | null)[]).push(v)
+    this.outputs.push(v)
     return v
   }
 
-  /** Graphs in this node's attributes. */
   get subgraphs(): readonly Graph[] {
     return [...this.attributes.values()].flatMap(subgraphsOf)
   }
-}
-
-export interface NodeSpec {
-  readonly op: string
-  readonly domain?: string
-  readonly overload?: string
-  readonly name?: string
-  readonly inputs: readonly (Value | null)[]
-  /** How many outputs, or their names ('' leaves an optional one out); 1 by default. */
-  readonly outputs?: number | readonly string[]
-  readonly attributes?: Readonly<Record<string, AttributeLike>>
-  readonly metadata?: Readonly<Record<string, string>>
 }
 
 /** Nodes that must come before `node`: the producers of what it and its bodies read. */

@@ -64,7 +64,7 @@ const subByte: Partial<Record<ElementType, { bits: 2 | 4; signed: boolean }>> = 
 /** Bytes of the largest tensor that is made: inputs of models that files declare. */
 const LARGEST = 2 ** 31
 
-/** A model error where a tensor of that type would be larger than anyone runs: files can declare any dims. */
+/** A model error if a tensor of that type would be larger than anyone runs: files can declare any dims. */
 export function requireHoldable(type: TensorType, what: string): void {
   const bytes = sizeInBytes(type) ?? 0
   if (bytes <= LARGEST) return
@@ -77,7 +77,7 @@ export function requireHoldable(type: TensorType, what: string): void {
 export interface TensorOrigin {
   /** The codec's own record of how the tensor was written, kept so that an untouched tensor is written back the same. */
   readonly proto?: unknown
-  /** The same of a tensor that the file holds in sparse form. */
+  /** The same for a tensor that the file holds in sparse form. */
   readonly sparse?: unknown
   /** Where a tensor of a file with external data lies; kept so that untouched tensors can be referred to. */
   readonly external?: FileSlice
@@ -112,7 +112,7 @@ export class Tensor {
     return load(this.data)
   }
 
-  /** The bytes, in memory or not: for those who read in pieces. */
+  /** The bytes, in memory or not: for code that reads in pieces. */
   get data(): Bytes {
     if (typeof this.#bytes !== 'function') return this.#bytes
     const bytes = this.#bytes()

@@ -82,7 +82,7 @@ function verifyGraph(graph: Graph, visible: Set<Value>, found: Found): void {
 function verifyNodes(graph: Graph, visible: Set<Value>, own: Value[], found: Found): void {
   let before: Node | null = null
   let count = 0
-  // Not graph.nodes(): that generator forgives removals, this walk must see every link.
+  // Not graph.nodes(): that generator tolerates removals, this walk must see every link.
   for (let node: Node | null = firstNode(graph); node; node = node.next) {
     if (node.graph !== graph || !node.attached)
       throw broken(`${node.label} is linked into a graph it is not part of`, node)

@@ -1,6 +1,6 @@
 /**
- * Latency of models side by side: all are loaded and warmed up, then run in turn, round after round, so that what else the
- * machine does meets all of them alike. A round runs each model for at least BLOCK_MS; its time over its runs is one
+ * Latency of models side by side: all are loaded and warmed up, then run in turn, round after round, so that other load
+ * on the machine affects all of them alike. A round runs each model for at least BLOCK_MS; its time over its runs is one
  * value. Ratios are taken round by round and then their median, with a 95 % interval: a ratio whose interval holds 1 is
  * within the noise.
  */
@@ -21,16 +21,16 @@ export interface Candidate {
 
 export interface Measured {
   readonly file: string
-  /** Samples in a run; other than asked for where the model takes that number only. */
+  /** Samples in a run; differs from the number requested if the model takes another number only. */
   readonly batch: number
   /** Time to load the file into a session, ms. */
   readonly loadMs: number
-  /** Bytes that loading it and one run take at their peak, the engine not counted; null where the system does not say. */
+  /** Bytes that loading it and one run take at their peak, not counting the engine; null where the system does not say. */
   readonly memory: number | null
   readonly runs: number
   /** Of one run, ms. */
   readonly latency: Estimate
-  /** Samples a second, from the median. */
+  /** Samples per second, from the median. */
   readonly throughput: number
   /** Throughput over that of the first model; null for the first itself. */
   readonly speedup: Estimate | null
@@ -42,7 +42,7 @@ export interface Setting {
   readonly models: readonly Measured[]
 }
 
-/** Shorter, and the clock and the call count for too much. */
+/** Any shorter, and the clock and the call would count for too much. */
 const BLOCK_MS = 10
 const LEAST_ROUNDS = 11
 
@@ -80,7 +80,7 @@ async function alternate(runners: readonly Runner[], ms: number, onTime: (ms: nu
   for (const r of runners) await r.warmUp()
   const start = performance.now()
   for (let round = 0; round < LEAST_ROUNDS || performance.now() - start < ms; round++) {
-    // whoever comes first finds other caches than the one after it
+    // the first model finds other caches than the one after it
     const order = round % 2 === 0 ? runners : [...runners].reverse()
     for (const r of order) await r.block()
     onTime(Math.min(ms, performance.now() - start))

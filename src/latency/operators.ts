@@ -16,7 +16,7 @@ export interface Share {
   readonly nodes: number
   /** In one run, ms. */
   readonly ms: number
-  /** Of all nodes' time. */
+  /** Fraction of all nodes' time. */
   readonly share: number
 }
 
@@ -36,7 +36,7 @@ interface TraceEvent {
   readonly args?: { readonly op_name?: string; readonly node_index?: string }
 }
 
-/** Profiles a model at one setting. A usage error for engines that keep no profile. */
+/** Profiles a model at one setting. A usage error for engines that do not write profiles. */
 export async function profileOperators(
   { file, model }: Candidate,
   executor: Executor,

@@ -1,17 +1,17 @@
 /**
- * Medians with confidence intervals from order statistics, which assume nothing of the distribution: of n values in order,
- * the median of what they are drawn from lies between the j-th and the k-th with a probability that the binomial
- * distribution gives (Conover, Practical Nonparametric Statistics, 3.2).
+ * Medians with confidence intervals from order statistics, which assume nothing about the distribution: of n values in
+ * order, the median of the distribution that they are drawn from lies between the j-th and the k-th with a probability
+ * that the binomial distribution gives (Conover, Practical Nonparametric Statistics, 3.2).
  */
 
 export interface Estimate {
   readonly median: number
-  /** 95 % confidence interval of the median; the range of all values where fewer than six give none. */
+  /** 95 % confidence interval of the median; the range of all values if there are fewer than six, which give none. */
   readonly low: number
   readonly high: number
 }
 
-/** Share of the values that a 95 % interval leaves out on each side. */
+/** Fraction of the probability that a 95 % interval leaves out on each side. */
 const TAIL = 0.025
 
 export function estimate(values: readonly number[]): Estimate {
@@ -24,7 +24,7 @@ export function estimate(values: readonly number[]): Estimate {
 
 /** How many of the lowest, and of the highest, of n values the interval leaves out. */
 function ranksOutside(n: number): number {
-  // P(at most k of n fair coins show heads), in logarithms: 2^-n is no double for large n
+  // P(at most k of n fair coins show heads), in logarithms: 2^-n is not a double for large n
   let sum = 0
   let logTerm = -n * Math.LN2
   let cut = 0

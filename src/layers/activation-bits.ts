@@ -1,5 +1,5 @@
 /**
- * Width of a layer's rounded input, where it is rounded otherwise than by a plain quantiser (quant-pair.ts): the forms
+ * Width of a layer's rounded input, where something other than a plain quantiser (quant-pair.ts) rounds it: the forms
  * that an export writes.
  *
  *   Clip(x, lo*s, hi*s) -> QuantizeLinear(s) -> Cast -> [Mul s]
@@ -10,7 +10,7 @@ import { elementTypes } from '../graph/types.ts'
 import { isCast, isClip, isDequantize, isFloor, quantizeBehind } from '../ops/facts.ts'
 import { quantPairOf, rangeOf } from './quant-pair.ts'
 
-/** Integers times constant steps, as an export writes it: the end of a decode, or the step after an activation's levels. */
+/** Integers times constant scales, as an export writes it: the end of a decode, or the scale after an activation's levels. */
 export const isScaled = (n: Node): boolean => n.is('Mul') && n.input(1).constant !== null
 
 /** null where the value is not rounded in a way known here. */

@@ -23,14 +23,14 @@ export interface ChosenLayers {
   readonly chosen: readonly WeightLayer[]
   /** Those left out, and why. */
   readonly left: readonly LeftLayer[]
-  /** Operators named that hold weights, but none in this model. */
+  /** Operators named that have weights but do not occur in this model. */
   readonly absent: readonly string[]
 }
 
 /**
  * Layers of the wanted types that `only` and `exclude` leave. A shared weight is treated only where all its users are
- * of the wanted types and none is excluded. A model error where there is not a layer of these types at all; a usage error
- * for a name that matches nothing, or is no operator with weights.
+ * of the wanted types and none is excluded. A model error where there is no layer of these types at all; a usage error
+ * for a name that matches nothing, or is not an operator with weights.
  */
 export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice): ChosenLayers {
   const all = weightLayers(graph).map((layer) => ({
@@ -67,7 +67,7 @@ export function chooseLayers(graph: Graph, { ops, only, exclude }: LayerChoice):
   return { all: all.map(({ layer }) => layer), chosen, left, absent }
 }
 
-/** The operators that names and globs mean, of those in the model; `absent`: such as the model has not. */
+/** The operators that names and globs mean, of those in the model; `absent`: those that the model does not have. */
 function operators(given: readonly string[], there: ReadonlySet<string>): { wanted: Set<string>; absent: string[] } {
   const wanted = new Set<string>()
   const absent: string[] = []
@@ -101,7 +101,7 @@ function whyNone(graph: Graph): string {
   return `the weight of ${hidden.layer.label} passes through ${what} first`
 }
 
-/** Says which operators were named in vain. */
+/** Reports which operators were named in vain. */
 export function noteAbsent(absent: readonly string[], { log }: { log(message: string): void }): void {
   if (absent.length > 0) log(`the model has no ${absent.join(' and no ')} layers with constant weights`)
 }

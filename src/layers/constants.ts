@@ -1,11 +1,12 @@
 /**
  * The constant part of a graph: values that depend on initializers alone, and their contents, computed by onnxruntime
- * in a separate process, with optimisation off so that they are what the file says and not what an optimiser makes of it. So it is known what a
- * weight is after its mask, its quantiser or the decoder of a packed file, without knowing those here.
+ * in a separate process, with optimisation off so that they are what the file says and not what an optimiser makes of it.
+ * This tells what a weight is after its mask, its quantiser or the decoder of a packed file, without any knowledge of
+ * those here.
  *
  * Pruned weights are multiplied here, so that those of a file larger than memory can be read part by part.
  *
- * Does not look into bodies of If, Loop and Scan; what they and random operators give counts as computed.
+ * Does not look into bodies of If, Loop and Scan; their results and those of random operators count as computed.
  */
 
 import type { Builder } from '../graph/builder.ts'
@@ -21,7 +22,7 @@ import { PRUNE_MASK } from './layers.ts'
 
 const isComputed = (n: Node): boolean => findOp(n)?.random === true || n.subgraphs.length > 0
 
-/** Initializers, and what is computed from them alone. Inputs with a default are none: see passes/overridable.ts. */
+/** Initializers, and what is computed from them alone. Inputs with a default are not among them: see pass-manager/overridable.ts. */
 export function constantValues(graph: Graph): ReadonlySet<Value> {
   const constant = new Set<Value>(graph.initializers())
   for (const n of graph.nodes()) {
@@ -70,7 +71,7 @@ export async function evaluateConstants(
 
 const FLOAT = elementTypes.float32.code
 
-/** Dims of constant values, of any type, in one run; those that are declared are not computed. */
+/** Dims of constant values, of any type, in one run; declared ones are not computed. */
 export async function constantDims(model: Model, values: readonly Value[]): Promise<Map<Value, readonly number[]>> {
   const known = new Map<Value, readonly number[]>()
   const open: Value[] = []
@@ -84,7 +85,7 @@ export async function constantDims(model: Model, values: readonly Value[]): Prom
   return known
 }
 
-/** Runs the nodes that the values are computed by, and gives of each what `form` makes of it. */
+/** Runs the nodes that compute the values, and returns what `form` makes of each. */
 async function compute(
   model: Model,
   computed: readonly Value[],
@@ -121,13 +122,13 @@ async function compute(
 /** Bytes: 128 million float32 weights. */
 const LARGEST = 2 ** 29
 
-/** Whether a value of the constant's computation has a type that says that it is too large; a small file can hold such. */
+/** Whether a value in the constant's computation is too large by its type; a small file can contain such values. */
 function isHuge(value: Value): boolean {
   const limit = Math.max(LARGEST, ...(constantSource(value) ?? []).map((v) => 8 * v.constant!.byteLength))
   return ancestors([value], value.graph).some((n) => n.outputs.some((v) => (sizeInBytes(v?.type ?? null) ?? 0) > limit))
 }
 
-/** The nodes that the values are computed by, in graph order. */
+/** The nodes that compute the values, in graph order. */
 function ancestors(values: readonly Value[], graph: Graph): Node[] {
   const wanted = new Set<Node>()
   for (const v of values) if (v.producer) wanted.add(v.producer)

@@ -1,4 +1,4 @@
-/** The option of whatever makes something of parameters and of calibration data (finite.ts). */
+/** The option of everything that computes with parameters and calibration data (finite.ts). */
 import { optionTable } from '../base/options.ts'
 
 export const finiteOptions = optionTable({

@@ -1,19 +1,20 @@
 /**
- * NaN and infinity in parameters: no mask, scale or bias can be computed from them, and training ends with the
- * first. Looked at are an operator's parameters and state (`OpDef.weights`, `parameters`, `state`: weights, biases,
- * normalisations), here, in bodies and in functions, as far as they come from constants; not constants beside feature
+ * NaN and infinity in parameters: no mask, scale or bias can be computed from them, and the first one ends training.
+ * Looked at are an operator's parameters and state (`OpDef.weights`, `parameters`, `state`: weights, biases,
+ * normalisations), here, in bodies and in functions, as far as they come from constants; not constants next to feature
  * maps, among which -Infinity is the usual mask of an attention, nor the open end of a Clip.
  *
- * Passes that make something of parameters have `finiteOptions` (finite-options.ts) among their options, and the pass manager
+ * Passes that compute with parameters have `finiteOptions` (finite-options.ts) among their options, and the pass manager
  * looks before it runs them; so do exports and training.
  */
+
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
+import { constantOf } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** A model error that names the first parameter which is not finite. */
 export function requireFinite(model: Model): void {
@@ -65,7 +66,7 @@ function isFiniteTensor(t: Tensor): boolean {
   return true
 }
 
-/** x * 0 is 0 for what is finite, else NaN. Four sums, since one addition waits for the other. */
+/** x * 0 is 0 for what is finite, else NaN. Four sums, since consecutive additions to one wait for each other. */
 function allFinite(x: ArrayLike<number>): boolean {
   let [a, b, c, d] = [0, 0, 0, 0]
   const end = x.length - (x.length % 4)

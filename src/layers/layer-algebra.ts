@@ -9,6 +9,7 @@ import type { ElementType } from '../graph/types.ts'
 import {
   biasFactor,
   biasOf,
+  constantOf,
   dropBiasFactor,
   groupsOf,
   isAddition,
@@ -16,9 +17,7 @@ import {
   setBias,
   takesBias,
 } from '../ops/facts.ts'
-import { channelSlot } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { type ChannelAffine, channelSlot } from '../ops/index.ts'
 import { asInitializer, type WeightLayer } from './layers.ts'
 import { dropConstant } from './remove-unused.ts'
 
@@ -107,8 +106,8 @@ export function shiftOfInputs(layer: WeightLayer, c: Float64Array, channels: num
 }
 
 /**
- * Why float16 cannot hold a weight scaled by k: too large for it, or an output channel whose weights all lie where it
- * loses bits. null where it can, and for other types, whose range does not end where weights are.
+ * Why float16 cannot hold a weight scaled by k: it is too large, or all weights of an output channel are so small that
+ * they lose bits. null where it can, and for other types, whose range reaches far beyond weights.
  */
 export function whyUnfit(layer: WeightLayer, side: 'outputs' | 'inputs', { k, c }: ChannelAffine): string | null {
   if (elementOf(layer) !== 'float16') return null
@@ -145,7 +144,7 @@ export function scaleWeight(layer: WeightLayer, side: 'outputs' | 'inputs', k: F
 export const elementOf = (layer: WeightLayer): ElementType =>
   layer.maskPoint === layer.weight ? layer.tensor.type : 'float32'
 
-/** What the layer computes in: of a quantised weight the type that it is dequantised to. */
+/** The type that the layer computes in: for a quantised weight the type that it is dequantised to. */
 function computedElement(layer: WeightLayer): ElementType {
   const type = layer.quant ? constantOf(layer.quant.scale)?.type : elementOf(layer)
   return type?.includes('float') ? type : 'float32'
@@ -173,14 +172,14 @@ export function addBias(layer: WeightLayer, { k, c }: ChannelAffine): Value {
   return node.output
 }
 
-/** Whether `shiftOutputs` can be done: a product without a bias of its own gets an Add of one number a column, at any rank. */
+/** Whether `shiftOutputs` can be done: a product without a bias of its own gets an Add of one number per column, at any rank. */
 export const canShiftOutputs = (layer: WeightLayer): boolean =>
   layer.users.length === 1 &&
   layer.outputAxis !== null &&
   channelSlot(layer.node) !== undefined &&
   canBias(layer.node, outputChannels(layer), () => 2) === null
 
-/** Adds c to the output channels: in the layer's bias, or in what an Add behind a layer without one adds. */
+/** Adds c to the output channels: in the layer's bias, or in the constant of the Add behind a layer without one. */
 export function shiftOutputs(layer: WeightLayer, c: Float64Array): void {
   const { node } = layer
   const behind = biasBehind(layer)
@@ -193,7 +192,7 @@ export function shiftOutputs(layer: WeightLayer, c: Float64Array): void {
   if (biased !== out) node.graph.replaceUses(out, biased, biased.producer!)
 }
 
-/** Multiplies the output channels by k: weight, and bias or what an Add behind a layer without one adds. */
+/** Multiplies the output channels by k: weight, and bias or the constant of the Add behind a layer without one. */
 export function scaleOutputs(layer: WeightLayer, k: Float64Array): void {
   scaleWeight(layer, 'outputs', k)
   const behind = biasBehind(layer)
@@ -214,7 +213,7 @@ interface BiasBehind {
   readonly bias: Tensor
 }
 
-/** Gives the Add another constant, made of the old one by channel. */
+/** Gives the Add another constant, made from the old one channel by channel. */
 function setBehind(
   layer: WeightLayer,
   { add, at, bias }: BiasBehind,
@@ -229,7 +228,7 @@ function setBehind(
   dropConstant(given)
 }
 
-/** The Add of one number a column behind a product that adds no bias by itself. */
+/** The Add of one number per column behind a product that adds no bias by itself. */
 function biasBehind(layer: WeightLayer, node = layer.node): BiasBehind | null {
   const [add, ...others] = node.output.uses
   if (takesBias(node) || !add || others.length > 0 || node.output.isOutput || !isAddition(add)) return null

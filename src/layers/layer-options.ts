@@ -1,4 +1,4 @@
-/** Which layers a pass treats: options that pruning, quantising and measuring share. */
+/** Which layers a pass works on: options that pruning, quantising and measuring share. */
 import { optionTable } from '../base/options.ts'
 
 export const layerOptions = optionTable({

@@ -1,4 +1,4 @@
-/** Which layers can be looked at together by passes that treat layers one after the other, each on what those before it give. */
+/** Which layers can be handled together by passes that go through layers one after the other, each on the outputs of those before it. */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { WeightLayer } from './layers.ts'
 
@@ -6,7 +6,7 @@ interface HasLayer {
   readonly layer: WeightLayer
 }
 
-/** What stands for a layer each, in graph order, in runs of which none depends on another of the same run. */
+/** Items that each stand for a layer, in graph order, in runs: no item depends on another of the same run. */
 export function layerRuns<T extends HasLayer>(graph: Graph, all: readonly T[]): T[][] {
   const byNode = new Map<Node, T>(all.flatMap((m) => m.layer.users.map((n) => [n, m] as const)))
   const runs: T[][] = []

@@ -12,10 +12,8 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { isStatic } from '../graph/types.ts'
-import { carriesElements, castType, dequantizeBehind, isCast, isDequantize } from '../ops/facts.ts'
-import { findOp, weightSlots } from '../ops/index.ts'
-import { isConstantNode } from '../ops/support/constant-of.ts'
-import type { WeightSlot } from '../ops/support/define-op.ts'
+import { carriesElements, castType, dequantizeBehind, isCast, isConstantNode, isDequantize } from '../ops/facts.ts'
+import { findOp, type WeightSlot, weightSlots } from '../ops/index.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from './quant-pair.ts'
 
 export const PRUNE_MASK = 'prune-mask'
@@ -53,7 +51,7 @@ export interface WeightLayer {
   readonly activationQuant: QuantPair | null
   /** Reads the constant although it is not a layer's weight (tied embeddings): such weights are not edited. */
   readonly otherUser: Node | null
-  /** The weight, or what becomes of it on its way, where the model hands it out: such weights are not edited either. */
+  /** The weight, or a value on its way, where the model hands it out: such weights are not edited either. */
   readonly handedOut: Value | null
 }
 
@@ -115,8 +113,8 @@ function walk(operand: Value): Chain | null {
 }
 
 /**
- * A layer whose weight comes from constants by a way that `weightLayers` does not see through, and the operator that bars
- * it (a quantiser of somebody's own domain, say).
+ * A layer whose weight comes from constants by a way that `weightLayers` does not see through, and the operator that is
+ * in the way (say, a custom quantiser).
  */
 export function hiddenWeight(graph: Graph): { readonly layer: Node; readonly by: Node } | null {
   for (const layer of graph.nodes())
@@ -179,7 +177,7 @@ function otherUser(weight: Value, steps: readonly Node[], users: readonly Node[]
   const seen = (v: Value): Node | null => {
     for (const n of v.uses) {
       if (own.has(n)) continue
-      // another chain of the same weight to one of its users is no stranger
+      // another chain from the same weight to one of its users is not an outside reader
       if (!isPassed(n) || n.graph !== weight.graph) return n
       for (const out of n.outputs) {
         const other = out && seen(out)
@@ -215,7 +213,7 @@ function axisAtWeight(axis: number, steps: readonly Node[], weight: Tensor): num
   return at
 }
 
-/** For each step, the dims of what it reads; null from where they are unknown. `steps` go back to the weight. */
+/** For each step, the dims of its input; null from where they are unknown. `steps` go back to the weight. */
 function dimsBefore(steps: readonly Node[], weight: Tensor): (readonly number[] | null)[] {
   const out: (readonly number[] | null)[] = []
   let dims: readonly number[] | null = weight.dims

@@ -1,24 +1,24 @@
 /**
- * Which weights a step left as they were: their share, and the largest with the reason and the option that includes them.
+ * Which weights a pass or export left as they were: their fraction, and the largest with the reason and the option that
+ * includes them.
  *
  * Weights are what layers multiply with (layers.ts), and all other constant float tensors with two dims or more above 1:
- * those that operators read which have no weight operand, and those inside bodies of If, Loop and Scan. Biases,
+ * those read by operators without a weight operand, and those inside bodies of If, Loop and Scan. Biases,
  * normalisations, masks and quantisers' scales are not weights.
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { isQuantizer } from '../ops/facts.ts'
+import { constantNodeTensor, isQuantizer } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { weightLayers } from './layers.ts'
 
 /** A node or value that a pass or export left alone. */
 export interface Declined {
   readonly where: string
   readonly reason: string
-  /** Elements of the weight that stays as it was; absent where the step is not about weights, or has them already. */
+  /** Elements of the weight that stays as it was; absent where weights are not concerned, or were treated already. */
   readonly weights?: number
   /** The options that would take it. */
   readonly remedy?: string
@@ -69,7 +69,10 @@ export function describeDeclined(
 /** Elements of all layers' weights. */
 export const layerWeights = (graph: Graph): number => weightLayers(graph).reduce((n, l) => n + l.tensor.size, 0)
 
-/** The weights that belong to no layer. `layers`: what makes up layers' weights, where that is more than `weightLayers` sees. */
+/**
+ * The weights that belong to no layer. `layers`: the constants that make up layers' weights, where those are more than
+ * `weightLayers` sees.
+ */
 export function otherWeights(graph: Graph, layers: Iterable<Value> = []): Declined[] {
   const known = new Set<Value>(layers)
   for (const l of weightLayers(graph)) known.add(l.weight)

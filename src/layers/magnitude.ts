@@ -3,8 +3,8 @@
  *
  *   unstructured  the round(sparsity * N) weights of smallest |w| go, N over all layers (global) or each layer's own
  *   n:m           of each m consecutive input channels the n of largest |w| stay, per output channel and position
- *   channel       the output channels of smallest mean |w| go, whole; each layer keeps at least one. Channels that belong
- *                 together count by the mean of theirs; with scope layer, layers that share some are one layer
+ *   channel       the output channels of smallest mean |w| go, whole; each layer keeps at least one. Tied channels count by
+ *   the mean of all of them; with scope layer, layers that share some are one layer
  *
  * Counts are exact; ties go by layer order, then index, so the same weights give the same mask everywhere. Selection is
  * linear in the number of weights (two counting passes over the bits of |w|, whose order as unsigned integers is that
@@ -31,7 +31,7 @@ export interface MaskOptions {
   /** Fraction of weights (channels for `channel`) to zero, 0 <= sparsity < 1; n:m ignores it. */
   readonly sparsity: number
   readonly scope?: PruneScope
-  /** Share of the m - n channels that n:m takes from each m (rounded); 1 by default. */
+  /** Fraction of the m - n channels that n:m removes from each m (rounded); 1 by default. */
   readonly progress?: number
   /** `unstructured` (default), `n:m` such as `2:4`, or `channel`. */
   readonly pattern?: string
@@ -125,7 +125,7 @@ const LARGEST = 0x7fffffff
 
 /** 1 above the threshold, and at it from index `cut` on; 0 elsewhere. */
 function keepAbove(values: Float32Array, threshold: number, cut: number): void {
-  // no element has as many below it: all go
+  // no element has as many below it: all are pruned
   if (threshold > LARGEST) return void values.fill(0)
   const bits = new Int32Array(values.buffer, values.byteOffset, values.length)
   const tied = Math.max(0, Math.min(cut, bits.length))
@@ -133,7 +133,7 @@ function keepAbove(values: Float32Array, threshold: number, cut: number): void {
   keepGreater(bits.subarray(tied), threshold - 1)
 }
 
-/** Without a branch, which would be foreseen three times out of four: 25 M weights in 18 ms, not 74. */
+/** Without a branch, which would be predicted three times out of four: 25 M weights in 18 ms, not 74. */
 function keepGreater(bits: Int32Array, threshold: number): void {
   for (let i = 0; i < bits.length; i++) bits[i] = ((threshold - (bits[i]! & LARGEST)) >> 31) & ONE
 }
@@ -162,7 +162,7 @@ function bucketOf(counts: Uint32Array, count: number): readonly [number, number]
 /** Elements from one index of an axis to the next. */
 const strideOf = (dims: readonly number[], axis: number): number => dims.slice(axis + 1).reduce((a, b) => a * b, 1)
 
-/** Bits of the mask, one an element: n:m looks at weights that lie far apart, and is worked out at once. */
+/** Bits of the mask, one per element: n:m looks at weights that lie far apart, and is computed in one go. */
 function groupMask({ weights, inputAxis }: PrunableLayer, n: number, m: number): Uint8Array {
   const values = weights.toFloat32()
   const mask = new Uint8Array(Math.ceil(values.length / 8))

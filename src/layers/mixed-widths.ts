@@ -1,6 +1,6 @@
 /**
  * Keeps 4-bit and 8-bit activations out of one graph. onnxruntime 1.30 plans memory by element count and element size,
- * and takes two 4-bit elements for one of a byte: where a value in uint8 is given the memory of a dead one in UINT4 of
+ * and counts two 4-bit elements as one byte-sized element: if a value in uint8 is given the memory of a dead one in UINT4 of
  * the same shape, it is written past its end (wrong results, or `free(): invalid next size`). So where a graph rounds
  * activations to 8-bit types too, its 4-bit quantisers get 8-bit containers with a Clip on the integers, as 3 bits have.
  */
@@ -8,8 +8,7 @@
 import type { Graph } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
-import { isCast } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isCast } from '../ops/facts.ts'
 import { WEIGHT_QUANT } from './layers.ts'
 import { type QuantPair, quantPairOf } from './quant-pair.ts'
 import { removeUnused } from './remove-unused.ts'

@@ -1,8 +1,8 @@
 /**
- * Which initializers are trained. By nature: an op's parameter inputs (weights, biases, BN scale and bias). Besides: any
- * float initializer of more than one element in a differentiable input (a bias added by Add, a learned per-channel
- * Mul), where the node depends on a parameter already or the constant is after one. Never: frozen ones, state inputs
- * (running statistics), masks and quantiser scales, integer constants, single numbers (the 1/6 of an h-swish).
+ * Which initializers are trained. By nature: an op's parameter inputs (weights, biases, BN scale and bias). Also: any
+ * float initializer of more than one element in a differentiable input (a bias added by Add, a learned per-channel Mul),
+ * where the node depends on a parameter already or the constant is after one. Never: frozen ones, state inputs (running
+ * statistics), masks and quantiser scales, integer constants, single numbers (the 1/6 of an h-swish).
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'

@@ -4,15 +4,15 @@
  *
  *   y = (clamp(round_half_even(x / scale) + zeroPoint, lo, hi) - zeroPoint) * scale
  *
- * A Cast to the very type that the integers have (PyTorch's exporter writes one) is passed over. The Clip between them narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not
- * apply to blocked quantisation (block_size) and to float8: those give null.
+ * A Cast to the very type that the integers have (PyTorch's exporter writes one) is skipped. The Clip between them
+ * narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not apply to blocked
+ * quantisation (block_size) and to float8: those give null.
  */
 
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { castType, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { castType, constantOf, isCast, isClip, isDequantize, quantizeBehind } from '../ops/facts.ts'
 
 /** Node metadata `mnc.role` of the identity that keeps onnxruntime from rewriting what lies before (quant-guard.ts). */
 export const QUANT_GUARD = 'quant-guard'

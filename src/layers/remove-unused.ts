@@ -1,6 +1,7 @@
 /** Removes what an edit left unused: nodes, and the constants that only they read. */
+
 import type { Node, Value } from '../graph/graph.ts'
-import { isConstantNode } from '../ops/support/constant-of.ts'
+import { isConstantNode } from '../ops/facts.ts'
 
 /** Removes those of `nodes` (users before producers) that nothing reads, and the constants that only they read. */
 export function removeUnused(nodes: Iterable<Node>): void {

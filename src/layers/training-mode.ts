@@ -1,6 +1,6 @@
 /**
  * BatchNormalization that a file holds in training mode (training_mode = 1; before opset 14 more than one output; before 7
- * is_test = 0): what a sample gives then depends on the samples beside it. Bodies of If, Loop and Scan and functions are
+ * is_test = 0): a sample's output then depends on the other samples in its batch. Bodies of If, Loop and Scan and functions are
  * looked into too.
  */
 import { cloneModel } from '../graph/clone.ts'
@@ -17,7 +17,7 @@ function* inTraining(model: Model): Generator<{ readonly node: Node; readonly op
     for (const node of graph.allNodes()) if (findOp(node)?.batchMode?.isOn(node, opset)) yield { node, opset }
 }
 
-/** The warning for whoever runs or compresses the model; null if all nodes are in inference form. */
+/** The warning for running or compressing the model; null if all nodes are in inference form. */
 export function trainingWarning(model: Model): string | null {
   const names = Array.from(inTraining(model), ({ node }) => `'${node.id}'`)
   if (names.length === 0) return null
@@ -33,7 +33,7 @@ export function useRunningStatistics(model: Model): boolean {
   return found.length > 0
 }
 
-/** The model, or a copy in inference form where it is not: for what is found out by running it. */
+/** The model, or a copy in inference form where it is not: for learning something by running it. */
 export function inferenceForm(model: Model): Model {
   if (trainingWarning(model) === null) return model
   const copy = cloneModel(model)

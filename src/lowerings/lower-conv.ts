@@ -1,6 +1,6 @@
 /**
- * Conv with its channels filled up to a multiple of 4 by zeros. onnxruntime 1.30's WebGPU kernel adds up wrongly where
- * a 3x3 or larger kernel reads 6, 9 or 18 channels, say, and says nothing (microsoft/onnxruntime#29651).
+ * Conv with its channels filled up to a multiple of 4 by zeros. onnxruntime 1.30's WebGPU kernel returns wrong sums
+ * without an error where a 3x3 or larger kernel reads, say, 6, 9 or 18 channels (microsoft/onnxruntime#29651).
  *
  * Does not apply to groups.
  */

@@ -1,7 +1,7 @@
 /** Split and Concat of many tensors as trees of small ones: a GPU kernel binds one buffer per tensor, and has few. */
 import type { Node, Value } from '../graph/graph.ts'
 
-/** WebGPU promises 8 storage buffers a shader; one is the tensor that is split or put together. */
+/** WebGPU promises 8 storage buffers per shader; one is the tensor that is split or put together. */
 const FEW = 7
 
 export function lowerSplit(node: Node): boolean {

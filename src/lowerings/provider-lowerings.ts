@@ -1,6 +1,6 @@
 /**
  * Other forms for nodes that a provider refuses, by operator. A lowering replaces the node by others that compute the
- * same and says whether it did. Which nodes are rewritten is the provider's word (ort-placement.ts), not this list's.
+ * same and says whether it did. Which nodes are rewritten is for the provider to say (ort-placement.ts), not for this list.
  *
  *   BatchNormalization, training form   mean and variance by ReduceMean, then the affine map
  *   MaxPool with Indices                one Slice per kernel offset; the first that equals the maximum names the index

@@ -1,7 +1,7 @@
 /**
- * float16 for onnxruntime's CPU provider, which has hardly a kernel for it: it computes in float32 instead and drops the
- * Casts between, so that nothing is rounded and nothing overflows. Here such nodes compute in float32 openly, and each
- * result goes to float16 and back: what a device gives that adds products up in float32. A training step in mixed
+ * float16 for onnxruntime's CPU provider, which has hardly any kernels for it: it computes in float32 instead and drops
+ * the Casts in between, so that nothing is rounded and nothing overflows. Here such nodes compute in float32 openly, and
+ * each result goes to float16 and back: the result of a device that adds products up in float32. A training step in mixed
  * precision behaves on the CPU as it would there, only slower.
  */
 import type { Node, Value } from '../graph/graph.ts'

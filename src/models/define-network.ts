@@ -1,6 +1,6 @@
 /**
- * A family of networks is one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; a file
- * of one imports types alone, for `mnc --help` reads them too.
+ * A family of networks is one declaration. `mnc build`, the JSON Schema of specs and the docs all read it; its file
+ * imports types only, since `mnc --help` reads it too.
  */
 import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'

@@ -28,7 +28,7 @@ const SPEC_FOLDER = packageFile('models/')
 /** Keys that a spec file may hold beside the family's options. */
 const documentKeys = ['$schema', 'family', 'description']
 
-/** Names of the specs in models/, sorted; a JSON file there without a `family` is something else (a recipe). */
+/** Names of the specs in models/, sorted; a JSON file there without a `family` is not a spec (it may be a recipe). */
 async function specNames(): Promise<readonly string[]> {
   const files = (await readdir(SPEC_FOLDER)).filter((f) => f.endsWith('.json')).sort()
   const texts = await Promise.all(files.map((f) => readText(join(SPEC_FOLDER, f))))
@@ -96,7 +96,7 @@ export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number } 
   return model
 }
 
-/** Writes the preprocessing into the model's metadata, where the spec says it. */
+/** Writes the preprocessing into the model's metadata, if the spec has it. */
 function recordPixels(model: Model, { mean, std, scale }: OptionsOf<typeof pixelOptions>): void {
   if (!mean && !std) return
   const [, channels, size] = model.graph.inputs[0]!.type!.dims as [unknown, number, number]

@@ -1,4 +1,4 @@
-/** Sums, products and what else is one multiplication or addition per element. Integers have no gradient. */
+/** Sums, products and whatever else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
 
@@ -14,6 +14,7 @@ const samples = [
 // y = a + b: da = dy, db = dy
 const add = defineOp({
   op: 'Add',
+  homogeneous: () => 'joint',
   addition: true,
   half: true,
   since: versions,
@@ -27,6 +28,7 @@ const add = defineOp({
 // y = a - b: da = dy, db = -dy
 const sub = defineOp({
   op: 'Sub',
+  homogeneous: () => 'joint',
   half: true,
   since: versions,
   broadcasts: true,
@@ -38,6 +40,7 @@ const sub = defineOp({
 // y = a * c: da = dy * c, dc = dy * a
 const mul = defineOp({
   op: 'Mul',
+  homogeneous: () => 'factor',
   half: true,
   since: versions,
   broadcasts: true,
@@ -55,6 +58,7 @@ const mul = defineOp({
 // y = a / c: da = dy / c, dc = -(dy / c) * y
 const div = defineOp({
   op: 'Div',
+  homogeneous: () => 'element',
   since: versions,
   broadcasts: true,
   gradient({ node, dy: [dy], needs, b }) {
@@ -94,6 +98,7 @@ const mod = defineOp({
 // y = sum of the inputs: d = dy
 const sum = defineOp({
   op: 'Sum',
+  homogeneous: () => 'joint',
   half: true,
   since: [6, 8, 13],
   broadcasts: true,
@@ -110,6 +115,7 @@ const sum = defineOp({
 // y = sum of the n inputs / n: d = dy / n
 const mean = defineOp({
   op: 'Mean',
+  homogeneous: () => 'joint',
   half: true,
   since: [6, 8, 13],
   broadcasts: true,
@@ -128,6 +134,7 @@ const mean = defineOp({
 
 // y = -x: dx = -dy
 const neg = unary('Neg', {
+  homogeneous: () => 'element',
   half: true,
   since: [6, 13],
   rule: ({ f, dy }) => f('Neg', dy),
@@ -137,6 +144,7 @@ const neg = unary('Neg', {
 
 // y = |x|: dx = dy * sign(x), 0 at the kink
 const abs = unary('Abs', {
+  homogeneous: () => 'element',
   half: true,
   since: [6, 13],
   rule: ({ f, dy, x }) => f('Mul', dy, f('Sign', x)),

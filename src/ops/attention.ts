@@ -103,7 +103,7 @@ function decomposeAttention(node: Node): void {
   )
 }
 
-/** The two products and a softmax; grouped heads are computed once a query head. */
+/** The two products and a softmax; grouped heads are computed once per query head. */
 function attentionCost(node: Node) {
   const [q, k] = [node.input(0).dims, node.input(1).dims]
   const queries = product(q) / (q.at(-1) ?? 1)

@@ -121,7 +121,7 @@ const to7: Upgrade = {
   },
 }
 
-/** Up to opset 8, `spatial` = 0 had a mean and variance an element of the sample: y = (x - mean) * scale * inv + bias. */
+/** Up to opset 8, `spatial` = 0 had a mean and variance per element of the sample: y = (x - mean) * scale * inv + bias. */
 const to9: Upgrade = {
   to: 9,
   apply(node) {

@@ -1,4 +1,4 @@
-/** CenterCropPad, differentiated as a Slice and a Pad. The odd element of what goes or comes is at the end. */
+/** CenterCropPad, differentiated as a Slice and a Pad. The odd element that is cropped or padded is the one at the end. */
 import type { Node } from '../graph/graph.ts'
 import { constantOf } from './support/constant-of.ts'
 import { defineOp, noCost, unsupportedNode } from './support/define-op.ts'

@@ -3,7 +3,7 @@
  *
  *   dX = dY, padded, read at the position that each element of the columns was added to
  *
- * Positions depend on shapes only; the graph adds them up out of one line an axis. Does not apply to computed shapes.
+ * Positions depend on shapes only; the graph adds them up out of one line per axis. Does not apply to computed shapes.
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'

@@ -9,7 +9,7 @@
  */
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientContext, noCost } from './support/define-op.ts'
-import { zeros } from './support/emit.ts'
+import { range, zeros } from './support/emit.ts'
 import { intsToInput } from './support/rewrite.ts'
 import { axisFromFront, elemOf } from './support/rules.ts'
 
@@ -35,6 +35,8 @@ function concatGradient({ node, dy, needs, b }: GradientContext): (Value | null)
 
 export const concat = defineOp({
   op: 'Concat',
+  homogeneous: () => 'joint',
+  joinsAlong: (node, rank) => axisFromFront(node.int('axis', 0), rank),
   half: true,
   channels: (node) => (node.int('axis', 0) === 1 ? 'joined' : null),
   since: [4, 11, 13],
@@ -83,8 +85,24 @@ function splitGradient({ node, dy, b }: GradientContext): (Value | null)[] {
   return [parts.length === 1 ? parts[0]! : b.op('Concat', parts, { axis })]
 }
 
+function takesAlong(node: Node, axis: number, size: number): number[][] | null {
+  const rank = node.input(0).type?.dims?.length
+  if (rank === undefined) return null
+  const split = axisFromFront(node.int('axis', 0), rank)
+  const parts: number[][] = []
+  let start = 0
+  for (const v of node.outputs) {
+    const count = axis === split ? v?.type?.dims?.[axis] : size
+    if (typeof count !== 'number') return null
+    parts.push(range(count).map((i) => i + start))
+    if (axis === split) start += count
+  }
+  return axis === split && start !== size ? null : parts
+}
+
 export const split = defineOp({
   op: 'Split',
+  takesAlong,
   half: true,
   since: [2, 11, 13, 18],
   gradient: splitGradient,

@@ -69,7 +69,7 @@ const reshaped = (node: Node, v: Value, dims: readonly number[]): Value => {
   return f.op('Reshape', [v, f.initializer('shape', Tensor.int64([dims.length], dims))])
 }
 
-/** A slope a channel: channels are axis 1. */
+/** One slope per channel: channels are axis 1. */
 function channelSlope(node: Node): void {
   const [x, slope] = [node.input(0), node.input(1)]
   const size = slope.constant?.size ?? null

@@ -7,6 +7,10 @@ import type { ElementType } from '../graph/types.ts'
 import { channelSlot, findOp } from './index.ts'
 import { WORKING_OPSET } from './support/define-op.ts'
 
+export { constantNodeTensor, constantOf, isConstantNode } from './support/constant-of.ts'
+export { axisFromFront, elemOf } from './support/rules.ts'
+export { oldestForm, sinceVersions } from './support/schema-versions.ts'
+
 // --- quantisers --------------------------------------------------------------------------------------------------
 
 export const isQuantize = (n: Node): boolean => findOp(n)?.quantizer === 'quantize'
@@ -86,7 +90,7 @@ export function dropBiasFactor(n: Node): void {
   if (attribute) n.setAttribute(attribute, null)
 }
 
-/** How many parts of its channels a layer treats apart. */
+/** How many parts of its channels a layer treats separately. */
 export const groupsOf = (n: Node): number => (channelSlot(n)?.channels === 'window' ? n.int('group', 1) : 1)
 
 /** A product of matrices, without a window that moves. */
@@ -97,7 +101,7 @@ export function isMatrixProduct(n: Node): boolean {
 
 export const isAddition = (n: Node): boolean => findOp(n)?.addition === true
 
-/** A normalisation that can be of the batch's own statistics, and without them is k and c a channel. */
+/** A normalisation that can use the batch's own statistics, and without them is x * k + c in each channel. */
 export const isChannelNorm = (n: Node): boolean => findOp(n)?.batchMode !== undefined && findOp(n)?.affine !== undefined
 
 // --- the same elements -------------------------------------------------------------------------------------------

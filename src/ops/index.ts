@@ -58,6 +58,14 @@ import { topK } from './top-k.ts'
 import { trigonometric } from './trigonometric.ts'
 import { trilu } from './trilu.ts'
 
+export {
+  type ChannelAffine,
+  type GradientRule,
+  type OpDef,
+  unsupportedNode,
+  type WeightSlot,
+} from './support/define-op.ts'
+
 export const ops: readonly OpDef[] = [
   conv,
   batchNormalization,

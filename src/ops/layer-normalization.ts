@@ -54,7 +54,7 @@ function gradientOf({ node, dy, needs, b }: GradientContext, norm: Norm): (Value
   return [needs[0] ? dX() : null, needs[1] ? back(f('Mul', g, xh)) : null, needs[2] ? back(g) : null]
 }
 
-/** Mean and variance, then a subtraction and two products and a sum an element. */
+/** Mean and variance, then a subtraction, two products and a sum per element. */
 const cost = (node: Node) => {
   const n = outputSize(node)
   return { ...noCost, mults: 3 * n, adds: 4 * n }

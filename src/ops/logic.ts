@@ -1,6 +1,6 @@
 /**
  * Comparisons, truth values, bits and rounding: piecewise constant, so the gradient is zero. A rounding that must carry
- * a gradient is marked straight-through in its node's metadata; the driver treats that. Rounding is a format conversion
+ * a gradient is marked straight-through in its node's metadata; the driver handles that. Rounding is a format conversion
  * and free; everything else is one comparison per element.
  */
 import { constantOf } from './support/constant-of.ts'

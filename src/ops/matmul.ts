@@ -1,5 +1,5 @@
 /**
- * MatMul: numpy's: Y[.., m, n] = sum_k A[.., m, k] B[.., k, n], leading axes broadcast; a 1-D operand is a row (left)
+ * MatMul, as in numpy: Y[.., m, n] = sum_k A[.., m, k] B[.., k, n], leading axes broadcast; a 1-D operand is a row (left)
  * or a column (right) whose axis is dropped from Y.
  *
  *   dA = dY B^T,  dB = A^T dY, summed over the leading axes along which the operand was broadcast.
@@ -61,7 +61,7 @@ function gradient({ node, dy, needs, b }: GradientContext): (Value | null)[] {
   return [needs[0] ? dA() : null, needs[1] ? dB() : null]
 }
 
-/** What a weight passes on its way that leaves its rank: masks, quantisers. */
+/** What a weight passes on its way that keeps its rank: masks, quantisers. */
 const KEEP_RANK = new Set(['Mul', 'QuantizeLinear', 'Clip', 'DequantizeLinear', 'Cast', 'Identity', 'Transpose'])
 
 /** Weights are asked for before shapes are inferred: a computed operand of unknown rank counts as a matrix. */

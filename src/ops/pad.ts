@@ -179,14 +179,23 @@ function spatialOnly(node: Node): boolean {
   return [0, 1, rank, rank + 1].every((i) => pads[i] === 0)
 }
 
-/** Whether what it adds is a number, and nothing of its input. */
+/** Whether it pads with a number and not with parts of its input. */
 const fills = (node: Node): boolean => node.string('mode', 'constant') === 'constant'
+
+/** The number; null where it is computed. */
+const filling = (node: Node): number | null => (node.inputs[2] ? scalarOf(node.inputs[2]) : node.float('value', 0))
 
 export const pad = defineOp({
   op: 'Pad',
   half: true,
   channels: (node) => (spatialOnly(node) ? 'same' : null),
-  homogeneous: (node) => (node.inputs[2] && scalarOf(node.inputs[2]) !== 0 && fills(node) ? null : 'channel'),
+  homogeneous: (node) => (fills(node) && filling(node) !== 0 ? null : 'channel'),
+  zerosAlong(node, axis) {
+    const pads = constantOf(node.inputs[1])?.toNumbers() ?? (node.inputs[1] ? null : node.ints('pads', []))
+    if (!pads || node.inputs[3] || !fills(node) || filling(node) !== 0) return null
+    const [before, after] = [pads[axis] ?? 0, pads[axis + pads.length / 2] ?? 0]
+    return before >= 0 && after >= 0 ? [before, after] : null
+  },
   since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
   gradient,
   cost: () => noCost,

@@ -6,7 +6,7 @@ import { elemOf, free } from './support/rules.ts'
 
 const floating: ReadonlySet<ElementType> = new Set(['float32', 'float64', 'float16', 'bfloat16'])
 
-// y = x in another type: dx = dy in x's type; none where either is no float
+// y = x in another type: dx = dy in x's type; none where either is not a float
 const castRule: GradientRule = ({ node, dy: [dy], b }) => {
   const x: Value = node.input(0)
   const [from, to] = [elemOf(x), elemOf(node.output)]

@@ -16,6 +16,8 @@ import { WORKING_OPSET } from './support/define-op.ts'
 import { NEWEST_OPSET, reformsBetween, sinceVersions } from './support/schema-versions.ts'
 import { upgradeNode, upgradesOf } from './upgrade.ts'
 
+export { NEWEST_OPSET, WORKING_OPSET }
+
 /** The oldest opset that onnxruntime runs in full; forms before it (early-forms.ts) are read and upgraded. */
 export const OLDEST_TARGET = 7
 
@@ -23,7 +25,7 @@ type Decline = (where: string, reason: string) => void
 
 /**
  * Upgrades `model` in place to opset `to` (7..25) of the default domain and says whether that changed anything. A newer
- * model is left as it is, `decline` being told. Throws a model error where a node's form cannot be upgraded.
+ * model is left as it is, and `decline` is told. Throws a model error where a node's form cannot be upgraded.
  */
 export function upgradeModelTo(model: Model, to: number, decline?: Decline): boolean {
   if (!Number.isInteger(to) || to < OLDEST_TARGET || to > NEWEST_OPSET)

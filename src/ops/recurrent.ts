@@ -45,7 +45,7 @@ interface Direction {
   readonly b: Builder
   readonly gates: number
   readonly hidden: number
-  /** X_t W^T, without bias where `rowBias` is applied apart. */
+  /** X_t W^T, without bias where `rowBias` is applied separately. */
   readonly projected: readonly Value[]
   readonly recurrent: Value
   readonly recurrentBias: Value | null
@@ -169,7 +169,10 @@ function decompose(node: Node): void {
   )
 }
 
-/** A step is up to 30 nodes: so many of both ways are 60,000 before their gradients: more than a session is made of in reasonable time. */
+/**
+ * A step is up to 30 nodes: this many in both directions are 60,000 before their gradients, more than a session can be
+ * made from in reasonable time.
+ */
 const MAX_STEPS = 1024
 
 function refuseForms(node: Node): void {
@@ -272,7 +275,7 @@ function activationsOf(b: Builder, node: Node, names: readonly string[]): Activa
   })
 }
 
-/** Two products a step and direction, and some ten operations a gate and unit. */
+/** Two products per step and direction, and some ten operations per gate and unit. */
 function cost(node: Node): Cost {
   const [steps = 1, batch = 1, width = 1] = node.input(0).dims
   const [ways = 1, rows = 1, hidden = 1] = node.input(2).dims

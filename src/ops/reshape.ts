@@ -100,6 +100,7 @@ export const squeeze = renaming(
   {
     ...axesInput,
     channels: (node) => (behindChannels(node) ? 'same' : null),
+    homogeneous: () => 'channel',
     reshapes(node, dims) {
       const axes = axesOf(node)?.map((a) => axisFromFront(a, dims.length))
       return axes ? dims.filter((d, i) => (axes.length === 0 ? d !== 1 : !axes.includes(i))) : null

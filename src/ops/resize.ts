@@ -66,7 +66,7 @@ function gradient({ node, dy, b }: GradientContext): (Value | null)[] {
 const f = Math.fround
 
 /**
- * Interpolation as products with matrices and taps, axis by axis. onnxruntime's kernels keep 20 bytes an output position
+ * Interpolation as products with matrices and taps, axis by axis. onnxruntime's kernels keep 20 bytes per output position
  * (linear) to 35 and more (cubic) along each axis; its cubic one computes each output's coefficients through a hash map.
  */
 function lower(node: Node): boolean {
@@ -164,11 +164,14 @@ function spatialOnly(node: Node): boolean {
 export const resize = defineOp({
   op: 'Resize',
   channels: (node) => (spatialOnly(node) ? 'same' : null),
+  // a crop beyond the borders fills with a number
+  homogeneous: (node) =>
+    node.string('coordinate_transformation_mode', '') === 'tf_crop_and_resize' ? null : 'channel',
   since: [10, 11, 13, 18, 19],
   gradient,
   lower,
   state: [1, 2],
-  /** Linear: four mults and three adds a doubled axis pair is 2 mults + 1 add an axis; nearest copies. */
+  /** Linear: four mults and three adds for a pair of doubled axes, so 2 mults and 1 add per axis; nearest copies. */
   cost(node) {
     const x = node.input(0).dims
     const taps = { nearest: 1, linear: 2, cubic: 4 }[node.string('mode', 'nearest')] ?? 1

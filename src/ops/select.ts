@@ -2,7 +2,7 @@
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { defineOp, type GradientRule, type OpDef, type Upgrade } from './support/define-op.ts'
-import { elemOf, expressions, isNonNegativeConstant, masked, perElement } from './support/rules.ts'
+import { elemOf, expressions, isNonNegativeConstant, masked, perElement, scalarOf } from './support/rules.ts'
 
 // y = where(c, a, z): da = where(c, dy, 0), dz = where(c, 0, dy)
 const where = defineOp({
@@ -79,6 +79,7 @@ const extremeSamples = [
 
 const max = defineOp({
   op: 'Max',
+  homogeneous: () => 'joint',
   limits: { least: 1 },
   half: true,
   since: [6, 8, 12, 13],
@@ -91,6 +92,7 @@ const max = defineOp({
 
 const min = defineOp({
   op: 'Min',
+  homogeneous: () => 'joint',
   limits: { most: 1 },
   half: true,
   since: [6, 8, 12, 13],
@@ -113,6 +115,11 @@ const limitsToInputs: Upgrade = {
     })
   },
 }
+/** Before opset 11 an attribute; null where it is computed. */
+function boundOf(node: Node, input: number, attribute: string, none: number): number | null {
+  return node.inputs[input] ? scalarOf(node.inputs[input]) : node.float(attribute, none)
+}
+
 const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, elemOf(node.input(0)))
 
 /**
@@ -122,6 +129,11 @@ const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, 
 const clip = defineOp({
   op: 'Clip',
   limits: { least: 1, most: 2 },
+  bounds(node) {
+    const least = boundOf(node, 1, 'min', Number.NEGATIVE_INFINITY)
+    const most = boundOf(node, 2, 'max', Number.POSITIVE_INFINITY)
+    return least === null || most === null ? null : { least, most }
+  },
   half: true,
   since: [6, 11, 12, 13],
   broadcasts: true,

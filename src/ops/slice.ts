@@ -85,6 +85,29 @@ function spread(b: Builder, v: Value, dims: readonly number[], axis: number, ste
 
 const ints = (values: readonly number[]) => ({ dims: [values.length], type: 'int64' as const, values })
 
+/** An input, an attribute below opset 10, or what stands for neither; null where it is computed. */
+function given(node: Node, i: number, attribute: string, none: readonly number[] = []): readonly number[] | null {
+  if (!node.inputs[i]) return node.ints(attribute, none)
+  const numbers = constantOf(node.inputs[i])?.toNumbers()
+  return numbers ? Array.from(numbers) : null
+}
+
+function takesAlong(node: Node, axis: number, size: number): number[][] | null {
+  const rank = node.input(0).type?.dims?.length
+  const [starts, ends] = [given(node, 1, 'starts'), given(node, 2, 'ends')]
+  const axes = given(node, 3, 'axes', range(starts?.length ?? 0))
+  const steps = given(
+    node,
+    4,
+    'steps',
+    starts?.map(() => 1),
+  )
+  if (rank === undefined || !starts || !ends || !axes || !steps) return null
+  const at = axes.findIndex((a) => axisFromFront(a, rank) === axis)
+  if (at < 0) return [range(size)]
+  return steps[at] === 1 ? [range(size).slice(starts[at], ends[at])] : null
+}
+
 export const slice = defineOp({
   op: 'Slice',
   half: true,
@@ -98,6 +121,7 @@ export const slice = defineOp({
     if (node.inputs[4] && step?.[0] !== 1) return null
     return range(length).slice(start[0], end[0])
   },
+  takesAlong,
   upgrades: [
     {
       to: 10,

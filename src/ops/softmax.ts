@@ -30,7 +30,7 @@ const flattenToAxis: Upgrade = {
   },
 }
 
-/** An exponential (1), a division by the sum (1 mult) and the sum itself (k - 1 additions a row of k). */
+/** An exponential (1), a division by the sum (1 mult) and the sum itself (k - 1 additions per row of k). */
 function normalisationCost(node: Node): Cost {
   const n = outputSize(node)
   const row = node.output.dims[axisOf(node)] ?? 1

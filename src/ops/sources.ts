@@ -1,4 +1,4 @@
-/** What makes tensors out of constants, shapes and chance: nothing to differentiate, nothing to count. */
+/** What makes tensors out of constants, shapes and random numbers: nothing to differentiate, nothing to count. */
 import type { Node } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementCount, isStatic } from '../graph/types.ts'

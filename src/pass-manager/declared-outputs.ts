@@ -1,13 +1,13 @@
 /**
- * What a file declares for its outputs (type, shape, doc string, metadata) is part of its interface. Passes make outputs
- * again and infer types, often of less than was declared (a Reshape to a computed shape has dynamic dims): what was
- * declared is put back, with numbers for names of dims that a pass gave the inputs numbers for. An output of another
+ * What a file declares for its outputs (type, shape, doc string, metadata) is part of its interface. Passes replace
+ * outputs and infer types, often less precise than those declared (a Reshape to a computed shape has dynamic dims): what
+ * was declared is put back, with sizes in place of the names of dims that a pass fixed in the inputs. An output of another
  * element type, or of unknown rank in the file, keeps what was found.
  */
 import type { Model } from '../graph/model.ts'
 import type { Dim, TensorType } from '../graph/types.ts'
 
-/** Remembers what is declared; the function that is returned puts it back, by name. */
+/** Remembers what is declared; the function returned restores it, by name. */
 export function declaredOutputs({ graph }: Model): () => void {
   const inputs = new Map(graph.inputs.map((v) => [v.name, v.type]))
   const outputs = new Map(

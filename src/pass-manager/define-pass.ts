@@ -7,7 +7,7 @@ import { overridableOptions } from './overridable-options.ts'
 export interface PassContext {
   /**
    * A rule did not fire at `where` (a node's or value's name): `--explain` prints these. `left`: the weights that stay as
-   * they were for this reason, and what would take them.
+   * they were for this reason, and the options that would include them.
    */
   decline(where: string, reason: string, left?: Left): void
   /** A line of progress or a warning, for stderr. */
@@ -36,11 +36,11 @@ export interface PassDef<T extends OptionTable = OptionTable> {
    * inputs and outputs.
    */
   readonly preserves: 'numerics' | 'interface' | 'nothing'
-  /** It treats the weights of layers: its result says which it left alone. */
+  /** It changes the weights of layers: its result says which it left alone. */
   readonly treatsWeights?: boolean
-  /** Computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
+  /** It computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */
   readonly bakes?: boolean
-  /** It sees a model of opset 1 to 6 as it is; all others get it at 7. */
+  /** It receives a model of opset 1 to 6 as it is; all other passes get it at 7. */
   readonly setsOpset?: boolean
   /** Whether `ctx.calibration` is used. */
   readonly data?: 'optional' | 'required'

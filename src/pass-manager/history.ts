@@ -5,7 +5,7 @@
  *   {pass, options, input, metrics}
  *
  * `input` is the start of the SHA-256 of the model before, as mnc writes it: of a file that mnc wrote, the file's own.
- * Options stand in the order of their declaration and nothing depends on time, machine or path, so that equal runs give
+ * Options are in the order of their declaration and nothing depends on time, machine or path, so that equal runs give
  * equal bytes.
  */
 import { marks } from '../graph/marks.ts'
@@ -33,7 +33,7 @@ export function recordHistory(
   marks.history.set(model, [...readHistory(model), { pass, options, input, metrics }])
 }
 
-/** The entries; what is no entry is passed over, a damaged list is empty. */
+/** The entries; anything else is skipped, and a damaged list counts as empty. */
 export function readHistory(model: Model): HistoryEntry[] {
   const known = marks.history.get(model)
   return Array.isArray(known) ? known.filter(isEntry) : []

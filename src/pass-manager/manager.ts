@@ -22,7 +22,7 @@ import { brokenBy, runStage } from './stages.ts'
 export interface PassResult {
   readonly changed: boolean
   readonly declined: readonly Declined[]
-  /** Of a pass that treats weights: those that it left alone. */
+  /** For a pass that changes weights: those that it left alone. */
   readonly left: LeftWeights | null
   readonly milliseconds: number
 }

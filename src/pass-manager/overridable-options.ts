@@ -1,7 +1,7 @@
-/** The option of whatever computes with weights when the file is made (overridable.ts). */
+/** The option of everything that computes with weights when the file is made (overridable.ts). */
 import { optionTable } from '../base/options.ts'
 
-/** Of every pass that bakes, and of exports. */
+/** For every pass that bakes, and for exports. */
 export const overridableOptions = optionTable({
   keepOverridable: {
     type: 'boolean',

@@ -1,8 +1,9 @@
 /**
  * Inputs with a default (IR 4 and later; all weights in the files of old PyTorch exporters) are not constants: a caller may
- * give another value. What computes with weights when the file is made, every pass that `bakes` and every export, can do
- * so only where they are constant. Unless asked otherwise it makes constants of all of them first: whoever wants a weight
- * packed does not mean to feed another one. They are inputs no more then, for a baked weight cannot be overridden.
+ * give another value. Everything that computes with weights when the file is made, every pass that `bakes` and every
+ * export, needs them to be constant. Unless asked otherwise it makes all of them constants first: a user who wants a
+ * weight packed does not mean to feed another one. They are then no longer inputs, since a baked weight cannot be
+ * overridden.
  */
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -14,7 +15,7 @@ export interface OverridableContext {
 
 const NAMED = 3
 
-/** Makes constants of inputs with a default, or gives the reason for leaving them (`keep`). True where anything changed. */
+/** Makes inputs with a default constants, or reports why they are left (`keep`). True if anything changed. */
 export function settleOverridable(model: Model, keep: boolean, { log, decline }: OverridableContext): boolean {
   if (!keep) {
     const warning = fixOverridable(model)
@@ -27,7 +28,7 @@ export function settleOverridable(model: Model, keep: boolean, { log, decline }:
   return false
 }
 
-/** Makes constants of inputs with a default; the warning that is due, null where there are none. */
+/** Makes inputs with a default constants; returns the warning that is due, null if there are none. */
 export function fixOverridable({ graph }: Model): string | null {
   const fixed = graph.fixDefaults()
   return fixed.length === 0 ? null : `WARNING: ${described(fixed)} made constant: callers can no longer override them`

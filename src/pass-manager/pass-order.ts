@@ -1,5 +1,5 @@
 /**
- * Which passes must not come after which: those that change what scales of activations after them were calibrated on (prune), or
+ * Which passes must not come after which: those that change the values on which scales of activations were calibrated (prune), or
  * find no way through quantisers to what they would have folded (fold-bn). They refuse, with the order that works.
  *
  * And which give the same outputs in either order but a smaller file in only one: remove-channels removes what is zero at that
@@ -23,7 +23,7 @@ export const comesTooLate = (pass: string, why: string, node?: string): MncError
     next: `run ${pass} before quantize and quantize-additions`,
   })
 
-/** For passes that change what comes out of `changed`: refused where an activation after them has its step already. */
+/** For passes that change what comes out of `changed`: refused where an activation after them already has its scale. */
 export function refuseCalibrated(graph: Graph, changed: Iterable<Node>, pass: string): void {
   const behind = new Set(changed)
   for (const n of graph.nodes()) {
@@ -34,11 +34,11 @@ export function refuseCalibrated(graph: Graph, changed: Iterable<Node>, pass: st
   }
 }
 
-/** What remove-channels says where it finds no channel of zeros. */
+/** What remove-channels reports when it finds no channel of zeros. */
 export const NO_EMPTY_CHANNELS =
   'remove-channels finds no channel without effect; it makes a file smaller after `prune --pattern channel`'
 
-/** What pruning of channels says after remove-channels; null where that did not run. */
+/** What pruning of channels reports after remove-channels; null if that did not run. */
 export function adviseRemoval(model: Model): string | null {
   if (!readHistory(model).some((entry) => entry.pass === 'remove-channels')) return null
   return 'remove-channels ran before: the channels that are zero now stay in the file until it runs again'

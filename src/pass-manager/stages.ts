@@ -1,7 +1,7 @@
 /**
  * Pipelines: a list of named stages that one context goes through. After each stage the model is verified; an error says
- * which stage it came from; a watcher hears of every stage with the time it took (`--dump-stages DIR` writes the model as
- * text after each). Passes run as pipelines of one stage, so that whoever watches sees those within pipelines, too.
+ * which stage it came from; a watcher is told of every stage and the time it took (`--dump-stages DIR` writes the model as
+ * text after each). Passes run as pipelines of one stage, so that a watcher sees those within pipelines, too.
  *
  * MNC_DEBUG=1 prints each stage with its time and node count on stderr, 2 also types the result through onnxruntime.
  */
@@ -19,7 +19,7 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 export interface Stage<C> {
   /** kebab-case, verb-object. */
   readonly name: string
-  /** A promise is waited for; what it gives is not used. */
+  /** A promise is awaited; its value is not used. */
   run(context: C): unknown
 }
 
@@ -39,7 +39,7 @@ export type StageWatcher = (done: StageDone) => Promise<void> | void
 
 const watcher = new AsyncLocalStorage<StageWatcher>()
 
-/** Does the work; `watch` hears of every stage in it, before the next one begins. */
+/** Does the work; `watch` is told of every stage in it, before the next one begins. */
 export const watchStages = <T>(watch: StageWatcher, work: () => Promise<T>): Promise<T> => watcher.run(watch, work)
 
 /** Takes the context through the stages in order. On an error the model may be half-edited and must be dropped. */

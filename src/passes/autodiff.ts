@@ -1,7 +1,7 @@
 /**
- * Reverse-mode differentiation as a graph pass: appends the nodes that compute gradients to the graph itself, out of
- * the gradient rules that ops declare. The driver owns what no rule repeats: pruning to the paths from the wanted
- * values to the seeds, accumulation over several uses, summing broadcast gradients back, straight-through nodes.
+ * Reverse-mode differentiation as a graph pass: appends the nodes that compute gradients to the graph itself, from the
+ * gradient rules that ops declare. The driver owns what no rule repeats: pruning to the paths from the wanted values to
+ * the seeds, accumulation over several uses, summing broadcast gradients back, straight-through nodes.
  *
  *   dL/dx = sum over uses of x in nodes n:  rule(n)(dL/dy)[input]
  *
@@ -16,9 +16,8 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { trainableParameters } from '../layers/parameters.ts'
-import { findOp, requireOp } from '../ops/index.ts'
+import { findOp, type GradientRule, requireOp, unsupportedNode } from '../ops/index.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
-import { type GradientRule, unsupportedNode } from '../ops/support/define-op.ts'
 import { sameDims, sumBack } from '../ops/support/emit.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { fixInputs } from '../runtime/isolated/infer-types.ts'

@@ -4,9 +4,9 @@
  *
  *   b' = b + E[output in the float network] - E[output in the quantised one]     per output channel, over calibration data
  *
- * A layer without a bias gets one; behind a MatMul it is an Add, or the constant of the one that is there. The float network
+ * A layer without a bias gets one; behind a MatMul it is an Add, or the constant of one that is there already. The float network
  * is the model with its quantisers bypassed, or `--reference`, whose layers have the same names: for weights that were
- * rounded before, which bypassing does not bring back. Labels are not used.
+ * rounded before, which bypassing does not restore. Labels are not used.
  *
  * Does not apply, and says so, to layers whose biases are corrected already (round-weights does that too), unless a
  * reference is given; to shared weights and computed biases.
@@ -41,7 +41,7 @@ const options = optionTable({
   ...finiteOptions,
 })
 
-/** Differences that are less than this part of a layer's largest mean are those of float arithmetic. */
+/** Differences below this fraction of a layer's largest mean come from float arithmetic. */
 const LEAST = 1e-5
 
 /** The float network of another model: layers are found by their names. */
@@ -66,7 +66,7 @@ async function referenceFrom(model: Model, path: string): Promise<FloatReference
   return referenceOf(model, float)
 }
 
-/** Why a layer is left; null where it is not. */
+/** Why a layer is left alone; null if it is not. */
 function whyNot(layer: WeightLayer, reference: FloatReference, given: boolean): string | null {
   if (!canShiftOutputs(layer))
     return 'its outputs cannot be shifted: its weight is shared or looked up, or its bias computed'
@@ -74,7 +74,7 @@ function whyNot(layer: WeightLayer, reference: FloatReference, given: boolean): 
   return marks.biasCorrected.is(layer.node) && !given ? 'its bias is corrected already' : null
 }
 
-/** Corrects biases to what `reference` gives; whether anything changed. `given`: the reference is no part of the model. */
+/** Corrects biases to match `reference`; returns whether anything changed. `given`: the reference is not part of the model. */
 export async function correctBiases(
   model: Model,
   reference: FloatReference,

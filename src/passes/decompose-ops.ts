@@ -1,8 +1,8 @@
 /**
- * Writes operators that have no gradient rule of their own in simpler ones (OpDef.decompose): LSTM as its steps, losses,
+ * Rewrites operators that have no gradient rule of their own as simpler ones (OpDef.decompose): LSTM as its steps, losses,
  * attention, Fourier transforms. Training does this on its own copy; the file that it writes keeps the operators.
  *
- * Needs known shapes: symbolic dims of the inputs take --batch. Does not apply inside bodies of If, Loop and Scan, and to
+ * Needs known shapes: symbolic dims of the inputs become --batch. Does not apply inside bodies of If, Loop and Scan, and to
  * forms that an operator's definition refuses (a recurrent layer of too many steps).
  */
 

@@ -10,7 +10,7 @@ import type { Graph, Node } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 
-/** Removes what is dead in `graph`; returns how many nodes, outputs and initializers went. */
+/** Removes what is dead in `graph`; returns how many nodes, outputs and initializers were removed. */
 export function removeDead(graph: Graph): number {
   let removed = 0
   for (const n of graph.nodesReversed()) {

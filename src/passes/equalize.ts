@@ -1,30 +1,36 @@
 /**
- * Cross-layer equalisation (Nagel, van Baalen, Blankevoort, Welling, arXiv:1906.04721, section 4.1): between two layers with
- * nothing but f(s x) = s f(x) between them (ReLU and its relatives, pools, padding with zeros, Flatten), each channel i gets
+ * Cross-layer equalisation (Nagel, van Baalen, Blankevoort, Welling, arXiv:1906.04721, section 4.1): where nothing but
+ * f(s x) = s f(x) lies between the outputs of layers and the layers that read them, each channel i gets
  *
  *   s_i = sqrt(r1_i / r2_i)      W1 and b1 by rows / s_i,   W2 by columns * s_i
  *
- * with r1 and r2 the largest weights of the row and of the column (of all layers that read the channel), so that both are
- * sqrt(r1 r2) then. Over all pairs, again and again, until no factor changes by more than 1e-3. The network computes what it
- * computed; the ranges of channels become alike, which a step for all of them (inputs, or weights with `--granularity tensor`)
- * fits better.
+ * with r1 and r2 the largest weights of all rows that make the channel and of all columns that read it, so that both are
+ * sqrt(r1 r2) then. Over all channels, again and again, until no factor changes by more than 1e-3. The network computes
+ * the same as before; the ranges of channels become alike, so that one scale for all of them (inputs, or weights with
+ * `--granularity tensor`) fits better.
  *
- * Declines, with the reason: other operators between (h-swish, sigmoid, Clip, an addition, a BatchNormalization that was not
- * folded), a channel that something else reads, shared and quantised weights, float16 weights that would leave its range.
- * Channels of zeros stay as they are. Behind `quantize` it is too late.
+ * It goes through whatever keeps a factor (`scale-groups.ts`): ReLU and its relatives, pools, padding with zeros, resizing,
+ * Flatten, Concat, Slice and Split, transposition, multiplication, depthwise layers, and additions, all of whose branches
+ * then share it. A Clip gets limits per channel with `--clips per-channel`: Min and Max in its place, which integer
+ * kernels do not compute together with the layer before it.
+ *
+ * Declines, with the reason: other operators between (h-swish, sigmoid, a BatchNormalization that was not folded), a channel
+ * that something else reads, shared and quantised weights, float16 weights that would leave its range. Channels of zeros stay
+ * as they are. Behind `quantize` it is too late.
  */
 
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
-import type { Node, Value } from '../graph/graph.ts'
+import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
-import { type HomogeneousLink, inputChannels, linkFrom } from '../layers/homogeneous-links.ts'
-import { eachRun, outputChannels, scaleOutputs, scaleWeight, whyUnfit } from '../layers/layer-algebra.ts'
+import { addBias, eachRun, outputChannels, scaleWeight, whyUnfit } from '../layers/layer-algebra.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { layersByNode, type WeightLayer } from '../layers/layers.ts'
-import { channelSlot } from '../ops/index.ts'
+import { scaleClip, scaleConstant } from '../layers/scale-constants.ts'
+import { inputChannels, ScaleGroups } from '../layers/scale-groups.ts'
+import { biasOf, groupsOf } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { inlineFunctions } from './inline-functions.ts'
@@ -32,11 +38,17 @@ import { inlineFunctions } from './inline-functions.ts'
 const options = optionTable({
   ...layerOptions,
   ops: { ...layerOptions.ops, default: ['*'] },
+  clips: {
+    type: 'string',
+    enum: ['keep', 'per-channel'],
+    default: 'keep',
+    description: 'Leave layers before a Clip (ReLU6) alone, or give it limits of its own for each channel: Min and Max',
+  },
   rounds: {
     type: 'integer',
     minimum: 1,
-    default: 50,
-    description: 'Rounds over all pairs of layers, at most',
+    default: 200,
+    description: 'Rounds over all channels, at most',
   },
   ...finiteOptions,
 })
@@ -44,143 +56,200 @@ const options = optionTable({
 /** Factors nearer to 1 are left: another round of them gains nothing. */
 const SETTLED = 1e-3
 
-/** The factors of a layer, and the largest weights that each pair of output and input channels has without them. */
-interface Scaled {
+/** The largest weight of each pair of an output and an input channel of a layer, and their groups. */
+interface Pairs {
   readonly layer: WeightLayer
-  readonly outputs: Int32Array
-  readonly inputs: Int32Array
+  readonly rows: Int32Array | null
+  readonly columns: Int32Array | null
+  readonly row: Int32Array
+  readonly column: Int32Array
   readonly largest: Float64Array
-  readonly rowFactor: Float64Array
-  readonly columnFactor: Float64Array
 }
 
-function scaledOf(layer: WeightLayer): Scaled {
-  const [outputs, inputs, largest]: [number[], number[], number[]] = [[], [], []]
+function pairsOf(layer: WeightLayer, groups: ScaleGroups): Pairs {
+  const [rows, columns] = [groups.outputs(layer), groups.inputs(layer)]
+  const [outs, ins, parts] = [outputChannels(layer), inputChannels(layer), groupsOf(layer.node)]
+  const width = ins / parts
+  const most = new Float32Array(outs * width)
   const mask = layer.mask?.constant?.toFloat32()
   let first = 0
   for (const part of layer.tensor.parts()) {
     const w = part.toFloat32()
     eachRun(layer, first, w.length, (from, to, o, i) => {
-      let most = 0
-      for (let e = from; e < to; e++) most = Math.max(most, Math.abs(w[e]! * (mask?.[first + e] ?? 1)))
-      outputs.push(o)
-      inputs.push(i)
-      largest.push(most)
+      const at = o * width + (i % width)
+      for (let e = from; e < to; e++) most[at] = Math.max(most[at]!, Math.abs(w[e]! * (mask?.[first + e] ?? 1)))
     })
     first += w.length
   }
+  const rowOf = (k: number): number => rows?.[Math.floor(k / width)] ?? -1
+  const columnOf = (k: number): number =>
+    columns?.[Math.floor((Math.floor(k / width) * parts) / outs) * width + (k % width)] ?? -1
+  // what reads and makes the same channel is not changed by its factor
+  const used = Array.from(most.keys()).filter((k) => rowOf(k) !== columnOf(k))
   return {
-    layer,
-    ...{ outputs: Int32Array.from(outputs), inputs: Int32Array.from(inputs), largest: Float64Array.from(largest) },
-    rowFactor: new Float64Array(outputChannels(layer)).fill(1),
-    columnFactor: new Float64Array(inputChannels(layer)).fill(1),
+    ...{ layer, rows, columns },
+    row: Int32Array.from(used, rowOf),
+    column: Int32Array.from(used, columnOf),
+    largest: Float64Array.from(used, (k) => most[k]!),
   }
 }
 
-/** Largest weight by row or by column, factors included. */
-function ranges(s: Scaled, side: 'rows' | 'columns'): Float64Array {
-  const by = side === 'rows' ? s.outputs : s.inputs
-  const out = new Float64Array((side === 'rows' ? s.rowFactor : s.columnFactor).length)
-  for (let k = 0; k < by.length; k++) {
-    const value = s.largest[k]! * s.rowFactor[s.outputs[k]!]! * s.columnFactor[s.inputs[k]!]!
-    if (value > out[by[k]!]!) out[by[k]!] = value
-  }
-  return out
-}
+/**
+ * Entries of all layers: largest weight, and the groups of its row and column. Groups are numbered anew, 0 stands for those
+ * that stay; `#entries` from `#start[g]` to `#start[g + 1]` are those that group g takes part in.
+ */
+class Balance {
+  readonly #numbers = new Map<number, number>([[-1, 0]])
+  readonly #row: Int32Array
+  readonly #column: Int32Array
+  readonly #largest: Float64Array
+  readonly #start: Int32Array
+  readonly #entries: Int32Array
+  /** The factor of each group: columns are multiplied by it, rows divided. */
+  readonly #factor: Float64Array
 
-/** One pair of layers made even; the largest change of a factor. */
-function equalizeLink(link: HomogeneousLink, scaled: ReadonlyMap<WeightLayer, Scaled>): number {
-  const own = scaled.get(link.from)!
-  const rows = ranges(own, 'rows')
-  const readers = link.readers.map(({ layer, run }) => ({ run, of: scaled.get(layer)! }))
-  const columns = new Float64Array(link.channels)
-  for (const { of, run } of readers)
-    ranges(of, 'columns').forEach((x, i) => {
-      const c = Math.floor(i / run)
-      columns[c] = Math.max(columns[c]!, x)
-    })
-  let change = 0
-  for (let c = 0; c < link.channels; c++) {
-    const factor = Math.sqrt(rows[c]! / columns[c]!)
-    // a channel of zeros on either side
-    if (!(factor > 0) || factor === Number.POSITIVE_INFINITY) continue
-    change = Math.max(change, Math.abs(Math.log(factor)))
-    own.rowFactor[c]! /= factor
-    for (const { of, run } of readers) for (let i = c * run; i < (c + 1) * run; i++) of.columnFactor[i]! *= factor
+  constructor(pairs: readonly Pairs[]) {
+    const numbered = (of: (p: Pairs) => Int32Array): Int32Array =>
+      Int32Array.from(
+        pairs.flatMap((p) => Array.from(of(p))),
+        (g) => this.#number(g),
+      )
+    this.#row = numbered((p) => p.row)
+    this.#column = numbered((p) => p.column)
+    this.#largest = Float64Array.from(pairs.flatMap((p) => Array.from(p.largest)))
+    this.#start = new Int32Array(this.#numbers.size + 1)
+    for (const side of [this.#row, this.#column]) for (const g of side) this.#start[g + 1]!++
+    for (let g = 0; g < this.#numbers.size; g++) this.#start[g + 1]! += this.#start[g]!
+    this.#entries = new Int32Array(2 * this.#largest.length)
+    const next = this.#start.slice()
+    for (const side of [this.#row, this.#column]) for (const [e, g] of side.entries()) this.#entries[next[g]!++] = e
+    this.#factor = new Float64Array(this.#numbers.size).fill(1)
   }
-  return change
+
+  #number(group: number): number {
+    const known = this.#numbers.get(group)
+    if (known !== undefined) return known
+    this.#numbers.set(group, this.#numbers.size)
+    return this.#numbers.size - 1
+  }
+
+  /** Balances each channel, one after the other; returns the largest change of a factor. */
+  round(): number {
+    let change = 0
+    for (let g = 1; g < this.#factor.length; g++) {
+      const factor = this.#imbalance(g)
+      // a channel of zeros on either side
+      if (!(factor > 0) || factor === Number.POSITIVE_INFINITY) continue
+      change = Math.max(change, Math.abs(Math.log(factor)))
+      this.#factor[g]! *= factor
+    }
+    return change
+  }
+
+  /** sqrt(r1 / r2) of a group, with the factors so far. */
+  #imbalance(group: number): number {
+    let [rows, columns] = [0, 0]
+    for (let k = this.#start[group]!; k < this.#start[group + 1]!; k++) {
+      const e = this.#entries[k]!
+      const [row, column] = [this.#row[e]!, this.#column[e]!]
+      const value = (this.#largest[e]! * this.#factor[column]!) / this.#factor[row]!
+      if (row !== group) columns = value > columns ? value : columns
+      else rows = value > rows ? value : rows
+    }
+    return Math.sqrt(rows / columns)
+  }
+
+  of(group: number): number {
+    return this.#factor[this.#numbers.get(group) ?? 0]!
+  }
 }
 
 const zeros = (n: number): Float64Array => new Float64Array(n)
 
-/** Why float16 does not hold what the layer would become; null where it does. */
-const unfit = ({ layer, rowFactor, columnFactor }: Scaled): string | null =>
-  whyUnfit(layer, 'outputs', { k: rowFactor, c: zeros(1) }) ??
-  whyUnfit(layer, 'inputs', { k: columnFactor, c: zeros(1) })
+/** What each channel is multiplied by; null if none is. */
+function factorsOf(groups: Iterable<number> | null, of: (group: number) => number): Float64Array | null {
+  const k = groups && Float64Array.from(groups, of)
+  return k?.some((x) => x !== 1) ? k : null
+}
 
-async function linksOf(model: Model, chosen: readonly WeightLayer[], ctx: PassContext): Promise<HomogeneousLink[]> {
+async function groupsOfModel(model: Model, chosen: readonly WeightLayer[], splitClips: boolean) {
   const map: ValueMap = new Map()
   const typed = cloneModel(model, map)
   await inferTypes(typed)
-  const facts = {
-    layers: layersByNode(model.graph),
-    dims: (v: Value) => v.constant?.dims ?? map.get(v)?.type?.dims ?? null,
-    typed: (n: Node) => map.get(n.output)?.producer ?? n,
+  const own = new Map<Node, Node>()
+  for (const n of model.graph.nodes()) {
+    const y = n.outputs.find((v) => v !== null)
+    const image = y && map.get(y)?.producer
+    if (image) own.set(image, n)
   }
-  const wanted = new Set(chosen)
-  const links: HomogeneousLink[] = []
-  for (const layer of chosen) {
-    if (layer.slot.part || !channelSlot(layer.node)) {
-      ctx.decline(layer.name, `${layer.node.op} is no product with its weight alone`)
-      continue
-    }
-    const link = linkFrom(layer, facts)
-    const stranger = typeof link === 'string' ? null : link.readers.find((r) => !isAmong(wanted, r.layer))
-    if (typeof link === 'string') ctx.decline(layer.name, link)
-    else if (stranger) ctx.decline(layer.name, `${stranger.layer.name} behind it is to be left alone`)
-    else links.push(link)
-  }
-  return links
+  const layers = layersByNode(model.graph)
+  const wanted = new Set(chosen.map((l) => l.weight))
+  const groups = new ScaleGroups({
+    nodes: typed.graph.nodes(),
+    layerOf: (n) => layers.get(own.get(n)!),
+    whyLeft: (l) => (wanted.has(l.weight) ? null : `${l.name} is to be left alone`),
+    splitClips,
+  })
+  return { groups, layers, nodeOf: (n: Node): Node => own.get(n)! }
 }
-
-const isAmong = (layers: ReadonlySet<WeightLayer>, layer: WeightLayer): boolean =>
-  [...layers].some((l) => l.weight === layer.weight)
 
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   const inlined = inlineFunctions(model)
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
-  const links = await linksOf(model, chosen, ctx)
-  const byWeight = new Map<Value, Scaled>()
-  const scaled = new Map<WeightLayer, Scaled>()
-  for (const layer of links.flatMap((l) => [l.from, ...l.readers.map((r) => r.layer)])) {
-    const known = byWeight.get(layer.weight) ?? scaledOf(layer)
-    byWeight.set(layer.weight, known)
-    scaled.set(layer, known)
+  const { groups, layers, nodeOf } = await groupsOfModel(model, chosen, o.clips === 'per-channel')
+  for (const layer of chosen) {
+    const why = groups.whyFixed(layer)
+    if (why) ctx.decline(layer.name, why)
   }
-  let first: number | null = null
-  for (let round = 0; round < o.rounds; round++) {
-    const change = Math.max(0, ...links.map((l) => equalizeLink(l, scaled)))
-    first ??= change
-    if (change <= SETTLED) break
-  }
-  if ((first ?? 0) <= SETTLED) return inlined
-  const misfit = [...byWeight.values()].map(unfit).find((why) => why !== null)
+  const pairs = [...new Set(layers.values())]
+    .filter((l) => groups.outputs(l) !== null || groups.inputs(l) !== null)
+    .map((l) => pairsOf(l, groups))
+  const balance = new Balance(pairs)
+  const first = balance.round()
+  if (first <= SETTLED) return inlined
+  for (let round = 1; round < o.rounds && balance.round() > SETTLED; round++);
+  const scaled = pairs.map(({ layer, rows, columns }) => ({
+    layer,
+    byRow: factorsOf(rows, (g) => 1 / balance.of(g)),
+    byColumn: factorsOf(columns, (g) => balance.of(g)),
+  }))
+  const misfit = scaled.map(unfit).find((why) => why !== null)
   if (misfit) {
-    ctx.decline(links[0]!.from.name, misfit)
+    ctx.decline(scaled[0]!.layer.name, misfit)
     return inlined
   }
-  for (const { layer, rowFactor, columnFactor } of byWeight.values()) {
-    if (columnFactor.some((x) => x !== 1)) scaleWeight(layer, 'inputs', columnFactor)
-    if (rowFactor.some((x) => x !== 1)) scaleOutputs(refreshed(model, layer), rowFactor)
+  for (const { layer, byRow, byColumn } of scaled) {
+    if (byColumn) scaleWeight(layer, 'inputs', byColumn)
+    if (!byRow) continue
+    const now = layersByNode(model.graph).get(layer.node)!
+    scaleWeight(now, 'outputs', byRow)
+    if (biasOf(layer.node)) addBias(now, { k: byRow, c: zeros(byRow.length) })
   }
-  ctx.log(`${links.length} pairs of layers made even`)
+  const scaleOf = (g: number): number => 1 / balance.of(g)
+  for (const c of groups.constants) {
+    const k = factorsOf(c.groups, scaleOf)
+    if (k) scaleConstant(nodeOf(c.node), c.input, { k, inner: c.inner })
+  }
+  for (const c of groups.clips) {
+    const k = factorsOf(c.groups, scaleOf)
+    if (k) scaleClip(nodeOf(c.node), { ...c, k })
+  }
+  ctx.log(`${scaled.filter((s) => s.byRow).length} layers made even with those that read them`)
   return true
 }
 
-/** The layer with the weight that it has by now. */
-const refreshed = (model: Model, { node }: WeightLayer): WeightLayer => layersByNode(model.graph).get(node)!
+interface Scaled {
+  readonly layer: WeightLayer
+  readonly byRow: Float64Array | null
+  readonly byColumn: Float64Array | null
+}
+
+/** Why float16 cannot hold what the layer would become; null if it can. */
+const unfit = ({ layer, byRow, byColumn }: Scaled): string | null =>
+  (byRow && whyUnfit(layer, 'outputs', { k: byRow, c: zeros(1) })) ??
+  (byColumn && whyUnfit(layer, 'inputs', { k: byColumn, c: zeros(1) }))
 
 export const equalize = definePass({
   name: 'equalize',

@@ -4,10 +4,10 @@
  * (W' = W * k per input channel, b' = b + sum(W * c)), where that is exact. Conv, ConvTranspose, Gemm, MatMul.
  *
  * Declines, with the reason: training mode, parameters that are computed, a shared weight, a quantised weight (its
- * integers would change; a prune mask is no hindrance), other readers of the value between, padding where c is not zero
+ * integers would change; a prune mask is no obstacle), other readers of the value between, padding where c is not zero
  * (padded zeros are not normalised), float16 weights that would leave the range of float16, MatMul of a rank other than
- * 2, neighbours that are not layers. Where only quantisers of ours stand in the way it refuses: after `quantize` it is too
- * late.
+ * 2, neighbours that are not layers. Where only quantisers of ours stand in the way it refuses: after `quantize` it is
+ * too late.
  */
 
 import type { Node, Value } from '../graph/graph.ts'
@@ -28,9 +28,8 @@ import { layersByNode, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.t
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
-import type { ChannelAffine } from '../ops/support/define-op.ts'
+import { constantOf } from '../ops/facts.ts'
+import { type ChannelAffine, channelSlot, findOp } from '../ops/index.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
 
@@ -79,7 +78,7 @@ function foldForward(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): 
   return null
 }
 
-/** The layer into which the normalisation could be folded, were it not for quantisers of ours; null where none. */
+/** The layer into which the normalisation could be folded, were it not for quantisers of ours; null if there is none. */
 function quantisedNeighbour(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): Node | null {
   const couldEdit = (node: Node): boolean => {
     const layer = layers.get(node)

@@ -4,7 +4,7 @@
  *
  * Does not apply to nodes that mnc put there (mnc.role: masks and quantisers, whose operands training still moves), to
  * QuantizeLinear and DequantizeLinear at all (folding would undo quantisation), to random operators, to nodes with
- * bodies, to element types that cannot leave onnxruntime (4-bit, bfloat16, strings, ...), to results larger than both
+ * bodies, to element types that cannot be read from onnxruntime (4-bit, bfloat16, strings, ...), to results larger than both
  * --max-bytes and what they are computed from, and to what takes larger values on the way (WORK_BYTES), or more time or
  * memory than there is.
  */
@@ -16,8 +16,8 @@ import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import type { ElementType } from '../graph/types.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
+import { constantNodeTensor } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
-import { constantNodeTensor } from '../ops/support/constant-of.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { isProbeFailure } from '../runtime/isolated/engine.ts'
 import { ConstantPart } from './fold-constants/constant-part.ts'
@@ -80,7 +80,7 @@ function bytesBehind(value: Value, seen = new Set<Value>()): number {
   return (value.producer?.inputs ?? []).reduce((n, v) => n + (v ? bytesBehind(v, seen) : 0), 0)
 }
 
-/** What remains of `nodes` without those that `left` says and what is computed from them. */
+/** What remains of `nodes` without those in `left` and what is computed from them. */
 function without(nodes: ReadonlySet<Node>, left: (n: Node) => boolean): Set<Node> {
   const out = new Set<Node>()
   for (const n of nodes) if (!left(n) && n.inputs.every((v) => !v?.producer || out.has(v.producer))) out.add(n)
@@ -101,7 +101,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     ctx.decline(v.name, `it would take ${bytes} bytes, more than --max-bytes ${o.maxBytes}`)
     return true
   }
-  /** Where the engine cannot stand the values they are left. */
+  /** If the engine fails on the values, they are left. */
   const attempt = async (values: readonly Value[], what: () => Promise<void>): Promise<void> => {
     try {
       await what()
@@ -127,7 +127,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   await attempt(wantedOf(all), async () => {
     await part.infer()
     nodes = without(all, (n) => outputsOf(n).some((v) => exceeds(v, Math.max(WORK_BYTES, limit(v)))))
-    // what is sure to be small first: the rest may take more time or memory than there is
+    // what is certain to be small first: the rest may take more time or memory than there is
     const sure = without(nodes, (n) => outputsOf(n).some((v) => part.bytes(v) === null))
     const [first, rest] = [wantedOf(sure), wantedOf(nodes).filter((v) => !sure.has(v.producer!))]
     await attempt(first, () => fold(first))

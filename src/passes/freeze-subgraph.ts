@@ -5,7 +5,7 @@
  * A node is chosen by name, output or initializer name (globs), by op type, or by `--all-but`: everything except the
  * nodes named. Along with a layer are frozen the mask, quantisers and other nodes on the way to its weight, and the quantiser of an input
  * that only such nodes read. All initializers that only chosen nodes read are frozen. A chosen node is itself marked only where
- * nothing trainable lies before it: elsewhere the gradient still has to pass through it to what is trained.
+ * nothing trainable lies before it: otherwise the gradient still has to pass through it to what is trained.
  */
 
 import { usageError } from '../base/errors.ts'
@@ -16,7 +16,7 @@ import type { Model } from '../graph/model.ts'
 import { ACTIVATION_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
-import { isConstantNode } from '../ops/support/constant-of.ts'
+import { isConstantNode } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({
@@ -52,7 +52,7 @@ function choose(graph: Graph, o: OptionsOf<typeof options>): Set<Node> {
   return chosen
 }
 
-/** Adds what only serves chosen nodes: what makes their weights of constants, and quantisers of ours before them. */
+/** Adds what only serves chosen nodes: what computes their weights from constants, and quantisers of ours before them. */
 function addServants(graph: Graph, chosen: Set<Node>): void {
   const constant = new Set<Value>()
   for (const n of graph.nodes())

@@ -1,10 +1,12 @@
 /**
  * Puts BatchNormalization that a file holds in training mode into inference form: y = (x - mean) / sqrt(var + eps) with the
- * running mean and variance in place of the batch's. In training mode what a sample gives depends on the samples beside it,
- * which exporters leave in a file by mistake (training_mode = 1; before opset 14 more than one output; before 7 is_test = 0).
+ * running mean and variance in place of the batch's. In training mode a sample's output depends on the other samples in
+ * its batch; exporters leave it in a file by mistake (training_mode = 1; before opset 14 more than one output; before 7
+ * is_test = 0).
  *
- * Statistics that the node also gives out are the running ones afterwards, which inference does not move. Bodies of If, Loop and Scan
- * and functions are looked into too. Does not apply to statistics that are computed: they are used as they are.
+ * Statistics that the node also outputs are the running ones afterwards, which inference does not change. Bodies of If,
+ * Loop and Scan and functions are looked into too. Does not apply to statistics that are computed: they are used as they
+ * are.
  */
 import { optionTable } from '../base/options.ts'
 import { useRunningStatistics } from '../layers/training-mode.ts'

@@ -1,7 +1,7 @@
 /**
  * Replaces every call of a model-local function by the function's body, attribute references by the caller's values (or
- * the function's defaults), in the main graph and in bodies of If, Loop and Scan; the functions go. Passes that look for
- * layers (prune, quantize, export) and training do this first: what lies inside a function is then like the rest.
+ * the function's defaults), in the main graph and in bodies of If, Loop and Scan; the functions are removed. Passes that look for
+ * layers (prune, quantize, export) and training do this first: what was inside a function is then like the rest.
  *
  * Model and functions are upgraded to the newest opset among them before. Does not apply to functions that call
  * themselves, or that would become too many nodes (graph/function-size.ts): a model error.
@@ -77,7 +77,7 @@ function inline(call: Node, f: FunctionDef): void {
   for (const [i, v] of results.entries()) keepName(graph, v, names[i])
 }
 
-/** The value of the body that stands for a call's output takes its name. */
+/** The body's value that replaces a call's output takes its name. */
 function keepName(graph: Graph, v: Value, name: string | undefined): void {
   if (name !== undefined && v.producer && !v.isOutput && !graph.find(name)) graph.rename(v, name)
 }

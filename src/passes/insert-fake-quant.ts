@@ -2,14 +2,14 @@
  * Quantises layers as the file will run them: real integers through QuantizeLinear -> DequantizeLinear (quant-nodes.ts).
  *
  *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, after the
- *                prune mask, so that zeros stay zeros; steps from quantizer.ts
- *   activations  one step per layer input, unsigned integers, with a zero point where the input can be negative
- *                (activation-range.ts); an input of several layers is quantised once; steps from calibration
+ *                prune mask, so that zeros stay zeros; scales from quantizer.ts
+ *   activations  one scale per layer input, unsigned integers, with a zero point where the input can be negative
+ *                (activation-range.ts); an input of several layers is quantised once; scales from calibration
  *
  * Node metadata: mnc.role=weight-quant | activation-quant, mnc.bits. Biases and normalisations stay float. Layers that
- * are quantised already, by this pass or another tool, are left with a reason; a model error where nothing is left and
- * what there is differs from what was asked. Raises the opset to 21. Does not apply to weights that something other
- * than layers reads, nor to float64, which QuantizeLinear does not take.
+ * are quantised already, by this pass or another tool, are left with a reason; a model error where nothing is left to do
+ * and what there is differs from what was asked for. Raises the opset to 21. Does not apply to weights that something
+ * other than layers reads, nor to float64, which QuantizeLinear does not take.
  */
 
 import { modelError, usageError } from '../base/errors.ts'
@@ -110,7 +110,7 @@ interface Plan {
   readonly activations: { value: Value; bits: number; readers: Node[] }[]
   readonly declined: { where: string; reason: string; left?: Left }[]
   readonly absent: readonly string[]
-  /** Layers found quantised otherwise than asked. */
+  /** Layers that are quantised in another way than asked for. */
   readonly foreign: string[]
 }
 
@@ -131,7 +131,7 @@ function makePlan(model: Model, o: Options): Plan {
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
   const decline = (layer: WeightLayer, reason: string, remedy?: string): void => {
-    // of quantised weights, and where none are wanted, nothing is left
+    // with quantised weights, or where none are wanted, nothing is left to do
     const left = layer.quant || !isFloat(layer) || noWeights(o) ? {} : { left: { weights: layer.tensor.size, remedy } }
     plan.declined.push({ where: layer.name, reason, ...left })
   }
@@ -194,7 +194,7 @@ function planActivation(plan: Plan, node: Node, width: number): void {
     return
   }
   if (!isSum && dequantizeBehind(value)) {
-    // a Cast between the halves, blocks, computed steps: quantised, in a form that is not read here
+    // a Cast between the halves, blocks, computed scales: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)
     return
@@ -279,7 +279,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
     plan = makePlan(model, o)
   }
   for (const { layer, bits: width } of plan.weights) quantizeWeights(layer, width, o)
-  // calibration runs what is quantised so far
+  // calibration runs the model as quantised so far
   guardQuantisers(model.graph)
   const rounded = await quantizeActivations(model, plan, o, ctx)
   separateWidths(model.graph)

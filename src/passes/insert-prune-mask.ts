@@ -2,8 +2,8 @@
  * Prunes by magnitude: a 0/1 mask as an initializer, and Mul(W, mask) between the weight and the layer. W keeps its
  * dense latent values, so a later run, or training, can move the mask. Which weights go: see magnitude.ts.
  *
- * Run again it prunes on: what a mask holds at zero stays there and counts as smallest, so that both patterns hold and the
- * larger sparsity does (--replace chooses again among all weights). Scales of weights that are quantised are refitted.
+ * Run again it prunes on: what a mask holds at zero stays there and counts as smallest, so that both patterns hold, and
+ * so does the larger sparsity (--replace chooses again among all weights). Scales of quantised weights are refitted.
  *
  * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer` for layers with a sparsity of their own),
  * mnc.sparsity (the target): the rule by which training can move the mask. A mask that no single rule gives has the
@@ -41,7 +41,7 @@ import {
 import { mapNamed } from '../layers/select.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { adviseRemoval, refuseCalibrated } from '../pass-manager/pass-order.ts'
-import { refitSteps } from '../quant/refit-steps.ts'
+import { refitWeightScales } from '../quant/refit-scales.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 const DEFAULT_SPARSITY = 0.75
@@ -50,10 +50,10 @@ const COMBINED = 'combined'
 
 const options = optionTable({
   sparsity: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    exclusiveMaximum: 1,
-    description: 'Fraction of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
+    below: true,
+    description: 'Share of weights to set to zero (of output channels for --pattern channel); 0.75 by default',
   },
   scope: {
     type: 'string',
@@ -72,7 +72,9 @@ const options = optionTable({
   },
   ...layerOptions,
   layerSparsity: {
-    type: 'numberMap',
+    type: 'shareMap',
+    minimum: 0,
+    below: true,
     description: 'Sparsity of individual layers, by name (globs): conv1=0.5,fc=0.9, or @FILE',
   },
   ...finiteOptions,
@@ -93,8 +95,8 @@ function prunable(
 /**
  * Masks of all pruned layers, recomputed from latent weights, by the rule written on their mask nodes: what training does with
  * moving masks. `latent` gives a layer's present weights. Layers sharing a global threshold are those with scope
- * `global` and the same pattern and sparsity. `progress` < 1 gives masks on the way there: that share of the sparsity,
- * or of the channels that N:M takes from each M.
+ * `global` and the same pattern and sparsity. `progress` < 1 gives masks on the way there: that fraction of the sparsity,
+ * or of the channels that N:M removes from each M.
  */
 export function recomputeMasks(
   layers: readonly WeightLayer[],
@@ -122,8 +124,6 @@ export function recomputeMasks(
 
 function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeof options>): number {
   const nm = parsePattern(pattern)
-  for (const [name, s] of Object.entries(layerSparsity))
-    if (!(s >= 0 && s < 1)) throw usageError(`--layer-sparsity ${name}=${s} must be >= 0 and < 1`)
   if (!nm) return sparsity ?? DEFAULT_SPARSITY
   const implied = 1 - nm[0] / nm[1]
   if (sparsity !== undefined && Math.abs(sparsity - implied) > 1e-9)
@@ -136,7 +136,7 @@ function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeo
   return implied
 }
 
-/** And the option that would take it, where there is one. */
+/** And the option that would include it, if there is one. */
 function whyNot(layer: WeightLayer, pattern: string): readonly [reason: string, remedy?: string] | null {
   const { tensor, otherUser, inputAxis, outputAxis, slot } = layer
   if (!tensor.type.includes('float')) return [`its weights are already integers (${tensor.type})`]
@@ -181,7 +181,7 @@ interface MaskPlan {
   readonly facts: Readonly<Record<string, string>>
 }
 
-/** The smallest float32 above 0: a zero that no mask holds there goes after those that one does. */
+/** The smallest float32 above 0: a zero that no mask holds there is pruned after those that one does. */
 const LEAST = 2 ** -149
 
 /** The layer's weights as they count for a rule: 0 where `held` is. */
@@ -291,7 +291,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   if (kept > 0) ctx.log(`${kept} layers were pruned before: their zeros stay (--replace chooses again)`)
   const advice = changed && o.pattern === 'channel' ? adviseRemoval(model) : null
   if (advice) ctx.log(advice)
-  if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitSteps(l)
+  if (fitted.size > 0) for (const l of weightLayers(model.graph)) if (fitted.has(l.weight.name)) refitWeightScales(l)
   return changed
 }
 

@@ -1,6 +1,7 @@
 /**
- * Training steps only: nodes whose kernels take far more room than their tensors (a Resize of one long line) are written
- * in others (OpDef.lower), to the same values but for rounding. After differentiation, whose rules know the operators.
+ * Training steps only: nodes whose kernels take far more room than their tensors (a Resize of one long line) are
+ * rewritten as others (OpDef.lower), with the same values except for rounding. After differentiation, whose rules know
+ * the operators.
  */
 import type { Graph } from '../graph/graph.ts'
 import { findOp } from '../ops/index.ts'

@@ -21,8 +21,7 @@ import type { Model } from '../graph/model.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { isDequantize } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isDequantize } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
 const options = optionTable({

@@ -19,7 +19,7 @@ import { inlineFunctions } from './inline-functions.ts'
 
 export const TEACHER_PREFIX = 'teacher/'
 
-/** teacher input = student input * scale + shift (one number a channel), then resized to `size` (height, width). */
+/** teacher input = student input * scale + shift (one number per channel), then resized to `size` (height, width). */
 export interface InputAdapter {
   readonly scale: readonly number[]
   readonly shift: readonly number[]
@@ -45,7 +45,7 @@ export function attachTeacher(model: Model, teacher: Model, adapter?: InputAdapt
       })
   }
   const map: ValueMap = new Map(inputs.map((v, i) => [v, adapter ? adapt(graph, source, adapter) : sources[i]!]))
-  // a teacher is merged as it is: nobody overrides its weights
+  // a teacher is merged as it is: its weights are not overridden
   for (const v of teacher.graph.stored()) {
     const copy = graph.addInitializer(TEACHER_PREFIX + v.name, v.stored!)
     marks.frozen.put(copy)

@@ -42,7 +42,7 @@ const options = optionTable({
   ...finiteOptions,
 })
 
-/** Values to quantise, each with the nodes that shall read the rounded value. */
+/** Values to quantise, each with the nodes that are to read the rounded value. */
 function planAdditions(graph: Graph, typed: Graph): Map<Value, Set<Node>> {
   const plan = new Map<Value, Set<Node>>()
   const add = (v: Value, readers: Iterable<Node>): void => {
@@ -111,7 +111,7 @@ export const quantizeAdditions = definePass({
     }
     const histograms = await collectHistograms(model, [...plan.keys()], ctx.calibration!, o)
     const isNonNegative = nonNegativeTest()
-    // decided before the graph changes: a rounded value says no more whether it can be negative
+    // decided before the graph changes: a rounded value no longer tells whether it can be negative
     const ranges = [...plan.keys()].map((value) =>
       activationRange(histograms.get(value)!, { ...o, nonNegative: isNonNegative(value) }),
     )

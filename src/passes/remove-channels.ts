@@ -2,14 +2,14 @@
  * Removes channels without effect: whole output channels that `prune --pattern channel` (or anything else) made zero
  * leave their layer, everything they go through (BatchNormalization, activations, pools, Concat, Add, depthwise
  * convolutions, flattening), and the layers that read them, which become smaller and faster in any runtime. The model
- * computes what it computed: constants that such channels amount to go into biases, or are carried by one channel that
+ * computes the same as before: constants that such channels amount to go into biases, or are carried by one channel that
  * stays (channel-plan.ts); each smaller node is compared with what it was, on random inputs (channel-check.ts).
  *
- * A channel stays, and `--explain` says why, where others that it belongs together with are in use (the other side of an
+ * A channel stays, and `--explain` says why, where others that it is tied to are in use (the other side of an
  * Add), where an operator does not keep channels apart (Pad or Slice over channels, Transpose, grouped convolutions,
  * products of more than matrices), where a weight is shared or handed out, where a body reads it, where arithmetic
  * depends on the number of channels, and where it is an input or output of the model. Upgrades the model to opset 21 where
- * it removes anything. Does not apply to models that random inputs do not run.
+ * it removes anything. Does not apply to models that cannot be run on random inputs.
  */
 import { modelError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -23,21 +23,21 @@ import { decideChannels, liftModel } from './remove-channels/channel-decision.ts
 import { channelSamples } from './remove-channels/channel-samples.ts'
 import { shrinkModel } from './remove-channels/shrink-model.ts'
 
-/** What goes can make more channels constant, or a depthwise convolution an ordinary one: again, until nothing goes. */
+/** Removal can make more channels constant, or a depthwise convolution an ordinary one: repeated until nothing more is removed. */
 async function run(model: Model, _o: unknown, ctx: PassContext): Promise<boolean> {
   const samples = await channelSamples(model)
   const reasons = new Map<string, string>()
   for (let changed = false; ; changed = true) {
     const decision = await decideChannels(model, samples)
     const { removed, stays } = decision.plan
-    // in the words of the first round, which counts the channels that there were
+    // with the reasons of the first round, which counts the original channels
     for (const { layer, reason } of stays) if (!reasons.has(layer)) reasons.set(layer, reason)
     if (removed === 0) {
       for (const { layer } of stays) ctx.decline(layer, reasons.get(layer)!)
       if (!changed && stays.length === 0) ctx.log(NO_EMPTY_CHANNELS)
       return changed
     }
-    // tried on a copy: where it goes wrong the caller's model stays as it was
+    // tried on a copy: if it goes wrong, the caller's model stays as it was
     const trial = cloneModel(model)
     await liftModel(trial)
     shrinkModel(trial, decision)

@@ -1,16 +1,17 @@
 /**
- * Rounds weights that have a quantiser already so that what their layers give stays, not the weights: GPTQ in its form as
- * nearest plane (src/quant/nearest-plane.ts, src/quant/round-layer.ts for the formulas and papers). The float weight is
- * overwritten by numbers on the quantiser's grid, which it leaves as they are; zeros of a prune mask stay zeros.
+ * Rounds weights that already have a quantiser so as to preserve the outputs of their layers rather than the weights:
+ * GPTQ in its form as nearest plane (src/quant/nearest-plane.ts, src/quant/round-layer.ts for the formulas and papers).
+ * The float weight is overwritten by numbers on the quantiser's grid, which the quantiser does not change; zeros of a prune mask
+ * stay zeros.
  *
- * Layers are treated in graph order, each on inputs computed with those before already rounded, as the calibration data
- * give them: in groups none of which depends on another. Conv (any groups, strides, pads, dilations), ConvTranspose, Gemm,
+ * Layers are treated in graph order, each on inputs computed with those before already rounded, on the calibration data,
+ * in groups of layers that do not depend on each other. Conv (any groups, strides, pads, dilations), ConvTranspose, Gemm,
  * MatMul by a matrix.
  *
- * Does not apply, and says so, to weights without a quantiser, stored as integers, or on the grid already; with steps along
- * another axis than the output channels'; that something else reads or the model hands out; with more columns than
- * `--largest` (memory is 24 bytes times their square). Behind `correct-bias` it is too late: biases then hold what rounding to
- * nearest lost.
+ * Does not apply, and says so, to weights without a quantiser, stored as integers, or on the grid already; with scales
+ * along another axis than the output channels'; that something else reads or the model hands out; with more columns than
+ * `--largest` (memory is 24 bytes times their square). Behind `correct-bias` it is too late: biases then contain what
+ * rounding to nearest lost.
  */
 import { modelError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
@@ -95,7 +96,7 @@ const options = optionTable({
 
 type Options = OptionsOf<typeof options>
 
-/** Why a layer is left; the rows where it is not. */
+/** Why a layer is left alone; its rows if it is not. */
 function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
   const { quant, tensor, outputAxis, slot } = layer
   if (!quant) return 'its weights have no quantiser'

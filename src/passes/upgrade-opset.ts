@@ -3,9 +3,7 @@
  * kernel for a version that the model now asks for, a warning says so.
  */
 import { optionTable } from '../base/options.ts'
-import { OLDEST_TARGET, upgradeModelTo } from '../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../ops/support/define-op.ts'
-import { NEWEST_OPSET } from '../ops/support/schema-versions.ts'
+import { NEWEST_OPSET, OLDEST_TARGET, upgradeModelTo, WORKING_OPSET } from '../ops/raise-opset.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 import { refusalWarning } from '../runtime/isolated/engine-refusal.ts'
 

@@ -1,11 +1,11 @@
 /**
  * float16 and bfloat16 to float32, everywhere: initializers, Constant nodes, attributes that name an element type, inputs
  * and outputs, bodies of If, Loop and Scan. Training works on such a copy, so that a step smaller than half a unit of the
- * narrow type is not lost; what it learns goes back into the narrow file. Constants keep the values that they have there,
- * subnormal ones too; what is computed is not rounded any more.
+ * narrow type is not lost; what it learns is written back into the narrow file. Constants keep the values that they have there,
+ * subnormal ones too; what is computed is no longer rounded.
  *
  * The interface changes where inputs or outputs were narrow. Does not apply to functions (inline them first) and to
- * nodes of other domains that insist on a narrow type.
+ * nodes of other domains that require a narrow type.
  */
 import { optionTable } from '../base/options.ts'
 import type { Attribute } from '../graph/attribute.ts'
@@ -14,8 +14,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypeOf, elementTypes, isNarrowFloat, type TensorType } from '../graph/types.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { castType } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { castType, constantOf } from '../ops/facts.ts'
 import { definePass } from '../pass-manager/define-pass.ts'
 
 /** Integer attributes that hold an element type: Cast, random and window operators, EyeLike; quantisers. */
@@ -48,7 +47,7 @@ export function widenInside(model: Model): boolean {
   return true
 }
 
-/** A Cast of the name that the output had stands in its place. */
+/** A Cast takes the place and the name of the output. */
 function castOutput(graph: Graph, v: Value, type: TensorType): void {
   const { name } = v
   graph.rename(v, graph.freshName(`${name}.wide`))

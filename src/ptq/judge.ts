@@ -1,6 +1,6 @@
 /**
  * How far a changed model is from the float one, on samples that nothing was fitted to. Of each float output (all at
- * temperature 1, by what training would compare, lessons.ts):
+ * temperature 1, by what training would compare, objectives.ts):
  *
  *   scores          mean over positions of  sum p (log p - log q),  p and q the float and the changed model's softmax
  *   anything else   sum (y' - y)^2 / sum (y - mean y)^2
@@ -18,10 +18,10 @@ import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
-import { decide, isDivergence, subjectsOf } from '../train/step/lessons.ts'
+import { decide, isDivergence, subjectsOf } from '../train/step/objectives.ts'
 import type { Head } from '../train/step/outputs.ts'
 
-/** What an output is judged by. */
+/** The measure by which an output is judged. */
 export interface Criterion {
   readonly output: string
   readonly loss: 'kl' | 'nmse'
@@ -40,7 +40,7 @@ const LOSSES = { loss: 'kl', alpha: 1, temperature: 1 } as const
 
 export class Judge {
   readonly criteria: readonly Criterion[]
-  /** At which the float model's distributions have something to teach: of 1, 2, 4, 8, 16 the least that does. */
+  /** The temperature at which the float model's distributions have something to teach: the least such one of 1, 2, 4, 8, 16. */
   readonly temperature: number
   readonly #batches: readonly Feeds[]
   readonly #wanted: readonly (readonly Tensor[])[]
@@ -140,7 +140,7 @@ async function criteriaOf({ model, subjects }: Compared, feeds: Feeds, threads: 
   )
 }
 
-/** From what is compared back to the scores of its distribution. */
+/** The nodes from the compared value back to the scores of its distribution. */
 function pathOf({ value, distribution }: Head): Value[] {
   const path = [value]
   if (!distribution || distribution.scores === value) return path
@@ -213,7 +213,7 @@ const divergence =
     return total / positions
   }
 
-/** Mean entropy of softmax(t / temperature), as a share of log(classes). */
+/** Mean entropy of softmax(t / temperature), as a fraction of log(classes). */
 function entropy(axis: number, tensors: readonly Tensor[], temperature: number): number {
   let [total, positions] = [0, 0]
   for (const t of tensors) {

@@ -1,6 +1,6 @@
 /** Options of post-training quantisation, declared once for the command line and the library. */
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
-import { workersOption } from '../data/loader-options.ts'
+import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
@@ -38,7 +38,7 @@ export const ptqOptions = optionTable({
     default: 512,
     description: 'Samples to use; a quarter of them judges and is not calibrated or trained on',
   },
-  batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
+  batch: batchOption(32, 'Samples in a run'),
   workers: { ...workersOption, description: 'Threads that prepare batches' },
   threads: threadsOption,
   ...finiteOptions,

@@ -1,7 +1,7 @@
 /**
  * Post-training quantisation: quantises a model and brings its outputs back to those of the float one, on samples without
- * labels. Steps (steps.ts) run one after the other on copies; what each gives is measured on samples that nothing was
- * fitted to (judge.ts), and a step that does harm is taken back, so that the result is never further from the float model
+ * labels. Steps (steps.ts) run one after the other on copies; the result of each is measured on samples that nothing was
+ * fitted to (judge.ts), and a step that does harm is undone, so that the result is never further from the float model
  * than `quantize` alone.
  */
 import { MncError, modelError } from '../base/errors.ts'
@@ -42,19 +42,19 @@ export interface PtqRun {
   readonly seed?: number
   /** Aborting ends the run with an `interrupt` error; the model is then to be dropped. */
   readonly signal?: AbortSignal | undefined
-  /** Folder that large training steps are kept in for the next run; they are not without. */
+  /** Folder in which large training steps are kept for the next run; without it they are not kept. */
   readonly cache?: string | undefined
 }
 
 /** A step that was taken, or tried. */
 export interface PtqStep {
   readonly name: string
-  /** Distance to the float model behind it, on the samples that judge; null where it changes no output, or failed. */
+  /** Distance to the float model after it, on the samples that judge; null where it changes no output, or failed. */
   readonly distance: number | null
   readonly seconds: number
   /** `taken-back`: it did harm. `failed`: it does not apply to this network. `idle`: it found nothing to change. */
   readonly outcome: 'kept' | 'taken-back' | 'failed' | 'idle'
-  /** Of what was not kept. */
+  /** Why it was not kept. */
   readonly reason: string | null
 }
 
@@ -70,12 +70,12 @@ export type PtqEvent =
   | { readonly kind: 'step'; readonly step: PtqStep }
   | { readonly kind: 'log'; readonly message: string }
 
-/** What was done to the model, for whoever wants to do it again (recipe-of.ts). */
+/** What was done to the model, so that it can be done again (recipe-of.ts). */
 export interface PtqSequence {
   readonly passes: readonly {
     readonly name: string
     readonly options: Options
-    /** How much data it calibrates on; null where it takes none. */
+    /** How much data it calibrates on; null if it takes none. */
     readonly calibration: { readonly limit: number; readonly batch: number } | null
   }[]
   readonly train: Options | null
@@ -111,7 +111,7 @@ export async function ptq(
 }
 
 class Work {
-  /** As far as it has come. */
+  /** The model so far. */
   #model: Model
   readonly #float: Model
   readonly #run: PtqRun
@@ -190,7 +190,7 @@ class Work {
     })
   }
 
-  /** A pass in front of `quantize`: what it gives shows behind that. */
+  /** A pass before `quantize`: its effect shows after that. */
   async #tryBefore(p: PlannedPass, prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
     await this.#step(p.name, async () => {
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
@@ -231,7 +231,7 @@ class Work {
     })
   }
 
-  /** Runs `attempt` and keeps what it gives, where that is nearer to the float model. */
+  /** Runs `attempt` and keeps its result if that is nearer to the float model. */
   async #step(name: string, attempt: () => Promise<Attempt>): Promise<void> {
     if (this.#run.signal?.aborted)
       throw new MncError(`interrupted before ${name}`, { code: 'interrupted', blame: 'interrupt' })
@@ -239,7 +239,7 @@ class Work {
     const start = performance.now()
     const done = await attempt().catch((error: unknown) => {
       const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'user')
-      // without quantising there is nothing to go on with
+      // without quantisation there is nothing to continue with
       if (!isOurs || name === QUANTIZE) throw error
       return error
     })
@@ -263,7 +263,7 @@ class Work {
     return { distance, outcome: 'kept', reason: null }
   }
 
-  /** The pass on a copy, and what has run with it. */
+  /** Runs the pass on a copy; returns that and the options that it ran with. */
   async #apply(source: Model, name: string, options: Options, passes = this.#passes): Promise<Applied> {
     const model = cloneModel(source)
     const def = requirePass(name)

@@ -1,6 +1,6 @@
 /**
- * What post-training quantisation did, as a recipe: the float network with what was said about its inputs, and the quantised
- * one with the steps that were kept. `mnc run` makes the same file of it.
+ * What post-training quantisation did, as a recipe: the float network with what was said about its inputs, and the
+ * quantised one with the steps that were kept. `mnc run` makes the same file from it.
  */
 import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { dataOptions } from '../data/data-options.ts'

@@ -1,6 +1,6 @@
 /**
  * The samples of a run: three quarters are calibrated and trained on, the first ones in the order of the set, and the
- * last quarter judges. What takes a limit takes those of the first kind with it, and so does a recipe.
+ * last quarter judges. A limit for calibration thus selects those of the first kind, in a recipe too.
  */
 import { usageError } from '../base/errors.ts'
 import { calibrationData } from '../data/calibration.ts'
@@ -11,7 +11,7 @@ import type { CalibrationData } from '../samples/calibration-data.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import type { Feeds } from './judge.ts'
 
-/** Share of the samples that judge. */
+/** One in this many samples judges. */
 const JUDGES = 4
 /** Random feeds that judge are drawn with this key, those of calibration with 0. */
 const JUDGED_KEY = 1

@@ -1,11 +1,11 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network made ready: infer-bn, fold-bn, equalize
- *   quantize steps for weights and inputs
+ *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize
+ *   quantize scales for weights and inputs
  *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
  *
- * What the steps of the first and last group give is measured, and one that does harm is taken back; exact ones, which
+ * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
  * change no output, stay as they are.
  */
 import { usageError } from '../base/errors.ts'
@@ -36,6 +36,7 @@ interface PassStep {
 }
 
 const passSteps: readonly PassStep[] = [
+  { name: 'fold-constants', place: 'before', exact: true, from: 'fast' },
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
@@ -52,7 +53,7 @@ export interface PlannedPass extends PassStep {
   readonly def: PassDef
 }
 
-/** The passes that this effort runs and `without` leaves. A usage error for names in it that are no step. */
+/** The passes that this effort runs and `without` leaves. A usage error for names in it that are not steps. */
 export function plannedPasses({ effort, without = [] }: PtqOptions): readonly PlannedPass[] {
   const names = [...passSteps.map((s) => s.name), REFINE]
   const strange = without.find((name) => !names.includes(name))
@@ -94,7 +95,7 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
 
 const nameOf = (l: WeightLayer): string => l.name
 
-/** What a pass of our list is given besides its defaults. */
+/** The options that a pass of the list gets in addition to its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
   const shared = { ops: o.ops, only: o.only, exclude: o.exclude, allowNonfinite: o.allowNonfinite || undefined }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
@@ -111,8 +112,8 @@ export interface RefineSetting {
 }
 
 /**
- * The whole network trained against the float one: AdamW, steps of weights and inputs learned (LSQ), normalisations as
- * they are. The learning rate is a share of each parameter, so that it suits weights of any size.
+ * The whole network trained against the float one: AdamW, scales of weights and inputs learned (LSQ), normalisations as
+ * they are. The learning rate is relative to each parameter, so that it suits weights of any size.
  */
 export function refineOptions(
   o: PtqOptions,

@@ -5,7 +5,7 @@
  *   unsigned    z = 0               values that cannot be negative
  *   symmetric   z = 2^(b-1)         the integers -2^(b-1) .. 2^(b-1)-1 less the zero point
  *   zero-point  as uneven as the values are; zero itself is still exact. z is the ratio of the extremes (of what is not
- *               clipped); for `mse` the best of those that come into question
+ *               clipped); for `mse` the best of the candidates
  *
  * Never signed types: onnxruntime 1.30 makes uint8 quantisers of int8 ones on x64, and of those that it moved across a
  * Reshape, pool or Transpose before, it changes the zero point alone: the file does not load.

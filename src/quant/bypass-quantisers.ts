@@ -1,6 +1,7 @@
 /**
- * The float network that a quantised one stands for: every quantiser of a float value taken out, its readers reading what it
- * rounded. Does not apply to weights that are stored as integers, which stay as they are. Where `unmasked`, prune masks too.
+ * The float network that a quantised one stands for: every quantiser of a float value removed, its readers reading its
+ * input. Does not apply to weights that are stored as integers, which stay as they are. Where `unmasked`, prune masks
+ * too.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
 import type { Value } from '../graph/graph.ts'

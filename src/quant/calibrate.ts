@@ -8,8 +8,8 @@ import { Histogram } from './histogram.ts'
 import { observe } from './observe.ts'
 
 /**
- * One histogram per value, over all batches. Usage error when there are no batches; model error for what is not finite,
- * which `allowNonfinite` passes over.
+ * One histogram per value, over all batches. Usage error when there are no batches; model error for values that are not
+ * finite, which `allowNonfinite` ignores.
  */
 export async function collectHistograms(
   model: Model,

@@ -2,12 +2,12 @@
  * First and second moments of the inputs of layers over calibration data, as the layer's products see them: a column x of
  * numbers for each position of the output,
  *
- *   mean = E x,   gram = E x x',   and beside the inputs r of the same layer in a float network,   cross = E r x'
+ *   mean = E x,   gram = E x x',   and with the inputs r of the same layer in a float network,   cross = E r x'
  *
- * The columns of a convolution are made by itself: applied to each input channel apart, with a kernel of one 1 for each of its
- * positions, it gives what it would have multiplied with that position's weight, whatever its strides, pads and dilations
- * are, and so does a ConvTranspose. The engine multiplies them; only the moments come out of a run, and memory does not grow
- * with the data.
+ * The columns of a convolution are computed by the convolution itself: applied to each input channel separately, with a
+ * kernel of one 1 for each of its positions, it gives what it would have multiplied with that position's weight, whatever
+ * its strides, pads and dilations are, and so does a ConvTranspose. The engine multiplies them; only the moments come out
+ * of a run, and memory does not grow with the data.
  *
  * A last batch that is filled up with copies is left out where there are others.
  */
@@ -106,7 +106,7 @@ function probeOf(
   }
   return {
     layer,
-    // the columns, what a convolution gave them as, and their transpose
+    // the columns, the form in which a convolution returns them, and their transpose
     held: [here, here, here, ...(there ? [there, there] : [])],
     shape: handOut(b.op('Shape', [here])),
     gram: handOut(b.op('MatMul', [here, turned])),
@@ -131,7 +131,7 @@ function columns(b: Builder, { slot, tensor }: WeightLayer, node: Node, data: Va
   return b.op('Reshape', [b.op('Transpose', [spread], { perm: [1, 0, ...behind] }), b.ints([groups, count, -1])])
 }
 
-/** [N, C, ...] to [N, C * positions, ...]: what each position of the kernel meets, by the node itself. */
+/** [N, C, ...] to [N, C * positions, ...]: what each position of the kernel is multiplied with, computed by the node itself. */
 function eachPosition(b: Builder, node: Node, x: Value, rows: WeightRows, kernel: readonly number[]): Value {
   const { positions } = rows
   const channels = (rows.groups * rows.columns) / positions

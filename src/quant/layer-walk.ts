@@ -1,8 +1,9 @@
 /**
- * Walks through a network with calibration data, from layer to layer, while the layers behind it change: what a layer gets is
- * computed with all before it as they are by then, and beside it what it gets in a float network of the same inputs.
+ * Walks through a network with calibration data, from layer to layer, while the layers behind it change: the inputs of a
+ * layer are computed with all layers before it as they are by then, along with its inputs in a float network on the same
+ * data.
  *
- * Values that pass from what has been walked over to what has not are kept for all data where they fit KEPT_BYTES, so that
+ * Values that pass from the part already walked to the rest are kept for all data if they fit KEPT_BYTES, so that
  * the network runs once in all and not once for each layer; where they do not fit, each step runs it from where they last
  * did, at worst from its inputs. So memory does not grow with the data beyond that.
  */
@@ -18,10 +19,10 @@ import type { CalibrationData } from '../samples/calibration-data.ts'
 import type { FloatReference } from './bypass-quantisers.ts'
 import { type Feeds, type Observed, type Piece, piecesOf } from './observe.ts'
 
-/** Of values that are kept between steps; while a step runs there are those of two. */
+/** For values that are kept between steps; while a step runs, those of two steps exist. */
 const KEPT_BYTES = 2 ** 29
 
-/** As the graph says, not by integer kernels; weights are rounded once, at load. */
+/** As the graph is written, not by integer kernels; weights are rounded once, at load. */
 const FLOAT_KERNELS: LoadOptions = { config: { 'session.disable_quant_qdq': '1' } }
 
 /** A graph of both networks that probes are added to. */
@@ -29,11 +30,11 @@ export interface WalkSite {
   readonly graph: Graph
   /** The image of a value of the model. */
   here(v: Value): Value
-  /** The image of what a value of the model stands for in the float network; undefined where there is none. */
+  /** The image of the float network's value that a value of the model corresponds to; undefined if there is none. */
   there(v: Value): Value | undefined
 }
 
-/** Adds nodes that measure something to a site and hands them out; returns the values that take most memory. */
+/** Adds nodes that measure something to a site and makes them outputs; returns the values that take most memory. */
 export type Probe = (site: WalkSite) => readonly Value[]
 
 interface WalkOptions {
@@ -145,7 +146,7 @@ function addBeside(graph: Graph, other: Model, map: ValueMap): void {
   for (const n of other.graph.nodes()) cloneNode(n, graph, map, (name) => graph.freshName(`float/${name}`))
 }
 
-/** Makes an input of what computes `v`, for tensors like `example`. */
+/** Replaces what computes `v` by an input, for tensors like `example`. */
 function startFrom(graph: Graph, v: Value, name: string, { type, dims }: Tensor): void {
   graph.replaceUses(v, graph.addInput(name, { elem: type, dims: dims.map(() => null) }))
 }

@@ -5,7 +5,7 @@
  *   A = L L'      L_ij = (A_ij - sum over k < j of L_ik L_jk) / L_jj
  *
  * Four rows by four columns at a time, so that each number that is loaded serves four products: n = 4608 (512 channels of 3x3)
- * takes 15 s of one core.
+ * takes 15 s on one core.
  *
  * Does not pivot: for matrices that are positive definite, as a sum of x x' plus something on the diagonal is.
  */
@@ -13,7 +13,7 @@
 /** Rows and columns at a time. */
 const TILE = 4
 
-/** Replaces the lower triangle of `a` by L. False where `a` is not positive definite (and then `a` is spoilt). */
+/** Replaces the lower triangle of `a` by L. False where `a` is not positive definite (`a` is then overwritten). */
 export function choleskyInPlace(a: Float64Array, n: number): boolean {
   for (let j = 0; j < n; j += TILE) {
     const width = Math.min(TILE, n - j)

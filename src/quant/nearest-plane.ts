@@ -1,5 +1,5 @@
 /**
- * Rounding of weights to a grid so that what comes out of the layer stays: for each row w of the weight, the integers q of
+ * Rounding of weights to a grid so that the layer's output is preserved: for each row w of the weight, the integers q of
  * least
  *
  *   (w - s q) H (w - s q)'       H = mean of x x' over inputs x of the layer, as they arrive in the quantised network
@@ -33,18 +33,18 @@ export interface RoundingProblem {
   readonly pull: Float64Array | null
   /** 0 where the weight has to be 0; null for none. [rows, n] */
   readonly mask: Float32Array | null
-  /** Which of the steps each row has. */
+  /** Which of the scales each row has. */
   readonly stepOf: Int32Array
 }
 
-/** Integers that rows take, less the zero point, by step. */
+/** Integers that rows take, less the zero point, by scale. */
 export interface RoundingGrid {
   readonly lo: Float64Array
   readonly hi: Float64Array
 }
 
 export interface RoundingOptions {
-  /** Part of the mean diagonal of H that is added to the diagonal. */
+  /** Fraction of the mean diagonal of H that is added to the diagonal. */
   readonly damping: number
   readonly order: 'activation' | 'given'
   readonly sweeps: number
@@ -101,7 +101,7 @@ export interface Rounded {
   readonly errors: Float64Array
 }
 
-/** The integers of all rows at these steps. */
+/** The integers of all rows at these scales. */
 export function roundRows(problem: FactoredProblem, steps: Float64Array, grid: RoundingGrid, sweeps: number): Rounded {
   const { n, target, stepOf } = problem
   const rows = stepOf.length
@@ -174,7 +174,7 @@ function improveRow({ n, gram }: FactoredProblem, row: Row, sweeps: number): num
       const best = nearest(w[j]! - error[j]! + slope[j]! / curvature, s, lo, hi)
       if (best === q[j]) continue
       const change = s * (q[j]! - best)
-      // less by rounding of float64 alone would go on for ever
+      // improvements by float64 rounding alone would go on forever
       if (!(change * (2 * slope[j]! + change * curvature) < 0)) continue
       q[j] = best
       error[j] = w[j]! - s * best

@@ -1,7 +1,7 @@
 /**
- * Runs a graph on calibration batches and hands what comes out to whoever adds it up. Memory does not grow with the number of
- * batches: one batch's values at a time, and batches are cut along their first axis where the values `held` of a whole one
- * would take more than 256 MiB (possible where the model's batch dim is symbolic).
+ * Runs a graph on calibration batches and hands the results to the caller, who adds them up. Memory does not grow with
+ * the number of batches: one batch's values at a time, and batches are cut along their first axis where the values `held`
+ * of a whole one would take more than 256 MiB (possible where the model's batch dim is symbolic).
  */
 import { usageError } from '../base/errors.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -23,15 +23,15 @@ export interface PieceOptions {
   readonly allowNonfinite?: boolean | undefined
 }
 
-/** What goes into one run. */
+/** The input of one run. */
 export interface Piece {
   readonly feeds: Feeds
-  /** Samples in the batch that this is of, and how many of them count: the others only fill it up. */
+  /** Samples in the batch that this belongs to, and how many of them count: the others only fill it up. */
   readonly size: number
   readonly count: number
 }
 
-/** What one run gave. */
+/** The result of one run. */
 export interface Observed extends Piece {
   readonly out: Feeds
 }

@@ -1,4 +1,4 @@
-/** Means of what layers give, by output channel, in a quantised network and in a float one beside it. */
+/** Means of the outputs of layers, by channel, in a quantised network and in a float one run alongside. */
 import { modelError } from '../base/errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
@@ -109,7 +109,7 @@ function probeOf(site: WalkSite, layer: WeightLayer): MeanProbe {
   return { held: [...outputs, ...outputs], shape: handOut(b.op('Shape', [outputs[0]!])), here: here!, there: there! }
 }
 
-/** What a layer gives as [1, channels, positions of all samples]. */
+/** A layer's output as [1, channels, positions of all samples]. */
 function byChannel(b: Builder, layer: WeightLayer, output: Value): Value {
   const channels = outputChannels(layer)
   const y = b.op('Cast', [output], { to: elementTypes.float32.code })

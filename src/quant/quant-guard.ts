@@ -1,5 +1,5 @@
 /**
- * Keeps stock onnxruntime from rewriting what stands before an activation quantiser. Of Conv -> [Relu | Clip] ->
+ * Keeps stock onnxruntime from rewriting what is before an activation quantiser. Of Conv -> [Relu | Clip] ->
  * QuantizeLinear with a quantised input, onnxruntime 1.30 (all optimisations on) makes a QLinearConv: float weights
  * become 8 bits per tensor, biases integers of the scale sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
  * they do not fit 32 bits), and with 4-bit activations beside float or 8-bit weights the file does not load at all, for
@@ -15,8 +15,8 @@
  *
  * The guard is Sum of one value, an identity that no rewrite removes, marked mnc.role=quant-guard. It is put where a
  * layer lies before the quantiser with nothing between but what onnxruntime or fold-bn merges into it, and after what
- * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering takes it
- * out again; export too, and sets its own (src/export/activations/guard-quantisers.ts).
+ * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering removes
+ * it again; export does too, and adds its own (src/export/activations/guard-quantisers.ts).
  */
 
 import type { Graph, Node, Value } from '../graph/graph.ts'
@@ -24,9 +24,16 @@ import { marks } from '../graph/marks.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
-import { biasOf, dequantizeBehind, isClip, isDequantize, isMatrixProduct, isQuantize } from '../ops/facts.ts'
+import {
+  biasOf,
+  constantOf,
+  dequantizeBehind,
+  isClip,
+  isDequantize,
+  isMatrixProduct,
+  isQuantize,
+} from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']
@@ -41,7 +48,7 @@ export interface Drawn {
   readonly across: readonly Node[]
 }
 
-/** What onnxruntime would draw a quantiser of this value into; null where nothing. */
+/** What onnxruntime would fuse a quantiser of this value with; null if nothing. */
 export function drawnInto(value: Value): Drawn | null {
   const across: Node[] = []
   for (let v = value; ; ) {
@@ -55,7 +62,7 @@ export function drawnInto(value: Value): Drawn | null {
   }
 }
 
-/** Puts a guard before every activation quantiser of ours, and after weights, that needs one. Whether anything changed. */
+/** Puts a guard before every activation quantiser of ours, and after weights, that needs one. Returns whether anything changed. */
 export function guardQuantisers(graph: Graph): boolean {
   let changed = false
   for (const n of [...graph.nodes()]) {
@@ -109,7 +116,7 @@ function needsGuard(pair: QuantPair): boolean {
   return layer !== null && !isInteger(layer)
 }
 
-/** Whether an integer kernel computes what the layer between its quantisers does: 8-bit weights, a bias that fits. */
+/** Whether an integer kernel computes the same as the layer between its quantisers: 8-bit weights, a bias that fits. */
 function isInteger(layer: Node): boolean {
   const pairAt = (i: number): QuantPair | null => {
     const producer = layer.inputs[i]?.producer

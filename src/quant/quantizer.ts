@@ -17,7 +17,7 @@ export type WeightScaleMethod = (typeof weightScaleMethods)[number]
 const ALS_ROUNDS = 100
 const MSE_STEPS = 100
 
-/** Adding and taking away 1.5 * 2^52 leaves a double with no fraction bits, rounded half to even. */
+/** Adding and subtracting 1.5 * 2^52 leaves a double with no fraction bits, rounded half to even. */
 const ROUNDER = 1.5 * 2 ** 52
 export const roundHalfEven = (x: number): number => (Math.abs(x) < 2 ** 51 ? x + ROUNDER - ROUNDER : x)
 
@@ -35,7 +35,7 @@ export function quantizeValue(x: number, scale: number, lo: number, hi: number):
 const leastStep = (elem: ElementType): number => (elem === 'float16' ? 2 ** -24 : 2 ** -126)
 
 /**
- * The scale of type `elem` that is nearest to `s`: what the file will hold, and so what a search is to look at. Never 0
+ * The scale of type `elem` that is nearest to `s`: what the file will hold, and therefore what a search should evaluate. Never 0
  * nor infinity. Scales of float16 go down to its smallest number: onnxruntime widens them before it divides.
  */
 export function stepOf(s: number, elem: ElementType): number {
@@ -47,7 +47,7 @@ export function stepOf(s: number, elem: ElementType): number {
 }
 
 /**
- * The scale that clips nothing where `s` does not: of float16, whose scales lie far apart near 0, the next one where the
+ * The scale that clips nothing where `s` does not: for float16, whose scales are far apart near 0, the next one if the
  * nearest is smaller.
  */
 export function stepWithout(s: number, elem: ElementType): number {
@@ -121,7 +121,7 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
     }
     if (!(wq / qq > 0)) break
     const next = stepOf(wq / qq, elem)
-    // the fitted scale need not be better any more once it is rounded
+    // the fitted scale may no longer be better once it is rounded
     if (next === s || (elem !== 'float32' && squaredError(w, next, lo, hi) >= squaredError(w, s, lo, hi))) break
     s = next
   }

@@ -1,8 +1,8 @@
 /**
  * Rounds the weight of one layer onto the grid of its quantiser (nearest-plane.ts), given the moments of its inputs, and
- * says what the layer's bias must become:
+ * returns what the layer's bias must become:
  *
- *   target layer     the layer's own product with the inputs x that it gets:           E |W x - Q x|^2
+ *   target layer     the layer's own product with its inputs x:           E |W x - Q x|^2
  *   target network   its product with the inputs r that it has in the float network:   E |W r - Q x|^2
  *                    (GPTAQ, Li et al., arXiv:2504.02692): W moves to W + W (E r x' - H) H^-1, `pull` times as far
  *
@@ -29,26 +29,26 @@ export interface RoundLayerOptions extends RoundingOptions {
   readonly pull: number
   /** The layer's bias may change. */
   readonly shifts: boolean
-  /** What a mask holds at zero is to be made up for: the target is the weight as it would be without the mask. */
+  /** Weights that a mask holds at zero are to be compensated for: the target is the weight as it would be without the mask. */
   readonly compensates: boolean
 }
 
 export interface RoundedLayer {
-  /** Of the weight's type and dims, each element an integer times its step. */
+  /** Of the weight's type and dims, each element an integer times its scale. */
   readonly weight: Tensor
   readonly scale: Tensor
   /** To be added to each output channel of the product; null where the bias stays. */
   readonly shift: Float64Array | null
-  /** Sum of the expected squared errors of all outputs: of rounding to nearest at the old steps, and now. */
+  /** Sum of the expected squared errors of all outputs: of rounding to nearest at the old scales, and now. */
   readonly before: number
   readonly after: number
 }
 
-/** Steps that are tried, as multiples of the weighted one. */
+/** Scales that are tried, as multiples of the weighted one. */
 const TRIED = [0.7, 0.76, 0.82, 0.88, 0.94, 1, 1.06, 1.12]
 /** Steps that the weighted one is the best of. */
 const WEIGHTED_STEPS = 100
-/** Fits of steps to integers. */
+/** Fits of scales to integers. */
 const FITS = 3
 
 export function roundLayer(
@@ -108,14 +108,14 @@ function gridOf({ scale, zeroPoint, lo, hi }: QuantPair): Grid {
   return { type: scale.constant!.type, steps, lo: less(lo), hi: less(hi) }
 }
 
-/** The second moment about the means, where it is to be. */
+/** The second moment, about the means if so requested. */
 function centred(gram: Float64Array, left: Float64Array, right: Float64Array, isCentred: boolean): Float64Array {
   if (!isCentred) return gram
   const n = right.length
   return gram.map((x, i) => x - left[Math.floor(i / n)]! * right[i % n]!)
 }
 
-/** W (E r x' - H), as far as it is to be followed; null where there is no float network to follow. */
+/** W (E r x' - H), as far as it is to be followed; null if there is no float network to follow. */
 function pullOf(target: Float64Array, m: Moments, n: number, o: RoundLayerOptions): Float64Array | null {
   if (!m.cross || !m.referenceMean || o.pull === 0) return null
   const gram = centred(m.gram, m.mean, m.mean, o.shifts)
@@ -148,12 +148,12 @@ function unsorted({ n, order, stepOf: steps }: FactoredProblem, { integers }: Ro
 interface Solution {
   readonly steps: Float64Array
   readonly rounded: readonly Rounded[]
-  /** By step. */
+  /** By scale. */
   readonly errors: Float64Array
   readonly total: number
 }
 
-/** All groups of a layer, which may share steps. */
+/** All groups of a layer, which may share scales. */
 class Solver {
   readonly #problems: readonly FactoredProblem[]
   readonly #grid: Grid
@@ -184,7 +184,7 @@ class Solver {
     return best
   }
 
-  /** What rounding to nearest at the old steps costs. */
+  /** The error of rounding to nearest at the old scales. */
   nearestError(): number {
     const { steps, lo, hi } = this.#grid
     let total = 0
@@ -211,7 +211,7 @@ class Solver {
     return { steps, rounded, errors, total: errors.reduce((a, b) => a + b, 0) }
   }
 
-  /** Of each step, the one with the smaller error. */
+  /** For each scale, the solution with the smaller error. */
   #better(a: Solution, steps: Float64Array, sweeps: number): Solution {
     const b = this.#at(steps, sweeps)
     const takes = (step: number): boolean => b.errors[step]! < a.errors[step]!
@@ -259,7 +259,7 @@ class Solver {
     })
   }
 
-  /** (w H q') / (q H q') of each step. */
+  /** (w H q') / (q H q') of each scale. */
   #fitted({ steps, rounded }: Solution): Float64Array {
     const wq = new Float64Array(steps.length)
     const qq = new Float64Array(steps.length)

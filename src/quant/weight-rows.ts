@@ -1,6 +1,6 @@
 /**
- * A layer's weight as a matrix a group: a row for each output channel, a column for each number that the channel is a sum over,
- * input channel by input channel and, of a convolution, position by position within each.
+ * A layer's weight as one matrix per group: a row for each output channel, a column for each number that the channel is a
+ * sum over, input channel by input channel and, of a convolution, position by position within each.
  *
  *   Conv            [M, C / G, kernel]    row m of group g is a run
  *   ConvTranspose   [C, M / G, kernel]
@@ -28,7 +28,7 @@ export interface WeightRows {
   channel(group: number, row: number): number
 }
 
-/** The rows; a string that says why there are none. */
+/** The rows, or a string that says why there are none. */
 export function weightRows(layer: WeightLayer): WeightRows | string {
   const { node, tensor, outputAxis, inputAxis } = layer
   const slot = channelSlot(node)
@@ -64,7 +64,7 @@ export function weightRows(layer: WeightLayer): WeightRows | string {
   }
 }
 
-/** Whether something between the constant and the layer gives its elements another shape or order. */
+/** Whether something between the constant and the layer changes the shape or order of its elements. */
 function movesElements({ node, slot, weight }: WeightLayer): boolean {
   for (let v = node.input(slot.input); v !== weight; v = v.producer.input(0)) {
     if (!v.producer) return false

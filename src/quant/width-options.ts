@@ -1,4 +1,4 @@
-/** How wide single layers are quantised: options of whatever quantises. */
+/** How wide single layers are quantised: options of everything that quantises. */
 import { optionTable } from '../base/options.ts'
 
 export const layerWidthOptions = optionTable({

@@ -3,7 +3,7 @@ import { flagOf, type OptionTable } from '../base/options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
 import { type Graphs, passTable, type Stage, type StageTable, stageTables } from './recipe.ts'
 
-/** One line a command, in order; options that are as by default are left out. */
+/** One line per command, in order; options with their default values are left out. */
 export function commandLines(stage: Stage): readonly string[] {
   const { source, teacher, data, reading, seed } = stage
   const fed = data === null ? [] : ['--data', data, ...own('reading', reading)]

@@ -127,7 +127,7 @@ class Estimator {
     return model
   }
 
-  /** The stage's data, or random ones where they are not there. */
+  /** The stage's data, or random data if it is not there. */
   async #set(stage: Stage, model: Model, split: Split): Promise<StandIn | null> {
     const { data: reference } = stage
     if (reference === null || reference === RANDOM) return null
@@ -162,7 +162,7 @@ class Estimator {
     return { steps, secondsPerStep: (seconds * options.batch) / batch, measuredBatch: batch }
   }
 
-  /** Seconds of one training step, timed where no stage of the same shape has been. */
+  /** Seconds of one training step, timed unless a stage of the same shape has been. */
   async #step(
     stage: Stage,
     model: Model,

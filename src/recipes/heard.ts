@@ -1,5 +1,5 @@
 /**
- * Warnings about a model come up in every pass, training and measurement of every stage that is made of it. A run prints
+ * Warnings about a model come up in every pass, training and measurement of every stage that is made from it. A run prints
  * each of them once for each model that its stages go back to.
  */
 import type { TrainEvent } from '../train/loop/train-run.ts'
@@ -30,7 +30,7 @@ export class Heard {
     return { ...event, warnings: event.warnings.filter((w) => this.isNew(stage, w)) }
   }
 
-  /** The model that the stage's one was made of first. */
+  /** The model from which the stage's model originally comes. */
   #rootOf({ source, name }: Stage): unknown {
     if (source.kind !== 'stage') return source.kind === 'file' ? source.path : name
     const before = this.#recipe.stages.find((s) => s.name === source.name)

@@ -1,6 +1,6 @@
 /**
- * What a recipe says of a stage, as two hashes: of what its graph is made of and of what is measured. In the first go the
- * tool's version, the hashes of the graphs it reads, of the images, of the augmentation policy, and all options with
+ * What a recipe says about a stage, as two hashes: of what its graph is made from and of what is measured. The first covers
+ * the tool's version, the hashes of the graphs it reads, of the images, of the augmentation policy, and all options with
  * their defaults, so that it also tells whether a half-trained graph is this one's; left out is what does not change the
  * result beyond rounding (threads that prepare batches, the device). Whatever else a result depends on is a file that was
  * read on the way, and those are recorded (reads.ts): a stage is up to date while its keys and all of these are the same.

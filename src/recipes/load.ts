@@ -10,6 +10,7 @@ import { type MncError, usageError } from '../base/errors.ts'
 import { readText } from '../base/files.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../base/options.ts'
 import { packageFile } from '../base/package-files.ts'
+import { writtenShareFault } from '../base/shares.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import type { dataOptions } from '../data/data-options.ts'
 import { RANDOM } from '../data/random-options.ts'
@@ -275,6 +276,9 @@ function faultOf(e: ErrorObject): string {
     const { allowedValues } = e.params as { allowedValues: readonly string[] }
     return `must be one of ${allowedValues.join(', ')}`
   }
+  const schema = e.parentSchema ?? {}
+  // only fractions are numbers or text
+  if (Array.isArray(schema.type) && schema.type.includes('number')) return writtenShareFault(e.data, schema)
   if (e.keyword === 'pattern')
     return `'${String(e.data)}' cannot be used as the name of a file or folder (it has a separator or a leading dot)`
   return e.message ?? 'is invalid'

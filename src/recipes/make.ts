@@ -46,7 +46,7 @@ export interface Made {
   readonly model: Model
   readonly train: TrainSummary | null
   readonly export: ExportReport | null
-  /** Of the graph that was exported: in the file itself rounding may be plain arithmetic, which says no width. */
+  /** Of the graph that was exported: in the file itself rounding may be plain arithmetic, from which no width can be read. */
   readonly activationBits: number | null
 }
 
@@ -112,7 +112,7 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   return { model: exported.model, train: summary, export: exported.report, activationBits }
 }
 
-/** What the stage's file is measured by: the file that the stage starts from, or the network that it builds. */
+/** What the stage's file is compared with: the file that the stage starts from, or the network that it builds. */
 async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<Exported> {
   if (source.kind === 'build') return { inputBytes: modelBytes(model), earlier: undefined, file: source.reference }
   const file = pathOf(source, folder)

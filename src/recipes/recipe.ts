@@ -91,7 +91,7 @@ export interface Recipe {
   readonly stages: readonly Stage[]
 }
 
-/** Options of a pass in a recipe: its own, and where it calibrates how much data it sees. */
+/** Options of a pass in a recipe: its own, and, if it calibrates, how much data it sees. */
 export const passTable = (def: PassDef): OptionTable => ({ ...def.options, ...(def.data && calibrationOptions) })
 
 /** `bnUpdate` as recipes write it. */
@@ -105,9 +105,9 @@ function tableSchema(table: OptionTable, more: Readonly<Record<string, unknown>>
 }
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description })
-/** A name that is also one of files. */
+/** A name that is also used for files. */
 const fileName = (description: string) => ({ ...text(description), pattern: '^[A-Za-z0-9_][A-Za-z0-9_.-]*$' })
-/** A name that is also one of a folder: it leads nowhere else. */
+/** A name that is also used for a folder: it leads nowhere else. */
 const folderName = (description: string) => ({ ...text(description), pattern: '^[^./\\\\][^/\\\\]*$' })
 
 function passItem(): Record<string, unknown> {

@@ -13,7 +13,7 @@ export interface StageMetrics {
   readonly bytes: number
   readonly parameters: number
   readonly macs: number | null
-  /** Share of the layers' weights that are zero. */
+  /** Fraction of the layers' weights that are zero. */
   readonly sparsity: number
   /** Mean over the layers' weights, and over their multiply-accumulates. */
   readonly weightBits: number
@@ -24,7 +24,7 @@ export interface StageMetrics {
 
 type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
 
-/** What a file was when it was read, or a folder when it was listed; null where nothing was there. */
+/** The state of a file when it was read, or of a folder when it was listed; null if nothing was there. */
 export type Stamp = { readonly size: number; readonly mtime: number; readonly sha256: string } | null
 
 /** By path, from the work folder. */
@@ -37,7 +37,7 @@ export interface StageRecord {
   readonly index?: number
   readonly version: string
   readonly status: 'running' | 'done'
-  /** Hash of what the graph is made of. */
+  /** Hash of what the graph is made from. */
   readonly key: string
   /** Hash of what is measured. */
   readonly measureKey: string

@@ -11,7 +11,7 @@ echarts.use([BarChart, LineChart, GridComponent, LegendComponent, SVGRenderer])
 
 const WIDTH = 760
 const FONT = 12
-/** Average width of a character, as a share of the font's size. */
+/** Average width of a character, as a fraction of the font size. */
 const CHARACTER = 0.58
 
 export interface Series {
@@ -26,7 +26,7 @@ interface Size {
   readonly height?: number
 }
 
-/** One group of bars a category. */
+/** One group of bars per category. */
 export function bars(
   categories: readonly string[],
   series: readonly Series[],
@@ -132,7 +132,7 @@ function draw(width: number, height: number, option: Readonly<Record<string, unk
   }
 }
 
-/** Without what only a script or the mouse would use. */
+/** Without the parts that only a script or the mouse would use. */
 const tidy = (svg: string): string =>
   svg
     .replace(/<style[^>]*>.*?<\/style>/gs, '')

@@ -20,18 +20,18 @@ import { WorkFolder } from './work-folder.ts'
 export interface StageReport {
   readonly name: string
   readonly record: StageRecord
-  /** The stage that its graph comes from; null where that is no stage. */
+  /** The stage that its graph comes from; null if that is not a stage. */
   readonly from: string | null
   /** Loss before each step. */
   readonly losses: readonly { readonly step: number; readonly loss: number }[]
-  /** null where the score does not know a construct. */
+  /** null if the score does not cover a construct. */
   readonly score: Totals | null
 }
 
 export interface Histogram {
   readonly layer: string
   readonly shape: readonly number[]
-  /** Share of the weights that is zero; they are left out of the counts. */
+  /** Fraction of the weights that are zero; they are left out of the counts. */
   readonly sparsity: number
   /** Middle of each bin. */
   readonly at: readonly number[]
@@ -42,7 +42,7 @@ export interface ReportFacts {
   readonly recipe: string
   readonly version: string
   readonly stages: readonly StageReport[]
-  /** The last graph before it was exported: its layers have their names, and their weights the steps that were trained. */
+  /** The last graph before it was exported: its layers have their names, and their weights the scales that were trained. */
   readonly detail: { readonly stage: string; readonly info: ModelInfo; readonly histograms: readonly Histogram[] }
 }
 

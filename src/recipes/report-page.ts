@@ -189,7 +189,7 @@ function checks(stages: readonly StageReport[]): string {
   return rows.length > 0 ? table(heads, rows, [1, 6]) : ''
 }
 
-/** Gates as they were asked for; a run that did not pass one ended there. */
+/** Gates as requested; a run that did not pass one ended there. */
 function gateText({
   maxDrop,
   maxChange,

@@ -1,6 +1,6 @@
 /**
- * Runs a recipe: stages in order, each made, measured and recorded in the work folder; skipped where its files were
- * made of the same inputs with the same options by the same version. Ends at the first gate that fails.
+ * Runs a recipe: stages in order, each made, measured and recorded in the work folder; skipped if its files were made
+ * from the same inputs with the same options by the same version. Ends at the first gate that fails.
  */
 import { existsSync } from 'node:fs'
 import { MncError, usageError } from '../base/errors.ts'
@@ -23,14 +23,14 @@ import { WorkFolder } from './work-folder.ts'
 
 export interface RunOptions {
   readonly workdir: string
-  /** First stage to consider; those before it are taken as they lie in the work folder. */
+  /** First stage to consider; those before it are taken as they are in the work folder. */
   readonly from?: string | undefined
   /** Last stage to run. */
   readonly until?: string | undefined
   readonly checkpointSteps?: number | undefined
-  /** Folder that large training steps are kept in for the next stage or run; they are not without. */
+  /** Folder in which large training steps are kept for the next stage or run; without it they are not kept. */
   readonly cache?: string | undefined
-  /** Aborting checkpoints the stage that trains and ends the run with an `interrupt` error. */
+  /** Aborting writes a checkpoint of the stage that is training and ends the run with an `interrupt` error. */
   readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: RunEvent) => void) | undefined
 }
@@ -120,7 +120,7 @@ export function chosenStages(recipe: Recipe, from: string | undefined, until: st
   return recipe.stages.slice(first, last + 1)
 }
 
-/** Why a stage has to run; null where its files are as its options say. */
+/** Why a stage has to run; null if its files match its options. */
 export async function staleness(
   stage: Stage,
   record: StageRecord | null,
@@ -150,7 +150,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const onEvent = options.onEvent ?? (() => {})
   const data = new DataCache((message) => onEvent({ kind: 'log', message }))
   const heard = new Heard(recipe)
-  // a missing data set of the last stage is better known before the first one has trained
+  // a missing data set of the last stage should be reported before the first one has trained
   for (const stage of stages) {
     await data.training(stage)
     await data.test(stage)

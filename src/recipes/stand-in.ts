@@ -1,6 +1,6 @@
 /**
  * Random pixels in place of a data set that is not there yet, so that a dry run can still time steps: the standard sets
- * have known sizes; of others only the shape that the model takes is known.
+ * have known sizes; for others only the shape that the model takes is known.
  */
 import { Rng } from '../base/rng.ts'
 import { Dataset, type Split, sharedBytes } from '../data/dataset.ts'
@@ -21,7 +21,7 @@ export interface StandIn {
   readonly images: number | null
 }
 
-/** `images` random ones that fit `model`. */
+/** `images` random images that fit `model`. */
 export function standIn(model: Model, reference: string, split: Split, images: number): StandIn {
   const input = imageInput(model)
   const { channels, height, width } = {

@@ -1,7 +1,7 @@
 /**
  * The work folder: `<stage>.onnx`, its record `<stage>.json`, its loss curve `<stage>.jsonl`, and while it trains
  * `<stage>.checkpoint.onnx`. A record says under which key (hash of inputs, options, tool version) the file was made, and
- * what every file was that was read for it.
+ * the state of every file that was read for it.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
@@ -40,7 +40,7 @@ export class WorkFolder {
     }
   }
 
-  /** The stage's record; null where there is none, or one that no version of mnc wrote. */
+  /** The stage's record; null if there is none, or one that no version of mnc wrote. */
   async record(stage: string): Promise<StageRecord | null> {
     const { record } = this.files(stage)
     if (!existsSync(record)) return null
@@ -56,7 +56,7 @@ export class WorkFolder {
     await writeFileAtomic(this.files(stage).record, `${JSON.stringify(record, null, 2)}\n`)
   }
 
-  /** Removes what a half-done run of another key left. */
+  /** Removes what an unfinished run with another key left. */
   async dropCheckpoint(stage: string): Promise<void> {
     const { checkpoint, best } = this.files(stage)
     await rm(checkpoint, { force: true })
@@ -76,7 +76,7 @@ export class WorkFolder {
     this.#hashes.delete(path)
   }
 
-  /** What is remembered of files that a stage read, by their paths from here; its own files do not count. */
+  /** The state of the files that a stage read, by their paths from here; its own files do not count. */
   async stampsOf(reads: Iterable<string>, stage: string): Promise<Stamps> {
     const own = new Set(Object.values(this.files(stage)).map((path) => resolve(path)))
     const paths = [...reads].filter((path) => !own.has(path)).sort()
@@ -85,7 +85,7 @@ export class WorkFolder {
     return stamps
   }
 
-  /** The first file that is not what it was; null where all are. */
+  /** The first file that has changed; null if none has. */
   async changedSince(stamps: Stamps): Promise<string | null> {
     for (const [path, then] of Object.entries(stamps)) {
       const at = join(this.path, path)
@@ -107,7 +107,7 @@ export class WorkFolder {
 
 export const sha256 = (bytes: Uint8Array | string): string => createHash('sha256').update(bytes).digest('hex')
 
-/** Of a model: with the files that its tensors lie in. */
+/** For a model, including the files that contain its tensors. */
 async function contentHash(path: string): Promise<string> {
   const own = sha256(await readFileBytes(path))
   if (!path.endsWith('.onnx')) return own
@@ -118,7 +118,7 @@ async function contentHash(path: string): Promise<string> {
       if (file) files.add(file)
     }
   } catch (error) {
-    // a damaged file has a hash like any other; whoever needs the model says what is wrong with it
+    // a damaged file has a hash like any other; reading the model later reports what is wrong with it
     if (!(error instanceof MncError)) throw error
     return own
   }

@@ -10,7 +10,7 @@ export const deviceOptions = {
   },
 } as const satisfies Record<string, OptionSpec>
 
-/** More than any machine has that onnxruntime is quick on; it starts them all. */
+/** More than any machine on which onnxruntime is fast has; it starts all of them. */
 const MOST_THREADS = 128
 
 export const threadsOption = {

@@ -22,30 +22,30 @@ export interface DeviceTensor {
 export interface Fallback {
   readonly op: string
   readonly nodes: number
-  /** What the engine said. */
+  /** The engine's message. */
   readonly reason: string
 }
 
 export interface LoadOptions {
   /**
-   * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; in and outputs
-   * stay the same.
+   * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; inputs and
+   * outputs stay the same.
    */
   readonly step?: boolean
-  /** Folder for what the engine made of large training steps before (session-cache.ts); not kept without. */
+  /** Folder for large training steps as the engine optimised them (session-cache.ts); without it they are not kept. */
   readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
   /** Engine-specific session settings (onnxruntime session config entries). */
   readonly config?: Readonly<Record<string, string>>
   readonly threads?: number
-  /** The engine reports failing nodes by its error only, not on stderr: for runs that are tries. */
+  /** The engine reports failing nodes by its error only, not on stderr: for runs that are trials. */
   readonly quiet?: boolean
   /** Writes the optimised model there (onnxruntime). */
   readonly optimizedModelPath?: string
   /** Prefix of the engine's profile file; profiling is off without it. */
   readonly profilePrefix?: string
-  /** Outputs that stay on the device; `runKept` gives them. Only where the executor has `upload`. */
+  /** Outputs that stay on the device; `runKept` returns them. Only where the executor has `upload`. */
   readonly keep?: readonly string[]
 }
 

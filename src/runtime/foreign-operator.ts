@@ -2,10 +2,10 @@
 import { type MncError, modelError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 
-/** Domains whose operators onnxruntime brings along. */
+/** Domains whose operators come with onnxruntime. */
 const ENGINE_DOMAINS = /^(ai\.onnx(\..+)?|com\.microsoft(\..+)?|com\.ms\..+|org\.pytorch\.aten)?$/
 
-/** Why a model with an operator of somebody's own domain cannot run; null where there is none. */
+/** Why a model with an operator of a custom domain cannot run; null where there is none. */
 export function foreignOperator(model: Model): MncError | null {
   const own = new Set(model.functions.map((f) => `${f.domain}::${f.name}`))
   for (const graph of [model.graph, ...model.functions.map((f) => f.graph)])

@@ -36,7 +36,7 @@ function vulkanInfo(): GpuInfo | null {
   return name ? { name, memory: null, software: SOFTWARE.test(name) } : null
 }
 
-/** Standard output of a program, null where there is none such or it fails. */
+/** Standard output of a program, null if it does not exist or fails. */
 function output(command: string, args: readonly string[]): string | null {
   const { status, stdout } = spawnSync(command, args, { encoding: 'utf8', timeout: 10_000 })
   return status === 0 ? stdout : null

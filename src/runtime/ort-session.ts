@@ -1,9 +1,9 @@
 /**
- * Sessions of onnxruntime. Together with nothing else, this file imports it, on first use, so that commands which run no
- * graph start fast. It uses the package's native session object rather than the class around it: that class refuses
- * models with an output of a type that it has no name for (bfloat16, float8), and shows nobody the type.
+ * Sessions of onnxruntime. This file alone imports it, on first use, so that commands that run no graph start fast. It
+ * uses the package's native session object rather than the class around it: that class refuses models with an output of a
+ * type that it has no name for (bfloat16, float8), and does not expose the type.
  *
- * Values of types that the binding cannot hand over (`isReadable`) are never asked for, whoever wants them: asking for a
+ * Values of types that the binding cannot hand over (`isReadable`) are never asked for, whoever requests them: asking for a
  * 4-bit one ends the process.
  */
 import { existsSync, readdirSync } from 'node:fs'
@@ -31,7 +31,7 @@ const engine = (): Promise<Engine> => {
   return loaded
 }
 
-/** Loads the engine ahead of its first use. */
+/** Loads the engine before its first use. */
 export const loadEngine = async (): Promise<void> => void (await engine())
 
 /** Types that cross the boundary as typed arrays; names are onnxruntime's, which are ours. */
@@ -41,7 +41,7 @@ const viewable = new Set<ElementType>([
 ])
 type Crossing = 'float32' | 'float64' | 'uint8' | 'int8' | 'uint16' | 'int16' | 'int32' | 'uint32'
 
-/** Whether values of the type come out of onnxruntime. Sequences, maps and optionals have no element type: they do not. */
+/** Whether values of the type can be read from onnxruntime. Sequences, maps and optionals have no element type: they do not. */
 export const isReadable = (type: ElementType | undefined): boolean =>
   type !== undefined && (type === 'string' || viewable.has(type))
 
@@ -106,7 +106,7 @@ export async function createSession(
     for (const [name, t] of Object.entries(feeds))
       fed[name] = t instanceof OrtDeviceTensor ? t.inner : toOrt(OrtTensor, t as Tensor, name)
     for (const name of Object.keys(wanted)) requireReadable(name, outputs)
-    // the engine refuses to run for nothing
+    // the engine refuses a run without outputs
     if (Object.keys(wanted).length === 0) return {}
     await breathe()
     try {
@@ -168,7 +168,7 @@ export interface OutputType {
   readonly dims: readonly Dim[]
 }
 
-/** Types and shapes of a model's outputs as onnxruntime sees them, whatever their element type; tensors alone. */
+/** Types and shapes of a model's outputs as onnxruntime sees them, whatever their element type; tensors only. */
 export async function outputTypes(bytes: Uint8Array): Promise<OutputType[]> {
   const inner = await create(bytes, { graphOptimizationLevel: 'disabled', logSeverityLevel: 4 })
   try {
@@ -210,7 +210,7 @@ class OrtDeviceTensor implements DeviceTensor {
   }
 }
 
-/** The engine names the file <prefix>_<date>.json and does not say so: the newest one. */
+/** The engine names the file <prefix>_<date>.json and does not return the name: the newest one. */
 function profileOf(prefix: string): string | undefined {
   const folder = dirname(prefix)
   const files = readdirSync(folder).filter((f) => f.startsWith(`${basename(prefix)}_`) && f.endsWith('.json'))
@@ -255,7 +255,7 @@ function engineError(cause: unknown, what: string): MncError {
   return new MncError(`onnxruntime ${what}: ${short}`, { code: 'engine', blame: 'model', cause })
 }
 
-/** The library that a provider is in, where the package does not bring it and it is not there. */
+/** The library that contains a provider, if the package does not include it and it is not installed. */
 export function missingLibrary(provider: string): string | null {
   const folder = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
   const name = `onnxruntime_providers_${provider}`
@@ -263,7 +263,7 @@ export function missingLibrary(provider: string): string | null {
   return existsSync(join(folder, 'bin', 'napi-v6', process.platform, process.arch, file)) ? null : file
 }
 
-/** The engine's version, the devices it brings along, and those that need libraries installed beside it. */
+/** The engine's version, the devices that come with it, and those that need libraries of their own. */
 export async function engineInfo(): Promise<Record<'bundled' | 'external', readonly string[]> & { version: string }> {
   const { env, listSupportedBackends } = (await engine()).package
   const names = (bundled: boolean) =>

@@ -1,4 +1,4 @@
-/** How much a model may take of the process that runs it to learn something about it (isolated/engine.ts). */
+/** How much time and memory probing a model may take (isolated/engine.ts). */
 import { totalmem } from 'node:os'
 import { optionTable } from '../base/options.ts'
 
@@ -14,7 +14,7 @@ export const probeOptions = optionTable({
 export interface ProbeLimits {
   /** For one answer. */
   readonly seconds: number
-  /** That the process may take. */
+  /** Memory that the process may take. */
   readonly bytes: number
 }
 

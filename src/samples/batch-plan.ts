@@ -26,7 +26,7 @@ import { randomFeeds } from './random-feeds.ts'
 const OPEN_SIZES = [32, 64, 128, 256, 512, 1024, 16, 8, 4, 2, 1]
 /** Symbols that are tried as the batch. */
 const MAX_CANDIDATES = 8
-/** Batches that the file mentions and that are tried, at most; larger ones nobody bakes into a graph. */
+/** The largest batch mentioned in the file that is tried; nobody bakes larger ones into a graph. */
 const MAX_MENTIONED = 16
 const LARGEST_MENTIONED = 4096
 
@@ -43,9 +43,9 @@ export interface BatchPlan {
 }
 
 export interface PlanOptions {
-  /** Dims of inputs that are known better than the file says (those of images, or of another model); null is open. */
+  /** Dims of inputs where more is known than the file says (those of images, or of another model); null is open. */
   readonly dims?: InputDims | undefined
-  /** Also try other batches than the file fixes, for callers that write their own batch into the inputs. */
+  /** Also try other batches than the file fixes, for callers that will write a batch of their own into the inputs. */
   readonly reopen?: boolean | undefined
 }
 
@@ -153,13 +153,13 @@ class Search {
       const three = await this.#try(batch, 3, size)
       const part = three && (await this.#part(three, batch, 0, 2))
       const outputs = part && layoutsOf(three.out, [part], 3, 2)
-      // a last batch of one would not run: what is left over is filled up
+      // a last batch of one would not run: the remainder is filled up
       return outputs ? this.#planOf(batch, size, { batch: Math.max(2, asked), isFixed: true, outputs }) : null
     }
     return null
   }
 
-  /** One sample a run. A first dim that is no batch by its name either is a length: it gets a size. */
+  /** One sample per run. A first dim whose name does not say batch either is a length: it gets a size. */
   async #single(batch: readonly string[]): Promise<BatchPlan> {
     const found = batch.every((k) => BATCH_NAME.test(k)) ? null : await this.#fixedAt([], 1)
     return found ?? (await this.#fixedAt(batch, 1)) ?? this.#fail()
@@ -267,7 +267,7 @@ const keyOf = (d: Dim, input: string, axis: number): string =>
 const isNamed = (key: string): boolean => key !== NAMELESS && !/\[\d+\]$/.test(key)
 const shown = (o: Open): string => (isNamed(o.key) ? o.key : `${o.input}[${o.axis}]`)
 
-/** The model with these dims as its inputs', and nothing said of shapes after them. */
+/** The model with these dims as its inputs', and no shapes declared after them. */
 function opened(model: Model, dims: ReadonlyMap<string, readonly Dim[]>): Model {
   const copy = cloneModel(model)
   for (const v of copy.graph.fed) if (v.type) v.setType({ elem: v.type.elem, dims: dims.get(v.name)! })
@@ -288,7 +288,7 @@ function mentioned(model: Model): number[] {
   return [...found].filter((n) => n > 1 && n <= LARGEST_MENTIONED).slice(0, MAX_MENTIONED)
 }
 
-/** Layouts of all outputs; null where one is in no proportion to the batch, or a sample is not what it is alone. */
+/** Layouts of all outputs; null where one is not proportional to the batch, or a sample differs from what it is alone. */
 function layoutsOf(
   whole: Outputs,
   parts: readonly Outputs[],
@@ -312,7 +312,7 @@ function layoutsOf(
   return [...layouts.values()].some((l) => typeof l === 'object') ? layouts : null
 }
 
-/** At the one batch that works there is nothing to compare with: an axis of that size, or a first one in proportion. */
+/** At the one batch that works there is nothing to compare with: an axis of that size, or a first one proportional to it. */
 function layoutAt(dims: readonly number[], n: number): OutputLayout {
   if (n === 1) return 'whole'
   const exact = dims.indexOf(n)

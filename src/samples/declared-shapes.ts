@@ -1,6 +1,6 @@
 /**
  * Writes sizes into a file's own types: `mnc convert --dim NAME=N` gives a symbol its size wherever it occurs (inputs,
- * outputs, inner values, bodies of If, Loop and Scan), `--input-shape` gives an input another shape altogether, also in
+ * outputs, inner values, bodies of If, Loop and Scan), `--input-shape` gives an input another shape altogether, even in
  * place of fixed sizes. onnxruntime's inference says whether the graph allows it, and what the outputs become.
  *
  * Does not apply to constants that bake a size in: a Reshape to [1, 10] keeps its 1, and is then refused or found to run
@@ -16,7 +16,7 @@ import { type Dim, formatType } from '../graph/types.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { type GivenSizes, inputCalled, inputDims, noInput, noSymbol, parseShape, sizeOf } from './input-shapes.ts'
 
-/** Edits `model` in place. Usage errors for names that fit nothing and for shapes that onnxruntime refuses. */
+/** Edits `model` in place. Usage errors for names that match nothing and for shapes that onnxruntime refuses. */
 export async function declareShapes(model: Model, { dim = {}, inputShape = {} }: GivenSizes): Promise<void> {
   const before = cloneModel(model)
   const sizes = new Map<string, Dim>()
@@ -53,7 +53,7 @@ function substitute(graph: Graph, of: (symbol: string) => Dim): void {
   for (const n of graph.nodes()) for (const g of n.subgraphs) substitute(g, of)
 }
 
-/** Types that were true of the sizes before; outputs keep their rank. */
+/** Drops types that held for the sizes before; outputs keep their rank. */
 function forgetShapes(graph: Graph): void {
   for (const v of graph.values()) {
     if (!v.producer || !v.type) continue
@@ -69,7 +69,7 @@ async function settleOutputs(model: Model, before: Model): Promise<void> {
   } catch (error) {
     if (!(error instanceof MncError)) throw error
     const was = await inferTypes(before).catch((e: unknown) => e)
-    if (was instanceof MncError) return // nothing can be inferred of this model, whatever its sizes
+    if (was instanceof MncError) return // nothing can be inferred about this model, whatever its sizes
     const shapes = model.graph.fed.map((v) => `'${v.name}' ${formatType(v.type)}`)
     throw usageError(`the graph does not allow ${shapes.join(', ')}: ${error.message}`)
   }

@@ -35,8 +35,8 @@ export function inputDims(model: Model): InputDims {
 const either = (file: Dim, record: Dim): Dim => (typeof file === 'number' ? file : (record ?? file))
 
 /**
- * Records the sizes that are given, for all of `models` together: each name must fit one of them at least. A usage error
- * for names that fit nothing, and for sizes that contradict what a file fixes.
+ * Records the sizes that are given, for all of `models` together: each name must match at least one of them. A usage
+ * error for names that match nothing, and for sizes that contradict what a file fixes.
  */
 export function recordSizes(models: readonly Model[], given: GivenSizes): void {
   const { dim = {}, inputShape = {} } = given
@@ -73,7 +73,7 @@ export function recordSizes(models: readonly Model[], given: GivenSizes): void {
   for (const name of Object.keys(inputShape)) if (!used.has(name)) throw noInput(models, name)
 }
 
-/** The dims of `--input-shape`; a usage error for what is none. */
+/** The dims of `--input-shape`; a usage error for anything else. */
 export function parseShape(name: string, text: string): readonly Dim[] {
   if (text.trim() === '') return []
   return text.split(',').map((part): Dim => {

@@ -9,8 +9,8 @@ export interface InputLayout {
 }
 
 /**
- * Where the samples of a run lie in an output: in consecutive parts of `rows` along `axis`; 'whole': the run has one
- * sample, all of it is that one's; 'shared': it says the same of all samples.
+ * Where the samples of a run are in an output: in consecutive parts of `rows` along `axis`; 'whole': the run has one
+ * sample, and all of it belongs to that one; 'shared': the same for all samples.
  */
 export type OutputLayout = { readonly axis: number; readonly rows: number } | 'whole' | 'shared'
 
@@ -58,8 +58,9 @@ export function rowsOf(t: Tensor, layout: OutputLayout, n: number): readonly Arr
 }
 
 /**
- * Values of one sample alone and among others may differ by this share, root mean square: kernels round otherwise at
- * other batches, and a quantiser turns rounding into a step now and then. What samples do to each other is far more.
+ * Values of one sample alone and among others may differ by this fraction, root mean square: kernels round differently at
+ * other batches, and a quantiser now and then turns rounding into a whole level. The effect of samples on each other is
+ * far larger.
  */
 const ROUNDING = 1e-2
 

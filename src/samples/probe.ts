@@ -1,4 +1,4 @@
-/** Runs a model as it is, for what a pass needs to know about it. */
+/** Runs a model as it is, to learn what a pass needs to know about it. */
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'

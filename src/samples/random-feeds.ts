@@ -1,9 +1,9 @@
 /**
- * Random values for a model's inputs, made from the graph's own input types, where there are no data or only shapes count.
+ * Random values for a model's inputs, made from the graph's own input types, where there is no data or only shapes count.
  *
  *   floats    standard normal
  *   integers  within what their readers accept (OpDef.integers): below the rows of a Gather's table or the depth of a
- *             OneHot, or one of the constants that they are compared with; 0 or 1 where nothing says more
+ *             OneHot, or one of the constants that they are compared with; 0 or 1 where nothing more is known
  *   booleans  either
  *
  * Does not apply to strings, sequences and maps.
@@ -59,7 +59,7 @@ function picker(v: Value, elem: ElementType): (rng: Rng) => number {
 
 type Integers = { readonly below: number } | { readonly of: readonly number[] }
 
-/** The tightest demand of the value's readers, seen through what carries the value on. */
+/** The tightest requirement of the value's readers, also through operators that carry the value on. */
 function integersOf(v: Value): Integers | undefined {
   const found: Integers[] = []
   const seen = new Set<Value>()

@@ -2,7 +2,7 @@
  * Random inputs of the graph's own types, for models without data: enough to calibrate on, to check with, and to distil a
  * model into a smaller one. They say nothing about accuracy, and every command that uses them prints a warning.
  *
- * Values are those of random-feeds.ts, sizes those that run (batch-plan.ts).
+ * Values are those of random-feeds.ts, sizes ones that run (batch-plan.ts).
  */
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'

@@ -6,11 +6,12 @@
  * Does not fold: several consumers, a shared weight, training mode, quantisers in between, MatMul beyond matrices
  * (whose channels are not axis 1).
  */
+
 import { modelError } from '../base/errors.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { isChannelNorm, isInBatchMode } from '../ops/facts.ts'
 import { layerSlot, requireOp } from '../ops/index.ts'
-import { WORKING_OPSET } from '../ops/support/define-op.ts'
+import { WORKING_OPSET } from '../ops/raise-opset.ts'
 import type { Constants } from './constants.ts'
 
 /** The BatchNormalization that folds into `layer`, if there is one. */

@@ -2,15 +2,14 @@
  * The part of a graph that depends on constants only (masked and quantised weights, packed weights' decode), evaluated
  * by the runtime, so that no operator of a decode needs to be known here.
  *
- * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): what they give counts as computed.
+ * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): their outputs count as computed.
  */
 import { modelError } from '../base/errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { constantValues, evaluateConstants } from '../layers/constants.ts'
-import { isDequantize } from '../ops/facts.ts'
-import { constantOf } from '../ops/support/constant-of.ts'
+import { constantOf, isDequantize } from '../ops/facts.ts'
 
 export class Constants {
   readonly #known: ReadonlySet<Value>
@@ -34,7 +33,7 @@ export class Constants {
   }
 }
 
-/** The values that are the same in every run, without evaluating them; defaults of inputs are what runs. */
+/** The values that are the same in every run, without evaluating them; inputs take their defaults. */
 export const knownValues = (graph: Graph): ReadonlySet<Value> => constantValues(graph)
 
 export async function evaluateKnown(model: Model): Promise<Constants> {

@@ -3,14 +3,14 @@
  *
  * - a layer with constant weights: v non-zero weights into one output element are v multiplications and v - 1 additions,
  *   + 1 for a bias that is not zero. Padding positions count.
- * - BatchNormalization that folds into the layer before it leaves a bias; any other a scale and a bias a channel.
- * - everything else by its OpDef's cost; an addition of a constant zero is none.
+ * - BatchNormalization that folds into the layer before it leaves a bias; any other a scale and a bias per channel.
+ * - everything else by its OpDef's cost; adding a constant zero does not count.
  * - QuantizeLinear and DequantizeLinear are format conversions and free, as is a clamp right before or after rounding;
  *   their scales are stored.
  *
  * What an export adds to work around the width of kernels (mnc.role=correction) is not part of the network.
  *
- * A look-up in a table (Gather) stores the table and does nothing; what it gives has the table's width.
+ * A look-up in a table (Gather) stores the table and does nothing; its output has the table's width.
  *
  * Operands: a dot product's multiplications have the widths of weight and activation; comparisons that of their input;
  * all other float work has `floatBits`. Integer arithmetic on shapes is free. An operator without an OpDef is refused.
@@ -29,8 +29,7 @@ import {
   isQuantizer,
   quantizeBehind,
 } from '../ops/facts.ts'
-import { findOp, layerSlot, requireOp, weightSlots } from '../ops/index.ts'
-import type { OpDef, WeightSlot } from '../ops/support/define-op.ts'
+import { findOp, layerSlot, type OpDef, requireOp, type WeightSlot, weightSlots } from '../ops/index.ts'
 import { foldedBatchNorm, normBias } from './batch-norm.ts'
 import type { Constants } from './constants.ts'
 import { notCounted, requireShapes } from './countable.ts'
@@ -254,7 +253,7 @@ export class Counter {
     this.#add(row, cost.adds * share)
   }
 
-  /** A clamp to constants (Clip, or Max and Min on integers) that is one with the rounding beside it. */
+  /** A clamp to constants (Clip, or Max and Min on integers) that belongs to the rounding next to it. */
   #isFreeClamp(node: Node): boolean {
     const [x] = node.inputs
     if (!x || !findOp(node)?.limits) return false

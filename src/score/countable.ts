@@ -8,7 +8,7 @@ import type { Constants } from './constants.ts'
 
 type Known = Pick<Constants, 'has'>
 
-/** Everything that a count needs to be there; what is not is named. */
+/** Checks that everything a count needs is known; errors name what is not. */
 export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
   const shapes = new Set<Value>()
   for (const node of nodes) {
@@ -21,7 +21,7 @@ export function requireKnown(nodes: Iterable<Node>, constants: Known): void {
   }
 }
 
-/** Shape, Size, and integer work on what they give. */
+/** Shape, Size, and integer work on their results. */
 export function isShapeArithmetic(node: Node, shapes: ReadonlySet<Value>, constants: Known): boolean {
   if (readsShape(node)) return true
   const inputs = node.inputs.filter((v) => v !== null)

@@ -12,7 +12,7 @@ import { elementTypes } from '../graph/types.ts'
 import { quantPairOf, rangeOf } from '../layers/quant-pair.ts'
 import type { Constants } from './constants.ts'
 
-/** What is known of a computed value: width, whether it is an integer (times a scale), and bounds. */
+/** What is known about a computed value: width, whether it is an integer (times a scale), and bounds. */
 export interface Facts {
   readonly bits: number
   readonly integer: boolean

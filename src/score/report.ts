@@ -78,7 +78,7 @@ export interface ScoreReport extends Totals {
   readonly reference: Reference
   readonly accumulator: Accumulator
   readonly floatBits: number
-  /** Parameters of the network as it is (BatchNormalization: two a channel), zeros included. */
+  /** Parameters of the network as it is (BatchNormalization: two per channel), zeros included. */
   readonly parameters: number
   readonly macs: number
   /** In 32-bit parameters. */

@@ -13,12 +13,12 @@
 
 export const WORD = 32
 
-/** Share of a 32-bit operation that one of these operand widths costs. */
+/** Fraction of a 32-bit operation that an operation on operands of these widths costs. */
 export const weightOf = (...bits: readonly number[]): number => Math.max(...bits) / WORD
 
 /**
- * Additions of n products in a balanced tree, in 32-bit operations: w + a bits wide at the first level, one bit more a
- * level; floor(n / 2) additions a level.
+ * Additions of n products in a balanced tree, in 32-bit operations: w + a bits wide at the first level, one bit more per
+ * level; floor(n / 2) additions per level.
  */
 export function adderTree(n: number, weightBits: number, activationBits: number): number {
   let bits = 0
@@ -44,7 +44,7 @@ interface Axes {
 }
 
 /**
- * Storage of a tensor at `bits` a value.
+ * Storage of a tensor at `bits` per value.
  *
  * @param axes output and input channel axes, along which blocks are sought
  */

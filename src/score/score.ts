@@ -28,8 +28,8 @@ const FREEBIE_BITS = 16
 /**
  * Counts a model. Work is that of one image: symbolic batch sizes are 1, fixed ones divide.
  *
- * @throws MncError (blame: model) for a construct that the rules do not cover: nothing is counted as zero for want of
- * knowing it.
+ * @throws MncError (blame: model) for a construct that the rules do not cover: nothing is counted as zero because it is
+ * unknown.
  */
 export async function score(model: Model, options: ScoreOptions = {}): Promise<ScoreReport> {
   const { reference, accumulator, floatBits } = parseOptions(scoreOptions, options, 'score')
@@ -94,7 +94,7 @@ interface Prepared {
   readonly batch: number
 }
 
-/** A copy with one image a run, at the opset that cost rules are written for, with types and constants known. */
+/** A copy with one image per run, at the opset that cost rules are written for, with types and constants known. */
 async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
   copy.graph.fixDefaults()

@@ -1,11 +1,10 @@
 /**
- * What is known of every computed value of a graph, node by node in its order: width, bounds, whether it is an integer, or
+ * What is known about every computed value of a graph, node by node in its order: width, bounds, whether it is an integer, or
  * arithmetic on shapes.
  */
 import { constantFormat, widthOf } from '../analysis/value-width.ts'
 import type { Node, Value } from '../graph/graph.ts'
-import { layerSlot } from '../ops/index.ts'
-import type { OpDef } from '../ops/support/define-op.ts'
+import { layerSlot, type OpDef } from '../ops/index.ts'
 import type { Constants } from './constants.ts'
 import { isShapeArithmetic } from './countable.ts'
 import type { Facts } from './formats.ts'
@@ -51,7 +50,7 @@ export class ValueFacts {
     return { bits, integer: true, lo: signed ? -(2 ** (bits - 1)) : 0, hi: 2 ** (signed ? bits - 1 : bits) - 1 }
   }
 
-  /** Width of what it reads. */
+  /** Width of its input. */
   inputBits(node: Node): number {
     const computed = node.inputs.filter((v) => v && !this.#constants.has(v) && !this.#shapes.has(v))
     return Math.max(...computed.map((v) => this.of(v!).bits))

@@ -1,5 +1,5 @@
 /**
- * What a changed model is measured by, against the model as it was:
+ * How a changed model is measured against the model as it was:
  *
  *   accuracy  top-1 on labelled images
  *   loss      mean cross entropy on them, nats
@@ -19,7 +19,7 @@ import { batchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
 import type { MetricName } from './sensitivity-options.ts'
 
-/** dB of outputs that do not differ at all. */
+/** dB for outputs that do not differ at all. */
 const EQUAL_DB = 200
 
 export interface Metric {

@@ -60,7 +60,7 @@ export function sensitivityPlot(r: Sensitivity, title: string): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" ${size} ${style}>\n${[background, ...parts].join('\n')}\n</svg>\n`
 }
 
-/** Room above and below, and never none. */
+/** Leaves room above and below; never an empty range. */
 function limits(values: readonly number[]): readonly [number, number] {
   const [least, most] = values.length === 0 ? [0, 1] : [Math.min(...values), Math.max(...values)]
   const room = (most - least) * 0.05 || Math.abs(most) * 0.05 || 1

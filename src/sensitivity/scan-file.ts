@@ -1,4 +1,4 @@
-/** The JSON that a scan leaves, as the place where a scan that was stopped goes on. */
+/** The JSON that a scan writes, from which a scan that was stopped continues. */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { usageError } from '../base/errors.ts'
@@ -24,7 +24,7 @@ export function scanIdentity(
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex').slice(0, 16)
 
-/** The measurements in `path` that belong to this scan; a usage error where the file is no scan at all. */
+/** The measurements in `path` that belong to this scan; a usage error if the file is not a scan at all. */
 export async function readScan(path: string, identity: string, log: (m: string) => void): Promise<readonly Point[]> {
   if (!existsSync(path)) return []
   const refuse = () => usageError(`'${path}' exists but contains no sensitivity scan`, 'name another file with -o')

@@ -10,7 +10,7 @@ export type MetricName = (typeof metricNames)[number]
 
 export const sensitivityOptions = optionTable({
   sparsity: {
-    type: 'numbers',
+    type: 'shares',
     description: 'Sparsities to try in each layer; 0.5,0.75,0.9 if neither these nor widths are given',
   },
   weightBits: { type: 'numbers', description: 'Weight widths to try; likewise 4,2' },

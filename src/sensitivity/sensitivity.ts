@@ -1,9 +1,9 @@
 /**
- * How much each layer minds being pruned or quantised: one layer at a time is changed by the very passes that would
+ * How sensitive each layer is to being pruned or quantised: one layer at a time is changed by the very passes that would
  * change it (`prune` with a threshold of its own, `quantize` of weights or inputs alone), the model is measured, and the
  * next is taken from the model as it was.
  *
- * A scan that was stopped goes on: what was measured is handed back in as `known`. Layers that a pass leaves alone get
+ * A scan that was stopped can continue: what was measured is passed in again as `known`. Layers that a pass leaves alone get
  * its reason instead of a number.
  */
 import { MncError, usageError } from '../base/errors.ts'
@@ -40,7 +40,7 @@ export interface Sensitivity {
 }
 
 export interface SensitivityRun {
-  /** Labelled images, or none: then random inputs serve, for the metric sqnr. */
+  /** Labelled images, or none: then random inputs are used, for the metric sqnr. */
   readonly data?: { readonly set: Dataset; readonly preprocess: Preprocess; readonly calibration: CalibrationData }
   readonly seed?: number
   readonly options?: SensitivityOptionsInput
@@ -119,7 +119,7 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   return result()
 }
 
-/** Steps of inputs are fitted on what is measured where there are no images. */
+/** Scales of inputs are fitted on the samples that are measured, where there are no images. */
 const randomCalibration = (model: Model, seed: number): CalibrationData => ({
   async *batches() {
     for await (const { feeds } of randomBatches(model, seed)) yield feeds

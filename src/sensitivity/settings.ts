@@ -1,6 +1,6 @@
 /**
  * Per-layer settings out of a scan: for each layer the highest sparsity and the fewest bits that cost no more than the
- * tolerance; 0, which leaves the layer alone, where even the mildest that was tried costs more.
+ * tolerance; 0, which leaves the layer alone, where even the mildest setting tried costs more.
  */
 import { tolerable } from './metric.ts'
 import type { Kind, Point } from './point.ts'

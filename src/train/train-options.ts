@@ -61,9 +61,9 @@ export const trainOptions = optionTable({
     description: 'Softens both distributions of a KL loss; lower it for a teacher that is already undecided',
   },
   labelSmoothing: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    exclusiveMaximum: 1,
+    below: true,
     default: 0,
     description: 'Share of each label that is spread over all classes',
   },
@@ -171,9 +171,9 @@ export const trainOptions = optionTable({
     description: 'Augmentation: none, standard (crop and flip), micronet, or a policy FILE',
   },
   valFraction: {
-    type: 'number',
+    type: 'share',
     minimum: 0,
-    exclusiveMaximum: 1,
+    below: true,
     default: 0,
     description: 'Part of the training set held out to choose the best epoch',
   },

@@ -35,7 +35,7 @@ class Net {
     return this.graph.addInitializer('w', Tensor.float32(dims, values))
   }
 
-  op(op: string, inputs: readonly Value[], attributes: Attributes = {}): Value {
+  op(op: string, inputs: readonly (Value | null)[], attributes: Attributes = {}): Value {
     return this.graph.append().op(op, inputs, attributes)
   }
 
@@ -58,6 +58,33 @@ const BETWEEN: Readonly<Record<string, (n: Net, x: Value) => Value>> = {
   'reflecting Pad': (n, x) => n.op('Pad', [x, n.graph.append().ints([0, 0, 1, 0, 0, 0, 0, 2])], { mode: 'reflect' }),
   ReduceMax: (n, x) => n.op('ReduceMax', [x, n.graph.append().ints([-1])], { keepdims: 1 }),
   ReduceL2: (n, x) => n.op('ReduceL2', [x, n.graph.append().ints([2, 3])], { keepdims: 1 }),
+  Resize: (n, x) => {
+    const scales = n.graph.addInitializer('scales', Tensor.float32([4], [1, 1, 2, 2]))
+    return n.op('Resize', [x, null, scales], { mode: 'linear' })
+  },
+  'an added constant': (n, x) => n.op('Relu', [n.op('Add', [n.graph.addInitializer('c', Tensor.scalar(0.7)), x])]),
+  'a product and a quotient': (n, x) => {
+    const k = n.graph.addInitializer('k', Tensor.float32([4, 1, 1], [3, 0.5, 2, 0.25]))
+    return n.op('Div', [n.op('Mul', [k, x]), n.graph.addInitializer('two', Tensor.scalar(2))])
+  },
+  'Max with a number a channel': (n, x) =>
+    n.op('Max', [x, n.graph.addInitializer('m', Tensor.float32([1, 4, 1, 1], [-0.1, 0.2, 0, 0.4]))]),
+  Transpose: (n, x) => {
+    const last = n.op('Transpose', [x], { perm: [0, 2, 3, 1] })
+    const biased = n.op('Sub', [last, n.graph.addInitializer('t', Tensor.float32([4], [1, 0, -2, 3]))])
+    return n.op('Transpose', [biased], { perm: [0, 3, 1, 2] })
+  },
+  'Pad of channels that are sliced off again': (n, x) => {
+    const ints = (...list: number[]): Value => n.graph.append().ints(list)
+    const padded = n.op('Pad', [x, ints(0, 1, 0, 0, 0, 2, 0, 0)])
+    return n.op('Slice', [padded, ints(1), ints(-2), ints(1)])
+  },
+  'Split and Concat': (n, x) => {
+    const parts = n.graph.append().ops('Split', [x, n.graph.append().ints([1, 3])], 2, { axis: 1 })
+    return n.op('Concat', [n.op('Relu', [parts[0]!]), n.op('LeakyRelu', [parts[1]!])], { axis: 1 })
+  },
+  'a sum of its own branches': (n, x) =>
+    n.op('Sum', [n.op('Relu', [x]), n.op('MaxPool', [x], { kernel_shape: [1, 1] })]),
   depthwise: (n, x) => n.op('Conv', [x, n.weight([4, 1, 3, 3])], { group: 4, pads: [1, 1, 1, 1] }),
 }
 
@@ -129,16 +156,98 @@ test('several readers, flattened channels, MatMul with an Add of rank 3', async 
   assert.equal(moved.length, 5)
 })
 
+const sameOutputs = async (model: Model, options: Readonly<Record<string, unknown>> = {}) => {
+  const before = cloneModel(model)
+  const result = await runPass(model, 'equalize', options)
+  const error = relativeError(await runModel(before), await runModel(model))
+  assert.ok(error < 1e-5, `outputs differ by ${error}`)
+  const once = encodeModel(model)
+  assert.equal((await runPass(model, 'equalize', options)).changed, false)
+  assert.deepEqual(encodeModel(model), once)
+  const names = weightLayers(before.graph).map((l) => l.name)
+  const now = weightLayers(model.graph)
+  const moved = weightLayers(before.graph).flatMap((l, i) => (l.tensor.equals(now[i]!.tensor) ? [] : [names[i]!]))
+  return { ...result, names, moved, before }
+}
+
+test('branches of a residual stream share their factors', async () => {
+  const n = new Net(7)
+  const x = n.graph.addInput('x', { elem: 'float32', dims: ['N', 3, 6, 6] })
+  const pads = { pads: [1, 1, 1, 1] }
+  let stream = n.op('Relu', [n.op('Conv', [x, n.weight([4, 3, 3, 3])], pads)])
+  for (let i = 0; i < 3; i++) {
+    const inner = n.op('Relu', [n.op('Conv', [stream, n.weight([6, 4, 1, 1])])])
+    stream = n.op('Relu', [n.op('Add', [n.op('Conv', [inner, n.weight([4, 6, 3, 3])], pads), stream])])
+  }
+  const y = n.op('Gemm', [n.op('Flatten', [n.op('GlobalAveragePool', [stream])]), n.weight([4, 5])])
+  const { changed, declined, moved, names } = await sameOutputs(n.model(y))
+  assert.ok(changed)
+  assert.deepEqual(moved, names)
+  assert.deepEqual(
+    declined.map((d) => d.where),
+    names.slice(-1),
+  )
+})
+
+test('a gate that is made of its own channels makes up for them', async () => {
+  const n = new Net(8)
+  const x = n.graph.addInput('x', { elem: 'float32', dims: ['N', 3, 6, 6] })
+  const a = n.op('Relu', [n.op('Conv', [x, n.weight([4, 3, 3, 3])])])
+  const squeezed = n.op('Relu', [n.op('Conv', [n.op('GlobalAveragePool', [a]), n.weight([2, 4, 1, 1])])])
+  const gate = n.op('Sigmoid', [n.op('Conv', [squeezed, n.weight([4, 2, 1, 1])])])
+  const y = n.op('Conv', [n.op('Mul', [gate, a]), n.weight([5, 4, 1, 1])])
+  const { declined, moved, names } = await sameOutputs(n.model(y))
+  assert.deepEqual(moved, names)
+  assert.match(declined[0]!.reason, /^Sigmoid .* reads it$/)
+})
+
+for (const opset of [9, 21])
+  test(`limits of a Clip of opset ${opset}: left alone, or one for each channel`, async () => {
+    const net = (): Model => {
+      const n = new Net(9)
+      const x = n.graph.addInput('x', { elem: 'float32', dims: ['N', 3, 6, 6] })
+      const limit = (v: number): Value => n.graph.addInitializer('limit', Tensor.scalar(v))
+      const clip = (v: Value, lo: number, hi: number): Value =>
+        opset < 11 ? n.op('Clip', [v], { min: lo + 0.001, max: hi + 0.001 }) : n.op('Clip', [v, limit(lo), limit(hi)])
+      const a = clip(n.op('Conv', [x, n.weight([4, 3, 3, 3])]), 0, 2.5)
+      const b = clip(n.op('Conv', [a, n.weight([4, 1, 3, 3])], { group: 4 }), -0.5, 3.5)
+      const model = n.model(n.op('Conv', [b, n.weight([5, 4, 1, 1])]))
+      model.opsets.set('', opset)
+      return model
+    }
+    const kept = await sameOutputs(net())
+    assert.equal(kept.changed, false)
+    assert.match(kept.declined[0]!.reason, /^Clip .* --clips per-channel gives each its own$/)
+    const split = await sameOutputs(net(), { clips: 'per-channel' })
+    assert.deepEqual(split.moved, split.names)
+  })
+
+test('a branch that cannot be scaled keeps the others from it, and the reason says which', async () => {
+  const n = new Net(10)
+  const x = n.graph.addInput('x', { elem: 'float32', dims: ['N', 3, 6, 6] })
+  const a = n.op('Conv', [x, n.weight([3, 3, 1, 1])])
+  const b = n.op('Conv', [n.op('Add', [a, x]), n.weight([4, 3, 1, 1])])
+  const joined = n.op('Concat', [n.op('Relu', [b]), x], { axis: 1 })
+  const c = n.op('Conv', [joined, n.weight([4, 7, 1, 1])])
+  const y = n.op('Conv', [n.op('HardSwish', [c]), n.weight([2, 4, 1, 1])])
+  const { declined, moved, names } = await sameOutputs(n.model(y))
+  assert.deepEqual(moved, names.slice(1, 3))
+  const reasons = Object.fromEntries(declined.map((d) => [d.where, d.reason]))
+  assert.match(reasons[names[0]!]!, /joins it with 'x', which cannot be scaled likewise/)
+  assert.match(reasons[names[2]!]!, /^HardSwish .* reads it$/)
+})
+
 test('random networks give what they gave', async () => {
   let changes = 0
   for (let seed = 900; seed < 960; seed++) {
+    const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' }
     const model = randomGraph(seed)
     const before = cloneModel(model)
-    const { changed } = await runPass(model, 'equalize', {})
+    const { changed } = await runPass(model, 'equalize', options)
     if (changed) changes++
     const error = relativeError(await runModel(before), await runModel(model))
     assert.ok(error < 2e-5, `seed ${seed}: outputs differ by ${error}`)
-    assert.equal((await runPass(model, 'equalize', {})).changed, false, `seed ${seed}`)
+    assert.equal((await runPass(model, 'equalize', options)).changed, false, `seed ${seed}`)
   }
   assert.ok(changes >= 5, `${changes} networks changed`)
 })

@@ -263,7 +263,11 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
   ],
   ['an option in camel case', [{ ...dense, train: { maxSteps: 3 } }], /unknown 'maxSteps', did you mean 'max-steps'/],
   ['an unknown pass', [{ ...dense, passes: [{ prun: {} }] }], /passes: unknown 'prun', did you mean 'prune'/],
-  ['a number out of range', [{ ...dense, passes: [{ prune: { sparsity: 2 } }] }], /prune, sparsity: must be < 1/],
+  [
+    'a number out of range',
+    [{ ...dense, passes: [{ prune: { sparsity: 2 } }] }],
+    /prune, sparsity: must be .*2 percent is written 0.02 or 2%/,
+  ],
   ['an unknown spec', [{ name: 'a', build: 'lenett' }], /stage 'a': .*did you mean 'lenet'/],
   ['an unknown key', [{ ...dense, trane: {} }], /stage 'dense': unknown 'trane', did you mean 'train'/],
 ]

@@ -73,7 +73,7 @@ const sound = (data: string, net: string): Json => ({
     {
       ...{ name: 'packed', from: 'small', export: { format: 'packed', 'allow-larger': true } },
       check: [
-        { limit: 8, 'max-drop': 1 },
+        { limit: 8, 'max-drop': '100%' },
         { against: 'dense', limit: 8 },
       ],
     },

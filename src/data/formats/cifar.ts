@@ -90,7 +90,7 @@ function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; cou
   return { bytes, count }
 }
 
-/** Parts that the numbers of the others say there should be, and parts that are there and belong to no list. */
+/** Parts that should exist by the numbers of the others, and parts that exist but belong to no list. */
 function partNotes(folder: string, used: readonly string[], split: Split): string[] {
   const numbers = used.flatMap((f) => /^train-part(\d+)\.bin$/.exec(f)?.[1] ?? []).map(Number)
   const first = numbers.includes(0) ? 0 : 1

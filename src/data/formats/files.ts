@@ -26,7 +26,7 @@ export function findFolder(
   return undefined
 }
 
-/** The usage error that says what was looked for and where. */
+/** The usage error that says what was sought and where. */
 export function missingFiles(kind: string, folder: string, split: string, alternatives: readonly FileList[]): MncError {
   const wanted = alternatives.map((files) => files.join(', ')).join(' or ')
   const why = existsSync(folder)
@@ -35,7 +35,7 @@ export function missingFiles(kind: string, folder: string, split: string, altern
   return usageError(`${kind}: ${why}; the ${split} split needs ${wanted}`, 'name the folder that holds these files')
 }
 
-/** Where most of an alternative is there: what is not. */
+/** If most of an alternative is there: what is missing. */
 function lacking(folder: string, alternatives: readonly FileList[]): string {
   const present = statSync(folder).isDirectory() ? listFolder(folder) : []
   for (const files of alternatives) {

@@ -32,7 +32,7 @@ export interface SplitTree {
 /** Where each split lies: DIR/train and DIR/test (or val, validation), in any case of letters, else DIR itself. */
 export function splitRoots(folder: string): {
   readonly roots: Readonly<Record<Split, string | null>>
-  /** Folders beside the splits. */
+  /** Folders next to the splits. */
   readonly others: readonly string[]
 } {
   const names = entries(folder).flatMap((e) => (e.kind === 'folder' ? [e.name] : []))
@@ -106,7 +106,7 @@ interface Entry {
   readonly kind: 'folder' | 'file' | 'other'
 }
 
-/** What is in a folder, links followed; a link that leads nowhere is an error, but for hidden names. */
+/** What is in a folder, links followed; a link that leads nowhere is an error, except for hidden names. */
 function entries(folder: string): Entry[] {
   noteRead(folder)
   return guarded(folder, () => readdirSync(folder, { withFileTypes: true })).map((e): Entry => {

@@ -15,7 +15,7 @@ import { Pictures } from '../pictures.ts'
 import type { ReadOptions } from '../read-options.ts'
 import { missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
-/** Finds a split's pictures; a usage error for an empty folder, a file that is no picture, or a missing decoder. */
+/** Finds a split's pictures; a usage error for an empty folder, a file that is not a picture, or a missing decoder. */
 export async function openFolder(folder: string, split: Split, how: ReadOptions): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw usageError(`folder: there is no folder '${folder}'`, 'name a folder with one sub-folder of images per class')
@@ -107,7 +107,7 @@ function treeNotes({ leftOut, classes }: SplitTree, classNames: readonly string[
   return notes
 }
 
-/** What is not a plain 8-bit picture, counted by what is done with it. */
+/** Files that are not plain 8-bit pictures, counted by what is done with them. */
 function pictureNotes(facts: readonly PictureFacts[], { channels, height, width }: ImageShape): string[] {
   const usual = new Set(['png', 'jpeg', 'webp'])
   const kinds: readonly (readonly [string, (f: PictureFacts) => boolean])[] = [

@@ -1,6 +1,6 @@
 /**
- * IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped: a big-endian header (magic 0x0800 + rank, one uint32
- * a dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
+ * IDX files, the format of MNIST and Fashion-MNIST, plain or gzipped: a big-endian header (magic 0x0800 + rank, one
+ * uint32 per dimension), then unsigned bytes. http://yann.lecun.com/exdb/mnist/
  */
 import { constants } from 'node:buffer'
 import { statSync } from 'node:fs'
@@ -48,7 +48,7 @@ export function openIdx(folder: string, split: Split, memory: number, known?: Kn
   return set
 }
 
-/** Statistics belong to the training split; the test split alone has to do where only that is there. */
+/** Statistics belong to the training split; the test split has to do if it is the only one. */
 function trainingPart(folder: string, test: Dataset, memory: number): Dataset {
   return findFolder(folder, [], fileNames.train) ? openIdx(folder, 'train', memory) : test
 }
@@ -75,7 +75,7 @@ function readIdx(path: string, rank: number, memory: number): { dims: number[]; 
   return { dims, bytes: file.subarray(header) }
 }
 
-/** A file that unpacks to more than the limit is given up there. */
+/** A file that unpacks to more than the limit is abandoned there. */
 function gunzip(path: string, raw: Buffer, memory: number): Buffer {
   try {
     return gunzipSync(raw, { maxOutputLength: Math.min(memory, constants.MAX_LENGTH) })

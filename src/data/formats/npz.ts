@@ -71,7 +71,7 @@ export function openNpz(file: string, split: Split, memory: number): Dataset {
   return set
 }
 
-/** The array of a split, else the one for both. */
+/** The array of a split, or else the one for both. */
 function arrayName({ entries }: Archive, role: keyof typeof stems, split: Split): string | null {
   const names = stems[role].flatMap((s) => [`${split}_${s}`, `${s}_${split}`]).concat(stems[role])
   return names.find((n) => entries.has(`${n}.npy`)) ?? null
@@ -127,7 +127,7 @@ interface Meaning {
   readonly factor: number
 }
 
-/** By the array's type; of floats by whether all are whole numbers, of both splits where one alone does not say. */
+/** By the array's type; for floats by whether all are whole numbers, in both splits where one alone does not tell. */
 function meaningOf(archive: Archive, header: NumpyHeader, values: NumpyValues, split: Split): Meaning {
   const { type, name } = header
   if (type === 'u1') return { text: 'uint8, 0..255', factor: 1 }

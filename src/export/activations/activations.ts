@@ -7,9 +7,9 @@
  *
  * with lo..hi the range less the zero point. Both give exactly what the 4-bit pair gives: the division and the rounding
  * to even are QuantizeLinear's own, and clamping commutes with rounding since both limits are multiples of the scale.
- * A ReLU or Clip that only such quantisers read is dropped: lo and hi do its work, for rounding keeps order.
+ * A ReLU or Clip that only such quantisers read is dropped: lo and hi do its work, since rounding keeps the order.
  *
- * float is for files whose weights reach onnxruntime as floats. There a Q/DQ pair must not stand: its optimiser
+ * float is for files whose weights reach onnxruntime as floats. There must be no Q/DQ pair there: its optimiser
  * (WeightBiasQuantization) makes an INT8 tensor of any constant float weight between a DequantizeLinear and a
  * QuantizeLinear, which changes results by percents, and then asks QLinearConv for UINT4, which fails to load.
  * The scale s goes into the scales of the following layers, so that the Mul is seldom needed.
@@ -33,12 +33,12 @@ export interface Activation {
   /** Range of the integers less the zero point; narrower than the type after a ReLU or Clip. */
   readonly lo: number
   readonly hi: number
-  /** The ReLU or Clip stays: the quantiser holds none of what it leaves. */
+  /** The ReLU or Clip stays: its outputs are all outside the quantiser's range. */
   readonly plain?: boolean
 }
 
 /**
- * Takes out operators that give their only input back: those that `insert-fake-quant` puts before its quantisers against
+ * Removes operators that return their only input: those that `insert-fake-quant` puts before its quantisers against
  * the optimiser named above, and Identity.
  */
 export function dropNoOps(graph: Graph): void {
@@ -65,14 +65,14 @@ export function activationsOf(graph: Graph): Activation[] {
     const [least, most] = limitsOf(pair.source.producer) ?? [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
     const level = (limit: number): number => roundHalfEven(Math.fround(Math.fround(limit) / step))
     const [lo, hi] = [Math.max(pair.lo - z, level(least)), Math.min(pair.hi - z, level(most))]
-    // limits beyond what the quantiser holds: it gives one level
+    // limits outside the quantiser's range: it gives a single level
     const outside = lo > pair.hi - z || hi < pair.lo - z || lo > hi
     found.push({ pair, step, ...(outside ? { lo: pair.lo - z, hi: pair.hi - z, plain: true } : { lo, hi }) })
   }
   return found
 }
 
-/** What a ReLU or a Clip between constants leaves of the numbers; null for other nodes. */
+/** The range of numbers that a ReLU or a Clip between constants leaves; null for other nodes. */
 function limitsOf(node: Node | null | undefined): readonly [number, number] | null {
   if (!node) return null
   if (isRectifier(node)) return [0, Number.POSITIVE_INFINITY]
@@ -147,7 +147,7 @@ interface Container {
   readonly max: number
 }
 
-/** The type for lo..hi and what it saturates at: without a zero point where that will do. */
+/** The type for lo..hi and the levels at which it saturates: without a zero point where possible. */
 function containerOf({ lo, hi }: Activation): Container | null {
   for (const bits of [8, 16] as const) {
     const most = 2 ** bits - 1

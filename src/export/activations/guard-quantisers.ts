@@ -1,6 +1,6 @@
 /**
- * Puts the identity of quant-guard.ts before quantisers that onnxruntime would draw into what lies before them, where
- * no integer kernel is meant: it would round float weights to 8 bits per tensor, take a Clip away, or make 4-bit forms of
+ * Puts the identity of quant-guard.ts before quantisers that onnxruntime would fuse with what comes before them, where no
+ * integer kernel is intended: it would round float weights to 8 bits per tensor, remove a Clip, or make 4-bit forms of
  * operators that have none. `dropNoOps` has removed the guards of training, which knew no export format.
  *
  * None where a layer whose weights come after a DequantizeLinear comes right before, or before a ReLU: that kernel is
@@ -25,7 +25,7 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
   }
 }
 
-/** Whether it is one of `lowerToFloat` after its Clip: no quantiser of a pair, and nothing is drawn past the Clip. */
+/** Whether it is one that `lowerToFloat` put after its Clip: not a quantiser of a pair, and nothing is fused past the Clip. */
 const isLimited = (q: Node): boolean => isClipped(q.input(0)) && [...q.output.uses].every(isCast)
 
 function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {

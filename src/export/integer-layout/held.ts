@@ -1,4 +1,4 @@
-/** A quantised value in the forms that nodes read it in; made where they are asked for, once. */
+/** A quantised value in the forms in which nodes read it; each is made once, on demand. */
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import type { Dims } from './steps.ts'
@@ -14,11 +14,11 @@ export interface Form {
   readonly dims: Dims
   readonly pairing: Pairing
   readonly place: Place
-  /** What was taken off the levels and the zero point. */
+  /** What was subtracted from the levels and the zero point. */
   readonly shift?: number
 }
 
-/** Of what is held for a value of `dims`. */
+/** Dims of the held form of a value of `dims`. */
 export function pairedDims(dims: Dims, pairing: Pairing): Dims {
   if (pairing === 'single') return dims
   const { channels, height, width } = dims
@@ -42,7 +42,7 @@ export class Held {
     this.#made.set(`${place} ${pairing}`, value)
   }
 
-  /** Conversions stand right after what they convert, so that every reader finds them before itself. */
+  /** Conversions are right after what they convert, so that every reader finds them before itself. */
   as(place: Place, pairing: Pairing): Value {
     const key = `${place} ${pairing}`
     const made = this.#made.get(key) ?? this.#convert(place, pairing)

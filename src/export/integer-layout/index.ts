@@ -3,19 +3,19 @@
  * runs them, with standard operators and the same values:
  *
  *   sums         Add between quantisers, where an operand was rounded from floats and in all sums of that, reads and gives
- *                [N, H W, C], as the integer convolutions do. In [N, C, H, W] each is surrounded by transpositions, which
- *                onnxruntime takes out only where both operands have one; and it moves them back through anything that
+ *                [N, H W, C], as the integer convolutions do. In [N, C, H, W] each is surrounded by transpositions, which onnxruntime
+ *                removes only where both operands have one; and it moves them back through anything that
  *                keeps four dimensions
- *   requantised  a quantised value that is read with another step is added to 0: QLinearAdd instead of
+ *   requantised  a quantised value that is read with another scale is added to 0: QLinearAdd instead of
  *                DequantizeLinear -> QuantizeLinear (1.0 us for 16 Ki values, was 1.9). No Max where it reads no negatives
  *   shortcuts    every second row and column, with channels of 0 added, is a 1x1 convolution (Slice -> Pad: 4 nodes that
  *                move values one by one)
  *   rowPairs     narrow convolutions on two rows at once (row-pairs.ts)
  *
  * ResNet-20, batch 32, is 1.96 times as fast as the float network without any of this, 2.2 times with the first three, 2.5
- * with pairs of rows (bench/results/export.json; AVX-512 VNNI). What a quantiser reads may differ in the last place
- * of a float from what it read before: beside the middle between two levels the other one may come out.
- * Does not apply to values that are not [N, C, H, W] with fixed C, H and W.
+ * with pairs of rows (bench/results/export.json; AVX-512 VNNI). A quantiser's input may differ from before in the last
+ * place of a float: close to the middle between two levels the result may be the other level. Does not apply to values
+ * that are not [N, C, H, W] with fixed C, H and W.
  */
 
 import type { Builder } from '../../graph/builder.ts'
@@ -86,7 +86,7 @@ function spellPads(graph: Graph, typed: Graph): void {
 /** Shapes, axes, pads. */
 const SHAPE_BYTES = 4096
 const SHORT = { name: '_i' }
-/** Work that the network does not do, which scores leave out. */
+/** Work that is not the network's, which scores leave out. */
 const EXTRA = { ...SHORT, metadata: marks.role.entry(CORRECTION) }
 
 /** A convolution in its parts, which repeat for the second row of a pair. */
@@ -109,7 +109,7 @@ class Arrangement {
   /** Values that additions read. */
   readonly #summed: ReadonlySet<Value>
   readonly #held = new Map<Value, Held>()
-  /** What several steps read: outputs of float convolutions in the form that their quantisers want, masks. */
+  /** What several steps read: outputs of float convolutions in the form that their quantisers need, masks. */
   readonly #made = new Map<string, Value>()
 
   constructor(typed: Graph, steps: ReadonlyMap<Value, Step>, plan: ReadonlyMap<Value, Pairing>) {
@@ -150,7 +150,7 @@ class Arrangement {
     if (!conv) return null
     const window = windowOf(conv, this.#typed)
     const pairing = window ? this.#pairing(step) : 'single'
-    // one copy of the convolution's output does for all of its quantisers
+    // one copy of the convolution's output is enough for all of its quantisers
     const readers = [...step.source.uses].map((n) => this.#byQuantiser.get(n)!)
     const place = readers.some((s) => this.#summed.has(s.value)) ? 'flat' : 'nchw'
     if (pairing === 'single' && place === 'nchw') return null
@@ -300,13 +300,13 @@ class Arrangement {
 /** How levels are kept in their range: by the type alone, by a Max, or by the mask of an `odd` value. */
 type Limit = 'none' | 'max' | 'mask'
 
-/** The step of a quantiser or dequantiser without dims, as onnxruntime's QLinearAdd wants it. */
+/** The scale of a quantiser or dequantiser without dims, as onnxruntime's QLinearAdd requires it. */
 function scalarOf(b: Builder, node: Node): Value {
   const step = node.input(1)
   return step.constant!.dims.length === 0 ? step : b.scalar(step.constant!.item())
 }
 
-/** Per-channel numbers for channels that stand `times` times. */
+/** Per-channel numbers for channels that occur `times` times. */
 function repeated(tensor: Tensor, times: number): Tensor {
   if (tensor.size === 1 || times === 1) return tensor
   const values = Array.from(tensor.toNumbers())

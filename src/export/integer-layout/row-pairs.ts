@@ -1,7 +1,7 @@
 /**
  * Narrow convolutions on two rows at once. The AVX-512 VNNI kernels of onnxruntime's QLinearConv reach their speed with 32
- * output channels: with 16 they load more than they multiply (16 -> 16 channels, 3x3, 32x32: 13.2 us per image, 179 MACs a
- * nanosecond; 64 -> 64 channels, 8x8: 5.3 us, 445). So [N, C, H, W] is held as [N, 2C, H/2, W]: two rows lie on one
+ * output channels: with 16 they load more than they multiply (16 -> 16 channels, 3x3, 32x32: 13.2 us per image, 179 MACs
+ * per nanosecond; 64 -> 64 channels, 8x8: 5.3 us, 445). So [N, C, H, W] is held as [N, 2C, H/2, W]: two rows lie on one
  * another. A 3x3 convolution then has a 2x3 kernel, 1.33 times the products, and takes 9.6 us:
  *
  *   rows  block j holds rows 2j and 2j + 1
@@ -21,7 +21,7 @@ import { type Dims, dimsOf, type Step } from './steps.ts'
 
 /** Channels of which twice as many are still one pass of the kernels, or two. */
 const NARROW = 16
-/** A value whose rows are put together or apart costs about as much as two convolutions gain. */
+/** Joining or separating the rows of a value costs about as much as two convolutions gain. */
 const CONVOLUTIONS_PER_CONVERSION = 2
 
 /** Where a convolution with group and dilation 1 reads. */
@@ -64,7 +64,7 @@ export const shortcutWindow = ({ taken }: Step): Window => ({
   ...{ kernel: [1, 1], strides: taken!.strides, begin: [0, 0], end: [0, 0] },
 })
 
-/** What a step does as a convolution of its operand; null where it is none, or none with a plain window. */
+/** A step as a convolution of its operand; null if it is not one, or not one with a plain window. */
 export function convolutionOf(step: Step, typed: Graph): Window | null {
   if (step.kind === 'shortcut') return shortcutWindow(step)
   return step.kind === 'conv' ? windowOf(step.reader!, typed) : null
@@ -124,7 +124,7 @@ export function keepsRows(step: Step, typed: Graph): boolean {
   return w?.kernel[0] === 3 && w.strides[0] === 1 && w.begin[0] === 1 && w.end[0] === 1
 }
 
-/** What hangs together with a value, and whether it has the same form; null where that contradicts itself. */
+/** The values connected with a value, and whether each has the same form; null if that is contradictory. */
 function regionOf(start: Value, links: ReadonlyMap<Value, readonly Link[]>): Map<Value, boolean> | null {
   const same = new Map([[start, true]])
   const todo = [start]
@@ -146,11 +146,11 @@ interface Network {
   readonly typed: Graph
 }
 
-/** The forms of a region's values; null where pairs of rows do not pay. */
+/** The forms of a region's values; null if pairs of rows do not pay. */
 function settled(region: ReadonlyMap<Value, boolean>, { steps, byReader, typed }: Network): Map<Value, Pairing> | null {
   const members = [...steps.values()].filter((s) => region.has(s.value))
   const byQuantiser = new Map(members.map((s) => [s.quantize, s]))
-  /** Values that must not be `odd`: single rows become them, or are read out of them. */
+  /** Values that must not be `odd`: single rows become them, or are read from them. */
   const even = new Set<Value>()
   let convolutions = 0
   let conversions = 0
@@ -186,7 +186,7 @@ export const readsPairs = (step: Step, typed: Graph): boolean => (convolutionOf(
 /** A kernel for pairs of rows, and how it moves. */
 export interface PairedWindow {
   readonly window: Window
-  /** Where the rows of the kernel lie among `rows`, for each row of an output block. */
+  /** Where the rows of the kernel are among `rows`, for each row of an output block. */
   readonly begins: readonly number[]
   readonly rows: number
   /** Whether two rows of the kernel lie on one another, as those of the input do. */

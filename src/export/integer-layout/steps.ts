@@ -1,15 +1,15 @@
 /**
- * How the uint8 values of an int8 file come about: what stands before each QuantizeLinear, and which levels the Max after
+ * How the uint8 values of an int8 file are computed: what is before each QuantizeLinear, and which levels the Max after
  * it leaves.
  *
  *   conv        Conv of a quantised input and integer weights
  *   sum         Add of two quantised values of one shape
- *   requantised another quantised value, with another step
+ *   requantised another quantised value, with another scale
  *   shortcut    a quantised value of which every k-th row and column is taken and to which channels of 0 are added:
  *               shortcuts without weights (He et al. 2015, option A), as Slice and Pad
  *   float       anything else
  *
- * Applies to values of [N, C, H, W] with fixed C, H and W, quantised with one step, that one quantiser reads.
+ * Applies to values of [N, C, H, W] with fixed C, H and W, quantised with one scale, that one quantiser reads.
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
@@ -128,7 +128,7 @@ function shortcut(last: Node, { typed, steps }: Reading): Known | null {
   return { kind: 'shortcut', operands: [node], reader, taken: { strides, before } }
 }
 
-/** Whether the node gives a known value's numbers back, with the zero point that they were rounded with. */
+/** Whether the node dequantises a known value, with the zero point that it was rounded with. */
 function reads(node: Node, steps: ReadonlyMap<Value, Step>): boolean {
   if (!isDequantize(node) || node.inputs[1]?.constant?.size !== 1) return false
   return levelOf(node.inputs[2]) === steps.get(node.input(0))?.zero
@@ -144,7 +144,7 @@ function limited(quantize: Node): { value: Value; floor: number } {
 
 const quantizedOnce = (v: Value): boolean => v.uses.size === 1 && !v.isOutput
 
-/** What a value holds where that is known without running the graph. */
+/** The contents of a value where they are known without running the graph. */
 export function constantNumbers(v: Value, typed: Graph): readonly number[] | null {
   const tensor = v.constant ?? typed.find(v.name)?.constant
   return tensor ? Array.from(tensor.toNumbers()) : null

@@ -1,5 +1,6 @@
 /**
- * Writes weights into a graph as their storage says, with the standard operators of opset 18 or earlier that give them back.
+ * Writes weights into a graph in the form chosen for their storage, with standard operators of opset 18 or earlier that
+ * restore them.
  *
  * A group's masks are one uint8 tensor, bit i of byte k standing for element 8k+i of all members one after the other;
  * the non-zeros of all members are another tensor. One decode serves the group:
@@ -23,7 +24,7 @@ import type { Weight } from './weights.ts'
 
 const FLOAT = elementTypes.float32.code
 
-/** Emits nodes whose outputs have names as short as can be: names are a good part of a small decode. */
+/** Emits nodes whose outputs have names as short as can be: names are a large part of a small decode. */
 class Terse {
   readonly b: Builder
   constructor(b: Builder) {
@@ -50,7 +51,7 @@ class Terse {
   }
 }
 
-/** Emits every weight of the plan before `b`'s place; returns the value that stands for each. */
+/** Emits every weight of the plan where `b` inserts; returns the value for each. */
 export function emitWeights(b: Builder, plan: StoragePlan): Map<Weight, Value> {
   const t = new Terse(b)
   const unscaled = emitIntegers(t, plan)
@@ -127,7 +128,7 @@ function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {
   )
 }
 
-/** The mask's length in bits, a multiple of 8, is the length of what comes out. */
+/** The mask's length in bits, a multiple of 8, is the length of the result. */
 function emitSparse(t: Terse, all: Float32Array, bits: number): Value {
   const mask = new Uint8Array(Math.ceil(all.length / 8))
   const nonZeros: number[] = []
@@ -151,7 +152,7 @@ function emitValues(t: Terse, values: readonly number[], bits: number): Value {
   return bits === 4 ? emitNibbles(t, values) : emitPlanes(t, Float32Array.from(values), bits)
 }
 
-/** Two values of -8..7 a byte, each 8 more: the first half of them in the low bits, the second in the high ones. */
+/** Two values of -8..7 per byte, each plus 8: the first half of them in the low bits, the second in the high ones. */
 function emitNibbles(t: Terse, values: ArrayLike<number>): Value {
   const half = Math.ceil(values.length / 2)
   const bytes = new Uint8Array(half)

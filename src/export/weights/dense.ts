@@ -15,7 +15,7 @@ import { emitSplit, type Split, splitOf } from './split-sums.ts'
 import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
 import type { Weight } from './weights.ts'
 
-/** `value` takes the place of the weight's placeholder input. */
+/** `value` replaces the weight's placeholder input. */
 export function attach(graph: Graph, w: Weight, value: Value): void {
   const placeholder = w.value
   graph.replaceUses(placeholder, value)
@@ -106,7 +106,7 @@ export function writeDense(
   return { plans: [others, plan], inexact }
 }
 
-/** The layers to compute in two halves: those with float outputs that gain by it. */
+/** The layers to compute in two halves: those with float outputs that gain from it. */
 function splitsOf(layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): Map<Weight, Split> {
   const found = new Map<Weight, Split>()
   for (const layer of layers.values()) {

@@ -8,15 +8,16 @@
  * grouped ConvTranspose, weights whose scale runs along another axis, Gemm with beta other than 1. Training-mode
  * normalisation stays one node.
  */
+
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { sweepNode } from '../../graph/sweep.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { biasFactor, biasOf, dropBiasFactor, groupsOf, setBias, takesBias } from '../../ops/facts.ts'
-import { channelSlot, findOp } from '../../ops/index.ts'
-import { type ChannelAffine, WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { type ChannelAffine, channelSlot, findOp } from '../../ops/index.ts'
+import { WORKING_OPSET } from '../../ops/raise-opset.ts'
 import type { Weight } from './weights.ts'
 
-/** A layer as export sees it: where its weight and bias stand. */
+/** A layer as export sees it: where its weight and bias are. */
 export interface Layer {
   readonly node: Node
   readonly weight: Weight
@@ -88,7 +89,7 @@ function foldIntoLayer(node: Node, { k, c }: ChannelAffine, layers: ReadonlyMap<
   const { name } = node.output
   graph.replaceUses(node.output, x)
   sweepNode(node)
-  // the value is now what the normalisation gave: it keeps that name, so that checks compare like with like
+  // the value is now the normalisation's result: it keeps that name, so that checks compare like with like
   if (!graph.find(name)) graph.rename(x, name)
   return true
 }

@@ -9,7 +9,8 @@
  *   A_k - 1 < (k - 1/2) s' - B/m <= A_k    for all k,
  * which for given m and B is an interval of s'. Each output channel takes the m and B, and the middle of that interval,
  * that keep farthest from all thresholds. Where every interval is empty (many levels: 8-bit outputs) the kernel gets the
- * fraction nearest to b.
+ * fraction nearest to b. Several quantisers that read the layer put their thresholds on one line, in steps of the first:
+ * (k - 1/2) r with r = scale(their y) / scale(y).
  */
 
 /**
@@ -18,7 +19,7 @@
  */
 export const SAFE_INTEGER = 64
 
-/** What |bias| + |sum of products| stays under before rounding: half of 32 bits, signed. */
+/** The bound of |bias| + |sum of products| before rounding: half of 32 bits, signed. */
 export const LARGEST_SUM = 2 ** 30
 
 /** Least distance from a threshold, in units of a: kernels multiply in float32, which errs by 1e-7 of the sum. */
@@ -33,7 +34,14 @@ export interface ChannelInput {
   readonly bias: number
   /** s above, positive. */
   readonly step: number
-  /** Levels of the output quantiser, zero point subtracted. */
+  /** The quantisers that read the output. */
+  readonly readers: readonly ReaderLevels[]
+}
+
+export interface ReaderLevels {
+  /** r above: 1 for the quantiser whose step is `step`. */
+  readonly ratio: number
+  /** Levels, zero point subtracted. */
   readonly lo: number
   readonly hi: number
 }
@@ -66,20 +74,21 @@ export function channelForm(c: ChannelInput): ChannelForm {
 }
 
 interface Threshold {
-  /** k - 1/2 */
+  /** (k - 1/2) r */
   readonly at: number
   /** A_k */
   readonly first: number
 }
 
-/** Those that a sum can reach; the others bind nothing. */
-function thresholdsOf({ lo, hi, step, bias, reach }: ChannelInput): Threshold[] {
+/** Those that a sum can reach; the others do not constrain anything. */
+function thresholdsOf({ readers, step, bias, reach }: ChannelInput): Threshold[] {
   const found: Threshold[] = []
-  for (let k = lo + 1; k <= hi; k++) {
-    const at = k - 0.5
-    const first = Math.ceil(at * step - bias)
-    if (Math.abs(first) <= reach + 1) found.push({ at, first })
-  }
+  for (const { ratio, lo, hi } of readers)
+    for (let k = lo + 1; k <= hi; k++) {
+      const at = (k - 0.5) * ratio
+      const first = Math.ceil(at * step - bias)
+      if (Math.abs(first) <= reach + 1) found.push({ at, first })
+    }
   return found
 }
 

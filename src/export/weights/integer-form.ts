@@ -2,12 +2,12 @@
  * The integers of int8 layers between quantisers: multiplier, bias and scale of each output channel (integer-bias.ts), taken
  * into the weight and written.
  *
- * An integer kernel adds products and bias up in 32 bits. Where a channel's bias is so many multiples of scale(x) scale(w)
+ * An integer kernel adds up products and bias in 32 bits. Where a channel's bias is so many multiples of scale(x) scale(w)
  * that they do not fit (its weights are tiny, or all but zero), its scale is made larger until they do:
  *
  *   s' = s f,  w' = round(w / f),  f = (|bias| / (scale(x) s) + sum|w| max|x|) / 2^30
  *
- * which moves the sum by less than its own bias times 1e-9 a weight. Does not apply to layers with float outputs, whose
+ * which moves the sum by less than its own bias times 1e-9 per weight. Does not apply to layers with float outputs, whose
  * bias is added after them.
  */
 import type { Node } from '../../graph/graph.ts'
@@ -19,7 +19,7 @@ import { channelForm, LARGEST_SUM } from './integer-bias.ts'
 import { inputStep, levelsOf, quantisedBehind, spanOf } from './layer-form.ts'
 import type { Weight } from './weights.ts'
 
-/** A layer of which the file may give another level here and there than the graph. */
+/** A layer for which the file may now and then give another level than the graph. */
 export interface Inexact {
   readonly weight: Weight
   readonly reason: string
@@ -29,7 +29,7 @@ export interface Inexact {
 export function integerAxis(w: Weight, layers: ReadonlyMap<Node, Layer>): number | null {
   const node = w.reader
   const axis = (node && layers.get(node)?.outputAxis) ?? null
-  return node && axis !== null && w.canMultiply(axis) && quantisedBehind(node) === 'all' ? axis : null
+  return node && axis !== null && w.canMultiply(axis) && outputQuantisers(node) ? axis : null
 }
 
 /**
@@ -46,34 +46,30 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
   const biasAt = (c: number): number => bias?.[bias.length === 1 ? 0 : c] ?? 0
   const step = inputStep(node)!
   const span = Math.max(...spanOf(node.input(0).producer!))
-  const behind = outputQuantiser(node)
+  const behind = outputQuantisers(node)!
+  const finest = Math.min(...behind.map((q) => q.step))
   const widened = fitBiases(w, axis, (c) => Math.abs(biasAt(c)) / step, span)
   const { largest, sum } = sizesOf(w, axis)
-  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), but for channels with -128, whose scale stays negative
+  // the sign goes into the integers (-8 becomes 8, which 8 bits hold), except for channels with -128, whose scale stays negative
   const mirror = w.scale.map((s, c) => (s < 0 && largest[c] === 128 ? -1 : 1))
   const sign = w.scale.map((s, c) => Math.sign(s) * mirror[c]!)
-  // a gain of 0 leaves integers of 0 and the bias: any scale that is fine enough for that
-  const fine = behind ? behind.step / (1024 * step) : 1
+  // a gain of 0 leaves integers of 0 and the bias: any scale that is fine enough for the bias
+  const fine = finest / (1024 * step)
   const sizeOf = (s: number, c: number): number =>
     Math.abs(s) || Math.max(fine, Math.abs(biasAt(c)) / (step * LARGEST_SUM))
   const forms = Array.from(w.scale, (s, c) => {
     const u = step * sizeOf(s, c)
-    const [lo, hi] = behind?.range ?? [0, 0]
     return channelForm({
       largest: s === 0 ? 0 : largest[c]!,
       reach: s === 0 ? 0 : sum[c]! * span,
       bias: biasAt(c) / u,
-      step: (behind?.step ?? u) / u,
-      lo,
-      hi,
+      step: finest / u,
+      readers: behind.map((q) => ({ ratio: q.step / finest, lo: q.range[0], hi: q.range[1] })),
     })
   })
-  const reason = whyInexact(forms.filter((f) => !f.exact).length, widened, channels, behind?.range)
+  const reason = whyInexact(forms.filter((f) => !f.exact).length, widened, channels, behind)
   if (reason) inexact.push({ weight: w, reason })
-  w.scale = w.scale.map((s, c) => {
-    const stepped = behind ? behind.step / (step * forms[c]!.step) : sizeOf(s, c)
-    return (mirror[c]! * stepped) / forms[c]!.multiplier
-  })
+  w.scale = w.scale.map((_, c) => (mirror[c]! * finest) / (step * forms[c]!.step * forms[c]!.multiplier))
   const biases = forms.map((f, c) => mirror[c]! * f.bias)
   if (bias) writeBias(node, biases, w.scale, step)
   const values = forms.map((f, c) => f.multiplier * sign[c]!)
@@ -84,15 +80,13 @@ function whyInexact(
   open: number,
   widened: number,
   channels: number,
-  range: readonly [number, number] | undefined,
+  behind: readonly OutputQuantiser[],
 ): string | null {
   const of = (n: number): string => `${n} of ${channels} channels`
+  const levels = behind.map(({ range: [lo, hi] }) => hi - lo + 1).join(' and ')
   const reasons = [
     ...(widened > 0 ? [`${of(widened)} have a bias that exceeds 32 bits at their scale, which was enlarged`] : []),
-    ...(open > 0 && range
-      ? [`${of(open)} have no integer bias that keeps all ${range[1] - range[0] + 1} levels exact`]
-      : []),
-    ...(open > 0 && !range ? ['its output goes to quantisers with different scales'] : []),
+    ...(open > 0 ? [`${of(open)} have no integer bias that keeps all ${levels} levels exact`] : []),
   ]
   return reasons.length > 0 ? reasons.join('; ') : null
 }
@@ -150,11 +144,20 @@ function writeBias(node: Node, biases: readonly number[], weightScale: Float32Ar
   if (!old.isUsed && old.constant) node.graph.removeInitializer(old)
 }
 
-/** Scale and levels of the quantiser that reads the layer; null where several differ. */
-function outputQuantiser(node: Node): { step: number; range: readonly [number, number] } | null {
-  const readers = readersBehindRectifier(node.output)
-  const [first, ...others] = readers
-  const step = first?.inputs[1]?.constant
-  if (!first || others.length > 0 || step?.size !== 1) return null
-  return { step: step.toNumbers()[0]!, range: levelsOf(first) }
+interface OutputQuantiser {
+  readonly step: number
+  readonly range: readonly [number, number]
+}
+
+/** Scale and levels of the quantisers that read the layer, each pair once; null where anything else reads it too. */
+function outputQuantisers(node: Node): OutputQuantiser[] | null {
+  if (quantisedBehind(node) !== 'all') return null
+  const found = new Map<string, OutputQuantiser>()
+  for (const q of readersBehindRectifier(node.output)) {
+    const scale = q.input(1).constant
+    if (scale?.size !== 1) return null
+    const quantiser = { step: scale.toNumbers()[0]!, range: levelsOf(q) }
+    found.set(JSON.stringify(quantiser), quantiser)
+  }
+  return [...found.values()]
 }

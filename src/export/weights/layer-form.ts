@@ -1,8 +1,8 @@
 /**
- * How a layer's weight and bias stand beside quantised activations.
+ * The form of a layer's weight and bias next to quantised activations.
  *
  * onnxruntime 1.30 rounds a float bias of a layer between DequantizeLinear and QuantizeLinear to an int32 multiple of
- * scale(x) * scale(w): with 4-bit operands that moves results by a whole level here and there (measured: 2 % of the
+ * scale(x) * scale(w): with 4-bit operands that moves results by a whole level now and then (measured: 2 % of the
  * largest output), and only where its optimiser runs. So a plain 4-bit file adds the bias after the layer, which is
  * exact at every level, and an 8-bit file chooses the integer bias itself (integer-bias.ts).
  */

@@ -1,5 +1,5 @@
 /**
- * Makes float initializers of what layers and normalisations read beside their weights where it is computed from
+ * Makes float initializers from what layers and normalisations read besides their weights, where it is computed from
  * constants: biases in Constant nodes, int32 biases after a DequantizeLinear. What comes after reads `Value.constant`.
  * Weights stay as they are: their quantisers say what the integers are.
  */

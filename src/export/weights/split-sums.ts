@@ -1,5 +1,5 @@
 /**
- * Integer convolutions with float outputs. onnxruntime has no quick one: QLinearConv gives 8 bits, ConvInteger is slower
+ * Integer convolutions with float outputs. onnxruntime has no fast one: QLinearConv gives 8 bits, ConvInteger is slower
  * than float. Two QLinearConvs give the whole sum a of a layer exactly, in two halves:
  *
  *   h = round(a / M)              the layer's weights, output scale M
@@ -50,7 +50,7 @@ export interface Split {
  */
 const LARGEST_UNIT = 128
 
-/** How to split the layer; null where that does not apply or does not pay. `span`: lowest and highest input, as |levels|. */
+/** How to split the layer; null if that does not apply or does not pay. `span`: lowest and highest input, as |levels|. */
 export function splitOf(layer: Layer, [below, above]: readonly [number, number]): Split | null {
   const { node, weight } = layer
   const input = dequantizeBehind(node.input(0))

@@ -2,7 +2,7 @@
  * Chooses how each weight is stored: whichever form takes the fewest bytes.
  *
  *   packed   N/8 + nnz*b/8      one mask bit per element, b bits per non-zero
- *   nibbles  N/2                dense, two values a byte (b <= 4)
+ *   nibbles  N/2                dense, two values per byte (b <= 4)
  *   planes   N*b/8              dense, bit by bit, for 2 and 3 bits
  *   int8     N                  a dense INT8 initializer
  *   raw      4N                 float32
@@ -10,7 +10,7 @@
  * and, for all but raw, the scales. Constants of nodes and names were measured on encoded files. Members of the same form
  * and width share one decode (a group); a group whose members save less than the decode takes is dissolved, and they take
  * the next best form. INT4 initializers are not among the forms: they save 5 % of a file and few readers know them
- * (`--format int4` has them, for its integers come after DequantizeLinear).
+ * (`--format int4` has them, since its integers come after DequantizeLinear).
  */
 import type { Weight } from './weights.ts'
 
@@ -51,7 +51,7 @@ export interface StoragePlan {
 export interface StorageForms {
   /** false leaves the packed forms out (plain dense files). */
   readonly sparse?: boolean
-  /** Leaves out what holds no integers. */
+  /** Leaves out forms that do not hold integers. */
   readonly integers?: boolean
 }
 

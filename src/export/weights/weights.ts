@@ -1,12 +1,12 @@
 /**
  * The weights of a graph as numbers: what every form of them (latent weights with mask and quantiser, an integer
- * initializer after a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) comes to.
+ * initializer after a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) amounts to.
  *
  *   w[i] = ints[i] * scale[channel(i)]     or, where there is no quantiser,     w[i] = floats[i]
  *
  * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they are in
- * the graph. Small tensors count too: how a layer stands in the file depends on its weight, and storage.ts leaves to be
- * floats what is not worth a decode.
+ * the graph. Small tensors count too: the form of a layer in the file depends on its weight, and storage.ts leaves those
+ * as floats that are not worth a decode.
  */
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'

@@ -1,7 +1,7 @@
 /**
- * Operators that do not care where an element lies: each works on blocked values as it is. An operand may be one
- * number, or one per channel, which is spread over the blocks. Applies where all that has positions is there blocked, or
- * some of it and the result is wanted so.
+ * Operators for which it does not matter where an element is: each works on blocked values as it is. An operand may be one
+ * number, or one per channel, which is spread over the blocks. Applies where all operands with positions are blocked
+ * already, or some are and the result is wanted blocked.
  */
 
 import type { Node, Value } from '../../graph/graph.ts'
@@ -83,7 +83,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
 }
 
 /**
- * A mask: a comparison as 0 and 1. The two go together, for truth values have no reordering; the comparison itself stays
+ * A mask: a comparison as 0 and 1. The two go together, since truth values cannot be reordered; the comparison itself stays
  * where something else reads it.
  */
 export function blockMask(node: Node, layout: BlockedLayout): boolean {
@@ -109,7 +109,7 @@ function operandKind(v: Value, whole: Twin['dims']): 'one' | 'channels' | 'plain
   return c === whole[1] && h === 1 && w === 1 && dims.slice(0, -3).every((d) => d === 1) ? 'channels' : null
 }
 
-/** What a Reshape to a constant shape gives. */
+/** The dims that a Reshape to a constant shape gives. */
 function shapeOf(v: Value): readonly number[] | null {
   if (!v.producer?.is('Reshape')) return null
   const shape = Array.from(v.producer.input(1).constant?.toNumbers() ?? [0])

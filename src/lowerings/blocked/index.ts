@@ -1,6 +1,6 @@
 /**
  * A rewrite for onnxruntime's CPU provider: a training step's convolutions go to the engine's blocked (NCHWc) kernels, and
- * what lies between them stays in that layout as far as it can. A graph rewritten so lives in memory only: no file that
+ * what lies between them stays in that layout as far as it can. A graph rewritten like this exists in memory only: no file that
  * mnc writes holds these operators.
  *
  * One form per operator; each says whether it applies. A new one is a function here.

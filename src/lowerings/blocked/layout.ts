@@ -1,7 +1,7 @@
 /**
  * Values in onnxruntime's blocked (NCHWc) layout: [N, C/c, H, W, c] in memory, where the engine still says [N, C, H, W].
- * A graph being rewritten holds such a value beside the plain one, its twin; whoever still reads the plain one gets it
- * from a ReorderOutput, which index.ts takes away in the end where nobody does.
+ * A graph being rewritten holds such a value beside the plain one, its twin; nodes that still read the plain one get it
+ * from a ReorderOutput, which index.ts removes in the end where there are none.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
@@ -11,7 +11,7 @@ import { type Dims4, isDims4 } from './weights.ts'
 
 /** The engine's own domain for operators on blocked values. */
 export const DOMAIN = 'com.microsoft.nchwc'
-/** What ReorderInput wants of the channels. */
+/** What ReorderInput requires of the number of channels. */
 const CHANNEL_MULTIPLE = 4
 
 export interface Twin {
@@ -43,7 +43,7 @@ export class BlockedLayout {
     }
   }
 
-  /** What the node is marked as having made, with the values that stood in the graph before the rewrite. */
+  /** The weight gradient that the node is marked as, with the values that were in the graph before the rewrite. */
   weightGradient(node: Node): OperandsOfGradient | null {
     return this.#gradients.get(node) ?? null
   }
@@ -52,7 +52,7 @@ export class BlockedLayout {
     return (v && this.#twins.get(v)) ?? null
   }
 
-  /** `v` in blocked layout, reordered where it is unknown so. Its channels may be any multiple of 4. */
+  /** `v` in blocked layout, reordered where it has no twin. Its channels may be any multiple of 4. */
   blocked(b: Builder, v: Value): Value {
     const made =
       this.#twins.get(v)?.value ?? once(this.#reordered, v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))
@@ -100,12 +100,12 @@ export class BlockedLayout {
     return b.op('Reshape', [value, b.ints([n, c / this.block, h, w, this.block])])
   }
 
-  /** Back from what `opened` gives. */
+  /** The inverse of `opened`. */
   closed(b: Builder, v: Value, dims: readonly number[]): Value {
     return b.op('Reshape', [v, b.ints(dims)])
   }
 
-  /** Mean over images and positions, [C]: of each image first, which the engine has a kernel for. */
+  /** Mean over images and positions, [C]: of each image first, for which the engine has a kernel. */
   channelMean(b: Builder, t: Twin): Value {
     const perImage = b.op('GlobalAveragePool', [t.value], {}, { domain: DOMAIN })
     const type = { elem: 'float32', dims: [t.dims[1]] } as const

@@ -3,7 +3,7 @@
  * dy, 16 channels o side by side, 16 columns a block: in memory that is a kernel whose input channels are the columns of
  * the block,
  *
- *   dy  [n, O/16, h, w/16, 16 columns, 16 o]  =  kernel [(n O/16), 1, h, w/16, 16, 16]     one group an image
+ *   dy  [n, O/16, h, w/16, 16 columns, 16 o]  =  kernel [(n O/16), 1, h, w/16, 16, 16]     one group per image
  *   x   [n, h, (i, w/16), 16 columns]         =  an image [(n) channels, h, (i, w/16)]      stride [1, w/16]
  *
  * and the convolution's sum over the kernel is the sum over positions: output [(n O/16), kernel row, i, 16 o]. Kernel rows
@@ -20,7 +20,7 @@ import type { WeightGradient } from '../../graph/hints.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 
-/** Elements of the images' own gradients before they are summed, at most: more, and images share a kernel. */
+/** The most elements that the gradients of single images may have before they are summed: beyond that, images share a kernel. */
 const MOST_APART = 1 << 21
 
 export function blockWeightGradient(node: Node, layout: BlockedLayout): boolean {
@@ -62,7 +62,7 @@ export function blockWeightGradient(node: Node, layout: BlockedLayout): boolean 
 function fits({ kernel, dilation, begin }: WeightGradient, x: Twin, dy: Twin, block: number): boolean {
   const width = dy.dims[3]
   const [kh, kw] = kernel as readonly [number, number]
-  // pads at the end may be negative where the last rows are not read: the engine has no such
+  // pads at the end may be negative where the last rows are not read: the engine has no negative pads
   const below = kh - 1 - begin[0]! + dy.dims[2] - x.dims[2]
   const whole = width === x.dims[3] && width % block === 0 && begin[1]! < kw
   return kernel.length === 2 && kw > 1 && dilation.every((d) => d === 1) && whole && below >= 0

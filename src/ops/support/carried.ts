@@ -48,7 +48,7 @@ const domains: Readonly<Record<string, string>> = {
   'com.microsoft': "it is one of onnxruntime's fused operators: use the file from before optimisation",
 }
 
-/** Why there is no gradient; undefined for an operator that is not carried knowingly. */
+/** Why there is no gradient; undefined for an operator that is not on the list. */
 export const reasonFor = ({ op, domain }: { readonly op: string; readonly domain: string }): string | undefined =>
   domain === '' || domain === 'ai.onnx' ? standard[op] : domains[domain]
 

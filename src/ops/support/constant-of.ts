@@ -15,7 +15,7 @@ export function constantOf(value: Value | null | undefined): Tensor | null {
 
 export const isConstantNode = (node: Node): boolean => node.is('Constant')
 
-/** What a Constant node gives, in any of the forms its attributes take since opset 12; null for strings and sparse. */
+/** The tensor of a Constant node, in any of the forms its attributes take since opset 12; null for strings and sparse. */
 export function constantNodeTensor(node: Node): Tensor | null {
   if (!isConstantNode(node)) return null
   const tensor = node.tensor('value')

@@ -13,7 +13,7 @@
  * columns on the other copy least ([3 O] x [3 C] rows for 3x3); where one side has few channels, all offsets go there
  * (48 in, 12 out in a DenseNet: [9 O] x [C]).
  *
- * Small images are joined into longer rows, so that one product has work enough: 16 images of 8x8 a row. A stride above
+ * Small images are joined into longer rows, so that one product has enough work: 16 images of 8x8 per row. A stride above
  * 1 is split off first: of the s x s phases of x, every one meets dy with stride 1. Other forms (groups, three
  * dimensions, dilation with stride) are copied once per offset by Slice.
  */
@@ -314,7 +314,7 @@ export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Va
 const inParts = <T>(all: readonly T[], size: number): T[][] =>
   range(Math.ceil(all.length / size)).map((i) => all.slice(i * size, (i + 1) * size))
 
-/** Of copies of x, one a kernel offset: [Cout, offsets, Cin / group]. */
+/** From copies of x, one per kernel offset: [Cout, offsets, Cin / group]. */
 function ofOffsets(dy: Value, shifted: readonly Value[], c: Geometry, b: Builder): Value {
   const offsets = shifted.length
   const all = offsets === 1 ? shifted[0]! : b.op('Concat', shifted, { axis: 1 })

@@ -55,7 +55,7 @@ export interface WeightSlot {
   readonly data?: number
   /** Its letter in the standard, for an op that has several: `lstm.R`. Such an op is more than one product with it. */
   readonly part?: string
-  /** The other operand looks rows of the weight up: it holds integers, not activations. */
+  /** The other operand looks up rows of the weight: it holds integers, not activations. */
   readonly lookup?: boolean
   /**
    * The op makes channels (axis 1) of the channels of input 0: output channel o is a sum over input channels and
@@ -158,7 +158,7 @@ export interface OpDef {
    */
   readonly broadcasts?: boolean
   /**
-   * What the first output has of input 0: `value`, the very same tensor, or the same elements in another `type`, `shape`
+   * What the first output keeps of input 0: `value`, the very same tensor, or the same elements in another `type`, `shape`
    * or `order`. A weight may pass such ops on the way to its layer.
    */
   readonly carries?: 'value' | 'type' | 'shape' | 'order'
@@ -168,9 +168,9 @@ export interface OpDef {
   reshapes?(node: Node, dims: readonly number[]): readonly number[] | null
   /** The axis of an input of `rank` that each axis of the output is, for an op that carries elements into another order. */
   permutes?(node: Node, rank: number): readonly number[]
-  /** Rounds numbers to integers at a step (`quantize`: input 1, with zero point 2), or gives such integers' numbers back. */
+  /** Turns numbers into integers by a scale (`quantize`: input 1, with zero point 2), or such integers back into numbers. */
   readonly quantizer?: 'quantize' | 'dequantize'
-  /** Of constants alone, too, the op is not to be computed beforehand: its result would not tell what it is there for. */
+  /** Not to be folded even where it reads constants alone: the result would not tell what the op is there for. */
   readonly unfoldable?: boolean
   /** Makes many elements of few: a large result is small as it is. */
   readonly fills?: boolean
@@ -180,28 +180,43 @@ export interface OpDef {
   readonly limits?: { readonly least?: number; readonly most?: number }
   /** max(x, 0): engines compute it together with the layer before it or the quantiser after it. */
   readonly rectifier?: boolean
-  /** Gives truth values that say how two numbers stand to each other. */
+  /** Gives truth values that say how two numbers compare. */
   readonly comparison?: boolean
-  /** Adds its two inputs up, element by element. */
+  /** Adds its two inputs element by element. */
   readonly addition?: boolean
   /**
    * Of the list in input 0 (for Shape: the sizes of its axes), of `length` entries, those that the output holds, in order;
    * null where that is unknown, or not a list.
    */
   picks?(node: Node, length: number): readonly number[] | null
-  /** How channels go through; null where they do not keep to themselves. Default: `same` for ops that broadcast. */
+  /** How channels go through; null where they mix. Default: `same` for ops that broadcast. */
   channels?(node: Node): ChannelFlow | null
   /**
-   * f(s x) = s f(x) for s > 0 and x the first input, the others as they are: for an s of each `element`, or of each `channel`
-   * (axis 1, whose channels go through as `channels` says).
+   * f(s x) = s f(x) for s > 0:
+   *
+   *   element   x the first input, the others as they are; an s for each element
+   *   channel   the same with an s for each channel (axis 1, which go through as `channels` says)
+   *   joint     x all inputs, each with the s of its elements
+   *   factor    x any one of the inputs, the others as they are; an s for each element
    */
-  homogeneous?(node: Node): 'element' | 'channel' | null
+  homogeneous?(node: Node): 'element' | 'channel' | 'joint' | 'factor' | null
+  /** For an op that puts its inputs one after the other: the axis, of inputs of `rank`. */
+  joinsAlong?(node: Node, rank: number): number
+  /**
+   * For an op that takes parts of input 0: which of its `size` entries along `axis` each output holds, in order; null where
+   * that is unknown.
+   */
+  takesAlong?(node: Node, axis: number, size: number): readonly (readonly number[])[] | null
+  /** For an op that puts zeros around input 0: how many channels of them before and behind along `axis`; null where unknown. */
+  zerosAlong?(node: Node, axis: number): readonly [number, number] | null
+  /** For an op with limits: what they are where they are constants of one number, infinite where there is none. */
+  bounds?(node: Node): { readonly least: number; readonly most: number } | null
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
-  /** Every output lies between two numbers, whatever the input: these are no scores that a softmax would be made of. */
+  /** Every output lies between two numbers, whatever the input: so they are not the scores that a softmax takes. */
   readonly bounded?: boolean
   /**
-   * Which integers input `i` takes with sense: those below a number (indices into a table), or some numbers (that it is
+   * Which integers make sense for input `i`: those below a number (indices into a table), or some numbers (that it is
    * compared with). Random inputs keep to it. Absent or undefined: any.
    */
   integers?(node: Node, i: number): { readonly below: number } | { readonly of: readonly number[] } | undefined
@@ -219,11 +234,11 @@ export interface OpDef {
     turnOff(node: Node, opset: number): void
   }
   /**
-   * What the op comes to where its parameters are known (of values, `tensorOf` knows those of constants), or why it comes
-   * to no such thing. `opset`: the version that the node is written in.
+   * The affine map that the op is where its parameters are known (`tensorOf` has the values of constants), or why it is
+   * not one. `opset`: the version that the node is written in.
    */
   affine?(node: Node, opset: number, tensorOf: (v: Value) => Tensor | null): ChannelAffine | string
-  /** Gives something else in every run, also of constants alone. */
+  /** Gives a different result in every run, even from constants alone. */
   readonly random?: boolean
   /** The output where it depends on the shape of an input only, and that is known; null where it is not. */
   ofShape?(node: Node): Tensor | null
@@ -234,7 +249,7 @@ export interface OpDef {
 
 export const defineOp = (def: OpDef): OpDef => def
 
-/** The error for a model that asks an op for something we do not do. */
+/** The error for a model that uses an op in a way that is not supported. */
 export function unsupportedNode(node: Node, why: string, next?: string): MncError {
   return new MncError(`${node.label}: ${why}`, { code: 'unsupported-node', blame: 'model', node: node.id, next })
 }

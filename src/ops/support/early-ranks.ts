@@ -1,6 +1,6 @@
 /**
  * The rank of a value in a graph of opset 7, read from the nodes before it: onnxruntime has no kernels for what comes
- * before opset 7, so cannot infer it there. null where that needs more than to follow first operands.
+ * before opset 7, so cannot infer it there. null where following first operands is not enough.
  */
 import type { Node, Value } from '../../graph/graph.ts'
 import { constantOf } from './constant-of.ts'

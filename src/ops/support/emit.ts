@@ -70,7 +70,7 @@ export function typed(v: Value, dims: readonly number[], elem: ElementType): Val
 }
 
 /**
- * The same integers, computed when the graph runs: with a zero that comes of the data, so that the engine does not make
+ * The same integers, computed when the graph runs: with a zero that comes from the data, so that the engine does not make
  * large constants of all that follows at load, and hold them all.
  */
 export function notFolded(b: Builder, v: Value, data: Value, dims: readonly number[]): Value {

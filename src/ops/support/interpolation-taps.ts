@@ -44,15 +44,11 @@ interface Piece {
   readonly to: number
 }
 
+/** A value of dims `dims` to another, which differs in its size along `axis`. */
+type AlongAxis = (b: Builder, v: Value, dims: readonly number[], axis: number, node: Node, map: AxisMap & Form) => Value
+
 /** `g` of dims `dims`, which arrives at the outputs along `axis`, brought to the inputs. */
-export function addedAtTaps(
-  b: Builder,
-  g: Value,
-  dims: readonly number[],
-  axis: number,
-  node: Node,
-  map: AxisMap & Form,
-): Value {
+export const addedAtTaps: AlongAxis = (b, g, dims, axis, node, map) => {
   const { size, out } = map
   const elem = elemOf(g)
   const lines = product(dims) / out
@@ -79,14 +75,7 @@ export function addedAtTaps(
 }
 
 /** `x` of dims `dims`, which holds the inputs along `axis`, read at the taps of the outputs: piece by piece of these. */
-export function readAtTaps(
-  b: Builder,
-  x: Value,
-  dims: readonly number[],
-  axis: number,
-  node: Node,
-  map: AxisMap & Form,
-): Value {
+export const readAtTaps: AlongAxis = (b, x, dims, axis, node, map) => {
   const { size, out } = map
   const elem = elemOf(x)
   const count = Math.min(MOST_PIECES, out, Math.ceil(((product(dims) / size) * Math.max(size, out)) / WHOLE))

@@ -22,7 +22,7 @@ export class ConstantPart {
     this.#nodes = nodes
   }
 
-  /** Infers sizes; what can be told of them without computing is then in `bytes`. */
+  /** Infers sizes; what is known about them without computing is then in `bytes`. */
   async infer(): Promise<void> {
     const map: ValueMap = new Map()
     await inferTypes(this.#copy(this.values(), map))
@@ -39,12 +39,12 @@ export class ConstantPart {
     return [...this.#nodes].flatMap((n) => n.outputs.filter((v) => v !== null))
   }
 
-  /** null where only computing tells. */
+  /** null where only computing would tell. */
   bytes(v: Value): number | null {
     return this.#bytes.get(v) ?? null
   }
 
-  /** Computes the values for their sizes, which `bytes` then gives. */
+  /** Computes the values for their sizes, which `bytes` then returns. */
   async measure(values: readonly Value[]): Promise<void> {
     const map: ValueMap = new Map()
     const part = this.#copy(values, map)
@@ -57,7 +57,7 @@ export class ConstantPart {
     }
   }
 
-  /** Contents of values; those of types that do not leave onnxruntime are not among them. */
+  /** Contents of values; those of types that cannot be read from onnxruntime are not among them. */
   async evaluate(values: readonly Value[]): Promise<Map<Value, Tensor>> {
     if (values.length === 0) return new Map()
     const map: ValueMap = new Map()
@@ -73,7 +73,7 @@ export class ConstantPart {
     )
   }
 
-  /** The nodes that the values are computed by. */
+  /** The nodes that compute the values. */
   #copy(values: readonly Value[], map: ValueMap): Model {
     const { irVersion, folder, opsets } = this.#model
     const part = new Model(new Graph('constants'))

@@ -1,7 +1,8 @@
 /**
- * Whether a model without some of its channels computes what it computed: one graph that holds the model as it was, and
- * beside it each node that became smaller, which reads the channels that stay of what the old model computes. So errors do
- * not add up over layers, and rounding that tips a quantiser over cannot hide a mistake or be taken for one.
+ * Whether a model without some of its channels computes the same as before: one graph that contains the model as it was,
+ * and next to it each node that became smaller, which reads the remaining channels of what the old model computes. So
+ * errors do not add up over layers, and rounding that tips a quantiser to another level can neither hide a mistake nor be
+ * taken for one.
  *
  *   |new - old|  <=  (8 sqrt(K) 2^-24 + 2 u) (|W| |x| + |b|, new and old)  +  least      layers; K products in a sum
  *   |new - old|  <=  (64 u + 2 v) |old| + 8 u max |old| + least                          all other nodes
@@ -12,7 +13,7 @@
  * analysis", 2019); onnxruntime adds up in float32 at least. It knows the size of what is summed up, so neither sums that
  * cancel nor outputs that are small throughout need a tolerance of their own.
  *
- * Integers and booleans are not compared themselves; what is made of them is.
+ * Integers and booleans are not compared themselves; what is computed from them is.
  */
 import { modelError } from '../../base/errors.ts'
 import { leastOf, unitOf } from '../../channels/rounding.ts'
@@ -51,11 +52,11 @@ export async function checkChannels(after: Model, decision: ChannelDecision, fee
 
 class ChannelCheck {
   readonly model: Model
-  /** Outputs of `model`: the difference as a share of what is allowed, by name; and whose it is. */
+  /** Outputs of `model`: the difference as a fraction of what is allowed, by name; and the node it belongs to. */
   readonly compared = new Map<string, Node>()
   readonly #graph: Graph
   readonly #decision: ChannelDecision
-  /** Where values of the smaller model are computed here. */
+  /** The values here that compute those of the smaller model. */
   readonly #map: ValueMap = new Map()
   /** Sums of magnitudes of what layers, and additions to them, add up; and how many products. */
   readonly #sums = new Map<Value, { readonly magnitude: Value; readonly terms: number }>()
@@ -83,14 +84,14 @@ class ChannelCheck {
     return v ? this.#decision.lifted.graph.find(v.name) : undefined
   }
 
-  /** The channels of an old value that stay, where some go. */
+  /** The channels of an old value that stay, if some are removed. */
   #kept(old: Value | undefined): readonly number[] | null {
     const { plan, slots } = this.#decision
     const keep = plan.keep(old)
     return keep && keep.length < slots.of(old)!.length ? keep : null
   }
 
-  /** Reads and makes what it did. */
+  /** Whether a node reads and computes what it did before. */
   #isSame(n: Node, old: Node): boolean {
     if (n.inputs.length !== old.inputs.length || n.outputs.some((v) => this.#kept(this.#old(v)))) return false
     return n.inputs.every((v, i) => {
@@ -118,7 +119,7 @@ class ChannelCheck {
     })
   }
 
-  /** A constant of the smaller model, or what is left of a value of the old one. */
+  /** A constant of the smaller model, or the remaining channels of a value of the old one. */
   #input(v: Value): Value {
     if (v.constant) return this.#graph.addInitializer(v.name, v.constant)
     return this.#part(this.#old(v)!)

@@ -33,7 +33,7 @@ export async function decideChannels(model: Model, samples: ChannelSamples): Pro
   }
   await inferTypes(lifted)
   await settleDims(lifted, samples.seen[0]!)
-  // sizes were needed to know channels by; it still runs at others
+  // sizes were only needed to tell channels; it still runs at others
   for (const v of graph.inputs) {
     const type = model.graph.find(v.name)?.type
     if (type) v.setType(type)
@@ -44,7 +44,7 @@ export async function decideChannels(model: Model, samples: ChannelSamples): Pro
   return { lifted, slots, plan: planChannels(nodes, slots, new ChannelConstants(nodes, slots, seen, !samples.varied)) }
 }
 
-/** Shapes that inference leaves open, as one run has them. */
+/** Shapes that inference leaves open, taken from one run. */
 async function settleDims(model: Model, feeds: Named): Promise<void> {
   const values = [...model.graph.nodes()].flatMap((n) => n.outputs)
   const open = values.filter((v): v is Value => !!v?.type && !isStatic(v.type.dims))
@@ -63,7 +63,7 @@ async function settleDims(model: Model, feeds: Named): Promise<void> {
   })
 }
 
-/** What exporters compute of constants (the pads of a Pad, the axes of a Resize) is then known. */
+/** What exporters compute from constants (the pads of a Pad, the axes of a Resize) is then known. */
 export async function liftModel(model: Model): Promise<void> {
   inlineFunctions(model)
   toWorkingOpset(model)

@@ -1,7 +1,7 @@
 /**
- * Random inputs that remove-channels looks at a model with. What holds at one size need not hold at another (a sum over
- * positions, a border that is padded only at some sizes), so dims that the file leaves open, the batch aside, are tried at
- * two, and what is left of the model must run at another batch.
+ * Random inputs with which remove-channels examines a model. What holds at one size need not hold at another (a sum over
+ * positions, a border that is padded only at some sizes), so dims that the file leaves open, except the batch, are tried
+ * at two, and what is left of the model must run at another batch.
  */
 import { MncError } from '../../base/errors.ts'
 import type { Model } from '../../graph/model.ts'
@@ -27,7 +27,7 @@ export interface ChannelSamples {
   readonly others: readonly Named[]
 }
 
-/** A model error where the model runs on no random inputs. */
+/** A model error where the model cannot be run on random inputs. */
 export async function channelSamples(model: Model): Promise<ChannelSamples> {
   const plan = await batchPlan(model, BATCH)
   const dims = dimsAt(plan, plan.batch)

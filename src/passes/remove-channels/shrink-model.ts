@@ -1,4 +1,4 @@
-/** Takes the channels of a decision out of an upgraded model, node by node. */
+/** Removes the channels of a decision from an upgraded model, node by node. */
 import { type Kept, shrinkConstants, shrinkLayer } from '../../channels/shrink-nodes.ts'
 import type { Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'

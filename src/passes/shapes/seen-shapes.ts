@@ -1,7 +1,7 @@
 /**
  * Shapes that inference leaves open and that are the same on any data: an exporter's shape arithmetic that goes through a
  * branch, a loop, or values of the data themselves. The model is run on two sets of inputs; where a node's output is open
- * though what it reads is not, the operands that decide its shape (at most RANK elements, not the first one) become
+ * although its inputs are not, the operands that decide its shape (at most RANK elements, not the first one) become
  * constants if both runs have the same ones, else its output is pinned: a Reshape to the shape that both runs saw.
  *
  * Does not apply to what differs between the runs: that depends on the data, and stays open.
@@ -16,7 +16,7 @@ import { isStatic } from '../../graph/types.ts'
 /** All outputs of a model, on two sets of inputs. */
 export type Watch = (model: Model) => Promise<readonly Readonly<Record<string, Tensor>>[]>
 
-/** Axes, sizes, scales, starts and ends have an element a dim; pads two. */
+/** Axes, sizes, scales, starts and ends have one element per dim; pads have two. */
 const RANK = 16
 
 export class SeenShapes {
@@ -28,7 +28,7 @@ export class SeenShapes {
     this.#watch = watch
   }
 
-  /** Settles what is open and reads nothing open; says whether there was anything. Edits `model`. */
+  /** Settles what is open and reads nothing open; returns whether there was anything. Edits `model`. */
   async settle(model: Model): Promise<boolean> {
     const { graph } = model
     const open = [...graph.nodes()].filter((n) => n.outputs.some((v) => v && isOpen(v)))
@@ -42,7 +42,7 @@ export class SeenShapes {
     return changed
   }
 
-  /** Runs the model once for all that may be asked. */
+  /** Runs the model once for everything that may be needed. */
   async #look(model: Model, open: readonly Node[]): Promise<void> {
     const copy = cloneModel(model)
     const { graph } = copy
@@ -91,5 +91,5 @@ export class SeenShapes {
 
 const isOpen = (v: Value): boolean => !v.constant && v.type !== null && !isStatic(v.type.dims)
 
-/** A vector or scalar of known type, or of which nothing says that it is none. */
+/** A vector or scalar of known type, or a value that may be one. */
 const mayDecide = (v: Value): boolean => !v.constant && v.type !== null && (v.type.dims?.length ?? 1) <= 1

@@ -1,8 +1,8 @@
 /**
- * Readies a graph of fixed inputs for differentiation: types every value, makes constants of the shapes that are thereby
- * known and of all that exporters compute from them, until no more shapes come to light, also by running the model where
- * the caller can (seen-shapes.ts); then writes what has no gradient
- * rule of its own in simpler operators (decompose-ops.ts), and types that.
+ * Prepares a graph of fixed inputs for differentiation: types every value, replaces the shapes that are thereby known,
+ * and all that exporters compute from them, by constants, until no more shapes come to light, also by running the model
+ * where the caller can (seen-shapes.ts); then rewrites what has no gradient rule of its own as simpler operators
+ * (decompose-ops.ts), and types that.
  */
 import type { Graph } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
@@ -17,7 +17,7 @@ const MAX_BYTES = 2 ** 20
 
 const quiet = { decline: () => {}, log: () => {}, seed: 0 }
 
-/** Edits `model` in place. Values whose shapes depend on data stay open; without `watch` also those that only running tells. */
+/** Edits `model` in place. Values whose shapes depend on data stay open; without `watch` also those that only a run shows. */
 export async function settleShapes(model: Model, watch?: Watch): Promise<void> {
   await inferTypes(model)
   await foldShapes(model)
@@ -37,7 +37,7 @@ async function foldShapes(model: Model): Promise<void> {
   }
 }
 
-/** What reads only the shape of its input becomes a constant where that is known. */
+/** Nodes that read only the shape of their input become constants where that is known. */
 function replaceShapes(graph: Graph): boolean {
   let found = false
   for (const n of graph.nodes()) {

@@ -1,6 +1,6 @@
 /**
  * The process that runs untrusted models (engine.ts starts it; serve.ts does the work), and the thread in it that watches
- * it: it kills the process if that exceeds its memory limit, or if the process that started it is gone, even though
+ * it: it kills the process if that exceeds its memory limit, or if the process that started it is gone, even when
  * onnxruntime never returns.
  */
 import { Worker } from 'node:worker_threads'
@@ -8,7 +8,7 @@ import { serve } from './serve.ts'
 
 const WATCH_MS = 50
 
-/** Text, so that the thread loads nothing: it has to be there before the first model is. */
+/** A string, so that the thread loads nothing: it has to be running before the first model arrives. */
 const watch = `
 const { parent, bytes } = require('node:worker_threads').workerData
 const isAlone = () => {

@@ -1,17 +1,17 @@
 /**
  * Whether onnxruntime can load a model at all: operators of a version that it has no kernel for, types that its kernels do
  * not take, shapes that do not fit. Large constants are left out first (inputs of their type stand for them), so that a
- * large file is not loaded to learn that it is fine; only where that is refused the whole model is asked about.
+ * large file is not loaded to learn that it is fine; only if that is refused is the whole model tried.
  */
 import { MncError } from '../../base/errors.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { loadIsolated } from './engine.ts'
 
-/** Constants of more elements decide no shape. */
+/** Constants with more elements do not determine shapes. */
 const SMALL = 1024
 
-/** What it says against the model; null where it loads it. */
+/** Its objection to the model; null if it loads it. */
 export async function engineRefusal(model: Model): Promise<string | null> {
   let said: string | null = null
   for (const part of [withoutLarge(model), model])
@@ -26,7 +26,7 @@ export async function engineRefusal(model: Model): Promise<string | null> {
   return said
 }
 
-/** Whether it loads the model without its large constants, which is quick and tells types, attributes and versions. */
+/** Whether it loads the model without its large constants, which is quick and checks types, attributes and versions. */
 export async function loadsInPart(model: Model): Promise<boolean> {
   try {
     const session = await loadIsolated(withoutLarge(model), { optimization: 'disabled' })
@@ -45,7 +45,7 @@ function withoutLarge(model: Model): Model {
   return copy
 }
 
-/** Said of a model that was upgraded: not every operator has a kernel for its newest version. Null where it loads. */
+/** The warning for a model that was upgraded: not every operator has a kernel for its newest version. Null if it loads. */
 export async function refusalWarning(model: Model): Promise<string | null> {
   const refusal = await engineRefusal(model)
   return refusal && `WARNING: at opset ${model.opset} ${refusal}`

@@ -1,11 +1,11 @@
 /**
  * onnxruntime in a process of its own, for untrusted files that are run to learn something about them (shapes, values
- * of constants): such a file can make the engine abort, loop for ever, or take all memory, on the thread that calls it.
- * The process is started when it is first asked, serves one request after the other, keeps nobody from ending, and is
- * replaced where it ends.
+ * of constants): such a file can make the engine abort, loop forever, or take all memory, on the thread that calls it.
+ * The process is started at the first request, serves one request after the other, does not keep the program alive, and
+ * is replaced if it dies.
  *
  * Limits (probe-options.ts): a time for each request, --probe-seconds, and half of the machine's memory. A model error,
- * code `probe-failed`, says which was passed; callers go on with what they know without the answer, or let it through.
+ * code `probe-failed`, says which limit was exceeded; callers go on without the answer, or pass the error on.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -24,10 +24,10 @@ import { probeLimits } from '../probe-options.ts'
 import { type Frame, packTensors, readFrames, sendFrame, type TensorHead, unpackTensors } from './frames.ts'
 import type { Request } from './serve.ts'
 
-/** Beside the pieces that the build makes, or in the sources the script that starts the TypeScript one. */
+/** Next to the chunks that the build writes; in the sources, the script that starts the TypeScript one. */
 const script = import.meta.url.endsWith('.ts') ? './child.dev.mjs' : './isolated-child.js'
 
-/** Whether a model's run failed for what it does to the process, rather than for what the engine says of it. */
+/** Whether a run failed because of what the model does to the process, rather than because the engine refused it. */
 export const isProbeFailure = (error: unknown): boolean => error instanceof MncError && error.code === 'probe-failed'
 
 const failed = (what: string, next?: string): MncError => modelError('probe-failed', what, { next })
@@ -45,7 +45,7 @@ class Helper {
   readonly #child: ChildProcess
   readonly #pipe: Duplex
   #waiting: Waiting | null = null
-  /** Its first word, when it has started: that takes no time off the answers. */
+  /** Its first message, once it has started: starting does not count against the time for answers. */
   readonly #started: Promise<Frame>
   #reason: MncError | null = null
   /** Memory that it may take. */
@@ -62,7 +62,7 @@ class Helper {
     readFrames(this.#pipe, (frame) => this.#settle((w) => w.resolve(frame)))
     this.#pipe.on('error', () => {})
     this.#started = this.#next()
-    // whoever asks hears of it
+    // requests report it
     this.#started.catch(() => {})
     this.#child.on('error', (cause) =>
       this.#gone(failed(`the process that runs models cannot be started: ${cause.message}`)),
@@ -71,7 +71,7 @@ class Helper {
     this.#idle()
   }
 
-  /** The most memory that it has had at once so far, in bytes; null where the system does not say. */
+  /** Its peak memory so far, in bytes; null where the system does not say. */
   get peak(): number | null {
     try {
       const line = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.#child.pid}/status`, 'utf8'))
@@ -129,7 +129,7 @@ class Helper {
     return failed(`the model makes onnxruntime abort (${signal ?? `exit ${code}`})`)
   }
 
-  /** Lets the program end while nothing is asked. */
+  /** Lets the program end while no request is under way. */
   #idle(): void {
     this.#child.unref()
     if ('unref' in this.#pipe && typeof this.#pipe.unref === 'function') this.#pipe.unref()
@@ -140,7 +140,7 @@ let helper: Helper | null = null
 let last: Promise<unknown> = Promise.resolve()
 process.on('exit', () => helper?.end())
 
-/** Starts the process in the background, for commands that are about to ask. */
+/** Starts the process in the background, for commands that are about to need it. */
 export function startProbing(): void {
   if (helper && helper.bytes !== probeLimits().bytes) helper.end()
   if (!helper || helper.ended) helper = new Helper()
@@ -189,7 +189,7 @@ function ask(json: Request, parts: readonly Uint8Array[] = [], to?: Helper): Pro
   return answer
 }
 
-/** What a model asks for is checked before its bytes go out; what the engine refuses is explained. */
+/** What a model needs is checked before its bytes are sent; what the engine refuses is explained. */
 async function askAbout(model: Model, json: Request): Promise<Frame & { helper: Helper }> {
   requireInlinable(model)
   try {

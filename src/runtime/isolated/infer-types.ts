@@ -47,14 +47,14 @@ export async function inferTypes(model: Model, options: InferOptions = {}): Prom
   copyPins(model)
 }
 
-/** What a pin reads has the shape that it gives, which inference cannot know. */
+/** The input of a pin has the shape of its output, which inference cannot know. */
 function copyPins(model: Model): void {
   for (const n of model.graph.nodes()) if (isPin(n) && n.output.type) n.input(0).setType(n.output.type)
 }
 
 /**
  * onnxruntime reports scalars and values of unknown rank alike, with no dims. The shape of a value's Shape tells them
- * apart: [0] for a scalar, open otherwise. It has no Shape of 4-bit integers: theirs stay unknown.
+ * apart: [0] for a scalar, open otherwise. It has no Shape for 4-bit integers: their ranks stay unknown.
  */
 async function scalarsAmong(
   copy: Model,
@@ -74,7 +74,7 @@ async function scalarsAmong(
   return new Set([...shapes].filter(([s]) => found.get(s.name)?.[0] === 0).map(([, name]) => name))
 }
 
-/** Gives symbolic dims of graph inputs their size, by symbol; `*` is for every one that is not named. */
+/** Gives symbolic dims of graph inputs their size, by symbol; `*` stands for every one that is not named. */
 export function fixInputs(model: Model, fixed: Readonly<Record<string, number>>): void {
   for (const v of model.graph.fed) {
     if (!v.type?.dims) continue

@@ -1,4 +1,4 @@
-/** Which channel block the engine's blocked kernels have on this machine. */
+/** The channel block of the engine's blocked kernels on this machine. */
 import { Graph } from '../../graph/graph.ts'
 import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
@@ -6,7 +6,7 @@ import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
 import type { Session } from '../executor.ts'
 
 /**
- * The engine's channel block, found by asking it: a small convolution in each layout against the plain one. 0 where no
+ * The engine's channel block, found by trying: a small convolution in each layout against the plain one. 0 where no
  * layout gives the same numbers (then nothing is to be rewritten).
  */
 export async function findBlock(load: (model: Model) => Promise<Session>): Promise<number> {

@@ -1,10 +1,10 @@
 /**
- * What an execution provider runs, found by asking it: each kind of node (operator, attributes, types, shapes as far as
+ * What an execution provider runs, found by trying: each kind of node (operator, attributes, types, shapes as far as
  * kernels tell them apart) is loaded alone with the CPU forbidden, and run. Loading shows where there is no kernel,
  * running shows kernels that refuse (WebGPU's MaxPool has no Indices; its Split has at most as many outputs as a shader
  * has buffers), and the CPU's result shows kernels that compute something else (lower-conv.ts).
  *
- * suitedTo rewrites what is refused (provider-lowerings.ts), asks again, and leaves the rest to the CPU.
+ * suitedTo rewrites what is refused (provider-lowerings.ts), tries again, and leaves the rest to the CPU.
  */
 import { MncError } from '../../base/errors.ts'
 import { cloneModel, type ValueMap } from '../../graph/clone.ts'
@@ -55,7 +55,7 @@ export async function suitedTo(model: Model, load: LoadAlone): Promise<Suited> {
   return { suited, fallbacks: [...kinds.values()], onCpu: [...refused.keys()].map((n) => n.name) }
 }
 
-/** The nodes that the provider does not run, with what it says. */
+/** The nodes that the provider does not run, with its message. */
 export async function refusedNodes(model: Model, load: LoadAlone): Promise<Map<Node, string>> {
   const map: ValueMap = new Map()
   const typed = cloneModel(model, map)
@@ -81,13 +81,13 @@ function answersOf(load: LoadAlone): Map<string, string | null> {
   return found
 }
 
-/** Operators whose kernels decide by constants' values: whole and broken scales are different ones. */
+/** Operators whose kernels depend on the values of constants: integer and fractional scales are different kinds. */
 const VALUES_DECIDE = new Set(['Resize', 'Upsample'])
 
 /**
- * Nodes of one kind are run by the same kernel. Where kernels decide by constants' values, those count. Sizes count only
- * where inputs are contracted or joined (their shapes do not broadcast): those kernels work in blocks and vectors, and
- * what is left over by them is where they go wrong.
+ * Nodes of one kind are run by the same kernel. Where kernels depend on the values of constants, those count. Sizes count only
+ * where inputs are contracted or joined (their shapes do not broadcast): those kernels work in blocks and vectors, and it
+ * is in the remainder that they go wrong.
  */
 function kindOf(n: Node): string {
   const shapes = n.inputs.map((v) => v?.constant?.dims ?? v?.type?.dims ?? null)
@@ -111,10 +111,10 @@ function broadcast(shapes: readonly Dims[]): boolean {
   )
 }
 
-/** Vectors are of 2 or 4; beyond the smallest sizes only the rest of that division matters. */
+/** Vectors have 2 or 4 elements; beyond the smallest sizes only the remainder matters. */
 const sizeClass = (d: Dim): string => (typeof d !== 'number' ? '?' : d <= 8 ? String(d) : `4n+${d % 4}`)
 
-/** null: the provider runs it; else what it says. Nodes with graphs inside and untyped ones are not asked about. */
+/** null: the provider runs it; else its message. Nodes that contain graphs and untyped ones are not tried. */
 async function ask(node: Node, from: Model, load: LoadAlone): Promise<string | null> {
   if (node.subgraphs.length > 0) return 'holds a graph'
   // as an output such a value ends the process
@@ -146,7 +146,7 @@ async function ask(node: Node, from: Model, load: LoadAlone): Promise<string | n
     const found = await runOnce(load, alone, feeds)
     const cpu = (): Promise<Outputs> => runOnce((m, o) => ortExecutor().load(m, o), alone, feeds)
     const want = await cpu()
-    // what draws random numbers differs from itself, too
+    // nodes that draw random numbers differ from themselves, too
     return agree(found, want) || !agree(want, await cpu()) ? null : 'wrong numbers'
   } catch (error) {
     if (error instanceof MncError) return reasonOf(error.message)
@@ -165,7 +165,7 @@ async function runOnce(load: LoadAlone, model: Model, feeds: Outputs): Promise<O
   }
 }
 
-/** Beyond this share of the largest value it is no rounding; float16 sums of a thousand products err by 0.7 %. */
+/** Beyond this fraction of the largest value it is not rounding; float16 sums of a thousand products err by 0.7 %. */
 const TOLERANCE = { float16: 2e-2, others: 1e-3 }
 
 function agree(a: Outputs, b: Outputs): boolean {
@@ -181,7 +181,7 @@ function agree(a: Outputs, b: Outputs): boolean {
   })
 }
 
-/** Integers may be indices: 0 is one of anything. */
+/** Integers may be indices: 0 is always valid. */
 const numbers = (elem: ElementType, n: number): Float32Array =>
   Float32Array.from({ length: n }, (_, i) => (elem.startsWith('float') ? ((i * 0.6180339887) % 1) + 0.25 : 0))
 

@@ -85,7 +85,7 @@ function sum16(): Model {
 /** A provider's device and its compiled shaders go with its last session; one that is never used keeps them. */
 const kept = new Map<string, Session>()
 
-/** Runs one addition on the provider alone; throws what the engine says where it cannot. */
+/** Runs one addition on the provider alone; throws the engine's error if it cannot. */
 export async function tryProvider(provider: string): Promise<void> {
   if (kept.has(provider)) return
   const model = new Model(new Graph('probe'))

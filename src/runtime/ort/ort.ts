@@ -31,7 +31,7 @@ export function ortExecutor(): Executor {
 /** Below this, loading takes the engine about a second: DenseNet-BC-40-12 has 4,400 nodes, DenseNet-BC-100-12 17,700. */
 const LARGE_STEP_NODES = 8000
 
-/** A step's session: made of what the engine's optimiser made of the same step before, where that is kept. */
+/** A step's session: made from the cached result of the engine's optimiser for the same step, if there is one. */
 async function loadStep(step: Model, options: LoadOptions): Promise<Session> {
   const whole = !options.optimization || options.optimization === 'all'
   if (!options.cache || !whole || step.graph.nodeCount < LARGE_STEP_NODES) return loadSession(step, options, ['cpu'])

@@ -1,19 +1,19 @@
 /**
- * What onnxruntime's optimiser made of large training steps, kept in a folder: it takes most of the time that loading
- * one takes (DenseNet-BC-100-12 with a merged DenseNet-BC-172-30: 5.7 of 8.1 s, and 1.8 from here), and the next stage, a
- * resumed run or the same one with another learning rate load the same step.
+ * Large training steps as onnxruntime's optimiser left them, kept in a folder: optimising takes most of the time of
+ * loading one (DenseNet-BC-100-12 with a merged DenseNet-BC-172-30: 5.7 of 8.1 s, and 1.8 from here), and the next stage,
+ * a resumed run or the same one with another learning rate load the same step.
  *
  * Safe because nothing is guessed: a file's name is the hash of the very graph that the engine was given, of the engine's
  * version and of the processor, and of its own content, which is checked before it is used. A folder that cannot be
- * written is not an error; neither is a file that the engine refuses, which is removed. The least used go where all
- * together grow beyond a limit.
+ * written is not an error; neither is a file that the engine refuses, which is removed. The least recently used are
+ * removed when all together exceed a limit.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { cpus, homedir } from 'node:os'
 import { join } from 'node:path'
 
-/** Raised where what is kept changes though its graph does not. */
+/** Raised when what is kept changes although the graph does not. */
 const FORMAT = 1
 
 const UNFINISHED = '.unfinished'
@@ -44,7 +44,7 @@ export class SessionCache {
     this.#limit = limit
   }
 
-  /** Of the bytes of a graph for one engine on this machine. */
+  /** The key for the bytes of a graph, one engine and this machine. */
   key(graph: Uint8Array, engine: string): string {
     const [cpu] = cpus()
     return sha256(`${FORMAT} ${engine} ${process.platform} ${process.arch} ${cpu?.model}\n`, graph)
@@ -87,7 +87,7 @@ export class SessionCache {
     }
   }
 
-  /** Takes away what `begin` gave. */
+  /** Removes the file that `begin` made. */
   async abandon(temporary: string): Promise<void> {
     await removed(temporary)
   }
@@ -113,7 +113,7 @@ export class SessionCache {
       bytes += file.bytes
       if (bytes > this.#limit) await removed(file.path)
     }
-    // what a killed process left after
+    // what a killed process left behind
     for (const name of await readdir(this.#folder)) {
       const path = join(this.#folder, name)
       const found = name.endsWith(UNFINISHED) ? await stat(path).catch(() => null) : null
@@ -122,7 +122,7 @@ export class SessionCache {
   }
 }
 
-/** What cannot be removed is not this process's to remove. */
+/** A file that cannot be removed is not this process's to remove. */
 const removed = (path: string): Promise<void> => rm(path, { force: true }).catch(() => {})
 
 const nameOf = (key: string, content: Uint8Array): string => `${key}-${sha256(content)}.onnx`

@@ -126,7 +126,7 @@ async function start(id: string, backend: Backend): Promise<OpenBackend> {
     if (!(await tf.setBackend(backend.name)))
       throw new MncError('it does not start', { code: 'no-device', blame: 'user' })
     await tf.ready()
-    tf.env().set('IS_TEST', true) // no advertisement on the console
+    tf.env().set('IS_TEST', true) // no advertising on the console
     return { id, name: backend.name, tf }
   } catch (cause) {
     const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)

@@ -1,6 +1,6 @@
 /**
- * Convolutions. TensorFlow.js' kernels want channels last on most backends, so images are turned around them; pads are
- * made before and cropped after.
+ * Convolutions. TensorFlow.js' kernels want channels last on most backends, so images are transposed before and after;
+ * padding is added before and cropped after.
  *
  * Not covered: three spatial axes, stride and dilation together, a dilated transposed convolution.
  */

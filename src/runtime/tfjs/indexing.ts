@@ -1,6 +1,6 @@
 /**
- * Operators that read or write by computed index. All come down to flat positions: what the shapes say of a position is
- * made here, what the indices say is added on the device.
+ * Operators that read or write by computed index. All are reduced to flat positions: the part of a position that follows
+ * from shapes is computed here, the part that follows from indices is added on the device.
  */
 import {
   type KernelCall,

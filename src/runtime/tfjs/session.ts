@@ -1,7 +1,7 @@
 /**
- * Interprets a graph on TensorFlow.js tensors: node after node, each value given back after its last reader, so that
- * nothing is left over after a run. Constants are copied to the device once. Nodes without a kernel here run in
- * onnxruntime on the CPU, one session each.
+ * Interprets a graph on TensorFlow.js tensors: node after node, each value disposed of after its last reader, so that
+ * nothing is left after a run. Constants are copied to the device once. Nodes without a kernel here run in onnxruntime on
+ * the CPU, one session each.
  */
 import { bugError, modelError } from '../../base/errors.ts'
 import { Graph, type Node, type Value } from '../../graph/graph.ts'

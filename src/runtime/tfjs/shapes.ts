@@ -1,4 +1,4 @@
-/** Operators that move elements by positions which the shapes give. */
+/** Operators that move elements by positions that follow from the shapes. */
 import {
   constantInts,
   type KernelCall,

@@ -1,7 +1,7 @@
 /**
  * The TensorFlow.js executor: interprets a graph on tensors that lie on the device (tfjs/session.ts). A graph of a
  * training step holds its backward pass, so backends without gradient kernels train, too. What an operator's kernel does
- * not cover is found as for onnxruntime's providers, by running each kind of node against onnxruntime's CPU
+ * not cover is found as for onnxruntime's providers, by comparing each kind of node with onnxruntime's CPU provider
  * (ort-placement.ts); the same lowerings apply.
  */
 import { decodeModel, readModel } from '../../codec/codec.ts'

@@ -36,7 +36,7 @@ export class WeightAverage {
     return this.#average.get(name) ?? runner.vector(name)
   }
 
-  /** What a checkpoint holds. */
+  /** The vectors for a checkpoint. */
   state(): [string, Float32Array][] {
     return [...this.#average].map(([name, values]) => [PREFIX + name, values])
   }

@@ -72,7 +72,7 @@ function partsOf({ batch, isFixed }: BatchPlan, asked: Pick<SourceOptions, 'batc
 const isDivisible = ({ isFixed, inputs }: BatchPlan): boolean =>
   !isFixed && [...inputs.values()].every(({ axes }) => axes.join() === '0')
 
-/** Shuffled, augmented images, for a model that takes them so; any batch works where `plan` does not say otherwise. */
+/** Shuffled, augmented images, for a model that takes images; any batch works unless `plan` says otherwise. */
 export function imageSource(
   data: Dataset,
   preprocess: Preprocess,
@@ -99,7 +99,7 @@ export function imageSource(
 }
 
 /**
- * Random inputs of the model's own shapes and types (samples/random-feeds.ts), also of models with several inputs. Without
+ * Random inputs of the model's own shapes and types (samples/random-feeds.ts), also for models with several inputs. Without
  * `size` every step sees new ones; `size` of them are an epoch that repeats.
  */
 export async function randomSource(

@@ -2,8 +2,8 @@
  * Re-estimates BatchNormalization's running statistics: forward passes in training form over the data, means and
  * (unbiased) variances averaged over all batches with equal weight, what PyTorch does with momentum = None. Weights stay.
  *
- * Where the model runs only at a smaller batch than the one asked for, the statistics of a batch are put together from
- * those of its K runs, of M elements each:
+ * Where the model runs only at a smaller batch than the one asked for, the statistics of a batch are combined from those
+ * of its K runs, of M elements each:
  *   mean = average of m_k,  variance = (average of v_k + m_k^2 - mean^2) KM / (KM - 1),  v_k the population variances
  */
 import { modelError } from '../../base/errors.ts'
@@ -42,9 +42,9 @@ export interface BnUpdateOptions {
   readonly workers?: number
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
-  /** Told what runs on the CPU, though the executor's device is another. */
+  /** Called with what runs on the CPU although the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
-  /** Told what was done to the model that its user should know. */
+  /** Called with what was done to the model that its user should know. */
   readonly onWarning?: (warning: string) => void
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (done: number, total: number) => void
@@ -91,7 +91,7 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   return norms.length
 }
 
-/** The statistics of a batch out of those of its runs. */
+/** The statistics of a batch from those of its runs. */
 function together(seen: readonly Float32Array[], layout: FlatLayout, norms: readonly NormLayer[]): Float64Array {
   const out = new Float64Array(layout.size)
   const at = new Map(layout.entries.map((e) => [e.name, e]))

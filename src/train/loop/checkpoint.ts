@@ -20,7 +20,7 @@ export interface Position {
   readonly run: string
   readonly bestTop1: number
   readonly bestEpoch: number
-  /** Fingerprint of the best epoch's model, which lies beside the checkpoint; missing where there is none yet. */
+  /** Fingerprint of the best epoch's model, which is next to the checkpoint; missing where there is none yet. */
   readonly bestModel?: string
   /** Losses of the present epoch's steps so far; missing in checkpoints of version 0.1.0. */
   readonly lossSum?: number
@@ -51,7 +51,7 @@ export interface Checkpoint {
   readonly vectors: ReadonlyMap<string, Float32Array>
 }
 
-/** Reads a checkpoint; null where there is no file. A usage error for a file that is none, or of another run. */
+/** Reads a checkpoint; null where there is no file. A usage error for a file that is not one, or belongs to another run. */
 export async function loadCheckpoint(path: string, run: string): Promise<Checkpoint | null> {
   if (!existsSync(path)) return null
   const model = await readModel(path)
@@ -72,11 +72,11 @@ export async function loadCheckpoint(path: string, run: string): Promise<Checkpo
   return { model, position, vectors }
 }
 
-/** The best epoch's model lies beside the checkpoint, for runs that are resumed after it. */
+/** The best epoch's model is next to the checkpoint, for runs that are resumed after it. */
 export const bestPathOf = ({ checkpoint }: { readonly checkpoint?: string | undefined }): string | undefined =>
   checkpoint?.replace(/(\.checkpoint)?(\.\w+)?$/, '.best$2')
 
-/** Writes the best epoch's model, and in its metadata whose it is. */
+/** Writes the best epoch's model, with the run that it belongs to in its metadata. */
 export async function saveBest(path: string, model: Model, run: string, epoch: number): Promise<void> {
   const copy = cloneModel(model)
   marks.best.set(copy, { run, epoch })
@@ -84,9 +84,9 @@ export async function saveBest(path: string, model: Model, run: string, epoch: n
 }
 
 /**
- * The best epoch's model that a checkpoint speaks of; null where it speaks of none. A usage error where the file is missing
+ * The best epoch's model that a checkpoint refers to; null if it refers to none. A usage error where the file is missing
  * or is another one: the last epoch's weights are no substitute. A run that was killed may have written a better model
- * after its last checkpoint, and comes to it again.
+ * after its last checkpoint, and will reach it again.
  */
 export async function loadBest(path: string, position: Position): Promise<Model | null> {
   if (position.bestEpoch < 0 || position.bestModel === undefined) return null

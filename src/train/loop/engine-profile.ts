@@ -1,6 +1,6 @@
 /**
- * The engine's profile of a run, a Chrome trace. The engine chooses the file's name and says nothing where it cannot write
- * it all, so it writes into a folder beside its place, and what it wrote is moved there if it is whole.
+ * The engine's profile of a run, a Chrome trace. The engine chooses the file's name and does not report when it cannot
+ * write all of it, so it writes into a folder next to the destination, and the file is moved there if it is complete.
  */
 import { readFile, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -21,12 +21,12 @@ export class EngineProfile {
     return new EngineProfile(path, await writing(path, () => temporaryFolder(join(dirname(path), '.profile-'))))
   }
 
-  /** Where the engine is to write: the beginning of a file's name. */
+  /** Where the engine is to write: a prefix of the file name. */
   get prefix(): string {
     return join(this.#folder.path, 'step')
   }
 
-  /** Puts what the engine wrote in its place. A user error where it is missing or cut short. */
+  /** Moves what the engine wrote to its destination. A user error where it is missing or cut short. */
   async keep(written: string | undefined): Promise<void> {
     const text = written === undefined ? '' : await readFile(written, 'utf8')
     if (written === undefined || !text.trimEnd().endsWith(']'))

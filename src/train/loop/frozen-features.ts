@@ -1,11 +1,12 @@
 /**
- * Training after a frozen front, without computing the front again and again: where images are not augmented, what the
- * frozen part makes of an image is the same in every epoch, and so are the teacher's scores. Both are computed once, kept
- * in memory, and the step graph starts after them: its input is one row of numbers an image.
+ * Training after a frozen front, without computing the front again and again: if images are not augmented, the frozen
+ * part's output for an image is the same in every epoch, and so are the teacher's scores. Both are computed once, kept in
+ * memory, and the step graph starts after them: its input is one row of numbers per image.
  *
- * Frozen here is what nothing trained lies before: no trained weight, moving mask, fitted step or batch statistic. Does not
- * apply with augmentation, random inputs, several inputs, one batch that runs, a teacher in batch statistics or of another image
- * size, where the features are larger than CACHE_BYTES, or where the image itself is read after the front.
+ * Frozen here means that nothing trained comes before: no trained weight, moving mask, fitted scale or batch statistic.
+ * Does not apply with augmentation, random inputs, several inputs, a model that runs at one batch only, a teacher in
+ * batch statistics or of another image size, where the features are larger than CACHE_BYTES, or where the image itself is
+ * read after the front.
  */
 import { Dataset, sharedBytes } from '../../data/dataset.ts'
 import { batchDims, evalBatches } from '../../data/eval-batches.ts'
@@ -17,14 +18,13 @@ import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { trainableParameters } from '../../layers/parameters.ts'
-import { toWorkingOpset } from '../../ops/raise-opset.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { toWorkingOpset, WORKING_OPSET } from '../../ops/raise-opset.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
 import { ortExecutor } from '../../runtime/ort/ort.ts'
 import { normNodes } from '../step/batch-statistics.ts'
 import { learnableScales } from '../step/learned-scales.ts'
-import { needsOf } from '../step/lessons.ts'
+import { needsOf } from '../step/objectives.ts'
 import { logitsOf } from '../step/outputs.ts'
 import { prepareTeacher } from '../step/teacher.ts'
 import type { TrainOptions } from '../train-options.ts'
@@ -71,10 +71,10 @@ export async function cutFrozen(
   if (!border) return null
   const own = await featuresOf(model, border, images, preprocess)
   if (!own) return null
-  const lessons = taught ? await scoresOf(teacher.model, images, teacher.preprocess ?? preprocess) : null
-  // rows of scores; of other outputs nothing would say any more which axis their classes have
-  if (taught && lessons?.[0]?.dims.length !== 1) return null
-  const blocks = [...own, ...(lessons ?? [])]
+  const targets = taught ? await scoresOf(teacher.model, images, teacher.preprocess ?? preprocess) : null
+  // rows of scores; for other outputs nothing would tell any more which axis the classes are on
+  if (taught && targets?.[0]?.dims.length !== 1) return null
+  const blocks = [...own, ...(targets ?? [])]
   const width = blocks.reduce((n, b) => n + b.width, 0)
   startBehind(model, border, own, width)
   const rows = (index: Int32Array): Tensor => {
@@ -90,7 +90,7 @@ export async function cutFrozen(
   }
   return {
     model,
-    teacher: lessons ? { model: repeater(width, lessons[0]!.width) } : teacher,
+    teacher: targets ? { model: repeater(width, targets[0]!.width) } : teacher,
     source: cachedSource(source, images, { batch: source.batch, parts: source.parts, seed, rows }),
   }
 }
@@ -122,14 +122,14 @@ function borderOf(model: Model, o: TrainOptions, isHost: (name: string) => boole
 }
 
 interface Block {
-  /** One row an image. */
+  /** One row per image. */
   readonly values: Float32Array
   readonly width: number
   /** Of one image. */
   readonly dims: readonly number[]
 }
 
-/** Runs `model` up to `values` on all images; null where they are no float32 rows, or too large. */
+/** Runs `model` up to `values` on all images; null if they are not float32 rows, or too large. */
 async function featuresOf(
   model: Model,
   values: readonly Value[],
@@ -172,7 +172,7 @@ async function scoresOf(teacher: Model, images: Dataset, preprocess: Preprocess)
   return featuresOf(prepared, [logitsOf(prepared.graph.outputs[0]!)], images, preprocess)
 }
 
-/** The model reads its border out of rows of `width` numbers in place of images. */
+/** The model reads its border from rows of `width` numbers in place of images. */
 function startBehind(model: Model, border: readonly Value[], blocks: readonly Block[], width: number): void {
   const { graph } = model
   const images = graph.fed
@@ -192,7 +192,7 @@ function startBehind(model: Model, border: readonly Value[], blocks: readonly Bl
 
 /** A teacher that hands out the last `width` of each row. */
 function repeater(total: number, width: number): Model {
-  const model = new Model(new Graph('lessons'), WORKING_OPSET)
+  const model = new Model(new Graph('repeater'), WORKING_OPSET)
   const rows = model.graph.addInput(INPUT, { elem: 'float32', dims: ['N', total] })
   const b = model.graph.append()
   const type = { elem: 'float32', dims: ['N', width] } as const
@@ -207,7 +207,7 @@ interface CachedOptions {
   readonly rows: (index: Int32Array) => Tensor
 }
 
-/** The batches of `source`, in its order, as rows of features: the loader shuffles numbers of images. */
+/** The batches of `source`, in its order, as rows of features: the loader shuffles the indices of images. */
 function cachedSource(source: BatchSource, images: Dataset, { batch, parts, seed, rows }: CachedOptions): BatchSource {
   const { size, labels, name, split } = images
   const shape = { channels: 1, height: 1, width: 1, images: sharedBytes(size) }

@@ -23,13 +23,13 @@ export function movesMasks(o: MaskOptions, step: number): boolean {
   return o.maskUpdateEvery > 0 && step % o.maskUpdateEvery === 0 && step <= o.maskUpdateUntil
 }
 
-/** Share of the final sparsity that masks have when they are recomputed before step `step`. */
+/** Fraction of the final sparsity that masks have when they are recomputed before step `step`. */
 export function maskProgress(o: MaskOptions, step: number): number {
   if (!isCubic(o)) return 1
   return 1 - (1 - Math.min(1, step / lastMaskUpdate(o))) ** 3
 }
 
-/** Whether masks have their final sparsity after `done` steps: earlier models are no candidates for the best one. */
+/** Whether masks have their final sparsity after `done` steps: earlier models are not candidates for the best one. */
 export const masksAreFinal = (o: MaskOptions, done: number): boolean => !isCubic(o) || done > lastMaskUpdate(o)
 
 /** Why a run of `steps` steps cannot follow the schedule; null where it can. */

@@ -43,7 +43,7 @@ export interface Prepared {
   readonly runner: StepRunner
   readonly profile: EngineProfile | null
   readonly checkpoint: Checkpoint | null
-  /** The best epoch's model of the run that goes on. */
+  /** The best epoch's model of the run that is resumed. */
   readonly best: Model | null
   readonly warnings: readonly string[]
   readonly seconds: number

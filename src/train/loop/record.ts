@@ -21,7 +21,7 @@ export function recordTraining(model: Model, { options, data, seed, input, summa
   })
 }
 
-/** What the weights do not depend on beyond rounding: threads, and the device. */
+/** Options that do not affect the weights beyond rounding: threads, and the device. */
 const RUN_ONLY: ReadonlySet<string> = new Set(['threads', 'workers', 'device'])
 
 /** In the order of their declaration, so that equal runs give equal bytes. */

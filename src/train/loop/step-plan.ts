@@ -11,7 +11,7 @@ import { globToRegExp } from '../../layers/select.ts'
 import { inferenceForm } from '../../layers/training-mode.ts'
 import type { Executor } from '../../runtime/executor.ts'
 import { hostConstantNames } from '../step/host-constants.ts'
-import { needsOf } from '../step/lessons.ts'
+import { needsOf } from '../step/objectives.ts'
 import { type OptimizerOptions, optimizerDefaults } from '../step/optimizers.ts'
 import { buildStep } from '../step/step-graph.ts'
 import type { StepGraph, TeacherOptions } from '../step/step-options.ts'
@@ -34,7 +34,7 @@ export interface DataPlan {
 export async function planData(model: Model, run: TrainRun, o: TrainOptions): Promise<DataPlan> {
   const seed = run.seed ?? 0
   const { batch, accumulate: parts, augment, workers, valFraction } = o
-  // a model in training mode would be found to take one sample at a time
+  // a model in training mode would seem to take one sample at a time
   const forward = inferenceForm(model)
   if (run.data === RANDOM) {
     if (valFraction > 0) throw usageError('--val-fraction measures accuracy, and random inputs have no labels')
@@ -59,7 +59,7 @@ export function optimizerOf(o: TrainOptions): OptimizerOptions {
   return { ...optimizerDefaults, optimizer, momentum, nesterov, weightDecay, clipNorm }
 }
 
-/** Steps of the whole schedule, and those that are done of it. */
+/** Steps of the whole schedule, and how many of them are done. */
 export function stepsOf(o: TrainOptions, stepsPerEpoch: number): { total: number; last: number } {
   const total = Math.max(1, Math.round(o.epochs * stepsPerEpoch))
   return { total, last: Math.min(total, o.maxSteps ?? total) }
@@ -140,7 +140,7 @@ export type ParameterSizes = ReadonlyMap<string, number>
 /** A parameter of zeros is not stuck there (Adafactor, Shazeer & Stern 2018, takes the same for its relative steps). */
 const LEAST_SIZE = 1e-3
 
-/** As they are at a run's start, before a checkpoint is taken up; null where learning rates are not relative to them. */
+/** As they are at a run's start, before a checkpoint is taken up; null if learning rates are not relative to them. */
 export function parameterSizes(model: Model, { relativeLr }: TrainOptions): ParameterSizes | null {
   if (!relativeLr) return null
   const floats = Array.from(model.graph.initializers()).filter((v) => v.constant?.type.includes('float'))
@@ -179,8 +179,8 @@ export function checkClasses(step: StepGraph, source: BatchSource): void {
 }
 
 /**
- * What a checkpoint must agree on to be this run's: everything that the weights depend on, images, labels and preprocessing
- * among it. Not the threads, the device, nor how far to go.
+ * What a checkpoint must agree on to be this run's: everything that the weights depend on, including images, labels and
+ * preprocessing. Not the threads, the device, nor how far to go.
  */
 export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
   const { threads: _threads, device: _device, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o

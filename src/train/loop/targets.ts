@@ -14,7 +14,7 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
   })
 }
 
-/** Share of the batch whose largest score is the label's; null without labels or for outputs that are no scores of these classes. */
+/** Fraction of the batch for which the label's score is the largest; null without labels or for outputs that are not scores of these classes. */
 export function countRight(batch: SourceBatch, logits: readonly Tensor[], classes: number | null): number | null {
   let right = 0
   for (const [i, { labels }] of batch.parts.entries()) {

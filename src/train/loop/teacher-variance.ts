@@ -1,7 +1,7 @@
 /**
  * The variance of a teacher's outputs, by which nmse divides: over all elements of the first batches of a run, so that it
  * means something for an output of width 1 and a batch of one, and is the same in every step. An output that does not
- * vary there is measured by its mean square, one that is always zero by 1.
+ * vary there is divided by its mean square, one that is always zero by 1.
  */
 import { modelError } from '../../base/errors.ts'
 import type { Model } from '../../graph/model.ts'
@@ -9,11 +9,11 @@ import type { Executor } from '../../runtime/executor.ts'
 import { widened } from '../step/step-runner.ts'
 import type { BatchSource } from './batch-source.ts'
 
-/** Enough of either for a variance to within a few percent; a batch of one on a large network costs a few steps. */
+/** Enough of either for a variance accurate to a few percent; a batch of one on a large network costs a few steps. */
 const SAMPLES = 64
 const BATCHES = 8
 
-/** Below this share of the mean square a variance is rounding. */
+/** Below this fraction of the mean square a variance is rounding. */
 const ROUNDING = 1e-9
 
 /** A variance for each output of `teacher`, which reads what the batches of `source` hold, images as `inputName`. */

@@ -3,7 +3,7 @@ import type { Preprocess } from '../../data/preprocess.ts'
 import type { TrainingData } from '../../data/random-options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
-import type { Lesson } from '../step/lessons.ts'
+import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
 
 export interface TrainRun {
@@ -26,15 +26,15 @@ export interface TrainRun {
   readonly checkpointSteps?: number | undefined
   /** Go on from the checkpoint where there is one. */
   readonly resume?: boolean
-  /** Tells this run's inputs from others beyond what can be seen (a hash of the files, say): checkpoints hold it. */
+  /** Distinguishes this run's inputs from others beyond what the run sees (say, a hash of the files): part of checkpoints. */
   readonly identity?: string | undefined
-  /** Aborting checkpoints and ends the run with an `interrupt` error. */
+  /** Aborting writes a checkpoint and ends the run with an `interrupt` error. */
   readonly signal?: AbortSignal | undefined
-  /** In place of the option `device`. */
+  /** Used in place of the option `device`. */
   readonly executor?: Executor
-  /** Folder that large training steps are kept in for the next run, see session-cache.ts; they are not without. */
+  /** Folder in which large training steps are kept for the next run, see session-cache.ts; without it they are not kept. */
   readonly cache?: string | undefined
-  /** Where to write the engine's profile, a Chrome trace; not profiled without. */
+  /** Where to write the engine's profile, a Chrome trace; without it the run is not profiled. */
   readonly profile?: string | undefined
 }
 
@@ -47,12 +47,12 @@ export interface StartEvent {
   /** Runs of the step graph that a step takes, and inputs in each. */
   readonly runs: number
   readonly batch: number
-  /** Where the run goes on: 0 for a new one. */
+  /** The step at which the run starts: 0 for a new one. */
   readonly step: number
   readonly device: string
   /** What each output is taught. */
-  readonly lessons: readonly Lesson[]
-  /** What of a step runs on the CPU, though the device is another. */
+  readonly objectives: readonly Objective[]
+  /** The nodes of a step that run on the CPU although the device is another. */
   readonly fallbacks: readonly Fallback[]
   /** What was done to the model that its user should know. */
   readonly warnings: readonly string[]
@@ -67,7 +67,7 @@ export interface StepEvent {
   readonly epoch: number
   /** Before this step's update. */
   readonly loss: number
-  /** Of each output, by name, where several are taught; times their weights, so that they add up to the loss. */
+  /** By output name, where several have a loss; times their weights, so that they add up to the loss. */
   readonly losses?: Readonly<Record<string, number>>
   readonly lr: number
   /** L2 norm over all parameters, before clipping. */
@@ -76,10 +76,10 @@ export interface StepEvent {
   readonly lossScale?: number
   /**
    * How undecided the teacher is, 0 to 1: the mean over positions, and over the outputs that are distributions (losses.ts);
-   * in the first step of a run that compares such.
+   * in the first step of a run that compares distributions.
    */
   readonly teacherEntropy?: number
-  /** Share of the step's images that were classified rightly; null where there are no labels. */
+  /** Fraction of the step's images that were classified correctly; null without labels. */
   readonly top1: number | null
   readonly imagesPerSecond: number
 }
@@ -101,7 +101,7 @@ export interface CheckpointEvent {
 export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
 
 export interface TrainSummary {
-  /** Steps done in all. */
+  /** Steps done in total. */
   readonly steps: number
   /** Mean loss of the last epoch's steps; null where there was no step. */
   readonly loss: number | null

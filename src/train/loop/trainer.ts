@@ -132,7 +132,7 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ runs, batch, device: this.#executor.device.description, lessons: graph.lessons, fallbacks },
+      ...{ runs, batch, device: this.#executor.device.description, objectives: graph.objectives, fallbacks },
       ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
   }
@@ -198,7 +198,7 @@ class Training {
         gradientNorm,
         top1: countRight(batch, logits, this.#data.source.classes),
       },
-      ...(losses && { losses: Object.fromEntries(runner.graph.lessons.map((l, i) => [l.output, losses[i]!])) }),
+      ...(losses && { losses: Object.fromEntries(runner.graph.objectives.map((l, i) => [l.output, losses[i]!])) }),
       ...(lossScale !== undefined && { lossScale }),
       ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
     }
@@ -250,7 +250,7 @@ class Training {
     return patience > 0 && this.#best.epoch >= 0 && epoch - this.#best.epoch >= patience
   }
 
-  /** Moves masks and quantiser scales where their time has come. */
+  /** Moves masks and quantiser scales when they are due. */
   async #moveHostConstants(step: number): Promise<void> {
     if (this.#runner.graph.host.size === 0) return
     const masks = movesMasks(this.#o, step)

@@ -1,7 +1,7 @@
 /**
  * The loss curve as JSON lines: one object per step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
- * that step's update; `losses` of each output where several are taught), and one an epoch, `{epoch, valLoss, valTop1}`. In mixed precision a step has its `lossScale`,
- * and `skipped: true` where its gradient overflowed.
+ * that step's update; `losses` of each output where several have one), and one per epoch, `{epoch, valLoss, valTop1}`. In
+ * mixed precision a step has its `lossScale`, and `skipped: true` where its gradient overflowed.
  */
 import { existsSync } from 'node:fs'
 import { type FileHandle, open, readFile } from 'node:fs/promises'
@@ -16,7 +16,7 @@ export class TrainingLog {
     this.#path = path
   }
 
-  /** Writes what there is to say about the event. A run that continues from step n keeps the lines before it. */
+  /** Writes the line for the event, if there is one. A run that continues from step n keeps the lines before it. */
   async write(event: TrainEvent): Promise<void> {
     if (event.kind === 'start') await this.#start(event.step)
     else if (event.kind === 'step') {
@@ -45,7 +45,7 @@ export class TrainingLog {
   }
 }
 
-/** A run that was killed may have logged steps after its last checkpoint; they come again. */
+/** A run that was killed may have logged steps after its last checkpoint; they will be repeated. */
 async function linesBefore(path: string, step: number): Promise<string> {
   const text = existsSync(path) ? await reading(path, () => readFile(path, 'utf8')) : ''
   const lines = text.split('\n').filter((l) => l !== '')

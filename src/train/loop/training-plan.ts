@@ -1,6 +1,6 @@
 /**
- * How a student and its teacher take samples in one step graph: any batch where both run at any, else the one batch that
- * one of them needs. Batches that the files only declare are rewritten.
+ * How a student and its teacher take samples in one step graph: any batch if both run at any, else the one batch that one
+ * of them needs. Batches that the files only declare are rewritten.
  */
 import { modelError } from '../../base/errors.ts'
 import { imagePlan } from '../../data/image-plan.ts'

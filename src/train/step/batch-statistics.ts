@@ -1,6 +1,6 @@
 /**
  * Puts BatchNormalization into training form: normalise by the batch's own mean and variance, and hand those out so
- * that running averages can be kept beside the step. The gradient through the statistics is autodiff's business.
+ * that running averages can be kept beside the step. The gradient through the statistics is left to autodiff.
  *
  * A feature map that several layers normalise (every one in a DenseNet) has the same statistics in each of them, and
  * those of a Concat over channels are those of its parts. So statistics are measured once per part and concatenated,
@@ -31,7 +31,7 @@ export interface NormLayer {
   /** Computed in the graph from the batch at hand. */
   readonly batchMean: Value
   readonly batchVariance: Value
-  /** Share of the old running value that an update keeps. */
+  /** Fraction of the old running value that an update keeps. */
   readonly momentum: number
 }
 
@@ -62,8 +62,8 @@ export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null =
 }
 
 /**
- * Gives every BatchNormalization running statistics of its own: files merge equal initializers, also with a scale or a bias
- * (all zeros and ones in a new network), and modules are used twice; but each layer's statistics move on their own.
+ * Gives every BatchNormalization running statistics of its own: files merge equal initializers, even with a scale or a
+ * bias (all zeros and ones in a new network), and modules are used twice; but each layer's statistics move on their own.
  */
 export function separateStatistics(graph: Graph): void {
   for (const node of graph.nodes()) {
@@ -133,8 +133,9 @@ function normaliseBy(copies: readonly Node[], s: Statistics): Statistics {
 
 /**
  * Convolutions that only one BatchNormalization reads get the running mean subtracted, as a bias, which costs nothing:
- * normalising takes any constant out again, and the statistics can then be taken in one pass without cancellation. Gives
- * the names of the running means whose batch means are less by themselves. `running` is the flat vector in `layout`'s order.
+ * normalising takes any constant out again, and the statistics can then be taken in one pass without cancellation.
+ * Returns the names of the running means that are subtracted from what their batch means are measured on. `running` is
+ * the flat vector in `layout`'s order.
  */
 export function centreConvolutions(
   norms: readonly NormLayer[],

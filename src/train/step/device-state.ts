@@ -1,5 +1,5 @@
 /**
- * A step's state in the device's memory: what the step began with, and what its runs have made of it until that is
+ * A step's state in the device's memory: what the step began with, and what its runs have turned it into until that is
  * committed or discarded. The host has a copy only when it asks for one.
  */
 import { bugError } from '../../base/errors.ts'
@@ -9,19 +9,19 @@ import type { DeviceTensor } from '../../runtime/executor.ts'
 export class DeviceState {
   readonly #upload: (t: Tensor) => Promise<DeviceTensor>
   #now = new Map<string, DeviceTensor>()
-  /** What runs of the step at hand have written. */
+  /** What runs of the current step have written. */
   readonly #next = new Map<string, DeviceTensor>()
 
   constructor(upload: (t: Tensor) => Promise<DeviceTensor>) {
     this.#upload = upload
   }
 
-  /** As it was before the step at hand. */
+  /** The state before the current step. */
   get now(): Readonly<Record<string, DeviceTensor>> {
     return Object.fromEntries(this.#now)
   }
 
-  /** As the step's next run finds it. */
+  /** The state that the step's next run reads. */
   get next(): Readonly<Record<string, DeviceTensor>> {
     return { ...this.now, ...Object.fromEntries(this.#next) }
   }

@@ -50,7 +50,7 @@ export class FlatLayout {
     return flat.subarray(entry.offset, entry.offset + entry.size)
   }
 
-  /** Nodes that take `flat` apart again; values in the order of `entries`. */
+  /** Nodes that split `flat` again; values in the order of `entries`. */
   unpack(b: Builder, flat: Value): Value[] {
     const sizes = b.ints(this.entries.map((e) => e.size))
     const parts = b.ops('Split', [flat, sizes], this.entries.length, { axis: 0 }, { name: `${flat.name}.part` })

@@ -8,9 +8,9 @@ import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type WeightLayer, weightLayers } from '../../layers/layers.ts'
 import { recomputeMasks } from '../../passes/insert-prune-mask.ts'
-import { refitSteps } from '../../quant/refit-steps.ts'
+import { refitWeightScales } from '../../quant/refit-scales.ts'
 
-/** Frozen layers keep their masks and steps: their weights do not move. */
+/** Frozen layers keep their masks and scales: their weights do not move. */
 const movingLayers = (model: Model): WeightLayer[] =>
   weightLayers(model.graph).filter((l) => !marks.frozen.is(l.node) && !marks.frozen.is(l.weight))
 
@@ -25,7 +25,7 @@ export function hostConstantNames(model: Model, options: { masks: boolean; scale
 }
 
 /**
- * Recomputes every mask from the model's present weights, at `progress` of its sparsity; returns the share of entries
+ * Recomputes every mask from the model's present weights, at `progress` of its sparsity; returns the fraction of entries
  * that changed.
  */
 export function refreshMasks(model: Model, progress = 1): number {
@@ -42,7 +42,7 @@ export function refreshMasks(model: Model, progress = 1): number {
   return total === 0 ? 0 : changed / total
 }
 
-/** Fits the steps of all weight quantisers to the present, masked weights, by the method that the pass used. */
+/** Fits the scales of all weight quantisers to the present, masked weights, by the method that the pass used. */
 export function refitScales(model: Model): void {
-  for (const l of movingLayers(model)) refitSteps(l)
+  for (const l of movingLayers(model)) refitWeightScales(l)
 }

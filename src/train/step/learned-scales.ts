@@ -3,12 +3,12 @@
  *
  *   dL/ds is multiplied by g = 1 / sqrt(N Qmax)
  *
- * N: elements that share the step, of one image where an activation is quantised; Qmax: the largest integer less the
- * zero point. The lowered quantiser (passes/lower-fake-quant.ts) supplies dL/ds. Steps get no weight decay. One update
- * takes at most a tenth off a step, and none takes it to where w / s would overflow: at a learning rate that is too
- * high, a step and the weights that it clips pull each other to zero.
+ * N: elements that share the scale, in one image where an activation is quantised; Qmax: the largest integer less the
+ * zero point. The lowered quantiser (passes/lower-fake-quant.ts) supplies dL/ds. Scales get no weight decay. One update
+ * takes at most a tenth off a scale, and none takes it to where w / s would overflow: at a learning rate that is too
+ * high, a scale and the weights that it clips pull each other to zero.
  *
- * Does not apply to frozen quantisers, steps that are computed, and quantisers that lower-fake-quant declines.
+ * Does not apply to frozen quantisers, scales that are computed, and quantisers that lower-fake-quant declines.
  */
 
 import { bugError } from '../../base/errors.ts'
@@ -18,9 +18,8 @@ import { marks } from '../../graph/marks.ts'
 import { weightLayers } from '../../layers/layers.ts'
 import { quantPairOf } from '../../layers/quant-pair.ts'
 import { removeUnused } from '../../layers/remove-unused.ts'
-import { isQuantizer } from '../../ops/facts.ts'
+import { constantOf, isQuantizer } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
-import { constantOf } from '../../ops/support/constant-of.ts'
 import type { FlatLayout } from './flat-layout.ts'
 
 export interface LearnedScale {
@@ -33,12 +32,12 @@ export interface LearnedScale {
   readonly largest: number
 }
 
-/** Largest factor by which one update shrinks a step. At one half, ResNet-20 (W4A4, lr 0.04) lost channels this way. */
+/** The smallest factor that one update may multiply a scale by. At one half, ResNet-20 (W4A4, lr 0.04) lost channels this way. */
 const SMALLEST_SHRINK = 0.9
-/** No step gets below this: weights divided by it are still far from float32's end. */
+/** No scale gets below this: weights divided by it are still far from float32's end. */
 const LEAST_STEP = 2 ** -40
 
-/** The steps that can be trained. Needs the quantisers as Q/DQ pairs, before they are lowered. */
+/** The scales that can be trained. Needs the quantisers as Q/DQ pairs, before they are lowered. */
 export function learnableScales(graph: Graph): LearnedScale[] {
   const ofWeights = new Set(weightLayers(graph).map((l) => l.quant?.dequantize))
   const found = new Map<Value, LearnedScale>()
@@ -55,7 +54,7 @@ export function learnableScales(graph: Graph): LearnedScale[] {
 
 /** g above. Needs known shapes. */
 export function gradientFactor({ scale, source, isWeight, largest }: LearnedScale): number {
-  // another quantiser's output has been lowered, and what took its place its name
+  // another quantiser's output has been lowered, and the value in its place has its name
   const { dims } = source.graph.find(source.name) ?? source
   const elements = (isWeight ? dims : dims.slice(1)).reduce((a, b) => a * b, 1)
   return 1 / Math.sqrt((elements / scale.dims.reduce((a, b) => a * b, 1)) * largest)
@@ -78,7 +77,7 @@ export function boundShrink(
   return offset === 0 ? bounded : b.op('Concat', [part(next, 0, offset), bounded], { axis: 0 })
 }
 
-/** Quantisers read the initializers of their steps and zero points, no Identity of them. */
+/** Makes quantisers read the initializers of their scales and zero points, not an Identity of them. */
 function parametersThemselves(graph: Graph): void {
   for (const n of [...graph.nodes()]) {
     if (!isQuantizer(n)) continue
@@ -93,8 +92,8 @@ function parametersThemselves(graph: Graph): void {
 }
 
 /**
- * Gives every quantiser one step value of its own: its two halves read the same initializer, and no other quantiser
- * does. Foreign files share equal constants or repeat them, and a step that moves must move in both halves only.
+ * Gives every quantiser one scale of its own: its two halves read the same initializer, and no other quantiser does.
+ * Foreign files share equal constants or repeat them, and a scale that moves must move in both halves only.
  */
 export function separateScales(graph: Graph): void {
   parametersThemselves(graph)

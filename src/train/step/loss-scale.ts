@@ -42,7 +42,7 @@ export class LossScale {
     this.#since = 0
   }
 
-  /** After an overflow; false where no scale helps any more. */
+  /** After an overflow; false if no scale helps any more. */
   overflowed(): boolean {
     this.#scale /= 2
     this.#since = 0

@@ -10,7 +10,7 @@
  *   nmse        mse / var(t): 1 where the student always gives the teacher's mean (teacher-variance.ts)
  *   l1          mean over elements of |s - t|
  *
- * Which output is compared by which: lessons.ts.
+ * Which output has which loss: objectives.ts.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
@@ -36,7 +36,7 @@ export function classesOf(dims: readonly number[], axis: number): Classes {
   return { axis, count, positions: elementCount(dims) / count, rank: dims.length }
 }
 
-// the last axis is -1: there a graph stays what it was
+// the last axis is written as -1: such graphs stay byte-identical
 const logSoftmax = (b: Builder, x: Value, { axis, rank }: Classes): Value =>
   b.op('LogSoftmax', [x], { axis: axis === rank - 1 ? -1 : axis })
 
@@ -53,8 +53,8 @@ export function crossEntropy(b: Builder, logits: Value, targets: Value, classes:
 }
 
 /**
- * How undecided the teacher is at that temperature: the mean entropy of its distributions, as a share of log(classes).
- * 0 where each is one class, 1 where all classes are alike.
+ * How undecided the teacher is at that temperature: the mean entropy of its distributions, as a fraction of log(classes).
+ * 0 where each is one class, 1 where all classes are equally likely.
  */
 export function teacherEntropy(b: Builder, teacher: Value, classes: Classes, temperature: number): Value {
   const logP = logSoftmax(b, cooled(b, teacher, temperature), classes)

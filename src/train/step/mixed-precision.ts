@@ -1,13 +1,13 @@
 /**
  * Mixed precision: the part of a training step that float16 is enough for, rewritten to compute in it. Weights, running
  * statistics, the optimiser, losses, sums over many elements (normalisations, weight gradients) and rounding to quantiser
- * steps stay in float32. Narrow are the layers and, where they lie between such, the operators that move numbers or add
- * few of them (OpDef.half): a Cast stands where a value crosses.
+ * levels stay in float32. Layers become narrow and, where they are between layers, operators that move numbers or add few
+ * of them (OpDef.half): a Cast is put where a value crosses.
  *
  * Small gradients would become zero in float16. So the step multiplies the loss by `loss_scale`, an input, divides the
  * gradient by it, and the host looks for the largest scale that overflows nothing (loss-scale.ts).
  *
- * Done to the finished step: gradient rules know float32 alone. Micikevicius et al., Mixed Precision Training, 2018.
+ * Done to the finished step: gradient rules know float32 only. Micikevicius et al., Mixed Precision Training, 2018.
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { isKeptWide } from '../../graph/hints.ts'
@@ -16,10 +16,10 @@ import type { Tensor } from '../../graph/tensor.ts'
 import { elementCount, elementTypes, isStatic } from '../../graph/types.ts'
 import { findOp } from '../../ops/index.ts'
 
-/** Values below this many elements are not worth a Cast, but for a layer's. */
+/** Values below this many elements are not worth a Cast, except a layer's. */
 const SMALL = 1024
 
-/** Rewrites a typed step in place; how many nodes compute in float16 now. */
+/** Rewrites a typed step in place; returns how many nodes now compute in float16. */
 export function narrowStep({ graph }: Model): number {
   for (const n of [...graph.nodes()]) plainStepFunction(n)
   const chosen = nodesToNarrow(graph)
@@ -92,14 +92,14 @@ function mayBeNarrow(n: Node): boolean {
 const LARGEST = 65504
 const SMALLEST = 2 ** -24
 
-/** Whether float16 holds the numbers: none overflows, and a single one is no zero. */
+/** Whether float16 holds the numbers: none overflows, and a single one does not become zero. */
 function fits(t: Tensor): boolean {
   const values = t.view('float32')
   if (values.length === 1 && values[0] !== 0 && Math.abs(values[0]!) < SMALLEST) return false
   return values.every((x) => Math.abs(x) <= LARGEST)
 }
 
-/** How many of the large values that a node reads and gives come from or go to narrow nodes, and to such that stay wide. */
+/** How many of a node's large inputs and outputs come from or go to narrow nodes, and how many to nodes that stay wide. */
 function neighbours(n: Node, chosen: ReadonlySet<Node>, open: ReadonlySet<Node>): readonly [number, number] {
   let [narrow, wide] = [0, 0]
   const count = (node: Node | null): void => {
@@ -127,7 +127,7 @@ class Crossings {
     return made
   }
 
-  /** Makes a chosen node's output narrow; who else reads it gets it wide. */
+  /** Makes a chosen node's output narrow; other readers get it wide. */
   widen(v: Value): void {
     const others = [...v.uses].filter((n) => !this.#chosen.has(n))
     if (others.length > 0) {

@@ -123,7 +123,7 @@ function factor(b: Builder, f: Factor, name: string): Value | null {
   return parts.length === 1 ? parts[0]! : b.op('Concat', parts, { axis: 0 }, { name })
 }
 
-/** A vector of so few runs is written as those: learned steps without decay come after all weights with it. */
+/** A vector of so few runs is written as runs: learned scales without decay come after all weights with it. */
 const FEW_RUNS = 16
 
 function runsOf(f: Float32Array): readonly { readonly value: number; readonly count: number }[] {

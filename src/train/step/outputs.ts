@@ -1,11 +1,12 @@
 /**
- * What a loss reads of a model's outputs, and whether that is the scores of a distribution. Scores are taken before the
+ * What a loss reads from a model's outputs, and whether that is the scores of a distribution. Scores are taken before the
  * softmax that a model ends in; an output that a softmax inside the graph reads is scores as it is.
  */
+
 import type { Node, Value } from '../../graph/graph.ts'
+import { axisFromFront } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { carriedAxis } from '../../ops/reshape.ts'
-import { axisFromFront } from '../../ops/support/rules.ts'
 
 /** A softmax: the values that it reads and its axis among their dims (negative: from the end). */
 export interface Distribution {
@@ -17,7 +18,7 @@ export interface Head {
   /** What losses compare. */
   readonly value: Value
   readonly distribution: Distribution | null
-  /** Whether an operator keeps it between two numbers (OpDef.bounded): no scores, whatever its shape. */
+  /** Whether an operator keeps it between two numbers (OpDef.bounded): not scores, whatever its shape. */
   readonly bounded: boolean
 }
 
@@ -40,7 +41,7 @@ function mayBeScores({ type }: Value): boolean {
 }
 
 /**
- * What losses read of an output. What only brings the distribution into another shape (Softmax on [N,C,1,1], then
+ * What losses read from an output. What only brings the distribution into another shape (Softmax on [N,C,1,1], then
  * Flatten) is done to the scores instead.
  */
 export function headOf(output: Value): Head {
@@ -60,7 +61,7 @@ export function headOf(output: Value): Head {
   return { value, distribution: distribution ?? besideSoftmax(output), bounded: isBounded(value) }
 }
 
-/** The scores that a final distribution is made of; any other output as it is. */
+/** The scores behind a final distribution; any other output as it is. */
 export const logitsOf = (output: Value): Value => headOf(output).value
 
 /** Elements stay in their order, in whatever shape or type. */
@@ -107,7 +108,7 @@ function again(n: Node, x: Value): Value {
 
 /**
  * The axis of the classes among the dims of `value`, which is a head's value or what took its place since (the tiles of a
- * batch put together). All types are known. null where the classes are not one axis of it, or fewer than two.
+ * batch put together). All types are known. null if the classes are not one axis of it, or fewer than two.
  */
 export function classAxis(value: Value, head: Head): number | null {
   if (!head.distribution) return null

@@ -12,7 +12,7 @@ export function findNorms(step: StepBuilding): void {
   if (step.options.batchStatistics) step.trainedNorms = normNodes(step.graph)
 }
 
-/** BatchNormalization of student and, where that is asked, teacher by the statistics of the batch. */
+/** Makes the student's and, if requested, the teacher's BatchNormalization use the statistics of the batch. */
 export function normaliseByBatch(step: StepBuilding): void {
   const { graph, trainedNorms, teacherNorms, tiles } = step
   step.norms = useBatchStatistics(trainedNorms, tiles)
@@ -49,7 +49,7 @@ export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layou
   return b.op('Mul', [joined, b.initializer('unbiased', factors)], {}, { name: 'batch_statistics' })
 }
 
-/** The means in `centred` were taken less the running ones. */
+/** The means in `centred` were measured after subtracting the running ones. */
 export function emitStatistics({ graph, norms, statistics, running, centred }: StepBuilding): void {
   if (!running) return
   const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [nameOf(v), n.momentum])))

@@ -5,14 +5,14 @@ import type { Model } from '../../graph/model.ts'
 import type { NormLayer } from './batch-statistics.ts'
 import { FlatLayout } from './flat-layout.ts'
 import type { LearnedScale } from './learned-scales.ts'
-import type { Decided, Source, Subject } from './lessons.ts'
+import type { Decided, Source, Subject } from './objectives.ts'
 import type { HostSelector, StepOptions } from './step-options.ts'
 import type { Tiles } from './tile-batch.ts'
 
 /** Constants that have become parts of one graph input. */
 export interface FlatInput {
   readonly layout: FlatLayout
-  /** The flat graph input; null where there is nothing in it. */
+  /** The flat graph input; null if there is nothing in it. */
   readonly flat: Value | null
   /** The parts, in the layout's order. */
   readonly values: readonly Value[]
@@ -25,7 +25,7 @@ export class StepBuilding {
   readonly model: Model
   /** The data input. */
   input!: Value
-  /** Quantiser scales that are trained, found as pairs that lowering takes away. */
+  /** Quantiser scales that are trained, found as pairs, which lowering removes. */
   learned: readonly LearnedScale[] = []
   trained: readonly Value[] = []
   hostConstants: readonly Value[] = []
@@ -33,7 +33,7 @@ export class StepBuilding {
   scales: ReadonlyMap<string, LearnedScale> = new Map()
   /** Weights, then quantiser scales. */
   parameters: readonly Value[] = []
-  /** The outputs that are taught, and what of the teacher is compared with them. */
+  /** The outputs that have a loss, and what of the teacher they are compared with. */
   subjects: readonly Subject[] = []
   partners: ReadonlyMap<Subject, Source> = new Map()
   trainedNorms: readonly Node[] = []
@@ -49,14 +49,14 @@ export class StepBuilding {
   statistics: FlatLayout = nothing.layout
   /** The flat running statistics; null where there are none. */
   running: Value | null = null
-  /** Running means that were taken off what their batch means are measured of. */
+  /** Running means that are subtracted from what their batch means are measured on. */
   centred: ReadonlySet<string> = new Set()
-  lessons: readonly Decided[] = []
+  objectives: readonly Decided[] = []
   logits!: Value
   /** By output, where a loss divides by them. */
   variances: ReadonlyMap<string, number> = new Map()
   loss!: Value
-  /** Of each output, where several are taught. */
+  /** Of each output, where several have a loss. */
   losses: Value | null = null
   entropy: Value | null = null
   /** In mixed precision. */

@@ -8,7 +8,7 @@ import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { gradientFactor } from './learned-scales.ts'
 import { narrowStep } from './mixed-precision.ts'
 import type { StepBuilding } from './step-building.ts'
-import { resultsOf } from './step-lessons.ts'
+import { resultsOf } from './step-objectives.ts'
 
 /** In mixed precision the gradient that arrives at the loss is the scale of it. */
 export function emitBackward(step: StepBuilding): void {
@@ -18,7 +18,7 @@ export function emitBackward(step: StepBuilding): void {
   lowerCostly(graph)
 }
 
-/** Mixed precision for all that makes the step's results and gradients, which stay in float32 themselves. */
+/** Mixed precision for everything that computes the step's results and gradients, which stay in float32 themselves. */
 export async function narrow(step: StepBuilding): Promise<void> {
   const { model, graph, lossScale, logits, gradients } = step
   if (!lossScale) return
@@ -31,7 +31,7 @@ export async function narrow(step: StepBuilding): Promise<void> {
   for (const v of added) graph.removeOutput(v)
 }
 
-/** Quantiser scales' gradients are scaled by their own factors; the loss's scale is taken out of all. */
+/** Quantiser scales' gradients are multiplied by their own factors; the loss scale is divided out of all. */
 export function joinGradients(step: StepBuilding): void {
   const { graph, weights, gradients, scales, lossScale } = step
   const { layout, values } = weights

@@ -5,7 +5,7 @@
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
- *   outputs  loss  losses (of each output, where several are taught)  logits
+ *   outputs  loss  losses (of each output, where several have one)  logits
  *            teacher_entropy (where a loss compares distributions)  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
@@ -28,8 +28,8 @@ import { emitStatistics, findNorms, normaliseByBatch } from './running-statistic
 import { StepBuilding } from './step-building.ts'
 import { emitBackward, joinGradients, narrow } from './step-gradient.ts'
 import { fixInputs } from './step-inputs.ts'
-import { decideLessons, emitLoss, findSubjects, joinTeacher, keepCompared } from './step-lessons.ts'
 import { freeReservedNames, nameOutput } from './step-names.ts'
+import { decideObjectives, emitLoss, findSubjects, joinTeacher, keepCompared } from './step-objectives.ts'
 import type { HostSelector, StepGraph, StepOptions } from './step-options.ts'
 import { chooseConstants, chooseParameters, flatten, passMasks } from './step-parameters.ts'
 import { settleSizes, tile } from './step-tiles.ts'
@@ -66,7 +66,7 @@ const network: readonly Stage<StepBuilding>[] = [
 ]
 
 const backward: readonly Stage<StepBuilding>[] = [
-  { name: 'decide-lessons', run: decideLessons },
+  { name: 'decide-objectives', run: decideObjectives },
   { name: 'emit-loss', run: emitLoss },
   { name: 'emit-backward', run: emitBackward },
   { name: 'narrow-floats', run: narrow },
@@ -95,12 +95,17 @@ function nameResults({ graph, loss, losses, entropy, logits }: StepBuilding): vo
 }
 
 function resultOf(step: StepBuilding): StepGraph {
-  const { model, graph, update, input, weights, statistics, host, options, lossScale, lessons, logits } = step
+  const { model, graph, update, input, weights, statistics, host, options, lossScale, objectives, logits } = step
   return {
     ...{ model, update, inputName: input.name, inputDims: input.dims },
     ...{ weights: weights.layout, statistics, host: host.layout, slots: slotsOf(options.optimizer.optimizer) },
     lossScaled: lossScale !== null,
-    lessons: lessons.map(({ subject, loss, axis }) => ({ output: subject.name, loss, axis, weight: subject.weight })),
+    objectives: objectives.map(({ subject, loss, axis }) => ({
+      output: subject.name,
+      loss,
+      axis,
+      weight: subject.weight,
+    })),
     outputDims: isStatic(logits.type?.dims ?? null) ? logits.dims : null,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }

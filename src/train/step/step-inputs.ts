@@ -1,4 +1,4 @@
-/** The data inputs of a training step: which one is fed, and the sizes that it is fed in. */
+/** The data inputs of a training step: which one is fed, and at which sizes. */
 import { modelError } from '../../base/errors.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
 import type { StepBuilding } from './step-building.ts'

@@ -10,7 +10,7 @@ import { marks } from '../../graph/marks.ts'
 const RESERVED =
   /^(next_)?(weights|statistics|host|accumulated|momentum|moment[12]|targets|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
 
-/** The name that `v` has in the model that the step was built of. */
+/** The name that `v` has in the model that the step was built from. */
 export const nameOf = (v: Value): string => marks.name.get(v) ?? v.name
 
 /** Renames what would collide. A model error where that is one of several inputs, which are fed by name. */
@@ -24,7 +24,7 @@ export function freeReservedNames(graph: Graph): void {
       })
     marks.name.set(v, v.name)
     const name = graph.freshName(`${v.name}_of_model`)
-    if (v.producer?.name === v.name) v.producer.rename(name) // a name that a node keeps is not given again
+    if (v.producer?.name === v.name) v.producer.rename(name) // a name that a node keeps is not used again
     graph.rename(v, name)
   }
 }

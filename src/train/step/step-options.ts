@@ -2,13 +2,13 @@
 import type { Model } from '../../graph/model.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
 import type { FlatLayout } from './flat-layout.ts'
-import type { Lesson, LossOptions } from './lessons.ts'
+import type { LossOptions, Objective } from './objectives.ts'
 import type { OptimizerOptions } from './optimizers.ts'
 
 export interface StepOptions extends LossOptions {
   /** Images in one run of the step graph. */
   readonly batch: number
-  /** Dims of the model's inputs by name, batch included; needed for models with several, or dynamic dims beside the batch. */
+  /** Dims of the model's inputs by name, batch included; needed for models with several, or with dynamic dims other than the batch. */
   readonly inputDims?: Readonly<Record<string, readonly number[]>> | undefined
   /** Runs of the step graph that one update averages over; 1 by default. */
   readonly accumulate?: number | undefined
@@ -16,11 +16,11 @@ export interface StepOptions extends LossOptions {
   readonly teacher?: TeacherOptions | undefined
   /** false: BatchNormalization keeps normalising by its running statistics. */
   readonly batchStatistics: boolean
-  /** Parts that the batch is worked on in (tile-batch.ts); chosen by the sizes of activations where absent. */
+  /** Parts in which the batch is processed (tile-batch.ts); chosen by the sizes of activations where absent. */
   readonly tiles?: number | undefined
   /** Train the quantiser scales too (LSQ). */
   readonly learnScales: boolean
-  /** float16: what it is enough for computes in it (mixed-precision.ts). */
+  /** float16: operations for which it is enough compute in it (mixed-precision.ts). */
   readonly precision?: 'float32' | 'float16' | undefined
   /** Factors on the weight decay and learning rate of each parameter, by initializer name. */
   readonly weightDecayOf?: ((name: string) => number) | undefined
@@ -28,14 +28,14 @@ export interface StepOptions extends LossOptions {
 }
 
 export interface TeacherOptions {
-  /** In inference form, upgraded to WORKING_OPSET, BN folded where that is wanted. */
+  /** In inference form, upgraded to WORKING_OPSET, BN folded if that is wanted. */
   readonly model: Model
   readonly adapter?: InputAdapter | undefined
   /** Normalise the teacher by batch statistics (the published way) instead of its running ones. */
   readonly batchStatistics: boolean
   /**
-   * The variance of each output of this part of the step, which reads the step's own inputs (teacher-variance.ts); asked
-   * where a loss divides by it.
+   * The variance of each output of this part of the step, which reads the step's own inputs (teacher-variance.ts); called
+   * if a loss divides by it.
    */
   readonly variances?: ((part: Model, inputName: string) => Promise<readonly number[]>) | undefined
 }
@@ -53,8 +53,8 @@ export interface StepGraph {
   readonly slots: readonly string[]
   /** The loss is multiplied by the input `loss_scale`. */
   readonly lossScaled: boolean
-  /** What each output is taught; `losses` has their shares. */
-  readonly lessons: readonly Lesson[]
+  /** The loss of each output; the output `losses` has their values. */
+  readonly objectives: readonly Objective[]
   /** Of the logits, batch included, where known. */
   readonly outputDims: readonly number[] | null
   /** Classes of the output, where a label loss is used. */

@@ -21,7 +21,7 @@ export function passMasks({ graph }: StepBuilding): void {
   for (const n of graph.nodes()) if (marks.role.get(n) === PRUNE_MASK) marks.gradient.set(n, STRAIGHT_THROUGH)
 }
 
-/** Before quantisers are lowered: afterwards nothing tells a step from another constant. */
+/** Before quantisers are lowered: afterwards nothing tells a scale from another constant. */
 export function chooseConstants(step: StepBuilding): void {
   const { graph, options, isHost } = step
   step.learned = options.learnScales ? learnableScales(graph) : []
@@ -31,12 +31,12 @@ export function chooseConstants(step: StepBuilding): void {
 
 const isLeft = (v: Value): boolean => v.isUsed && v.constant !== null
 
-/** Those that lowering has left. */
+/** Those that are left after lowering. */
 export function chooseParameters(step: StepBuilding): void {
   const lowered = step.learned.filter((l) => !l.dequantize.attached)
   step.scales = new Map(lowered.map((l) => [nameOf(l.scale), l]))
   const weights = step.trained.filter(isLeft)
-  // quantiser scales alone are not what anybody means by training
+  // nobody means to train quantiser scales alone
   if (weights.length === 0) throw nothingToTrain(step.graph)
   step.parameters = [...weights, ...stepsOf(step)]
 }
@@ -78,7 +78,7 @@ function flatInput(b: Builder, constants: readonly Value[], inputName: string): 
   return { layout, flat, values }
 }
 
-/** The flat inputs as the model begins with them. */
+/** The flat inputs with the model's initial values. */
 export function firstState({ student, weights, host }: StepBuilding): Record<string, Tensor> {
   const given = Object.entries({ weights, host }).filter(([, { flat }]) => flat)
   return Object.fromEntries(

@@ -37,15 +37,15 @@ export type Hyper = Readonly<Record<string, Tensor>>
 export interface StepResult {
   readonly loss: number
   readonly gradientNorm: number
-  /** Shares of the outputs in the loss, in the order of the step's lessons; null where one output is taught. */
+  /** Contributions of the outputs to the loss, in the order of the step's objectives; null if one output has a loss. */
   readonly losses: readonly number[] | null
-  /** One tensor a run of the graph. */
+  /** One tensor per run of the graph. */
   readonly logits: readonly Tensor[]
   /** Of the first run's batch (losses.ts); null where the step has none. */
   readonly teacherEntropy: number | null
 }
 
-/** State that the step graph itself moves on where gradients are accumulated; the update moves the rest. */
+/** State that the step graph itself advances where gradients are accumulated; the update advances the rest. */
 const MICRO_STATE = ['statistics', 'accumulated']
 
 export class StepRunner {
@@ -54,11 +54,11 @@ export class StepRunner {
   readonly #update: Session | null
   readonly #state = new Map<string, Buffers>()
   #host: Tensor | null = null
-  /** The statistics before the step at hand, where it has moved them already. */
+  /** The statistics before the current step, if it has changed them already. */
   #undo: Float32Array | null = null
   /** null: the state is the host's. */
   readonly #device: DeviceState | null
-  /** Who has the present state; both after a copy. */
+  /** Which of the two has the present state; both after a copy. */
   #current: 'host' | 'device' | 'both' = 'host'
 
   private constructor(graph: StepGraph, session: Session, update: Session | null, device: DeviceState | null) {
@@ -79,22 +79,22 @@ export class StepRunner {
     return new StepRunner(graph, session, update, device)
   }
 
-  /** What of a step runs on the CPU, though its device is another. */
+  /** The nodes of a step that run on the CPU although the device is another. */
   get fallbacks(): readonly Fallback[] {
     return [...this.#session.fallbacks, ...(this.#update?.fallbacks ?? [])]
   }
 
-  /** Brings the state to the host, where it is not there: before anything here reads it. */
+  /** Brings the state to the host if it is not there: called before anything here reads it. */
   async download(): Promise<void> {
     if (this.#current !== 'device') return
     for (const [name, t] of Object.entries(this.#device!.now)) this.#state.get(name)!.now = await t.read()
     this.#current = 'both'
   }
 
-  /** Takes weights, statistics and host constants from the model that the step was built of; zeroes the optimiser. */
+  /** Takes weights, statistics and host constants from the model that the step was built from; zeroes the optimiser. */
   loadFrom(model: Model): void {
     const { weights, statistics, slots } = this.graph
-    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => constantOf(model.graph, name))
+    const read = (layout: FlatLayout): Float32Array => layout.pack((name) => trainedConstant(model.graph, name))
     this.#set('weights', read(weights))
     if (statistics.size > 0) this.#set('statistics', read(statistics))
     for (const slot of slots) this.#set(slot, new Float32Array(weights.size))
@@ -108,7 +108,7 @@ export class StepRunner {
     if (host.size === 0) return
     this.#host = Tensor.float32(
       [host.size],
-      host.pack((name) => constantOf(model.graph, name)),
+      host.pack((name) => trainedConstant(model.graph, name)),
     )
   }
 
@@ -239,12 +239,12 @@ export class StepRunner {
     return this.#pick(this.#session, { ...this.#given(feed, hyper), ...this.#now() })
   }
 
-  /** What the host reads of each run. */
+  /** What the host reads from each run. */
   get #read(): readonly string[] {
     return ['loss', 'losses', 'logits', 'teacher_entropy'].filter((name) => this.#session.outputNames.includes(name))
   }
 
-  /** What is not state. */
+  /** The inputs that are not state. */
   #given({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
     const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper }
     for (const name of Object.keys(feeds)) feeds[name] = widened(feeds[name]!)
@@ -253,7 +253,7 @@ export class StepRunner {
     return feeds
   }
 
-  /** State that the update (or the one graph that does all) moves on. */
+  /** State that the update (or the one graph that does everything) advances. */
   get #updated(): readonly string[] {
     const names = [...this.#state.keys()]
     return this.#update ? names.filter((name) => !MICRO_STATE.includes(name)) : names
@@ -301,7 +301,7 @@ export class StepRunner {
   }
 }
 
-/** The step works in float32 also where the model does not (widen-floats.ts). */
+/** The step works in float32 even if the model does not (widen-floats.ts). */
 export const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.float32(t.dims, t.toFloat32()) : t)
 
 const entropyOf = (out: Readonly<Record<string, Tensor>>) => ({ teacherEntropy: out.teacher_entropy?.item() ?? null })
@@ -313,11 +313,11 @@ function meanOf(vectors: readonly (Tensor | undefined)[]): number[] | null {
   return Array.from(given[0]!, (_, i) => given.reduce((sum, v) => sum + v[i]! / given.length, 0))
 }
 
-/** Those of `others` that the session has, and the state that it moves on. */
+/** Those of `others` that the session has, and the state that it advances. */
 const nextOf = (session: Session, others: readonly string[]): string[] =>
   session.outputNames.filter((name) => others.includes(name) || name.startsWith('next_'))
 
-function constantOf(graph: Graph, name: string): Float32Array {
+function trainedConstant(graph: Graph, name: string): Float32Array {
   const tensor = graph.find(name)?.constant
   if (!tensor) throw bugError(`'${name}' is not in the model that is trained`)
   return tensor.toFloat32()

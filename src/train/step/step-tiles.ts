@@ -8,7 +8,7 @@ import { firstState } from './step-parameters.ts'
 import { nodesToTile, tileBatch } from './tile-batch.ts'
 import { watchOnRandom } from './watch.ts'
 
-/** Activations above this are worked on in tiles, each about as large or smaller; measured, see tile-batch.ts. */
+/** Activations above this size are processed in tiles, each about as large or smaller; measured, see tile-batch.ts. */
 const TILE_BYTES = 8 * 2 ** 20
 const MAX_TILES = 4
 

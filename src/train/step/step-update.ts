@@ -1,7 +1,8 @@
 /** The optimiser's part of a training step (optimizers.ts), over the flat weights. */
+
 import { Graph, type Value } from '../../graph/graph.ts'
 import { Model } from '../../graph/model.ts'
-import { WORKING_OPSET } from '../../ops/support/define-op.ts'
+import { WORKING_OPSET } from '../../ops/raise-opset.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import { boundShrink } from './learned-scales.ts'
 import { emitUpdate, type Factor, hyperInputsOf, slotsOf } from './optimizers.ts'
@@ -54,7 +55,7 @@ function emitOptimizer(graph: Graph, step: StepBuilding, weights: Value, gradien
   })
 }
 
-/** Quantiser scales get no weight decay: it would pull them towards the clipping of everything. */
+/** Quantiser scales get no weight decay: it would pull them towards clipping everything. */
 function decayOf({ options, scales }: StepBuilding): StepOptions['weightDecayOf'] {
   const { weightDecayOf } = options
   if (scales.size === 0) return weightDecayOf

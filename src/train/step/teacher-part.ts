@@ -1,4 +1,4 @@
-/** The part of a step that makes some of its values alone. */
+/** The part of a step that computes only some of its values. */
 import { cloneModel, type ValueMap } from '../../graph/clone.ts'
 import type { Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'

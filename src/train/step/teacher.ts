@@ -1,4 +1,4 @@
-/** Readies a teacher network to be merged into a student's step: inference form, same opset, its own pixels. */
+/** Prepares a teacher network to be merged into a student's step: inference form, same opset, its own pixels. */
 import { usageError } from '../../base/errors.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
 import { cloneModel } from '../../graph/clone.ts'
@@ -11,7 +11,7 @@ import { inlineFunctions } from '../../passes/inline-functions.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
 
-/** A copy in the working opset; BN folded unless the teacher is to normalise by batch statistics. */
+/** A copy in the working opset; BN folded unless the teacher normalises by batch statistics. */
 export async function prepareTeacher(teacher: Model, batchStatistics: boolean): Promise<Model> {
   const copy = cloneModel(teacher)
   copy.graph.fixDefaults()

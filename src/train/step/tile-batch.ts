@@ -1,19 +1,20 @@
 /**
  * Splits a graph's batch into tiles: every node that depends on the input is copied once per tile and works on its part
- * of the images; weights are shared, outputs are put together again. What runs between two BatchNormalizations then
+ * of the images; weights are shared, outputs are joined again. What runs between two BatchNormalizations then
  * works on arrays that fit the processor's caches: onnxruntime runs one operator at a time, and an elementwise kernel on
  * 3 MB takes about half the time per byte that it takes on 24 MB or more (bench/results/kernels.json).
  *
- * The same numbers come out for every tile but for BatchNormalization's batch statistics, which the caller takes over
- * all tiles (batch-statistics.ts). Only the part of the graph with large activations is tiled (nodesToTile). Does not apply where a node fixes the batch size or mixes images (then the shapes of
- * a tile say so, and the batch stays whole).
+ * The results are the same as for the whole batch except for BatchNormalization's batch statistics, which the caller
+ * takes over all tiles (batch-statistics.ts). Only the part of the graph with large activations is tiled (nodesToTile).
+ * Does not apply where a node fixes the batch size or mixes images (then the shapes of a tile say so, and the batch stays
+ * whole).
  */
 import { cloneNode, type ValueMap } from '../../graph/clone.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { elementCount, isStatic } from '../../graph/types.ts'
 import { rewire } from '../../layers/layers.ts'
 
-/** Nodes of tile 0 to their copies in all tiles, themselves first. */
+/** Maps nodes of tile 0 to their copies in all tiles, themselves first. */
 export type Tiles = ReadonlyMap<Node, readonly Node[]>
 
 /**

@@ -1,11 +1,11 @@
-/** Runs a step graph that is being built on two sets of random inputs, in a separate process, for shapes that only this tells. */
+/** Runs a step graph that is being built on two sets of random inputs, in a separate process, for shapes that only a run shows. */
 import { MncError } from '../../base/errors.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { Watch } from '../../passes/shapes/seen-shapes.ts'
 import { loadIsolated } from '../../runtime/isolated/engine.ts'
 import { randomFeeds } from '../../samples/random-feeds.ts'
 
-/** `state`: inputs that are no data, the weights above all. What does not run shows nothing. */
+/** `state`: inputs that are not data, mainly the weights. A graph that does not run shows nothing. */
 export function watchOnRandom(state: () => Readonly<Record<string, Tensor>>): Watch {
   return async (model) => {
     try {

@@ -75,7 +75,7 @@ test('scalars of steps and epochs, with a session start where a run goes on', as
     stepsPerEpoch: 10,
     totalSteps: 400,
     device: 'cpu',
-    lessons: [],
+    objectives: [],
     fallbacks: [],
     warnings: [],
     seconds: 1,

@@ -181,7 +181,7 @@ for (const batch of [1, 4, 7])
       'the sum',
     )
     assert.deepEqual(
-      start.lessons.map((l) => [l.output, l.loss, l.axis, l.weight]),
+      start.objectives.map((l) => [l.output, l.loss, l.axis, l.weight]),
       [
         ['value', 'nmse', null, 1],
         ['boxes', 'nmse', null, 1],
@@ -207,30 +207,36 @@ test('a loss falls whatever the outputs', async () => {
 })
 
 test('one float output: scores where it can be such, else the squared error over the variance', async () => {
-  const lesson = async (heads: Heads, options: TrainOptionsInput = {}) => {
+  const objective = async (heads: Heads, options: TrainOptionsInput = {}) => {
     const { start, steps } = await trained(network(1, heads), network(2, heads), options)
     assert.ok(steps[0]!.loss > 0)
-    const [{ loss, axis }] = start.lessons as [StartEvent['lessons'][number]]
+    const [{ loss, axis }] = start.objectives as [StartEvent['objectives'][number]]
     assert.equal(steps[0]!.teacherEntropy !== undefined, axis !== null)
     assert.equal(steps[0]!.losses, undefined)
     return [loss, axis]
   }
-  assert.deepEqual(await lesson((_b, f) => ({ y: f(3) })), ['reverse-kl', 1])
-  assert.deepEqual(await lesson((_b, f) => ({ y: f(3) }), { loss: 'kl' }), ['kl', 1])
-  assert.deepEqual(await lesson((_b, f) => ({ y: f(1) })), ['nmse', null])
-  assert.deepEqual(await lesson((b, f) => ({ best: b.op('ArgMax', [f(2)], { axis: 1 }), y: f(2) })), ['reverse-kl', 1])
+  assert.deepEqual(await objective((_b, f) => ({ y: f(3) })), ['reverse-kl', 1])
+  assert.deepEqual(await objective((_b, f) => ({ y: f(3) }), { loss: 'kl' }), ['kl', 1])
+  assert.deepEqual(await objective((_b, f) => ({ y: f(1) })), ['nmse', null])
+  assert.deepEqual(await objective((b, f) => ({ best: b.op('ArgMax', [f(2)], { axis: 1 }), y: f(2) })), [
+    'reverse-kl',
+    1,
+  ])
   for (const op of ['Sigmoid', 'Tanh', 'LpNormalization'])
-    assert.deepEqual(await lesson((b, f) => ({ y: b.op(op, [f(3)]) })), ['nmse', null], op)
-  assert.deepEqual(await lesson((b, f) => ({ y: shaped(b, f(12), [4, 3]) })), ['nmse', null])
-  assert.deepEqual(await lesson((b, f) => ({ y: shaped(b, f(12), [4, 3]) }), { loss: 'kl' }), ['kl', 2])
-  assert.deepEqual(await lesson((b, f) => ({ y: shaped(b, f(12), [4, 3]) }), { lossAxis: { y: 1 } }), ['reverse-kl', 1])
-  assert.deepEqual(await lesson((b, f) => ({ y: shaped(b, f(24), [3, 2, 4]) }), { loss: { y: 'kl' } }), ['kl', 1])
+    assert.deepEqual(await objective((b, f) => ({ y: b.op(op, [f(3)]) })), ['nmse', null], op)
+  assert.deepEqual(await objective((b, f) => ({ y: shaped(b, f(12), [4, 3]) })), ['nmse', null])
+  assert.deepEqual(await objective((b, f) => ({ y: shaped(b, f(12), [4, 3]) }), { loss: 'kl' }), ['kl', 2])
+  assert.deepEqual(await objective((b, f) => ({ y: shaped(b, f(12), [4, 3]) }), { lossAxis: { y: 1 } }), [
+    'reverse-kl',
+    1,
+  ])
+  assert.deepEqual(await objective((b, f) => ({ y: shaped(b, f(24), [3, 2, 4]) }), { loss: { y: 'kl' } }), ['kl', 1])
   const flattened: Heads = (b, f) => ({
     y: b.op('Flatten', [b.op('Softmax', [b.op('Identity', [shaped(b, f(5), [5, 1, 1])])], { axis: 1 })]),
   })
-  assert.deepEqual(await lesson(flattened), ['reverse-kl', 1])
+  assert.deepEqual(await objective(flattened), ['reverse-kl', 1])
   await assert.rejects(
-    lesson((_b, f) => ({ y: f(1) }), { loss: 'kl' }),
+    objective((_b, f) => ({ y: f(1) }), { loss: 'kl' }),
     /'y' is \[4, 1\]: there are no classes/,
   )
 })
@@ -245,7 +251,7 @@ test('either of the two networks tells that an output is scores', async () => {
     const [student, teacher] = [network(1, own), network(2, other)]
     const { start, steps } = await trained(student, teacher, { temperature: 1 })
     assert.deepEqual(
-      start.lessons.map((l) => [l.loss, l.axis]),
+      start.objectives.map((l) => [l.loss, l.axis]),
       [
         ['reverse-kl', 1],
         ['nmse', null],
@@ -284,7 +290,7 @@ test('losses, weights and axes by name', async () => {
     'the sum',
   )
   assert.deepEqual(
-    start.lessons.map((l) => l.weight),
+    start.objectives.map((l) => l.weight),
     [1, 0.25, 3, 1, 1],
   )
 })
@@ -313,7 +319,7 @@ test('what cannot be meant is refused', async () => {
   await refuse({}, /no float output that corresponds to the student's 'c'/, /--loss-weight c=0/, network(1, plain), two)
   const { start } = await trained(network(1, plain), two, { lossWeight: { c: 0 } })
   assert.deepEqual(
-    start.lessons.map((l) => l.output),
+    start.objectives.map((l) => l.output),
     ['a'],
   )
   const narrow: Heads = (_b, f) => ({ a: f(3), c: f(3) })

@@ -9,15 +9,16 @@
  *   anything else          nmse: width 1, boxes, heat maps, masks, embeddings
  *   --loss mse|nmse|l1     that one, for all
  *
- * The loss of a step is the sum of the outputs' losses times their weights. Scores whose axis nothing tells and that are
- * called so by --loss have it last, as tokens do, or at 1, where images have it (rank 4 and more).
+ * The loss of a step is the sum of the outputs' losses times their weights. Scores that --loss names as such, and whose
+ * axis nothing tells, have it last, as tokens do, or at 1, where images have it (rank 4 and more).
  */
+
 import { type MncError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
 import { elementTypes, formatType, isStatic } from '../../graph/types.ts'
 import { mapNamed } from '../../layers/select.ts'
-import { axisFromFront } from '../../ops/support/rules.ts'
+import { axisFromFront } from '../../ops/facts.ts'
 import { type Classes, classesOf, crossEntropy, distance, divergence, type LossName, needsClasses } from './losses.ts'
 import { classAxis, type Head, headOf, isFloatOutput, pairByName, scoresOutput } from './outputs.ts'
 import { nameOf } from './step-names.ts'
@@ -27,7 +28,7 @@ export interface LossOptions {
   readonly loss?: LossName | Readonly<Record<string, LossName>> | undefined
   readonly lossWeight?: Readonly<Record<string, number>> | undefined
   readonly lossAxis?: Readonly<Record<string, number>> | undefined
-  /** Share of the teacher where its losses are mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
+  /** Weight of the teacher where its losses are mixed with cross entropy: alpha * loss + (1 - alpha) * ce. */
   readonly alpha: number
   readonly temperature: number
 }
@@ -50,7 +51,7 @@ export interface Source {
 }
 
 /** What is decided for an output. */
-export interface Lesson {
+export interface Objective {
   readonly output: string
   readonly loss: LossName
   /** Of the classes; null for losses that compare elements. */
@@ -67,7 +68,7 @@ export function needsOf({ loss, alpha }: LossOptions, hasTeacher: boolean): { la
   return { labels: plain === 'ce' || named.includes('ce') || alpha < 1, teacher }
 }
 
-/** The outputs that are taught. A usage error for names that fit none; a model error where no output is a float. */
+/** The outputs that are taught. A usage error for names that match none; a model error where no output is a float. */
 export function subjectsOf(graph: Graph, o: LossOptions, hasTeacher: boolean): Subject[] {
   const floats = graph.outputs.filter(isFloatOutput).map((output) => ({ output, names: [nameOf(output)] }))
   if (floats.length === 0) throw noFloatOutput(graph)
@@ -159,7 +160,7 @@ export function decide(exercises: readonly Exercise[], o: LossOptions): Decided[
   })
 }
 
-/** The axis of an output's classes, where something tells that it is scores. */
+/** The axis of an output's classes, if something tells that it is scores. */
 function scoresAxis({ subject, student, source, teacher }: Exercise): number | null {
   const { dims } = student
   const { axis, head } = subject
@@ -199,21 +200,21 @@ function requireSameShape({ subject, student, teacher }: Exercise): void {
   })
 }
 
-/** The output that labels are for, and whose scores tell accuracy: the first that has the form. */
-export function labelled(lessons: readonly Decided[]): Decided {
+/** The output that labels are for, and whose scores give the accuracy: the first that has the form. */
+export function labelled(objectives: readonly Decided[]): Decided {
   const scores = ({ student: { dims } }: Decided): boolean => dims.length === 2 && dims[1]! >= 2
-  return lessons.find((l) => l.loss === 'ce') ?? lessons.find(scores) ?? lessons[0]!
+  return objectives.find((l) => l.loss === 'ce') ?? objectives.find(scores) ?? objectives[0]!
 }
 
-/** Share of each output in the loss of a step, in their order. `variances`: of what nmse compares, by output. */
-export function emitLessons(
+/** Each output's contribution to the loss of a step, in their order. `variances`: of what nmse compares, by output. */
+export function emitObjectives(
   b: Builder,
-  lessons: readonly Decided[],
+  objectives: readonly Decided[],
   o: LossOptions & { readonly batch: number },
   variances: ReadonlyMap<string, number>,
 ): Value[][] {
-  const own = labelled(lessons)
-  return lessons.map((l) => {
+  const own = labelled(objectives)
+  return objectives.map((l) => {
     const { name, weight } = l.subject
     const terms: Value[] = []
     const add = (v: Value, share: number): void => {

@@ -8,7 +8,7 @@ import { maskedWeights, type WeightLayer } from '../layers/layers.ts'
 import type { QuantPair } from '../layers/quant-pair.ts'
 import { fitWeightScales, type WeightScaleMethod, weightScaleMethods } from './quantizer.ts'
 
-export function refitSteps(layer: WeightLayer): void {
+export function refitWeightScales(layer: WeightLayer): void {
   const { quant, tensor, outputAxis } = layer
   const scale = quant?.scale.constant
   if (!quant || !scale) return

@@ -1,4 +1,4 @@
-/** Which outputs of a training step have a loss, which one (lessons.ts), and their weighted sum. */
+/** Which outputs of a training step have a loss, which one (objectives.ts), and their weighted sum. */
 import { bugError, modelError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
@@ -8,24 +8,24 @@ import { requireGradients } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { attachTeacher } from '../../passes/merge-teacher.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { teacherEntropy } from './losses.ts'
 import {
   classesIn,
   type Decided,
   decide,
   type Exercise,
-  emitLessons,
+  emitObjectives,
   isDivergence,
   labelled,
   partnersOf,
   sourcesOf,
   subjectsOf,
-} from './lessons.ts'
-import { teacherEntropy } from './losses.ts'
+} from './objectives.ts'
 import type { StepBuilding } from './step-building.ts'
 import type { StepOptions } from './step-options.ts'
 import { partFor } from './teacher-part.ts'
 
-/** Loss, losses and teacher entropy, those that there are. */
+/** Loss, losses and teacher entropy, as far as the step has them. */
 export const resultsOf = ({ loss, losses, entropy }: StepBuilding): Value[] =>
   [loss, losses, entropy].filter((v) => v !== null)
 
@@ -48,7 +48,7 @@ export function joinTeacher(step: StepBuilding): void {
   if (teacher.batchStatistics) step.teacherNorms = norms
 }
 
-/** Makes what losses read the graph's only outputs. */
+/** Makes the values that losses read the graph's only outputs. */
 export function keepCompared(step: StepBuilding): void {
   const { graph, partners } = step
   step.compared = [...new Set([...ownValues(step), ...Array.from(partners.values(), (p) => p.head.value)])]
@@ -57,17 +57,17 @@ export function keepCompared(step: StepBuilding): void {
   removeDead(graph)
 }
 
-export async function decideLessons(step: StepBuilding): Promise<void> {
+export async function decideObjectives(step: StepBuilding): Promise<void> {
   const { graph, options } = step
-  step.lessons = decide(exercisesOf(step), options)
-  step.logits = labelled(step.lessons).student
+  step.objectives = decide(exercisesOf(step), options)
+  step.logits = labelled(step.objectives).student
   for (const v of [...graph.outputs]) graph.removeOutput(v)
   step.variances = await variancesOf(step)
 }
 
 /** The values of each output now, its own and its partner's. A model error where a shape is unknown. */
 function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exercise[] {
-  // what took their place since
+  // what has taken their place since
   const now = new Map(graph.outputs.map((v, i) => [compared[i]!, v]))
   return subjects.map((subject) => {
     const source = partners.get(subject) ?? null
@@ -79,10 +79,10 @@ function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exe
   })
 }
 
-/** The teacher's, of outputs whose loss divides by it. */
-async function variancesOf({ model, input, lessons, options }: StepBuilding): Promise<Map<string, number>> {
+/** The teacher's variance, for outputs whose loss divides by it. */
+async function variancesOf({ model, input, objectives, options }: StepBuilding): Promise<Map<string, number>> {
   const { teacher } = options
-  const relative = lessons.filter((l) => l.loss === 'nmse')
+  const relative = objectives.filter((l) => l.loss === 'nmse')
   if (relative.length === 0) return new Map()
   if (!teacher?.variances) throw bugError('nmse divides by variances, but the step was given none')
   const values = [...new Set(relative.map((l) => l.teacher!))]
@@ -92,12 +92,12 @@ async function variancesOf({ model, input, lessons, options }: StepBuilding): Pr
 
 /** The loss is typed, as differentiation needs it. */
 export async function emitLoss(step: StepBuilding): Promise<void> {
-  const { model, graph, lessons, options, variances } = step
+  const { model, graph, objectives, options, variances } = step
   const b = graph.append()
-  const shares = emitLessons(b, lessons, options, variances)
+  const shares = emitObjectives(b, objectives, options, variances)
   step.loss = total(b, shares.flat())
   step.losses = shares.length > 1 ? vectorOf(b, shares) : null
-  step.entropy = entropyOf(b, lessons, options)
+  step.entropy = entropyOf(b, objectives, options)
   const results = resultsOf(step)
   for (const v of results) graph.addOutput(v)
   await inferTypes(model)
@@ -110,8 +110,8 @@ function vectorOf(b: Builder, shares: readonly (readonly Value[])[]): Value {
 }
 
 /** The mean over the outputs that are distributions; null where none is. */
-function entropyOf(b: Builder, lessons: readonly Decided[], { temperature }: StepOptions): Value | null {
-  const entropies = lessons
+function entropyOf(b: Builder, objectives: readonly Decided[], { temperature }: StepOptions): Value | null {
+  const entropies = objectives
     .filter((l) => isDivergence(l.loss))
     .map((l) => teacherEntropy(b, l.teacher!, classesIn(l), temperature))
   if (entropies.length < 2) return entropies[0] ?? null
