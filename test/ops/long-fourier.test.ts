@@ -94,8 +94,8 @@ async function check(c: Case, seed: number): Promise<void> {
   }
 }
 
-// 379 and 509 are primes that a matrix takes, 521 and 2857 are not, 19999 = 7 * 2857
-for (const n of [379, 509, 521, 600, 1000, 2310, 2857, 3 * 521, 4999, 19999])
+// 379, 509, 521 and 2857 are primes that no matrix takes, 19999 = 7 * 2857, 1010 has one that a matrix takes
+for (const n of [379, 509, 1010, 521, 600, 1000, 2310, 2857, 3 * 521, 4999, 19999])
   test(`${n} points`, async () => {
     await check({ dims: [1, n, 2], axis: 1 }, n)
     await check({ dims: [2, n, 1], axis: 1, onesided: n >= 600 }, n + 1)
@@ -118,7 +118,13 @@ test('other axes, filled up, cut off', async () => {
 
 test('tables that are made when the graph runs: 140,000 points of small factors, and a prime number of them', async () => {
   await check({ dims: [1, 140_000, 1], axis: 1, onesided: true }, 8)
-  await check({ dims: [2, 70_001, 2], axis: 1 }, 9)
-  await check({ dims: [1, 70_001, 2], axis: 1, inverse: true }, 10)
-  await check({ dims: [1, 90_001, 1], axis: 1, onesided: true }, 11)
+  await check({ dims: [8, 70_001, 2], axis: 1 }, 9)
+  await check({ dims: [8, 70_001, 2], axis: 1, inverse: true }, 10)
+})
+
+test('many lines, a few at a time', async () => {
+  await check({ dims: [7, 100_000, 2], axis: 1 }, 12)
+  await check({ dims: [90_000, 7, 1], axis: 0, inverse: true }, 13)
+  await check({ dims: [9, 70_001, 1], axis: 1, onesided: true }, 14)
+  await check({ dims: [300, 1042, 2], axis: 1 }, 15)
 })
