@@ -6,7 +6,7 @@
  * ResNet-20 (from the zoo if it is there, else fresh weights), DenseNet-BC-40-12 and DenseNet-BC-100-12, pruned to 75 %,
  * W4A4, calibrated on random images: speed and size do not depend on what was learned. Times are medians of runs taken
  * in turns. `float` is the network before compression; `dense` is the packed file with its weights stored as floats;
- * `int8, 8-bit additions` went through `quantize-additions`, `row pairs` is exported with `--row-pairs`. The profile of the
+ * `int8, 8-bit additions` went through `quantize-outputs`, `row pairs` is exported with `--row-pairs`. The profile of the
  * int8 file at batch 32 says what bounds it.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -64,7 +64,7 @@ async function compressed(dense: Model): Promise<Model> {
 
 async function withRoundedSums(quantised: Model): Promise<Model> {
   const model = cloneModel(quantised)
-  await runPass(model, 'quantize-additions', {}, { calibration: calibrationFor(model) })
+  await runPass(model, 'quantize-outputs', {}, { calibration: calibrationFor(model) })
   return model
 }
 
@@ -164,7 +164,7 @@ async function measure(title: string, dense: Model, withAdditions: boolean) {
   }
   const { bytesPerWeight, weights, bytes } = packed.report
   console.log(
-    `\n${title}: ${weights} weights, packed ${bytesPerWeight.toFixed(4)} bytes a weight, ${threads} thread(s)`,
+    `\n${title}: ${weights} weights, packed ${bytesPerWeight.toFixed(4)} bytes per weight, ${threads} thread(s)`,
   )
   const speed = []
   for (const optimization of LEVELS) {

@@ -1,6 +1,6 @@
 /**
  * What the step graph's shape rests on: how an elementwise kernel's time per byte depends on the array's size
- * (src/train/step/tile-batch.ts), blocked against plain convolutions with changing weights (src/runtime/blocked),
+ * (src/train/step/tile-batch.ts), blocked against plain convolutions with changing weights (src/lowerings/blocked),
  * weight gradients on flat positions against one copy for each kernel offset (src/ops/support/conv-weight-gradient.ts), and whole
  * training steps in the plain and the blocked layout.
  *

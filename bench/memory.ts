@@ -331,7 +331,7 @@ async function run(plan: Plan): Promise<Row> {
   const alone = await inChild(plan, 'forward')
   if (row.fault) return alone.fault ? { ...row, engine: `the forward operator alone: ${alone.fault}` } : row
   if (alone.fault || (row.peak! - alone.peak!) / row.bytes! > BOUND) return row
-  return { ...row, engine: `its kernel takes ${Math.round(alone.peak! / 1e6)} MB beside inputs and outputs` }
+  return { ...row, engine: `its kernel takes ${Math.round(alone.peak! / 1e6)} MB in addition to inputs and outputs` }
 }
 
 /** Runs a case in a process of its own. */

@@ -302,7 +302,7 @@ function table(rows: ReadonlyMap<string, Row>): string {
     '',
     'Made by `make zoo`; do not edit. What mnc does with models that others exported. Inputs are RANDOM (in the shapes and',
     'types of the graph inputs): the table says what runs and what is exact, nothing about accuracy. What the columns mean',
-    'stands in bench/zoo.ts.',
+    'is in bench/zoo.ts.',
     '',
     `| model | ${COLUMNS.join(' | ')} |`,
     `|---|${COLUMNS.map(() => '---').join('|')}|`,

@@ -11,7 +11,7 @@ await build({
   entryPoints: {
     cli: 'src/cli.ts',
     index: 'src/index.ts',
-    // the worker of data loading lies beside the pieces, where they look for it
+    // the data loader's worker is next to the chunks, where they look for it
     'chunks/loader-worker': 'src/data/loader-worker.ts',
     // so does the process that runs untrusted models
     'chunks/isolated-child': 'src/runtime/isolated/child.ts',

@@ -4,7 +4,8 @@
  *
  *     node --import tsx scripts/same-bytes.ts BEFORE AFTER [--zoo DIR] [--only WORDS] [--keep]
  *
- * BEFORE and AFTER are checkouts with a build in dist/. Exit code 1 where anything differs; the files are then kept.
+ * BEFORE and AFTER are checkouts with a build in dist/. Exit code 1 if anything differs, or a command fails that should not;
+ * the files are then kept.
  * For how a difference of two models is read: `mnc diff`, and `diff` of `mnc convert --text`.
  */
 import { spawn } from 'node:child_process'
@@ -126,7 +127,7 @@ for (const { checkout, folder, build } of sides) {
   for (const part of ['package.json', 'dist', 'data', 'models', 'schemas'])
     cpSync(join(checkout, part), join(build, part), { recursive: true })
   symlinkSync(join(checkout, 'node_modules'), join(build, 'node_modules'))
-  // a copy each, since what a command writes beside its input must not reach the other build
+  // a copy each, since what a command writes next to its input must not reach the other build
   for (const file of filesIn(join(scratch, 'in'))) {
     mkdirSync(join(folder, 'in', file, '..'), { recursive: true })
     writeFileSync(join(folder, 'in', file), readFileSync(join(scratch, 'in', file)))
@@ -139,6 +140,7 @@ const cases: Case[] = [{ name: SWEEP, commands: [] }, ...casesOf(values.zoo ? re
 const jobs = cases.flatMap((c) => sides.map((side) => ({ c, side })))
 const start = performance.now()
 let differing = 0
+let refusals = 0
 
 /** A line of the table, and under it what differs. */
 function report({ name, isRefused }: Case): void {
@@ -155,8 +157,11 @@ function report({ name, isRefused }: Case): void {
   const refused = exits.filter((e) => e !== '0').length
   const counts = [files.length, refused, found.length].map((n) => String(n).padStart(9))
   console.log(`${name.padEnd(28)} ${counts.join(' ')}`)
-  // a command of ours that both refuse shows nothing
-  if (refused > 0 && !isRefused) console.log(`    exit codes: ${exits.join(' ')}`)
+  // a command that both refuse compares nothing
+  if (refused > 0 && !isRefused) {
+    refusals += refused
+    console.log(`    exit codes: ${exits.join(' ')}`)
+  }
   for (const line of found.slice(0, SHOWN)) console.log(line)
   if (found.length > SHOWN) console.log(`    and ${found.length - SHOWN} more`)
 }
@@ -174,6 +179,8 @@ await Promise.all(
 )
 const seconds = ((performance.now() - start) / 1000).toFixed(0)
 console.log(`\n${differing === 0 ? 'the same bytes' : `${differing} files differ`}, ${seconds} s`)
-if (differing > 0 || values.keep) console.log(`in ${scratch}`)
+if (refusals > 0) console.log(`${refusals} commands failed that should not, and so were not compared`)
+const isFailed = differing > 0 || refusals > 0
+if (isFailed || values.keep) console.log(`in ${scratch}`)
 else rmSync(scratch, { recursive: true })
-process.exitCode = differing > 0 ? 1 : 0
+process.exitCode = isFailed ? 1 : 0

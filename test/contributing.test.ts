@@ -1,4 +1,4 @@
-/** What CONTRIBUTING.md says of files is so. */
+/** What CONTRIBUTING.md says about files is true. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -39,10 +39,22 @@ test('operators are named in the files that the list says, and in no others', ()
   }
 })
 
-test('every path that is named exists', () => {
-  const paths = quoted(text).filter((p) => /^(src|test|scripts|docs)\/[a-z0-9/.-]+$/.test(p))
-  assert.ok(paths.length > 5)
-  for (const path of paths) assert.ok(existsSync(join(root, path)), path)
+test('every path that is named exists, here and in the other documents', () => {
+  const documents = ['', 'docs'].flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .map((file) => join(folder, file))
+      .filter((file) => file.endsWith('.md')),
+  )
+  const paths = documents.flatMap((file) =>
+    quoted(readFileSync(join(root, file), 'utf8').replace(/^```.*?^```$/gms, ''))
+      .filter((path) => /^(src|test|scripts|docs|bench)\/[a-z0-9/.-]+$/.test(path))
+      .map((path) => ({ file, path })),
+  )
+  assert.ok(paths.length > 50)
+  assert.deepEqual(
+    paths.filter(({ path }) => !existsSync(join(root, path))),
+    [],
+  )
 })
 
 test('the files that ask for the export format are those listed, and no others', () => {

@@ -93,7 +93,7 @@ for (const [figure, files, line] of broken)
     assert.deepEqual(house(root, '--list', figure).lines, [line])
   })
 
-test('a room without a file is said', (t) => {
+test('a room without a file is reported', (t) => {
   const root = treeOf(t, {})
   rmSync(join(root, 'src/right'), { recursive: true })
   assert.deepEqual(house(root, '--list', 'rooms without a file').lines, ['src/right/'])
@@ -109,7 +109,7 @@ test('circles, of types too; one group each', (t) => {
   assert.deepEqual(house(root, '--list', 'circles of files').lines, ['src/left/p.ts, src/left/q.ts, src/left/r.ts'])
 })
 
-test('a name of an operator counts however it is used, unless a node is made of it', (t) => {
+test('a name of an operator counts however it is used, unless a node is made with it', (t) => {
   const uses = [
     "const isConv = node.op === 'Conv'",
     'const same = "Relu" == node.op',

@@ -93,7 +93,10 @@ export function operatorNames(sources) {
   return names
 }
 
-/** Where a node of the operator is made, its name is no comparison: b.op('Conv', ...), graph.addNode({ op: 'Conv', ... }), b.node({ ... }). */
+/**
+ * Where a node of the operator is made, its name is not a comparison: b.op('Conv', ...), graph.addNode({ op: 'Conv', ...
+ * }), b.node({ ... }).
+ */
 const MADE = /(?:\.ops?\(\s*|\b(?:addN|n)ode\(\s*\{(?:[^{}]|\.\.\.\{[^{}]*)*\bop: )$/
 
 /**
@@ -128,7 +131,7 @@ export const operatorKeys = (sources, names) =>
         .map(({ index, 1: text }) => ({ where: `${file}:${code.slice(0, index).split('\n').length}`, text })),
     )
 
-/** Blocks of DUPLICATE_LINES lines of code or more that stand in two places: { lines, places }. Imports do not count. */
+/** Blocks of DUPLICATE_LINES lines of code or more that occur in two places: { lines, places }. Imports do not count. */
 export function duplicates(sources) {
   const all = []
   for (const { file, code } of sources) {

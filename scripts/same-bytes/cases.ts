@@ -103,7 +103,7 @@ const compression: Case[] = [
     name: 'export int8',
     commands: [
       `${quantize} ${IN}/small.onnx --ops Conv,Gemm --weight-bits 8 --activation-bits 8 --weight-scale mse -o q.onnx`,
-      'pass quantize-additions q.onnx --data embedded --limit 32 -o qa.onnx',
+      'pass quantize-outputs q.onnx --data embedded --limit 32 -o qa.onnx',
       'export qa.onnx --format int8 --explain --json -o a.onnx',
       'export qa.onnx --format int8 --packed-weights --allow-larger -o b.onnx',
       'export qa.onnx --format int8 --row-pairs --allow-larger -o c.onnx',

@@ -6,7 +6,7 @@ import { extname } from 'node:path'
 
 const TEXT = new Set(['', '.csv', '.html', '.json', '.jsonl', '.svg', '.txt'])
 
-/** Keys of JSON whose numbers are times or made of them. */
+/** Keys of JSON whose numbers are times or derived from them. */
 const TIMED = /("(?:seconds|milliseconds|mtime|imagesPerSecond)": ?)[\d.e+-]+/g
 /** A number with a unit of time, with the blanks of a table in front of it. */
 const TIME = / *\b[\d.,]+(?:e[+-]?\d+)? (?:ms|s|min|h|days?|images\/s|images a second)\b/g

@@ -130,7 +130,7 @@ export function changeOf(a: Tensor, b: Tensor): Change | null {
   let [largest, squares, norm] = [0, 0, 0]
   for (let i = 0; i < x.length; i++) {
     const d = Math.abs(x[i]! - y[i]!)
-    // infinities that are the same in both, and NaN beside NaN, are no change
+    // infinities that are the same in both, and NaN next to NaN, are not a change
     if (Object.is(x[i], y[i]) || d === 0) {
       norm += x[i]! ** 2
       continue

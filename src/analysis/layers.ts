@@ -38,7 +38,7 @@ export interface EffectiveLayer {
 
 /**
  * In graph order; nodes that share a weight each have an entry. Runs onnxruntime where a weight is computed; layers
- * whose weight it cannot compute (custom operators) are left out, and `warn` hears why.
+ * whose weight it cannot compute (custom operators) are left out, and `warn` is told why.
  */
 export async function effectiveLayers(
   model: Model,

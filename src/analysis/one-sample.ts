@@ -4,7 +4,7 @@
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
  * Does not apply where onnxruntime refuses the model, or cannot run it at any size of its dynamic dims: then types stay
- * as the file has them, and `warn` hears why. Where onnxruntime fails in its separate process (it aborts, does not end,
+ * as the file has them, and `warn` is told why. Where onnxruntime fails in its separate process (it aborts, does not end,
  * takes all memory), what was known before stays.
  */
 import { MncError } from '../base/errors.ts'

@@ -5,7 +5,8 @@
  *   tensor                 bits of its element type
  *   quantiser of floats    width that it rounds to (the latent weights before it are what training needs)
  *   table[index]           the table's, where the index only counts through it (a mask, summed up, says which weights are
- *                          there); the index's, where that tells the entries of a smaller table apart (a codebook)
+ *                          there); those of the tensor that the index is made from, where that tells the entries of a
+ *                          smaller table apart (a codebook, the words of a prefix code)
  *   any other operator     its largest input's, times the elements of it that one element of the output takes: a byte
  *                          and-ed with 8 lanes is 1 bit each, a product with b bit planes b bits
  *
@@ -50,6 +51,9 @@ function decodersOf(operand: Value): Value[] {
   const plain = [...seen].every((v) => v.producer && (findOp(v.producer)?.carries || isQuantizer(v.producer)))
   return plain ? [] : [...seen]
 }
+
+/** Rows of a table whose entries stand for many weights each. */
+const CODEBOOK = 256
 
 class Walk {
   /** A decode serves many weights, and its parts are read more than once. */
@@ -112,8 +116,17 @@ class Walk {
     const [entries, all, count] = [this.#sizeOf(table), this.#sizeOf(v), this.#sizeOf(index)]
     const rows = (constantOf(table)?.dims ?? this.#dims.get(table))?.[0]
     if (entries === null || all === null || count === null || rows === undefined) return this.of(table)
-    const told = entries < all && this.of(index) >= Math.log2(rows)
-    return told ? (this.of(index) * count) / all : this.of(table)
+    const written = constantOf(table) !== null && rows <= CODEBOOK
+    const told = entries < all && (written || this.of(index) >= Math.log2(rows))
+    return told ? (this.#storedBits(index) ?? this.of(index) * count) / all : this.of(table)
+  }
+
+  /** Of the largest tensor that a computed value is made from; null for what is none. */
+  #storedBits(v: Value): number | null {
+    const sources = constantSource(v)
+    if (!sources || sources.length === 0) return null
+    const { type, size } = sources.reduce((a, s) => (largerThan(a, s) ? a : s)).constant!
+    return elementTypes[type].bits * size
   }
 
   /** The input that the elements come from; of equally large ones (a weight and its mask) the widest. */

@@ -31,7 +31,7 @@ export interface ConstantFormat {
   readonly bits: number
   /** Elements are small integers times a scale. */
   readonly integer: boolean
-  /** Scales stored beside the elements. */
+  /** Scales stored next to the elements. */
   readonly scales: number
 }
 

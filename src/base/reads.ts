@@ -1,6 +1,6 @@
 /**
  * Which files a piece of work reads. Everything that reads a file or lists a folder records it here (files.ts does so for its
- * callers), so that whoever needs to know what a result depends on can look it up.
+ * callers), so that code that needs to know what a result depends on can look it up.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { resolve } from 'node:path'

@@ -137,7 +137,7 @@ export function pads(n: Node): boolean {
   return channelSlot(n)?.transposed === true || padsInput(n)
 }
 
-/** Constants beside feature maps do not differ between positions. */
+/** Constants next to feature maps do not differ between positions. */
 function uniform(n: Node): boolean {
   const rank = n.output.type?.dims?.length ?? 0
   return n.inputs.every((v) => {

@@ -106,7 +106,7 @@ function addShift(n: Node, layer: WeightLayer, c: Float64Array): void {
   graph.replaceUses(before, biased, biased.producer!)
   biased.setType(before.type)
   if (biased.name === name) return
-  // the name goes on to what is now the layer's output
+  // the name passes to what is now the layer's output
   graph.rename(before, graph.freshName(`${name}.unbiased`))
   graph.rename(biased, name)
 }

@@ -255,7 +255,7 @@ function matchInputs(reference: Model, model: Model): Map<string, string> {
   return new Map(a.map((v, i) => [v.name, b[i]!.name]))
 }
 
-/** A sample counts as equal up to this share of the largest output: a hundred times float rounding of a network. */
+/** A sample counts as equal up to this fraction of the largest output: a hundred times float rounding of a network. */
 const EQUAL = 1e-4
 
 /** The results of one optimisation level, batch by batch. */

@@ -30,7 +30,7 @@ export interface ValueExtra {
 export interface NodeExtra {
   readonly kind: 'node'
   readonly proto: Proto<'NodeProto'>
-  /** By attribute name: the message, and the attribute made of it (the same object while nobody replaced it). */
+  /** By attribute name: the message, and the attribute made from it (the same object while nobody replaced it). */
   readonly attributes: ReadonlyMap<string, { readonly of: Attribute; readonly proto: Proto<'AttributeProto'> }>
 }
 

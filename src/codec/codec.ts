@@ -29,7 +29,7 @@ import { joined } from './wire-output.ts'
 
 export interface WriteOptions {
   /**
-   * Puts tensors of 1 KiB and more into `<file>.data` beside the model. By default that happens only where one file
+   * Puts tensors of 1 KiB and more into `<file>.data` next to the model. By default that happens only where one file
    * cannot hold them, and external data stays where it is when the file is written into the folder it was read from.
    */
   readonly externalData?: boolean
@@ -108,7 +108,7 @@ async function sourceOf(path: string): Promise<Uint8Array | DataFile> {
   return large ?? readFileBytes(path)
 }
 
-/** Writes to a temporary file beside `path`, then renames. '-' writes standard output. */
+/** Writes to a temporary file next to `path`, then renames. '-' writes standard output. */
 export async function writeModel(model: Model, path: string, options: WriteOptions = {}): Promise<void> {
   const { externalData = false } = options
   if (path !== '-' && isText(path)) {

@@ -1,5 +1,5 @@
 /**
- * Where the tensors of a model go when it is written: into the file, into `<file>.data` beside it, or where they are
+ * Where the tensors of a model go when it is written: into the file, into `<file>.data` next to it, or where they are
  * already. Inline unless asked otherwise or too large for one file.
  */
 import { existsSync, realpathSync } from 'node:fs'
@@ -56,7 +56,7 @@ export function allInline(model: Model): Placement {
   return { place, data: [] }
 }
 
-/** Placement for a file at `path`. `external`: the tensors go beside the model although one file could hold them. */
+/** Placement for a file at `path`. `external`: the tensors go next to the model although one file could hold them. */
 export function placeTensors(model: Model, path: string, external: boolean): Placement {
   const dataPath = `${path}.data`
   const stays = model.folder !== undefined && resolve(model.folder) === dirname(resolve(path))

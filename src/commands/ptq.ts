@@ -28,7 +28,7 @@ export const ptq = defineCommand({
     ...ptqOptions,
     ...probeOptions,
     explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
-    output: { ...output, description: `${output.description}. The steps go beside it, as OUT.recipe.json` },
+    output: { ...output, description: `${output.description}. The steps are written next to it, as OUT.recipe.json` },
   },
   examples: [
     'mnc ptq net.onnx --data cifar10:DIR -o net.int8.onnx',

@@ -52,7 +52,7 @@ export function startSignalThread(): SignalThread {
   const workerData = { heard, patience: PATIENCE_MS, message }
   const worker = new Worker(thread, { eval: true, workerData, execArgv: [], name: 'mnc-signals' })
   worker.unref()
-  // it is optional: without memory for a thread the run goes on
+  // it is optional: without memory for a thread the run continues
   worker.on('error', () => {})
   return {
     answer: () => void Atomics.store(heard, 0, 1),

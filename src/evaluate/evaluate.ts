@@ -74,7 +74,7 @@ export async function evaluate(
   }
 }
 
-/** A model error for a loss that is not a number: the accuracy beside it means nothing then. */
+/** A model error for a loss that is not a number: the accuracy means nothing then. */
 export function checkMeasured(result: Evaluation, file?: string): void {
   if (Number.isNaN(result.loss))
     throw modelError(

@@ -32,10 +32,12 @@ import { inlineFunctions } from '../passes/inline-functions.ts'
 import { widenInside } from '../passes/widen-floats.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
+import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
 import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { Exporting } from './exporting.ts'
+import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
 import { placeActivations } from './place-activations.ts'
@@ -43,6 +45,7 @@ import { detach, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.ts'
 import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
+import { lowerNorms } from './weights/integer-norms.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
 import { planStorage, type StoragePlan } from './weights/storage.ts'
 import { readWeights, type Weight } from './weights/weights.ts'
@@ -74,6 +77,7 @@ const always: readonly Stage<Exporting>[] = [
 const dense: readonly Stage<Exporting>[] = [
   { name: 'pair-weights', run: pairWeights },
   { name: 'guard-quantisers', run: ({ model, layers, paired }) => guardQuantisers(model.graph, layers, paired) },
+  { name: 'lower-norms', run: ({ model, format }) => format === 'int8' && lowerNorms(model.graph) },
   { name: 'move-biases', run: (c) => moveBiases(c.paired, c.layers, denseFormat(c)) },
 ]
 
@@ -85,6 +89,8 @@ const written: readonly Stage<Exporting>[] = [
 ]
 
 const integers: readonly Stage<Exporting>[] = [
+  { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
+  { name: 'quantise-before-shapes', run: ({ model }) => quantiseBeforeShapes(model.graph) },
   {
     name: 'arrange-integers',
     run: ({ model, options }) => arrangeIntegers(model, { rowPairs: options.rowPairs ?? false }),

@@ -9,7 +9,7 @@ export const exportOptions = optionTable({
     enum: ['packed', 'int4', 'int8'],
     default: 'packed',
     description:
-      'packed: one mask bit per element and the low-bit non-zeros, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
+      'packed: a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels',
   },
   packedWeights: {
     type: 'boolean',

@@ -129,11 +129,16 @@ export const marks = {
   bits: number<Node | Value>('bits'),
   /** How weight scales are fitted, where not by alternating least squares. Training fits them so again. */
   fit: text<Node>('fit'),
-  /** The quantiser is there for an addition (quantize-additions.ts). */
-  addition: new Flag<Node>('addition'),
+  /** The quantiser's range is chosen by the layers behind it (search-ranges.ts). */
+  rangeSearched: new Flag<Node>('range-searched'),
+  /** The quantiser is there for what reads a layer's output besides layers (quantize-outputs.ts). */
+  output: new Flag<Node>('output'),
 
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),
+
+  /** What it reads has been smoothed (smooth.ts). */
+  smoothed: new Flag<Node>('smoothed'),
 
   // --- of prune masks: how they were chosen
   pattern: text<Node>('pattern'),

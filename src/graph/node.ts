@@ -120,7 +120,6 @@ export class GraphNode implements Node {
     while (outputs.length > 0 && outputs.at(-1) === null) outputs.pop()
   }
 
-  /** Gives a node that had only its first k outputs more of them. */
   addOutput(name: string): Value {
     const v = this.graph.define(name, this)
     this.outputs.push(v)

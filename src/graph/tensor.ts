@@ -227,7 +227,7 @@ export class Tensor {
       case 'int64':
       case 'uint64': {
         const out = new viewOf[type](n)
-        // 2^63 - 1 (a slice's open end) is no double: as a number it is 2^63, which must not wrap to -2^63
+        // 2^63 - 1 (a slice's open end) is not a double: as a number it is 2^63, which must not wrap to -2^63
         const [lo, hi] = type === 'int64' ? [-(2n ** 63n), 2n ** 63n - 1n] : [0n, 2n ** 64n - 1n]
         for (let i = 0; i < n; i++) {
           const x = BigInt(values[i]!)

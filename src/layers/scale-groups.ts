@@ -137,7 +137,7 @@ export class ScaleGroups {
   /** Why neither side of the layer can be scaled; null where a side can. */
   #layer(n: Node, layer: WeightLayer): string | null {
     const slot = channelSlot(n)
-    if (layer.slot.part || !slot) return `${n.label} is no product with its weight alone`
+    if (layer.slot.part || !slot) return `${n.label} is not just a product with its weight`
     const why = editableLayer(layer) ?? this.#facts.whyLeft(layer)
     if (why) return why
     if (slot.transposesData?.(n)) return `${n.label} transposes its input`
@@ -164,8 +164,9 @@ export class ScaleGroups {
   #flow(n: Node): string | null {
     const reads = `${n.label} reads it`
     const own = n.inputs.flatMap((v) => (v && this.#of.has(v) ? [v] : []))
-    if (own.length === 0) return null
     const def = findOp(n)
+    if (this.#isMadeByScale(n)) return own.length > 0 ? reads : null
+    if (own.length === 0) return null
     const [x] = n.inputs
     const first = (x && own.every((v) => v === x) && own.length === 1 && this.#of.get(x)) || null
     if (def?.takesAlong) return (first && this.#take(n, first)) ?? (first ? null : reads)
@@ -192,6 +193,35 @@ export class ScaleGroups {
       default:
         return reads
     }
+  }
+
+  /** A normalisation, or a product with a constant a channel, whose own numbers can take a factor up: a group each. */
+  #isMadeByScale(n: Node): boolean {
+    const rank = dimsOf(n.output)?.length
+    const makers = rank === undefined ? null : (findOp(n)?.scaledBy?.(n, rank) ?? this.#vectorFactor(n, rank))
+    if (!makers) return false
+    const channels = dimsOf(n.output)?.[makers.axis]
+    const given = makers.inputs.filter((i) => n.inputs[i])
+    const fits = given.every((i) => {
+      const dims = constantOf(n.inputs[i])?.type.includes('float') ? constantOf(n.inputs[i])!.dims : []
+      return dims.some((d) => d === channels)
+    })
+    if (typeof channels !== 'number' || !fits) return false
+    const groups = this.#groups.take(channels)
+    for (const input of given) {
+      const { dims } = constantOf(n.inputs[input])!
+      this.#constants.push({ node: n, input, groups, inner: dims.length - 1 - dims.lastIndexOf(channels) })
+    }
+    this.#of.set(n.output, { axis: makers.axis, groups })
+    return true
+  }
+
+  #vectorFactor(n: Node, rank: number): { axis: number; inputs: readonly number[] } | null {
+    if (findOp(n)?.homogeneous?.(n) !== 'factor' || n.inputs.some((v) => v && this.#of.has(v))) return null
+    const input = n.inputs.findIndex((v) => constantOf(v))
+    const { dims } = constantOf(n.inputs[input]) ?? { dims: [] }
+    const isVector = dims.filter((d) => d > 1).length === 1 && n.inputs.filter((v) => constantOf(v)).length === 1
+    return isVector ? { axis: rank - dims.length + dims.findIndex((d) => d > 1), inputs: [input] } : null
   }
 
   /** Channels of zeros are what they are at any scale. */

@@ -25,7 +25,7 @@ export interface NetworkSpec {
 /** The specs that come with the package. */
 const SPEC_FOLDER = packageFile('models/')
 
-/** Keys that a spec file may hold beside the family's options. */
+/** Keys that a spec file may contain besides the family's options. */
 const documentKeys = ['$schema', 'family', 'description']
 
 /** Names of the specs in models/, sorted; a JSON file there without a `family` is not a spec (it may be a recipe). */

@@ -1,5 +1,6 @@
 /** Sums, products and whatever else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
+import { withNumber } from './support/ramp.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
 
 const versions = [7, 13, 14]
@@ -16,6 +17,8 @@ const add = defineOp({
   op: 'Add',
   homogeneous: () => 'joint',
   addition: true,
+  integerKernel: 'own',
+  ramp: (node) => withNumber(node, (c) => ({ slope: 1, offset: c })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -29,6 +32,7 @@ const add = defineOp({
 const sub = defineOp({
   op: 'Sub',
   homogeneous: () => 'joint',
+  ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1, offset: -c })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -41,6 +45,8 @@ const sub = defineOp({
 const mul = defineOp({
   op: 'Mul',
   homogeneous: () => 'factor',
+  integerKernel: 'own',
+  ramp: (node) => withNumber(node, (c) => ({ slope: c, offset: 0 })),
   half: true,
   since: versions,
   broadcasts: true,
@@ -59,6 +65,7 @@ const mul = defineOp({
 const div = defineOp({
   op: 'Div',
   homogeneous: () => 'element',
+  ramp: (node) => withNumber(node, (c, first) => (first ? null : { slope: 1 / c, offset: 0 })),
   since: versions,
   broadcasts: true,
   gradient({ node, dy: [dy], needs, b }) {

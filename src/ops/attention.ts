@@ -217,6 +217,7 @@ export const attention: readonly OpDef[] = [
   }),
   defineOp({
     op: 'RMSNormalization',
+    scaledBy: (_, rank) => ({ axis: rank - 1, inputs: [1] }),
     since: [23],
     gradient: 'decompose',
     decompose: decomposeRms,

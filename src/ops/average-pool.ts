@@ -54,6 +54,7 @@ function reciprocals(perAxis: readonly number[][]): Float64Array {
 
 export const averagePool = defineOp({
   op: 'AveragePool',
+  integerKernel: 'own',
   homogeneous: () => 'channel',
   half: true,
   channels: () => 'same',
@@ -106,6 +107,7 @@ export const averagePool = defineOp({
 
 export const globalAveragePool = defineOp({
   op: 'GlobalAveragePool',
+  integerKernel: 'own',
   homogeneous: () => 'channel',
   channels: () => 'same',
   since: [1, 22],

@@ -197,6 +197,7 @@ const affine: NonNullable<OpDef['affine']> = (node, opset, tensorOf) => {
 
 export const batchNormalization = defineOp({
   op: 'BatchNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [7, 9, 14, 15],
   gradient,
   parameters: [1, 2],

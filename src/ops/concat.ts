@@ -37,6 +37,7 @@ export const concat = defineOp({
   op: 'Concat',
   homogeneous: () => 'joint',
   joinsAlong: (node, rank) => axisFromFront(node.int('axis', 0), rank),
+  integerKernel: 'one',
   half: true,
   channels: (node) => (node.int('axis', 0) === 1 ? 'joined' : null),
   since: [4, 11, 13],

@@ -8,6 +8,7 @@ import { channelSlot, findOp } from './index.ts'
 import { WORKING_OPSET } from './support/define-op.ts'
 
 export { constantNodeTensor, constantOf, isConstantNode } from './support/constant-of.ts'
+export { composed, type Ramp, rampAt } from './support/ramp.ts'
 export { axisFromFront, elemOf } from './support/rules.ts'
 export { oldestForm, sinceVersions } from './support/schema-versions.ts'
 

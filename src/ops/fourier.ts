@@ -241,7 +241,7 @@ function decomposeStft(node: Node): void {
   const onesided = node.int('onesided', 1) === 1
   const frames = Math.floor((samples - n) / hop) + 1
   const bins = onesided ? onesidedBins(n) : n
-  // of a few frames the kernel's gradient would be made of gaps between signals; onnxruntime's Conv takes no doubles
+  // of a few frames the kernel's gradient would be made of gaps between signals; onnxruntime's Conv does not take doubles
   const isLong = frames * hop >= LONG_SIGNAL * n
   if (isLong && elemOf(x) === 'float32' && n * bins <= Math.max(SMALL, batch * frames * n)) {
     const turned = byConvolution(b, reshape(b, x, [batch, 1, samples]), window, [n, bins, false], hop)

@@ -62,6 +62,7 @@ const cost = (node: Node) => {
 
 export const instanceNormalization = defineOp({
   op: 'InstanceNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [6, 22],
   gradient(c) {
     const dims = c.node.input(0).dims
@@ -87,6 +88,7 @@ export const instanceNormalization = defineOp({
 
 export const layerNormalization = defineOp({
   op: 'LayerNormalization',
+  scaledBy: (_, rank) => ({ axis: rank - 1, inputs: [1, 2] }),
   optionalOutputs: true,
   since: [17],
   gradient(c) {
@@ -114,6 +116,7 @@ const grouped = (node: Node): number[] => {
 
 export const groupNormalization = defineOp({
   op: 'GroupNormalization',
+  scaledBy: () => ({ axis: 1, inputs: [1, 2] }),
   since: [18, 21],
   gradient(c) {
     if (!c.dy[0]) return []

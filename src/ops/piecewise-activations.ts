@@ -1,6 +1,7 @@
 /** Activations with a kink: ReLU and its relatives. The gradient at a kink is that of one side. */
 import { float } from '../graph/attribute.ts'
 import { defineOp, type OpDef } from './support/define-op.ts'
+import { open } from './support/ramp.ts'
 import { elemOf, expressions, perElement, unary } from './support/rules.ts'
 
 const clear = { dims: [2, 3], values: [-1.3, 0.7, -0.4, 1.8, 0.2, -2.1] } as const
@@ -12,6 +13,7 @@ const STEEP = 3.4028234663852886e38
 // and one kernel where Greater and Cast are two (10 and 17 ms for 44 MB on 2 cores, onnxruntime 1.30).
 const relu = unary('Relu', {
   rectifier: true,
+  ramp: () => ({ input: 0, slope: 1, offset: 0, least: 0, most: open.most }),
   homogeneous: () => 'element',
   half: true,
   since: [6, 13, 14],
@@ -129,6 +131,9 @@ const celu = unary('Celu', {
 
 // y = clamp(alpha x + beta, 0, 1): dx = alpha dy * (0 < y < 1)
 const hardSigmoid = unary('HardSigmoid', {
+  ramp: (node) => ({
+    ...{ input: 0, slope: node.float('alpha', 0.2), offset: node.float('beta', 0.5), least: 0, most: 1 },
+  }),
   bounded: true,
   since: [6, 22],
   rule: ({ f, y, node, passing }) =>
@@ -147,6 +152,7 @@ const hardSigmoid = unary('HardSigmoid', {
 
 // y = x h, h = clamp(x / 6 + 1/2, 0, 1): dx = dy * where(|x| < 3, x / 3 + 1/2, h)
 const hardSwish = unary('HardSwish', {
+  gatedBy: { slope: 1 / 6, offset: 0.5, least: 0, most: 1 },
   since: [14, 22],
   rule({ f, dy, x, b }) {
     const h = b.op('HardSigmoid', [x], { alpha: 1 / 6, beta: 0.5 })

@@ -52,7 +52,7 @@ export function toWorkingOpset(model: Model): void {
 
 /**
  * Brings a model of opset 1 to 6 to 7, in place: onnxruntime has no kernels for many of its forms, and passes write the
- * newer ones. True where that changed it; a model that cannot be upgraded stays as it is, and `warn` hears why.
+ * newer ones. True where that changed it; a model that cannot be upgraded stays as it is, and `warn` is told why.
  */
 export function leaveEarlyOpsets(model: Model, warn: (message: string) => void): boolean {
   const own = model.opsets.get('')

@@ -122,18 +122,24 @@ function boundOf(node: Node, input: number, attribute: string, none: number): nu
 
 const limit = (node: Node, value: number, b: Builder): Value => b.scalar(value, elemOf(node.input(0)))
 
+function boundsOf(node: Node): { readonly least: number; readonly most: number } | null {
+  const least = boundOf(node, 1, 'min', Number.NEGATIVE_INFINITY)
+  const most = boundOf(node, 2, 'max', Number.POSITIVE_INFINITY)
+  return least === null || most === null ? null : { least, most }
+}
+
 /**
  * y = min(max(x, low), high): dx = dy * (x = y), so dy passes at the limits themselves;
  * dlow = dy * (x < low), dhigh = dy * (x > high) for learned limits.
  */
 const clip = defineOp({
   op: 'Clip',
-  limits: { least: 1, most: 2 },
-  bounds(node) {
-    const least = boundOf(node, 1, 'min', Number.NEGATIVE_INFINITY)
-    const most = boundOf(node, 2, 'max', Number.POSITIVE_INFINITY)
-    return least === null || most === null ? null : { least, most }
+  ramp(node) {
+    const bounds = boundsOf(node)
+    return bounds && { input: 0, slope: 1, offset: 0, ...bounds }
   },
+  limits: { least: 1, most: 2 },
+  bounds: boundsOf,
   half: true,
   since: [6, 11, 12, 13],
   broadcasts: true,

@@ -9,6 +9,7 @@ const plain = { dims: [2, 3], range: [-2.5, 2.5] } as const
 
 // y = 1 / (1 + e^-x): dx = dy * (y - y^2)
 const sigmoid = unary('Sigmoid', {
+  integerKernel: 'own',
   bounded: true,
   since: [6, 13],
   rule: ({ f, dy, y }) => f('Mul', dy, f('Sub', y, f('Mul', y, y))),

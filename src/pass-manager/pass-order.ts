@@ -20,7 +20,7 @@ export const quantisesActivation = (n: Node): boolean => marks.role.get(n) === A
 export const comesTooLate = (pass: string, why: string, node?: string): MncError =>
   modelError('pass-order', `${pass} comes too late: ${why}`, {
     ...(node !== undefined && { node }),
-    next: `run ${pass} before quantize and quantize-additions`,
+    next: `run ${pass} before quantize and quantize-outputs`,
   })
 
 /** For passes that change what comes out of `changed`: refused where an activation after them already has its scale. */

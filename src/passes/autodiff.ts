@@ -5,7 +5,7 @@
  *
  *   dL/dx = sum over uses of x in nodes n:  rule(n)(dL/dy)[input]
  *
- * Needs static shapes on the path (see runtime/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
+ * Needs static shapes on the path (see runtime/isolated/infer-types.ts) and the graph at WORKING_OPSET. Does not apply through
  * If, Loop and Scan, nor through ops whose definition has no gradient: a model error names the node.
  */
 

@@ -20,19 +20,16 @@
  */
 
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import { cloneModel, type ValueMap } from '../graph/clone.ts'
-import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { applyScales, channelScales } from '../layers/channel-scales.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
-import { addBias, eachRun, outputChannels, scaleWeight, whyUnfit } from '../layers/layer-algebra.ts'
+import { eachRun, outputChannels } from '../layers/layer-algebra.ts'
 import { layerOptions } from '../layers/layer-options.ts'
-import { layersByNode, type WeightLayer } from '../layers/layers.ts'
-import { scaleClip, scaleConstant } from '../layers/scale-constants.ts'
-import { inputChannels, ScaleGroups } from '../layers/scale-groups.ts'
-import { biasOf, groupsOf } from '../ops/facts.ts'
+import type { WeightLayer } from '../layers/layers.ts'
+import { inputChannels, type ScaleGroups } from '../layers/scale-groups.ts'
+import { groupsOf } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
-import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 const options = optionTable({
@@ -164,41 +161,13 @@ class Balance {
   }
 }
 
-const zeros = (n: number): Float64Array => new Float64Array(n)
-
-/** What each channel is multiplied by; null if none is. */
-function factorsOf(groups: Iterable<number> | null, of: (group: number) => number): Float64Array | null {
-  const k = groups && Float64Array.from(groups, of)
-  return k?.some((x) => x !== 1) ? k : null
-}
-
-async function groupsOfModel(model: Model, chosen: readonly WeightLayer[], splitClips: boolean) {
-  const map: ValueMap = new Map()
-  const typed = cloneModel(model, map)
-  await inferTypes(typed)
-  const own = new Map<Node, Node>()
-  for (const n of model.graph.nodes()) {
-    const y = n.outputs.find((v) => v !== null)
-    const image = y && map.get(y)?.producer
-    if (image) own.set(image, n)
-  }
-  const layers = layersByNode(model.graph)
-  const wanted = new Set(chosen.map((l) => l.weight))
-  const groups = new ScaleGroups({
-    nodes: typed.graph.nodes(),
-    layerOf: (n) => layers.get(own.get(n)!),
-    whyLeft: (l) => (wanted.has(l.weight) ? null : `${l.name} is to be left alone`),
-    splitClips,
-  })
-  return { groups, layers, nodeOf: (n: Node): Node => own.get(n)! }
-}
-
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
   const inlined = inlineFunctions(model)
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
-  const { groups, layers, nodeOf } = await groupsOfModel(model, chosen, o.clips === 'per-channel')
+  const scales = await channelScales(model, chosen, o.clips === 'per-channel')
+  const { groups, layers } = scales
   for (const layer of chosen) {
     const why = groups.whyFixed(layer)
     if (why) ctx.decline(layer.name, why)
@@ -210,46 +179,14 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   const first = balance.round()
   if (first <= SETTLED) return inlined
   for (let round = 1; round < o.rounds && balance.round() > SETTLED; round++);
-  const scaled = pairs.map(({ layer, rows, columns }) => ({
-    layer,
-    byRow: factorsOf(rows, (g) => 1 / balance.of(g)),
-    byColumn: factorsOf(columns, (g) => balance.of(g)),
-  }))
-  const misfit = scaled.map(unfit).find((why) => why !== null)
-  if (misfit) {
-    ctx.decline(scaled[0]!.layer.name, misfit)
+  const made = applyScales(model, scales, (g) => 1 / balance.of(g))
+  if (typeof made === 'string') {
+    ctx.decline(pairs[0]!.layer.name, made)
     return inlined
   }
-  for (const { layer, byRow, byColumn } of scaled) {
-    if (byColumn) scaleWeight(layer, 'inputs', byColumn)
-    if (!byRow) continue
-    const now = layersByNode(model.graph).get(layer.node)!
-    scaleWeight(now, 'outputs', byRow)
-    if (biasOf(layer.node)) addBias(now, { k: byRow, c: zeros(byRow.length) })
-  }
-  const scaleOf = (g: number): number => 1 / balance.of(g)
-  for (const c of groups.constants) {
-    const k = factorsOf(c.groups, scaleOf)
-    if (k) scaleConstant(nodeOf(c.node), c.input, { k, inner: c.inner })
-  }
-  for (const c of groups.clips) {
-    const k = factorsOf(c.groups, scaleOf)
-    if (k) scaleClip(nodeOf(c.node), { ...c, k })
-  }
-  ctx.log(`${scaled.filter((s) => s.byRow).length} layers made even with those that read them`)
+  ctx.log(`${made} layers made even with those that read them`)
   return true
 }
-
-interface Scaled {
-  readonly layer: WeightLayer
-  readonly byRow: Float64Array | null
-  readonly byColumn: Float64Array | null
-}
-
-/** Why float16 cannot hold what the layer would become; null if it can. */
-const unfit = ({ layer, byRow, byColumn }: Scaled): string | null =>
-  (byRow && whyUnfit(layer, 'outputs', { k: byRow, c: zeros(1) })) ??
-  (byColumn && whyUnfit(layer, 'inputs', { k: byColumn, c: zeros(1) }))
 
 export const equalize = definePass({
   name: 'equalize',

@@ -18,6 +18,7 @@ import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
 import { isConstantNode } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { QUANT_SCALE } from '../quant/quant-nodes.ts'
 
 const options = optionTable({
   names: { type: 'strings', description: 'Freeze nodes by node, output or weight name (globs)', placeholder: 'NAMES' },
@@ -94,7 +95,9 @@ function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): bool
   return changed
 }
 
-const isTrainable = (v: Value): boolean => v.stored?.type.includes('float') === true && !marks.frozen.is(v)
+/** A quantiser's step alone is nothing to build a backward graph for. */
+const isTrainable = (v: Value): boolean =>
+  v.stored?.type.includes('float') === true && !marks.frozen.is(v) && marks.role.get(v) !== QUANT_SCALE
 
 export const freezeSubgraph = definePass({
   name: 'freeze-subgraph',

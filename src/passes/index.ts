@@ -14,9 +14,11 @@ import { insertFakeQuant } from './insert-fake-quant.ts'
 import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
-import { quantizeAdditions } from './quantize-additions.ts'
+import { quantizeOutputs } from './quantize-outputs.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
+import { searchRanges } from './search-ranges.ts'
+import { smooth } from './smooth.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -26,8 +28,10 @@ export const passes: readonly PassDef[] = [
   insertPruneMask,
   removeChannels,
   equalize,
+  smooth,
   insertFakeQuant,
-  quantizeAdditions,
+  quantizeOutputs,
+  searchRanges,
   roundWeights,
   correctBias,
   freezeSubgraph,

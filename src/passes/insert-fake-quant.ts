@@ -187,13 +187,13 @@ function planActivation(plan: Plan, node: Node, width: number): void {
   const value = data === undefined ? null : node.inputs[data]
   if (!value || value.constant) return
   const pair = value.producer && quantPairOf(value.producer)
-  // a rounded sum of another width is rounded again
-  const isSum = pair?.bits !== width && roundedSum(value) !== null
-  if (pair && !isSum) {
+  // a rounded output of another width is rounded again
+  const isRounded = pair?.bits !== width && roundedOutput(value) !== null
+  if (pair && !isRounded) {
     noteQuantised(plan, node.id, 'its input is', pair, width)
     return
   }
-  if (!isSum && dequantizeBehind(value)) {
+  if (!isRounded && dequantizeBehind(value)) {
     // a Cast between the halves, blocks, computed scales: quantised, in a form that is not read here
     plan.declined.push({ where: node.id, reason: 'its input is already quantised by another tool' })
     plan.foreign.push(node.id)
@@ -204,9 +204,9 @@ function planActivation(plan: Plan, node: Node, width: number): void {
   else plan.activations.push({ value, bits: width, readers: [node] })
 }
 
-/** The quantiser that gives this value where quantize-additions put it there. */
-function roundedSum(value: Value): QuantPair | null {
-  const producer = marks.addition.has(value.producer) ? value.producer : null
+/** The quantiser that gives this value where quantize-outputs put it there. */
+function roundedOutput(value: Value): QuantPair | null {
+  const producer = marks.output.has(value.producer) ? value.producer : null
   return producer && quantPairOf(producer)
 }
 
@@ -249,7 +249,7 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
       return
     }
     changed = true
-    const { name } = roundedSum(value)?.source ?? value
+    const { name } = roundedOutput(value)?.source ?? value
     const spec = { name, bits, signed: false, scales: Float32Array.of(scale), zeroPoint, axis: null }
     insertQuantizer(
       value,

@@ -82,7 +82,7 @@ function adapt(graph: Graph, source: Value, { scale, shift, size, layout }: Inpu
 
 export const mergeTeacher = definePass({
   name: 'merge-teacher',
-  summary: 'Put a teacher network into the graph as a frozen subgraph beside the student',
+  summary: 'Put a teacher network into the graph as a frozen subgraph next to the student',
   options: optionTable({
     teacher: { type: 'string', description: 'The teacher: an ONNX model with the same input', placeholder: 'FILE' },
   }),

@@ -152,7 +152,7 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
       node: late.layer.node.id,
       next: 'run round-weights, which corrects biases too, before correct-bias',
     })
-  const reference = o.target === 'network' ? floatReference(model, o.pruned === 'compensate') : null
+  const reference = o.target === 'network' ? floatReference(model, { unmasked: o.pruned === 'compensate' }) : null
   const ratios: number[] = []
   const walk = momentsWalk(model, fit, ctx.calibration!, { reference, ...o })
   for (const group of layerRuns(model.graph, fit)) {

@@ -6,6 +6,9 @@
  *   anything else   sum (y' - y)^2 / sum (y - mean y)^2
  *
  * The distance is their sum: 0 for equal outputs. Labels are not read.
+ *
+ * Which of two models is nearer is decided sample by sample, on the same samples: the differences' mean has to be larger than
+ * its standard error. The distance itself is a few samples' business where models are close, and moves with them.
  */
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph, Value } from '../graph/graph.ts'
@@ -27,6 +30,13 @@ export interface Criterion {
   readonly loss: 'kl' | 'nmse'
   /** Of the classes; null for nmse. */
   readonly axis: number | null
+}
+
+/** How far a model is, and what each sample adds: `distance` is their mean. */
+export interface Judgement {
+  /** NaN where outputs are not finite. */
+  readonly distance: number
+  readonly each: Float64Array
 }
 
 /** Feeds of one run. */
@@ -66,19 +76,40 @@ export class Judge {
     return new Judge(criteria, batches, await outputsOf(compared, batches, threads), threads)
   }
 
-  /** NaN where outputs are not finite. */
-  async distance(model: Model): Promise<number> {
+  async judge(model: Model): Promise<Judgement> {
     const got = await outputsOf(comparedOf(model), this.#batches, this.#threads)
-    return this.criteria.reduce((sum, criterion, k) => {
+    const parts = this.criteria.map((criterion, k) => {
       const of = (runs: readonly (readonly Tensor[])[]): Tensor[] => runs.map((run) => run[k]!)
       const measure = criterion.axis === null ? squaredShare : divergence(criterion.axis)
-      return sum + measure(of(this.#wanted), of(got))
-    }, 0)
+      return measure(of(this.#wanted), of(got))
+    })
+    const each = sumOf(parts)
+    return { distance: meanOf(each), each }
   }
 }
 
+/** Whether `now` is nearer to the float model than `before`, by more than chance; NaN is no distance. */
+export function isNearer(now: Judgement, before: Judgement | null): boolean {
+  if (before === null || Number.isNaN(before.distance)) return true
+  if (before.each.length !== now.each.length) return now.distance < before.distance
+  const gains = now.each.map((x, i) => before.each[i]! - x)
+  const gain = meanOf(gains)
+  const squares = gains.reduce((sum, x) => sum + (x - gain) ** 2, 0)
+  const error = Math.sqrt(squares / Math.max(1, gains.length - 1) / gains.length)
+  return gain > 0 && gain > error
+}
+
+const meanOf = (x: Float64Array): number => x.reduce((a, b) => a + b, 0) / x.length
+
+/** What outputs add, by sample; in all where they do not agree on what a sample is. */
+function sumOf(parts: readonly Float64Array[]): Float64Array {
+  const isAlike = parts.every((p) => p.length === parts[0]!.length)
+  const whole = isAlike ? parts : parts.map((p) => Float64Array.of(meanOf(p)))
+  return whole[0]!.map((_, i) => whole.reduce((sum, p) => sum + p[i]!, 0))
+}
+
 /**
- * Entropy, as a share of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
+ * Entropy, as a fraction of what it can be, that a teacher's distributions are to have. One that is nearly certain tells little
  * but its choice; ResNet-20 on CIFAR-10 has 1 % at temperature 1.
  */
 const ENTROPY = 0.1
@@ -180,37 +211,48 @@ async function run(
   }
 }
 
-type Measure = (wanted: readonly Tensor[], got: readonly Tensor[]) => number
+/** By sample, the first axis of all runs' outputs; their mean is the distance. */
+type Measure = (wanted: readonly Tensor[], got: readonly Tensor[]) => Float64Array
+
+const samplesIn = (tensors: readonly Tensor[]): number => tensors.reduce((n, { dims }) => n + (dims[0] ?? 1), 0)
 
 const squaredShare: Measure = (wanted, got) => {
-  let [error, sum, squares, n] = [0, 0, 0, 0]
+  const each = new Float64Array(samplesIn(wanted))
+  let [sum, squares, n, sample] = [0, 0, 0, 0]
   for (const [k, t] of wanted.entries()) {
     const [want, have] = [t.toFloat32(), got[k]!.toFloat32()]
+    const inner = want.length / Math.max(1, t.dims[0] ?? 1)
     for (let i = 0; i < want.length; i++) {
-      error += (want[i]! - have[i]!) ** 2
+      each[sample + Math.floor(i / inner)]! += (want[i]! - have[i]!) ** 2
       sum += want[i]!
       squares += want[i]! ** 2
     }
     n += want.length
+    sample += t.dims[0] ?? 1
   }
   const spread = squares - (sum * sum) / Math.max(1, n)
   // an output that never changes: its own size is what an error is compared with
   const scale = spread > 1e-12 * squares ? spread : squares || 1
-  return error / scale
+  return each.map((x) => (x * each.length) / scale)
 }
 
 const divergence =
   (axis: number): Measure =>
   (wanted, got) => {
-    let [total, positions] = [0, 0]
+    // classes along the first axis: nothing tells samples apart
+    const each = new Float64Array(axis === 0 ? wanted.length : samplesIn(wanted))
+    let [positions, first] = [0, 0]
     for (const [k, t] of wanted.entries()) {
       const [want, have] = [t.toFloat32(), got[k]!.toFloat32()]
+      const samples = axis === 0 ? 1 : t.dims[0]!
+      const inner = want.length / Math.max(1, samples)
       for (const { at, stride, classes } of positionsOf(t, axis)) {
-        total += divergenceAt(want, have, at, stride, classes)
+        each[first + Math.floor(at / inner)]! += divergenceAt(want, have, at, stride, classes)
         positions++
       }
+      first += samples
     }
-    return total / positions
+    return each.map((x) => (x * each.length) / positions)
   }
 
 /** Mean entropy of softmax(t / temperature), as a fraction of log(classes). */

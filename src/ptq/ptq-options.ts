@@ -21,6 +21,11 @@ export const ptqOptions = optionTable({
   ops: { ...layerOptions.ops, default: ['*'] },
   only: layerOptions.only,
   exclude: layerOptions.exclude,
+  integer: {
+    type: 'boolean',
+    default: false,
+    description: 'Also quantise what stands between layers, so that an int8 export runs entirely in integers',
+  },
   effort: {
     type: 'string',
     enum: effortNames,

@@ -6,22 +6,23 @@
  */
 import { MncError, modelError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
-import { fingerprint } from '../codec/codec.ts'
-import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { type Preprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
 import { applyPass, type PassResult } from '../pass-manager/manager.ts'
 import { requirePass } from '../passes/run-pass.ts'
-import { recordTraining } from '../train/loop/record.ts'
-import { type TrainEvent, train } from '../train/loop/trainer.ts'
-import { trainOptions } from '../train/train-options.ts'
-import { type Criterion, Judge } from './judge.ts'
+import { floatReference } from '../quant/bypass-quantisers.ts'
+import type { TrainEvent } from '../train/loop/trainer.ts'
+import { type Criterion, isNearer, Judge, type Judgement } from './judge.ts'
 import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options.ts'
+import { refine } from './refine.ts'
 import { type Samples, samplesOf } from './samples.ts'
 import {
   type Options,
+  OUTPUTS,
+  outputsOptions,
   type PlannedPass,
   passOptions,
   plannedPasses,
@@ -123,7 +124,8 @@ class Work {
   readonly #steps: PtqStep[] = []
   #passes: PtqSequence['passes'] = []
   #train: Options | null = null
-  #distance: number | null = null
+  /** How far it is from the float model; null before it is quantised. */
+  #judgement: Judgement | null = null
   #quantized: Quantized = { declined: [], left: null }
 
   private constructor(
@@ -168,7 +170,12 @@ class Work {
     for (const p of this.#planned.filter((p) => p.place === 'behind')) await this.#tryBehind(p)
     await this.#refine()
     return {
-      ...{ model: this.#model, steps: this.#steps, distance: this.#distance!, criteria: this.#judge.criteria },
+      ...{
+        model: this.#model,
+        steps: this.#steps,
+        distance: this.#judgement!.distance,
+        criteria: this.#judge.criteria,
+      },
       ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized },
     }
   }
@@ -177,17 +184,29 @@ class Work {
   async #exact(p: PlannedPass): Promise<void> {
     await this.#step(p.name, async () => {
       const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o))
-      return applied.changed ? { ...applied, distance: null } : applied
+      return applied.changed ? { ...applied, judgement: null } : applied
     })
   }
 
   async #quantize(): Promise<void> {
     await this.#step(QUANTIZE, async () => {
-      const done = await this.#apply(this.#model, QUANTIZE, quantizeOptions(this.#model, this.#o))
+      const done = await this.#quantised(this.#model)
       if (!done.changed) throw nothingQuantised(done.declined)
       this.#quantized = { declined: done.declined, left: done.left }
-      return { ...done, distance: await this.#judge.distance(done.model) }
+      return { ...done, judgement: await this.#judge.judge(done.model) }
     })
+  }
+
+  async #quantised(source: Model, passes = this.#passes): Promise<Applied> {
+    const done = await this.#apply(source, QUANTIZE, quantizeOptions(source, this.#o), passes)
+    if (!this.#o.integer || !done.changed) return done
+    return { ...done, ...(await this.#withOutputs(done)) }
+  }
+
+  /** For integer kernels throughout. What is left alone is what `quantize` says. */
+  async #withOutputs({ model, passes }: Applied): Promise<Pick<Applied, 'model' | 'passes'>> {
+    const done = await this.#apply(model, OUTPUTS, outputsOptions(this.#o), passes)
+    return done.changed ? { model: done.model, passes: done.passes } : { model, passes }
   }
 
   /** A pass before `quantize`: its effect shows after that. */
@@ -195,17 +214,25 @@ class Work {
     await this.#step(p.name, async () => {
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
       if (!own.changed) return own
-      const done = await this.#apply(own.model, QUANTIZE, quantizeOptions(own.model, this.#o), own.passes)
-      const distance = await this.#judge.distance(done.model)
-      if (isNearer(distance, this.#distance)) Object.assign(prepared, { model: own.model, passes: own.passes })
-      return { ...done, distance }
+      const done = await this.#quantised(own.model, own.passes)
+      const judgement = await this.#judge.judge(done.model)
+      if (isNearer(judgement, this.#judgement)) Object.assign(prepared, { model: own.model, passes: own.passes })
+      return { ...done, judgement }
     })
   }
 
   async #tryBehind(p: PlannedPass): Promise<void> {
     await this.#step(p.name, async () => {
-      const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o))
-      return applied.changed ? { ...applied, distance: await this.#judge.distance(applied.model) } : applied
+      const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o), this.#passes, p.samples)
+      if (!applied.changed) return applied
+      const judgement = await this.#judge.judge(applied.model)
+      if (!p.ofInputs) return { ...applied, judgement }
+      const inFloat = (model: Model) => this.#judge.judge(floatReference(model, { weightsOnly: true }).model)
+      return {
+        ...applied,
+        judgement,
+        compared: { now: await inFloat(applied.model), before: await inFloat(this.#model) },
+      }
     })
   }
 
@@ -213,21 +240,16 @@ class Work {
     const steps = refineSteps(this.#o)
     if (steps === 0) return
     await this.#step(REFINE, async () => {
-      const { data, seed = 0, signal, cache } = this.#run
+      const { data, preprocess, seed = 0, signal, cache } = this.#run
       const { criteria, temperature } = this.#judge
-      const setting = { samples: this.#samples.fitted, steps, criteria, temperature, pictures: data !== RANDOM }
-      const options = refineOptions(this.#o, setting)
-      const model = cloneModel(this.#model)
-      const preprocess = this.#run.preprocess
-      const input = fingerprint(model)
-      const teacher = { model: cloneModel(this.#float), preprocess: readPreprocess(this.#float) ?? preprocess }
-      const summary = await train(model, { data, preprocess, teacher, options, seed, signal, cache }, (event) =>
-        this.#tell({ kind: 'train', event }),
-      )
-      const source = data === RANDOM ? RANDOM : data.name
-      const all = parseOptions(trainOptions, options, REFINE)
-      recordTraining(model, { options: all, data: source, seed, input, summary })
-      return { changed: true, model, passes: this.#passes, train: options, distance: await this.#judge.distance(model) }
+      const pictures = data !== RANDOM
+      const done = await refine(this.#model, this.#judgement!, {
+        ...{ data, preprocess, seed, signal, cache, steps, float: this.#float, judge: this.#judge, tell: this.#tell },
+        optionsFor: (steps, rate) =>
+          refineOptions(this.#o, { samples: this.#samples.fitted, steps, rate, criteria, temperature, pictures }),
+      })
+      const { model, options, judgement } = done
+      return { changed: true, model, passes: this.#passes, train: options, judgement }
     })
   }
 
@@ -235,7 +257,7 @@ class Work {
   async #step(name: string, attempt: () => Promise<Attempt>): Promise<void> {
     if (this.#run.signal?.aborted)
       throw new MncError(`interrupted before ${name}`, { code: 'interrupted', blame: 'interrupt' })
-    await this.#tell({ kind: 'begin', step: name, distance: this.#distance })
+    await this.#tell({ kind: 'begin', step: name, distance: this.#judgement?.distance ?? null })
     const start = performance.now()
     const done = await attempt().catch((error: unknown) => {
       const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'user')
@@ -252,23 +274,24 @@ class Work {
   #judged(done: Attempt | MncError): Omit<PtqStep, 'name' | 'seconds'> {
     if (done instanceof MncError) return { distance: null, outcome: 'failed', reason: done.describe() }
     if (!done.changed) return { distance: null, outcome: 'idle', reason: done.reason ?? 'nothing to change' }
-    const distance = done.distance ?? null
-    const before = this.#distance
-    if (distance !== null && before !== null && !isNearer(distance, before))
-      return { distance, outcome: 'taken-back', reason: 'the outputs are further from those of the float model' }
+    const { judgement } = done
+    const distance = judgement?.distance ?? null
+    const { now, before } = done.compared ?? { now: judgement, before: this.#judgement }
+    if (now && before && !isNearer(now, before))
+      return { distance, outcome: 'taken-back', reason: takenBack(now, before) }
     this.#model = done.model
     this.#passes = done.passes
     this.#train = done.train ?? this.#train
-    this.#distance = distance ?? before
+    this.#judgement = judgement ?? this.#judgement
     return { distance, outcome: 'kept', reason: null }
   }
 
   /** Runs the pass on a copy; returns that and the options that it ran with. */
-  async #apply(source: Model, name: string, options: Options, passes = this.#passes): Promise<Applied> {
+  async #apply(source: Model, name: string, options: Options, passes = this.#passes, most?: number): Promise<Applied> {
     const model = cloneModel(source)
     const def = requirePass(name)
-    const size = { limit: this.#samples.fitted, batch: this.#o.batch }
-    const calibration = def.data ? await this.#samples.calibration(model, size.batch) : undefined
+    const size = { limit: Math.min(this.#samples.fitted, most ?? this.#samples.fitted), batch: this.#o.batch }
+    const calibration = def.data ? await this.#samples.calibration(model, size) : undefined
     const { changed, declined, left } = await applyPass(model, def, options, {
       seed: this.#run.seed ?? 0,
       log: (message) => void this.#tell({ kind: 'log', message }),
@@ -285,15 +308,19 @@ interface Attempt {
   readonly model: Model
   readonly passes: PtqSequence['passes']
   readonly train?: Options
-  readonly distance?: number | null
+  /** null where no output changes. */
+  readonly judgement?: Judgement | null
+  /** What decides, where that is not the model as it is. */
+  readonly compared?: { readonly now: Judgement; readonly before: Judgement }
   readonly reason?: string | null
 }
 
 type Applied = Attempt & Pick<PassResult, 'declined' | 'left'>
 
-/** NaN is no distance. */
-const isNearer = (distance: number, than: number | null): boolean =>
-  than === null || Number.isNaN(than) || distance < than
+const takenBack = (now: Judgement, before: Judgement): string =>
+  now.distance < before.distance
+    ? 'the outputs are no nearer to those of the float model than chance makes them'
+    : 'the outputs are further from those of the float model'
 
 const SHOWN = 3
 

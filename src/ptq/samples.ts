@@ -22,7 +22,8 @@ export interface Samples {
   readonly judged: number
   /** Inputs of the samples that judge, for a model that takes what `model` takes. */
   judges(model: Model, batch: number): Promise<readonly Feeds[]>
-  calibration(model: Model, batch: number): Promise<CalibrationData>
+  /** `limit`: at most those to fit with. */
+  calibration(model: Model, size: { readonly limit: number; readonly batch: number }): Promise<CalibrationData>
 }
 
 /** Splits `limit` samples. A usage error where there are fewer than four. */
@@ -38,7 +39,7 @@ export function samplesOf(data: TrainingData, limit: number): Samples {
       data === RANDOM
         ? randomJudges(model, judged, batch)
         : feedsOf(await calibrationData(model, lastOf(data, fitted, judged), { limit: judged, batch })),
-    calibration: (model, batch) => calibrationData(model, data, { limit: fitted, batch }),
+    calibration: (model, size) => calibrationData(model, data, size),
   }
 }
 

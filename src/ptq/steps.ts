@@ -1,9 +1,9 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize
- *   quantize scales for weights and inputs
- *   behind   the rounded network brought back to the float one: round-weights, correct-bias, refine
+ *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
+ *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
+ *   behind   the rounded network brought back to the float one: search-ranges, round-weights, correct-bias, refine
  *
  * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
  * change no output, stay as they are.
@@ -25,6 +25,7 @@ export type Options = Readonly<Record<string, unknown>>
 
 export const REFINE = 'refine'
 export const QUANTIZE = 'quantize'
+export const OUTPUTS = 'quantize-outputs'
 
 interface PassStep {
   readonly name: string
@@ -33,6 +34,10 @@ interface PassStep {
   readonly exact?: boolean
   /** The least effort that runs it. */
   readonly from: Effort
+  /** It is about inputs: judged with weights as floats, whose rounding is yet to come. */
+  readonly ofInputs?: boolean
+  /** It needs no more samples. */
+  readonly samples?: number
 }
 
 const passSteps: readonly PassStep[] = [
@@ -40,6 +45,8 @@ const passSteps: readonly PassStep[] = [
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
+  { name: 'smooth', place: 'before', from: 'fast' },
+  { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
   { name: 'round-weights', place: 'behind', from: 'fast' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
@@ -93,11 +100,15 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   return { ...choice, weightBits, activationBits, firstLayer: 'quantize', ...Object.fromEntries(named) }
 }
 
+/** The options of `quantize-outputs`. */
+export const outputsOptions = ({ allowNonfinite }: PtqOptions): Options => (allowNonfinite ? { allowNonfinite } : {})
+
 const nameOf = (l: WeightLayer): string => l.name
 
 /** The options that a pass of the list gets in addition to its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
-  const shared = { ops: o.ops, only: o.only, exclude: o.exclude, allowNonfinite: o.allowNonfinite || undefined }
+  const { ops, only, exclude, weightBits, activationBits } = o
+  const shared = { ops, only, exclude, weightBits, activationBits, allowNonfinite: o.allowNonfinite || undefined }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)
 }
@@ -105,6 +116,8 @@ export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
 export interface RefineSetting {
   readonly samples: number
   readonly steps: number
+  /** Of a parameter's root mean square, at the start of the cosine. */
+  readonly rate: number
   readonly criteria: readonly Criterion[]
   readonly temperature: number
   /** Inputs are pictures, which may be cropped and mirrored. */
@@ -117,7 +130,7 @@ export interface RefineSetting {
  */
 export function refineOptions(
   o: PtqOptions,
-  { samples, steps, criteria, temperature, pictures }: RefineSetting,
+  { samples, steps, rate, criteria, temperature, pictures }: RefineSetting,
 ): TrainOptionsInput {
   const batch = Math.min(o.batch, samples)
   const stepsPerEpoch = Math.max(1, Math.floor(samples / batch))
@@ -127,11 +140,8 @@ export function refineOptions(
     ...(criteria.some((c) => c.axis !== null) && {
       lossAxis: Object.fromEntries(criteria.flatMap((c) => (c.axis === null ? [] : [[c.output, c.axis]]))),
     }),
-    ...{ optimizer: 'adamw', lr: REFINE_RATE, relativeLr: true, weightDecay: 0, schedule: 'cosine' },
+    ...{ optimizer: 'adamw', lr: rate, relativeLr: true, weightDecay: 0, schedule: 'cosine' },
     ...{ bn: 'frozen', scales: 'learn', augment: pictures ? 'standard' : 'none', cacheFeatures: false },
     ...{ workers: o.workers, threads: o.threads, allowNonfinite: o.allowNonfinite },
   }
 }
-
-/** Of a parameter's root mean square, at the start of the cosine. */
-const REFINE_RATE = 0.003

@@ -53,6 +53,17 @@ export function activationRange(h: Histogram, o: ActivationOptions): ActivationR
   return best
 }
 
+/** One quantiser for what several hold: from the lowest end to the highest, integers 0 .. `most`. */
+export function commonRange(ranges: readonly ActivationRange[], most = 255): ActivationRange {
+  const low = Math.max(...ranges.map((r) => r.zeroPoint * r.scale))
+  const high = Math.max(...ranges.map((r) => (most - r.zeroPoint) * r.scale))
+  const same = ranges.every((r) => r.scale === ranges[0]!.scale && r.zeroPoint === ranges[0]!.zeroPoint)
+  if (same) return ranges[0]!
+  const zeroPoint = Math.round((low * most) / (low + high))
+  const within = (extent: number, levels: number): number => (levels > 0 ? extent / levels : 0)
+  return { scale: Math.fround(Math.max(within(low, zeroPoint), within(high, most - zeroPoint))), zeroPoint }
+}
+
 /** Zero points to try: that of the whole range, and for mse also others (all of up to 16, else 17). */
 function zeroPoints(h: Histogram, hi: number, { calibration, percentile }: ActivationOptions): number[] {
   const within = (limit: number): number => {

@@ -2,9 +2,9 @@
  * Keeps stock onnxruntime from rewriting what is before an activation quantiser. Of Conv -> [Relu | Clip] ->
  * QuantizeLinear with a quantised input, onnxruntime 1.30 (all optimisations on) makes a QLinearConv: float weights
  * become 8 bits per tensor, biases integers of the scale sx * sw (coarse at 4 bits: 0.3 points of ResNet-20; clamped where
- * they do not fit 32 bits), and with 4-bit activations beside float or 8-bit weights the file does not load at all, for
- * QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one without
- * both limits before an 8-bit one (clip_quantizelinear.cc throws).
+ * they do not fit 32 bits), and with 4-bit activations next to float or 8-bit weights the file does not load at all,
+ * since QLinearConv has no 4-bit types. A float Clip right before a 4-bit QuantizeLinear does not load either, nor one
+ * without both limits before an 8-bit one (clip_quantizelinear.cc throws).
  *
  * A QuantizeLinear after MaxPool, Reshape and the like is moved before them (qdq_propagation.cc), and 4-bit MaxPool,
  * Transpose and Slice do not exist: the file does not load.
@@ -41,6 +41,9 @@ const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Sli
 const MERGED = ['Relu', 'BatchNormalization', 'Identity', 'Dropout']
 const MERGED_WITH_CONSTANT = ['Add', 'Sub', 'Mul', 'Div']
 
+/** Whether onnxruntime moves quantisers across the node. */
+export const isCrossed = (n: Node): boolean => n.is(...CROSSED)
+
 export interface Drawn {
   /** A layer, a Clip, or what quantisers are moved across. */
   readonly into: Node
@@ -54,7 +57,7 @@ export function drawnInto(value: Value): Drawn | null {
   for (let v = value; ; ) {
     const node = v.producer
     if (!node) return null
-    if (channelSlot(node) || node.is(...CROSSED) || isClip(node)) return { into: node, across }
+    if (channelSlot(node) || isCrossed(node) || isClip(node)) return { into: node, across }
     const next = mergedInput(node)
     if (!next) return null
     across.push(node)

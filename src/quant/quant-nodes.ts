@@ -33,7 +33,8 @@ export interface QuantizerSpec {
   /** Type of the value that is quantised, and so of the scale. */
   readonly elem: ElementType
   readonly fit?: WeightScaleMethod
-  readonly addition?: boolean
+  /** Made by quantize-outputs. */
+  readonly output?: boolean
   /** Serves nothing but frozen nodes and is frozen with them. */
   readonly frozen?: boolean
 }
@@ -65,7 +66,7 @@ function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
     ...marks.role.entry(role),
     ...marks.bits.entry(bits),
     ...(spec.fit && spec.fit !== 'als' && marks.fit.entry(spec.fit)),
-    ...(spec.addition && marks.addition.entry(true)),
+    ...(spec.output && marks.output.entry(true)),
   }
   const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
   const dims = axis === null ? [] : [scales.length]

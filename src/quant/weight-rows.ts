@@ -32,7 +32,7 @@ export interface WeightRows {
 export function weightRows(layer: WeightLayer): WeightRows | string {
   const { node, tensor, outputAxis, inputAxis } = layer
   const slot = channelSlot(node)
-  if (!slot || layer.slot !== slot) return `${node.op} is no product with its weight alone`
+  if (!slot || layer.slot !== slot) return `${node.op} is not just a product with its weight`
   const { dims } = tensor
   if (outputAxis === null || inputAxis === null) return 'a Reshape of its weight hides its channels'
   if (slot.channels !== 'window') {

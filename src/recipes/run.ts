@@ -13,12 +13,12 @@ import type { Dataset, Split } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
-import { Heard } from './heard.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
 import { make } from './make.ts'
 import { measure } from './measure.ts'
 import type { Recipe, Stage } from './recipe.ts'
 import type { StageMetrics, StageRecord } from './record.ts'
+import { ShownWarnings } from './shown-warnings.ts'
 import { WorkFolder } from './work-folder.ts'
 
 export interface RunOptions {
@@ -149,7 +149,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const stages = chosenStages(recipe, options.from, options.until)
   const onEvent = options.onEvent ?? (() => {})
   const data = new DataCache((message) => onEvent({ kind: 'log', message }))
-  const heard = new Heard(recipe)
+  const shown = new ShownWarnings(recipe)
   // a missing data set of the last stage should be reported before the first one has trained
   for (const stage of stages) {
     await data.training(stage)
@@ -160,7 +160,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   let failed: MncError | null = null
   try {
     for (const stage of stages) {
-      const result = await runStage(recipe, stage, { folder, data, heard }, options, onEvent)
+      const result = await runStage(recipe, stage, { folder, data, shown }, options, onEvent)
       results.push(result)
       onEvent({ kind: 'done', stage, result })
       failed = failedGate(stage, result)
@@ -177,7 +177,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
 async function runStage(
   recipe: Recipe,
   stage: Stage,
-  { folder, data, heard }: { readonly folder: WorkFolder; readonly data: DataCache; readonly heard: Heard },
+  { folder, data, shown }: { readonly folder: WorkFolder; readonly data: DataCache; readonly shown: ShownWarnings },
   options: RunOptions,
   onEvent: (event: RunEvent) => void,
 ): Promise<StageResult> {
@@ -197,10 +197,10 @@ async function runStage(
   const context = {
     ...{ folder, signal: options.signal, checkpointSteps: options.checkpointSteps, cache: options.cache },
     log: (message: string) => {
-      if (heard.isNew(stage, message)) onEvent({ kind: 'log', message })
+      if (shown.isNew(stage, message)) onEvent({ kind: 'log', message })
     },
     progress: (label: string, done: number, total: number) => onEvent({ kind: 'progress', label, done, total }),
-    onTrain: (event: TrainEvent) => onEvent({ kind: 'train', stage, event: heard.newsOf(stage, event) }),
+    onTrain: (event: TrainEvent) => onEvent({ kind: 'train', stage, event: shown.newsOf(stage, event) }),
   }
   let record: StageRecord | null = reason === null ? old : null
   if (!record) {

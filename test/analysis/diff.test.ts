@@ -83,9 +83,11 @@ test('an export only rescales layers, and keeps sparsity and widths', async () =
     assert.equal(layers.length, 6)
     for (const l of layers) {
       assert.ok(l.rescaled || l.change!.maxChange === 0, `${format} ${l.name}: ${JSON.stringify(l.change)}`)
-      assert.deepEqual(l.after, l.before, `${format} ${l.name}`)
+      // words of a prefix code take fewer bits than the values have
+      assert.ok(l.after!.weightBits <= l.before!.weightBits, `${format} ${l.name}`)
+      assert.deepEqual({ ...l.after, weightBits: 0 }, { ...l.before, weightBits: 0 }, `${format} ${l.name}`)
     }
-    // one weight that differs is no factor of its channel any more
+    // one weight that differs is no longer a factor of its channel
     const spoilt = cloneModel(a)
     const w = spoilt.graph.find('c2')!
     w.setConstant(

@@ -1,4 +1,4 @@
-/** Types of one sample: where the batch that a model works at cannot be found out, that is said. */
+/** Types of one sample: a batch at which the model works that cannot be found is reported. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { typedSamples } from '../../src/analysis/one-sample.ts'
@@ -9,7 +9,7 @@ const limits = probeLimits()
 setProbeLimits({ ...limits, seconds: 1 })
 after(() => setProbeLimits(limits))
 
-/** All shapes are known without running it, and running it takes for ever unless `ends`. */
+/** All shapes are known without running it, and running it takes forever unless `ends`. */
 const loop = (first: string, reshape: string, ends: boolean) =>
   parseModel(`onnx {ir_version=10}
 opset ai.onnx=21
@@ -48,7 +48,7 @@ for (const [name, first, reshape, rows] of [
   ['a batch that the graph bakes in', 'N', '2, 2', 2],
   ['a batch that the file fixes', '4', '8, 2', 8],
 ] as const)
-  test(`${name}: a try that does not end is said, and the shapes stay`, async () => {
+  test(`${name}: a trial that does not end is reported, and the shapes stay`, async () => {
     for (const ends of [false, true]) {
       const said: string[] = []
       const { model } = await typedSamples(loop(first, reshape, ends), (message) => said.push(message))

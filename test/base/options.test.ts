@@ -24,7 +24,7 @@ const table = optionTable({
   shapes: { type: 'stringMap', description: '' },
 })
 
-/** The shares of options that ajv took, by hand. */
+/** The shares of options that ajv accepts, by hand. */
 function inFractions(options: Record<string, unknown>): Record<string, unknown> {
   const fraction = (x: unknown): unknown =>
     typeof x === 'string' ? Number((Number.parseFloat(x) / 100).toPrecision(15)) : x

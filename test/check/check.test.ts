@@ -97,7 +97,7 @@ test('explain reads the kernels from the graph that onnxruntime makes', async ()
   assert.ok(packed.layers.every((l) => l.kernel === null))
 })
 
-/** The input's negative and a scaled copy of it beside, by the names given. */
+/** The input's negative and next to it a scaled copy, by the names given. */
 function twoOutputs(scale: number, names: readonly [string, string] = ['a', 'b']) {
   const n = new Net(1)
   const a = n.b.op('Neg', [n.input([2, 3])], {}, { name: names[0] })

@@ -63,7 +63,7 @@ const refusals: readonly [name: string, args: readonly string[], message: RegExp
   ],
   ['a truncated file', ['pass', 'prune', at('cut.onnx'), '-o', at('x.onnx')], /cut\.onnx: .*truncated/],
   [
-    'a file that is no model',
+    'a file that is not a model',
     ['convert', 'package.json', '-o', at('x.onnx')],
     /package\.json: this is not an ONNX model/,
   ],

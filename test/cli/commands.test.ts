@@ -135,7 +135,7 @@ test('convert: opset up, external data, text and back', async () => {
   assert.ok(!existsSync(at('x.onnx')))
 })
 
-test('pass: default output beside the input, --explain on stderr', async () => {
+test('pass: default output next to the input, --explain on stderr', async () => {
   assert.equal(outputBeside('a/student.onnx', 'prune'), 'a/student.prune.onnx')
   assert.equal(outputBeside('a.b/model', 'prune'), 'a.b/model.prune.onnx')
   assert.equal(outputBeside('-', 'prune'), '-')

@@ -1,6 +1,6 @@
 /**
  * Each write, rename, opened file and message to a loader thread fails once (support/fail-once.mjs): the command ends within
- * seconds and says so, what was there is whole, and nothing is left lying about. A few of the calls here, all of them
+ * seconds and reports it, files that existed are intact, and nothing is left behind. A few of the calls here, all of them
  * with MNC_ALL_FAULTS=1.
  */
 import assert from 'node:assert/strict'

@@ -1,4 +1,4 @@
-/** Whole commands on models that abort, hang or fill what trusts them: each ends in time, with 0 or 2. */
+/** Whole commands on models that abort, hang or fill a process that trusts them: each ends in time, with 0 or 2. */
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -49,7 +49,7 @@ async function ends(args: readonly string[], ...codes: readonly number[]): Promi
 
 const hasten = ['--probe-seconds', '1']
 
-test('info and diff tell what is known where the engine aborts or does not end, and why no more', async () => {
+test('info and diff tell what is known where the engine aborts or does not end, and why not more', async () => {
   for (const [name, model, why] of [
     ['abort', aborting(), /makes onnxruntime abort/],
     ['loop', endlessLoop(), /more than 1 s/],
@@ -85,7 +85,7 @@ test('constants of 16 GiB are left, with their size, and nothing is computed for
   }
 })
 
-test('what can be folded beside a bomb is', async () => {
+test('what can be folded next to a bomb is', async () => {
   const model = bombs.Tile!()
   const b = model.graph.append()
   const three = b.op('Add', [b.scalar(1), b.scalar(2)], {}, { name: 'three' })
@@ -170,7 +170,7 @@ test('recurrent layers of too many or unknown steps are left, with the reason; t
     }
 })
 
-test('types that do not leave onnxruntime: commands that run the model for answers', async () => {
+test('types that cannot be read from onnxruntime: commands that run the model for answers', async () => {
   const kinds = [
     [22, 21],
     [21, 21],

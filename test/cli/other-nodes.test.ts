@@ -1,6 +1,6 @@
 /**
  * The built command on other versions of Node.js than this one (`make other-nodes`): a pipeline of every kind of step gives
- * the same bytes. Skipped where they were not fetched.
+ * the same bytes. Skipped if they were not fetched.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'

@@ -84,7 +84,7 @@ async function endsAt(signal: 'SIGINT' | 'SIGTERM', args: readonly string[], sec
 
 const linux = process.platform === 'linux' ? {} : { skip: 'reads /proc' }
 
-test('while a model runs for ever: in a process apart, and (a teacher) in the command itself', linux, async () => {
+test('while a model runs forever: in a separate process, and (a teacher) in the command itself', linux, async () => {
   const loop = await written(endlessLoop(), at('loop.onnx'))
   const long = await written(longLoop(), at('long.onnx'))
   const teacher = await written(endlessLoop({ scalar: true }), at('teacher.onnx'))
@@ -121,7 +121,7 @@ test(
   linux,
   async () => {
     const [side, count, seed] = [12, 10, 3]
-    // the first three images of the epoch are dark, and the others have the teacher loop for ever
+    // the first three images of the epoch are dark, and the others make the teacher loop forever
     const first = new Set(new Rng(seed, 0).permutation(count).subarray(0, 3))
     const images = Uint8Array.from({ length: count * side * side }, (_, p) =>
       first.has(Math.floor(p / (side * side))) ? p % 200 : 255,
@@ -170,7 +170,7 @@ test(
   },
 )
 
-test('while files are written, which go', linux, async () => {
+test('while files are written, which are removed', linux, async () => {
   const model = new Model(new Graph('large'))
   const x = model.graph.addInput('x', { elem: 'float32', dims: [1, 4096] })
   let v = x

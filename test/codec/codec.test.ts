@@ -514,7 +514,7 @@ test('typed tensor fields are unpacked to their bytes, packed or not', () => {
   }
 })
 
-test('a lone message that is there twice is merged, groups and packed lists are read', () => {
+test('a message field that occurs twice is merged, groups and packed lists are read', () => {
   const group = new Uint8Array([0x1b, 0x08, 0x05, 0x1c]) // field 3, a varint in it, its end
   const file = Buffer.concat([
     graph([2, 'g'], [11, [[1, 'x']]]),

@@ -145,10 +145,10 @@ const refused: [what: string, entries: Record<string, string>, RegExp][] = [
   ['no location', { offset: '0' }, /no location/],
   ['a slice past the end', { location: 'w.bin', offset: '4' }, /4\.\.12 of 'w.bin', which has 8 bytes/],
   ['a length that is not the tensor’s', { location: 'w.bin', length: '4' }, /needs 8 bytes but declares 4/],
-  ['an offset that is no number', { location: 'w.bin', offset: '-4' }, /offset .* is '-4'/],
+  ['an offset that is not a number', { location: 'w.bin', offset: '-4' }, /offset .* is '-4'/],
 ]
 
-test('what is not safely there is refused when the model is read', async (t) => {
+test('data that is not safely there is refused when the model is read', async (t) => {
   const outside = scratch(t)
   const folder = join(outside, 'model')
   mkdirSync(join(folder, 'sub'), { recursive: true })
@@ -188,7 +188,7 @@ function sample(): Model {
   return new Model(graph)
 }
 
-test('--external-data puts large tensors, aligned, into one file beside the model', async (t) => {
+test('--external-data puts large tensors, aligned, into one file next to the model', async (t) => {
   const folder = scratch(t)
   const path = join(folder, 'net.onnx')
   const model = sample()
@@ -226,7 +226,7 @@ test('a real model with external data is written back field by field', async (t)
     assert.ok(v.constant!.equals(moved.graph.find(v.name)!.constant!), `tensor ${v.name}`)
 })
 
-test('more than 2 GB: refused in one piece, beside the file by itself', () => {
+test('more than 2 GB: refused in one piece, put next to the file without being asked', () => {
   const model = sample()
   const untouched = { length: 2 ** 31, read: () => assert.fail('the tensor must not be read') }
   const big = new Tensor('float32', [2 ** 29], untouched)

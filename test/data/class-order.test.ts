@@ -23,7 +23,7 @@ const set = (classNames?: string[], labels = [0, 1, 2, 1]) =>
     ...{ images: sharedBytes(4 * labels.length), labels: Int32Array.from(labels) },
   })
 
-test('data are brought into the order of names, or refused by the names that are not in it', () => {
+test('data is brought into the order of names, or refused with the names that are not in it', () => {
   const abc = set(['a', 'b', 'c'])
   assert.deepEqual([...inClassOrder(abc, ['c', 'x', 'a', 'b'], 'it').labels], [2, 3, 0, 3])
   assert.equal(inClassOrder(abc, ['c', 'x', 'a', 'b'], 'it').classes, 4)
@@ -91,7 +91,7 @@ test('--classes FILE: lines, a list, and both kinds of dictionary', () => {
   assert.throws(() => loadClassOrder(join(scratch, 'none')), { blame: 'user', file: join(scratch, 'none') })
 })
 
-test('training writes the order down; data in another order are mapped, others refused', async () => {
+test('training records the order; data in another order is mapped, other data is refused', async () => {
   const model = join(scratch, 'net.onnx')
   await writeModel(lenet(3), model)
   const pixels = Uint8Array.from({ length: 12 * 784 }, (_, i) => (i * 37) % 256)
@@ -124,7 +124,7 @@ test('training writes the order down; data in another order are mapped, others r
   assert.equal(readFileSync(names, 'utf8'), 'zebra\nant\n')
 })
 
-test('a loss that is no number is an error, not an accuracy', async () => {
+test('a loss that is not a number is an error, not an accuracy', async () => {
   const network = lenet(3)
   const weight = [...network.graph.initializers()].at(-1)!
   weight.constant!.view('float32').fill(Number.NaN)

@@ -103,7 +103,7 @@ test('links to files, classes and splits are followed; circles and loose ends ar
   assert.deepEqual(await content(await open(root)), train)
 })
 
-test('splits by any case of letters; two of one name are an error; what lies beside them is named', {
+test('splits by any case of letters; two of one name are an error; what lies next to them is named', {
   skip,
 }, async () => {
   const root = folder({ 'Train/a/0.png': 1, 'VAL/a/0.png': 2, 'notes/x.txt': 'x' })
@@ -232,7 +232,9 @@ test('pictures are decoded once, to the same bytes whatever memory they may take
   assert.ok(!readdirSync(tmpdir()).some((f) => f.startsWith(`mnc-${process.pid}-`)), 'no file is left')
 })
 
-test('each picture is decoded when it is needed; a damaged one ends whoever needs it', { skip }, async () => {
+test('each picture is decoded when it is needed; a damaged one is an error for whatever needs it', {
+  skip,
+}, async () => {
   const root = many(12, 60, 50)
   const set = await open(root)
   assert.notEqual(set.contentHash(), set.take(5).contentHash())
@@ -314,7 +316,7 @@ test('a cache that is kept spares decoding; what is damaged or foreign in it is 
   assert.equal(readdirSync(cache).length, 2)
 })
 
-test('a folder that cannot hold the cache is named; a disk without room for all is said', { skip }, async () => {
+test('a folder that cannot hold the cache is named; a disk without room for all is reported', { skip }, async () => {
   const root = many(3, 20, 20)
   const cache = join(root, '0/0.png')
   const set = await openFolder(root, 'train', { memory: 0, cache })

@@ -81,7 +81,7 @@ test('leaving the loop early stops the threads, and the loader can be used again
   }
 })
 
-test('a loader that cannot be is a usage error', () => {
+test('an impossible loader is a usage error', () => {
   assert.throws(() => make({ batchSize: 51 }), /batch of 51 is larger than numbered, which has 50 images/)
   assert.throws(() => make({ batchSize: 0 }), /batch cannot have 0 images/)
   assert.throws(() => make({ workers: -1 }), /-1 threads/)

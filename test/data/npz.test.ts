@@ -1,4 +1,4 @@
-/** What an .npz may hold and must not: every number that is read is the number that was written, or a refusal. */
+/** What an .npz may and may not contain: every number that is read is the number that was written, or the file is refused. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

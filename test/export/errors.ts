@@ -1,4 +1,4 @@
-/** How far an exported model is from what its source means. */
+/** How far an exported model is from its source. */
 import assert from 'node:assert/strict'
 import { exportModel } from '../../src/export/export-model.ts'
 import type { ExportOptions } from '../../src/export/export-options.ts'

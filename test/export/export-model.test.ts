@@ -168,12 +168,12 @@ test('each tensor takes the smallest form', async () => {
     const { report } = await exportModel(n.finish(n.conv(x, 'c', 16, 64, 3)))
     return report.tensors.map((t) => `${t.storage}${t.bits}`).join()
   }
-  assert.equal(await form({ sparsity: 0.75 }), 'packed4')
-  assert.equal(await form({ sparsity: 0 }), 'nibbles4')
-  assert.equal(await form({ sparsity: 0, bits: 2 }), 'planes2')
-  assert.equal(await form({ sparsity: 0.75, bits: 3 }), 'packed3')
+  assert.equal(await form({ sparsity: 0.75 }), 'sparse4')
+  assert.equal(await form({ sparsity: 0 }), 'dense4')
+  assert.equal(await form({ sparsity: 0, bits: 2 }), 'dense2')
+  assert.equal(await form({ sparsity: 0.75, bits: 3 }), 'sparse3')
   assert.equal(await form({ sparsity: 0, bits: 8 }), 'int88')
-  assert.equal(await form({ sparsity: 0.9, bits: 32 }), 'packed32')
+  assert.equal(await form({ sparsity: 0.9, bits: 32 }), 'sparse32')
   assert.equal(await form({ sparsity: 0, bits: 32 }), 'raw32')
 })
 

@@ -64,7 +64,7 @@ async function quantised(shape: Shape = {}): Promise<Model> {
       yield { x: image(1, shape.size) }
     },
   }
-  await runPass(model, 'quantize-additions', {}, { calibration })
+  await runPass(model, 'quantize-outputs', {}, { calibration })
   return model
 }
 
@@ -75,7 +75,7 @@ async function run(m: Model, optimization: 'disabled' | 'all', size?: number): P
   return Object.values(out)[0]!.toFloat32()
 }
 
-/** A value beside a multiple of a step may take the other one: means are compared. */
+/** A value close to the middle of two levels may take the other one: means are compared. */
 async function assertSame(m: Model, source: Model, label: string, size?: number): Promise<void> {
   const want = await run(source, 'disabled', size)
   const largest = want.reduce((a, v) => Math.max(a, Math.abs(v)), 0)
@@ -95,16 +95,16 @@ test('options of int8 files are refused for the others', async () => {
     await assert.rejects(exportModel(residual(), options), { blame: 'user', message: /requires --format int8/ })
 })
 
-test('steps with one dim', async () => {
+test('scales with one dim', async () => {
   const source = await quantised()
   for (const n of source.graph.nodes()) {
     const step = n.op === 'QuantizeLinear' ? n.input(1) : null
     if (step?.constant?.size === 1) step.setConstant(step.constant.reshape([1]))
   }
-  await assertSame(await int8(source, { rowPairs: true }), source, 'steps with one dim')
+  await assertSame(await int8(source, { rowPairs: true }), source, 'scales with one dim')
 })
 
-test('a Pad that names its axes, and is no shortcut, behind a sum', async () => {
+test('a Pad that names its axes, and is not a shortcut, after a sum', async () => {
   const n = new Net(5)
   const { b } = n
   const x = n.input([2, 3, 12, 12])
@@ -117,7 +117,7 @@ test('a Pad that names its axes, and is no shortcut, behind a sum', async () => 
   const batches = async function* () {
     yield { x: image(1) }
   }
-  await runPass(source, 'quantize-additions', {}, { calibration: { batches } })
+  await runPass(source, 'quantize-outputs', {}, { calibration: { batches } })
   await assertSame(await int8(source), source, 'pad')
 })
 
@@ -134,8 +134,8 @@ test('sums, shortcuts and values with two steps become integer kernels without t
     layers.map((l) => l.kernel),
     [null, ...Array<string>(9).fill('QLinearConv'), null],
   )
-  // nine layers and the shortcut; four sums, which five layers read with another step
-  assert.deepEqual([ops.QLinearConv, ops.QLinearAdd], [10, 9])
+  // nine layers and the shortcut; four sums; three layers read what sums read, with another step
+  assert.deepEqual([ops.QLinearConv, ops.QLinearAdd], [10, 7])
   assert.ok((ops.Transpose ?? 0) <= 2, `${ops.Transpose} transpositions, not one in and one out`)
   assert.deepEqual([ops.Slice, ops.Pad], [undefined, undefined])
 })

@@ -1,6 +1,7 @@
 /** Small graphs in the form that the passes leave: masks, weight and activation quantisers, BatchNormalization. */
 import type { Builder } from '../../src/graph/builder.ts'
 import type { Value } from '../../src/graph/graph.ts'
+import { marks } from '../../src/graph/marks.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { byteLength, type ElementType } from '../../src/graph/types.ts'
@@ -80,7 +81,8 @@ export class Net {
     const { activationBits: bits, signedActivations } = this.options
     if (bits === 32) return x
     // the guard that insert-fake-quant puts there
-    return this.pair(this.b.op('Sum', [x]), this.b.initializer('step', Tensor.scalar(step)), bits, signedActivations)
+    const guard = this.b.op('Sum', [x], {}, { metadata: marks.role.entry('quant-guard') })
+    return this.pair(guard, this.b.initializer('step', Tensor.scalar(step)), bits, signedActivations)
   }
 
   conv(

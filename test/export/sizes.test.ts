@@ -41,7 +41,7 @@ async function convBytesPerWeight(model: Model): Promise<number> {
   return bytes / weights
 }
 
-test('packed DenseNet-BC-100-12 at 75 %: at most 0.30 bytes a weight, decode folded at load', async () => {
+test('packed DenseNet-BC-100-12 at 75 %: at most 0.30 bytes per weight, decode folded at load', async () => {
   const model = buildNetwork({ family: 'densenet-bc', depth: 100, growth: 12, classes: 100 }, { seed: 1 })
   await compress(model, 32)
   const perWeight = await convBytesPerWeight(model)
@@ -51,7 +51,7 @@ test('packed DenseNet-BC-100-12 at 75 %: at most 0.30 bytes a weight, decode fol
   assert.equal(ops.CumSum, undefined)
 })
 
-test('packed ResNet-20 at 75 %: at most 0.30 bytes a weight', async (t) => {
+test('packed ResNet-20 at 75 %: at most 0.30 bytes per weight', async (t) => {
   const path = '../shared/zoo/akamaster_resnet20_bn_op13.onnx'
   if (!existsSync(path)) return t.skip('the zoo is not here')
   const model = await readModel(path)

@@ -1,4 +1,4 @@
-/** Forms that graphs of our passes take seldom, and those of other tools often. */
+/** Forms that are rare in graphs from mnc's passes and common in those from other tools. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'
@@ -12,7 +12,7 @@ import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { assertSame } from './errors.ts'
 import { Net } from './nets.ts'
 
-test('masked weights with one step for all channels', async () => {
+test('masked weights with one scale for all channels', async () => {
   const n = new Net(3)
   const a = n.act(n.relu(n.input([1, 16, 6, 6])))
   // one output channel: a step per channel is one step
@@ -53,7 +53,7 @@ test('a gain of 0', async () => {
 })
 
 for (const kind of ['Constant', 'int32'] as const)
-  test(`a bias that is no initializer: ${kind}`, async () => {
+  test(`a bias that is not an initializer: ${kind}`, async () => {
     // between quantisers; and with float outputs, where int8 files compute the sum in two halves
     for (const between of [true, false]) {
       const n = new Net(7)
@@ -120,7 +120,7 @@ test('4-bit activations behind a ReLU whose type holds negative numbers', async 
   }
 })
 
-test('4-bit pairs with a Cast between get 8-bit containers beside 8-bit pairs', async () => {
+test('4-bit pairs with a Cast in between get 8-bit containers next to 8-bit pairs', async () => {
   const n = new Net(5)
   const { b } = n
   const pair = (x: Value, step: number, zero: number, type: 'uint4' | 'uint8'): Value => {

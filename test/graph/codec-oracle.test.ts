@@ -1,6 +1,6 @@
 /**
  * onnx-proto 8 (ONNX 1.10) as an independent reader: models are stripped of everything the codec remembers about their
- * file, written anew, and must say the same to it as the files they came from. Tensor contents are compared too, out of
+ * file, written anew, and must mean the same to it as the files they came from. Tensor contents are compared too, from
  * whichever field they were stored in.
  */
 import assert from 'node:assert/strict'

@@ -1,4 +1,4 @@
-/** Real model files for tests; empty lists where they are not there. */
+/** Real model files for tests; empty lists if they are not there. */
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'

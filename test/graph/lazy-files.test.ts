@@ -96,7 +96,7 @@ test('the fingerprint is that of the content, in a file or in memory, and sample
   assert.notEqual(fingerprint(four), sampled)
 })
 
-test('what is made of a tensor in a file is computed when it is written', async (t) => {
+test('what is derived from a tensor in a file is computed when it is written', async (t) => {
   const path = join(scratch(t), 'm.onnx')
   await writeModel(large(), path)
   const change = (values: Float32Array, first: number): void => {

@@ -1,4 +1,4 @@
-/** graph/marks.ts is the one place that knows metadata keys, and what it writes it reads. */
+/** graph/marks.ts is the one place that knows metadata keys, and it reads what it writes. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -43,38 +43,38 @@ function node() {
   return { model, y, n: y.producer! }
 }
 
-test('texts, numbers, flags and JSON come back; what is something else is as good as not there', () => {
+test('strings, numbers, flags and JSON are read back; anything else counts as absent', () => {
   const { model, n, y } = node()
-  for (const m of [marks.role, marks.bits, marks.addition]) assert.equal(m.get(n), undefined)
+  for (const m of [marks.role, marks.bits, marks.output]) assert.equal(m.get(n), undefined)
   marks.role.set(n, 'prune-mask')
   marks.bits.set(n, 4)
-  marks.addition.put(n)
+  marks.output.put(n)
   marks.history.set(model, [{ pass: 'prune' }])
   assert.deepEqual(
     [...n.metadata],
     [
       ['mnc.role', 'prune-mask'],
       ['mnc.bits', '4'],
-      ['mnc.addition', 'true'],
+      ['mnc.output', 'true'],
     ],
   )
   assert.equal(marks.role.get(n), 'prune-mask')
   assert.equal(marks.bits.get(n), 4)
-  assert.ok(marks.addition.is(n) && !marks.frozen.is(n) && !marks.frozen.is(y) && !marks.role.has(null))
+  assert.ok(marks.output.is(n) && !marks.frozen.is(n) && !marks.frozen.is(y) && !marks.role.has(null))
   assert.deepEqual(marks.history.get(model), [{ pass: 'prune' }])
   model.metadata.set(marks.history.key, '{broken')
   assert.ok(marks.history.has(model))
   assert.equal(marks.history.get(model), undefined)
   assert.equal(marks.history.text(model), '{broken')
   n.metadata.set(marks.bits.key, 'four')
-  n.metadata.set(marks.addition.key, 'false')
+  n.metadata.set(marks.output.key, 'false')
   assert.equal(marks.bits.get(n), undefined)
-  assert.ok(marks.addition.has(n) && !marks.addition.is(n))
-  marks.addition.drop(n)
-  assert.ok(!marks.addition.has(n))
+  assert.ok(marks.output.has(n) && !marks.output.is(n))
+  marks.output.drop(n)
+  assert.ok(!marks.output.has(n))
 })
 
-test('marks of a node go to another, other metadata stay; setting says whether anything changed', () => {
+test('marks of a node go to another, other metadata stays; setting returns whether anything changed', () => {
   const { n, y } = node()
   n.metadata.set('other', 'x')
   assert.ok(putMarks(n, { ...marks.bits.entry(3), ...marks.role.entry('weight-quant') }))

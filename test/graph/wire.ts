@@ -1,7 +1,7 @@
 /**
- * A reader of protobuf's wire format that shares nothing with the codec: it compares two messages field by field, so
- * that a mistake made alike in reading and writing cannot hide. Fields may stand in any order; the entries of one field
- * keep theirs. Numbers may be packed or not.
+ * A reader of protobuf's wire format that shares nothing with the codec: it compares two messages field by field, so that
+ * the same mistake in reading and writing cannot hide. Fields may be in any order; the entries of one field keep theirs.
+ * Numbers may be packed or not.
  */
 
 interface Field {

@@ -82,7 +82,7 @@ test('--profile names operators and nodes', async () => {
   for (const list of [operators, nodes]) assert.ok(Math.abs(total(list) - 1) < 1e-9)
 })
 
-test('a profile counts the last runs, every kernel once a run', () => {
+test('a profile counts the last runs, every kernel once per run', () => {
   const event = (run: number, name: string, dur: number) => ({
     ...{ cat: 'Node', name: `${name}_kernel_time`, dur, ts: run * 1000 + 1, args: { op_name: name } },
   })

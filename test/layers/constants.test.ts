@@ -22,7 +22,7 @@ graph "g"
 end
 `)
 
-test('what a random operator makes of constants is none; a default that callers can override is one once it is fixed', () => {
+test('the output of a random operator is not a constant; a default that callers can override is one once it is fixed', () => {
   const { graph } = cloneModel(model)
   const known = (): string[] => Array.from(constantValues(graph), (v) => v.name).filter((n) => graph.find(n)!.producer)
   assert.deepEqual(known(), ['fixed'])

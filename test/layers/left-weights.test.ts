@@ -1,4 +1,7 @@
-/** Names that fit nothing are errors; what a step leaves alone is said with its share, the reasons and what takes it. */
+/**
+ * Names that match nothing are errors; what a pass or export leaves alone is reported with its share, the reasons and the
+ * options that include it.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MncError } from '../../src/base/errors.ts'
@@ -49,7 +52,7 @@ function mixed(): Model {
 const blamed = (code: string, pattern: RegExp) => (e: unknown) =>
   e instanceof MncError && e.code === code && pattern.test(e.describe())
 
-test('names that fit nothing', async () => {
+test('names that match nothing', async () => {
   const usage = (pattern: RegExp) => blamed('bad-usage', pattern)
   await assert.rejects(pass(mixed(), 'prune', { ops: ['Conv', 'Gem'] }), usage(/'Gem'.*did you mean 'Gemm'/))
   await assert.rejects(pass(mixed(), 'prune', { ops: ['Add'] }), usage(/no operator with weights matches 'Add'/))
@@ -63,7 +66,7 @@ test('names that fit nothing', async () => {
   await assert.rejects(pass(mixed(), 'prune', { ops: ['LSTM'] }), blamed('no-layers', /no LSTM layers.*Conv, Gemm/))
 })
 
-test('operators that the model has not are said, globs of operators are taken', async () => {
+test('operators that the model does not have are reported, globs of operators are accepted', async () => {
   const said: string[] = []
   const log = (line: string): void => void said.push(line)
   await pass(mixed(), 'prune', { ops: ['Conv', 'LSTM', 'Mat*'] }, { log })
@@ -103,7 +106,7 @@ test('what pruning and quantising leave: share, reasons, options', async () => {
   assert.deepEqual(await remedies({ layerWeightBits: { conv: 0 } }), ['--layer-weight-bits conv=4'])
 })
 
-test('every option that is named takes the weight', async () => {
+test('every option that is named includes the weight', async () => {
   const first = (await pass(mixed(), 'prune', {})).left!.largest[0]!
   const ops = first.remedy!.replace('--ops ', '').split(',')
   const { left } = await pass(mixed(), 'prune', { ops })

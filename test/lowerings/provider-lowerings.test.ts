@@ -1,4 +1,4 @@
-/** Lowerings for providers compute what the node did, also where no such provider is there to ask. */
+/** Lowerings for providers compute what the node did, even where no such provider is available. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

@@ -61,7 +61,7 @@ test('every fact is one of some operator', () => {
     )
 })
 
-test('definitions say of a fact all that goes with it', () => {
+test('definitions state everything that belongs to a fact', () => {
   for (const def of ops) {
     assert.equal(def.carries === 'order', def.permutes !== undefined, `${def.op}: permutes`)
     assert.equal(def.carries === 'shape', def.reshapes !== undefined, `${def.op}: reshapes`)

@@ -1,5 +1,5 @@
 /**
- * Gradients of operators that move elements along an axis, where that is long: what a graph holds of constants stays in
+ * Gradients of operators that move elements along an axis, where that is long: the constants of a graph stay in
  * proportion to the tensors, and the gradient is the adjoint of the operator as onnxruntime computes it,
  *
  *   <dy, f(x)> = <df(dy), x>
@@ -208,7 +208,7 @@ test('Resize of two long axes, and of one in the middle', async () => {
 })
 
 test('Fourier transforms', async () => {
-  // onnxruntime's own, of lengths that are no power of two, are good to three digits
+  // onnxruntime's own, of lengths that are not powers of two, are good to three digits
   const rough = 2e-2
   for (const n of [10_000, 16_384, 9_973]) {
     await check({ op: 'DFT', dims: [1, n, 2], constants: [null, scalar(1)] }, rough)

@@ -1,10 +1,10 @@
 /**
- * Operators' names outside src/ops. What the rest of the source knows about operators it asks by facts (src/ops/facts.ts);
- * names stand only where a pattern is about just these operators. Every such place is listed here, with the reason. A new
- * one is a reason to think: which fact of the operator is it that is asked for?
+ * Operators' names outside src/ops. The rest of the source asks for facts about operators (src/ops/facts.ts); names occur
+ * only where a pattern is about just these operators. Every such place is listed here, with the reason. A new one is a
+ * reason to think: which fact of the operator is really needed?
  *
  * Counted are lines that compare with a name, or list names: `.is('X')`, `op === 'X'`, `case 'X'`, `['X', 'Y']`. Building
- * a node of an operator is no comparison, nor is the default of an option.
+ * a node of an operator is not a comparison, nor is the default of an option.
  */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'

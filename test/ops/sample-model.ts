@@ -1,4 +1,4 @@
-/** Builds one-node models out of the samples that operator definitions declare. */
+/** Builds one-node models from the samples that operator definitions declare. */
 import { Rng } from '../../src/base/rng.ts'
 import type { Node, Value } from '../../src/graph/graph.ts'
 import { Graph } from '../../src/graph/graph.ts'

@@ -295,7 +295,7 @@ test('definitions are complete and consistent', () => {
     assert.ok(ascending(steps), `${key}: upgrades are not ascending`)
     if (!def.domain) {
       const known = sinceVersions(def.op)
-      assert.ok(known, `${key} is no operator of ONNX`)
+      assert.ok(known, `${key} is not an operator of ONNX`)
       const oldest = known.filter((v) => v <= 7).at(-1) ?? 0
       assert.deepEqual(
         def.since,

@@ -1,7 +1,7 @@
 /**
  * The independent oracle: what each operator computes, written in TensorFlow.js (test/ops/oracle/*.ts), whose own
- * autodiff then says what its gradient is. Entries follow the standard's text, not our rules; NCHW comes from plain
- * gathers and matrix products. Every value is float32 or int32 here.
+ * autodiff then computes its gradient. Entries follow the standard's text, not our rules; NCHW comes from plain gathers
+ * and matrix products. Every value is float32 or int32 here.
  */
 import type { Tensor as TfTensor } from '@tensorflow/tfjs-core'
 import type { Graph, Node, Value } from '../../src/graph/graph.ts'

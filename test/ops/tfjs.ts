@@ -1,6 +1,6 @@
 /**
- * TensorFlow.js with gradients, on its CPU backend. The package's build for node has no gradients registered, and what
- * registers them is written for bundlers; so the parts are bundled when this module is loaded (about a second).
+ * TensorFlow.js with gradients, on its CPU backend. The package's build for Node.js has no gradients registered, and the
+ * code that registers them is written for bundlers; so the parts are bundled when this module is loaded (about a second).
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

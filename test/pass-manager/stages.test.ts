@@ -21,7 +21,7 @@ const stagesOf = (...stages: Stage<StageContext>[]) => stages
 const run = (stages: readonly Stage<StageContext>[]) => runStages('line', stages, { model: cloneModel(model) })
 const ok: Stage<StageContext> = { name: 'ok', run: () => {} }
 
-test('stages run in order, and a watcher hears of each one before the next begins', async () => {
+test('stages run in order, and a watcher is told of each one before the next begins', async () => {
   const seen: string[] = []
   const stages = ['a', 'b', 'c'].map((name) => ({ name, run: async () => void seen.push(name) }))
   await watchStages(
@@ -31,7 +31,7 @@ test('stages run in order, and a watcher hears of each one before the next begin
   assert.deepEqual(seen, ['a', 'line/a', 'b', 'line/b', 'c', 'line/c'])
 })
 
-test('passes inside a stage are stages of their own, and are heard of first', async () => {
+test('passes inside a stage are stages of their own, and are reported first', async () => {
   const seen: string[] = []
   const fold = { name: 'fold', run: (c: StageContext) => runPass(c.model, 'eliminate-dead') }
   await watchStages(
@@ -41,7 +41,7 @@ test('passes inside a stage are stages of their own, and are heard of first', as
   assert.deepEqual(seen, ['pass/eliminate-dead', 'line/fold'])
 })
 
-test('an error says the innermost stage that it came from, whoever is to blame', async () => {
+test('an error names the innermost stage that it came from, whatever the blame', async () => {
   const bad = (error: Error): Stage<StageContext> => ({
     name: 'bad',
     run: () => {
@@ -61,7 +61,7 @@ test('an error says the innermost stage that it came from, whoever is to blame',
   await assert.rejects(run([bad(new TypeError('odd'))]), { name: 'TypeError', stage: 'line/bad' })
 })
 
-test('a stage that breaks the graph is named, not the one behind it', async () => {
+test('a stage that breaks the graph is named, not the one after it', async () => {
   const breaker: Stage<StageContext> = {
     name: 'breaker',
     run: ({ model: { graph } }) => graph.move([...graph.nodes()].at(-1)!, [...graph.nodes()][0]!),
@@ -74,7 +74,7 @@ test('a stage that breaks the graph is named, not the one behind it', async () =
   })
 })
 
-test('--dump-stages writes the model behind every stage of an export, pass or training step', async () => {
+test('--dump-stages writes the model after every stage of an export, pass or training step', async () => {
   const [file, out] = [join(folder, 'm.onnx'), join(folder, 'out.onnx')]
   await writeModel(model, file)
   const dumped = async (name: string, ...args: string[]): Promise<string[]> => {

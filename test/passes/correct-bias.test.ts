@@ -1,4 +1,4 @@
-/** correct-bias on random networks: means of layers' outputs, measured by onnxruntime, come to those of the float network. */
+/** correct-bias on random networks: means of layers' outputs, measured by onnxruntime, become those of the float network. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -56,7 +56,7 @@ function apart(a: ReadonlyMap<string, Float64Array>, b: ReadonlyMap<string, Floa
   return Math.sqrt(sum / a.size)
 }
 
-test('means of outputs come to those of the float network', async () => {
+test('means of outputs become those of the float network', async () => {
   let [before, after, layers] = [0, 0, 0]
   for (let seed = 700; seed < 712; seed++) {
     const model = randomGraph(seed)

@@ -1,4 +1,4 @@
-/** Models of opsets 1 to 6: lifted, they compute what the standard says of the old form. onnxruntime has no kernels for it. */
+/** Models of opsets 1 to 6: upgraded, they compute what the standard says about the old form. onnxruntime has no kernels for it. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-/** Quantising models that are not float32: what comes out loads in onnxruntime, and what would not is declined. */
+/** Quantising models that are not float32: the result loads in onnxruntime, and what would not load is declined. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
@@ -27,7 +27,7 @@ function mlp(elem: ElementType): Model {
 
 const all = { ops: ['MatMul'], firstLayer: 'quantize' } as const
 
-test('float16 without value_info: steps have the type that is computed', async () => {
+test('float16 without value_info: scales have the type that is computed', async () => {
   const model = mlp('float16')
   const before = await runModel(model)
   await pass(model, 'quantize', { ...all, weightBits: 8, activationBits: 8 }, { calibration: randomBatches(model, 2) })

@@ -1,4 +1,4 @@
-/** equalize on nets that are made here: the same outputs in onnxruntime, ranges that are alike. */
+/** equalize on nets built here: the same outputs in onnxruntime, and equal ranges. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
@@ -189,7 +189,7 @@ test('branches of a residual stream share their factors', async () => {
   )
 })
 
-test('a gate that is made of its own channels makes up for them', async () => {
+test('a gate that is computed from its own channels compensates for them', async () => {
   const n = new Net(8)
   const x = n.graph.addInput('x', { elem: 'float32', dims: ['N', 3, 6, 6] })
   const a = n.op('Relu', [n.op('Conv', [x, n.weight([4, 3, 3, 3])])])
@@ -237,7 +237,7 @@ test('a branch that cannot be scaled keeps the others from it, and the reason sa
   assert.match(reasons[names[2]!]!, /^HardSwish .* reads it$/)
 })
 
-test('random networks give what they gave', async () => {
+test('random networks compute the same as before', async () => {
   let changes = 0
   for (let seed = 900; seed < 960; seed++) {
     const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' }

@@ -1,4 +1,4 @@
-/** BatchNormalization in training mode, in every form that a file can hold it: found, lifted as it is, brought out. */
+/** BatchNormalization in training mode, in every form that a file can hold it: found, upgraded as it is, brought out of it. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -144,7 +144,7 @@ function expected(model: Model, x: Tensor): number[] {
   })
 }
 
-test('infer-bn: what a sample gives no longer depends on its batch', () =>
+test('infer-bn: the output of a sample no longer depends on its batch', () =>
   fc.assert(
     fc.asyncProperty(forms, async (form) => {
       const source = network(form)
@@ -165,7 +165,7 @@ test('infer-bn: what a sample gives no longer depends on its batch', () =>
       assert.equal((await runPass(model, 'infer-bn')).changed, false)
       const written = decodeModel(encodeModel(model))
       const [all, one] = [await run(written, x), await run(written, alone)]
-      assert.ok(distance(firstRow(all.y!), firstRow(one.y!)) < 1e-5, 'the batch counts no more')
+      assert.ok(distance(firstRow(all.y!), firstRow(one.y!)) < 1e-5, 'the batch no longer counts')
       assert.ok(distance(firstRow(all.y!), expected(written, x)) < 1e-4, 'running statistics')
       // statistics that were given out are the running ones
       if (form.where === 'graph')
@@ -282,7 +282,7 @@ test('eval does not depend on the batch with infer-bn, and uses the running stat
   assert.ok(Math.abs(now[0]! - reference[0]!) < 1e-6)
 })
 
-test('training and bn-update do the same with and without training mode, and say that it is there', async () => {
+test('training and bn-update do the same with and without training mode, and report it', async () => {
   const [model, clean] = [trainingNet(), trainingNet()]
   await runPass(clean, 'infer-bn')
   for (const bn of ['batch', 'frozen'] as const) {

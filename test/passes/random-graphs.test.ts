@@ -1,4 +1,4 @@
-/** Passes on random models: what each promises holds, twice, through text and file, and in onnxruntime. */
+/** Passes on random models: what each promises holds, applied twice, through text and file, and in onnxruntime. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { decodeModel, encodeModel } from '../../src/codec/codec.ts'

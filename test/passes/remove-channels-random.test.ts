@@ -1,6 +1,6 @@
 /**
- * Random networks with dead channels (support/channel-net.ts): without those that can go, onnxruntime computes the same at
- * all four optimisation levels and at other batches.
+ * Random networks with dead channels (support/channel-net.ts): without those that can be removed, onnxruntime computes
+ * the same at all four optimisation levels and at other batches.
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'
@@ -39,7 +39,7 @@ async function outputsOf(
   return out
 }
 
-/** Of each output, the largest difference as a share of its largest value; 0 where both are the same throughout. */
+/** Of each output, the largest difference as a fraction of its largest value; 0 where both are the same throughout. */
 function worst(a: Outputs, b: Outputs): number {
   let most = 0
   for (const [name, t] of Object.entries(a)) {

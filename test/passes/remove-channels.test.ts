@@ -1,4 +1,4 @@
-/** Whole networks made smaller: outputs in onnxruntime stay, work goes down, training and quantising go on. */
+/** Whole networks made smaller: outputs in onnxruntime stay, work goes down, training and quantising still work. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'
@@ -56,7 +56,7 @@ for (const [name, spec] of Object.entries(networks))
       assert.equal((await pass(model, 'remove-channels')).changed, false)
     })
 
-test('masks of what is gone go too; those of layers where zero channels stay tell how many', async () => {
+test('masks of what is removed are removed too; those of layers where zero channels stay say how many', async () => {
   const model = lived(networks.resnet)
   await pass(model, 'prune', { pattern: 'channel', sparsity: 0.5, scope: 'layer' })
   await pass(model, 'remove-channels')
@@ -68,7 +68,7 @@ test('masks of what is gone go too; those of layers where zero channels stay tel
   }
 })
 
-test('channels that belong together are pruned together, so that all of them can go', async () => {
+test('tied channels are pruned together, so that all of them can go', async () => {
   const net = new NetworkBuilder(new Rng(5))
   const b = net.model.graph.append()
   let x = net.relu(net.conv(net.input({ channels: 3, size: 8 }), 'stem', 8, { kernel: 3 }), 'relu0')

@@ -28,7 +28,7 @@ test('names the node on the gradient path whose operator is unknown or has no gr
   assert.throws(() => requireGradients(inverse.graph, [inverse.w], [inverse.y]), refusal(/Det.*inverse matrix/))
 })
 
-test('minds only what lies between parameters and targets', () => {
+test('checks only what lies between parameters and targets', () => {
   const custom = network('Magic', 'my.domain')
   requireGradients(custom.graph, [], [custom.y])
   requireGradients(custom.graph, [custom.w], [custom.graph.find('conv')!])

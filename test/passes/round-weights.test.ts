@@ -1,4 +1,4 @@
-/** round-weights on nets that are made here, its result measured by onnxruntime. */
+/** round-weights on nets built here, its result measured by onnxruntime. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { MncError } from '../../src/base/errors.ts'
@@ -127,7 +127,7 @@ async function assertOnGrid(model: Model, what: string): Promise<void> {
   }
 }
 
-test('zeros of a mask stay, and others make up for what was pruned where that is asked for', async () => {
+test('zeros of a mask stay, and others compensate for what was pruned if that is requested', async () => {
   const data = leaning(4)
   const float = oneLayer(LAYERS[0]!)
   const pruned = cloneModel(float)
@@ -170,7 +170,7 @@ test('random networks: weights on the grid, the same bytes again, nothing in a s
   assert.ok(rounded > 20, `${rounded} layers`)
 })
 
-test('behind correct-bias it is too late', async () => {
+test('after correct-bias it is too late', async () => {
   const [model, calibration] = [oneLayer(LAYERS[0]!), leaning(2)]
   await runPass(model, 'quantize', { ops, weightBits: 3, activationBits: 8 }, { calibration })
   await runPass(model, 'correct-bias', {}, { calibration })

@@ -152,7 +152,7 @@ test('a weight that no pass touches stays sparse in the file', async () => {
   assert.deepEqual(sparseNames(decodeModel(encodeModel(model))), ['w0', 'w1', 'renamed', 'b2'])
 })
 
-test('what no tensor can be made of is a model error that names it', () => {
+test('what cannot be made into a tensor is a model error that names it', () => {
   const broken = (change: (s: Proto<'SparseTensorProto'>) => void): (() => Model) => {
     const p = sparseFile(network(new Rng(1)), false)
     change(p.graph!.sparse_initializer![1]!)

@@ -129,7 +129,7 @@ test('resizing that shrinks one axis and grows another rounds as opset 10 did', 
   assert.deepEqual([...(await run(model, x)).toFloat32()], [...before.toFloat32()])
 })
 
-test('bodies of control flow and of functions are lifted, and hold no initializers', async () => {
+test('bodies of control flow and of functions are upgraded, and hold no initializers', async () => {
   const model = new Model(new Graph('main'), 11)
   const { graph } = model
   const x = graph.addInput('x', { elem: 'float32', dims: [2, 1, 3] })
@@ -193,7 +193,7 @@ test('names of values stay, and a graph output that is replaced keeps its name',
   assert.equal([...model.graph.nodes()].find((n) => n.op === 'Resize')?.name, 'it')
 })
 
-test('what cannot be lifted is a model error that names the node, and the model is unchanged', () => {
+test('what cannot be upgraded is a model error that names the node, and the model is unchanged', () => {
   const refuse = (model: Model, to: number, pattern: RegExp): void => {
     const { opset } = model
     assert.throws(
@@ -230,7 +230,7 @@ test('nodes of other domains stay as they are', () => {
   assert.equal(model.opsets.get('com.example'), 3)
 })
 
-test('what onnxruntime has no kernel for is said: after each lift it loads the model, or there was a warning', async () => {
+test('a kernel that onnxruntime lacks is reported: after each upgrade it loads the model, or there was a warning', async () => {
   let [refused, loaded] = [0, 0]
   for (const def of ops) {
     const sample = def.samples[0]
@@ -252,7 +252,7 @@ test('what onnxruntime has no kernel for is said: after each lift it loads the m
   assert.ok(refused > 0 && loaded > 0, `${refused} refused, ${loaded} loaded`)
 })
 
-test('convert --opset says it too', async (t) => {
+test('convert --opset reports it too', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'mnc-convert-'))
   t.after(() => rmSync(folder, { recursive: true }))
   const path = join(folder, 'm.onnx')
@@ -272,7 +272,7 @@ for (const [own, main] of [
   [13, 13],
   [21, 21],
 ] as const)
-  test(`a function at opset ${own} in a model at ${main}: what is older is lifted, and the pass says rightly what it did`, async () => {
+  test(`a function at opset ${own} in a model at ${main}: what is older is upgraded, and the pass reports correctly what it did`, async () => {
     const model = single(main, 'Relu', [2, 3])
     const body = new Graph('Bend')
     const a = body.addInput('a', null)

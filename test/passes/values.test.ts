@@ -1,4 +1,4 @@
-/** Values that break arithmetic: NaN and infinity, tensors without elements, steps at the ends of the float types. */
+/** Values that break arithmetic: NaN and infinity, tensors without elements, scales at the ends of the float types. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
@@ -21,7 +21,7 @@ import { randomBatches, randomFeeds } from './golden.ts'
 
 const LEVELS = ['disabled', 'basic', 'extended', 'all'] as const
 
-/** conv -> bn -> relu -> add -> pool -> gemm, with an attention-like mask of -Infinity beside the feature map. */
+/** conv -> bn -> relu -> add -> pool -> gemm, with an attention-like mask of -Infinity next to the feature map. */
 function net(elem: ElementType = 'float32'): Model {
   const rng = new Rng(4)
   const graph = new Graph('net')
@@ -69,7 +69,7 @@ const refusal = (name: string) => (e: unknown) => {
 
 const RUNS: Readonly<Record<string, (m: Model, allow: boolean) => Promise<unknown>>> = {
   ...Object.fromEntries(
-    ['prune', 'quantize', 'quantize-additions', 'fold-bn', 'remove-channels'].map((name) => [
+    ['prune', 'quantize', 'quantize-outputs', 'fold-bn', 'remove-channels'].map((name) => [
       name,
       (m: Model, allowNonfinite: boolean) =>
         pass(m, name, allowNonfinite ? { allowNonfinite } : {}, { calibration: randomBatches(m, 1) }),
@@ -79,7 +79,7 @@ const RUNS: Readonly<Record<string, (m: Model, allow: boolean) => Promise<unknow
 }
 
 for (const [what, run] of Object.entries(RUNS))
-  test(`${what} names the parameter that is not finite, and goes on where that is allowed`, async () => {
+  test(`${what} names the parameter that is not finite, and continues where that is allowed`, async () => {
     for (const name of ['conv.w', 'conv.b', 'bn.gamma', 'bn.mean', 'fc.w', 'fc.b'])
       for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
         await assert.rejects(run(spoilt(name, value), false), refusal(name))
@@ -109,7 +109,7 @@ test('masks and quantisers on the way do not hide a weight, nor do Constant node
   await assert.rejects(pass(node, 'prune'), refusal(made.name))
 })
 
-test('calibration data that are not finite are named; allowed, the other values make the step', async () => {
+test('calibration data that is not finite is named; if allowed, the other values determine the scale', async () => {
   const model = net()
   const feeds = randomFeeds(model, 5)
   const values = Float32Array.from(feeds.x!.toFloat32())
@@ -178,7 +178,7 @@ const channel = fc.tuple(magnitude, magnitude, fc.nat(1e6)).map(([scale, outlier
 })
 
 for (const elem of ['float32', 'float16', 'bfloat16'] as const)
-  test(`steps in ${elem} are stored as they are used, never 0, infinite or flushed`, () =>
+  test(`scales in ${elem} are stored as they are used, never 0, infinite or flushed`, () =>
     fc.assert(
       fc.property(channel, fc.constantFrom(2, 3, 4, 8), (raw, bits) => {
         const w = Tensor.from(elem, [24], raw).toFloat32()
@@ -202,7 +202,7 @@ for (const elem of ['float32', 'float16', 'bfloat16'] as const)
       { numRuns: 100, seed: 11 },
     ))
 
-test('a quantiser of small float16 weights keeps them: the written step is the one that was fitted', async () => {
+test('a quantiser of small float16 weights keeps them: the written scale is the one that was fitted', async () => {
   const model = net('float16')
   const v = model.graph.find('fc.w')!
   // 2e-6: an 8-bit step of 1.6e-8 would be 0 in float16

@@ -1,6 +1,6 @@
 /**
  * Weights wherever exporters put them: prune and quantize find them, and the channel axis is the right one. Channels
- * differ in size by a factor of ten each, so that steps along a wrong axis would round the small ones away.
+ * differ in size by a factor of ten each, so that scales along a wrong axis would round the small ones away.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

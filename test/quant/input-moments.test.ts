@@ -1,5 +1,5 @@
 /**
- * Moments of layers' inputs against onnxruntime: of a layer without bias, w gram w' is the mean square of what it gives and
+ * Moments of layers' inputs against onnxruntime: of a layer without bias, w gram w' is the mean square of its output and
  * w mean' its mean, for each row w of its weight.
  */
 import assert from 'node:assert/strict'

@@ -1,4 +1,4 @@
-/** A walk measures what running the whole network from its inputs gives, whatever it keeps on its way. */
+/** A walk measures the same as a run of the whole network from its inputs, whatever it keeps on its way. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { cloneModel } from '../../src/graph/clone.ts'

@@ -133,7 +133,7 @@ test('sweeps never make it worse, and together come near the best of all integer
   assert.ok(swept < 1.6 * best, `${swept}, best ${best}`)
 })
 
-test('what is pulled goes to the least squares of the other inputs', () => {
+test('pulled weights approach the least squares solution for the other inputs', () => {
   const p = problem(5, 6, 2)
   const change = problem(6, 6, 2).target
   const f = factored({ ...p, pull: change }, options)

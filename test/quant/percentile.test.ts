@@ -1,4 +1,4 @@
-/** Percentiles of a stream, against those of the sorted numbers, whatever a few of them are. */
+/** Percentiles of a stream, against those of the sorted numbers, however extreme a few of them are. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

@@ -27,7 +27,7 @@ test('rounding is half to even', () => {
   )
 })
 
-test('weight steps: als is a fixed point no worse than its start, mse is no worse than max, max clips nothing', () => {
+test('weight scales: als is a fixed point no worse than its start, mse is no worse than max, max clips nothing', () => {
   const w = normal(4 * 64, 3)
   for (const bits of [2, 3, 4, 8]) {
     const error = (s: Float32Array): number => squares(w, fakeQuantize(w, [4, 64], 0, s, bits))
@@ -46,7 +46,7 @@ test('weight steps: als is a fixed point no worse than its start, mse is no wors
   }
 })
 
-test('als solves for the step: s = <w,q>/<q,q> at its own integers', () => {
+test('als solves for the scale: s = <w,q>/<q,q> at its own integers', () => {
   const w = normal(100, 9)
   const [s] = fitWeightScales(w, [1, 100], 0, 4, 'als')
   const q = fakeQuantize(w, [1, 100], 0, Float32Array.of(s!), 4).map((x) => Math.round(x / s!))
@@ -54,7 +54,7 @@ test('als solves for the step: s = <w,q>/<q,q> at its own integers', () => {
   assert.ok(Math.abs(fit - s!) < 1e-6 * s!)
 })
 
-test('steps are per index of any axis, per tensor, and never 0', () => {
+test('scales are per index of any axis, per tensor, and never 0', () => {
   const rows = fitWeightScales(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3], 1, 8, 'max')
   assert.deepEqual(
     [...rows],
@@ -105,7 +105,7 @@ test('a histogram does not depend on how the stream was cut, and its memory not 
   )
 })
 
-test('activation steps: mse is within a hair of the best, percentile and entropy clip outliers, max does not', () => {
+test('activation scales: mse is within a hair of the best, percentile and entropy clip outliers, max does not', () => {
   const values = normal(20000, 4).map((x) => Math.max(0, x))
   values[7] = 40
   const h = new Histogram()

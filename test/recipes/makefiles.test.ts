@@ -1,4 +1,4 @@
-/** The example Makefiles chain the very commands that their recipes stand for. */
+/** The example Makefiles chain the same commands that their recipes stand for. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import test from 'node:test'

@@ -50,7 +50,7 @@ async function mnc(...args: readonly string[]) {
   return { code, stderr: stderr.text }
 }
 
-test('classes of a recipe, a stage or the command line; notes are said once', async () => {
+test('classes of a recipe, a stage or the command line; notes are shown once', async () => {
   writeFileSync(at('names.txt'), NAMES.join('\n'))
   const without = await run(recipe({}), 'without')
   assert.equal(without.code, 2)

@@ -63,7 +63,7 @@ test('all that is opened while stages are made and measured is in their records'
   for (const path of [at('net.onnx'), at('policy.json'), ...images]) assert.ok(known.has(path), path)
 })
 
-test('a change of the training images reaches what is made of them, and what is measured by their statistics', async () => {
+test('a change of the training images reaches what is made from them, and what is measured with their statistics', async () => {
   assert.equal(await statuses(), 'skipped,skipped,skipped')
   const now = new Date()
   for (const file of ['train-images-idx3-ubyte', 't10k-images-idx3-ubyte']) utimesSync(at('data', file), now, now)

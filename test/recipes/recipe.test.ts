@@ -272,7 +272,7 @@ const refusals: readonly [name: string, recipe: object, message: RegExp][] = [
   ['an unknown key', [{ ...dense, trane: {} }], /stage 'dense': unknown 'trane', did you mean 'train'/],
 ]
 
-test('what is wrong with a recipe is said in one message', async () => {
+test('everything wrong with a recipe is reported in one message', async () => {
   for (const [name, list, message] of refusals)
     await assert.rejects(parseRecipe({ ...tiny, stages: list }), { blame: 'user', message }, name)
   await assert.rejects(parseRecipe({ name: 'x', stages: [dense] }), { blame: 'user', message: /train need data/ })
@@ -333,7 +333,7 @@ async function trainingNetwork(path: string): Promise<void> {
   await writeModel(model, path)
 }
 
-test('a warning about a model is said once in a run, whatever is done to it, and for each model', async () => {
+test('a warning about a model is shown once in a run, whatever is done to it, and for each model', async () => {
   const heard: string[] = []
   const onEvent = (e: RunEvent): void => {
     if (e.kind === 'log') heard.push(e.message)

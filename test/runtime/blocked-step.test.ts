@@ -1,4 +1,4 @@
-/** A training step in the engine's blocked layout against the same step as it stands. */
+/** A training step in the engine's blocked layout against the same step in the plain layout. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

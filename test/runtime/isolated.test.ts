@@ -1,4 +1,4 @@
-/** onnxruntime in a process apart: what ends that process ends one answer, and nothing else. */
+/** onnxruntime in a separate process: what ends that process costs one answer, and nothing else. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import test, { afterEach } from 'node:test'
@@ -49,7 +49,7 @@ test('a model that makes the engine abort is an error; the next one gets a new p
   }
 })
 
-test('what does not end in time is ended', async () => {
+test('a run that does not end in time is stopped', async () => {
   for (const model of [endlessLoop(), longLoop()]) {
     const session = await loadIsolated(model)
     setProbeLimits({ seconds: 0.5 })
@@ -64,14 +64,14 @@ test('what does not end in time is ended', async () => {
   }
 })
 
-test('what takes too much memory is ended', async () => {
+test('a run that takes too much memory is stopped', async () => {
   setProbeLimits({ bytes: 400 * 2 ** 20 })
   const session = await loadIsolated(bombs.Expand!(), { optimization: 'disabled' })
   await assert.rejects(session.run({ x: Tensor.float32([1, 4], new Float32Array(4)) }), fails(/GiB of memory/))
   await works()
 })
 
-test('tensors of every type that crosses come back as they went, also large ones and none', async () => {
+test('tensors of every type that crosses come back unchanged, large and empty ones too', async () => {
   const types: ElementType[] = ['float32', 'float64', 'float16', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32']
   types.push('int64', 'uint64', 'bool')
   for (const type of types) {
@@ -97,7 +97,7 @@ end
   }
 })
 
-test('requests at the same time are answered each with its own', async () => {
+test('concurrent requests each get their own answer', async () => {
   const all = await Promise.all(
     Array.from({ length: 8 }, async (_, k) => {
       const session = await loadIsolated(double)
@@ -109,7 +109,7 @@ test('requests at the same time are answered each with its own', async () => {
   assert.deepEqual(all, [0, 2, 4, 6, 8, 10, 12, 14])
 })
 
-test('the process keeps no program from ending', async () => {
+test('the process does not keep the program from ending', async () => {
   const code = `import { isolatedTypes } from './src/runtime/isolated/engine.ts'
 import { parseModel } from './src/codec/text-parse.ts'
 const m = parseModel('onnx {ir_version=10}\\nopset ai.onnx=21\\ngraph "g"\\n  input %x : float32[2]\\n  %y = Neg(%x)\\n  output %y\\nend\\n')

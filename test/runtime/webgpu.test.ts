@@ -1,6 +1,6 @@
 /**
- * onnxruntime's WebGPU provider, on whatever adapter there is: a GPU, or SwiftShader of Debian's chromium-common (with
- * VK_ICD_FILENAMES). Skipped where there is none. Small: a software adapter takes a second for a step.
+ * onnxruntime's WebGPU provider, on whatever adapter is available: a GPU, or SwiftShader of Debian's chromium-common (with
+ * VK_ICD_FILENAMES). Skipped if there is none. Small: a software adapter takes a second for a step.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -37,7 +37,7 @@ test("a training step runs on the provider alone, its state stays there, and the
   }
 })
 
-test('learned quantiser steps stay on the device, too', { skip }, async () => {
+test('learned quantiser scales stay on the device, too', { skip }, async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
   const options = { maxSteps: 4 }
@@ -49,7 +49,7 @@ test('learned quantiser steps stay on the device, too', { skip }, async () => {
   }
 })
 
-test('float16: the losses of float32 nearly, or, where the adapter has none, one error', { skip }, async () => {
+test('float16: nearly the losses of float32, or one error if the adapter does not support it', { skip }, async () => {
   const options = { maxSteps: 4, precision: 'float16' } as const
   if (!(await executor!.float16!())) {
     await assert.rejects(run(tinyNet(), options, { executor: executor! }), {

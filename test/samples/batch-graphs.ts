@@ -1,4 +1,4 @@
-/** Graphs that take their samples in different ways, each with what it gives one sample alone, worked out by the caller. */
+/** Graphs that take their samples in different ways, each with its result for one sample alone, computed by the caller. */
 import { Rng } from '../../src/base/rng.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'

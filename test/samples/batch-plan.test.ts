@@ -1,4 +1,4 @@
-/** How models take samples, and that each sample gets what onnxruntime gives it alone. */
+/** How models take samples, and that each sample gets the result that onnxruntime computes for it alone. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'
@@ -91,7 +91,7 @@ test('samples that depend on each other are run alone', async () => {
   }
 })
 
-test('boxes of all samples behind each other belong to theirs, in proportion', async () => {
+test('boxes of all samples, one after the other, are assigned to their samples in proportion', async () => {
   for (const across of [false, true]) {
     const free = await batchPlan(boxes('N', across), 8)
     assert.deepEqual([free.batch, free.isFixed], [8, false])
@@ -174,7 +174,7 @@ test('MACs are those of one sample at whatever batch runs', async () => {
   }
   const one = (await steps([1, 1, 3])).macs
   assert.ok(one > 0)
-  assert.equal((await steps([20, 1, 3])).macs, 20 * one, 'time is no batch')
+  assert.equal((await steps([20, 1, 3])).macs, 20 * one, 'time is not a batch')
   assert.equal((await steps([20, 'N', 3])).macs, 20 * one)
   const open = await steps(['T', 'N', 3])
   assert.equal(open.macs, 32 * one)

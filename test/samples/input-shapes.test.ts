@@ -69,7 +69,7 @@ test('sizes are recorded by input, the file keeps its types', () => {
   assert.deepEqual(inputDims(other).x, ['N', 5, 4])
 })
 
-test('what fits nothing, or contradicts the file, is refused with the nearest name', () => {
+test('what matches nothing, or contradicts the file, is refused with the nearest name', () => {
   const record = (given: Parameters<typeof recordSizes>[1]) => () =>
     recordSizes([text(['N', 'length', 4], ['N', 'length'])], given)
   assert.throws(
@@ -203,7 +203,7 @@ test('sizes that one command was given hold for the next', async () => {
   }
 })
 
-test('a recipe says sizes in its stages, and its stages keep them', async () => {
+test('a recipe gives sizes in its stages, and its stages keep them', async () => {
   const model = text()
   model.graph.removeOutput(model.graph.find('weighted')!)
   await writeModel(model, at('recipe-text.onnx'))

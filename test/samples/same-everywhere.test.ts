@@ -1,6 +1,6 @@
 /**
  * A network that runs at one batch only is evaluated, checked, calibrated, measured and trained on each sample, as the same
- * network with an open batch is; data sets are no multiple of the batch.
+ * network with an open batch is; data sets are not multiples of the batch.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -165,7 +165,7 @@ function baked(batch: number | null): Model {
   return model
 }
 
-test('statistics of a batch are put together from the runs it takes', async () => {
+test('statistics of a batch are combined from the runs it takes', async () => {
   const statistics = async (model: Model): Promise<number[]> => {
     await updateBatchNorm(model, { data: images(24), preprocess: pixels, augment: 'none', workers: 0, batch: 8 })
     return ['stem.bn.running_mean', 'stem.bn.running_var', 'body.bn.running_mean', 'body.bn.running_var'].flatMap(

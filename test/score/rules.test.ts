@@ -14,14 +14,14 @@ test('3 M parameters and 500 M operations on ImageNet score 0.862', () => {
   assert.equal(scoreOf(3e6, 500e6, 'imagenet').toFixed(3), '0.862')
 })
 
-test('adder tree: floor(n/2) additions a level, one bit more a level', () => {
+test('adder tree: floor(n/2) additions per level, one bit more per level', () => {
   assert.equal(adderTree(1, 4, 4), 0)
   assert.equal(adderTree(2, 4, 4), 8 / 32)
   // 9 products: 4 at 8 bits, then 5 values: 2 at 9, 3: 1 at 10, 2: 1 at 11
   assert.equal(adderTree(9, 4, 4), (4 * 8 + 2 * 9 + 10 + 11) / 32)
 })
 
-test('a sparse tensor counts its non-zeros and one mask bit an element', () => {
+test('a sparse tensor counts its non-zeros and one mask bit per element', () => {
   const values = Array.from({ length: 64 }, (_, i) => (i % 5 === 0 ? i + 1 : 0))
   assert.deepEqual(storedBits(values, [8, 8], 4, axes), { bits: 13 * 4 + 64, maskBits: 64, nonZeros: 13 })
 })
@@ -43,7 +43,7 @@ test('512 x 128 weights in 4 x 4 blocks take 4096 mask bits', () => {
   assert.equal(bits, 4096 + (512 * 128 * 4) / 4)
 })
 
-test('removed output channels take one mask bit a channel', () => {
+test('removed output channels take one mask bit per channel', () => {
   const values = new Float32Array(16 * 32 * 9).fill(1)
   values.fill(0, 2 * 288, 7 * 288)
   const nonZeros = 11 * 288

@@ -142,7 +142,7 @@ test('the chart is well-formed and holds every layer and measurement', async () 
   assert.ok(!/NaN|undefined|Infinity/.test(svg))
 })
 
-test('a layer that a pass leaves alone has no number, also where the model has functions', async () => {
+test('a layer that a pass leaves alone has no number, even where the model has functions', async () => {
   const model = parseModel(`onnx {ir_version=10}
 opset ai.onnx=21 own=1
 graph "net"

@@ -1,8 +1,8 @@
 /**
- * Random convolutional networks some of whose channels are dead, of all that reads and makes channels: residual sums, Concat,
- * depthwise and grouped convolutions, squeeze-and-excitation, bodies that read activations and weights, shared weights,
- * weights that are outputs, float16 inside, products of rank 3, arithmetic with shapes, integer inputs, outputs of any
- * magnitude.
+ * Random convolutional networks some of whose channels are dead, with everything that reads and makes channels: residual
+ * sums, Concat, depthwise and grouped convolutions, squeeze-and-excitation, bodies that read activations and weights,
+ * shared weights, weights that are outputs, float16 inside, products of rank 3, arithmetic with shapes, integer inputs,
+ * outputs of any magnitude.
  */
 import { Rng } from '../../src/base/rng.ts'
 import { graphAttribute } from '../../src/graph/attribute.ts'
@@ -18,7 +18,7 @@ interface Map2d {
   readonly channels: number
 }
 
-/** `used` names what the network was made of. */
+/** `used` names what the network consists of. */
 export class ChannelNet {
   readonly rng: Rng
   readonly graph = new Graph('random')

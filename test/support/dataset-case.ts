@@ -1,6 +1,6 @@
 /**
  * What must hold of any data set (random-datasets.ts), asked of `mnc eval` with a tiny network: a valid one is measured over
- * just the images that were put into it, with just their labels and pixels, and what is no part of it is counted; a broken
+ * just the images that were put into it, with just their labels and pixels, and what is not part of it is counted; a broken
  * one is refused by exit 2 and one line; none takes over ten seconds.
  */
 import { mkdirSync, rmSync } from 'node:fs'

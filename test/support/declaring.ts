@@ -1,5 +1,5 @@
 /**
- * Models of one network as exporters of different years declare it: IR and opset, initializers that are inputs too, a
+ * The same network as exporters of different years declare it: IR and opset, initializers that are inputs too, a
  * sparse initializer, a function at an opset of its own, doc strings and metadata everywhere, named dims.
  */
 import { Rng } from '../../src/base/rng.ts'

@@ -35,7 +35,7 @@ export function tryMutant(bytes: Uint8Array, folder: string): CaseOutcome {
     const text = error.describe()
     if (error.blame !== 'model') return done(error.code, `it is blamed on the ${error.blame}: ${text}`)
     if (text.includes('\n') || text.length > 1000)
-      return done(error.code, `the message is no line: ${text.slice(0, 2000)}`)
+      return done(error.code, `the message is not a line: ${text.slice(0, 2000)}`)
     return done(error.code)
   }
 }

@@ -1,7 +1,7 @@
 /**
  * What must hold of any model of the supported operators: passes in random order with random options, then every export
  * and now and then two training steps. Each step gives a sound model or refuses with a clear error; each file loads at all
- * four optimisation levels of onnxruntime and gives what its source gives; no pass takes back zeros or bits.
+ * four optimisation levels of onnxruntime and computes what its source computes; no pass undoes zeros or widths.
  */
 import { modelInfo } from '../../src/analysis/model-info.ts'
 import { MncError } from '../../src/base/errors.ts'
@@ -61,8 +61,8 @@ const quantize: Draw = (r) => [
 
 const draws: readonly Draw[] = [
   ...[prune, prune, prune, prune, quantize, quantize, quantize, quantize],
-  () => ['quantize-additions', {}],
-  () => ['quantize-additions', {}],
+  () => ['quantize-outputs', {}],
+  () => ['quantize-outputs', {}],
   () => ['fold-bn', {}],
   () => ['fold-bn', {}],
   () => ['fold-constants', {}],

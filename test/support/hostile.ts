@@ -22,7 +22,7 @@ export const aborting = (channels = 3): Model =>
   output %y`)
 
 /**
- * A Loop without a trip count whose condition stays true: runs for ever, in front of a layer, whose shapes are known where
+ * A Loop without a trip count whose condition stays true: runs forever, in front of a layer, whose shapes are known where
  * `scalar`.
  */
 export const endlessLoop = ({ scalar = false } = {}): Model =>
@@ -45,7 +45,7 @@ export const endlessLoop = ({ scalar = false } = {}): Model =>
   %y = MatMul(%z, %w)
   output %y`)
 
-/** Images of `side`, where the brightest value is just 1 runs for ever, else is a linear classifier of ten classes. */
+/** Images of `side`, where the brightest value is just 1 runs forever, else is a linear classifier of ten classes. */
 export const endlessWhereBright = (side: number): Model =>
   graph(`  input %x : float32[N,1,${side},${side}]
   init %true = bool[] [1]

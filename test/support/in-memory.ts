@@ -1,4 +1,4 @@
-/** A data set with all its pixels decoded, to look at. */
+/** A data set with all its pixels decoded, for inspection. */
 import { Dataset, sharedBytes } from '../../src/data/dataset.ts'
 import { readPixels } from '../../src/data/pixels.ts'
 

@@ -1,7 +1,7 @@
 /**
  * Real model files, damaged with a knowledge of their structure: a random field of a random message is dropped, doubled,
- * moved, renamed, given an extreme number or another message's content, and the lengths around it are put right, so
- * that the damage gets past the wire format into what is behind it. A few mutants are damaged as plain bytes.
+ * moved, renamed, given an extreme number or another message's content, and the lengths around it are corrected, so that
+ * the damage gets past the wire format to the code behind it. A few mutants are damaged as plain bytes.
  */
 import type { Rng } from '../../src/base/rng.ts'
 import { nested } from '../graph/wire.ts'

@@ -5,7 +5,7 @@
  *   - the node written in an older form (`downgrades`): inputs turned back into attributes, old names and defaults.
  *
  * Either counts only where onnxruntime itself, given the older model, gives the expected outputs. So nothing here is
- * trusted: a wrong downgrade is no case at all.
+ * trusted: a wrong downgrade is not a case at all.
  */
 import type { Graph, Node } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'

@@ -1,4 +1,4 @@
-/** The ONNX project's own checker, where Debian's python3-onnx is installed: an opinion on files that is not ours. */
+/** The ONNX project's own checker, if Debian's python3-onnx is installed: an independent opinion on files. */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,7 +1,7 @@
 /**
- * Random data sets of every kind that is read from files, valid and broken, each made of nothing but its seed, with what is
- * right to say of it known from how it was made: images, labels and first pixels of each split, or that it must be refused.
- * A broken set has one fault.
+ * Random data sets of every kind that is read from files, valid and broken, each made from nothing but its seed, with the
+ * right answer known from how it was made: images, labels and first pixels of each split, or that it must be refused. A
+ * broken set has one fault.
  */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -25,7 +25,7 @@ export interface MadeDataset {
   readonly splits: Readonly<Record<SplitName, KnownSplit>> | null
   readonly classes: number
   readonly channels: 1 | 3
-  /** Files and folders in it that are no part of the set, and must be counted. */
+  /** Files and folders in it that are not part of the set, and must be counted. */
   readonly leftOut: Readonly<Record<SplitName, number>>
 }
 
@@ -130,7 +130,7 @@ function makeFolder(rng: Rng, at: string, broken: boolean): MadeDataset {
   }
 }
 
-/** Puts things into a folder that are no part of a set; how many. */
+/** Puts things into a folder that are not part of a set; returns how many. */
 function noise(rng: Rng, folder: string): number {
   const things: readonly (readonly [string, string])[] = [
     ['._0.png', 'x'],

@@ -1,5 +1,5 @@
 /**
- * What a step of a random model has at hand (random-graph.ts), and the layers: operators with weights, in the forms that
+ * What a step of a random model can use (random-graph.ts), and the layers: operators with weights, in the forms that
  * exporters write.
  */
 import type { Rng } from '../../src/base/rng.ts'

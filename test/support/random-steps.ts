@@ -1,6 +1,6 @@
 /**
  * The steps of random models (random-graph.ts): each kind takes one or two values that fit, adds an operator or a small
- * group of them, and gives the dims of what comes out (behind the batch, which stays the first axis). A kind that finds
+ * group of them, and returns the dims of the result (after the batch, which stays the first axis). A kind that finds
  * no fitting value adds nothing.
  */
 import type { Rng } from '../../src/base/rng.ts'
@@ -64,9 +64,28 @@ function clip(s: Step): Result | null {
 }
 
 /** x * sigmoid(x), and what else multiplies a value with a gate of it. */
+/** x times something between two numbers that is computed of x. */
 function gate(s: Step): Result | null {
   const [x, dims] = s.value()!
-  return [s.op('Mul', [x, s.op(s.pick(['Sigmoid', 'HardSigmoid', 'Tanh']), [x])]), dims]
+  const form = s.pick(['one', 'one', 'hard', 'squeezed'])
+  if (form === 'squeezed' && isMap(dims)) {
+    const pooled = s.op('GlobalAveragePool', [x])
+    const scores = s.op('Conv', [pooled, s.weight([dims[0]!, dims[0]!, 1, 1], dims[0]!), s.bias([dims[0]!])])
+    return [s.op('Mul', [x, s.rng.chance(0.5) ? s.op('Sigmoid', [scores]) : hardSigmoid(s, scores)]), dims]
+  }
+  if (form !== 'hard') return [s.op('Mul', [x, s.op(s.pick(['Sigmoid', 'HardSigmoid', 'Tanh']), [x])]), dims]
+  if (s.site.opset >= 14 && s.rng.chance(0.3)) return [s.op('HardSwish', [x]), dims]
+  if (s.rng.chance(0.5)) return [s.op('Mul', [x, hardSigmoid(s, x)]), dims]
+  // as older exporters of PyTorch write h-swish
+  const clipped = s.op('Clip', [s.op('Add', [x, s.limit(3)]), s.limit(0), s.limit(6)])
+  return [s.op('Div', [s.op('Mul', [x, clipped]), s.limit(6)]), dims]
+}
+
+/** clip((x + 3) / 6, 0, 1), in the forms of exporters. */
+function hardSigmoid(s: Step, x: Value): Value {
+  if (s.rng.chance(0.3)) return s.op('HardSigmoid', [x], { alpha: float(1 / 6), beta: float(0.5) })
+  const clipped = s.op('Clip', [s.op('Add', [x, s.limit(3)]), s.limit(0), s.limit(6)])
+  return s.rng.chance(0.5) ? s.op('Div', [clipped, s.limit(6)]) : s.op('Mul', [clipped, s.limit(1 / 6)])
 }
 
 function batchNorm(s: Step): Result | null {

@@ -1,7 +1,8 @@
 /**
- * What must hold of any recipe: a sound one on a tiny network, with random parts taken away, doubled, moved or replaced by
- * what should not be there, run to its end. It runs or is refused by one line, within ten seconds of the processor; what
- * ran is up to date when it is run again and leaves nothing half done; nothing is written outside its work folder.
+ * What must hold of any recipe: a sound one on a tiny network, with random parts removed, doubled, moved or replaced by
+ * something that should not be there, run to its end. It runs or is refused by one line, within ten seconds of the
+ * processor; what ran is up to date when it is run again and leaves nothing half done; nothing is written outside its
+ * work folder.
  */
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

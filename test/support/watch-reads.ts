@@ -1,4 +1,4 @@
-/** Notes which paths are opened for reading while `work` runs, below the functions of node that the sources use. */
+/** Notes which paths are opened for reading while `work` runs, below the functions of Node.js that the sources use. */
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { resolve } from 'node:path'

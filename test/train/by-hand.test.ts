@@ -1,6 +1,6 @@
 /**
  * The whole step against arithmetic written out here in double precision: a linear classifier, whose gradient is x^T of
- * the loss's derivative by the logits. Every loss, optimiser, schedule and way to take more images a step.
+ * the loss's derivative by the logits. Every loss, optimiser, schedule and way to take more images per step.
  */
 import assert from 'node:assert/strict'
 import test from 'node:test'

@@ -1,4 +1,4 @@
-/** `mnc train` as people run it: killed, interrupted, resumed; what it writes beside the model. */
+/** `mnc train` as people run it: killed, interrupted, resumed; what it writes next to the model. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'

@@ -203,7 +203,7 @@ test('fake-quantised weights: gradient by straight-through, cut off where the qu
   assertNear((await gradients(model)).get('weight')!, expected)
 })
 
-test('learned steps of weights: LSQ gradient by hand, per channel', async () => {
+test('learned scales of weights: LSQ gradient by hand, per channel', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 3 })
   const scale = weightLayers(model.graph)[0]!.quant!.scale
@@ -222,7 +222,7 @@ test('learned steps of weights: LSQ gradient by hand, per channel', async () => 
   assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
 })
 
-test("integer weights are not trained by way of their activations' steps", async () => {
+test("integer weights are not trained by way of their activations' scales", async () => {
   const model = new Model()
   const { graph } = model
   const b = graph.append()
@@ -251,7 +251,7 @@ test('a quantiser and a layer that no output depends on', async () => {
   assert.deepEqual(beside.losses, alone.losses)
 })
 
-test('steps and zero points behind Identity are those behind it', async () => {
+test('scales and zero points behind Identity are the same as without it', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 8 })
   const behind = cloneModel(model)
@@ -267,7 +267,7 @@ test('steps and zero points behind Identity are those behind it', async () => {
   }
 })
 
-test('one update takes a tenth off a learned step at most, also where gradients are accumulated', async () => {
+test('one update takes at most a tenth off a learned scale, even where gradients are accumulated', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
   const before = weightLayers(model.graph)[0]!.quant!.scale.constant!.toFloat32()
@@ -285,7 +285,7 @@ test('one update takes a tenth off a learned step at most, also where gradients 
 })
 
 for (const signedInputs of ['symmetric', 'zero-point'])
-  test(`learned steps of ${signedInputs} activations train, get no decay, and stay positive`, async () => {
+  test(`learned scales of ${signedInputs} activations train, get no decay, and stay positive`, async () => {
     const model = linearModel()
     const { x } = feed()
     const calibration = {
@@ -417,7 +417,7 @@ test('of a gradual run only epochs at the full sparsity count as the best', asyn
   }
 })
 
-test('weight steps are fitted anew each epoch to the masked weights', async () => {
+test('weight scales are fitted anew each epoch to the masked weights', async () => {
   const model = await pruned(linearModel())
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
   const atEpoch = await run(model, { maxSteps: 10, scales: 'refit' })
@@ -451,7 +451,7 @@ test('what was trained with masks and quantisers is what the file computes', asy
   await Promise.all([runner.dispose(), session.dispose()])
 })
 
-test('steps that a foreign file shares or repeats become one for each quantiser', async () => {
+test('scales that a foreign file shares or repeats become one for each quantiser', async () => {
   const model = linearModel()
   await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0 })
   const pair = weightLayers(model.graph)[0]!.quant!

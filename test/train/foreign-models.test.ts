@@ -1,4 +1,4 @@
-/** Training models as others export them: several inputs, 16-bit weights, functions, old IR versions, loops. */
+/** Training models as other tools export them: several inputs, 16-bit weights, functions, old IR versions, loops. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
@@ -133,7 +133,7 @@ test('what a function holds is pruned, quantised and trained', async () => {
   falls(losses)
 })
 
-test('nothing is trained through an If, and that is said before any step', async () => {
+test('nothing is trained through an If, and that is reported before any step', async () => {
   const model = network('float32', (g, h) => {
     const branch = (op: string): Graph => {
       const body = new Graph(op, g)

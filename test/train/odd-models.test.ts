@@ -73,7 +73,7 @@ test('a convolution that is an output too is compared as it is', async () => {
   assert.equal(biased.length, 1, 'only the other convolution is centred')
 })
 
-test('scores that are no numbers are wrong', async () => {
+test('scores that are not numbers are wrong', async () => {
   const model = linearModel()
   model.graph.find('weight')!.setConstant(Tensor.float32([3, 64], Array(192).fill(Number.NaN)))
   const { top1, top5 } = await evaluate(model, images(12), pixels)
@@ -129,7 +129,7 @@ test('patience ends a resumed run where it ends a straight one', async () => {
   assert.deepEqual([again.losses.length, again.summary.steps], [0, straight.summary.steps])
 })
 
-test('a teacher of other pixels is fed right in both layouts', async () => {
+test('a teacher of other pixels is fed correctly in both layouts', async () => {
   for (const layout of ['NCHW', 'NHWC'] as const) {
     const dims = layout === 'NCHW' ? [1, 3, 2, 2] : [1, 2, 2, 3]
     const [student, teacher] = [passing(dims), passing(dims)]

@@ -1,4 +1,4 @@
-/** Runs as a whole: the same bytes however they are cut up, the best epoch, and what stops a run. */
+/** Runs as a whole: the same bytes however they are interrupted, the best epoch, and what stops a run. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import test from 'node:test'
@@ -41,7 +41,7 @@ async function interruptedAndResumed(model: Model, run: TrainRun, steps: number)
   return copy
 }
 
-test('24 steps are 13 and 11: sgd with moving masks, fitted steps, an average of weights and a held-out part', async () => {
+test('24 steps are 13 and 11: sgd with moving masks, fitted scales, an average of weights and a held-out part', async () => {
   const model = tinyNet()
   await pass(model, 'prune', { sparsity: 0.5 })
   await pass(model, 'quantize', { activationBits: 0 })
@@ -177,7 +177,7 @@ test('a loss that is not finite stops the run, names step and tensor, and keeps 
   await assert.rejects(run(overflow, { maxSteps: 1 }), { message: /the first tensor that is not finite is 'logits/ })
 })
 
-test('what cannot be trained is said before anything is computed', async () => {
+test('what cannot be trained is reported before anything is computed', async () => {
   const refuse = (o: object, message: RegExp, rest: Partial<TrainRun> = {}, model = linearModel()) =>
     assert.rejects(run(model, o, rest), { message })
   await refuse({}, /3 classes, but noise has 5/, { data: images(60, 5) })

@@ -1,4 +1,4 @@
-/** Networks whose shapes only running tells train as those do that say them. */
+/** Networks whose shapes only a run shows train like those that declare them. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'

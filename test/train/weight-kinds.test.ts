@@ -1,7 +1,7 @@
 /**
  * LSTM, GRU, RNN, MatMul and Gather weights under masks and quantisers train as those of convolutions do: masked weights
- * stay zero, steps are fitted or learned, the first loss is that of the graph as it stands, and what comes out is still
- * pruned, quantised and exportable.
+ * stay zero, scales are fitted or learned, the first loss is that of the graph as it is, and the result is still pruned,
+ * quantised and exportable.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -60,7 +60,7 @@ const maskOf = (model: Model): Float32Array[] =>
 
 for (const op of ['LSTM', 'GRU', 'RNN', 'MatMul', 'Gather'])
   for (const scales of ['refit', 'learn'] as const)
-    test(`${op}, pruned and quantised to 4 bits, steps ${scales}`, async () => {
+    test(`${op}, pruned and quantised to 4 bits, scales ${scales}`, async () => {
       const model = rowNet(op)
       await pass(model, 'prune', { ops: [op], sparsity: 0.5 })
       await pass(model, 'quantize', { ops: [op], activationBits: 0, firstLayer: 'quantize' })

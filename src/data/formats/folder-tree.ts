@@ -89,7 +89,7 @@ export function readSplit(root: string): SplitTree {
 
 const NO_FILE = 'pipes, sockets and devices'
 
-/** What the operating system leaves beside a picture on a foreign disk has the picture's name after `._`. */
+/** The file that an operating system leaves next to a picture on a foreign disk has the picture's name after `._`. */
 const isPicture = (name: string): boolean => /\.(png|jpe?g|webp)$/i.test(name) && !name.startsWith('._')
 
 function fileKind(name: string): string {

@@ -1,5 +1,5 @@
 /**
- * How an activation quantiser (QuantizeLinear -> DequantizeLinear) stands in an exported file.
+ * The form of an activation quantiser (QuantizeLinear -> DequantizeLinear) in an exported file.
  *
  *   float     Clip(x, lo*s, hi*s) -> QuantizeLinear(s, 8 or 16 bit, zero point 0) -> Cast -> [Mul s]
  *             QuantizeLinear(s, unsigned, zero point -lo) -> Cast -> Sub -lo -> [Mul s]   where lo..hi fits no type
@@ -172,13 +172,13 @@ export function toContainers(activations: readonly Activation[]): Set<Node> {
       const b = graph.before(quantize!)
       const zero = b.scalar(255 - a.hi, 'uint8')
       const { name } = quantize!.output
-      const all = b.op('QuantizeLinear', [sourceOf(a), a.pair.scale, zero], {}, { name: `${name}.q` })
+      const all = b.op('QuantizeLinear', [sourceOf(a), stepOf(graph, a), zero], {}, { name: `${name}.q` })
       const floor = 255 - a.hi + a.lo
       q = { zero, levels: floor === 0 ? all : b.op('Max', [all, b.scalar(floor, 'uint8')], {}, { name: `${name}.m` }) }
       whole.set(quantize!, q)
     }
     const b = graph.before(dequantize)
-    const y = b.op('DequantizeLinear', [q.levels, a.pair.scale, q.zero], {}, { type: dequantize.output.type })
+    const y = b.op('DequantizeLinear', [q.levels, stepOf(graph, a), q.zero], {}, { type: dequantize.output.type })
     const { name } = dequantize.output
     graph.replaceUses(dequantize.output, y)
     sweepNode(dequantize)

@@ -9,7 +9,7 @@
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { dequantizeBehind, isCast, isClipped, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
-import { drawnInto } from '../../quant/quant-guard.ts'
+import { drawnInto, isCrossed } from '../../quant/quant-guard.ts'
 import type { Layer } from '../weights/fold-affine.ts'
 import type { Weight } from '../weights/weights.ts'
 
@@ -18,7 +18,7 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
   for (const q of [...graph.nodes()]) {
     if (!isQuantize(q)) continue
     const x = q.input(0)
-    if (x.constant || isLimited(q) || !isDrawn(x, layers, paired)) continue
+    if (x.constant || isLimited(q) || !isDrawn(x, q, layers, paired)) continue
     const guarded = guards.get(x) ?? graph.before(q).op('Sum', [x], {}, { name: `${x.name}.g`, type: x.type })
     guards.set(x, guarded)
     q.setInput(0, guarded)
@@ -28,10 +28,14 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
 /** Whether it is one that `lowerToFloat` put after its Clip: not a quantiser of a pair, and nothing is fused past the Clip. */
 const isLimited = (q: Node): boolean => isClipped(q.input(0)) && [...q.output.uses].every(isCast)
 
-function isDrawn(x: Value, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {
+const isByte = (q: Node): boolean => q.inputs[2]?.constant?.type === 'uint8'
+
+function isDrawn(x: Value, q: Node, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {
   const drawn = drawnInto(x)
   if (!drawn) return false
   const { into, across } = drawn
+  // bytes may go through it, if what gives them may be drawn in
+  if (isCrossed(into) && isByte(q)) return isDrawn(into.input(0), q, layers, paired)
   if (!layerSlot(into)) return true
   if (!dequantizeBehind(into.input(0))) return false
   const layer = layers.get(into)

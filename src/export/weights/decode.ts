@@ -2,14 +2,23 @@
  * Writes weights into a graph in the form chosen for their storage, with standard operators of opset 18 or earlier that
  * restore them.
  *
- * A group's masks are one uint8 tensor, bit i of byte k standing for element 8k+i of all members one after the other;
- * the non-zeros of all members are another tensor. One decode serves the group:
+ * A group's masks are one tensor of bits, the non-zeros of all members another. One decode serves the group:
  *
- *   bits   = BitwiseAnd(mask[:,None], [1,2,4,...,128]) -> Cast bool -> Cast int32 -> Reshape [-1]
- *   high   = Floor(bytes / 16),  low = bytes - 16 high
- *   values = Concat(0, low, high) - 8                 (2, 3, 5, 6, 7 bits: bit planes, MatMul with [1,2,..,-2^(b-1)])
- *   all    = Gather(values, CumSum(bits) * bits)      the n-th set bit takes the n-th value, a clear bit the 0 in front
+ *   values = Concat(0, non-zeros)
+ *   all    = Gather(values, CumSum(mask) * mask)      the n-th set bit takes the n-th value, a clear bit the 0 in front
  *   w      = Reshape(Split(all)) * scale
+ *
+ * Bits lie in uint8 tensors, bit i of byte k standing for bit 8k+i:
+ *
+ *   bits   = BitwiseAnd(bytes[:,None], [1,2,4,...,128]) -> Cast bool -> Reshape [-1]
+ *
+ * Masks (several bits a symbol) and values are words of a prefix code (prefix-code.ts) where that takes fewer bytes; of each
+ * level of the words
+ *
+ *   open   = Cast(code >= T)
+ *   code   = code + open code + Gather([0, bits], CumSum(open) * open)
+ *
+ * and a table has the symbol of each word. Otherwise masks are plain, 4-bit values two a byte, 8-bit ones INT8.
  *
  * onnxruntime folds all of it at load. Not NonZero with ScatterND, which it leaves to run on every call; not
  * DequantizeLinear, for the same reason. A model-local function for the last line would save 20 bytes per tensor and put
@@ -19,10 +28,13 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { elementTypes } from '../../graph/types.ts'
+import { countMask, maskSymbols, storeMask, storeValues, valueSymbols } from './coding.ts'
+import { codeBits, countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { StorageGroup, StoragePlan } from './storage.ts'
 import type { Weight } from './weights.ts'
 
 const FLOAT = elementTypes.float32.code
+const INT32 = elementTypes.int32.code
 
 /** Emits nodes whose outputs have names as short as can be: names are a large part of a small decode. */
 class Terse {
@@ -39,6 +51,21 @@ class Terse {
   }
   constant(tensor: Tensor): Value {
     return this.b.initializer(this.names(1)[0]!, tensor)
+  }
+  scalar(value: number, type: 'float32' | 'int32' | 'int64' = 'float32'): Value {
+    return this.#shared(`${type} ${value}`, () => Tensor.from(type, [], [value]))
+  }
+  ints(values: readonly number[]): Value {
+    return this.#shared(values.join(), () => Tensor.int64([values.length], values))
+  }
+  get lanes(): Value {
+    return this.#shared('lanes', () => Tensor.from('uint8', [8], [1, 2, 4, 8, 16, 32, 64, 128]))
+  }
+  readonly #known = new Map<string, Value>()
+  #shared(key: string, make: () => Tensor): Value {
+    const value = this.#known.get(key) ?? this.constant(make())
+    this.#known.set(key, value)
+    return value
   }
   #next = 0
   names(count: number): string[] {
@@ -98,12 +125,12 @@ export function rawValues(w: Weight): Float32Array {
 function scaled(t: Terse, v: Value, w: Weight): Value {
   if (!w.ints || w.scale.every((s) => s === 1)) return v
   const one = w.scale.every((s) => s === w.scale[0])
-  const scale = one ? t.b.scalar(w.scale[0]!) : t.constant(Tensor.float32(w.scaleDims, w.scale))
+  const scale = one ? t.scalar(w.scale[0]!) : t.constant(Tensor.float32(w.scaleDims, w.scale))
   return t.op('Mul', [v, scale])
 }
 
 function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {
-  const { members, bits, kind } = group
+  const { members, bits, kind, coded } = group
   const total = members.reduce((n, w) => n + w.size, 0)
   const all = new Float32Array(total)
   let at = 0
@@ -111,73 +138,99 @@ function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {
     all.set(w.ints ?? w.floats, at)
     at += w.size
   }
-  const emit = { packed: emitSparse, planes: emitPlanes, nibbles: emitNibbles }[kind]
-  const flat = emit(t, all, bits)
-  const together = kind === 'nibbles' ? 2 : 8
-  const padding = Math.ceil(total / together) * together - total
-  const sizes = [...members.map((w) => w.size), ...(padding > 0 ? [padding] : [])]
-  const parts = sizes.length === 1 ? [flat] : t.ops('Split', [flat, t.b.ints(sizes)], sizes.length, { axis: 0 })
-  const shapes = new Map<string, Value>()
-  return new Map(
-    members.map((w, i) => {
-      const key = w.dims.join()
-      const shape = shapes.get(key) ?? t.constant(Tensor.int64([w.dims.length], w.dims))
-      shapes.set(key, shape)
-      return [w, t.op('Reshape', [parts[i]!, shape])]
-    }),
-  )
+  const { value, length } = kind === 'sparse' ? emitSparse(t, all, bits) : emitValues(t, all, bits, coded)
+  const sizes = [...members.map((w) => w.size), ...(length > total ? [length - total] : [])]
+  const parts = split(t, value, sizes)
+  return new Map(members.map((w, i) => [w, t.op('Reshape', [parts[i]!, t.ints(w.dims)])]))
 }
 
-/** The mask's length in bits, a multiple of 8, is the length of the result. */
-function emitSparse(t: Terse, all: Float32Array, bits: number): Value {
-  const mask = new Uint8Array(Math.ceil(all.length / 8))
-  const nonZeros: number[] = []
-  for (let i = 0; i < all.length; i++) {
-    if (all[i] === 0) continue
-    mask[i >> 3]! |= 1 << (i & 7)
-    nonZeros.push(all[i]!)
-  }
+/** One dimension of at least as many elements as asked for. */
+interface Flat {
+  readonly value: Value
+  readonly length: number
+}
+
+function split(t: Terse, v: Value, sizes: readonly number[]): Value[] {
+  return sizes.length === 1 ? [v] : t.ops('Split', [v, t.ints(sizes)], sizes.length, { axis: 0 })
+}
+
+function emitSparse(t: Terse, all: Float32Array, bits: number): Flat {
+  const mask = Uint8Array.from(all, (v) => (v === 0 ? 0 : 1))
+  const nonZeros = all.filter((v) => v !== 0)
   // an empty tensor would not reshape; the value is never read
-  if (nonZeros.length === 0) nonZeros.push(0)
-  const set = t.op('Cast', [unpack(t, mask, [-1])], { to: elementTypes.int32.code })
-  const values = t.op('Concat', [t.constant(Tensor.float32([1], [0])), emitValues(t, nonZeros, bits)], { axis: 0 })
-  const index = t.op('Mul', [t.op('CumSum', [set, t.b.scalar(0, 'int64')]), set])
-  return t.op('Gather', [values, index], { axis: 0 })
+  const stored = nonZeros.length === 0 ? Float32Array.of(0) : nonZeros
+  const set = emitMask(t, mask)
+  const values = t.op('Concat', [t.constant(Tensor.float32([1], [0])), emitValues(t, stored, bits).value], { axis: 0 })
+  const index = t.op('Mul', [t.op('CumSum', [set.value, t.scalar(0, 'int64')]), set.value])
+  return { value: t.op('Gather', [values, index], { axis: 0 }), length: set.length }
 }
 
-/** At least the values, as float32 in one dimension; nibbles and bit planes may add up to 7 more after them. */
-function emitValues(t: Terse, values: readonly number[], bits: number): Value {
-  if (bits === 32) return t.constant(Tensor.float32([values.length], values))
-  if (bits === 8) return t.op('Cast', [t.constant(Tensor.from('int8', [values.length], values))], { to: FLOAT })
-  return bits === 4 ? emitNibbles(t, values) : emitPlanes(t, Float32Array.from(values), bits)
+/** A bit for each element, as int32. */
+function emitMask(t: Terse, mask: Uint8Array): Flat {
+  const stored = storeMask(countMask(mask)).code
+  if (!stored) return unpack(t, mask)
+  const { code, bits } = stored
+  const symbols = maskSymbols(mask, bits)
+  const rows = code.symbols.flatMap((s) => Array.from({ length: bits }, (_, k) => (s >> k) & 1))
+  const table = t.constant(Tensor.from('uint8', [code.symbols.length, bits], rows))
+  const patterns = t.op('Gather', [table, emitWords(t, symbols, code)], { axis: 0 })
+  const set = t.op('Cast', [t.op('Reshape', [patterns, t.ints([-1])])], { to: INT32 })
+  return { value: set, length: symbols.length * bits }
+}
+
+/** Integers of `bits` bits, or floats (32), as float32. */
+function emitValues(t: Terse, values: Float32Array, bits: number, coded = true): Flat {
+  const { length } = values
+  if (bits === 32) return { value: t.constant(Tensor.float32([length], values)), length }
+  const symbols = valueSymbols(values, bits)
+  const code = coded ? storeValues(countSymbols(symbols, 2 ** bits), bits).code : null
+  if (code) {
+    const lowest = -(2 ** (bits - 1))
+    const rows = code.symbols.map((s) => s + lowest)
+    const table = t.constant(Tensor.from('int8', [rows.length], rows))
+    const found = t.op('Gather', [table, emitWords(t, symbols, code)], { axis: 0 })
+    return { value: t.op('Cast', [found], { to: FLOAT }), length }
+  }
+  if (bits > 4)
+    return { value: t.op('Cast', [t.constant(Tensor.from('int8', [length], values))], { to: FLOAT }), length }
+  return emitNibbles(t, values)
+}
+
+/** The number of each symbol's word, as int32. */
+function emitWords(t: Terse, symbols: Uint8Array, code: PrefixCode): Value {
+  const { bits, levels } = codeBits(symbols, code)
+  const { value, length } = unpack(t, bits)
+  const planes = Array.from({ length: code.shortest }, () => symbols.length)
+  const padding = length > bits.length ? [length - bits.length] : []
+  const parts = split(t, value, [...planes, ...levels, ...padding])
+  let word = parts[0]!
+  for (const plane of parts.slice(1, code.shortest)) word = t.op('Add', [t.op('Add', [word, word]), plane])
+  for (let l = code.shortest; l < code.longest; l++) {
+    const more = t.op('GreaterOrEqual', [word, t.scalar(code.open[l]!, 'int32')])
+    const open = t.op('Cast', [more], { to: INT32 })
+    const at = t.op('Mul', [t.op('CumSum', [open, t.scalar(0, 'int64')]), open])
+    const bit = t.op('Gather', [parts[l]!, at], { axis: 0 })
+    word = t.op('Add', [t.op('Add', [word, t.op('Mul', [word, open])]), bit])
+  }
+  return word
 }
 
 /** Two values of -8..7 per byte, each plus 8: the first half of them in the low bits, the second in the high ones. */
-function emitNibbles(t: Terse, values: ArrayLike<number>): Value {
+function emitNibbles(t: Terse, values: Float32Array): Flat {
   const half = Math.ceil(values.length / 2)
   const bytes = new Uint8Array(half)
   for (let i = 0; i < half; i++) bytes[i] = (values[i]! + 8) | (((values[half + i] ?? 0) + 8) << 4)
   const x = t.op('Cast', [t.constant(new Tensor('uint8', [half], bytes))], { to: FLOAT })
-  const high = t.op('Floor', [t.op('Mul', [x, t.b.scalar(1 / 16)])])
-  const low = t.op('Sub', [x, t.op('Mul', [high, t.b.scalar(16)])])
-  return t.op('Sub', [t.op('Concat', [low, high], { axis: 0 }), t.b.scalar(8)])
+  const high = t.op('Floor', [t.op('Mul', [x, t.scalar(1 / 16)])])
+  const low = t.op('Sub', [x, t.op('Mul', [high, t.scalar(16)])])
+  return { value: t.op('Sub', [t.op('Concat', [low, high], { axis: 0 }), t.scalar(8)]), length: 2 * half }
 }
 
-/** Two's complement of `bits` bits, one plane after another: the top plane counts -2^(bits-1). */
-function emitPlanes(t: Terse, values: Float32Array, bits: number): Value {
-  const bytes = Math.ceil(values.length / 8)
-  const planes = new Uint8Array(bits * bytes)
-  for (let p = 0; p < bits; p++)
-    for (let i = 0; i < values.length; i++) if ((values[i]! >> p) & 1) planes[p * bytes + (i >> 3)]! |= 1 << (i & 7)
-  const weights = Array.from({ length: bits }, (_, p) => (p === bits - 1 ? -(2 ** p) : 2 ** p))
-  const set = t.op('Cast', [unpack(t, planes, [bits, -1])], { to: FLOAT })
-  return t.op('MatMul', [t.constant(Tensor.float32([bits], weights)), set])
-}
-
-/** Bits of bytes, first in the low bit, as bool of the given dims. */
-function unpack(t: Terse, bytes: Uint8Array, dims: readonly number[]): Value {
+/** Bits out of bytes, first in the low bit, as int32 in one dimension; up to 7 more than were stored. */
+function unpack(t: Terse, bits: Uint8Array): Flat {
+  const bytes = new Uint8Array(Math.ceil(bits.length / 8))
+  for (let i = 0; i < bits.length; i++) bytes[i >> 3]! |= bits[i]! << (i & 7)
   const column = t.constant(new Tensor('uint8', [bytes.length, 1], bytes))
-  const lanes = t.constant(Tensor.from('uint8', [8], [1, 2, 4, 8, 16, 32, 64, 128]))
-  const set = t.op('Cast', [t.op('BitwiseAnd', [column, lanes])], { to: elementTypes.bool.code })
-  return t.op('Reshape', [set, t.b.ints(dims)])
+  const set = t.op('Cast', [t.op('BitwiseAnd', [column, t.lanes])], { to: elementTypes.bool.code })
+  return { value: t.op('Cast', [t.op('Reshape', [set, t.ints([-1])])], { to: INT32 }), length: 8 * bytes.length }
 }

@@ -1,6 +1,6 @@
 /**
  * Values in onnxruntime's blocked (NCHWc) layout: [N, C/c, H, W, c] in memory, where the engine still says [N, C, H, W].
- * A graph being rewritten holds such a value beside the plain one, its twin; nodes that still read the plain one get it
+ * A graph being rewritten holds such a value next to the plain one, its twin; nodes that still read the plain one get it
  * from a ReorderOutput, which index.ts removes in the end where there are none.
  */
 import type { Builder } from '../../graph/builder.ts'
@@ -72,7 +72,7 @@ export class BlockedLayout {
     return this.twinOf(b, v, dims)
   }
 
-  /** The kernel that was made of `w` before, or `make`s it. */
+  /** The kernel that was made from `w` before, or `make`s it. */
   kernel(w: Value, make: () => Value): Value {
     return once(this.#kernels, w, make)
   }

@@ -2,7 +2,7 @@
  * What the project knows about an operator, declared in one place. Adding an op: one file here (or a line in its
  * family's file) and one line in index.ts.
  *
- * Rules see graphs of ONE opset: whoever differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
+ * Rules see graphs of ONE opset: code that differentiates, counts or prunes first upgrades the graph to WORKING_OPSET with
  * the `upgrade-opset` pass, whose steps are the `upgrades` declared here. So a gradient or cost rule is written for the
  * newest form only, and `since` lists every form that `upgrades` can upgrade (plus the newest itself).
  */
@@ -12,6 +12,7 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import type { ElementType } from '../../graph/types.ts'
+import type { Ramp, RampOf } from './ramp.ts'
 
 /** The opset that gradient and cost rules are written for. */
 export const WORKING_OPSET = 21
@@ -180,6 +181,15 @@ export interface OpDef {
   readonly limits?: { readonly least?: number; readonly most?: number }
   /** max(x, 0): engines compute it together with the layer before it or the quantiser after it. */
   readonly rectifier?: boolean
+  /** Where it is min(max(k x + c, least), most) of one of its inputs, k > 0; null for other forms. */
+  ramp?(node: Node): RampOf | null
+  /** y = x f(x), f this ramp. */
+  readonly gatedBy?: Ramp
+  /**
+   * Engines compute it on 8-bit integers where its operands come from a quantiser each and its result goes into one: with
+   * scales of their `own`, or as a copy where all have `one` scale.
+   */
+  readonly integerKernel?: 'own' | 'one'
   /** Gives truth values that say how two numbers compare. */
   readonly comparison?: boolean
   /** Adds its two inputs element by element. */
@@ -200,6 +210,11 @@ export interface OpDef {
    *   factor    x any one of the inputs, the others as they are; an s for each element
    */
   homogeneous?(node: Node): 'element' | 'channel' | 'joint' | 'factor' | null
+  /**
+   * Inputs of one number for each channel of the output: channel c of the output is proportional to what they hold for c,
+   * all of them together (scale and shift of a normalisation). `rank`: of the output.
+   */
+  scaledBy?(node: Node, rank: number): { readonly axis: number; readonly inputs: readonly number[] } | null
   /** For an op that puts its inputs one after the other: the axis, of inputs of `rank`. */
   joinsAlong?(node: Node, rank: number): number
   /**

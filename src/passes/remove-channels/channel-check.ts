@@ -36,7 +36,7 @@ export async function checkChannels(after: Model, decision: ChannelDecision, fee
   const check = new ChannelCheck(after.graph, decision)
   const { model, compared } = check
   if (compared.size === 0) return
-  // beside one-byte tensors of the same shape (the comparisons' here) 4-bit ones are written past their end: mixed-widths.ts
+  // next to one-byte tensors of the same shape (the comparisons' here) 4-bit ones are written past their end: mixed-widths.ts
   await lowerFakeQuant.run(model, { learnScales: false }, { decline() {}, log() {}, seed: 0 })
   const [seen] = await probe(model, [feeds])
   for (const [output, node] of compared) {

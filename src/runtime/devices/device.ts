@@ -18,7 +18,7 @@ import { ortExecutor } from '../ort/ort.ts'
 import { providerExecutor, tryProvider } from '../ort/ort-provider.ts'
 import { engineInfo, missingLibrary } from '../ort-session.ts'
 
-/** Execution providers that `--device` names, the fastest first, and what each needs beside the npm package. */
+/** Execution providers that `--device` names, the fastest first, and what each needs besides the npm package. */
 const providers: Readonly<Record<string, string>> = {
   cuda: 'it needs an NVIDIA driver, CUDA 12, cuDNN 9 and the provider: ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild --ignore-scripts=false onnxruntime-node',
   dml: 'it needs Windows and a DirectX 12 card',

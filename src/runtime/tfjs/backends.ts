@@ -1,5 +1,5 @@
 /**
- * Finds TensorFlow.js. Its packages are optional: whoever installs one gets its backend, and nothing here downloads any.
+ * Finds TensorFlow.js. Its packages are optional: installing one provides its backend, and nothing here downloads any.
  *
  *   tensorflow-gpu   @tensorflow/tfjs-node-gpu    CUDA
  *   tensorflow       @tensorflow/tfjs-node        TensorFlow's own CPU kernels
@@ -7,7 +7,7 @@
  *   wasm             @tensorflow/tfjs-backend-wasm
  *   cpu              @tensorflow/tfjs-backend-cpu
  *
- * The last three need @tensorflow/tfjs-core beside them.
+ * The last three also need @tensorflow/tfjs-core.
  */
 import { createRequire } from 'node:module'
 import { dirname, sep } from 'node:path'

@@ -85,7 +85,7 @@ export async function saveBest(path: string, model: Model, run: string, epoch: n
 
 /**
  * The best epoch's model that a checkpoint refers to; null if it refers to none. A usage error where the file is missing
- * or is another one: the last epoch's weights are no substitute. A run that was killed may have written a better model
+ * or is another one: the last epoch's weights are not a substitute. A run that was killed may have written a better model
  * after its last checkpoint, and will reach it again.
  */
 export async function loadBest(path: string, position: Position): Promise<Model | null> {

@@ -18,7 +18,7 @@ export interface TrainRun {
   /** 0 by default. */
   readonly seed?: number
   readonly options?: TrainOptionsInput
-  /** Where checkpoints go (and the best epoch's model beside it); none are written without. */
+  /** Where checkpoints go (and the best epoch's model next to them); none are written without. */
   readonly checkpoint?: string | undefined
   /** Minutes between checkpoints; one is written at each epoch's end besides. Default 10. */
   readonly checkpointMinutes?: number

@@ -1,6 +1,6 @@
 /**
  * Puts BatchNormalization into training form: normalise by the batch's own mean and variance, and hand those out so
- * that running averages can be kept beside the step. The gradient through the statistics is left to autodiff.
+ * that running averages can be kept along with the step. The gradient through the statistics is left to autodiff.
  *
  * A feature map that several layers normalise (every one in a DenseNet) has the same statistics in each of them, and
  * those of a Concat over channels are those of its parts. So statistics are measured once per part and concatenated,

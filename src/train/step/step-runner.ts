@@ -28,7 +28,7 @@ export interface StepFeed {
   readonly images: Tensor
   /** [batch, classes], where the loss reads labels. */
   readonly targets: Tensor | null
-  /** The model's inputs beside the first, by name. */
+  /** The model's inputs other than the first, by name. */
   readonly others?: Readonly<Record<string, Tensor>>
 }
 

@@ -1,4 +1,4 @@
-/** What an int8 file keeps of the levels of its graph: biases that 32 bits do not hold, and the layers that it names. */
+/** What an int8 file keeps of the levels of its graph: biases that do not fit 32 bits, and the layers that it names. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Rng } from '../../../src/base/rng.ts'
@@ -68,7 +68,7 @@ for (const [weightBits, activationBits, tolerance] of [
   [4, 4, 1e-4],
   [4, 8, 0.02],
 ] as const)
-  test(`W${weightBits}A${activationBits}: a bias beyond 32 bits at its channel's step comes out as it is`, async () => {
+  test(`W${weightBits}A${activationBits}: a bias beyond 32 bits at its channel's scale is preserved`, async () => {
     for (const op of ['Conv', 'Gemm'] as const)
       for (const size of [1e-4, 1e-8, 1e-12, 0])
         for (const bias of [1.5, -2, 1e4]) {

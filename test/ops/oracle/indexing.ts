@@ -1,4 +1,4 @@
-/** Operators that read or write by index: positions are worked out in JavaScript, elements move by gathers. */
+/** Operators that read or write by index: positions are computed in JavaScript, elements move by gathers. */
 import type { Tensor as Tf } from '@tensorflow/tfjs-core'
 import { tf } from '../tfjs.ts'
 import type { OracleOp } from '../tfjs-oracle.ts'

@@ -1,4 +1,4 @@
-/** Large steps are loaded from a folder the second time: the same numbers, and never from a file that is not whole. */
+/** Large steps are loaded from a folder the second time: the same numbers, and never from a file that is incomplete. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -69,7 +69,7 @@ test('a large step is loaded from the folder, to the bit the same', async () => 
   assert.ok(!readFileSync(join(folder, anew)).equals(damaged))
 })
 
-test('a folder that cannot be written is no error', async () => {
+test('a folder that cannot be written is not an error', async () => {
   const file = join(scratch, 'file')
   writeFileSync(file, '')
   const cache = new SessionCache(file)
@@ -77,7 +77,7 @@ test('a folder that cannot be written is no error', async () => {
   assert.equal(await cache.find('0'.repeat(32)), null)
 })
 
-test('the key tells graphs and engines apart; the least used files go', async () => {
+test('the key tells graphs and engines apart; the least recently used files are removed', async () => {
   const folder = join(scratch, 'room')
   const cache = new SessionCache(folder, 250)
   const graph = new Uint8Array([1, 2, 3])
@@ -98,7 +98,7 @@ test('the key tells graphs and engines apart; the least used files go', async ()
   assert.ok(await cache.find(keys[2]!))
 })
 
-test('what a killed process left goes in time', async () => {
+test('what a killed process left behind is removed in time', async () => {
   const folder = join(scratch, 'killed')
   const cache = new SessionCache(folder)
   const [old, young, done] = [(await cache.begin())!, (await cache.begin())!, (await cache.begin())!]
@@ -112,7 +112,7 @@ test('what a killed process left goes in time', async () => {
   assert.equal(readdirSync(folder).length, 1)
 })
 
-test('where commands keep them', () => {
+test('the folder that commands use', () => {
   assert.equal(cacheFolder({ MNC_CACHE: 'off' }), undefined)
   assert.equal(cacheFolder({ MNC_CACHE: '/x', XDG_CACHE_HOME: '/y' }), '/x')
   assert.equal(cacheFolder({ XDG_CACHE_HOME: '/y' }), join('/y', 'mnc'))

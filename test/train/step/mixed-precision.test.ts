@@ -1,4 +1,4 @@
-/** float16 inside a training step: what is narrow, how near it stays, and that an overflow costs a step and no more. */
+/** float16 inside a training step: what is narrow, how close it stays, and that an overflow costs one step only. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'

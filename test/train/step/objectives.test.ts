@@ -1,6 +1,6 @@
 /**
- * What each output of a model is taught, against losses that are worked out here from what onnxruntime gives for the
- * student's and the teacher's outputs: several outputs of ranks 2 to 5, an integer one first, a softmax at other axes.
+ * The objective of each output of a model, against losses that are computed here from the student's and the teacher's
+ * outputs in onnxruntime: several outputs of ranks 2 to 5, an integer one first, a softmax at other axes.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -58,7 +58,7 @@ const shaped = (b: Builder, v: Value, dims: readonly number[]): Value => b.op('R
 /** Every kind of output: an integer, width 1, boxes, a map, a volume, a softmax inside, scores that one reads. */
 const many: Heads = (b, features) => {
   const scores = shaped(b, features(24), [8, 3])
-  // read by nothing but this softmax, whose own result is no output
+  // read by nothing but this softmax, whose own result is not an output
   b.op('ReduceMax', [b.op('Softmax', [scores], { axis: 2 })])
   const image = b.op('Softmax', [shaped(b, features(24), [4, 2, 3])], { axis: 1 })
   return {
@@ -295,7 +295,7 @@ test('losses, weights and axes by name', async () => {
   )
 })
 
-test('what cannot be meant is refused', async () => {
+test('options that make no sense are refused', async () => {
   const [student, teacher] = [network(1, many), network(2, many)]
   const refuse = (options: TrainOptionsInput, message: RegExp, next = /./, own = student, other = teacher) =>
     assert.rejects(trained(own, other, options), (e: MncError) => {

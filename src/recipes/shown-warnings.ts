@@ -7,8 +7,8 @@ import type { Recipe, Stage } from './recipe.ts'
 
 const WARNING = 'WARNING: '
 
-export class Heard {
-  readonly #heard = new Set<string>()
+export class ShownWarnings {
+  readonly #shown = new Set<string>()
   readonly #recipe: Recipe
 
   constructor(recipe: Recipe) {
@@ -19,8 +19,8 @@ export class Heard {
   isNew(stage: Stage, message: string): boolean {
     if (!message.startsWith(WARNING)) return true
     const key = JSON.stringify([this.#rootOf(stage), message])
-    if (this.#heard.has(key)) return false
-    this.#heard.add(key)
+    if (this.#shown.has(key)) return false
+    this.#shown.add(key)
     return true
   }
 
