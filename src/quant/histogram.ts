@@ -206,27 +206,31 @@ export function clippingPoint(
 
 /** The sum of squared errors as a function of the scale, with bin centres for their values. */
 export function quantizationError(h: Histogram, lo: number, hi: number): (step: number) => number {
-  const view = h.view()
-  const [positive, negative] = [occupied(view, view.positive, 1), occupied(view, view.negative, -1)]
+  const [positive, negative] = occupiedBins(h)
   return (s) => sideError(positive, s, lo, hi) + sideError(negative, s, lo, hi)
 }
 
-/** Centres and counts of the bins that are not empty; most are, of a few values or of a long tail. */
+/** Centres and counts of the bins that are not empty; most are, for few values or for a long tail. */
 interface Occupied {
   readonly centres: Float64Array
   readonly counts: Float64Array
 }
 
-function occupied({ range }: View, { bins, beyond }: Side, sign: number): Occupied {
-  const used: number[] = []
-  for (let i = 0; i < BINS; i++) if (bins[i] !== 0) used.push(i)
-  return {
-    centres: Float64Array.from([
-      ...used.map((i) => (sign * (i + 0.5) * range) / BINS),
-      ...beyond.map(([centre]) => sign * centre),
-    ]),
-    counts: Float64Array.from([...used.map((i) => bins[i]!), ...beyond.map(([, count]) => count)]),
+/** Those above zero, and those below. */
+export function occupiedBins(h: Histogram): readonly [positive: Occupied, negative: Occupied] {
+  const { range, positive, negative } = h.view()
+  const of = ({ bins, beyond }: Side, sign: number): Occupied => {
+    const used: number[] = []
+    for (let i = 0; i < BINS; i++) if (bins[i] !== 0) used.push(i)
+    return {
+      centres: Float64Array.from([
+        ...used.map((i) => (sign * (i + 0.5) * range) / BINS),
+        ...beyond.map(([centre]) => sign * centre),
+      ]),
+      counts: Float64Array.from([...used.map((i) => bins[i]!), ...beyond.map(([, count]) => count)]),
+    }
   }
+  return [of(positive, 1), of(negative, -1)]
 }
 
 function sideError({ centres, counts }: Occupied, s: number, lo: number, hi: number): number {
