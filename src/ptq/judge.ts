@@ -16,11 +16,11 @@ import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { elementCount } from '../graph/types.ts'
 import { useRunningStatistics } from '../layers/training-mode.ts'
-import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
+import { runnable } from '../train/step/lift.ts'
 import { decide, isDivergence, subjectsOf } from '../train/step/objectives.ts'
 import type { Head } from '../train/step/outputs.ts'
 
@@ -132,8 +132,7 @@ interface Compared {
 }
 
 function comparedOf(source: Model): Compared {
-  const model = cloneModel(source)
-  leaveEarlyOpsets(model, () => {})
+  const model = cloneModel(runnable(source))
   const { graph } = model
   graph.fixDefaults()
   inlineFunctions(model)
