@@ -17,6 +17,7 @@ dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsco
 
 quickstart: build
 	node dist/cli.js run models/quickstart.json --workdir build/quickstart
+	node dist/cli.js compress build/quickstart/student.onnx --data embedded --max-drop 1% -o build/quickstart/small.onnx
 
 # A software Vulkan driver for the tests of WebGPU, out of Debian's packages; nothing is installed
 SWIFTSHADER := build/swiftshader

@@ -1,4 +1,5 @@
 /** The library: what the commands do, as typed functions. */
+
 export { type DiffOptions, diffModels, type ModelDiff } from './analysis/model-diff.ts'
 export { type ModelInfo, modelInfo } from './analysis/model-info.ts'
 export { type Blame, MncError } from './base/errors.ts'
@@ -7,6 +8,11 @@ export { compareLayers, type LayerDifference } from './check/check-layers.ts'
 export { decodeModel, encodeModel, readModel, type WriteOptions, writeModel } from './codec/codec.ts'
 export { printModel } from './codec/text.ts'
 export { parseModel } from './codec/text-parse.ts'
+export { type CompressRun, compress } from './compress/compress.ts'
+export type { CompressOptions, CompressOptionsInput } from './compress/compress-options.ts'
+export type { CompressEvent, CompressResult, Found } from './compress/events.ts'
+export type { Point } from './compress/point.ts'
+export { type Taken, takePoint } from './compress/take.ts'
 export { type CalibrationOptions, calibrationData } from './data/calibration.ts'
 export type { Dataset, Split } from './data/dataset.ts'
 export { openDataset } from './data/open.ts'

@@ -4,6 +4,7 @@ import { bnUpdate } from './bn-update.ts'
 import { build } from './build.ts'
 import { check } from './check.ts'
 import { completionOf } from './completion.ts'
+import { compress } from './compress.ts'
 import { convert } from './convert.ts'
 import type { CommandDef } from './define-command.ts'
 import { diff } from './diff.ts'
@@ -20,6 +21,7 @@ import { sensitivity } from './sensitivity.ts'
 import { train } from './train.ts'
 
 export const commands: readonly CommandDef[] = [
+  compress,
   build,
   info,
   convert,

@@ -2,12 +2,12 @@
  * Charts of a report as SVG text, drawn by ECharts without a browser. Colours are the page's CSS variables, so that one
  * drawing serves light and dark. This file alone imports echarts.
  */
-import { BarChart, LineChart } from 'echarts/charts'
+import { BarChart, LineChart, ScatterChart } from 'echarts/charts'
 import { GridComponent, LegendComponent } from 'echarts/components'
 import * as echarts from 'echarts/core'
 import { SVGRenderer } from 'echarts/renderers'
 
-echarts.use([BarChart, LineChart, GridComponent, LegendComponent, SVGRenderer])
+echarts.use([BarChart, LineChart, ScatterChart, GridComponent, LegendComponent, SVGRenderer])
 
 const WIDTH = 760
 const FONT = 12
@@ -96,6 +96,33 @@ export function histogram(at: readonly number[], counts: readonly number[], { wi
     },
     yAxis: { ...axis('value'), axisLabel: { show: false }, splitLine: { show: false } },
     series: [{ type: 'bar', data: counts, barCategoryGap: '8%' }],
+  })
+}
+
+export interface Cloud {
+  readonly name: string
+  readonly points: readonly (readonly [x: number, y: number, label: string])[]
+  /** Joined by a line, in their order. */
+  readonly isLine?: boolean
+}
+
+/** Points with their names, and lines through some of them. */
+export function scatter(
+  clouds: readonly Cloud[],
+  { x, y, width = WIDTH, height = 320 }: Size & { readonly x: string; readonly y: string },
+): string {
+  const title = { nameTextStyle: { color: 'var(--muted)', fontSize: FONT }, nameLocation: 'middle' }
+  return draw(width, height, {
+    legend: { top: 0, textStyle: { color: 'var(--text)', fontSize: FONT } },
+    grid: { left: 64, right: 60, top: 34, bottom: 44 },
+    xAxis: { ...axis('value'), ...title, name: x, nameGap: 26, scale: true },
+    yAxis: { ...axis('value'), ...title, name: y, nameGap: 46, scale: true },
+    series: clouds.map(({ name, points, isLine }) => ({
+      ...(isLine ? { type: 'line', showSymbol: false, lineStyle: { width: 1.5 } } : { type: 'scatter', symbolSize: 8 }),
+      name,
+      data: points.map(([a, b, text]) => ({ value: [a, b], label: { formatter: () => text } })),
+      label: { show: !isLine, position: 'right', color: 'var(--text)', fontSize: 11 },
+    })),
   })
 }
 

@@ -1,11 +1,8 @@
-/**
- * A report as one HTML page: styles and drawings inside, nothing fetched, no script; light or dark as the reader's
- * system says, and on paper.
- */
+/** A report of a recipe's run as one HTML page. */
 import type { LayerInfo } from '../analysis/model-info.ts'
 import { bars, curve, histogram } from './report-charts.ts'
 import type { ReportFacts, StageReport } from './report-facts.ts'
-import { css } from './report-style.ts'
+import { count, figure, kilobytes, number, page, percent, section, table } from './report-parts.ts'
 
 export function writePage(facts: ReportFacts): string {
   const sections = [
@@ -18,50 +15,7 @@ export function writePage(facts: ReportFacts): string {
     section('Checks', checks(facts.stages)),
     section('What made it', history(facts)),
   ]
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${text(facts.recipe)}: report</title>
-<style>${css}</style>
-</head>
-<body>
-<main>
-<h1>${text(facts.recipe)}</h1>
-<p class="lead">${text(lead(facts))}</p>
-${sections.filter((s) => s !== '').join('\n')}
-<footer>mnc ${text(facts.version)}</footer>
-</main>
-</body>
-</html>
-`
-}
-
-const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-const text = (s: string): string => s.replace(/[&<>"]/g, (c) => entities[c]!)
-const percent = (x: number): string => `${(x * 100).toFixed(1)} %`
-const count = (n: number): string => n.toLocaleString('en')
-const kilobytes = (n: number): string =>
-  n >= 1e6 ? `${Number((n / 1e6).toPrecision(3))} MB` : `${Number((n / 1e3).toPrecision(3))} kB`
-const number = (x: number): string => String(Number(x.toPrecision(4)))
-
-const section = (title: string, body: string): string =>
-  body === '' ? '' : `<section>\n<h2>${text(title)}</h2>\n${body}\n</section>`
-
-const figure = (svg: string, caption: string): string =>
-  `<figure>${svg.replace('<svg ', `<svg role="img" aria-label="${text(caption)}" `)}<figcaption>${text(caption)}</figcaption></figure>`
-
-/** The first column names the row; the others are numbers, right-aligned, unless `words` lists them. */
-function table(heads: readonly string[], rows: readonly (readonly string[])[], words: readonly number[] = []): string {
-  const side = (i: number): string => (i === 0 ? '' : words.includes(i) ? ' class="w"' : ' class="n"')
-  const head = heads.map((h, i) => `<th scope="col"${side(i)}>${text(h)}</th>`).join('')
-  const body = rows.map((r) => {
-    const cells = r.map((c, i) => (i === 0 ? `<th scope="row">${text(c)}</th>` : `<td${side(i)}>${text(c)}</td>`))
-    return `<tr>${cells.join('')}</tr>`
-  })
-  return `<div class="wide"><table><thead><tr>${head}</tr></thead><tbody>\n${body.join('\n')}\n</tbody></table></div>`
+  return page(facts.recipe, lead(facts), sections, facts.version)
 }
 
 function lead({ stages }: ReportFacts): string {

@@ -1,0 +1,66 @@
+/** Options of compressing to a goal, declared once for the command line and the library. */
+import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { workersOption } from '../data/loader-options.ts'
+import { finiteOptions } from '../layers/finite-options.ts'
+import { effortNames } from '../ptq/ptq-options.ts'
+import { threadsOption } from '../runtime/device-options.ts'
+
+export const targetNames = ['cpu', 'size'] as const
+export type Target = (typeof targetNames)[number]
+
+export const compressOptions = optionTable({
+  maxDrop: {
+    type: 'share',
+    description: 'Accuracy that may be lost: 0.01 or 1% is one point; that is the default where there are labels',
+  },
+  minCosine: {
+    type: 'number',
+    exclusiveMinimum: 0,
+    maximum: 1,
+    description: "Without labels: least cosine between the file's outputs and the float ones; 0.999 by default",
+  },
+  target: {
+    type: 'string',
+    enum: targetNames,
+    description:
+      'cpu: integer kernels; size: the smallest file. By default size where the goal is bytes or score, else cpu',
+  },
+  goal: {
+    type: 'string',
+    placeholder: 'GOAL',
+    description: 'What the file must not exceed: bytes=100KB, macs=10M, latency=2ms or score=0.01',
+  },
+  time: {
+    type: 'string',
+    placeholder: 'TIME',
+    description:
+      'How long fine-tuning may take where quantising alone does not reach the goal: 30m, 2h; none by default',
+  },
+  labels: { type: 'boolean', default: true, description: 'Use the labels of the data; --no-labels compares outputs' },
+  effort: {
+    type: 'string',
+    enum: effortNames,
+    default: 'default',
+    description: 'How long each quantising may take: see ptq',
+  },
+  limit: {
+    type: 'integer',
+    minimum: 4,
+    default: 512,
+    description: 'Samples that quantising calibrates and judges its steps on',
+  },
+  held: {
+    type: 'integer',
+    minimum: 1,
+    description:
+      'Training samples held out to choose by: by default 5,000, fewer of large networks, a quarter of the set at most',
+  },
+  batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
+  jobs: { type: 'integer', minimum: 1, maximum: 64, default: 1, description: 'Candidates that are made side by side' },
+  workers: { ...workersOption, description: 'Threads that prepare batches' },
+  threads: threadsOption,
+  ...finiteOptions,
+})
+
+export type CompressOptions = OptionsOf<typeof compressOptions>
+export type CompressOptionsInput = OptionsInput<typeof compressOptions>

@@ -1,0 +1,54 @@
+/** The first look: what the model and the data are, whether mnc can help, and what is worth knowing before it starts. */
+import type { ModelInfo } from '../analysis/model-info.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import type { Model } from '../graph/model.ts'
+import { trainingWarning } from '../layers/training-mode.ts'
+import type { Found } from './events.ts'
+import { samplesNeeded } from './paired.ts'
+import type { Panel } from './panel.ts'
+import type { Samples } from './samples.ts'
+
+/** Right by chance, and a little more: a float model that is no better was fed wrongly, or its labels are others. */
+const CHANCE = 1.2
+
+export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: Panel, maxDrop: number | null): Found {
+  if (info.layers.length === 0)
+    throw modelError('no-layers', 'the model has no layer with weights that mnc could quantise or prune', {
+      next: 'mnc info shows what is in it',
+    })
+  const ops: Record<string, number> = {}
+  for (const { op } of info.layers) ops[op] = (ops[op] ?? 0) + 1
+  const half = [...model.graph.initializers()].some((v) => /^b?float16$/.test(v.type?.elem ?? ''))
+  const training = trainingWarning(model)
+  const remarks = [
+    ...(half ? ['weights are 16-bit floats: the file computes in 32 bits inside'] : []),
+    ...(training === null ? [] : [training]),
+  ]
+  const { top1 } = panel
+  if (samples.labelled && top1 !== null) refuseGuessing(model, top1)
+  const { preprocess: p } = samples
+  return {
+    ...{
+      bytes: info.bytes,
+      opset: info.opset,
+      parameters: info.parameters,
+      macs: info.macs,
+      layers: info.layers.length,
+      ops,
+      remarks,
+    },
+    ...{ labelled: samples.labelled, top1, needed: maxDrop === null ? null : samplesNeeded(maxDrop) },
+    samples: { fitted: samples.fitted, held: samples.held.count, test: samples.test.count },
+    latency: null,
+    preprocess: p ? `mean ${p.mean.join(' ')}, std ${p.std.join(' ')}, scale ${p.scale}, ${p.size.join('x')}` : null,
+  }
+}
+
+function refuseGuessing(model: Model, top1: number): void {
+  const classes = model.graph.outputs[0]?.type?.dims?.at(-1)
+  if (typeof classes !== 'number' || top1 > CHANCE / classes) return
+  throw usageError(
+    `the float model is right on ${(top1 * 100).toFixed(1)} % of the samples, no better than guessing among ${classes} classes`,
+    'say how its pixels were prepared (--mean, --std, --scale), in which order its classes are (--classes), or compare outputs alone (--no-labels)',
+  )
+}

@@ -1,0 +1,136 @@
+/** The page about a run: what was asked for, what came out, the points on the way, and the layers of the chosen one. */
+import { modelInfo } from '../analysis/model-info.ts'
+import { packageVersion } from '../base/package-files.ts'
+import { readModel } from '../codec/codec.ts'
+import { bars, scatter } from '../recipes/report-charts.ts'
+import { count, figure, number, page, percent, section, table, text } from '../recipes/report-parts.ts'
+import { points as inPoints, paretoOf, qualityOf } from './choose.ts'
+import type { CompressResult } from './events.ts'
+import { showAmount } from './goal.ts'
+import type { Point } from './point.ts'
+import { askedText, judgedText } from './words.ts'
+import { Work } from './work.ts'
+
+/** `title`: of the file. */
+export async function compressPage(result: CompressResult, point: Point, title: string): Promise<string> {
+  const work = new Work(result.workdir)
+  const info = await modelInfo(await readModel(work.pointAt(point.name, 'graph')), { bytes: 0 })
+  const sections = [
+    section('Asked and reached', asked(result, point)),
+    section('Points', pointsOf(result, point)),
+    section(`Layers of ${point.name}`, layers(info.layers)),
+    section('Repeat', repeat(result)),
+  ]
+  return page(title, lead(result, point), sections, packageVersion())
+}
+
+const lead = ({ found, verdict }: CompressResult, point: Point): string =>
+  `${showAmount('bytes', point.bytes)}, ${Number((found.bytes / point.bytes).toPrecision(3))} times smaller than the float file: ${
+    verdict.met ? 'what was asked for is reached' : `not what was asked for: ${verdict.misses.join('; ')}`
+  }.`
+
+function asked(result: CompressResult, point: Point): string {
+  const { test, check } = result
+  const { all } = check.byOptimisation
+  const rows = [
+    ['asked for', askedText(result)],
+    ['on samples held out', judgedText(point.held)],
+    ['on test samples', judgedText(test)],
+    [
+      'file against its graph',
+      `the same answer on ${percent(all.agreement)} of ${count(check.samples)} samples in onnxruntime`,
+    ],
+  ]
+  const advice = [...result.notes, ...result.advice].map((a) => `<li>${text(a)}</li>`).join('')
+  return `${table(['', ''], rows, [1])}${advice === '' ? '' : `<ul>${advice}</ul>`}`
+}
+
+function pointsOf(result: CompressResult, point: Point): string {
+  const { points, found } = result
+  const labelled = point.held.top1 !== null
+  const value = (p: Point): number => (labelled ? qualityOf(p) * 100 : qualityOf(p))
+  const axis = labelled ? 'accuracy on samples held out, %' : 'cosine of outputs'
+  const what = labelled ? 'Accuracy on samples held out' : 'Cosine of the outputs'
+  const costs: readonly (readonly [unit: string, title: string, of: (p: Point) => number | null])[] = [
+    ['kB', 'the size of the file', (p) => p.bytes / 1e3],
+    ['million MACs', 'multiply-accumulates', (p) => p.macs && p.macs / 1e6],
+    ['ms', 'latency, one sample on one thread', (p) => p.latency],
+  ]
+  const charts = costs.flatMap(([unit, title, of]) => {
+    const known = points.filter((p) => of(p) !== null)
+    // a line of points one above the other shows nothing
+    if (known.length === 0 || (unit !== 'kB' && new Set(known.map(of)).size < 2)) return []
+    const at = (p: Point, name: string) => [of(p)!, value(p), name] as const
+    const front = paretoOf(known, (p) => of(p)!)
+    const series = [
+      { name: 'made', points: known.map((p) => at(p, p.name)) },
+      { name: 'no other costs less and is better', points: front.map((p) => at(p, '')), isLine: true },
+    ]
+    return [figure(scatter(series, { x: unit, y: axis }), `${what} against ${title}`)]
+  })
+  const heads = [
+    'point',
+    'what',
+    'bytes',
+    labelled ? 'accuracy' : 'cosine',
+    ...(labelled ? ['drop'] : []),
+    'MACs',
+    'ms',
+    'W bits',
+    'A bits',
+    'zero',
+    'seconds',
+  ]
+  const float = [
+    'float',
+    'as it came',
+    count(found.bytes),
+    labelled ? percent(found.top1 ?? 0, 2) : '1',
+    ...(labelled ? [''] : []),
+  ]
+  const rest = [
+    found.macs === null ? '?' : count(found.macs),
+    found.latency === null ? '' : number(found.latency),
+    '32',
+    '32',
+    '',
+    '',
+  ]
+  const rows = points.map((p, i) => [
+    ...[`${i + 1} ${p.name}${p === point || p.name === point.name ? ' (this file)' : ''}`, p.summary, count(p.bytes)],
+    labelled ? percent(p.held.top1!, 2) : p.held.cosine.toFixed(5),
+    ...(labelled ? [inPoints(p.held.difference!.drop)] : []),
+    ...[p.macs === null ? '?' : count(p.macs), p.latency === null ? '' : number(p.latency)],
+    ...[number(p.weightBits), number(p.activationBits), percent(p.sparsity), p.seconds.toFixed(0)],
+  ])
+  return `${charts.join('\n')}${table(heads, [[...float, ...rest], ...rows], [1])}`
+}
+
+function layers(list: Awaited<ReturnType<typeof modelInfo>>['layers']): string {
+  if (list.length === 0) return ''
+  const names = list.map((l) => l.name)
+  const bits = [
+    { name: 'weights', values: list.map((l) => l.weightBits) },
+    { name: 'activations', values: list.map((l) => l.activationBits) },
+  ]
+  const width = Math.max(760, list.length * 26 + 80)
+  const rows = list.map((l) => [
+    ...[
+      l.name,
+      l.op,
+      l.shape.join('×'),
+      count(l.weights),
+      percent(l.sparsity),
+      String(l.weightBits),
+      String(l.activationBits),
+    ],
+  ])
+  const heads = ['layer', 'op', 'shape', 'weights', 'zero', 'W bits', 'A bits']
+  return `<div class="wide">${figure(bars(names, bits, { width, height: 300 }), 'Bits of weights and activations by layer')}</div>
+<details><summary>All numbers</summary>${table(heads, rows, [1, 2])}</details>`
+}
+
+const repeat = ({ workdir, points }: CompressResult): string =>
+  `<p>The recipe beside the file makes it again, byte for byte: <code>mnc run FILE.recipe.json</code>. Another point of the table at no cost: <code>${text(
+    `mnc compress --resume ${workdir} --pick K -o FILE.onnx`,
+  )}</code>, K from 1 to ${points.length}.</p>`

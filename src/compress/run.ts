@@ -1,0 +1,27 @@
+/** What the stages of a run share. */
+import type { Model } from '../graph/model.ts'
+import type { RecipeFacts } from '../ptq/recipe-of.ts'
+import type { Asked } from './choose.ts'
+import type { CompressOptions, Target } from './compress-options.ts'
+import type { Panel } from './panel.ts'
+import type { Samples } from './samples.ts'
+import type { Work } from './work.ts'
+
+export interface Run {
+  readonly float: Model
+  /** Of its file. */
+  readonly floatBytes: number
+  readonly work: Work
+  readonly samples: Samples
+  /** Judges by the samples that are held out. */
+  readonly panel: Panel
+  readonly o: CompressOptions
+  readonly target: Target
+  readonly asked: Asked
+  /** Hash of everything that points depend on. */
+  readonly identity: string
+  readonly recipeFacts: RecipeFacts
+  readonly seed: number
+  readonly signal: AbortSignal | undefined
+  readonly cache: string | undefined
+}

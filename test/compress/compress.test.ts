@@ -1,0 +1,189 @@
+/** Compressing a small net to a goal, as the command and the library do it. */
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import test from 'node:test'
+import { MncError } from '../../src/base/errors.ts'
+import { parseOptions } from '../../src/base/options.ts'
+import { readModel } from '../../src/codec/codec.ts'
+import { commands } from '../../src/commands/index.ts'
+import { CommandIO } from '../../src/commands/io.ts'
+import { type CompressRun, compress } from '../../src/compress/compress.ts'
+import type { CompressOptionsInput } from '../../src/compress/compress-options.ts'
+import type { CompressEvent } from '../../src/compress/events.ts'
+import { openDataset } from '../../src/data/open.ts'
+import { evaluate } from '../../src/evaluate/evaluate.ts'
+import { loadRecipe } from '../../src/recipes/load.ts'
+import { runRecipe } from '../../src/recipes/run.ts'
+import { Sink } from '../cli/sink.ts'
+import { pixels } from '../train/fixtures.ts'
+import { at, netAndData, quick } from './nets.ts'
+
+const made = netAndData()
+
+async function compressed(name: string, options: CompressOptionsInput, more: Partial<CompressRun> = {}) {
+  const { model, net, data } = await made
+  const events: CompressEvent[] = []
+  const run = {
+    data,
+    source: net,
+    workdir: at(name),
+    ...more,
+    options: { ...quick, effort: 'fast', ...options },
+  } as const
+  const result = await compress(model, run, (e) => void events.push(e))
+  return { result, events }
+}
+
+async function call(args: readonly string[], given: Readonly<Record<string, unknown>>) {
+  const def = commands.find((c) => c.name === 'compress')!
+  const [out, err] = [new Sink(), new Sink()]
+  const io = new CommandIO({ json: false, quiet: false, verbose: false, seed: 0 }, out, err)
+  const error = await def.run(args, parseOptions(def.options, given, 'compress'), io).then(
+    () => null,
+    (e: unknown) => (e instanceof MncError ? e : Promise.reject(e)),
+  )
+  return { out: out.text, err: err.text, error }
+}
+
+test('with labels: the figure is that of the shipped file on the test split, paired with the float model', async () => {
+  const { data, model } = await made
+  const { result, events } = await compressed('labels', { maxDrop: 0.05 })
+  assert.ok(result.verdict.met, result.verdict.misses.join())
+  const [testSet, file] = [
+    await openDataset(data, 'test'),
+    await readModel(at('labels/points', result.chosen.name, 'exported.onnx')),
+  ]
+  const [float, small] = [
+    await evaluate(model, testSet, pixels),
+    await evaluate(file, testSet, pixels, { load: { config: {} } }),
+  ]
+  assert.equal(result.test.float, float.top1)
+  assert.ok(Math.abs(result.test.top1! - small.top1) < 1e-9)
+  assert.equal(result.test.difference!.samples, 60)
+  assert.ok(result.test.difference!.low <= result.test.difference!.drop)
+  assert.deepEqual(
+    events.filter((e) => e.kind === 'stage').map((e) => e.stage),
+    ['look', 'quantise', 'check'],
+  )
+  const { found } = result
+  assert.deepEqual(found.samples, { fitted: 150, held: 50, test: 60 })
+})
+
+test('the command writes the file, the page and a recipe that gives the same bytes', async () => {
+  const { net, data } = await made
+  const given = { ...quick, data, maxDrop: '5%', effort: 'fast', output: at('small.onnx') }
+  const { out, err, error } = await call([net], given)
+  assert.equal(error, null)
+  assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
+  assert.match(err, /meets the goal/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
+  const bytes = readFileSync(at('small.onnx'))
+  assert.ok(bytes.length < readFileSync(net).length)
+  await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
+  assert.deepEqual(readFileSync(at('again/exported.onnx')), bytes)
+  const html = readFileSync(at('small.report.html'), 'utf8')
+  assert.ok(!/<script|<link|<img|https?:/.test(html))
+  for (const part of ['Asked and reached', 'Points', 'Layers of', 'Repeat'])
+    assert.ok(html.includes(`<h2>${part}`), part)
+  // another point at no cost: nothing is quantised again
+  const other = await call([], { resume: at('small.work'), pick: 1, output: at('first.onnx') })
+  assert.equal(other.error, null)
+  assert.ok(existsSync(at('first.report.html')))
+  assert.ok(!/Error/.test(other.err))
+})
+
+test('a goal that is not reached: exit 3, the nearest point is written, and what would help is said', async () => {
+  const { net, data } = await made
+  const given = { ...quick, data, goal: 'bytes=300', effort: 'fast', output: at('tiny.onnx') }
+  const { error } = await call([net], given)
+  assert.equal(error?.blame, 'gate')
+  assert.match(error!.describe(), /more than 300 bytes.*nearest point/)
+  assert.ok(existsSync(at('tiny.onnx')))
+})
+
+test('a goal in bytes between two widths is met by layers of different widths, as small as asked', async () => {
+  const { result: uniform } = await compressed('split', { maxDrop: '90%', goal: 'bytes=1MB' })
+  const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!.bytes)
+  const most = Math.round((four! + eight!) / 2)
+  const { result, events } = await compressed('split', { goal: `bytes=${most}`, maxDrop: '20%' })
+  const split = result.points.find((p) => p.name === 'mixed-1')!
+  assert.ok(split.bytes <= most, `${split.bytes} for ${most}`)
+  assert.ok(split.weightBits > 4 && split.weightBits < 8)
+  assert.ok(result.verdict.met, result.verdict.misses.join())
+  assert.ok(events.some((e) => e.kind === 'stage' && e.stage === 'split'))
+  // layers are measured once: another goal finds what they cost
+  const other = await compressed('split', { goal: `bytes=${most + 500}`, maxDrop: '20%' })
+  const measured = other.events.filter((e) => e.kind === 'progress' && e.label === 'layers')
+  assert.equal(measured.length, 1)
+})
+
+test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async () => {
+  const { net, data } = await made
+  const { result } = await compressed('bytes', { goal: 'bytes=1MB', target: 'size', maxDrop: '90%' })
+  const smallest = Math.min(...result.points.map((p) => p.bytes))
+  const given = {
+    ...quick,
+    data,
+    goal: `bytes=${Math.round(smallest * 0.9)}`,
+    effort: 'fast',
+    time: '2s',
+    output: at('fine.onnx'),
+  }
+  const { error, err } = await call([net], given)
+  assert.equal(error, null, error?.describe())
+  assert.match(err, /\[fine-tune\]/)
+  const bytes = readFileSync(at('fine.onnx'))
+  assert.ok(bytes.length <= smallest * 0.9)
+  await runRecipe(await loadRecipe(at('fine.recipe.json')), { workdir: at('fine-again') })
+  assert.deepEqual(readFileSync(at('fine-again/exported.onnx')), bytes)
+})
+
+test('fewer MACs are reached by removing channels', async () => {
+  const macs = (await compressed('macs', { maxDrop: '90%' })).result.found.macs!
+  const { result } = await compressed('macs', { goal: `macs=${Math.round(macs / 2)}`, time: '2s' })
+  assert.ok(result.verdict.met, result.verdict.misses.join())
+  assert.ok(result.chosen.macs! <= macs / 2)
+})
+
+test('without labels the outputs are compared; random inputs do for a model without data', async () => {
+  const { result } = await compressed('unlabelled', { labels: false, minCosine: 0.9 })
+  assert.equal(result.test.top1, null)
+  assert.ok(result.test.cosine > 0.9 && result.test.cosine <= 1)
+  const random = await compressed('random', { minCosine: 0.5 }, { data: 'random' })
+  assert.ok(random.result.verdict.met)
+  await assert.rejects(
+    compressed('none', { labels: false, maxDrop: 0.01 }),
+    (e: MncError) => e.blame === 'user' && /needs labels/.test(e.message),
+  )
+})
+
+test('a dry run prints the plan and writes nothing', async () => {
+  const { net, data } = await made
+  const { out, error } = await call([net], { ...quick, data, dryRun: true, output: at('dry.onnx') })
+  assert.equal(error, null)
+  assert.match(out, /goal: at most 1 points/)
+  assert.match(out, /quantise after training: w8a8, about/)
+  assert.ok(!existsSync(at('dry.work')) && !existsSync(at('dry.onnx')))
+})
+
+test('a second call in the same folder makes nothing again and gives the same', async () => {
+  const first = await compressed('twice', { maxDrop: 0.05 })
+  const second = await compressed('twice', { maxDrop: 0.05 })
+  assert.ok(first.events.some((e) => e.kind === 'ptq'))
+  assert.ok(!second.events.some((e) => e.kind === 'ptq'))
+  assert.deepEqual(second.result.points, first.result.points)
+  assert.deepEqual(second.result.test, first.result.test)
+})
+
+test('what cannot be helped is refused with the reason', async () => {
+  const { net } = await made
+  const user = (what: RegExp) => (e: MncError | null) => assert.match(e?.describe() ?? '', what)
+  user(/no model is given/)((await call([], {})).error)
+  user(/--data is missing/)((await call([net], {})).error)
+  user(/--pick takes a point/)((await call([net], { pick: 1, data: 'random' })).error)
+  user(/is no work folder/)((await call([], { resume: at('nowhere') })).error)
+  user(/this is no goal/)((await call([net], { data: 'random', goal: 'small', output: at('no.onnx') })).error)
+  const stop = new AbortController()
+  stop.abort()
+  await assert.rejects(compressed('aborted', {}, { signal: stop.signal }), (e: MncError) => e.blame === 'interrupt')
+})
