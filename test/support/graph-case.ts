@@ -77,16 +77,18 @@ const draws: readonly Draw[] = [
 const levels = ['disabled', 'basic', 'extended', 'all'] as const
 type Outputs = Readonly<Record<string, Tensor>>
 
-async function run(model: Model, options: LoadOptions): Promise<Outputs> {
+async function run(model: Model, options: LoadOptions, feeds = 1): Promise<Outputs> {
   const session = await ortExecutor().load(model, { threads: 1, quiet: true, ...options })
   try {
-    return await session.run(randomFeeds(model, 1, SAMPLES))
+    return await session.run(randomFeeds(model, feeds, SAMPLES))
   } finally {
     await session.dispose()
   }
 }
 
 const SAMPLES = 6
+/** Seeds of other inputs, for files that differ on the first. */
+const MORE_FEEDS = [2, 3, 4, 5, 6]
 
 /**
  * Error of the sample in the middle, by output relative to its largest value: rounding moves single values of a quantised
@@ -112,6 +114,18 @@ function medianError(want: Outputs, got: Outputs): number {
     worst = Math.max(worst, errors[Math.floor(errors.length / 2)] ?? 0)
   }
   return worst
+}
+
+/** Share of all values that differ by more than `tolerance` of their output's largest. */
+function changedShare(want: Outputs, got: Outputs, tolerance: number): number {
+  let [changed, all] = [0, 0]
+  for (const [i, [name, a]] of Object.entries(want).entries()) {
+    const [x, y] = [a.toFloat32(), (got[name] ?? Object.values(got)[i]!).toFloat32()]
+    const largest = x.reduce((m, v) => Math.max(m, Math.abs(v)), 1e-6)
+    changed += x.filter((v, k) => !(Math.abs(v - y[k]!) <= tolerance * largest)).length
+    all += x.length
+  }
+  return changed / Math.max(1, all)
 }
 
 /** Zeros and bits of each layer, by name. */
@@ -232,6 +246,20 @@ class GraphCase {
     this.#outputs = await run(this.#model, { optimization: 'disabled' })
   }
 
+  /**
+   * Whether a file with layers that may give another level here and there, a sixteenth of their range at 4 bits, differs on
+   * most inputs in more than such places.
+   */
+  async #differsMostly(made: Model): Promise<boolean> {
+    let often = 0
+    for (const feeds of MORE_FEEDS) {
+      const want = await run(this.#model, { optimization: 'disabled' }, feeds)
+      const got = await run(made, { optimization: 'disabled' }, feeds)
+      if (medianError(want, got) > STEPS && changedShare(want, got, STEPS) > 0.1) often++
+    }
+    return often > MORE_FEEDS.length / 2
+  }
+
   async #export(format: 'packed' | 'int4' | 'int8'): Promise<void> {
     let made: Model | null = null
     let inexact: ExportReport['inexact'] = []
@@ -246,9 +274,8 @@ class GraphCase {
     if (!made) return
     await this.#guarded(`${what}, then running it`, async () => {
       const error = medianError(this.#outputs, await run(made!, { optimization: 'disabled' }))
-      // one level of the layers that the export names, and of no other model
-      const allowed = inexact.length > 0 ? STEPS : FLOAT
-      if (error > allowed) this.faults.push(`${what}: outputs differ by ${error.toExponential(1)}`)
+      const fault = error > FLOAT && (inexact.length === 0 || (error > STEPS && (await this.#differsMostly(made!))))
+      if (fault) this.faults.push(`${what}: outputs differ by ${error.toExponential(1)}`)
     })
     await this.#compareLevels(what, made)
   }
