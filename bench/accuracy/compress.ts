@@ -15,7 +15,11 @@ import { parseArgs } from 'node:util'
 import { writeFileAtomic } from '../../src/base/files.ts'
 
 const { values: given } = parseArgs({
-  options: { rows: { type: 'string' }, out: { type: 'string', default: 'bench/results/compress.json' } },
+  options: {
+    rows: { type: 'string' },
+    note: { type: 'string' },
+    out: { type: 'string', default: 'bench/results/compress.json' },
+  },
 })
 
 interface Task {
@@ -83,6 +87,8 @@ interface Row {
   /** Judgement on the test samples. */
   readonly test: unknown
   readonly met: boolean | null
+  /** About the machine at the time. */
+  readonly note?: string
 }
 
 const rows: Row[] = existsSync(given.out) ? JSON.parse(readFileSync(given.out, 'utf8')).rows : []
@@ -107,6 +113,7 @@ function make(row: string, { model, args, wanted }: Task): Row {
       ...{ row, wanted, command: `mnc ${words.join(' ')}`, exit: status, seconds, error },
       ...{ point: json?.chosen.name ?? null, bytes: json?.chosen.bytes ?? null, floatBytes: json?.found.bytes ?? null },
       ...{ test: json?.test ?? null, met: json?.verdict.met ?? null },
+      ...(given.note && { note: given.note }),
     }
   } finally {
     rmSync(folder, { recursive: true, force: true })

@@ -51,7 +51,7 @@ export const bench = defineCommand({
         if (!Number.isInteger(v) || v < least || values.length === 0)
           throw usageError(`--${flag} ${values.join(',')}: ${v} is not a whole number of at least ${least}`)
     const candidates = []
-    for (const file of paths) candidates.push({ file, model: await openModel(file, io, { runs: true }) })
+    for (const file of paths) candidates.push({ file, model: await openModel(file, io) })
     recordSizes(
       candidates.map((c) => c.model),
       options,

@@ -46,10 +46,7 @@ export const check = defineCommand({
     const { agreeOnOrder } = await import('../data/class-order.ts')
     const { checkModels, randomBatches } = await import('../check/check.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const [reference, model] = [
-      await openModel(referencePath, io, { runs: true }),
-      await openModel(path, io, { runs: true }),
-    ]
+    const [reference, model] = [await openModel(referencePath, io), await openModel(path, io)]
     recordSizes([reference, model], options)
     if (options.classes === undefined) agreeOnOrder(reference, model)
     const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)

@@ -2,16 +2,11 @@
 import type { Model } from '../graph/model.ts'
 import type { CommandIO } from './io.ts'
 
-/** `runs`: onnxruntime is to run it, so opsets that it supports only in part are upgraded. */
-export async function openModel(path: string, io: CommandIO, { runs = false } = {}): Promise<Model> {
+export async function openModel(path: string, io: CommandIO): Promise<Model> {
   const { readModel } = await import('../codec/codec.ts')
   const { trainingWarning } = await import('../layers/training-mode.ts')
   const model = await readModel(path)
   const warning = trainingWarning(model)
   if (warning) io.log(`${path}: ${warning}`)
-  if (runs) {
-    const { leaveEarlyOpsets } = await import('../ops/raise-opset.ts')
-    leaveEarlyOpsets(model, (message) => io.log(`${path}: ${message}`))
-  }
   return model
 }

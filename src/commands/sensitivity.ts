@@ -46,7 +46,7 @@ export const sensitivity = defineCommand({
     const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')
     const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await openModel(path, io, { runs: true })
+    const model = await openModel(path, io)
     recordSizes([model], options)
     const base = path.replace(/\.\w+$/, '')
     const out = options.output ?? `${base}.sensitivity.json`

@@ -12,7 +12,7 @@ import type { Executor, Fallback, LoadOptions, Session } from '../runtime/execut
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
-import { liftedFor, runnable } from '../train/step/lift.ts'
+import { liftedFor } from '../train/step/lift.ts'
 import { keepsOrder, scoresOutput } from '../train/step/outputs.ts'
 import { soleInput } from '../train/step/step-inputs.ts'
 
@@ -60,7 +60,6 @@ export async function evaluate(
 ): Promise<Evaluation> {
   const { executor = ortExecutor() } = options
   checkClasses(model, dataset)
-  model = runnable(model)
   const lifted = await liftedFor(executor, model)
   const batch = options.batch ?? BATCH
   // in a separate process, before the model is run here

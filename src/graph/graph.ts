@@ -189,6 +189,11 @@ class LinkedGraph implements Graph {
     for (const name of from.released) this.released.add(name)
   }
 
+  reserve(body: Graph): void {
+    this.inheritNames(body)
+    for (const v of body.values()) this.released.add(v.name)
+  }
+
   registerInitializer(v: Value): void {
     this.#initializers.add(v)
   }

@@ -137,8 +137,13 @@ export const marks = {
   /** Its bias takes up the mean error of quantising (correct-bias.ts, round-weights.ts). */
   biasCorrected: new Flag<Node>('bias-corrected'),
 
+  /** Weights that stood out have input channels of their own (split-outliers.ts). */
+  split: new Flag<Node>('split'),
   /** What it reads has been smoothed (smooth.ts). */
   smoothed: new Flag<Node>('smoothed'),
+
+  /** Mean and deviation of what a layer gives, by channel: of the normalisation that was folded into it. */
+  outputStatistics: json<Node>('output-statistics'),
 
   // --- of prune masks: how they were chosen
   pattern: text<Node>('pattern'),

@@ -190,6 +190,8 @@ export interface Graph {
   readonly released: ReadonlySet<string>
   /** For copies: names that must not be given again. */
   inheritNames(from: Graph): void
+  /** For those who build the body of a node: names in it are not given to values around it from now on. */
+  reserve(body: Graph): void
   /** For Value.setConstant and setDefault only. */
   registerInitializer(v: Value): void
   /** For Node.dropOutput only. */

@@ -9,8 +9,9 @@ import { biasOf } from '../ops/facts.ts'
 import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { addBias, scaleWeight, whyUnfit } from './layer-algebra.ts'
 import { layersByNode, type WeightLayer } from './layers.ts'
+import { scaleOutputStatistics } from './output-statistics.ts'
 import { scaleClip, scaleConstant } from './scale-constants.ts'
-import { ScaleGroups } from './scale-groups.ts'
+import { type ScaleFacts, ScaleGroups } from './scale-groups.ts'
 
 export interface ChannelScales {
   readonly groups: ScaleGroups
@@ -23,7 +24,7 @@ export interface ChannelScales {
 export async function channelScales(
   model: Model,
   chosen: readonly WeightLayer[],
-  splitClips: boolean,
+  { splitClips, shareSums }: Pick<ScaleFacts, 'splitClips' | 'shareSums'>,
 ): Promise<ChannelScales> {
   const map: ValueMap = new Map()
   const typed = cloneModel(model, map)
@@ -40,7 +41,7 @@ export async function channelScales(
     nodes: typed.graph.nodes(),
     layerOf: (n) => layers.get(own.get(n)!),
     whyLeft: (l) => (wanted.has(l.weight) ? null : `${l.name} is to be left alone`),
-    splitClips,
+    ...{ splitClips, shareSums },
   })
   return { groups, layers, nodeOf: (n) => own.get(n)! }
 }
@@ -72,6 +73,7 @@ export function applyScales(
     if (!byRow) continue
     const now = layersByNode(model.graph).get(layer.node)!
     scaleWeight(now, 'outputs', byRow)
+    scaleOutputStatistics(layer.node, byRow)
     if (biasOf(layer.node)) addBias(now, { k: byRow, c: new Float64Array(byRow.length) })
   }
   for (const c of groups.constants) {

@@ -40,6 +40,8 @@ export interface ScaleFacts {
   readonly whyLeft: (layer: WeightLayer) => string | null
   /** Limits become one constant per channel; otherwise a Clip blocks. */
   readonly splitClips: boolean
+  /** Inputs of a sum share their factors; a sum of computed values blocks without. */
+  readonly shareSums: boolean
 }
 
 interface Channels {
@@ -189,7 +191,10 @@ export class ScaleGroups {
       case 'factor':
         return this.#factor(n, own)
       case 'joint':
-        return def?.joinsAlong ? this.#join(n, own) : this.#together(n)
+        if (def?.joinsAlong) return this.#join(n, own)
+        if (!this.#facts.shareSums && n.inputs.filter((v) => v && !constantOf(v)).length > 1)
+          return `${n.label} joins it with others; --sums share gives them all one factor`
+        return this.#together(n)
       default:
         return reads
     }

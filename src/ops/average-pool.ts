@@ -55,6 +55,7 @@ function reciprocals(perAxis: readonly number[][]): Float64Array {
 export const averagePool = defineOp({
   op: 'AveragePool',
   integerKernel: 'own',
+  keepsMean: (node) => node.int('count_include_pad', 0) === 0,
   homogeneous: () => 'channel',
   half: true,
   channels: () => 'same',
@@ -108,6 +109,7 @@ export const averagePool = defineOp({
 export const globalAveragePool = defineOp({
   op: 'GlobalAveragePool',
   integerKernel: 'own',
+  keepsMean: () => true,
   homogeneous: () => 'channel',
   channels: () => 'same',
   since: [1, 22],

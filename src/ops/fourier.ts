@@ -12,6 +12,9 @@
  * For short lines the transform is a product with matrices of cosines and sines, as long as these have no more elements
  * than the lines: 2,000 lines of 400 points take 40 ms this way, and 912 ms by onnxruntime's DFT.
  *
+ * Of many points a training step writes the transform in others of fewer (support/long-fourier.ts), unless their number is
+ * a power of two: the engine's kernel takes minutes there, and 10 times its tensors.
+ *
  * STFT is differentiated as frames, times a window, and their DFT; of a long signal's short frames as the convolution that it is, whose
  * kernels are the window times cosines and sines, and whose stride is the step: frames, which overlap, are never laid out.
  *
@@ -22,7 +25,8 @@ import type { Node, Value } from '../graph/graph.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './support/define-op.ts'
-import { product, range, reshape, typed } from './support/emit.ts'
+import { product, range, reshape, transpose, typed } from './support/emit.ts'
+import { isDivisible, longTransform } from './support/long-fourier.ts'
 import { substitute } from './support/rewrite.ts'
 import { axisFromFront, elemOf, scalarOf } from './support/rules.ts'
 
@@ -51,12 +55,19 @@ function transformOf(node: Node): Transform {
 /** Matrices up to this many elements are made whatever the size of the tensor: a quarter of a megabyte. */
 const SMALL = 2 ** 16
 
-/** The transform of `v`, real or complex, over `n` points along an axis: [.., bins, .., 2]. */
+/** The transform of `v`, real or complex, over `n` points along an axis: [.., bins, .., 2]. Has a gradient itself. */
 function transformed(b: Builder, v: Value, { axis, n, inverse, onesided }: Transform): Value {
   const bins = onesided ? onesidedBins(n) : n
   if (n * bins <= Math.max(SMALL, product(v.dims))) return byMatrices(b, v, axis, [n, bins, inverse])
   const attributes = { inverse: inverse ? 1 : 0, onesided: onesided ? 1 : 0 }
   return b.op('DFT', [v, b.scalar(n, 'int64'), b.scalar(axis, 'int64')], attributes)
+}
+
+/** The same for a gradient; `count` 1: of the results the real parts alone. */
+function transformedBack(b: Builder, v: Value, t: Transform, count: 1 | 2): Value {
+  if (!isModest(v, t)) return byFactors(b, v, t, count)
+  const both = transformed(b, v, t)
+  return count === 2 ? both : b.op('Slice', [both, b.ints([0]), b.ints([1]), b.ints([v.dims.length - 1])])
 }
 
 type Size = readonly [points: number, bins: number, inverse: boolean]
@@ -117,6 +128,70 @@ function waveOf(f: (t: number) => number, [n, bins, inverse]: Size): Float64Arra
   return values
 }
 
+const rowsOf = ({ dims }: Value, axis: number): number => product(dims.slice(0, -1)) / dims[axis]!
+
+/**
+ * Whether the engine's DFT of these lines takes little, or no more than transforms of fewer points: of short ones, and where
+ * the number of points is a power of two. Others it fills up to more than twice their points, some times over.
+ */
+const isModest = (x: Value, { axis, n, onesided }: Transform): boolean =>
+  Number.isInteger(Math.log2(n)) ||
+  n * (onesided ? onesidedBins(n) : n) <= Math.max(SMALL, product(x.dims)) ||
+  !isDivisible(rowsOf(x, axis), n)
+
+/** Transposed; reshaped where only axes of one element move. */
+function turned(b: Builder, v: Value, perm: readonly number[]): Value {
+  const moved = perm.filter((i) => v.dims[i] !== 1)
+  if (moved.some((i, k) => k > 0 && i < moved[k - 1]!)) return transpose(b, v, perm)
+  return reshape(
+    b,
+    v,
+    perm.map((i) => v.dims[i]!),
+  )
+}
+
+/** In matrices and transforms of fewer points (long-fourier.ts); `count` 1: of the results the real parts alone. */
+function byFactors(b: Builder, v: Value, { axis, n, inverse, onesided }: Transform, count: 1 | 2): Value {
+  const { dims } = v
+  const elem = elemOf(v)
+  const rows = rowsOf(v, axis)
+  const last = dims.length - 1
+  const perm = [...range(last).filter((i) => i !== axis), last, axis]
+  const lines = ofLength(b, turned(b, v, perm), dims[axis]!, n, dims.length)
+  const all = perm.slice(0, -1).map((i) => dims[i]!)
+  const bare = reshape(b, typed(lines, [...all, n], elem), [rows, dims[last]!, n])
+  const done = longTransform(b, bare, { rows, n, inverse, elem })
+  const out = onesided ? onesidedBins(n) : n
+  const ends = [b.ints([0, 0]), b.ints([count, out]), b.ints([1, 2])]
+  const kept = count === 2 && out === n ? done : b.op('Slice', [done, ...ends])
+  const there = perm.map((i) => (i === axis ? out : i === last ? count : dims[i]!))
+  const inverted = range(last + 1).map((i) => perm.indexOf(i))
+  return turned(b, reshape(b, typed(kept, [rows, count, out], elem), there), inverted)
+}
+
+/** A training step's copy. */
+function lower(node: Node): boolean {
+  const known = [1, 2].every((i) => !node.inputs[i] || scalarOf(node.inputs[i]!) !== null)
+  const x = node.input(0)
+  const elem = elemOf(x)
+  if (!known || (elem !== 'float32' && elem !== 'float64')) return false
+  const t = transformOf(node)
+  if (isModest(x, t)) return false
+  const { axis, n, inverse, onesided } = t
+  const b = node.graph.before(node)
+  if (!inverse || !onesided) {
+    substitute(node, [byFactors(b, x, t, 2)])
+    return true
+  }
+  // the other side's bins are conjugates: twice these, of whose transform the real part is asked for
+  const bins = Math.min(x.dims[axis]!, onesidedBins(n))
+  const given = x.dims[axis]! > bins ? b.op('Slice', [x, b.ints([0]), b.ints([bins]), b.ints([axis])]) : x
+  const dims = x.dims.map((d, i) => (i === axis ? bins : d))
+  const twice = typed(b.op('Mul', [given, timesRead(b, x, axis, n, bins)]), dims, elem)
+  substitute(node, [byFactors(b, twice, { ...t, onesided: false }, 1)])
+  return true
+}
+
 /** Cut or filled up with zeros from `size` to `n` points along the last axis. */
 function ofLength(b: Builder, v: Value, size: number, n: number, rank: number): Value {
   if (size === n) return v
@@ -129,22 +204,18 @@ function gradient({ node, dy: [dy], b }: GradientContext): (Value | null)[] {
   const x = node.input(0)
   const { axis, n, inverse, onesided } = transformOf(node)
   const g = typed(dy, node.output.dims, elemOf(x))
-  const back = transformed(b, g, { axis, n, inverse: !inverse, onesided: inverse && onesided })
   const halved = inverse && onesided
-  const scale = halved ? timesRead(b, x, axis, n) : b.scalar(inverse ? 1 / n : n, elemOf(x))
-  const scaled = b.op('Mul', [back, scale])
-  const points = fitted(b, scaled, x, axis, halved ? onesidedBins(n) : n)
-  if (x.dims.at(-1) === 2) return [points]
-  const last = x.dims.length - 1
-  return [b.op('Slice', [points, b.ints([0]), b.ints([1]), b.ints([last])])]
+  const back = transformedBack(b, g, { axis, n, inverse: !inverse, onesided: halved }, x.dims.at(-1) === 2 ? 2 : 1)
+  const own = halved ? b.op('Mul', [back, timesRead(b, x, axis, n, onesidedBins(n))]) : back
+  const scaled = b.op('Mul', [own, b.scalar(inverse ? 1 / n : n, elemOf(x))])
+  return [fitted(b, scaled, x, axis, halved ? onesidedBins(n) : n)]
 }
 
-/** c / n for each bin along `axis`. */
-function timesRead(b: Builder, x: Value, axis: number, n: number): Value {
-  const bins = onesidedBins(n)
-  const times = Float64Array.from({ length: bins }, (_, k) => (k === 0 || 2 * k === n ? 1 : 2) / n)
+/** How often each of the first `bins` along `axis` is read. */
+function timesRead(b: Builder, x: Value, axis: number, n: number, bins: number): Value {
+  const times = Float64Array.from({ length: bins }, (_, k) => (k === 0 || 2 * k === n ? 1 : 2))
   const dims = x.dims.map((_, i) => (i === axis ? bins : 1))
-  return b.initializer('times_read', Tensor.from(elemOf(x), dims, times))
+  return b.shared(`times_read_${n}`, Tensor.from(elemOf(x), dims, times))
 }
 
 /** Cut or filled up with zeros from `points` to those of `x` along the axis. */
@@ -211,6 +282,7 @@ export const fourier: readonly OpDef[] = [
     op: 'DFT',
     since: [17, 20],
     gradient,
+    lower,
     cost,
     upgrades: [
       {

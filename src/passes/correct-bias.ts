@@ -1,8 +1,15 @@
 /**
- * Empirical bias correction (Nagel, van Baalen, Blankevoort, Welling, arXiv:1906.04721, section 4.2): layer after layer in
- * graph order, each on inputs computed with those before already corrected,
+ * Bias correction (Nagel, van Baalen, Blankevoort, Welling, arXiv:1906.04721, section 4.2), with data empirical: layer
+ * after layer in graph order, each on inputs computed with those before already corrected,
  *
  *   b' = b + E[output in the float network] - E[output in the quantised one]     per output channel, over calibration data
+ *
+ * Without data the means come from BatchNormalization, in the graph or folded (section 4.2.1 there, analytic bias correction): what it
+ * gives is taken to be normal, ReLU and other limits cut it off, and
+ *
+ *   b' = b + (W - Q(W)) E[x]                   in layers whose inputs follow from normalisations; others stay
+ *
+ * which takes up what rounding of weights does, not that of inputs.
  *
  * A layer without a bias gets one; behind a MatMul it is an Add, or the constant of one that is there already. The float network
  * is the model with its quantisers bypassed, or `--reference`, whose layers have the same names: for weights that were
@@ -11,7 +18,7 @@
  * Does not apply, and says so, to layers whose biases are corrected already (round-weights does that too), unless a
  * reference is given; to shared weights and computed biases.
  */
-import { modelError } from '../base/errors.ts'
+import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { readModel } from '../codec/codec.ts'
 import type { Value } from '../graph/graph.ts'
@@ -24,6 +31,7 @@ import { layerOptions } from '../layers/layer-options.ts'
 import { layerRuns } from '../layers/layer-runs.ts'
 import { type WeightLayer, weightLayers } from '../layers/layers.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
+import { analyticShifts } from '../quant/analytic-bias.ts'
 import { type FloatReference, floatReference } from '../quant/bypass-quantisers.ts'
 import { meansWalk, outputDifferences } from '../quant/output-means.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
@@ -74,23 +82,51 @@ function whyNot(layer: WeightLayer, reference: FloatReference, given: boolean): 
   return marks.biasCorrected.is(layer.node) && !given ? 'its bias is corrected already' : null
 }
 
-/** Corrects biases to match `reference`; returns whether anything changed. `given`: the reference is not part of the model. */
-export async function correctBiases(
-  model: Model,
-  reference: FloatReference,
-  o: Omit<OptionsOf<typeof options>, 'reference'>,
-  ctx: PassContext,
-  given: boolean,
-): Promise<boolean> {
+interface Task {
+  readonly model: Model
+  readonly reference: FloatReference
+  /** The reference is not part of the model. */
+  readonly isGiven: boolean
+  readonly o: Omit<OptionsOf<typeof options>, 'reference'>
+}
+
+/** Layers whose biases can be corrected; others are declined. */
+function fitLayers({ model, reference, isGiven, o }: Task, ctx: PassContext): { layer: WeightLayer }[] {
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
-  const fit: { layer: WeightLayer }[] = []
-  for (const layer of chosen) {
-    const reason = whyNot(layer, reference, given)
+  return chosen.flatMap((layer) => {
+    const reason = whyNot(layer, reference, isGiven)
     if (reason) ctx.decline(layer.name, reason)
-    else fit.push({ layer })
+    return reason ? [] : [{ layer }]
+  })
+}
+
+/** By what normalisations say, without data; returns whether anything changed. */
+async function correctFromNormals(task: Task, ctx: PassContext): Promise<boolean> {
+  const { model, reference } = task
+  const fit = fitLayers(task, ctx).map(({ layer }) => layer)
+  const shifts = await analyticShifts(model, fit, reference)
+  const isFirst = ![...model.graph.nodes()].some(marks.biasCorrected.is)
+  if (isFirst && shifts.length > 0 && shifts.every(({ shift }) => typeof shift === 'string'))
+    throw usageError('correct-bias needs data: no BatchNormalization says what the means of inputs are', 'give --data')
+  let changed = false
+  for (const { layer, shift } of shifts) {
+    if (typeof shift === 'string') ctx.decline(layer.name, shift)
+    else if (shift.some((x) => x !== 0)) {
+      shiftOutputs(layer, shift)
+      marks.biasCorrected.put(layer.node)
+      changed = true
+    }
   }
+  if (changed) guardQuantisers(model.graph)
+  return changed
+}
+
+/** By data; returns whether anything changed. */
+async function correctFromData(task: Task, ctx: PassContext): Promise<boolean> {
+  const { model, reference, o } = task
+  const fit = fitLayers(task, ctx)
   const walk = meansWalk(model, fit, ctx.calibration!, { reference, ...o })
   let changed = false
   for (const run of layerRuns(model.graph, fit)) {
@@ -114,10 +150,11 @@ export const correctBias = definePass({
   options,
   preserves: 'interface',
   bakes: true,
-  data: 'required',
+  data: 'optional',
   async run(model, { reference: path, ...o }, ctx) {
     const inlined = inlineFunctions(model)
     const reference = path === undefined ? floatReference(model) : await referenceFrom(model, path)
-    return (await correctBiases(model, reference, o, ctx, path !== undefined)) || inlined
+    const correct = ctx.calibration ? correctFromData : correctFromNormals
+    return (await correct({ model, reference, isGiven: path !== undefined, o }, ctx)) || inlined
   },
 })

@@ -41,6 +41,12 @@ const options = optionTable({
     default: 'keep',
     description: 'Leave layers before a Clip (ReLU6) alone, or give it limits of its own for each channel: Min and Max',
   },
+  sums: {
+    type: 'string',
+    enum: ['share', 'leave'],
+    default: 'share',
+    description: 'All branches of a sum share a factor a channel, or layers before a sum are left alone',
+  },
   rounds: {
     type: 'integer',
     minimum: 1,
@@ -166,7 +172,10 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
-  const scales = await channelScales(model, chosen, o.clips === 'per-channel')
+  const scales = await channelScales(model, chosen, {
+    splitClips: o.clips === 'per-channel',
+    shareSums: o.sums === 'share',
+  })
   const { groups, layers } = scales
   for (const layer of chosen) {
     const why = groups.whyFixed(layer)

@@ -25,10 +25,11 @@ import {
   whyUnfit,
 } from '../layers/layer-algebra.ts'
 import { layersByNode, WEIGHT_QUANT, type WeightLayer } from '../layers/layers.ts'
+import { setOutputStatistics } from '../layers/output-statistics.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { rankLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
-import { constantOf } from '../ops/facts.ts'
+import { constantOf, isChannelNorm } from '../ops/facts.ts'
 import { type ChannelAffine, channelSlot, findOp } from '../ops/index.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { comesTooLate, quantisesActivation } from '../pass-manager/pass-order.ts'
@@ -52,8 +53,18 @@ function foldBack(bn: Node, affine: ChannelAffine, { layers, rank }: Facts): str
   const why = editableLayer(layer) ?? canBias(node, outputChannels(layer), rank) ?? whyUnfit(layer, 'outputs', affine)
   if (why) return why
   scaleWeight(layer, 'outputs', affine.k)
-  bn.graph.replaceUses(bn.output, addBias(layer, affine))
+  const biased = addBias(layer, affine)
+  rememberOutputs(bn, layer)
+  bn.graph.replaceUses(bn.output, biased)
   return null
+}
+
+/** What the normalisation gave is what the layer gives now: normal, with its shift and scale. */
+function rememberOutputs(bn: Node, { node }: WeightLayer): void {
+  if (!isChannelNorm(bn)) return
+  const [scale, shift] = findOp(bn)!.parameters!.map((i) => constantOf(bn.inputs[i])?.toNumbers())
+  if (!scale || !shift) return
+  setOutputStatistics(node, { mean: Float64Array.from(shift), deviation: Float64Array.from(scale, (s) => Math.abs(s)) })
 }
 
 /** Folds into the only layer that reads the BN's output; returns the reason where it cannot. */

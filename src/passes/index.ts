@@ -15,10 +15,12 @@ import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeOutputs } from './quantize-outputs.ts'
+import { reestimateBn } from './reestimate-bn.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
 import { searchRanges } from './search-ranges.ts'
 import { smooth } from './smooth.ts'
+import { splitOutliers } from './split-outliers.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
@@ -27,8 +29,10 @@ export const passes: readonly PassDef[] = [
   inlineFunctionsPass,
   insertPruneMask,
   removeChannels,
+  reestimateBn,
   equalize,
   smooth,
+  splitOutliers,
   insertFakeQuant,
   quantizeOutputs,
   searchRanges,

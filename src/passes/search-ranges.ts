@@ -3,7 +3,7 @@
  * (src/quant/range-search.ts), measured in the float network, quantisers taken out. A second run finds nothing to do. Run it
  * behind `quantize` and before `round-weights`, which makes weights fit these inputs.
  *
- * Does not apply, and says so, to scales that are computed, shared with another quantiser or one per channel, and to values
+ * Does not apply, and says so, to scales that are computed, frozen, shared with another quantiser or one per channel, and to values
  * that no layer reads, or something else too, whose error is not measured.
  */
 import { type OptionsOf, optionTable } from '../base/options.ts'
@@ -31,6 +31,8 @@ function whyNot({ scale, zeroPoint, axis, dequantize }: QuantPair, readers: Rang
   if (axis !== null || scale.constant?.size !== 1) return 'its scales are computed or differ between channels'
   if (zeroPoint && !zeroPoint.constant) return 'its zero point is computed'
   if (scale.uses.size > 2 || (zeroPoint && zeroPoint.uses.size > 2)) return 'its scale is shared with another quantiser'
+  // the one scale of what a Concat joins, or one that a gate asks for, too
+  if (marks.frozen.is(scale)) return 'its scale is frozen'
   return marks.rangeSearched.is(dequantize) ? 'its range is searched already' : null
 }
 

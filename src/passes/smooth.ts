@@ -173,7 +173,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
   const { chosen, left, absent } = chooseLayers(model.graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason } of left) ctx.decline(layer.name, reason)
-  const scales = await channelScales(model, chosen, false)
+  const scales = await channelScales(model, chosen, { splitClips: false, shareSums: true })
   const sets = setsOf(readersOf(scales, chosen, ctx), scales, ctx)
   if (sets.length === 0) return inlined
   const wanted = new Map(

@@ -37,6 +37,13 @@ export const ptqOptions = optionTable({
     placeholder: 'STEPS',
     description: 'Steps to leave out, by name: refine, fold-bn, ...',
   },
+  rescue: {
+    type: 'integer',
+    minimum: 0,
+    default: 0,
+    description:
+      'How many of the layers that quantisation costs most get 8 bits, or stay float if they have 8; what that takes is said',
+  },
   limit: {
     type: 'integer',
     minimum: 4,

@@ -18,6 +18,7 @@ import type { TrainEvent } from '../train/loop/trainer.ts'
 import { type Criterion, isNearer, Judge, type Judgement } from './judge.ts'
 import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options.ts'
 import { refine } from './refine.ts'
+import { describeRescued, type Rescued, widerOptions, worstLayers } from './rescue.ts'
 import { type Samples, samplesOf } from './samples.ts'
 import {
   type Options,
@@ -29,6 +30,7 @@ import {
   QUANTIZE,
   quantizeOptions,
   REFINE,
+  RESCUE,
   refineOptions,
   refineSteps,
 } from './steps.ts'
@@ -91,6 +93,8 @@ export interface PtqResult {
   readonly sequence: PtqSequence
   /** What `quantize` left alone. */
   readonly quantized: Quantized
+  /** Layers that were quantised wider than asked for (`rescue`), the worst first. */
+  readonly rescued: readonly Rescued[]
 }
 
 type Quantized = Pick<PassResult, 'declined' | 'left'>
@@ -124,6 +128,7 @@ class Work {
   readonly #steps: PtqStep[] = []
   #passes: PtqSequence['passes'] = []
   #train: Options | null = null
+  #rescued: readonly Rescued[] = []
   /** How far it is from the float model; null before it is quantised. */
   #judgement: Judgement | null = null
   #quantized: Quantized = { declined: [], left: null }
@@ -167,6 +172,7 @@ class Work {
     const prepared = { model: this.#model, passes: this.#passes }
     await this.#quantize()
     for (const p of before.filter((p) => !p.exact)) await this.#tryBefore(p, prepared)
+    await this.#rescue(prepared)
     for (const p of this.#planned.filter((p) => p.place === 'behind')) await this.#tryBehind(p)
     await this.#refine()
     return {
@@ -176,7 +182,7 @@ class Work {
         distance: this.#judgement!.distance,
         criteria: this.#judge.criteria,
       },
-      ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized },
+      ...{ sequence: { passes: this.#passes, train: this.#train }, quantized: this.#quantized, rescued: this.#rescued },
     }
   }
 
@@ -197,8 +203,8 @@ class Work {
     })
   }
 
-  async #quantised(source: Model, passes = this.#passes): Promise<Applied> {
-    const done = await this.#apply(source, QUANTIZE, quantizeOptions(source, this.#o), passes)
+  async #quantised(source: Model, passes = this.#passes, o = this.#o): Promise<Applied> {
+    const done = await this.#apply(source, QUANTIZE, quantizeOptions(source, o), passes)
     if (!this.#o.integer || !done.changed) return done
     return { ...done, ...(await this.#withOutputs(done)) }
   }
@@ -218,6 +224,17 @@ class Work {
       const judgement = await this.#judge.judge(done.model)
       if (isNearer(judgement, this.#judgement)) Object.assign(prepared, { model: own.model, passes: own.passes })
       return { ...done, judgement }
+    })
+  }
+
+  /** The layers that it costs most are quantised wider. */
+  async #rescue(prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
+    if (this.#o.rescue === 0) return
+    await this.#step(RESCUE, async () => {
+      const rescued = await worstLayers(this.#model, this.#judge, this.#o.rescue)
+      const done = await this.#quantised(prepared.model, prepared.passes, widerOptions(this.#o, rescued))
+      for (const r of rescued) await this.#tell({ kind: 'log', message: describeRescued(r) })
+      return { ...done, rescued, judgement: await this.#judge.judge(done.model) }
     })
   }
 
@@ -282,6 +299,7 @@ class Work {
     this.#model = done.model
     this.#passes = done.passes
     this.#train = done.train ?? this.#train
+    this.#rescued = done.rescued ?? this.#rescued
     this.#judgement = judgement ?? this.#judgement
     return { distance, outcome: 'kept', reason: null }
   }
@@ -308,6 +326,7 @@ interface Attempt {
   readonly model: Model
   readonly passes: PtqSequence['passes']
   readonly train?: Options
+  readonly rescued?: readonly Rescued[]
   /** null where no output changes. */
   readonly judgement?: Judgement | null
   /** What decides, where that is not the model as it is. */

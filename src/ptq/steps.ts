@@ -25,6 +25,7 @@ export type Options = Readonly<Record<string, unknown>>
 
 export const REFINE = 'refine'
 export const QUANTIZE = 'quantize'
+export const RESCUE = 'rescue'
 export const OUTPUTS = 'quantize-outputs'
 
 interface PassStep {
@@ -108,7 +109,17 @@ const nameOf = (l: WeightLayer): string => l.name
 /** The options that a pass of the list gets in addition to its defaults. */
 export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
   const { ops, only, exclude, weightBits, activationBits } = o
-  const shared = { ops, only, exclude, weightBits, activationBits, allowNonfinite: o.allowNonfinite || undefined }
+  // a factor for all branches of a sum suits none of them: pairs of layers come nearer
+  const sums = 'leave'
+  const shared = {
+    sums,
+    ops,
+    only,
+    exclude,
+    weightBits,
+    activationBits,
+    allowNonfinite: o.allowNonfinite || undefined,
+  }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)
 }

@@ -16,7 +16,7 @@ import { composed, type Ramp, rampAt } from '../ops/facts.ts'
 import { findOp } from '../ops/index.ts'
 import type { ActivationRange } from './activation-range.ts'
 import type { CalibrationMethod, Histogram } from './histogram.ts'
-import { clippingPoint } from './histogram.ts'
+import { clippingPoint, occupiedBins } from './histogram.ts'
 
 export interface Gate {
   readonly ramp: Ramp
@@ -153,10 +153,8 @@ export function gateRange(h: Histogram, gates: readonly Gate[], alone: boolean, 
 
 /** The squared error of what is computed of the rounded value, by quantiser. */
 function errorOf(h: Histogram, gives: (x: number) => number): (r: ActivationRange, most: number) => number {
-  const bins = [1, -1].flatMap((sign) =>
-    Array.from(sign > 0 ? h.positive : h.negative, (count, i) => ({ count, x: sign * h.centre(i) })).filter(
-      ({ count }) => count > 0,
-    ),
+  const bins = occupiedBins(h).flatMap(({ centres, counts }) =>
+    Array.from(centres, (x, i) => ({ x, count: counts[i]! })),
   )
   const wanted = bins.map(({ x }) => gives(x))
   return ({ scale, zeroPoint }, most) => {

@@ -8,7 +8,7 @@
  *   gates' x   with a step that makes the gate the same integers (gates.ts)
  *
  * Values that Concat joins, and those before and behind what only moves or picks elements, have one scale: the kernel is
- * then a copy. Not quantised: what only layers read, whose inputs insert-fake-quant rounds; what no layer reads any more,
+ * then a copy. Not quantised: what only layers read (but for what is joined), whose inputs insert-fake-quant rounds; what no layer reads any more,
  * however far behind (a detector's boxes), but for the operands of sums; products and pools of values
  * that no layer gave (normalisations written in single operators).
  */
@@ -109,7 +109,7 @@ class Planning {
     if (gates.length > 0) {
       this.#gates.set(result, gates)
       this.#add(result, result.uses)
-    } else if (![...result.uses].every((n) => readsRounded(n, result))) this.#add(result, result.uses)
+    } else if (joins(node) || ![...result.uses].every((n) => readsRounded(n, result))) this.#add(result, result.uses)
   }
 
   #add(v: Value, readers: Iterable<Node>): void {
@@ -120,15 +120,17 @@ class Planning {
   #link(node: Node): void {
     const y = node.outputs[0]
     if (!y || !this.#values.has(y)) return
-    const joins = findOp(node)?.integerKernel === 'one'
-    if (!joins && !isCrossed(node)) return
-    for (const v of joins ? node.inputs : [node.inputs[0]])
+    if (!joins(node) && !isCrossed(node)) return
+    for (const v of joins(node) ? node.inputs : [node.inputs[0]])
       if (v && this.#values.has(v) && !this.#gates.has(v)) this.#links.push([v, y])
   }
 }
 
 /** A product with weights that has an integer kernel. */
 const isLayer = (node: Node): boolean => channelSlot(node) !== undefined && channelSlot(node)?.transposed !== true
+
+/** Its operands and its result have one scale. */
+const joins = (node: Node): boolean => findOp(node)?.integerKernel === 'one'
 
 /** A normalisation that no layer takes in. */
 const isFreeNorm = (node: Node): boolean => isChannelNorm(node) && !isInBatchMode(node) && !isMergedNorm(node)

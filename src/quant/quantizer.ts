@@ -105,7 +105,7 @@ function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): num
   // zeros, and what rounds to zero at the least scale
   if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
   if (method === 'max') return stepWithout(unclipped, elem)
-  if (method === 'mse') return stepOfLeastError(unclipped, elem, MSE_STEPS, (s) => squaredError(w, s, lo, hi))
+  if (method === 'mse') return stepOfLeastError([unclipped], elem, MSE_STEPS, (s) => squaredError(w, s, lo, hi))
   return alternate(w, stepWithout(Math.max(top, -bottom) / -lo, elem), grid)
 }
 
@@ -129,25 +129,27 @@ function alternate(w: Float32Array, start: number, { lo, hi, elem }: Grid): numb
 }
 
 /**
- * Of the scale that clips nothing and its fractions k / `fractions`, the one with the least error, the largest if several
- * are equal; a number of type `elem`.
+ * Of the scale that clips nothing, which is the largest of `tops`, and the fractions k / `fractions` of each, the one of
+ * least error, the first and largest of equal ones; a number of type `elem`.
  */
 export function stepOfLeastError(
-  unclipped: number,
+  tops: readonly number[],
   elem: ElementType,
   fractions: number,
   errorAt: (step: number) => number,
 ): number {
+  const unclipped = Math.max(...tops)
   let best = stepWithout(unclipped, elem)
   let bestError = errorAt(best)
-  for (let k = fractions; k > 0; k--) {
-    const s = stepOf((unclipped * k) / fractions, elem)
-    const error = errorAt(s)
-    if (error < bestError) {
-      best = s
-      bestError = error
+  for (const top of new Set(tops))
+    for (let k = fractions; k > 0; k--) {
+      const s = stepOf((top * k) / fractions, elem)
+      const error = errorAt(s)
+      if (error < bestError) {
+        best = s
+        bestError = error
+      }
     }
-  }
   return best
 }
 

@@ -246,7 +246,7 @@ class Solver {
           if (limit !== 0) unclipped = Math.max(unclipped, w / limit)
         }
       if (!(unclipped > 0)) return old
-      return stepOfLeastError(unclipped, type, WEIGHTED_STEPS, (s) => {
+      return stepOfLeastError([unclipped], type, WEIGHTED_STEPS, (s) => {
         let sum = 0
         for (const { p, at } of rows[step]!)
           for (let i = 0; i < p.n; i++) {

@@ -59,7 +59,7 @@ export function quantizedInputs(x: Float32Array, s: Float64Array, bits: number):
   const zero = Math.round((-least * hi) / (most - least))
   const rounded = (v: number, step: number): number => quantizeValue(v, step, -zero, hi - zero) * step
   const errorAt = (step: number): number => scaled.reduce((sum, v) => sum + (v - rounded(v, step)) ** 2, 0)
-  const step = stepOfLeastError((most - least) / hi, 'float32', FRACTIONS, errorAt)
+  const step = stepOfLeastError([(most - least) / hi], 'float32', FRACTIONS, errorAt)
   return scaled.map((v) => rounded(v, step))
 }
 

@@ -10,7 +10,6 @@ import { preprocessOf } from '../data/preprocess.ts'
 import { checkMeasured, evaluate } from '../evaluate/evaluate.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
-import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
 import { announceDevice } from '../runtime/devices/device.ts'
 import { score } from '../score/score.ts'
 import { pathOf } from './key.ts'
@@ -91,7 +90,6 @@ async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {
 
 async function runCheck(model: Model, { against, options }: StageCheck, c: MeasureContext) {
   const reference = await readModel(pathOf(against, c.folder))
-  leaveEarlyOpsets(reference, c.log)
   agreeOnOrder(reference, model)
   const data = testSet(c, options.limit)
   const preprocess = await preprocessOf(reference, data, {}, c.log)

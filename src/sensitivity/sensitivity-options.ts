@@ -15,6 +15,11 @@ export const sensitivityOptions = optionTable({
   },
   weightBits: { type: 'numbers', description: 'Weight widths to try; likewise 4,2' },
   activationBits: { type: 'numbers', description: 'Input widths to try; likewise 4' },
+  ptq: {
+    type: 'boolean',
+    default: false,
+    description: 'Measure quantised layers behind round-weights and correct-bias, as `mnc ptq` leaves them',
+  },
   metric: {
     type: 'string',
     enum: metricNames,

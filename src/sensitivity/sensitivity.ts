@@ -104,8 +104,10 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   const measure = async (t: Trial): Promise<Point> => {
     const { pass, options } = changeFor(t, o.ops)
     const changed = cloneModel(model)
-    const reason = await apply(changed, t.layer, { pass, options }, data?.calibration ?? randomCalibration(model, seed))
+    const calibration = data?.calibration ?? randomCalibration(model, seed)
+    const reason = await apply(changed, t.layer, { pass, options }, calibration)
     if (reason !== null) return { ...t, value: null, change: null, reason }
+    if (o.ptq && t.kind !== 'sparsity') await bringBack(changed, t.layer, calibration)
     const value = await metric.measure(changed)
     return { ...t, value, change: changeOf(name, value, metric.baseline) }
   }
@@ -140,6 +142,14 @@ async function apply(
   } catch (error) {
     if (error instanceof MncError && error.blame === 'model') return error.message
     throw error
+  }
+}
+
+/** What `mnc ptq` does to a quantised layer, where it can. */
+async function bringBack(model: Model, layer: string, calibration: CalibrationData): Promise<void> {
+  for (const pass of ['round-weights', 'correct-bias']) {
+    const options = { ops: ['*'], only: [layer] }
+    await apply(model, layer, { pass, options }, calibration)
   }
 }
 

@@ -94,10 +94,10 @@ test('the command writes the file, the page and a recipe that gives the same byt
 
 test('a goal that is not reached: exit 3, the nearest point is written, and what would help is said', async () => {
   const { net, data } = await made
-  const given = { ...quick, data, goal: 'bytes=300', effort: 'fast', output: at('tiny.onnx') }
+  const given = { ...quick, data, goal: 'macs=1K', effort: 'fast', output: at('tiny.onnx') }
   const { error } = await call([net], given)
   assert.equal(error?.blame, 'gate')
-  assert.match(error!.describe(), /more than 300 bytes.*nearest point/)
+  assert.match(error!.describe(), /more than 1000 MACs.*nearest point.*--time/)
   assert.ok(existsSync(at('tiny.onnx')))
 })
 

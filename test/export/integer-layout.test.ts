@@ -26,18 +26,29 @@ interface Shape extends NetOptions {
   readonly convolutions?: number
   /** Without ReLU: activations below zero everywhere. */
   readonly linear?: boolean
+  /** The image is quantised too. */
+  readonly input?: boolean
   /** The Pad names its axis. */
   readonly axes?: boolean
 }
 
 /** Stem, two blocks; one with half the rows and twice the channels behind a Slice and Pad; one behind a 1x1 convolution. */
 function residual(shape: Shape = {}): Model {
-  const { width = 8, size = 12, dims, convolutions = 2, linear = false, axes = false, ...options } = shape
+  const {
+    width = 8,
+    size = 12,
+    dims,
+    convolutions = 2,
+    linear = false,
+    axes = false,
+    input = false,
+    ...options
+  } = shape
   const n = new Net(5, options)
   const { b } = n
   const relu = (v: Value): Value => (linear ? v : n.relu(v))
   const x = n.model.graph.addInput('x', { elem: 'float32', dims: dims ?? [2, 3, size, size] })
-  let r = relu(n.conv(x, 'stem', 3, width, 3, { bias: true }))
+  let r = relu(n.conv(input ? n.act(x) : x, 'stem', 3, width, 3, { bias: true }))
   const block = (name: string, from: number, to: number, stride: number, shortcut: Value): void => {
     let y = r
     for (let i = 0; i < convolutions; i++) {
@@ -171,6 +182,7 @@ for (const [label, shape, pairs] of [
   ['activations below zero', { signedActivations: true, linear: true }, true],
   ['8-bit activations below zero', { signedActivations: true, activationBits: 8, linear: true }, true],
   ['a Pad that names its axis', { axes: true }, true],
+  ['a quantised image', { input: true, activationBits: 8, signedActivations: true }, true],
   ['16 channels', { width: 16 }, true],
   ['20 channels', { width: 20 }, false],
   ['an odd number of rows', { size: 13 }, false],

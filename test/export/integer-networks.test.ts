@@ -210,3 +210,22 @@ for (const [name, make] of Object.entries(networks))
     // the input's and the classifier's
     assert.ok(ops.QuantizeLinear! <= 2 && ops.DequantizeLinear! <= 2 && (ops.Transpose ?? 0) <= 4, JSON.stringify(ops))
   })
+
+test('what a Concat joins keeps its one scale when ranges are searched', async () => {
+  const n = new Net(7, FLOAT)
+  const x = n.input([2, 16, 8, 8])
+  const stem = n.conv(x, 'stem', 16, 16, 3)
+  const all = n.b.op('Concat', [stem, n.conv(stem, 'c', 16, 8, 3)], { axis: 1 })
+  const m = n.finish(n.conv(all, 'last', 24, 4, 1))
+  await runPass(m, 'quantize', W8A8, { calibration })
+  await runPass(m, 'quantize-outputs', {}, { calibration })
+  const scales = (): (number | undefined)[] =>
+    [...m.graph.nodes()].flatMap((node) => {
+      const pair = quantPairOf(node)
+      return pair?.quantize && pair.axis === null && !pair.source.isInput ? [pair.scale.constant?.item()] : []
+    })
+  const before = scales()
+  assert.equal(new Set(before).size, 1, `${before}`)
+  await runPass(m, 'search-ranges', {}, { calibration })
+  assert.deepEqual(scales(), before)
+})

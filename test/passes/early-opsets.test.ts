@@ -4,10 +4,15 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { diffModels } from '../../src/analysis/model-diff.ts'
+import { modelInfo } from '../../src/analysis/model-info.ts'
 import { Rng } from '../../src/base/rng.ts'
+import { checkModels } from '../../src/check/check.ts'
+import { compareLayers } from '../../src/check/check-layers.ts'
 import { readModel, writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { type AttributeLike, float, floats } from '../../src/graph/attribute.ts'
+import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
@@ -16,7 +21,9 @@ import { earlyUpgrades } from '../../src/ops/early-forms.ts'
 import { upgradeModelTo } from '../../src/ops/raise-opset.ts'
 import { allOperators, reformsBetween, sinceVersions } from '../../src/ops/support/schema-versions.ts'
 import { upgradesOf } from '../../src/ops/upgrade.ts'
+import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import { scanSensitivity } from '../../src/sensitivity/sensitivity.ts'
 import { Sink } from '../cli/sink.ts'
 
 const product = (dims: readonly number[]): number => dims.reduce((a, b) => a * b, 1)
@@ -408,5 +415,28 @@ test('networks of opsets 1 to 6 go through passes, training and every export', a
     const { y } = await session.run({ x: randomly(new Rng(1), [1, 3, 8, 8]) })
     await session.dispose()
     assert.ok(Math.abs(y!.toFloat32().reduce((a, b) => a + b) - 1) < 1e-4)
+  }
+})
+
+test('the library checks, compares, scans and describes models of opsets 1 to 6 as they are', async () => {
+  for (let opset = 1; opset <= 6; opset++) {
+    const model = network(opset, new Rng(opset))
+    const newer = cloneModel(model)
+    upgradeModelTo(newer, 13)
+    for (const [a, b] of [
+      [model, newer],
+      [newer, model],
+    ] as const) {
+      const { samples, maxRelError } = await checkModels(a, b)
+      assert.ok(samples > 0 && maxRelError < 1e-5, `opset ${opset}: ${maxRelError}`)
+    }
+    const layers = await compareLayers(model, newer, { x: randomly(new Rng(2), [1, 3, 8, 8]) })
+    assert.ok(layers.length > 0 && layers.every((l) => l.sqnr > 60), JSON.stringify(layers))
+    const { points } = await scanSensitivity(model, { options: { sparsity: [0.5], weightBits: [4] } })
+    assert.ok(points.length === 2 && points.every((p) => p.value! > 0), JSON.stringify(points))
+    assert.equal((await modelInfo(model)).opset, opset)
+    await diffModels(model, newer)
+    await inferTypes(model)
+    assert.equal(model.opset, opset)
   }
 })

@@ -180,7 +180,11 @@ test('branches of a residual stream share their factors', async () => {
     stream = n.op('Relu', [n.op('Add', [n.op('Conv', [inner, n.weight([4, 6, 3, 3])], pads), stream])])
   }
   const y = n.op('Gemm', [n.op('Flatten', [n.op('GlobalAveragePool', [stream])]), n.weight([4, 5])])
-  const { changed, declined, moved, names } = await sameOutputs(n.model(y))
+  const whole = n.model(y)
+  const pairs = await sameOutputs(cloneModel(whole), { sums: 'leave' })
+  assert.deepEqual(pairs.moved, pairs.names.slice(1, -1))
+  assert.match(pairs.declined[0]!.reason, /^Add .* --sums share gives them all one factor$/)
+  const { changed, declined, moved, names } = await sameOutputs(whole)
   assert.ok(changed)
   assert.deepEqual(moved, names)
   assert.deepEqual(

@@ -26,6 +26,7 @@ import { samplesOf } from '../../src/ptq/samples.ts'
 import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
+import { Net } from '../export/nets.ts'
 import { npy, npz } from '../support/data-files.ts'
 import { bytesOf, images, pixels, SIZE, tinyNet } from '../train/fixtures.ts'
 
@@ -281,4 +282,67 @@ test('a recipe holds what was kept, options named as on the command line', () =>
       },
     ],
   })
+})
+
+test('for integer kernels throughout, values between layers are quantised too, and the recipe says so', async () => {
+  const net = new Net(4, { bits: 32, sparsity: 0, activationBits: 32 })
+  const x = net.input([2, 16, 8, 8])
+  const stem = net.relu(net.conv(x, 'stem', 16, 16, 3))
+  const sum = net.b.op('Add', [net.conv(net.b.op('HardSwish', [stem]), 'c', 16, 16, 3), stem])
+  const model = net.finish(net.conv(sum, 'last', 16, 4, 1))
+  const marked = (m: Model): number => [...m.graph.nodes()].filter((n) => n.metadata.has('mnc.output')).length
+  const options = { effort: 'fast', without: ['round-weights', 'correct-bias', 'equalize', 'smooth'] } as const
+  const alone = await quantised(model, options, 'random')
+  const all = await quantised(model, { ...options, integer: true }, 'random')
+  assert.equal(marked(alone.model), 0)
+  assert.ok(marked(all.model) > 0)
+  assert.deepEqual(
+    all.sequence.passes.map((p) => p.name).filter((name) => name.startsWith('quantize')),
+    ['quantize', 'quantize-outputs'],
+  )
+})
+
+test('rescue: the layer that quantisation costs most gets 8 bits, then float, and what that takes is said', async () => {
+  const model = tinyNet()
+  const widths = { weightBits: 3, activationBits: 3, firstLayerBits: 3 }
+  const options = {
+    ...widths,
+    effort: 'fast',
+    without: ['fold-bn', 'equalize', 'smooth', 'search-ranges', 'round-weights', 'correct-bias'],
+  } as const
+  const data = images(60)
+  const without = new Map<string, number>()
+  for (const { name } of weightLayers(model.graph))
+    without.set(name, await plain(inFloat(model), data, { weightBits: 3, activationBits: 3, exclude: [name] }))
+  const [worst] = [...without].toSorted((a, b) => a[1] - b[1])
+  const none = await quantised(model, options, data)
+  assert.deepEqual(none.rescued, [])
+  const {
+    rescued,
+    model: made,
+    distance,
+    steps,
+    events,
+    sequence,
+  } = await quantised(model, { ...options, rescue: 1 }, data)
+  assert.deepEqual(
+    rescued.map((r) => [r.layer, r.weightBits, r.activationBits]),
+    [[worst![0], [3, 8], [3, 8]]],
+  )
+  // ranges of inputs are those of the network that is quantised throughout, so not quite what leaving the layer out gives
+  assert.ok(rescued[0]!.without < none.distance && rescued[0]!.without < 2 * worst![1], `${rescued[0]!.without}`)
+  const layers = weightLayers(made.graph)
+  for (const l of layers) assert.equal(l.quant!.bits, l.name === worst![0] ? 8 : 3)
+  const own = layers.find((l) => l.name === worst![0])!
+  assert.equal(rescued[0]!.bytes, Math.round((own.tensor.size * 5) / 8))
+  assert.ok(rescued[0]!.macs! > 0 && rescued[0]!.share! > 0 && rescued[0]!.share! <= 1)
+  assert.ok(distance < none.distance, `${distance}, without ${none.distance}`)
+  assert.equal(steps.find((s) => s.name === 'rescue')?.outcome, 'kept')
+  assert.ok(events.some((e) => e.kind === 'log' && e.message.includes('bytes more')))
+  assert.ok(sequence.passes.some((p) => JSON.stringify(p.options).includes('"layerWeightBits"')))
+  const wide = { weightBits: 8, activationBits: 8, firstLayerBits: 8 }
+  const float = await quantised(model, { ...options, ...wide, rescue: 2 }, data)
+  assert.equal(float.rescued.length, 2)
+  const left = new Set(float.rescued.map((r) => r.layer))
+  for (const l of weightLayers(float.model.graph)) assert.equal(l.quant === null, left.has(l.name))
 })

@@ -168,3 +168,20 @@ end
   assert.deepEqual([settings['layer-sparsity'], settings['layer-weight-bits']], [{}, {}])
   assert.equal(model.functions.length, 1)
 })
+
+test('with ptq a quantised layer is measured behind rounding: what the passes leave, by hand', async () => {
+  const model = tinyNet()
+  const data = dataOf(model)
+  const options = { ops: ['Conv', 'Gemm'], metric: 'sqnr', weightBits: [3], limit: 60 } as const
+  const scan = async (ptq: boolean) => (await scanSensitivity(model, { data, options: { ...options, ptq } })).points
+  const [rough, fine] = [await scan(false), await scan(true)]
+  assert.equal(rough.length, fine.length)
+  const mean = (points: readonly { readonly value: number | null }[]): number =>
+    points.reduce((sum, p) => sum + p.value!, 0) / points.length
+  // in dB: more is nearer
+  assert.ok(mean(fine) > mean(rough), `${mean(rough)} and ${mean(fine)} dB`)
+  assert.notDeepEqual(
+    fine.map((p) => p.value),
+    rough.map((p) => p.value),
+  )
+})

@@ -101,7 +101,10 @@ interface Link {
 
 function linksOf(steps: ReadonlyMap<Value, Step>, typed: Graph): Map<Value, Link[]> {
   const links = new Map<Value, Link[]>()
-  for (const step of steps.values()) if (isNarrow(step)) links.set(step.value, [])
+  const byQuantiser = new Map([...steps.values()].map((s) => [s.quantize, s]))
+  // of floats that no convolution gives, pairs would have to be made: what reads them makes its own
+  const isGiven = (s: Step): boolean => s.kind !== 'float' || floatConvolution(s, byQuantiser) !== null
+  for (const step of steps.values()) if (isNarrow(step) && isGiven(step)) links.set(step.value, [])
   for (const step of steps.values())
     for (const operand of step.operands) {
       const from = operand.input(0)

@@ -222,6 +222,8 @@ export interface OpDef {
    * that is unknown.
    */
   takesAlong?(node: Node, axis: number, size: number): readonly (readonly number[])[] | null
+  /** The mean of each channel, over samples and positions, is that of the input. */
+  keepsMean?(node: Node): boolean
   /** For an op that puts zeros around input 0: how many channels of them before and behind along `axis`; null where unknown. */
   zerosAlong?(node: Node, axis: number): readonly [number, number] | null
   /** For an op with limits: what they are where they are constants of one number, infinite where there is none. */

@@ -12,7 +12,6 @@ import { readFileSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type Blame, MncError, modelError } from '../../base/errors.ts'
-import { encodeModel } from '../../codec/codec.ts'
 import { parseModel } from '../../codec/text-parse.ts'
 import { requireInlinable } from '../../graph/function-size.ts'
 import type { Model } from '../../graph/model.ts'
@@ -21,6 +20,7 @@ import type { LoadOptions, Session } from '../executor.ts'
 import { foreignOperator } from '../foreign-operator.ts'
 import type { OutputType } from '../ort-session.ts'
 import { probeLimits } from '../probe-options.ts'
+import { engineBytes } from './engine-bytes.ts'
 import { type Frame, packTensors, readFrames, sendFrame, type TensorHead, unpackTensors } from './frames.ts'
 import type { Request } from './serve.ts'
 
@@ -162,7 +162,7 @@ export async function peakMemory(
       'onnx {ir_version=8}\nopset ai.onnx=17\ngraph "g"\n  input %x : float32[1]\n  %y : float32[1] = Relu(%x)\n  output %y\nend\n',
     )
     const load = (m: Model, id: number): Promise<Frame> =>
-      own.ask({ do: 'load', id, options: { quiet: true, ...options } }, [encodeModel(m)])
+      own.ask({ do: 'load', id, options: { quiet: true, ...options } }, [engineBytes(m)])
     await load(tiny, 0)
     const before = own.peak
     await load(model, 1)
@@ -193,7 +193,7 @@ function ask(json: Request, parts: readonly Uint8Array[] = [], to?: Helper): Pro
 async function askAbout(model: Model, json: Request): Promise<Frame & { helper: Helper }> {
   requireInlinable(model)
   try {
-    return await ask(json, [encodeModel(model)])
+    return await ask(json, [engineBytes(model)])
   } catch (error) {
     throw isProbeFailure(error) ? error : (foreignOperator(model) ?? error)
   }

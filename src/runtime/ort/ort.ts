@@ -10,6 +10,7 @@ import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
 import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
 import type { Executor, LoadOptions, Session } from '../executor.ts'
 import { foreignOperator } from '../foreign-operator.ts'
+import { engineBytes } from '../isolated/engine-bytes.ts'
 import { inferTypes } from '../isolated/infer-types.ts'
 import { createSession, engineVersion, type ProviderExtras, type Providers } from '../ort-session.ts'
 import { findBlock } from './find-block.ts'
@@ -67,7 +68,7 @@ export async function loadSession(
   if (!(given instanceof Model)) return createSession(given, options, providers, extras)
   requireInlinable(given)
   try {
-    return await createSession(encodeModel(given), options, providers, extras)
+    return await createSession(engineBytes(given), options, providers, extras)
   } catch (error) {
     throw foreignOperator(given) ?? error
   }

@@ -7,7 +7,7 @@ import { inlineFunctions } from '../../passes/inline-functions.ts'
 import { lowerFakeQuant } from '../../passes/lower-fake-quant.ts'
 import type { Executor } from '../../runtime/executor.ts'
 
-/** The model itself, or a copy at an opset that onnxruntime runs in full. */
+/** The model itself, or a copy at an opset that the rules of passes and losses know. */
 export function runnable(model: Model): Model {
   const copy = cloneModel(model)
   return leaveEarlyOpsets(copy, () => {}) ? copy : model
