@@ -77,7 +77,7 @@ const always: readonly Stage<Exporting>[] = [
 const dense: readonly Stage<Exporting>[] = [
   { name: 'pair-weights', run: pairWeights },
   { name: 'guard-quantisers', run: ({ model, layers, paired }) => guardQuantisers(model.graph, layers, paired) },
-  { name: 'lower-norms', run: ({ model, format }) => format === 'int8' && lowerNorms(model.graph) },
+  { name: 'lower-norms', run: lowerChannelNorms },
   { name: 'move-biases', run: (c) => moveBiases(c.paired, c.layers, denseFormat(c)) },
 ]
 
@@ -182,6 +182,10 @@ function pairWeights(context: Exporting): void {
   context.paired = pairedWeights(context.weights, context.layers, denseFormat(context))
 }
 
+function lowerChannelNorms(context: Exporting): void {
+  if (context.format === 'int8') context.inexact = lowerNorms(context.model.graph)
+}
+
 function detachWeights(context: Exporting): void {
   context.weights = detach(context.model, context.weights)
 }
@@ -194,7 +198,7 @@ function writeWeights(context: Exporting): void {
       ? { plans: [writePacked(model.graph, weights)], inexact: [] }
       : writeDense(model.graph, weights, paired, layers, { format, packed: options.packedWeights ?? false })
   context.choices = plans.flatMap((p) => p.choices)
-  context.inexact = inexact
+  context.inexact = [...context.inexact, ...inexact]
   context.weightBytes = encodeModel(model).length - bare
 }
 

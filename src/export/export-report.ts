@@ -59,7 +59,10 @@ export function exportReport(context: Exporting): ExportReport {
     batchNorms,
     activations: activations.length,
     tensors,
-    inexact: inexact.map(({ weight, reason }) => ({ layer: readers.get(weight)!.where, reason })),
+    inexact: inexact.map(({ layer, reason }) => ({
+      layer: typeof layer === 'string' ? layer : readers.get(layer)!.where,
+      reason,
+    })),
     left: leftWeights([...floats, ...others], all),
   }
 }

@@ -57,7 +57,7 @@ export function stepWithout(s: number, elem: ElementType): number {
 }
 
 /**
- * One scale per index of `axis`, a number of type `elem`; never 0 (a channel of zeros gets 1). `axis` null: one scale for
+ * One scale per index of `axis`, a number of type `elem`; never 0 (a channel of zeros gets 2^-14). `axis` null: one scale for
  * the whole tensor. Weights that are not finite do not count.
  */
 export function fitWeightScales(
@@ -92,6 +92,12 @@ interface Grid {
   readonly elem: ElementType
 }
 
+/**
+ * onnxruntime's integer kernels round a layer's bias to whole multiples of scale(x) scale(w): where all weights are zero, a
+ * bias is all there is, and a scale of 1 would leave two digits of it. Float16 holds this one as a normal number.
+ */
+const SCALE_OF_ZEROS = 2 ** -14
+
 function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): number {
   const { lo, hi, elem } = grid
   const w = all.every(Number.isFinite) ? all : all.filter(Number.isFinite)
@@ -103,7 +109,7 @@ function fitScale(all: Float32Array, grid: Grid, method: WeightScaleMethod): num
   }
   const unclipped = Math.max(top / hi, bottom / lo)
   // zeros, and what rounds to zero at the least scale
-  if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return 1
+  if (!(unclipped * Math.max(hi, -lo) > leastStep(elem) / 2)) return SCALE_OF_ZEROS
   if (method === 'max') return stepWithout(unclipped, elem)
   if (method === 'mse') return stepOfLeastError([unclipped], elem, MSE_STEPS, (s) => squaredError(w, s, lo, hi))
   return alternate(w, stepWithout(Math.max(top, -bottom) / -lo, elem), grid)

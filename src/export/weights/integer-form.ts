@@ -21,7 +21,8 @@ import type { Weight } from './weights.ts'
 
 /** A layer for which the file may now and then give another level than the graph. */
 export interface Inexact {
-  readonly weight: Weight
+  /** The weight of the layer, or the layer itself where it has none. */
+  readonly layer: Weight | string
   readonly reason: string
 }
 
@@ -68,7 +69,7 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
     })
   })
   const reason = whyInexact(forms.filter((f) => !f.exact).length, widened, channels, behind)
-  if (reason) inexact.push({ weight: w, reason })
+  if (reason) inexact.push({ layer: w, reason })
   w.scale = w.scale.map((_, c) => (mirror[c]! * finest) / (step * forms[c]!.step * forms[c]!.multiplier))
   const biases = forms.map((f, c) => mirror[c]! * f.bias)
   if (bias) writeBias(node, biases, w.scale, step)

@@ -18,8 +18,11 @@ import { type ChannelAffine, findOp } from '../../ops/index.ts'
 import { WORKING_OPSET } from '../../ops/raise-opset.ts'
 import { roundHalfEven } from '../../quant/quantizer.ts'
 import { LARGEST_SUM, SAFE_INTEGER } from './integer-bias.ts'
+import type { Inexact } from './integer-form.ts'
 
-export function lowerNorms(graph: Graph): void {
+/** Returns the layers that it wrote, as `inexact` of a report names them. */
+export function lowerNorms(graph: Graph): Inexact[] {
+  const written: Inexact[] = []
   for (const node of [...graph.nodes()]) {
     if (!isChannelNorm(node) || node.output.isOutput) continue
     const d = dequantizeBehind(node.input(0))
@@ -29,8 +32,10 @@ export function lowerNorms(graph: Graph): void {
     const affine = findOp(node)?.affine?.(node, WORKING_OPSET, (v) => v.constant)
     const rank = node.input(0).type?.dims?.length ?? node.output.type?.dims?.length
     if (!affine || typeof affine === 'string' || rank === undefined || rank < 3) continue
+    written.push({ layer: node.id, reason: 'its factors and offsets are rounded to integers' })
     emit(node, affine, step.item(), rank - 2)
   }
+  return written
 }
 
 function emit(node: Node, { k, c }: ChannelAffine, step: number, spatial: number): void {
