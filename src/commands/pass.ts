@@ -31,7 +31,8 @@ export const pass = defineCommand({
   examples: ['mnc pass --list', 'mnc pass prune --sparsity 0.75 student.onnx', 'mnc pass quantize --help'],
   async subcommands() {
     const { passes } = await import('../passes/index.ts')
-    return passes.map(commandOf)
+    const { namesOf } = await import('../pass-manager/define-pass.ts')
+    return passes.map((def) => commandOf(def, namesOf(def)))
   },
   async run(_, { list }, io) {
     const { usageError } = await import('../base/errors.ts')
@@ -50,11 +51,10 @@ export const pass = defineCommand({
   },
 })
 
-function commandOf(def: PassDef): CommandDef {
-  const short = def.alias ?? def.name
+function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string[]): CommandDef {
   return {
     name: short,
-    aliases: def.alias ? [def.name] : [],
+    aliases,
     summary: def.summary,
     arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
     options: {

@@ -29,6 +29,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   readonly name: string
   /** Short name on the command line. */
   readonly alias?: string
+  /** Names from before it was renamed: files that hold them go on working. */
+  readonly formerly?: readonly string[]
   readonly summary: string
   readonly options: T
   /**
@@ -51,6 +53,13 @@ export interface PassDef<T extends OptionTable = OptionTable> {
   /** Throws a bug error where the result is not what the pass promises. */
   ensures?(model: Model, options: OptionsOf<T>): void
 }
+
+/** Every name that a pass answers to, the one on the command line first. */
+export const namesOf = ({ name, alias, formerly = [] }: PassDef): string[] => [
+  ...(alias ? [alias] : []),
+  name,
+  ...formerly,
+]
 
 export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> =>
   def.bakes ? { ...def, options: { ...def.options, ...overridableOptions } } : def

@@ -64,6 +64,7 @@ class Ranges {
 
 export const quantizeOutputs = definePass({
   name: 'quantize-outputs',
+  formerly: ['quantize-additions'],
   summary: 'Quantise what layers, sums, products and pools give, so that an int8 export runs entirely in integers',
   options,
   preserves: 'interface',

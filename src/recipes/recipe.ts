@@ -11,7 +11,7 @@ import { pixelOptions } from '../data/pixel-options.ts'
 import { evaluateOptions, type ParsedEvaluateOptions } from '../evaluate/evaluate-options.ts'
 import { exportOptions, type ParsedExportOptions } from '../export/export-options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
-import type { PassDef } from '../pass-manager/define-pass.ts'
+import { namesOf, type PassDef } from '../pass-manager/define-pass.ts'
 import { passes } from '../passes/index.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { type ParsedScoreOptions, scoreOptions } from '../score/report.ts'
@@ -112,9 +112,7 @@ const folderName = (description: string) => ({ ...text(description), pattern: '^
 
 function passItem(): Record<string, unknown> {
   const entries = passes.flatMap((def) =>
-    [def.alias, def.name].flatMap((name) =>
-      name ? [[name, { description: def.summary, ...tableSchema(passTable(def)) }]] : [],
-    ),
+    namesOf(def).map((name) => [name, { description: def.summary, ...tableSchema(passTable(def)) }]),
   )
   return {
     ...{ type: 'object', properties: Object.fromEntries(entries), additionalProperties: false },

@@ -5,10 +5,11 @@ import { MncError } from '../../src/base/errors.ts'
 import { optionTable } from '../../src/base/options.ts'
 import { encodeModel, fingerprint } from '../../src/codec/codec.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
-import { definePass, type PassDef } from '../../src/pass-manager/define-pass.ts'
+import { definePass, namesOf, type PassDef } from '../../src/pass-manager/define-pass.ts'
 import { readHistory, recordHistory } from '../../src/pass-manager/history.ts'
 import { applyPass } from '../../src/pass-manager/manager.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { passes } from '../../src/passes/index.ts'
+import { requirePass, runPass } from '../../src/passes/run-pass.ts'
 
 const model = () =>
   parseModel(`onnx {ir_version=10}
@@ -75,6 +76,13 @@ test('unknown passes, options and ranges are usage errors that help', async () =
   await assert.rejects(runPass(model(), 'quantize', { weightBits: 1 }), blame('user', /--weight-bits=1/))
   await assert.rejects(runPass(model(), 'quantize', { weightBits: 9 }), blame('user', /--weight-bits must be <= 8/))
   await assert.rejects(runPass(model(), 'prune', {}), blame('model', /no Conv layers/))
+})
+
+test('a pass answers to its short name and to those it used to have, and no two share one', () => {
+  const names = passes.flatMap(namesOf)
+  assert.equal(new Set(names).size, names.length)
+  for (const def of passes) for (const name of namesOf(def)) assert.equal(requirePass(name), def)
+  assert.equal(requirePass('quantize-additions').name, 'quantize-outputs')
 })
 
 test('what ran is recorded in order, in the same bytes whatever the order of the options', async () => {
