@@ -6,13 +6,13 @@
  * byte at 4, a mask bit and b bits of each that is not zero up to 7 (taken as all), a byte at 8, four without quantising.
  */
 import { MncError } from '../base/errors.ts'
+import { inLanes } from '../base/lanes.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
 import { ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
 import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
-import { inLanes } from './lanes.ts'
 import type { Run } from './run.ts'
 
 /** Of one layer; by width, 0 for float. */
