@@ -3,6 +3,8 @@ import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import type { Dataset, Split } from '../data/dataset.ts'
+import { formOf } from '../data/formats/define-format.ts'
+import { dataFormats } from '../data/formats/index.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import type { Model } from '../graph/model.ts'
@@ -14,7 +16,7 @@ export const dataOption = optionTable({
   data: {
     type: 'string',
     placeholder: 'REF',
-    description: 'cifar10:DIR, cifar100:DIR, mnist:DIR, folder:DIR, npz:FILE or embedded, with #train or #test',
+    description: `${dataFormats.map(formOf).join(', ')}, with #train or #test`,
   },
 })
 

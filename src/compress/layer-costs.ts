@@ -7,13 +7,13 @@
  * when the layer's integers are.
  */
 import { MncError } from '../base/errors.ts'
+import { inLanes } from '../base/lanes.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
 import { ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
 import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
-import { inLanes } from './lanes.ts'
 import type { Run } from './run.ts'
 
 /** Of one layer; by width, 0 for float. */

@@ -2,8 +2,10 @@
 export { type CalibrationOptions, calibrationData } from './calibration.ts'
 export { Dataset, type DatasetInit, type Split, type Statistics, sharedBytes } from './dataset.ts'
 export { type Batch, batchDims, evalBatches } from './eval-batches.ts'
+export type { DataFormat } from './formats/define-format.ts'
+export { dataFormats } from './formats/index.ts'
 export { createLoader, type Loader, type LoaderOptions, type TrainBatch } from './loader.ts'
-export { type DataReference, dataKinds, openDataset, parseDataReference } from './open.ts'
+export { type DataReference, openDataset, parseDataReference } from './open.ts'
 export { type AugmentOp, type AugmentPolicy, augmentOps } from './policy.ts'
 export { augmentPolicySchema, loadPolicy, parsePolicy } from './policy-file.ts'
 export {

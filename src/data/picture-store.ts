@@ -24,7 +24,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
-import { crc32 } from './formats/zip.ts'
+import { crc32 } from './readers/zip.ts'
 
 export interface PictureStore {
   readonly imageBytes: number
