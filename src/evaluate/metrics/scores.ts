@@ -1,5 +1,5 @@
 /** What metrics read from an output's scores. */
-import type { MeasuredOutput } from './define-metric.ts'
+import { defineMetric, type Measured, type MeasuredOutput, type MetricDef } from './define-metric.ts'
 
 /** The first largest of `count` values from `at` on. */
 export function argmax(values: ArrayLike<number>, at = 0, count = values.length): number {
@@ -81,3 +81,16 @@ export function meanOverClasses(matrix: ConfusionMatrix, of: (c: number) => numb
   const present = Array.from({ length: matrix.classes }, (_, c) => c).filter((c) => matrix.figures(c).support > 0)
   return present.reduce((sum, c) => sum + of(c), 0) / Math.max(1, present.length)
 }
+
+/** A metric of the answers for each class. */
+export const confusionMetric = (
+  { name, summary }: Pick<MetricDef, 'name' | 'summary'>,
+  result: (matrix: ConfusionMatrix) => Measured,
+): MetricDef =>
+  defineMetric({
+    ...{ name, summary, better: 'higher', against: 'labels' },
+    start(output) {
+      const matrix = new ConfusionMatrix(output)
+      return { add: ({ got, label }) => matrix.add(got, label), result: () => result(matrix) }
+    },
+  })

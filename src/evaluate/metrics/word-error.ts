@@ -1,7 +1,8 @@
 /**
  * Word error rate: (substitutions + deletions + insertions) / words wanted, over all samples together, by the fewest such
- * edits (Levenshtein, 1966). A word is a token; negative ones are padding and left out.
+ * edits. A word is a token; negative ones are padding and left out.
  */
+import { editDistance } from '../../base/edit-distance.ts'
 import { defineMetric } from './define-metric.ts'
 import { tokensOf } from './scores.ts'
 
@@ -15,7 +16,7 @@ export const wordError = defineMetric({
     return {
       add({ got, want }) {
         const wanted = Array.from(want).filter((t) => t >= 0)
-        edits += distance(
+        edits += editDistance(
           tokensOf(got, output, want.length).filter((t) => t >= 0),
           wanted,
         )
@@ -26,14 +27,3 @@ export const wordError = defineMetric({
     }
   },
 })
-
-function distance(a: readonly number[], b: readonly number[]): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
-    row = next
-  }
-  return row[b.length]!
-}
