@@ -31,7 +31,8 @@ export const evalCommand = defineCommand({
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)
     const { name, classes, classNames = null, notes } = set
-    io.log(`data: ${name}, ${set.size} images of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`)
+    const things = preprocess ? 'images' : 'samples'
+    io.log(`data: ${name}, ${set.size} ${things} of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`)
     const progress = io.progress('eval', set.size)
     const result = await evaluate(model, set, preprocess, {
       ...device,
@@ -43,8 +44,8 @@ export const evalCommand = defineCommand({
     checkMeasured(result, path)
     io.result({ ...result, data: { name, classes, classNames, notes } }, () => {
       const { samples, top1, top5, loss, imagesPerSecond } = result
-      const speed = `${imagesPerSecond.toFixed(0)} img/s`
-      return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} images  ${speed}`
+      const speed = `${imagesPerSecond.toFixed(0)} ${preprocess ? 'img' : 'samples'}/s`
+      return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} ${things}  ${speed}`
     })
     if (options.minAccuracy !== undefined && result.top1 < options.minAccuracy) {
       const { MncError } = await import('../base/errors.ts')

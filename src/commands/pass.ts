@@ -96,9 +96,7 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
 
       /** --mean, --std, ... say how this model reads pixels: they are written into the result. */
       async function calibrate(reference: string) {
-        const { calibrationData, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
-          '../data/index.ts'
-        )
+        const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
         const { openNamed } = await import('./pixel-options.ts')
         const size = { limit: Number(options.limit), batch: Number(options.batch) }
         if (reference === RANDOM) {
@@ -109,7 +107,8 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
         const data = await openNamed(model, reference, 'train', reading, io)
         const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), short)
         const warn = (message: string): void => io.log(message)
-        if (Object.keys(overrides).length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
+        const preprocess = Object.keys(overrides).length > 0 && (await pixelsOf(model, data, overrides, warn))
+        if (preprocess) writePreprocess(model, preprocess)
         return calibrationData(model, data, { ...size, warn })
       }
     },

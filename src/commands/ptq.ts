@@ -60,8 +60,8 @@ export const ptq = defineCommand({
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
       const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const { classes, dataMemory, dataCache, dim, inputShape } = options
-        const said = { reading: { classes, dataMemory, dataCache }, sizes: { dim, inputShape } }
+        const { classes, dataMemory, dataCache, map, dim, inputShape } = options
+        const said = { reading: { classes, dataMemory, dataCache, map }, sizes: { dim, inputShape } }
         const name = nameFor(out)
         const facts = { name, model: path, data: options.data, preprocess, seed: io.seed, ...said }
         await writeFileAtomic(recipe, `${JSON.stringify(recipeOf(result.sequence, facts), null, 2)}\n`)

@@ -1,10 +1,8 @@
 /** Accuracy of a classifier over a data set, in onnxruntime. */
-import { modelError } from '../base/errors.ts'
-import { inModelOrder } from '../data/class-order.ts'
-import type { Dataset } from '../data/dataset.ts'
-import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
-import { imagePlan } from '../data/image-plan.ts'
-import { checkClasses, type Preprocess } from '../data/preprocess.ts'
+import { modelError, usageError } from '../base/errors.ts'
+import type { SampleSet } from '../data/array-set.ts'
+import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
+import { type SampleBatch, sampleBatches, samplePlan } from '../data/sample-set.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
@@ -14,7 +12,6 @@ import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
 import { liftedFor } from '../train/step/lift.ts'
 import { keepsOrder, scoresOutput } from '../train/step/outputs.ts'
-import { soleInput } from '../train/step/step-inputs.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */
@@ -54,21 +51,21 @@ const BATCH = 100
  */
 export async function evaluate(
   model: Model,
-  dataset: Dataset,
-  preprocess: Preprocess,
+  dataset: SampleSet,
+  preprocess: Preprocess | undefined,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
   const { executor = ortExecutor() } = options
+  if (!dataset.isLabelled) throw usageError(`${dataset.name} has no labels to measure accuracy with`)
   checkClasses(model, dataset)
   const lifted = await liftedFor(executor, model)
   const batch = options.batch ?? BATCH
   // in a separate process, before the model is run here
-  const plan = options.plan ?? (await imagePlan(model, preprocess, Math.min(batch, dataset.size)))
+  const plan = options.plan ?? (await samplePlan(model, dataset, preprocess, Math.min(batch, dataset.size)))
   const session = await executor.load(lifted, { ...FAST_EVALUATION, ...options.load })
   options.onFallbacks?.(session.fallbacks)
   try {
-    const data = inModelOrder(model, dataset)
-    return await evaluateSession(session, model, data, preprocess, { ...options, batch, plan })
+    return await evaluateSession(session, model, dataset, preprocess, { ...options, batch, plan })
   } finally {
     await session.dispose()
   }
@@ -90,21 +87,18 @@ export function checkMeasured(result: Evaluation, file?: string): void {
 async function evaluateSession(
   session: Session,
   model: Model,
-  dataset: Dataset,
-  preprocess: Preprocess,
+  dataset: SampleSet,
+  preprocess: Preprocess | undefined,
   options: EvaluateOptions & Required<Pick<EvaluateOptions, 'batch' | 'plan'>>,
 ): Promise<Evaluation> {
-  const input = soleInput(model.graph)
   const output = scoresOutput(model.graph.outputs) ?? model.graph.outputs[0]!
   const probabilities = isProbability(output)
-  const elem = input.type?.elem
-  const totals = new Scores(dataset.classes, probabilities)
+  const totals = new Scores(statedClasses(model) ?? dataset.classes, probabilities)
   let seconds = 0
-  for await (const batch of evalBatches(dataset, preprocess, options.batch)) {
+  for await (const batch of sampleBatches(model, dataset, preprocess, options.batch)) {
     options.signal?.throwIfAborted()
-    const feeds = { [input.name]: imageTensor(preprocess, batch.count, batch.images, elem) }
     const start = performance.now()
-    const out = await runSamples(session, options.plan, feeds, batch.count, [output.name])
+    const out = await runSamples(session, options.plan, batch.feeds, batch.count, [output.name])
     seconds += (performance.now() - start) / 1000
     totals.add(out[output.name]!, batch)
     options.onProgress?.(totals.samples, dataset.size)
@@ -135,14 +129,14 @@ class Scores {
   }
 
   /** The scores of each image. */
-  add(scores: readonly ArrayLike<number>[], { labels, count }: Batch): void {
+  add(scores: readonly ArrayLike<number>[], { labels, count }: SampleBatch): void {
     for (const [i, values] of scores.entries()) {
       if (values.length !== this.#classes)
         throw modelError(
           'class-count',
           `the model returns ${values.length} scores per image, but the data have ${this.#classes} classes`,
         )
-      this.#addRow(values, labels[i]!)
+      this.#addRow(values, labels![i]!)
     }
     this.samples += count
   }

@@ -9,7 +9,8 @@ import { packageVersion } from '../base/package-files.ts'
 import { Once, recordReads } from '../base/reads.ts'
 import { gateCheck } from '../check/check-options.ts'
 import { writeModel } from '../codec/codec.ts'
-import type { Dataset, Split } from '../data/dataset.ts'
+import type { SampleSet } from '../data/array-set.ts'
+import type { Split } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
@@ -62,7 +63,7 @@ export interface RunResult {
 
 /** Data sets opened once per run; the notes on them are printed once. */
 export class DataCache {
-  readonly #sets = new Map<string, Once<Dataset>>()
+  readonly #sets = new Map<string, Once<SampleSet>>()
   readonly #said = new Set<string>()
   readonly #log: (message: string) => void
 
@@ -70,12 +71,12 @@ export class DataCache {
     this.#log = log
   }
 
-  open(reference: string, split: Split, { dataMemory, dataCache }: Stage['reading']): Promise<Dataset> {
-    const key = JSON.stringify([reference, split, dataMemory, dataCache])
+  open(reference: string, split: Split, { dataMemory, dataCache, map }: Stage['reading']): Promise<SampleSet> {
+    const key = JSON.stringify([reference, split, dataMemory, dataCache, map])
     const known =
       this.#sets.get(key) ??
       new Once(async () => {
-        const how = { memory: dataMemory, cache: dataCache, log: (note: string) => this.#say(note) }
+        const how = { memory: dataMemory, cache: dataCache, map, log: (note: string) => this.#say(note) }
         const set = await openDataset(reference, split, how)
         for (const note of set.notes) this.#say(note)
         return set
@@ -99,7 +100,7 @@ export class DataCache {
   }
 
   /** What a stage is measured on; null where nothing is. */
-  async test(stage: Stage): Promise<Dataset | null> {
+  async test(stage: Stage): Promise<SampleSet | null> {
     return stage.data !== null && usesTestData(stage) ? this.open(stage.data, 'test', stage.reading) : null
   }
 }

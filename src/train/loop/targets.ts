@@ -10,7 +10,7 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
     if (classes === null || !labels) return { images, targets: null, ...(others && { others }) }
     const targets = new Float32Array(labels.length * classes).fill(smoothing / classes)
     for (let i = 0; i < labels.length; i++) targets[i * classes + labels[i]!]! += 1 - smoothing
-    return { images, targets: Tensor.float32([labels.length, classes], targets) }
+    return { images, targets: Tensor.float32([labels.length, classes], targets), ...(others && { others }) }
   })
 }
 
