@@ -12,6 +12,8 @@ interface Common {
   readonly placeholder?: string
   /** One-letter flag. */
   readonly short?: string
+  /** What completion offers where any text is allowed. */
+  readonly suggestions?: readonly string[]
 }
 
 export type OptionSpec = Common &
@@ -84,7 +86,7 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
       properties[name] = sharesSchema(spec)
       continue
     }
-    const { placeholder: _p, short: _s, type, ...rest } = spec
+    const { placeholder: _p, short: _s, suggestions: _v, type, ...rest } = spec
     if (type === 'strings') properties[name] = { type: 'array', items: { type: 'string' }, ...rest }
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
     else if (type === 'numberMap')
