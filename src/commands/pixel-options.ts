@@ -13,11 +13,17 @@ import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }
 
+/** `cifar10:` for what is followed by a place. */
+function dataSuggestions(): string[] {
+  return dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
+}
+
 export const dataOption = optionTable({
   data: {
     type: 'string',
     placeholder: 'REF',
     description: `${dataFormats.map(formOf).join(', ')}, with #train or #test`,
+    suggestions: dataSuggestions(),
   },
 })
 

@@ -92,6 +92,7 @@ class Estimator {
   }
 
   async #reason(stage: Stage): Promise<string | null> {
+    if (this.#options.resume === false) return 'made again'
     const inputs = [stage.source, stage.teacher, ...stage.checks.map((c) => c.against)]
     const changing = inputs.find((g) => g?.kind === 'stage' && this.#stale.has(g.name))
     if (changing?.kind === 'stage') return `${changing.name} comes first`

@@ -28,6 +28,8 @@ export interface RunOptions {
   readonly from?: string | undefined
   /** Last stage to run. */
   readonly until?: string | undefined
+  /** Whether finished stages are skipped and a half-trained one continued; true by default. */
+  readonly resume?: boolean | undefined
   readonly checkpointSteps?: number | undefined
   /** Folder in which large training steps are kept for the next stage or run; without it they are not kept. */
   readonly cache?: string | undefined
@@ -191,7 +193,8 @@ async function runStage(
   const files = folder.files(name)
   const keys = await keysOf(stage, folder, await data.training(stage))
   const old = await folder.record(name)
-  const reason = await staleness(stage, old, keys, folder)
+  const isAnew = options.resume === false
+  const reason = isAnew ? 'made again' : await staleness(stage, old, keys, folder)
   const index = recipe.stages.indexOf(stage)
   onEvent({ kind: 'stage', stage, index, reason })
   const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
@@ -205,7 +208,7 @@ async function runStage(
   }
   let record: StageRecord | null = reason === null ? old : null
   if (!record) {
-    if (old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
+    if (isAnew || old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
     await folder.writeRecord(name, { ...base, status: 'running' })
     const { result: made, reads } = await recordReads(async () =>
       make(stage, { ...context, train: await data.training(stage) }),
