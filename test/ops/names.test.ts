@@ -24,7 +24,8 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'export/integer-layout/steps.ts: Add Conv Pad Slice':
     'the integer kernels of an int8 file, and shortcuts without weights',
   'export/weights/split-sums.ts: Conv': 'the kernel whose 8-bit sums are split',
-  'graph/hints.ts: Concat MatMul Mul ReduceSum Reshape Transpose': 'what the rule for weight gradients is written in',
+  'graph/hints.ts: Concat MatMul Mul Pad ReduceSum Reshape Slice Transpose':
+    'what the rule for weight gradients is written in',
   'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze':
     "the engine's own lists of what its optimiser merges and moves quantisers across",
   'lowerings/blocked/conv.ts: Conv': 'a kernel of the blocked layout',

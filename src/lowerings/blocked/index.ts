@@ -10,10 +10,11 @@ import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { isChannelNorm } from '../../ops/facts.ts'
 import { blockBatchNorm } from './batch-norm.ts'
-import { blockable, blockConv } from './conv.ts'
+import { blockConv, isBlockable } from './conv.ts'
+import { blockDepthwiseGradient, blockDepthwiseTranspose } from './depthwise-gradient.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
-import { blockReduceSum } from './reduce.ts'
+import { blockGlobalAveragePool, blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
 import { blockWeightGradient } from './weight-gradient.ts'
 
@@ -24,10 +25,11 @@ const forms: Readonly<Record<string, Form>> = {
   BatchNormalization: blockBatchNorm,
   Cast: blockMask,
   Conv: blockConv,
-  ConvTranspose: blockConvTranspose,
+  ConvTranspose: (node, layout) => blockDepthwiseTranspose(node, layout) || blockConvTranspose(node, layout),
+  GlobalAveragePool: blockGlobalAveragePool,
   ReduceSum: blockReduceSum,
   SpaceToDepth: blockSpaceToDepth,
-  Transpose: blockWeightGradient,
+  Transpose: (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout),
 }
 
 /** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
@@ -44,7 +46,7 @@ export function useBlockedLayout(model: Model, block: number, nodes: Iterable<No
 function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
   for (const n of reversed) {
-    if (blockable(n)) wanted.add(n.input(0))
+    if (isBlockable(n)) wanted.add(n.input(0))
     else if ((isChannelNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
       for (const v of n.inputs) if (v) wanted.add(v)
   }
