@@ -77,9 +77,11 @@ export function isDepthwise(node: Node): boolean {
   return group >= MIN_CHANNELS && dims[0] === group && dims[1] === 1 && known
 }
 
+const isConv = (node: Node): boolean => node.is('Conv')
+
 /** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
 function kernelOf(node: Node): Dims4 | null {
-  if (!node.is('Conv') || node.int('group', 1) !== 1) return null
+  if (!isConv(node) || node.int('group', 1) !== 1) return null
   const w = node.input(1)
   const dims = w.type?.dims ?? null
   return !w.constant && isDims4(dims) ? dims : null
@@ -92,7 +94,7 @@ function pointwise(node: Node, layout: BlockedLayout): Dims4 | null {
 }
 
 /** Whether the rewrite applies whatever layout the input is in. */
-export const isBlockable = (node: Node): boolean => node.is('Conv') && (blockable(node) !== null || isDepthwise(node))
+export const isBlockable = (node: Node): boolean => isConv(node) && (blockable(node) !== null || isDepthwise(node))
 
 /** The weight's dims where it does so to a convolution of one group. */
 function blockable(node: Node): Dims4 | null {

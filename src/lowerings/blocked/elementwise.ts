@@ -56,7 +56,8 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   const kinds = inputs.map((v, i) => (twins[i] ? 'twin' : operandKind(v, dims)))
   if (kinds.includes(null) || twins.some((t) => t && t.dims.join() !== dims.join())) return false
   if (kinds.includes('plain') && !layout.wanted.has(node.output)) return false
-  const bounded = !unbounded.has(node.op) || (node.is('Div') && kinds[1] === 'one')
+  // of two operands: a quotient
+  const bounded = !unbounded.has(node.op) || kinds[1] === 'one'
   if (!layout.isWhole(first) && !bounded) return false
   if (fusedRelu(node, first, layout) || fusedAdd(node, twins, layout)) return true
   const b = layout.graph.before(node)
@@ -98,6 +99,8 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   return true
 }
 
+const isAddition = (node: Node): boolean => node.is('Add')
+
 type Kind = ReturnType<typeof operandKind> | 'twin'
 
 /** A product with numbers of channels, a product or a sum with numbers of the channels of each image: convolutions. */
@@ -111,9 +114,10 @@ function affineForm(
   const t = twins.find((twin) => twin !== null)
   const other = node.inputs[kinds.findIndex((kind) => kind === 'channels' || kind === 'images')]
   if (!t || !other || node.inputs.length !== 2) return null
-  if (kinds.includes('channels')) return node.is('Mul') ? layout.affine(b, t, other, null) : null
-  if (node.is('Mul')) return layout.affineOfImages(b, t, other, null)
-  return node.is('Add') ? layout.affineOfImages(b, t, null, other) : null
+  const isProduct = findOp(node)?.channels?.(node) === 'product'
+  if (kinds.includes('channels')) return isProduct ? layout.affine(b, t, other, null) : null
+  if (isProduct) return layout.affineOfImages(b, t, other, null)
+  return isAddition(node) ? layout.affineOfImages(b, t, null, other) : null
 }
 
 /**
@@ -165,7 +169,7 @@ function fusedRelu(node: Node, { value, dims }: Twin, layout: BlockedLayout): bo
 
 /** So does an Add: the convolution adds to what is there, in the same memory where nothing else reads that later. */
 function fusedAdd(node: Node, twins: readonly (Twin | null)[], layout: BlockedLayout): boolean {
-  if (!node.is('Add')) return false
+  if (!isAddition(node)) return false
   const at = [1, 0].find((i) => twins[i] && twins[1 - i] && readAlone(node, i, twins[i]!.value))
   if (at === undefined) return false
   const { value, dims } = twins[at]!
