@@ -77,7 +77,8 @@ export function isDepthwise(node: Node): boolean {
   return group >= MIN_CHANNELS && dims[0] === group && dims[1] === 1 && known
 }
 
-const isConv = (node: Node): boolean => node.is('Conv')
+/** In any domain. */
+export const isConv = (node: Node): boolean => node.op === 'Conv'
 
 /** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
 function kernelOf(node: Node): Dims4 | null {

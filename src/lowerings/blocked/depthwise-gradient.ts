@@ -32,7 +32,10 @@ export function blockDepthwiseGradient(node: Node, layout: BlockedLayout): boole
     (k, i) => (k - 1) * dilation[i]! + stride[i]! * (outSize[i]! - 1) + 1 - inSize[i]! - begin[i]!,
   )
   // rows that no window reached would be offsets beyond the kernel
-  const found = kernel.map((k, i) => k + Math.max(0, Math.floor(-ends[i]! / dilation[i]!)))
+  const found = kernel.map((k, i) => {
+    const unread = Math.max(0, -ends[i]!)
+    return k + Math.floor(unread / dilation[i]!)
+  })
   const attributes = {
     ...{ group: channels, kernel_shape: outSize, dilations: stride, strides: dilation },
     pads: [...begin, ...ends.map((e) => Math.max(0, e))],

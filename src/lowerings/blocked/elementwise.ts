@@ -10,40 +10,17 @@ import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
 import { isRectifier } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
+import { isConv } from './conv.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 
-/** Of one operand, then of several. */
-export const elementwiseOps = [
-  'Abs',
-  'Ceil',
-  'Clip',
-  'Elu',
-  'Erf',
-  'Exp',
-  'Floor',
-  'HardSigmoid',
-  'HardSwish',
-  'LeakyRelu',
-  'Log',
-  'Neg',
-  'Reciprocal',
-  'Relu',
-  'Round',
-  'Sigmoid',
-  'Sign',
-  'Softplus',
-  'Sqrt',
-  'Tanh',
-  'Add',
-  'Div',
-  'Max',
-  'Min',
-  'Mul',
-  'Sub',
-  'Sum',
+/** Of one operand, then of several; finite for finite operands. */
+const boundedOps = [
+  ...['Abs', 'Ceil', 'Clip', 'Elu', 'Erf', 'Floor', 'HardSigmoid', 'HardSwish', 'LeakyRelu', 'Neg', 'Relu', 'Round'],
+  ...['Sigmoid', 'Sign', 'Softplus', 'Tanh', 'Add', 'Max', 'Min', 'Mul', 'Sub', 'Sum'],
 ]
-/** Of these a finite operand may have a result that is none. */
-const unbounded = new Set(['Div', 'Exp', 'Log', 'Reciprocal', 'Sqrt'])
+/** Of these a finite operand may have a result that is not. */
+const unboundedOps = ['Exp', 'Log', 'Reciprocal', 'Sqrt', 'Div']
+export const elementwiseOps: readonly string[] = [...boundedOps, ...unboundedOps]
 /** ONNX's number for float32. */
 const FLOAT = 1
 
@@ -57,7 +34,7 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   if (kinds.includes(null) || twins.some((t) => t && t.dims.join() !== dims.join())) return false
   if (kinds.includes('plain') && !layout.wanted.has(node.output)) return false
   // of two operands: a quotient
-  const bounded = !unbounded.has(node.op) || kinds[1] === 'one'
+  const bounded = !unboundedOps.includes(node.op) || kinds[1] === 'one'
   if (!layout.isWhole(first) && !bounded) return false
   if (fusedRelu(node, first, layout) || fusedAdd(node, twins, layout)) return true
   const b = layout.graph.before(node)
@@ -184,7 +161,7 @@ function fusedAdd(node: Node, twins: readonly (Twin | null)[], layout: BlockedLa
 /** Whether input `i` of `node` is a blocked convolution, without activation, that nothing else reads. */
 function readAlone(node: Node, i: number, value: Value): boolean {
   const conv = value.producer
-  if (conv?.domain !== DOMAIN || conv.op !== 'Conv' || conv.attributes.has('activation')) return false
+  if (conv?.domain !== DOMAIN || !isConv(conv) || conv.attributes.has('activation')) return false
   const plain = node.input(i)
   const readers = [...plain.uses]
   return !plain.isOutput && readers.length === 1 && [...value.uses].every((n) => n === plain.producer)

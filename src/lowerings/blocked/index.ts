@@ -29,14 +29,19 @@ const forms: Readonly<Record<string, Form>> = {
   GlobalAveragePool: blockGlobalAveragePool,
   ReduceSum: blockReduceSum,
   SpaceToDepth: blockSpaceToDepth,
-  Transpose: (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout),
 }
+
+/** Of the last node of a weight gradient, by its mark. */
+const gradientForm: Form = (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout)
 
 /** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
 export function useBlockedLayout(model: Model, block: number, nodes: Iterable<Node> = model.graph.nodes()): number {
   const layout = new BlockedLayout(model.graph, block, wantedBlocked(model.graph.nodesReversed()))
   let changed = 0
-  for (const node of nodes) if (node.domain === '' && forms[node.op]?.(node, layout)) changed++
+  for (const node of nodes) {
+    const form = layout.weightGradient(node) ? gradientForm : forms[node.op]
+    if (node.domain === '' && form?.(node, layout)) changed++
+  }
   if (changed > 0) model.opsets.set(DOMAIN, 1)
   for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
   return changed
