@@ -18,7 +18,7 @@ export type ReaderName = keyof typeof oldest
 export const readerNames = Object.keys(oldest) as readonly ReaderName[]
 
 /** Names that people know them by. */
-export const readerTitles: Readonly<Record<ReaderName, string>> = {
+const titles: Readonly<Record<ReaderName, string>> = {
   ...{ onnxruntime: 'onnxruntime', openvino: 'OpenVINO', opencv: 'OpenCV', tensorrt: 'TensorRT' },
 }
 
@@ -40,6 +40,8 @@ const facts = {
 
 export interface Reading {
   readonly reader: ReaderName
+  /** Its name for people. */
+  readonly title: string
   /** The oldest version that is known to load the file; null where none does. */
   readonly since: string | null
   /** What in the file requires that; null for the oldest version that was tried. */
@@ -55,11 +57,11 @@ interface Demand {
 export function readersOf(model: Model): readonly Reading[] {
   const demands = [...demandsOf(model)]
   return readerNames.map((reader) => {
-    let most: Reading = { reader, since: oldest[reader], because: null }
+    let most: Reading = { reader, title: titles[reader], since: oldest[reader], because: null }
     for (const { since, because } of demands) {
       const own = since[reader]
       if (own === undefined || most.since === null) continue
-      if (own === null || isOlder(most.since, own)) most = { reader, since: own, because }
+      if (own === null || isOlder(most.since, own)) most = { ...most, since: own, because }
     }
     return most
   })
@@ -93,8 +95,7 @@ export function parseReader(text: string): Wanted {
 
 /** Why a reader does not take the file; null where it does. */
 export function refusalOf(readings: readonly Reading[], { reader, version }: Wanted): string | null {
-  const { since, because } = readings.find((r) => r.reader === reader)!
-  const title = readerTitles[reader]
+  const { title, since, because } = readings.find((r) => r.reader === reader)!
   if (since === null) return `${title} does not read ${because}`
   if (!isOlder(version, since)) return null
   return because === null ? `${title} was not tried before ${since}` : `${because} needs ${title} ${since}`

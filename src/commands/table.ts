@@ -1,5 +1,5 @@
 /** Numbers and tables for people. */
-import { type Reading, readerTitles } from '../analysis/readers.ts'
+import type { Reading } from '../analysis/readers.ts'
 
 /** Columns aligned by content, two spaces apart; `align` has an l or r for each column. */
 export function table(rows: readonly (readonly string[])[], align: string): string {
@@ -31,7 +31,7 @@ export const widthOf = ({ weightBits, valueBits }: { weightBits: number; valueBi
 export function describeReaders(readings: readonly Reading[]): string {
   const why = ({ because }: Reading): string => (because === null ? '' : ` (${because})`)
   const read = readings.filter((r) => r.since !== null)
-  const not = readings.filter((r) => r.since === null).map((r) => `${readerTitles[r.reader]}${why(r)}`)
-  const lines = read.map((r) => `${readerTitles[r.reader]} ${r.since} and later${why(r)}`)
+  const not = readings.filter((r) => r.since === null).map((r) => `${r.title}${why(r)}`)
+  const lines = read.map((r) => `${r.title} ${r.since} and later${why(r)}`)
   return `${lines.join(', ')}${not.length > 0 ? `; not ${not.join(', ')}` : ''}`
 }

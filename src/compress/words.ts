@@ -1,5 +1,4 @@
 /** What was asked for and how a file was judged, in words. */
-import { targetOf } from '../export/targets/index.ts'
 import { type Asked, points } from './choose.ts'
 import { showAmount } from './goal.ts'
 import type { Judgement } from './panel.ts'
@@ -20,7 +19,7 @@ export function askedText({ asked, target }: { readonly asked: Asked; readonly t
     ...(asked.goal ? [`at most ${showAmount(asked.goal.kind, asked.goal.most)}`] : []),
     ...(asked.maxDrop === null ? [] : [`at most ${points(asked.maxDrop)} of accuracy lost`]),
     ...(asked.minCosine === null ? [] : [`outputs within cosine ${asked.minCosine}`]),
-    `for ${targetOf(target).summary}`,
+    `target ${target}`,
   ]
   return parts.join(', ')
 }
