@@ -238,7 +238,7 @@ class Training {
     const { signal, preprocess } = this.#run
     const options = { executor: this.#executor, load: { threads: this.#o.threads }, ...(signal && { signal }) }
     try {
-      return await evaluate(this.#averaged(), validation, preprocess!, options)
+      return await evaluate(this.#averaged(), validation, preprocess, options)
     } catch (error) {
       if (!signal?.aborted) throw error
       throw await this.#interrupted()
