@@ -113,6 +113,16 @@ test('at every width the model computes with the grouped weights, and is nearer 
   }
 })
 
+test('layers of 4 and of 8 bits in one model, with optimisations of the engine and without', async () => {
+  const model = net()
+  const options = { ops, weightBits: 4, layerWeightBits: { matmul: 8, embedding: 8 }, activationBits: 0 }
+  await runPass(model, 'quantize', { ...options, firstLayer: 'quantize', weightGroup: 16 })
+  const session = await ortExecutor().load(cloneModel(model), { threads: 1, optimization: 'disabled' })
+  const plain = Object.values(await session.run(feeds(50)))[0]!.toFloat32()
+  await session.dispose()
+  assertSame(plain, await outputOf(model), 'without optimisations')
+})
+
 test('rounding for the outputs of layers goes on the grid of groups, and comes nearer', async () => {
   const want = await outputOf(net())
   for (const steps of ['search', 'weighted', 'keep']) {
@@ -169,6 +179,9 @@ test('layers with quantised inputs and grouped weights compute the same in integ
   const want = await outputOf(model)
   for (const format of ['packed', 'int4', 'int8'] as const)
     assertSame(await outputOf((await exportModel(model, { format })).model), want, format)
+  const { model: pairs, report } = await exportModel(model, { format: 'qdq' })
+  assertSame(await outputOf(pairs), want, 'qdq')
+  assert.match(report.left.largest[0]!.reason, /scales for groups of weights/)
 })
 
 test('convolutions keep a scale a channel; sizes that no kernel takes are refused', async () => {

@@ -28,11 +28,11 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { elementTypes } from '../../graph/types.ts'
-import { broadcastScales, scaleDims, scaleIndices } from '../../layers/scale-layout.ts'
+import { broadcastScales, scaleDims } from '../../layers/scale-layout.ts'
 import { countMask, maskSymbols, storeMask, storeValues, valueSymbols } from './coding.ts'
 import { codeBits, countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { StorageGroup, StoragePlan } from './storage.ts'
-import type { Weight } from './weights.ts'
+import { rawValues, type Weight } from './weights.ts'
 
 const FLOAT = elementTypes.float32.code
 const INT32 = elementTypes.int32.code
@@ -112,14 +112,6 @@ function emitIntegers(t: Terse, plan: StoragePlan): Map<Weight, Value> {
       out.set(weight, t.op('Cast', [t.constant(Tensor.from(kind, weight.dims, weight.ints!))], { to: FLOAT }))
   }
   return out
-}
-
-/** The floats of a weight that is stored raw; integers are multiplied out. */
-export function rawValues(w: Weight): Float32Array {
-  const { ints, scale, dims } = w
-  if (!ints) return w.floats
-  const index = scaleIndices(dims, w)
-  return Float32Array.from(ints, (q, i) => q * scale[index[i]!]!)
 }
 
 function scaled(t: Terse, v: Value, w: Weight): Value {

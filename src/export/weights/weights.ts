@@ -118,6 +118,19 @@ export class Weight {
 
 const ONE = Float32Array.of(1)
 
+/** The index of the scale that an element has. */
+export function channelOf(w: Weight): (i: number) => number {
+  const index = scaleIndices(w.dims, w)
+  return (i) => index[i]!
+}
+
+/** The floats of a weight; integers are multiplied out. */
+export function rawValues(w: Weight): Float32Array {
+  if (!w.ints) return w.floats
+  const of = channelOf(w)
+  return Float32Array.from(w.ints, (q, i) => q * w.scale[of(i)]!)
+}
+
 /** All weights: constant float32 values that are layers' operands or dequantised. In graph order. */
 export async function readWeights(model: Model): Promise<Weight[]> {
   const constant = constantValues(model.graph)
