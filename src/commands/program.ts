@@ -1,7 +1,7 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
-import { MncError, usageError } from '../base/errors.ts'
+import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
 import { nearest, parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
@@ -117,7 +117,7 @@ function report(error: unknown, { stderr }: Streams): number {
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
   if (debug && error instanceof Error) say(error.stack ?? String(error))
   if (error instanceof MncError) {
-    say(error.describe())
+    if (error.code !== reportedElsewhere().code) say(error.describe())
     const codes = {
       user: EXIT.badInput,
       model: EXIT.badInput,

@@ -2,12 +2,13 @@
 import { modelError } from '../base/errors.ts'
 import { inModelOrder } from '../data/class-order.ts'
 import type { Dataset } from '../data/dataset.ts'
-import { type Batch, evalBatches, imageTensor } from '../data/eval-batches.ts'
+import { evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { imagePlan } from '../data/image-plan.ts'
 import { checkClasses, type Preprocess } from '../data/preprocess.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { findOp } from '../ops/index.ts'
+import { alone, type Group } from '../ranks/group.ts'
 import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
@@ -15,6 +16,7 @@ import { runSamples } from '../samples/run-samples.ts'
 import { liftedFor } from '../train/step/lift.ts'
 import { keepsOrder, scoresOutput } from '../train/step/outputs.ts'
 import { soleInput } from '../train/step/step-inputs.ts'
+import { gatherTallies, type Tally, tallyOf } from './tally.ts'
 
 export interface EvaluateOptions {
   /** Images in a batch; 100 by default. A model that runs at one batch only takes its own. */
@@ -28,6 +30,8 @@ export interface EvaluateOptions {
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
   readonly onProgress?: (done: number, total: number) => void
   readonly signal?: AbortSignal
+  /** Processes that share the batches; each gets the whole result. */
+  readonly group?: Group
 }
 
 export interface Evaluation {
@@ -98,18 +102,34 @@ async function evaluateSession(
   const output = scoresOutput(model.graph.outputs) ?? model.graph.outputs[0]!
   const probabilities = isProbability(output)
   const elem = input.type?.elem
-  const totals = new Scores(dataset.classes, probabilities)
-  let seconds = 0
-  for await (const batch of evalBatches(dataset, preprocess, options.batch)) {
+  const { group = alone } = options
+  const own: Tally[] = []
+  let [seconds, done] = [0, 0]
+  for await (const batch of evalBatches(dataset, preprocess, options.batch, { rank: group.rank, of: group.size })) {
     options.signal?.throwIfAborted()
     const feeds = { [input.name]: imageTensor(preprocess, batch.count, batch.images, elem) }
     const start = performance.now()
     const out = await runSamples(session, options.plan, feeds, batch.count, [output.name])
     seconds += (performance.now() - start) / 1000
-    totals.add(out[output.name]!, batch)
-    options.onProgress?.(totals.samples, dataset.size)
+    own.push(tallyOf(out[output.name]!, batch.labels, dataset.classes, probabilities))
+    done += batch.count * group.size
+    options.onProgress?.(Math.min(done, dataset.size), dataset.size)
   }
-  return totals.result(seconds)
+  return evaluationOf(gatherTallies(group, own, Math.ceil(dataset.size / options.batch)), seconds)
+}
+
+/** `tallies`: of all batches, in their order; sums do not depend on which process made them. */
+function evaluationOf(tallies: readonly Tally[], seconds: number): Evaluation {
+  const total = (of: (t: Tally) => number): number => tallies.reduce((sum, t) => sum + of(t), 0)
+  const samples = total((t) => t.samples)
+  const n = Math.max(1, samples)
+  return {
+    samples,
+    top1: total((t) => t.top1) / n,
+    top5: total((t) => t.top5) / n,
+    loss: total((t) => t.loss) / n,
+    imagesPerSecond: samples / Math.max(seconds, 1e-9),
+  }
 }
 
 /** Whether the scores are probabilities already; logarithms of them are as good as logits. */
@@ -117,65 +137,4 @@ function isProbability(output: Value): boolean {
   const n = output.producer
   if (n && keepsOrder(n)) return isProbability(n.input(0))
   return n !== null && findOp(n)?.distribution === 'linear'
-}
-
-const TOP = 5
-
-class Scores {
-  samples = 0
-  #top1 = 0
-  #top5 = 0
-  #loss = 0
-  readonly #classes: number
-  readonly #probabilities: boolean
-
-  constructor(classes: number, probabilities: boolean) {
-    this.#classes = classes
-    this.#probabilities = probabilities
-  }
-
-  /** The scores of each image. */
-  add(scores: readonly ArrayLike<number>[], { labels, count }: Batch): void {
-    for (const [i, values] of scores.entries()) {
-      if (values.length !== this.#classes)
-        throw modelError(
-          'class-count',
-          `the model returns ${values.length} scores per image, but the data have ${this.#classes} classes`,
-        )
-      this.#addRow(values, labels[i]!)
-    }
-    this.samples += count
-  }
-
-  #addRow(values: ArrayLike<number>, label: number): void {
-    const own = values[label]!
-    let better = Number.isNaN(own) ? TOP : 0
-    let max = Number.NEGATIVE_INFINITY
-    let sum = 0
-    for (let c = 0; c < values.length; c++) {
-      const v = values[c]!
-      if (v > max) max = v
-      // ties go to the lower class, as with argmax; NaN beats everything
-      if (c !== label && !(v < own || (v === own && c > label))) better++
-    }
-    if (better === 0) this.#top1++
-    if (better < TOP) this.#top5++
-    if (this.#probabilities) {
-      this.#loss -= Math.log(Math.max(own, Number.MIN_VALUE))
-      return
-    }
-    for (let c = 0; c < values.length; c++) sum += Math.exp(values[c]! - max)
-    this.#loss += max + Math.log(sum) - own
-  }
-
-  result(seconds: number): Evaluation {
-    const n = Math.max(1, this.samples)
-    return {
-      samples: this.samples,
-      top1: this.#top1 / n,
-      top5: this.#top5 / n,
-      loss: this.#loss / n,
-      imagesPerSecond: this.samples / Math.max(seconds, 1e-9),
-    }
-  }
 }
