@@ -4,6 +4,8 @@ import { flagOf, jsonSchemaOf, type OptionTable } from '../src/base/options.ts'
 import type { CommandDef } from '../src/commands/define-command.ts'
 import { describeOption } from '../src/commands/flags.ts'
 import { commands } from '../src/commands/index.ts'
+import { formOf } from '../src/data/formats/define-format.ts'
+import { dataFormats } from '../src/data/formats/index.ts'
 import { pixelOptions } from '../src/models/define-network.ts'
 import { networks } from '../src/models/index.ts'
 import type { PassDef } from '../src/pass-manager/define-pass.ts'
@@ -47,7 +49,8 @@ function passesSchema(): unknown {
 async function reference(): Promise<string> {
   const parts = ['# Reference', 'Made from the declarations by `npm run generate`; do not edit.', '## Commands']
   for (const c of commands) parts.push(commandSection(c))
-  parts.push('## Passes')
+  const formats = dataFormats.map((f) => `- \`${formOf(f)}\`: ${f.summary}`)
+  parts.push('## Data formats', 'Described in [data.md](data.md).', formats.join('\n'), '## Passes')
   for (const p of passes) parts.push(passSection(p))
   parts.push('## Network families')
   for (const n of networks) parts.push(`### ${n.family}\n\n${n.summary}`, optionList(n.options))

@@ -13,6 +13,7 @@ export type { CompressOptions, CompressOptionsInput } from './compress/compress-
 export type { CompressEvent, CompressResult, Found } from './compress/events.ts'
 export type { Point } from './compress/point.ts'
 export { type Taken, takePoint } from './compress/take.ts'
+export { ArraySet, type ArraySetInit, type Column, type ColumnMap, type SampleSet } from './data/array-set.ts'
 export { type CalibrationOptions, calibrationData } from './data/calibration.ts'
 export type { Dataset, Split } from './data/dataset.ts'
 export { openDataset } from './data/open.ts'
@@ -23,7 +24,11 @@ export {
   readPreprocess,
   writePreprocess,
 } from './data/preprocess.ts'
+export { pixelsOf, type SampleBatch, sampleBatches } from './data/sample-set.ts'
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate/evaluate.ts'
+export { type Measurement, type MeasureOptions, type MetricResult, measure } from './evaluate/measure.ts'
+export type { Measured, MeasuredOutput, Measuring, MetricDef, MetricSample } from './evaluate/metrics/define-metric.ts'
+export { metrics } from './evaluate/metrics/index.ts'
 export { type Explanation, explainKernels } from './export/explain.ts'
 export { exportModel } from './export/export-model.ts'
 export type { ExportFormat, ExportOptions } from './export/export-options.ts'

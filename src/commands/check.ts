@@ -67,7 +67,9 @@ export const check = defineCommand({
       }
     }
     const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
-    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, () => describe(result, layers, first))
+    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, (width) =>
+      describe(result, layers, first, width),
+    )
     gateCheck(result, options, path)
   },
 })
@@ -95,7 +97,12 @@ async function dataOf(
 
 const points = (share: number): string => `${(share * 100).toFixed(2)} points`
 
-function describe(r: CheckResult, layers: readonly LayerDifference[] | null, first: string | null): string {
+function describe(
+  r: CheckResult,
+  layers: readonly LayerDifference[] | null,
+  first: string | null,
+  width: number,
+): string {
   const row = (name: string, l: LevelResult): string[] => [
     ...[name, l.top1 === null ? '-' : percent(l.top1), l.drop === null ? '-' : points(l.drop)],
     ...[l.maxAbsError.toExponential(2), l.maxRelError.toExponential(2), percent(l.equal), percent(l.agreement)],
@@ -109,7 +116,7 @@ function describe(r: CheckResult, layers: readonly LayerDifference[] | null, fir
     row('ORT_ENABLE_ALL', r.byOptimisation.all),
   ]
   const kind = r.random ? 'random inputs' : 'samples'
-  const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr')}`]
+  const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr', width)}`]
   const worst = new Set(Object.values(r.byOptimisation).flatMap((l) => l.worstOutput ?? []))
   if (r.outputs.length > 1 && worst.size > 0)
     parts.push(`of ${r.outputs.length} outputs, the largest relative error is in ${[...worst].join(', ')}`)
@@ -119,7 +126,7 @@ function describe(r: CheckResult, layers: readonly LayerDifference[] | null, fir
       ...[l.name, l.op, l.dims.join('x'), Number.isFinite(l.sqnr) ? l.sqnr.toFixed(1) : 'equal'],
       l.maxRelError.toExponential(1),
     ])
-    parts.push(table([['value', 'op', 'shape', 'SQNR dB', 'relative'], ...lines], 'lllrr'))
+    parts.push(table([['value', 'op', 'shape', 'SQNR dB', 'relative'], ...lines], 'lllrr', width))
     parts.push(first === null ? 'no value differs beyond float rounding' : `first to differ: ${first}`)
   }
   return parts.join('\n\n')

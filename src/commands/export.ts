@@ -50,7 +50,7 @@ export const exportCommand = defineCommand({
     io.log(`read by ${describeReaders(readers)}`)
     for (const line of describeDeclined('export', report)) io.log(line)
     if (report.inexact.length > 0) io.log(inexactLine(report))
-    if (kernels) io.log(`${storageTable(report)}\n\n${kernelTable(kernels)}`)
+    if (kernels) io.log((width) => `${storageTable(report, width)}\n\n${kernelTable(kernels, width)}`)
     io.wrote(out, { ...report, readers, ...(kernels && { kernels }) })
   },
 })
@@ -70,17 +70,18 @@ function inexactLine({ inexact }: ExportReport): string {
   return `${count} may differ from the graph by one level of the output: ${first!.layer} (${first!.reason})${rest}`
 }
 
-function storageTable(r: ExportReport): string {
+function storageTable(r: ExportReport, width: number): string {
   const rows = r.tensors.map((t) => [
     ...[t.name, t.dims.join('x'), percent(1 - t.nonZeros / t.elements)],
     ...[String(t.bits), t.storage, t.bytes.toLocaleString('en')],
   ])
-  return table([['weight', 'shape', 'zero', 'bits', 'stored', 'bytes'], ...rows], 'lrrrlr')
+  return table([['weight', 'shape', 'zero', 'bits', 'stored', 'bytes'], ...rows], 'lrrrlr', width)
 }
 
-function kernelTable(k: Explanation): string {
+function kernelTable(k: Explanation, width: number): string {
   const rows = k.layers.map((l) => [l.layer, l.op, l.kernel ?? 'float', l.reason])
   const ops = Object.entries(k.ops).map(([op, n]) => `${op} ${n}`)
   const left = k.unfolded.length > 0 ? `\nrun on every call though constant: ${k.unfolded.join(', ')}` : ''
-  return `${table([['layer', 'op', 'kernel', 'why not integer'], ...rows], 'llll')}\n\nonnxruntime makes: ${ops.join(', ')}${left}`
+  const heads = ['layer', 'op', 'kernel', 'why not integer']
+  return `${table([heads, ...rows], 'llll', width, true)}\n\nonnxruntime makes: ${ops.join(', ')}${left}`
 }

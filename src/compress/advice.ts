@@ -1,5 +1,6 @@
 /** What it would take: where the goal is missed, and where what was measured leaves a doubt. */
-import { points, type Verdict } from './choose.ts'
+import { points } from '../base/shares.ts'
+import type { Verdict } from './choose.ts'
 import { samplesNeeded } from './paired.ts'
 import type { Judgement } from './panel.ts'
 import type { Point } from './point.ts'

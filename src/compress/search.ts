@@ -1,11 +1,11 @@
 /** Makes points, from the mildest on, until what is asked for is met or nothing more is to be tried. */
 import { MncError } from '../base/errors.ts'
+import { inLanes } from '../base/lanes.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
 import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
 import { parseTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
-import { inLanes } from './lanes.ts'
 import { withLatencies } from './latencies.ts'
 import { type LayerTable, measureLayers } from './layer-costs.ts'
 import type { Point } from './point.ts'

@@ -224,7 +224,7 @@ function training({ float, samples, o }: Run, steps: number): Json {
       ...(hasNorms ? RATES.normalised : RATES.bare),
     },
     ...(images !== null && { limit: images }),
-    ...{ augment: images === null ? 'none' : 'standard', workers: o.workers, threads: o.threads },
+    ...{ augment: samples.preprocess === undefined ? 'none' : 'standard', workers: o.workers, threads: o.threads },
     ...(o.allowNonfinite && { 'allow-nonfinite': true }),
   }
 }

@@ -1,5 +1,6 @@
 /** What was asked for and how a file was judged, in words. */
-import { type Asked, points } from './choose.ts'
+import { points } from '../base/shares.ts'
+import type { Asked } from './choose.ts'
 import type { Target } from './compress-options.ts'
 import { showAmount } from './goal.ts'
 import type { Judgement } from './panel.ts'

@@ -2,7 +2,6 @@
 import { usageError } from '../base/errors.ts'
 import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
-import type { BatchShare } from './batch-share.ts'
 import type { Dataset } from './dataset.ts'
 import { ImageWriter } from './image-writer.ts'
 import { checkBatchMemory } from './memory.ts'
@@ -27,25 +26,19 @@ export function imageTensor(preprocess: Preprocess, count: number, images: Float
   return elem === undefined || elem === 'float32' ? Tensor.float32(dims, images) : Tensor.from(elem, dims, images)
 }
 
-export interface EvalBatch extends Batch {
-  /** Its place among the batches of the set. */
-  readonly index: number
-}
-
-/** Every image of the set once; each batch has memory of its own. With `share`, its batches only. */
+/** Every image of the set once; each batch has memory of its own. */
 export async function* evalBatches(
   dataset: Dataset,
   preprocess: Preprocess,
   batchSize: number,
-  share: BatchShare = { rank: 0, of: 1 },
-): AsyncGenerator<EvalBatch, void, undefined> {
+): AsyncGenerator<Batch, void, undefined> {
   if (!Number.isInteger(batchSize) || batchSize < 1) throw usageError(`a batch cannot have ${batchSize} images`)
   const set = dataset.sized(preprocess.size, preprocess.resize)
   const { pixels, imageBytes } = set
   const writer = new ImageWriter(set, preprocess)
   const most = Math.min(batchSize, dataset.size)
   checkBatchMemory(most, most * writer.imageFloats, preprocess)
-  for (let start = share.rank * batchSize; start < dataset.size; start += share.of * batchSize) {
+  for (let start = 0; start < dataset.size; start += batchSize) {
     const count = Math.min(batchSize, dataset.size - start)
     const images = new Float32Array(count * writer.imageFloats)
     const indices = Uint32Array.from({ length: count }, (_, i) => start + i)
@@ -54,6 +47,6 @@ export async function* evalBatches(
       writer.write(image, 0, images, at)
       at += writer.imageFloats
     }
-    yield { images, labels: dataset.labels.slice(start, start + count), count, index: start / batchSize }
+    yield { images, labels: dataset.labels.slice(start, start + count), count }
   }
 }

@@ -4,61 +4,12 @@
  */
 import { usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
-import { packageFile } from '../base/package-files.ts'
-import type { Dataset, Split } from './dataset.ts'
-import { openCifar } from './formats/cifar.ts'
-import { openFolder } from './formats/folder.ts'
-import { openIdx } from './formats/idx.ts'
-import { openNpz } from './formats/npz.ts'
+import type { ColumnMap, SampleSet } from './array-set.ts'
+import { Dataset, type Split } from './dataset.ts'
+import { type DataFormat, formOf } from './formats/define-format.ts'
+import { dataFormats } from './formats/index.ts'
 import { memoryLimit } from './memory.ts'
 import { RANDOM } from './random-options.ts'
-import type { ReadOptions } from './read-options.ts'
-
-interface Kind {
-  /** What comes after the colon, for messages; null where nothing does. */
-  readonly place: string | null
-  readonly summary: string
-  open(place: string, split: Split, how: ReadOptions): Dataset | Promise<Dataset>
-}
-
-const embeddedFolder = packageFile('data/fashion-mnist')
-
-/** Of the full training split, as published; names from the set's README. */
-const fashionMnist = {
-  statistics: async () => ({ mean: [0.286], std: [0.353] }),
-  classNames: 'T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot'.split(','),
-}
-
-/** Every kind of data reference; help and messages list them from here. */
-export const dataKinds: Readonly<Record<string, Kind>> = {
-  cifar100: {
-    place: 'DIR',
-    summary: 'CIFAR-100, binary version (train.bin, test.bin)',
-    open: (place, split, { memory }) => openCifar('cifar100', place, split, memory),
-  },
-  cifar10: {
-    place: 'DIR',
-    summary: 'CIFAR-10, binary version (data_batch_1..5.bin, test_batch.bin)',
-    open: (place, split, { memory }) => openCifar('cifar10', place, split, memory),
-  },
-  mnist: {
-    place: 'DIR',
-    summary: 'MNIST, Fashion-MNIST and the like: IDX files, plain or .gz',
-    open: (place, split, { memory }) => openIdx(place, split, memory),
-  },
-  folder: { place: 'DIR', summary: 'one sub-folder of PNG, JPEG or WebP images per class', open: openFolder },
-  npz: {
-    place: 'FILE',
-    summary: 'numpy archive with arrays images and labels (or x and y)',
-    open: (place, split, { memory }) => openNpz(place, split, memory),
-  },
-  embedded: {
-    place: null,
-    summary: 'the 9,000 + 2,000 images of Fashion-MNIST that come with mnc',
-    open: (_, split, { memory }) =>
-      openIdx(embeddedFolder, split, memory, { name: `embedded#${split}`, ...fashionMnist }),
-  },
-}
 
 export interface DataReference {
   readonly kind: string
@@ -66,6 +17,8 @@ export interface DataReference {
   /** null where the reference leaves it open. */
   readonly split: Split | null
 }
+
+const formatNamed = (name: string): DataFormat | undefined => dataFormats.find((f) => f.name === name)
 
 /** Takes a reference apart; throws a usage error for an unknown kind or split. */
 export function parseDataReference(reference: string): DataReference {
@@ -77,25 +30,24 @@ export function parseDataReference(reference: string): DataReference {
   const colon = body.indexOf(':')
   const kind = colon < 0 ? body : body.slice(0, colon)
   const place = colon < 0 ? '' : body.slice(colon + 1)
-  const known = dataKinds[kind]
+  const known = formatNamed(kind)
   if (kind === RANDOM)
     throw usageError(
       'random inputs have no labels',
       'use them for quantize and for train with --teacher; check takes random inputs without --data',
     )
   if (!known) {
-    const near = nearest(kind, Object.keys(dataKinds))
-    const all = Object.entries(dataKinds).map(([name, k]) => (k.place ? `${name}:${k.place}` : name))
+    const near = nearest(
+      kind,
+      dataFormats.map((f) => f.name),
+    )
     throw usageError(
       `data '${reference}': unknown kind '${kind}'${near ? `, did you mean '${near}'?` : ''}`,
-      `known: ${all.join(', ')}`,
+      `known: ${dataFormats.map(formOf).join(', ')}`,
     )
   }
-  if (known.place && !place)
-    throw usageError(
-      `data '${reference}' does not say where the data are`,
-      `write ${kind}:${known.place}[#train|#test]`,
-    )
+  if (known.place !== null && !place)
+    throw usageError(`data '${reference}' does not say where the data are`, `write ${formOf(known)}[#train|#test]`)
   return { kind, place, split: splitName }
 }
 
@@ -104,6 +56,8 @@ export interface OpenOptions {
   readonly memory?: number | undefined
   /** Folder in which decoded pictures are kept for the next run; without it a temporary file is used. */
   readonly cache?: string | undefined
+  /** Arrays by input, by output, or by `labels`, where their names differ. */
+  readonly map?: ColumnMap | undefined
   /** Called with what takes long, and what the disk has no room for. */
   readonly log?: ((message: string) => void) | undefined
 }
@@ -117,7 +71,14 @@ export async function openDataset(
   reference: string,
   defaultSplit: Split,
   { memory, ...more }: OpenOptions = {},
-): Promise<Dataset> {
+): Promise<SampleSet> {
   const { kind, place, split } = parseDataReference(reference)
-  return dataKinds[kind]!.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
+  return formatNamed(kind)!.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
+}
+
+/** The same for what needs pictures: a usage error for a set of arrays. */
+export async function openPictures(reference: string, split: Split, options: OpenOptions = {}): Promise<Dataset> {
+  const set = await openDataset(reference, split, options)
+  if (set instanceof Dataset) return set
+  throw usageError(`${set.name} holds arrays, and pictures are needed here`)
 }

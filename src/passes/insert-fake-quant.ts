@@ -112,6 +112,8 @@ interface Plan {
   readonly absent: readonly string[]
   /** Layers that are quantised in another way than asked for. */
   readonly foreign: string[]
+  /** What is quantised already just as this pass would. */
+  same: number
 }
 
 function checkOptions(o: Options): void {
@@ -127,7 +129,7 @@ function checkOptions(o: Options): void {
 function makePlan(model: Model, o: Options): Plan {
   const layers = chooseLayers(model.graph, o)
   const { absent } = layers
-  const plan: Plan = { weights: [], activations: [], declined: [], absent, foreign: [] }
+  const plan: Plan = { weights: [], activations: [], declined: [], absent, foreign: [], same: 0 }
   const weightBits = mapNamed(o.layerWeightBits ?? {}, layers.chosen, 'layer')
   const activationBits = mapNamed(o.layerActivationBits ?? {}, layers.chosen, 'layer')
   const decline = (layer: WeightLayer, reason: string, remedy?: string): void => {
@@ -180,6 +182,7 @@ function planWeight(plan: Plan, layer: WeightLayer, width: number, o: Options, d
 function noteQuantised(plan: Plan, where: string, what: string, pair: QuantPair, width: number): void {
   plan.declined.push({ where, reason: `${what} already quantised to ${pair.bits} bits` })
   if (pair.bits !== width || !marks.role.has(pair.dequantize)) plan.foreign.push(where)
+  else plan.same++
 }
 
 function planActivation(plan: Plan, node: Node, width: number): void {
@@ -266,7 +269,10 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   for (const { where, reason, left } of plan.declined) ctx.decline(where, reason, left)
   noteAbsent(plan.absent, ctx)
   if (plan.weights.length + plan.activations.length === 0) {
-    if (plan.foreign.length === 0) return inlined
+    if (plan.foreign.length === 0) {
+      if (plan.same > 0) ctx.log('the model is already quantised as asked; for other widths start from the float model')
+      return inlined
+    }
     throw modelError('already-quantized', `the model is already quantised (${plan.foreign.slice(0, 4).join(', ')})`, {
       next: 'start from the float model; mnc does not quantise twice',
     })

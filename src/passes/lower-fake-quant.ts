@@ -106,6 +106,7 @@ export const lowerFakeQuant = definePass({
   name: 'lower-fake-quant',
   summary: 'Rewrite QuantizeLinear -> DequantizeLinear as float arithmetic with a straight-through gradient',
   options,
+  isInner: true,
   preserves: 'numerics',
   bakes: true,
   run,

@@ -8,8 +8,9 @@ import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'
 import { calibrationData } from '../data/calibration.ts'
 import { loadClassOrder } from '../data/class-order.ts'
-import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
+import { pixelsOf } from '../data/sample-set.ts'
 import { exportModel } from '../export/export-model.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
@@ -68,7 +69,8 @@ async function applyPixels(stage: Stage, model: Model, data: TrainingData | null
   const { mean, std, scale, inputSize } = stage.pixels
   if (!mean && !std && scale === undefined && !inputSize) return
   if (!data || data === RANDOM) throw usageError(`stage '${stage.name}': it has pixels but no images`)
-  writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
+  const preprocess = await pixelsOf(model, data, { mean, std, scale, inputSize }, log)
+  if (preprocess) writePreprocess(model, preprocess)
 }
 
 /** `most`: images to calibrate on at most, for a dry run. */
@@ -124,7 +126,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
   const options = stage.train!
   const files = c.folder.files(stage.name)
   const data = c.train!
-  const preprocess = data === RANDOM ? undefined : await preprocessOf(model, data, {}, c.log)
+  const preprocess = data === RANDOM ? undefined : await pixelsOf(model, data, {}, c.log)
   const input = fingerprint(model)
   if (preprocess) writePreprocess(model, preprocess)
   const run: TrainRun = {
@@ -152,7 +154,7 @@ async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<
   const input = fingerprint(model)
   const layers = await updateBatchNorm(model, {
     data: limit === undefined ? data : data.take(limit),
-    preprocess: await preprocessOf(model, data, {}, c.log),
+    preprocess: await pixelsOf(model, data, {}, c.log),
     ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
     ...(await announceDevice(device, c.log)),
     onWarning: c.log,

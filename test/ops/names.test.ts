@@ -25,7 +25,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
     'the integer kernels of an int8 file, and shortcuts without weights',
   'export/weights/split-sums.ts: Conv': 'the kernel whose 8-bit sums are split',
   'graph/hints.ts: Concat MatMul Mul ReduceSum Reshape Transpose': 'what the rule for weight gradients is written in',
-  'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze':
+  'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Softmax Squeeze Sub Transpose Unsqueeze':
     "the engine's own lists of what its optimiser merges and moves quantisers across",
   'lowerings/blocked/conv.ts: Conv': 'a kernel of the blocked layout',
   'lowerings/blocked/elementwise.ts: Abs Add Ceil Clip Conv Div Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh':

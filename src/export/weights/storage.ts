@@ -147,11 +147,9 @@ class Shared {
   readonly form: Form
   readonly mask: Stored<MaskCode> | null
   readonly values: Stored<PrefixCode> | null
-  readonly #plain: boolean
 
   constructor(form: Form, members: readonly Candidate[], coded: boolean) {
     this.form = form
-    this.#plain = !coded
     this.mask = form.kind === 'sparse' ? storeMask(sumMasks(members.map((m) => m.mask))) : null
     this.values = form.width === 32 || !coded ? null : storeValues(sum(members.map((m) => m.counts(form))), form.width)
   }
@@ -170,7 +168,7 @@ class Shared {
     const mask = kind === 'sparse' ? this.#maskBytes(c) : 0
     if (width === 32) return mask + 4 * stored
     const code = this.values?.code
-    if (!code || this.#plain) return mask + Math.ceil((stored * width) / 8)
+    if (!code) return mask + Math.ceil((stored * width) / 8)
     return mask + Math.ceil(lengthOf(c.counts(this.form), code) / 8)
   }
 

@@ -221,7 +221,7 @@ function cachedSource(source: BatchSource, images: Dataset, { batch, parts, seed
       for await (const { step, epoch, labels: index, count } of loader.batches(from, to, part)) {
         const split = Array.from({ length: count / batch }, (_, k) => {
           const own = index.subarray(k * batch, (k + 1) * batch)
-          return { images: rows(own), labels: own.map((i) => labels[i]!) }
+          return { images: rows(own), labels: images.isLabelled ? own.map((i) => labels[i]!) : null }
         })
         yield { step, epoch, parts: split, count }
       }

@@ -3,6 +3,7 @@ import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
 import { statedClasses } from '../../data/preprocess.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
+import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { requireFinite } from '../../layers/finite.ts'
 import { trainingWarning } from '../../layers/training-mode.ts'
@@ -58,6 +59,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const own = parseOptions(trainOptions, run.options ?? {}, 'train')
   // a step is the same whatever the number of ranks that share its batches
   const o = { ...own, accumulate: own.accumulate * together.size }
+  refuseExport(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
   for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
@@ -65,7 +67,10 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const executor = run.executor ?? (await openDevice(o.device))
   const data = await planData(model, run, o)
   nameClasses(model, data.images?.classNames)
-  const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
+  const { last } = stepsOf(o, data.source.stepsPerEpoch)
+  if (o.maxSteps !== undefined && o.maxSteps > last)
+    warnings.push(`--epochs ${o.epochs} ends the run after ${last} steps, before --max-steps ${o.maxSteps}`)
+  const fault = maskScheduleFault(o, last)
   if (fault) throw fault
   inlineFunctions(model)
   liftConstants(model.graph)
@@ -99,6 +104,19 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
     together,
     seconds: (performance.now() - started) / 1000,
   }
+}
+
+/** The weights of an export are integers, or decoded from bits: they have no gradient. */
+function refuseExport(model: Model): void {
+  const format = marks.export.get(model)
+  if (format === undefined) return
+  throw modelError(
+    'exported',
+    `the model is an export (${format}): its weights are stored as integers and cannot be trained`,
+    {
+      next: 'train the graph that it was exported from, then export that again',
+    },
+  )
 }
 
 /** A set whose classes cannot be the outputs', from which a teacher teaches without labels, names nothing. */

@@ -1,4 +1,5 @@
 /** Turns a batch into what the step graph is fed, and its logits into accuracy. */
+import { argmax } from '../../evaluate/metrics/scores.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import type { StepGraph } from '../step/step-options.ts'
 import type { StepFeed } from '../step/step-runner.ts'
@@ -10,7 +11,7 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
     if (classes === null || !labels) return { images, targets: null, ...(others && { others }) }
     const targets = new Float32Array(labels.length * classes).fill(smoothing / classes)
     for (let i = 0; i < labels.length; i++) targets[i * classes + labels[i]!]! += 1 - smoothing
-    return { images, targets: Tensor.float32([labels.length, classes], targets) }
+    return { images, targets: Tensor.float32([labels.length, classes], targets), ...(others && { others }) }
   })
 }
 
@@ -24,10 +25,4 @@ export function countRight(batch: SourceBatch, logits: readonly Tensor[], classe
     for (let k = 0; k < labels.length; k++) if (argmax(values, k * classes, classes) === labels[k]) right++
   }
   return right
-}
-
-function argmax(values: Float32Array, from: number, count: number): number {
-  let best = 0
-  for (let c = 1; c < count; c++) if (values[from + c]! > values[from + best]!) best = c
-  return best
 }

@@ -242,14 +242,13 @@ class Training {
 
   async #validate(validation: NonNullable<DataPlan['validation']>) {
     const { signal, preprocess } = this.#run
-    const { group, size } = this.#together
     const options = {
-      ...{ executor: this.#executor, load: { threads: this.#o.threads }, group },
+      ...{ executor: this.#executor, load: { threads: this.#o.threads } },
       // several ranks stop between steps, all at the same one
-      ...(signal && size === 1 && { signal }),
+      ...(signal && this.#together.size === 1 && { signal }),
     }
     try {
-      return await evaluate(this.#averaged(), validation, preprocess!, options)
+      return await evaluate(this.#averaged(), validation, preprocess, options)
     } catch (error) {
       if (!signal?.aborted) throw error
       throw await this.#interrupted()

@@ -1,0 +1,11 @@
+/** Every data format, in the order in which help lists them. */
+import { cifar10 } from './cifar10.ts'
+import { cifar100 } from './cifar100.ts'
+import type { DataFormat } from './define-format.ts'
+import { embedded } from './embedded.ts'
+import { folder } from './folder.ts'
+import { mnist } from './mnist.ts'
+import { npy } from './npy.ts'
+import { npz } from './npz.ts'
+
+export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, embedded]
