@@ -31,7 +31,7 @@ import { elementTypes } from '../../graph/types.ts'
 import { countMask, maskSymbols, storeMask, storeValues, valueSymbols } from './coding.ts'
 import { codeBits, countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { StorageGroup, StoragePlan } from './storage.ts'
-import type { Weight } from './weights.ts'
+import { rawValues, type Weight } from './weights.ts'
 
 const FLOAT = elementTypes.float32.code
 const INT32 = elementTypes.int32.code
@@ -111,15 +111,6 @@ function emitIntegers(t: Terse, plan: StoragePlan): Map<Weight, Value> {
       out.set(weight, t.op('Cast', [t.constant(Tensor.from(kind, weight.dims, weight.ints!))], { to: FLOAT }))
   }
   return out
-}
-
-/** The floats of a weight that is stored raw; integers are multiplied out. */
-export function rawValues(w: Weight): Float32Array {
-  const { ints, scale, axis, dims } = w
-  if (!ints) return w.floats
-  const inner = axis === null ? 1 : dims.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const count = axis === null ? 1 : dims[axis]!
-  return Float32Array.from(ints, (q, i) => q * scale[Math.floor(i / inner) % count]!)
 }
 
 function scaled(t: Terse, v: Value, w: Weight): Value {

@@ -12,8 +12,8 @@ import type { Layer } from './fold-affine.ts'
 import { type Inexact, integerAxis, takeForm } from './integer-form.ts'
 import { inputStep, moveBiasBehind, quantisedBehind, spanOf } from './layer-form.ts'
 import { emitSplit, type Split, splitOf } from './split-sums.ts'
-import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
-import type { Weight } from './weights.ts'
+import { type Choice, planStorage, type StorageKind, type StoragePlan } from './storage.ts'
+import { channelOf, type Weight } from './weights.ts'
 
 /** `value` replaces the weight's placeholder input. */
 export function attach(graph: Graph, w: Weight, value: Value): void {
@@ -74,7 +74,7 @@ export function writeDense(
   paired: ReadonlySet<Weight>,
   layers: ReadonlyMap<Node, Layer>,
   { format, packed }: DenseOptions,
-): { plans: StoragePlan[]; inexact: Inexact[] } {
+): { choices: Choice[]; inexact: Inexact[] } {
   const b = graph.prepend()
   const splits = format === 'int8' ? splitsOf(layers, paired) : new Map<Weight, Split>()
   const isInteger = (w: Weight): boolean => paired.has(w) || splits.has(w)
@@ -103,7 +103,7 @@ export function writeDense(
     const axis: Record<string, number> = w.axis === null ? {} : { axis: w.axis }
     attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], axis, { name: '_w' }))
   }
-  return { plans: [others, plan], inexact }
+  return { choices: [...others.choices, ...plan.choices], inexact }
 }
 
 /** The layers to compute in two halves: those with float outputs that gain from it. */
@@ -138,8 +138,8 @@ function denseIntegers(graph: Graph, plan: StoragePlan, multipliers: ReadonlyMap
   return new Map(
     plan.choices.map(({ weight, kind }) => {
       const by = multipliers.get(weight)!.toFloat32()
-      const inner = weight.axis === null ? 1 : weight.dims.slice(weight.axis + 1).reduce((a, d) => a * d, 1)
-      const ints = weight.ints!.map((v, i) => v * by[Math.floor(i / inner) % by.length]!)
+      const of = channelOf(weight)
+      const ints = weight.ints!.map((v, i) => v * by[of(i) % by.length]!)
       return [weight, graph.addInitializer('_q', Tensor.from(kind === 'int4' ? 'int4' : 'int8', weight.dims, ints))]
     }),
   )

@@ -100,6 +100,21 @@ export class Weight {
   }
 }
 
+/** The index of the scale that an element has. */
+export function channelOf({ dims, axis }: Weight): (i: number) => number {
+  if (axis === null) return () => 0
+  const inner = dims.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const count = dims[axis]!
+  return (i) => Math.floor(i / inner) % count
+}
+
+/** The floats of a weight; integers are multiplied out. */
+export function rawValues(w: Weight): Float32Array {
+  if (!w.ints) return w.floats
+  const of = channelOf(w)
+  return Float32Array.from(w.ints, (q, i) => q * w.scale[of(i)]!)
+}
+
 /** All weights: constant float32 values that are layers' operands or dequantised. In graph order. */
 export async function readWeights(model: Model): Promise<Weight[]> {
   const constant = constantValues(model.graph)
