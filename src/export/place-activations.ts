@@ -21,8 +21,8 @@ export function placeActivations(
   if (floatActivations || format === 'float') dropRounding(activations)
   else if (format === 'packed') lowerToFloat(activations, layers)
   else {
-    // onnxruntime would quantise float weights between quantisers on its own
-    const floatLayer = (w: Weight): boolean => w.ints === null
+    // onnxruntime would quantise float weights between quantisers on its own, and no integer kernel takes scales of groups
+    const floatLayer = (w: Weight): boolean => w.ints === null || w.block > 0
     const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
     // a compiler that takes symmetric pairs alone takes no others
     if (symmetric) dropRounding(lowered)

@@ -23,7 +23,7 @@ const wider = {
 function widerOf(n: Node): (typeof wider)[keyof typeof wider] | undefined {
   const zero = isQuantize(n) ? constantOf(n.inputs[2]) : null
   const form = zero && Object.entries(wider).find(([type]) => type === zero.type)?.[1]
-  if (!form || !isFixed(n.input(0)) || n.output.isOutput || n.int('block_size', 0) > 0) return undefined
+  if (!form || !isFixed(n.input(0)) || n.output.isOutput) return undefined
   return [...n.output.uses].every((r) => isDequantize(r) && constantOf(r.inputs[2])?.type === zero.type)
     ? form
     : undefined
@@ -51,9 +51,10 @@ function widen(quantize: Node): void {
     return b.initializer(graph.freshName(`${v.name}.bytes`), Tensor.from(type, t.dims, t.toFloat32()))
   }
   const limit = (x: number): Value => b.initializer(graph.freshName('limit_0'), Tensor.scalar(x, type))
-  const axis = quantize.int('axis', 1)
+  const block = quantize.int('block_size', 0)
+  const layout = { axis: quantize.int('axis', 1), ...(block > 0 && { block_size: block }) }
   const inputs = [quantize.input(0), quantize.input(1), zero(quantize.input(2))]
-  const clipped = b.op('Clip', [b.op('QuantizeLinear', inputs, { axis }), limit(lo), limit(hi)])
+  const clipped = b.op('Clip', [b.op('QuantizeLinear', inputs, layout), limit(lo), limit(hi)])
   for (const n of [...quantize.output.uses]) {
     n.setInput(2, zero(n.input(2)))
     n.setInput(0, clipped)

@@ -5,6 +5,7 @@
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { scaleDims } from '../../layers/scale-layout.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
@@ -34,8 +35,10 @@ export function pairedWeights(
 ): Set<Weight> {
   const quantised = weights.filter((w) => w.ints)
   if (format === 'int4') return new Set(quantised.filter((w) => !isInByOut(w)))
+  // no integer kernel takes scales of groups
+  const single = quantised.filter((w) => w.block === 0)
   const between = (n: Node): boolean => layers.has(n) && inputStep(n) !== null && quantisedBehind(n) !== 'none'
-  return new Set(quantised.filter((w) => [...w.value.uses].some(between)))
+  return new Set(single.filter((w) => [...w.value.uses].some(between)))
 }
 
 /**
@@ -99,9 +102,9 @@ export function writeDense(
       graph.removeInput(w.value)
       continue
     }
-    const scale = graph.addInitializer('_s', Tensor.float32(w.axis === null ? [] : [w.scale.length], w.scale))
-    const axis: Record<string, number> = w.axis === null ? {} : { axis: w.axis }
-    attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], axis, { name: '_w' }))
+    const scale = graph.addInitializer('_s', Tensor.float32(scaleDims(w.dims, w), w.scale))
+    const layout = { ...(w.axis !== null && { axis: w.axis }), ...(w.block > 0 && { block_size: w.block }) }
+    attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], layout, { name: '_w' }))
   }
   return { choices: [...others.choices, ...plan.choices], inexact }
 }
@@ -123,7 +126,7 @@ function takeSigns(w: Weight): Tensor {
   w.multiply(new Float64Array(w.dims[0]!).fill(1), 0)
   const signs = w.scale.map((s) => (s < 0 ? -1 : 1))
   w.scale = w.scale.map(Math.abs)
-  return Tensor.float32(w.scaleDims, signs)
+  return Tensor.float32(w.broadcastDims, signs)
 }
 
 function densePlan(weights: readonly Weight[], format: 'int4' | 'int8'): StoragePlan {

@@ -33,6 +33,7 @@ export function writePlain(
   const inexact: Inexact[] = []
   const choices = weights.map((w): Choice => {
     const readers = [...w.value.uses]
+    if (w.block > 0) return writeFloats(graph, [w], 'it has scales for groups of weights, which the format has not')[0]!
     const isPaired = w.ints !== null && (!symmetric || readers.every((n) => inputStep(n) !== null))
     if (!isPaired) return writeFloats(graph, [w], 'its input is not quantised')[0]!
     const axis = axisOf(w, layers)
