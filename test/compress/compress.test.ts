@@ -76,7 +76,7 @@ test('the command writes the file, the page and a recipe that gives the same byt
   assert.equal(error, null)
   assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
   assert.match(err, /meets the goal/)
-  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, target cpu/)
   const bytes = readFileSync(at('small.onnx'))
   assert.ok(bytes.length < readFileSync(net).length)
   await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
