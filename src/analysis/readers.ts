@@ -3,8 +3,8 @@
  * onnxruntime 1.16.3, 1.18.1, 1.20.1, 1.22.1, 1.23.2, 1.24.1 and newer, OpenVINO 2026.4 and OpenCV 5.0; the oldest version of each
  * table is the oldest that was tried. TensorRT's are those of its documents (explicit quantisation), not measured.
  *
- * Opsets up to 19 are those of onnxruntime 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Says nothing
- * about operators of other domains, nor whether a reader has every operator.
+ * Opsets up to 19 are those of onnxruntime 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Of operators of other
+ * domains it knows MatMulNBits alone. Says not whether a reader has every operator.
  */
 import { usageError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
@@ -34,6 +34,9 @@ const facts = {
   castInt4: { onnxruntime: '1.23', opencv: null, tensorrt: null },
   /** Min and Max of 8-bit integers. */
   extremumInt8: { onnxruntime: '1.24', tensorrt: null },
+  /** MatMulNBits; of other than 4 bits, onnxruntime 1.30 is the oldest that was tried after 1.18, which refuses them. */
+  products: { onnxruntime: '1.18', opencv: null, tensorrt: null },
+  productsNot4: { onnxruntime: '1.30', opencv: null, tensorrt: null },
   /** Integers with a zero point other than 0, and unsigned ones. */
   asymmetric: { tensorrt: null },
 } as const satisfies Readonly<Record<string, Since>>
@@ -102,9 +105,10 @@ export function refusalOf(readings: readonly Reading[], { reader, version }: Wan
 }
 
 function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
+  const graphs = [graph, ...functions.map((f) => f.graph)]
   if (irVersion >= 10) yield { since: facts.ir10, because: `IR ${irVersion}` }
   if (opset >= 20) yield { since: opset >= 22 ? facts.opset22 : facts.opset20, because: `opset ${opset}` }
-  for (const { value, type } of typesOf([graph, ...functions.map((f) => f.graph)])) {
+  for (const { value, type } of typesOf(graphs)) {
     const { bits } = elementTypes[type]
     const [readers, quantiser] = [[...value.uses], value.producer && isQuantize(value.producer)]
     if (bits === 4) {
@@ -116,6 +120,11 @@ function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<De
     if (quantiser && isAsymmetric(value.producer!, type))
       yield { since: facts.asymmetric, because: `${type} with a zero point` }
   }
+  for (const n of graphs.flatMap((g) => [...g.allNodes()]))
+    if (n.domain === 'com.microsoft' && n.op === 'MatMulNBits') {
+      const bits = n.int('bits', 4)
+      yield { since: bits === 4 ? facts.products : facts.productsNot4, because: `${n.op} of ${bits} bits` }
+    }
 }
 
 const isAsymmetric = (quantise: Node, type: string): boolean =>

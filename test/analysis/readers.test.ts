@@ -60,3 +60,19 @@ test('exports need no newer opset than their nodes, and no 4-bit types but those
   assert.deepEqual(await made('int4'), [21, 10, '1.20', '2026.4', null, '10.0'])
   assert.deepEqual((await made('int8')).slice(0, 2), [13, 7])
 })
+
+test('products of matrices in few bits are read by onnxruntime, of other than 4 bits by a newer one, and by OpenVINO', () => {
+  for (const [bits, version] of [
+    [4, '1.18'],
+    [8, '1.30'],
+    [2, '1.30'],
+  ] as const) {
+    const model = parseModel(
+      `onnx {ir_version=7}\nopset ai.onnx=13\ngraph "g"\n  input %x : float32[2,64]\n  init %w = uint8[1] [0]\n  %y : float32[2,32] = com.microsoft.MatMulNBits(%x, %w) {K=64, N=32, bits=${bits}, block_size=32}\n  output %y\nend\n`,
+    )
+    assert.deepEqual(
+      readersOf(model).map((r) => r.since),
+      [version, '2026.4', null, null],
+    )
+  }
+})
