@@ -8,7 +8,7 @@ import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOptions, dataOptionWith, openFor, pixelOptions } from './pixel-options.ts'
 import { TrainingView } from './training-view.ts'
 
 export const train = defineCommand({
@@ -16,10 +16,7 @@ export const train = defineCommand({
   summary: 'Train a model: from scratch, fine-tuning, or with a teacher',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    data: {
-      ...dataOption.data,
-      description: `${dataOption.data.description}; random: generated inputs, with --teacher`,
-    },
+    data: dataOptionWith('; random: generated inputs, with --teacher'),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
