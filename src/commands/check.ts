@@ -61,6 +61,8 @@ export const check = defineCommand({
     let layers: LayerDifference[] | null = null
     if (options.layers) {
       const { compareLayers } = await import('../check/check-layers.ts')
+      const { restoreNames } = await import('../check/short-names.ts')
+      await restoreNames(model, path)
       for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
         layers = await compareLayers(reference, model, batch.feeds, batch.count)
         break

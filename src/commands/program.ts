@@ -1,7 +1,7 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
 import { Command, CommanderError, Option } from 'commander'
-import { MncError, usageError } from '../base/errors.ts'
+import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
 import { nearest, parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
@@ -194,6 +194,7 @@ function report(error: unknown, { argv, io, stdout, stderr }: Call): number {
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
   if (debug && error instanceof Error) say(error.stack ?? String(error))
   const { exit, message, error: known } = failure
+  if (known?.code === reportedElsewhere().code) return exit
   if (!(error instanceof CommanderError)) say(message) // commander has reported it
   if (argv.includes('--json') && !io?.answered) {
     const { code = exit === EXIT.bug ? 'internal' : 'bad-usage', file = null, node = null, next = null } = known ?? {}

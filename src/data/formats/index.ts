@@ -8,8 +8,9 @@ import { folder } from './folder.ts'
 import { mnist } from './mnist.ts'
 import { npy } from './npy.ts'
 import { npz } from './npz.ts'
+import { onnx } from './onnx.ts'
 
-const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, embedded]
+const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, embedded]
 
 export const formatRegistry = new Registry('data format', builtIn, (f) => [f.name])
 export const dataFormats = formatRegistry.all

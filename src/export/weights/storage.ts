@@ -43,6 +43,8 @@ export interface Choice {
   readonly kind: StorageKind
   /** Estimated bytes of the values alone, without scales, nodes and names. */
   readonly payload: number
+  /** Why integers are stored as floats, where that is not for their size. */
+  readonly reason?: string
 }
 
 /** Members of one decode, of the same form and width. */
@@ -59,6 +61,12 @@ export interface StoragePlan {
   readonly choices: readonly Choice[]
   readonly groups: readonly StorageGroup[]
 }
+
+/** Floats; `reason`: why integers are. */
+export const rawChoice = (weight: Weight, reason: string): Choice => ({
+  ...{ weight, kind: 'raw', payload: 4 * weight.size },
+  ...(weight.ints && { reason }),
+})
 
 export interface StorageForms {
   /** false leaves masks and prefix codes out (plain dense files). */
