@@ -1,4 +1,4 @@
-/** The size of groups of weights, as an option (weight-groups.ts). */
+/** The option of scales for groups of weights, and what it may be: weight-groups.ts. */
 import { usageError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 
