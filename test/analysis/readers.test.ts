@@ -68,7 +68,7 @@ test('products of matrices in few bits are read by onnxruntime, of other than 4 
     [2, '1.30'],
   ] as const) {
     const model = parseModel(
-      `onnx {ir_version=7}\nopset ai.onnx=13\ngraph "g"\n  input %x : float32[2,64]\n  init %w = uint8[1] [0]\n  %y : float32[2,32] = com.microsoft.MatMulNBits(%x, %w) {K=64, N=32, bits=${bits}, block_size=32}\n  output %y\nend\n`,
+      `onnx {ir_version=7}\nopset ai.onnx=13 com.microsoft=1\ngraph "g"\n  input %x : float32[2,64]\n  init %w = uint8[1] [0]\n  %y : float32[2,32] = com.microsoft::MatMulNBits(%x, %w) {K=64, N=32, bits=${bits}, block_size=32}\n  output %y\nend\n`,
     )
     assert.deepEqual(
       readersOf(model).map((r) => r.since),
