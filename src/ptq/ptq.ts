@@ -221,7 +221,11 @@ class Work {
   async #tryBefore(p: PlannedPass, prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
     await this.#step(p.name, async () => {
       if (this.#o.weightBits > 0 && this.#o.weightBits < (p.leastWeightBits ?? 0))
-        return { ...prepared, changed: false, reason: `weights of ${this.#o.weightBits} bits have no precision to spare` }
+        return {
+          ...prepared,
+          changed: false,
+          reason: `weights of ${this.#o.weightBits} bits have no precision to spare`,
+        }
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
       if (!own.changed) return own
       const done = await this.#quantised(own.model, own.passes)

@@ -9,13 +9,21 @@ import { channelSlot } from '../../src/ops/index.ts'
 
 const CHANNELS = 4
 
-function start(): { graph: Graph; x: Value; conv: (x: Value, name: string) => Value; op: (op: string, ...x: Value[]) => Value } {
+function start(): {
+  graph: Graph
+  x: Value
+  conv: (x: Value, name: string) => Value
+  op: (op: string, ...x: Value[]) => Value
+} {
   const graph = new Graph('net')
   const b = graph.append()
   const x = graph.addInput('x', { elem: 'float32', dims: [1, CHANNELS, 5, 5] })
   const rng = new Rng(3)
   const weight = () =>
-    Tensor.float32([CHANNELS, CHANNELS, 1, 1], Float32Array.from({ length: CHANNELS ** 2 }, () => rng.normal()))
+    Tensor.float32(
+      [CHANNELS, CHANNELS, 1, 1],
+      Float32Array.from({ length: CHANNELS ** 2 }, () => rng.normal()),
+    )
   return {
     graph,
     x,

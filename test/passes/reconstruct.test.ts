@@ -27,7 +27,10 @@ function netOf(net: Net, batch: number | string = 'N'): Model {
   const normal = (...shape: number[]): Tensor => {
     const size = shape.reduce((p, q) => p * q, 1)
     const width = Math.sqrt(size / shape[0]!)
-    return Tensor.float32(shape, Float32Array.from({ length: size }, () => rng.normal() / width))
+    return Tensor.float32(
+      shape,
+      Float32Array.from({ length: size }, () => rng.normal() / width),
+    )
   }
   const conv = (v: Value, name: string, kernel = 3, group = 1): Value => {
     const w = b.initializer(`${name}.w`, normal(CHANNELS, CHANNELS / group, kernel, kernel))
@@ -60,7 +63,10 @@ function inputs(net: Net, seed: number, batches = 24): CalibrationData {
   const rng = new Rng(seed)
   const dims = net === 'matrices' ? [BATCH, CHANNELS] : [BATCH, CHANNELS, 6, 6]
   const all = Array.from({ length: batches }, () => ({
-    x: Tensor.float32(dims, Float32Array.from({ length: dims.reduce((p, q) => p * q, 1) }, () => rng.normal())),
+    x: Tensor.float32(
+      dims,
+      Float32Array.from({ length: dims.reduce((p, q) => p * q, 1) }, () => rng.normal()),
+    ),
   }))
   return {
     async *batches() {
@@ -97,15 +103,14 @@ async function reconstructed(from: Model, net: Net, options = {}, seed = 0): Pro
 }
 
 for (const net of nets)
-  for (const rounding of ['direct', 'adaround', 'keep'] as const)
+  for (const rounding of ['direct', 'adaround'] as const)
     test(`${net}, ${rounding}: outputs on other inputs come nearer to the float network`, async () => {
       const q = await quantised(net)
       const float = netOf(net)
       const held = inputs(net, 9)
       const before = await distance(float, q, held)
-      const made = await reconstructed(q, net, { rounding, layers: 4, start: 'nearest' })
+      const made = await reconstructed(q, net, { rounding, layers: 4, start: 'nearest', drop: 0, steps: 200 })
       const after = await distance(float, made, held)
-      console.log(net, rounding, before, after)
       assert.ok(after < 0.97 * before, `${before} -> ${after}`)
     })
 
@@ -146,7 +151,7 @@ test('direct training ends on the grid too', async () => {
 test('the same seed makes the same bytes, another one others', async () => {
   const q = await quantised('matrices')
   const make = async (seed: number) =>
-    Buffer.from(encodeModel(await reconstructed(q, 'matrices', { steps: 20 }, seed))).toString('base64')
+    Buffer.from(encodeModel(await reconstructed(q, 'matrices', { start: 'nearest' }, seed))).toString('base64')
   const [a, again, other] = [await make(1), await make(1), await make(2)]
   assert.equal(a, again)
   assert.notEqual(a, other)
@@ -165,7 +170,13 @@ test('pruned weights stay zeros', async () => {
 
 test('layers that are not to be trained keep their weights, and unquantised ones are named', async () => {
   const q = await quantised('residual')
-  const made = await reconstructed(q, 'residual', { exclude: ['second'], start: 'nearest' })
+  const made = await reconstructed(q, 'residual', {
+    exclude: ['second'],
+    start: 'nearest',
+    rounding: 'adaround',
+    drop: 0,
+    steps: 200,
+  })
   const of = (model: Model, name: string) => Array.from(model.graph.find(name)!.constant!.toFloat32())
   assert.deepEqual(of(made, 'second.w'), of(q, 'second.w'))
   assert.notDeepEqual(of(made, 'first.w'), of(q, 'first.w'))

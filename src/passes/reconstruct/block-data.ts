@@ -2,7 +2,7 @@
  * The values at the entries of a block, of all batches: in the quantised network, with everything before it reconstructed, and in
  * the float one. They are carried on from block to block, so that no layer is computed twice for them; memory does not grow with the data beyond a limit.
  */
-import { Rng } from '../../base/rng.ts'
+import type { Rng } from '../../base/rng.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { ortExecutor } from '../../runtime/ort/ort.ts'
 import type { BlockModel } from './block-model.ts'

@@ -66,10 +66,10 @@ export class Grid {
 /** Of a step of the weight, and of the step itself, at the start. */
 const DIRECT_RATE = 0.04
 const SCALE_RATE = 0.002
-/** Of v, at the start. */
-const ADAROUND_RATE = Number(process.env.AR ?? 0.02)
+/** Of v, throughout: what has not come to an end of h by the last step is rounded without training behind. */
+const ADAROUND_RATE = 0.08
 /** The regulariser of all weights together, as a part of the loss at the start: lambda is this over their number. */
-const REGULARISER = Number(process.env.RG ?? 1)
+const REGULARISER = 3
 /** Before this part of all steps nothing drives h to its ends; from then on beta falls from the first to the second. */
 const WARM_UP = 0.2
 const BETAS = [20, 2] as const
@@ -178,7 +178,7 @@ export class RoundedWeight implements LearnedWeight {
     return this.#values
   }
 
-  update(gradient: Float32Array, { progress, rate, first }: Moment): void {
+  update(gradient: Float32Array, { progress, first }: Moment): void {
     const { scale, channel, lo, hi, mask } = this.#grid
     const isDriven = progress >= WARM_UP
     const t = (progress - WARM_UP) / (1 - WARM_UP)
@@ -198,7 +198,7 @@ export class RoundedWeight implements LearnedWeight {
       const drive = isDriven ? -lambda * 2 * beta * Math.sign(d) * Math.abs(d) ** (beta - 1) : 0
       own[i] = (pull + drive) * slope
     }
-    this.#adam.step(this.#v, own, ADAROUND_RATE * rate)
+    this.#adam.step(this.#v, own, ADAROUND_RATE)
   }
 
   result(): { weight: Float32Array; scale: Float64Array } {

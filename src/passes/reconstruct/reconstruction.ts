@@ -69,7 +69,10 @@ export class Reconstruction {
     let changed = false
     for (const [i, block] of blocks.entries()) {
       const there = (list: readonly Value[]): Value[] => list.map((v) => this.#float.graph.find(v.name)!)
-      const wanted = await outputsOf(blockModel(this.#float, there(block.entries), there(block.exits), float[0]!), float)
+      const wanted = await outputsOf(
+        blockModel(this.#float, there(block.entries), there(block.exits), float[0]!),
+        float,
+      )
       // those that memory has no room for are left out from here on
       quantised = quantised.slice(0, wanted.length)
       const here = () => outputsOf(blockModel(this.#copy, block.entries, block.exits, quantised[0]!), quantised)
@@ -197,4 +200,3 @@ function shuffled(n: number, rng: Rng): number[] {
   }
   return order
 }
-
