@@ -11,7 +11,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { BatchFiller } from '../src/data/batch-filler.ts'
-import { createLoader, loadPolicy, openDataset, type Preprocess } from '../src/data/index.ts'
+import { createLoader, loadPolicy, openPictures, type Preprocess } from '../src/data/index.ts'
 
 const BATCH = 64
 const ROUNDS = 5
@@ -22,7 +22,7 @@ interface Rate {
 }
 
 const colour = existsSync('.data/cifar-10/test_batch.bin')
-const dataset = await openDataset(colour ? 'cifar10:.data/cifar-10#test' : 'embedded#test', 'test')
+const dataset = await openPictures(colour ? 'cifar10:.data/cifar-10#test' : 'embedded#test', 'test')
 const { mean, std } = await dataset.statistics()
 const preprocess: Preprocess = { scale: 255, mean, std, size: [dataset.height, dataset.width], layout: 'NCHW' }
 

@@ -3,12 +3,13 @@
  * every sixtieth case a model of the zoo. No mutant may crash the process, take over two seconds, or be refused other
  * than by one model error of one line; a model that is read must be the same after writing and reading again.
  *
- *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N] [recipes N]
+ *   node --import tsx bench/fuzz.ts [read N] [commands N] [memory N] [graphs N] [datasets N] [recipes N] [again KIND]
  *
  * read: through the library. commands: `mnc info` and `mnc pass fold-bn`, onnxruntime included; exit code 0 or 2.
  * graphs: random models through random passes, exports and training (test/support/graph-case.ts); needs no files.
  * datasets: random data sets, valid and broken, through `mnc eval` (test/support/dataset-case.ts); needs no files.
  * recipes: recipes with random parts wrong, run to their end (test/support/recipe-case.ts); needs no files.
+ * again: the cases of a kind that failed, once more; those that no longer do are counted as `fixed`.
  * memory: `mnc convert` of mutants of the larger models in a process each, whose peak above that of a tiny model is held
  * against ten times the file. Cases run in processes that are watched; each is its seed's, and can be run alone:
  * `--child read FROM TO`.
@@ -104,6 +105,8 @@ interface Summary {
   failures: { case: number; file: string; done: string; failure: string }[]
   slowestMs: number
   peakMB: number
+  /** Failed once, and no longer when run again. */
+  fixed?: number[]
   /** While it is not finished: how many cases were requested, and how many are left. */
   of?: number
   left?: Range[]
@@ -194,6 +197,14 @@ async function many(kind: string, count: number): Promise<Summary> {
   return done
 }
 
+async function again(kind: string): Promise<Summary> {
+  const known = readResults()[kind] as Summary
+  const left: Summary = { cases: 0, codes: {}, failures: [], slowestMs: 0, peakMB: 0 }
+  for (const { case: i } of known.failures) await watched(kind, i, i + 1, left)
+  const fixed = known.failures.map((f) => f.case).filter((i) => left.failures.every((f) => f.case !== i))
+  return { ...known, failures: left.failures, fixed: [...(known.fixed ?? []), ...fixed] }
+}
+
 type Range = readonly [from: number, to: number]
 
 const ranges = (count: number, size: number): Range[] =>
@@ -253,8 +264,9 @@ try {
   } else {
     const args = process.argv.slice(2)
     for (let i = 0; i < args.length; i += 2) {
-      const [kind, count] = [args[i]!, Number(args[i + 1])]
-      const result = kind === 'memory' ? memory(count) : await many(kind, count)
+      const isAgain = args[i] === 'again'
+      const [kind, count] = [args[isAgain ? i + 1 : i]!, Number(args[i + 1])]
+      const result = isAgain ? await again(kind) : kind === 'memory' ? memory(count) : await many(kind, count)
       console.log(kind, JSON.stringify(result, null, 2))
       writeResults(kind, result)
     }

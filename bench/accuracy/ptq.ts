@@ -13,7 +13,7 @@ import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { writeFileAtomic } from '../../src/base/files.ts'
 import { readModel } from '../../src/codec/codec.ts'
-import { openDataset } from '../../src/data/open.ts'
+import { openPictures } from '../../src/data/open.ts'
 import { type Preprocess, preprocessOf } from '../../src/data/preprocess.ts'
 import { evaluate } from '../../src/evaluate/evaluate.ts'
 import type { Model } from '../../src/graph/model.ts'
@@ -63,14 +63,14 @@ const without = given.without?.split(',') ?? []
 const floats = new Map<Net, number>()
 
 async function top1(model: Model, data: string, preprocess: Preprocess): Promise<number> {
-  return (await evaluate(model, await openDataset(data, 'test'), preprocess)).top1
+  return (await evaluate(model, await openPictures(data, 'test'), preprocess)).top1
 }
 
 async function make(net: Net, bits: string, effort: Effort): Promise<Row> {
   const { file, data, pixels } = nets[net]
   const [, weightBits, activationBits] = /^W(\d)A(\d)$/.exec(bits)!.map(Number)
   const model = await readModel(file)
-  const set = await openDataset(data, 'train')
+  const set = await openPictures(data, 'train')
   const preprocess = await preprocessOf(model, set, pixels)
   const float = floats.get(net) ?? rows.find((r) => r.net === net)?.float ?? (await top1(model, data, preprocess))
   floats.set(net, float)

@@ -68,6 +68,11 @@ export function usageError(message: string, next?: string): MncError {
   return new MncError(message, { code: 'bad-usage', blame: 'user', next })
 }
 
+/** Another process of the same job says what is wrong: this one ends without a word. */
+export function reportedElsewhere(blame: Blame = 'user'): MncError {
+  return new MncError('another rank reports what is wrong', { code: 'reported-elsewhere', blame })
+}
+
 /** The model is at fault: malformed, or it contains something that the operation cannot handle. */
 export function modelError(code: string, message: string, details: Partial<MncErrorDetails> = {}): MncError {
   return new MncError(message, { blame: 'model', ...details, code })

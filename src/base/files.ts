@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { MncError, type MncErrorDetails } from './errors.ts'
+import { MncError, type MncErrorDetails, usageError } from './errors.ts'
 import { noteRead } from './reads.ts'
 
 const reasons: Readonly<Record<string, string>> = {
@@ -44,6 +44,16 @@ export function fileError(error: unknown, path: string, doing: 'read' | 'written
   if (reason === null) return error
   const details: MncErrorDetails = { code: `file-not-${doing}`, blame: 'user', file: path, cause: error }
   return new MncError(`cannot be ${doing}: ${reason}`, details)
+}
+
+/** Does work with files of mnc's own; a refusal by the operating system becomes a usage error, `what` and the reason. */
+export function refused<T>(work: () => T, what: string, next: string): T {
+  try {
+    return work()
+  } catch (error) {
+    const reason = systemReason(error)
+    throw reason === null ? error : usageError(`${what}: ${reason}`, next)
+  }
 }
 
 /** Runs work that writes to `path`; a refusal by the operating system becomes a user error that names the path. */

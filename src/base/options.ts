@@ -2,6 +2,7 @@
  * Options declared once. A pass, a command or a recipe stage declares its options as an `OptionTable`; the TypeScript
  * type, command-line flags, help text, defaults, validation and JSON Schema all derive from it.
  */
+import { editDistance } from './edit-distance.ts'
 import { usageError } from './errors.ts'
 import { type ShareSpec, shareFaults, sharesSchema, toShares } from './shares.ts'
 
@@ -11,6 +12,8 @@ interface Common {
   readonly placeholder?: string
   /** One-letter flag. */
   readonly short?: string
+  /** What completion offers where any text is allowed. */
+  readonly suggestions?: readonly string[]
 }
 
 export type OptionSpec = Common &
@@ -83,7 +86,7 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
       properties[name] = sharesSchema(spec)
       continue
     }
-    const { placeholder: _p, short: _s, type, ...rest } = spec
+    const { placeholder: _p, short: _s, suggestions: _v, type, ...rest } = spec
     if (type === 'strings') properties[name] = { type: 'array', items: { type: 'string' }, ...rest }
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
     else if (type === 'numberMap')
@@ -193,15 +196,4 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
     }
   }
   return best
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
-    row = next
-  }
-  return row[b.length]!
 }

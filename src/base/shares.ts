@@ -68,3 +68,9 @@ export function writtenShareFault(x: unknown, schema: Readonly<Record<string, un
   const spec = { ...(schema.minimum === 0 && { minimum: 0 as const }), ...(below && { below: true as const }) }
   return `must be ${shareFaults(x, spec).join('; ')}`
 }
+
+/** A share of accuracy as people say it: 0.01 is '1 point'. */
+export function points(share: number): string {
+  const n = Number((share * 100).toFixed(2))
+  return `${n} ${Math.abs(n) === 1 ? 'point' : 'points'}`
+}

@@ -1,21 +1,18 @@
-/** Labelled batches for a check, preprocessed as the reference says. */
-import { inModelOrder } from '../data/class-order.ts'
-import type { Dataset } from '../data/dataset.ts'
-import { evalBatches, imageTensor } from '../data/eval-batches.ts'
-import { checkClasses, imageInput, type Preprocess } from '../data/preprocess.ts'
+/** Batches for a check, as the reference takes them. */
+import type { SampleSet } from '../data/array-set.ts'
+import { checkClasses, type Preprocess } from '../data/preprocess.ts'
+import { sampleBatches } from '../data/sample-set.ts'
 import type { Model } from '../graph/model.ts'
 import type { CheckBatch } from './check.ts'
 
-/** Batches of `dataset` for `reference`, and for models that take the same input. `batch`: images in one. */
+/** Batches of `dataset` for `reference`, and for models that take the same inputs. `batch`: samples in one. */
 export async function* checkBatches(
   reference: Model,
-  dataset: Dataset,
-  preprocess: Preprocess,
+  dataset: SampleSet,
+  preprocess: Preprocess | undefined,
   batch: number,
 ): AsyncGenerator<CheckBatch, void, undefined> {
-  checkClasses(reference, dataset)
-  const { name } = imageInput(reference)
-  const elem = reference.graph.find(name)?.type?.elem
-  for await (const { images, labels, count } of evalBatches(inModelOrder(reference, dataset), preprocess, batch))
-    yield { feeds: { [name]: imageTensor(preprocess, count, images, elem) }, labels, count }
+  if (dataset.isLabelled) checkClasses(reference, dataset)
+  for await (const { feeds, labels, count } of sampleBatches(reference, dataset, preprocess, batch))
+    yield { feeds, count, ...(labels && { labels }) }
 }

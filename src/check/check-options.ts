@@ -1,6 +1,7 @@
 /** Options of a check that both the command line and recipes have, and the gates they set. */
 import { MncError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import { points } from '../base/shares.ts'
 import { batchOption } from '../data/loader-options.ts'
 import type { CheckResult } from './check.ts'
 
@@ -19,8 +20,6 @@ export const checkOptions = optionTable({
 })
 
 export type ParsedCheckOptions = OptionsOf<typeof checkOptions>
-
-const points = (share: number): string => `${(share * 100).toFixed(2)} points`
 
 /** Gate error where the result is outside the options' bounds; `file` names the model checked. */
 export function gateCheck(

@@ -73,8 +73,8 @@ export const bench = defineCommand({
         }
     const isNoise = ({ speedup }: Measured): boolean | null => speedup && !isSignificant(speedup)
     const shown = settings.map((s) => ({ ...s, models: s.models.map((m) => ({ ...m, withinNoise: isNoise(m) })) }))
-    io.result({ device: executor.device, settings: shown, ...(options.profile && { profiles }) }, () =>
-      [...shown.map(describe), ...profiles.map(describeProfile)].join('\n\n'),
+    io.result({ device: executor.device, settings: shown, ...(options.profile && { profiles }) }, (width) =>
+      [...shown.map((s) => describe(s, width)), ...profiles.map((p) => describeProfile(p, width))].join('\n\n'),
     )
   },
 })
@@ -87,7 +87,7 @@ interface Shown extends Omit<Setting, 'models'> {
 
 const threadsOf = (n: number): string => (n === 0 ? 'all cores' : `${n} thread${n === 1 ? '' : 's'}`)
 
-function describe({ threads, batch, models }: Shown): string {
+function describe({ threads, batch, models }: Shown, width: number): string {
   const rows = models.map((m) => [
     ...[m.file, m.batch === batch ? '' : `batch ${m.batch}`],
     ...[ms(m.latency.median), `${ms(m.latency.low)} to ${ms(m.latency.high)}`, m.throughput.toPrecision(4)],
@@ -99,16 +99,16 @@ function describe({ threads, batch, models }: Shown): string {
   ])
   const head = ['', '', 'ms', '95 %', 'samples/s', 'speed', '95 %', '', 'load ms', 'MB']
   const title = `${threadsOf(threads)}, batch ${batch}`
-  return `${title}\n${table([head, ...rows], 'llrrrrrlrr')}`
+  return `${title}\n${table([head, ...rows], 'llrrrrrlrr', width)}`
 }
 
-function describeProfile({ file, threads, batch, operators, nodes }: Profiled): string {
+function describeProfile({ file, threads, batch, operators, nodes }: Profiled, width: number): string {
   const rows = (list: OperatorProfile['operators']): string[][] =>
     list.slice(0, SHOWN).map((o) => [o.name, String(o.nodes), ms(o.ms), percent(o.share)])
   const head = ['nodes', 'ms', 'share']
   return [
     `${file}, ${threadsOf(threads)}, batch ${batch}`,
-    table([['operator', ...head], ...rows(operators)], 'lrrr'),
-    table([['node', ...head], ...rows(nodes)], 'lrrr'),
+    table([['operator', ...head], ...rows(operators)], 'lrrr', width),
+    table([['node', ...head], ...rows(nodes)], 'lrrr', width),
   ].join('\n')
 }

@@ -20,7 +20,13 @@ function familyFlags(): OptionTable {
 export const build = defineCommand({
   name: 'build',
   summary: 'Build a network with fresh weights',
-  arguments: [{ name: 'SPEC', description: 'A name in models/, a JSON file, or a family' }],
+  arguments: [
+    {
+      name: 'SPEC',
+      description: 'A name in models/, a JSON file, or a family',
+      values: async () => (await import('../models/spec.ts')).referenceNames(),
+    },
+  ],
   options: { ...familyFlags(), output },
   examples: [
     'mnc build densenet-bc-100-12 -o student.onnx',

@@ -61,13 +61,17 @@ export const check = defineCommand({
     let layers: LayerDifference[] | null = null
     if (options.layers) {
       const { compareLayers } = await import('../check/check-layers.ts')
+      const { restoreNames } = await import('../check/short-names.ts')
+      await restoreNames(model, path)
       for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
         layers = await compareLayers(reference, model, batch.feeds, batch.count)
         break
       }
     }
     const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
-    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, () => describe(result, layers, first))
+    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, (width) =>
+      describe(result, layers, first, width),
+    )
     gateCheck(result, options, path)
   },
 })
@@ -95,7 +99,12 @@ async function dataOf(
 
 const points = (share: number): string => `${(share * 100).toFixed(2)} points`
 
-function describe(r: CheckResult, layers: readonly LayerDifference[] | null, first: string | null): string {
+function describe(
+  r: CheckResult,
+  layers: readonly LayerDifference[] | null,
+  first: string | null,
+  width: number,
+): string {
   const row = (name: string, l: LevelResult): string[] => [
     ...[name, l.top1 === null ? '-' : percent(l.top1), l.drop === null ? '-' : points(l.drop)],
     ...[l.maxAbsError.toExponential(2), l.maxRelError.toExponential(2), percent(l.equal), percent(l.agreement)],
@@ -109,7 +118,7 @@ function describe(r: CheckResult, layers: readonly LayerDifference[] | null, fir
     row('ORT_ENABLE_ALL', r.byOptimisation.all),
   ]
   const kind = r.random ? 'random inputs' : 'samples'
-  const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr')}`]
+  const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr', width)}`]
   const worst = new Set(Object.values(r.byOptimisation).flatMap((l) => l.worstOutput ?? []))
   if (r.outputs.length > 1 && worst.size > 0)
     parts.push(`of ${r.outputs.length} outputs, the largest relative error is in ${[...worst].join(', ')}`)
@@ -119,7 +128,7 @@ function describe(r: CheckResult, layers: readonly LayerDifference[] | null, fir
       ...[l.name, l.op, l.dims.join('x'), Number.isFinite(l.sqnr) ? l.sqnr.toFixed(1) : 'equal'],
       l.maxRelError.toExponential(1),
     ])
-    parts.push(table([['value', 'op', 'shape', 'SQNR dB', 'relative'], ...lines], 'lllrr'))
+    parts.push(table([['value', 'op', 'shape', 'SQNR dB', 'relative'], ...lines], 'lllrr', width))
     parts.push(first === null ? 'no value differs beyond float rounding' : `first to differ: ${first}`)
   }
   return parts.join('\n\n')

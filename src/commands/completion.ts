@@ -8,6 +8,15 @@ interface Entry {
   /** Words after `mnc`, e.g. `pass prune`. */
   readonly path: string
   readonly words: readonly string[]
+  /** Of its arguments, besides files. */
+  readonly values: readonly string[]
+  readonly flags: readonly Flag[]
+}
+
+interface Flag {
+  readonly flag: string
+  /** null: it takes no value. Empty: files. */
+  readonly values: readonly string[] | null
 }
 
 /** `commands`: all of them, including this one. */
@@ -15,45 +24,78 @@ export const completionOf = (commands: () => readonly CommandDef[]) =>
   defineCommand({
     name: 'completion',
     summary: 'Print a completion script for bash, zsh or fish',
-    arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}` }],
+    arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}`, values: async () => shells }],
     options: {},
     examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
     async run([shell = ''], _, io) {
       const { usageError } = await import('../base/errors.ts')
       if (!shells.some((s) => s === shell))
         throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
-      const entries = await entriesOf(commands(), [])
+      const all = await withLifted(commands())
+      const entries = await entriesOf(all, [])
       const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
       io.result({ shell, script }, script)
     },
   })
+
+/** Subcommands that are commands too come last. */
+async function withLifted(commands: readonly CommandDef[]): Promise<CommandDef[]> {
+  const taken = new Set(commands.map((c) => c.name))
+  const lifted: CommandDef[] = []
+  for (const c of commands) if (c.lifts) lifted.push(...((await c.subcommands?.()) ?? []))
+  return [...commands, ...lifted.filter((c) => !taken.has(c.name))]
+}
 
 async function entriesOf(commands: readonly CommandDef[], path: readonly string[]): Promise<Entry[]> {
   const entries: Entry[] = []
   for (const c of commands) {
     const below = (await c.subcommands?.()) ?? []
     const at = [...path, c.name]
-    entries.push({ path: at.join(' '), words: [...below.map((s) => s.name), ...flagsOf(c.options)] })
+    const values: string[] = []
+    for (const a of c.arguments) values.push(...((await a.values?.()) ?? []))
+    const flags = [...flagsOf(c.options), ...['--json', '--quiet', '--help'].map((flag) => ({ flag, values: null }))]
+    const words = [...below.map((s) => s.name), ...flags.map((f) => f.flag)]
+    entries.push({ path: at.join(' '), words, values, flags })
     entries.push(...(await entriesOf(below, at)))
   }
   if (path.length > 0) return entries
-  return [{ path: '', words: [...commands.map((c) => c.name), '--help', '--version'] }, ...entries]
+  const words = [...commands.map((c) => c.name), '--help', '--version']
+  return [{ path: '', words, values: [], flags: [] }, ...entries]
 }
 
-const flagsOf = (options: OptionTable): string[] => [...Object.keys(options).map(flagOf), '--json', '--quiet', '--help']
+function flagsOf(options: OptionTable): Flag[] {
+  return Object.entries(options).map(([name, spec]) => {
+    if (spec.type === 'boolean') return { flag: flagOf(name), values: null }
+    const given = (spec.type === 'string' || spec.type === 'choice') && spec.enum
+    return { flag: flagOf(name), values: given || (spec.suggestions ?? []) }
+  })
+}
 
 function bash(entries: readonly Entry[], zsh: boolean): string {
-  const cases = entries.map((e) => `    '${e.path}') words='${e.words.join(' ')}' ;;`)
+  const cases = entries.map(
+    (e) =>
+      `    '${e.path}') words='${e.words.join(' ')}'${e.values.length > 0 ? ` values='${e.values.join(' ')}'` : ''} ;;`,
+  )
   const paths = entries.flatMap((e) => (e.path ? [`'${e.path}'`] : [])).join('|')
+  const valued = entries.flatMap(({ path, flags }) =>
+    flags.flatMap(({ flag, values }) =>
+      values === null ? [] : [`    '${path} ${flag}') values='${values.join(' ')}' after=value ;;`],
+    ),
+  )
   return `${zsh ? '#compdef mnc\nautoload -U +X bashcompinit && bashcompinit\n' : ''}_mnc() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} at='' words='' w
+  local cur prev at='' words='' values='' after='' w
+  cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
   for w in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "\${at:+$at }$w" in ${paths}) at="\${at:+$at }$w" ;; esac
   done
   case "$at" in
 ${cases.join('\n')}
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  case "$at $prev" in
+${valued.join('\n')}
+  esac
+  [ -n "$after" ] && words=''
+  COMPREPLY=($(compgen -W "$words $values" -- "$cur"))
   case "$cur" in -*) ;; *) [ -n "$at" ] && COMPREPLY+=($(compgen -f -- "$cur")) ;; esac
 }
 complete -o filenames -F _mnc mnc
@@ -61,13 +103,20 @@ complete -o filenames -F _mnc mnc
 }
 
 function fish(entries: readonly Entry[]): string {
-  const lines = entries.flatMap(({ path, words }) => {
+  const lines = entries.flatMap(({ path, words, values, flags }) => {
     const seen = path.split(' ').filter(Boolean)
     const when =
       seen.length > 0 ? seen.map((w) => `__fish_seen_subcommand_from ${w}`).join('; and ') : '__fish_use_subcommand'
-    return words.map((w) =>
-      w.startsWith('--') ? `complete -c mnc -n '${when}' -l ${w.slice(2)}` : `complete -c mnc -n '${when}' -a ${w}`,
-    )
+    const line = (rest: string): string => `complete -c mnc -n '${when}' ${rest}`
+    const below = words.filter((w) => !w.startsWith('--') || flags.length === 0)
+    return [
+      ...below.map((w) => line(w.startsWith('--') ? `-l ${w.slice(2)}` : `-a ${w}`)),
+      ...values.map((v) => line(`-a ${v}`)),
+      ...flags.map(({ flag, values }) => {
+        const taken = values === null ? '' : values.length > 0 ? ` -r -a '${values.join(' ')}'` : ' -r'
+        return line(`-l ${flag.slice(2)}${taken}`)
+      }),
+    ]
   })
   return `${lines.join('\n')}\n`
 }

@@ -140,7 +140,7 @@ function pointLines({ point, verdict, best }: Extract<CompressEvent, { kind: 'po
   return best === point ? [line] : [line, `    best so far: ${best.name}, ${showAmount('bytes', best.bytes)}`]
 }
 
-export function describeResult(result: CompressResult, point: Point, taken: Taken): string {
+export function describeResult(result: CompressResult, point: Point, taken: Taken, width: number): string {
   const { points, asked, found, test, check, verdict } = result
   const rows = points.map((p, i) => [
     ...[
@@ -156,7 +156,7 @@ export function describeResult(result: CompressResult, point: Point, taken: Take
   const times = Number((found.bytes / point.bytes).toPrecision(3))
   const chosen = point === result.chosen
   return [
-    table([['', 'point', 'bytes', quality, 'MACs', 'latency', ''], ...rows], 'rlrrrrl'),
+    table([['', 'point', 'bytes', quality, 'MACs', 'latency', ''], ...rows], 'rlrrrrl', width),
     '',
     `${point.name}: ${showAmount('bytes', point.bytes)}, ${times} times smaller than the float file`,
     ...(chosen ? [`test: ${judgedText(test)}`] : []),

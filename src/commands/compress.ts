@@ -99,7 +99,7 @@ export const compress = defineCommand({
       view.end()
       const point = pick === undefined ? result.chosen : pointAt(result, pick)
       const taken = await takePoint(result, point, target)
-      io.result({ ...taken, point: point.name, ...result }, () => describeResult(result, point, taken))
+      io.result({ ...taken, point: point.name, ...result }, (width) => describeResult(result, point, taken, width))
       if (pick !== undefined || result.verdict.met) return
       throw new MncError(`what was asked for is not reached: ${result.verdict.misses.join('; ')}`, {
         ...{ code: 'goal-missed', blame: 'gate', file: target },

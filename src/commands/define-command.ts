@@ -12,6 +12,8 @@ export interface ArgumentSpec {
   readonly optional?: boolean
   /** Takes all arguments that follow. */
   readonly isList?: boolean
+  /** What completion offers besides files. */
+  values?(): Promise<readonly string[]>
 }
 
 export interface CommandDef<T extends OptionTable = OptionTable> {
@@ -26,6 +28,8 @@ export interface CommandDef<T extends OptionTable = OptionTable> {
   run(args: readonly string[], options: OptionsOf<T>, io: CommandIO): Promise<void>
   /** Commands below this one (`pass NAME`), loaded when this one is called. */
   subcommands?(): Promise<readonly CommandDef[]>
+  /** Those are commands too, without this one's name, where no command has theirs: `mnc prune` is `mnc pass prune`. */
+  readonly lifts?: boolean
 }
 
 export const defineCommand = <const T extends OptionTable>(def: CommandDef<T>): CommandDef<T> => def

@@ -34,11 +34,11 @@ export const diff = defineCommand({
     recordSizes([a, b], { dim, inputShape })
     const bytes = { before: await fileBytes(a, before), after: await fileBytes(b, after) }
     const result = await diffModels(a, b, { bytes, warn: io.once() })
-    io.result(result, () => describe(result, all ? Number.POSITIVE_INFINITY : SHOWN))
+    io.result(result, (width) => describe(result, all ? Number.POSITIVE_INFINITY : SHOWN, width))
   },
 })
 
-function describe(d: ModelDiff, limit: number): string {
+function describe(d: ModelDiff, limit: number, width: number): string {
   const count = (n: number | null): string => (n === null ? '?' : n.toLocaleString('en'))
   const row = <T>(name: string, { before, after }: Pair<T>, show: (x: T) => string): string[] =>
     before === after ? [name, show(before)] : [name, `${show(before)} -> ${show(after)}`]
@@ -52,9 +52,9 @@ function describe(d: ModelDiff, limit: number): string {
     ['tensors', tally(d.tensors)],
     ...(d.metadata.length > 0 ? [['metadata', d.metadata.join(', ')]] : []),
   ]
-  const parts = [d.identical ? 'the models are the same' : '', table(facts, 'll')]
+  const parts = [d.identical ? 'the models are the same' : '', table(facts, 'll', width)]
   if (d.interface) parts.push(list('interface', linesOf(d.interface), Number.POSITIVE_INFINITY))
-  parts.push(layerTable(d.layers), nodeList(d.nodes, limit), tensorList(d.tensors, limit))
+  parts.push(layerTable(d.layers, width), nodeList(d.nodes, limit), tensorList(d.tensors, limit))
   return parts.filter((p) => p !== '').join('\n\n')
 }
 
@@ -74,7 +74,7 @@ function list(title: string, lines: readonly string[], limit: number): string {
   return [title, ...lines.slice(0, limit).map((l) => `  ${l}`), ...more].join('\n')
 }
 
-function layerTable(layers: readonly LayerChange[]): string {
+function layerTable(layers: readonly LayerChange[], width: number): string {
   if (layers.length === 0) return ''
   const arrow = (l: LayerChange, show: (f: LayerFacts) => string): string => {
     const [x, y] = [l.before && show(l.before), l.after && show(l.after)]
@@ -85,7 +85,7 @@ function layerTable(layers: readonly LayerChange[]): string {
     ...[arrow(l, widthOf), arrow(l, (f) => String(f.activationBits)), ...changeCells(l.change, l.rescaled)],
   ])
   const heads = ['layer', 'op', 'shape', 'zero', 'W bits', 'A bits', 'max change', 'relative']
-  return table([heads, ...rows], 'lllrrrrr')
+  return table([heads, ...rows], 'lllrrrrr', width)
 }
 
 function changeCells(c: Change | null, rescaled = false): string[] {

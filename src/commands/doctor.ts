@@ -54,7 +54,7 @@ export const doctor = defineCommand({
       ['device', report.device.description],
       ['one forward pass', `${report.forwardMilliseconds.toFixed(1)} ms (LeNet, 1 image)`],
     ]
-    io.result(report, () => [table(rows, 'll'), ...describe(report.fallbacks)].join('\n\n'))
+    io.result(report, (width) => [table(rows, 'll', width), ...describe(report.fallbacks, width)].join('\n\n'))
   },
 })
 
@@ -99,12 +99,12 @@ async function fallbacksOf(path: string, batch: number, executor: Executor): Pro
   }
 }
 
-function describe(fallbacks: Fallbacks | undefined): string[] {
+function describe(fallbacks: Fallbacks | undefined, width: number): string[] {
   if (!fallbacks) return []
   const part = (what: string, list: readonly Fallback[]): string =>
     list.length === 0
       ? `${what}: every node runs on the device`
-      : `${what}: on the CPU\n${table([['op', 'nodes', 'why'], ...list.map((f) => [f.op, String(f.nodes), f.reason])], 'lrl')}`
+      : `${what}: on the CPU\n${table([['op', 'nodes', 'why'], ...list.map((f) => [f.op, String(f.nodes), f.reason])], 'lrl', width)}`
   const { inference, training, reason } = fallbacks
   return [part('inference', inference), training ? part('training step', training) : `no training step: ${reason}`]
 }

@@ -1,58 +1,117 @@
-/** `mnc eval`: accuracy of a classifier. */
-import { evaluateOptions } from '../evaluate/evaluate-options.ts'
+/** `mnc eval`: accuracy of a classifier, and other metrics. */
+import { MncError, usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
+import type { MetricResult } from '../evaluate/measure.ts'
+import { accuracy } from '../evaluate/metrics/accuracy.ts'
+import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
+import { metrics } from '../evaluate/metrics/index.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
 import { openModel } from './open-model.ts'
 import { imageOptions, openFor } from './pixel-options.ts'
-import { percent } from './table.ts'
+import { percent, table } from './table.ts'
 
 export const evalCommand = defineCommand({
   name: 'eval',
-  summary: 'Measure the accuracy of a classifier on a data set',
+  summary: 'Measure the accuracy of a classifier on a data set, or other metrics',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
     ...imageOptions,
     ...sizeOptions,
     ...evaluateOptions,
+    ...metricOptions,
     ...probeOptions,
   },
   examples: [
     'mnc eval student.onnx --data cifar100:data',
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
+    'mnc eval net.onnx --data npy:DIR --metric mse,psnr',
   ],
   async run([path = ''], options, io) {
-    const { checkMeasured, evaluate } = await import('../evaluate/evaluate.ts')
+    const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
+    const { measure } = await import('../evaluate/measure.ts')
     const { announceDevice } = await import('../runtime/devices/device.ts')
+    const chosen = metricsCalled(options.metric)
+    if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
+      throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const model = await openModel(path, io)
-    recordSizes([model], options)
+    const reference = options.reference === undefined ? undefined : await openModel(options.reference, io)
+    recordSizes(reference ? [model, reference] : [model], options)
     const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
     const set = options.limit === undefined ? data : data.take(options.limit)
     const { name, classes, classNames = null, notes } = set
-    io.log(`data: ${name}, ${set.size} images of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`)
+    const things = preprocess ? 'images' : 'samples'
+    const labels = set.isLabelled
+      ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
+      : ', no labels'
+    io.log(`data: ${name}, ${set.size} ${things}${labels}`)
     const progress = io.progress('eval', set.size)
-    const result = await evaluate(model, set, preprocess, {
-      ...device,
-      batch: options.batch,
-      load: { threads: options.threads },
+    const measured = await measure(model, set, preprocess, chosen, {
+      ...{ ...device, batch: options.batch, reference, load: { threads: options.threads } },
       onProgress: (done) => progress.update(done),
     })
     progress.end()
-    checkMeasured(result, path)
-    io.result({ ...result, data: { name, classes, classNames, notes } }, () => {
-      const { samples, top1, top5, loss, imagesPerSecond } = result
-      const speed = `${imagesPerSecond.toFixed(0)} img/s`
-      return `top-1 ${percent(top1, 2)}  top-5 ${percent(top5, 2)}  loss ${loss.toFixed(4)}  ${samples} images  ${speed}`
-    })
-    if (options.minAccuracy !== undefined && result.top1 < options.minAccuracy) {
-      const { MncError } = await import('../base/errors.ts')
-      const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
-      throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
+    const { samples, samplesPerSecond } = measured
+    const result = accuracyOf(measured)
+    if (result) checkMeasured(result, path)
+    const { accuracy: _, ...others } = measured.metrics
+    const facts = {
+      ...(result ?? { samples, imagesPerSecond: samplesPerSecond }),
+      ...(Object.keys(others).length > 0 && { metrics: others }),
     }
+    io.result({ ...facts, data: { name, classes, classNames, notes } }, () => {
+      const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${preprocess ? 'img' : 'samples'}/s`
+      const scores = result
+        ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
+        : ''
+      return [`${scores}${speed}`, ...Object.entries(others).map(described)].join('\n')
+    })
+    if (options.minAccuracy === undefined) return
+    if (!result || result.top1 >= options.minAccuracy) return
+    const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
+    throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
   },
 })
+
+function metricsCalled(names: readonly string[]): readonly MetricDef[] {
+  return [...new Set(names)].map((name) => {
+    const metric = metrics.find((m) => m.name === name)
+    if (metric) return metric
+    const all = metrics.map((m) => m.name)
+    const near = nearest(name, all)
+    throw usageError(
+      `--metric: there is no metric '${name}'`,
+      near ? `did you mean '${near}'?` : `there are ${all.join(', ')}`,
+    )
+  })
+}
+
+/** A line for each output, and the table behind it. */
+function described([name, { value, details, table: rows, outputs }]: readonly [string, MetricResult]): string {
+  const figures = Object.entries(details ?? {}).flatMap(([k, v]) =>
+    typeof v === 'number' ? [`${k} ${number(v)}`] : [],
+  )
+  const head = [`${name} ${number(value)}`, ...figures].join('  ')
+  const more = Object.entries(outputs ?? {}).map(([output, m]) => `  ${described([output, m])}`)
+  return [
+    head,
+    ...(rows
+      ? [
+          table(
+            rows.map((r) => [...r]),
+            `l${'r'.repeat(rows[0]!.length - 1)}`,
+          ),
+        ]
+      : []),
+    ...more,
+  ].join('\n')
+}
+
+const number = (x: number): string => (Number.isInteger(x) ? String(x) : x.toPrecision(5))
 
 const SHOWN = 12
 

@@ -21,11 +21,11 @@ export const info = defineCommand({
     const model = await openModel(path, io)
     recordSizes([model], { dim, inputShape })
     const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: io.once() })
-    io.result(result, () => describe(result))
+    io.result(result, (width) => describe(result, width))
   },
 })
 
-function describe(m: ModelInfo): string {
+function describe(m: ModelInfo, width: number): string {
   const port = (p: PortInfo): string =>
     `${p.name} ${p.type ?? '?'}[${p.dims?.map((d) => d ?? '?').join(', ') ?? '...'}]`
   const ops = Object.entries(m.ops).map(([op, n]) => `${op} ${n}`)
@@ -51,13 +51,13 @@ function describe(m: ModelInfo): string {
       ? [['frozen', `${nodes} nodes, ${tensors} tensors (${elements.toLocaleString('en')} elements)`]]
       : []),
   ]
-  const parts = [table(facts, 'll')]
-  if (m.layers.length > 0) parts.push(layerTable(m.layers))
-  if (m.history.length > 0) parts.push(`made by\n${table(m.history.map(historyRow), 'llll')}`)
+  const parts = [table(facts, 'll', width)]
+  if (m.layers.length > 0) parts.push(layerTable(m.layers, width))
+  if (m.history.length > 0) parts.push(`made by\n${table(m.history.map(historyRow), 'llll', width)}`)
   return parts.join('\n\n')
 }
 
-function layerTable(layers: readonly LayerInfo[]): string {
+function layerTable(layers: readonly LayerInfo[], width: number): string {
   const number = (n: number | null): string => (n === null ? '?' : bigNumber(n))
   const rows = layers.map((l) => [
     ...[l.frozen ? `${l.name} (frozen)` : l.name, l.op, l.shape.join('x'), l.weights.toLocaleString('en')],
@@ -83,7 +83,7 @@ function layerTable(layers: readonly LayerInfo[]): string {
     ...[number(macs), sum((l) => l.bytes).toLocaleString('en')],
   ]
   const heads = ['layer', 'op', 'shape', 'weights', 'zero', 'W bits', 'A bits', 'MACs', 'bytes']
-  return table([heads, ...rows, total], 'lllrrrrrr')
+  return table([heads, ...rows, total], 'lllrrrrrr', width)
 }
 
 function historyRow({ pass, options, input, metrics = {} }: HistoryEntry): string[] {

@@ -1,6 +1,7 @@
 /** What a command communicates through: stdout carries data, stderr everything else. */
-import type { Writable } from 'node:stream'
+import { Writable } from 'node:stream'
 import { Progress } from './progress.ts'
+import { fitText, widthOfStream } from './wrap.ts'
 
 export interface GlobalOptions {
   readonly json: boolean
@@ -16,6 +17,7 @@ export class CommandIO implements GlobalOptions {
   readonly seed: number
   readonly #out: Writable
   readonly #err: Writable
+  #answered = false
 
   constructor(options: GlobalOptions, out: Writable = process.stdout, err: Writable = process.stderr) {
     this.json = options.json
@@ -26,9 +28,23 @@ export class CommandIO implements GlobalOptions {
     this.#err = err
   }
 
-  /** The command's result: `value` as one JSON document with --json, else `text`. Called once per run. */
-  result(value: unknown, text: string | (() => string)): void {
-    const shown = this.json ? JSON.stringify(value, null, 2) : typeof text === 'string' ? text : text()
+  /** Whether standard output has the result. */
+  get answered(): boolean {
+    return this.#answered
+  }
+
+  /**
+   * The command's result: `value` as one JSON document with --json, else `text`. Called once per run. A function gets the
+   * columns of the terminal, and what it returns is fitted to them; a string is written as it is.
+   */
+  result(value: unknown, text: string | ((width: number) => string)): void {
+    this.#answered = true
+    const width = widthOfStream(this.#out)
+    const shown = this.json
+      ? JSON.stringify(value, null, 2)
+      : typeof text === 'string'
+        ? text
+        : fitText(text(width), width)
     if (shown !== '') this.#out.write(shown.endsWith('\n') ? shown : `${shown}\n`)
   }
 
@@ -39,8 +55,10 @@ export class CommandIO implements GlobalOptions {
   }
 
   /** A line of progress or a warning, for people. */
-  log(message: string): void {
-    if (!this.quiet) this.#err.write(`${message}\n`)
+  log(message: string | ((width: number) => string)): void {
+    if (this.quiet) return
+    const width = widthOfStream(this.#err)
+    this.#err.write(`${fitText(typeof message === 'string' ? message : message(width), width)}\n`)
   }
 
   /** Like `log`, but no message is repeated. */
@@ -55,6 +73,13 @@ export class CommandIO implements GlobalOptions {
   /** A line for -v only. */
   detail(message: string): void {
     if (this.verbose) this.log(message)
+  }
+
+  /** The same command without a word. */
+  silent(): CommandIO {
+    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+    const { json, verbose, seed } = this
+    return new CommandIO({ json, quiet: true, verbose, seed }, nowhere, nowhere)
   }
 
   /** A bar with the time left on a terminal; a line now and then elsewhere; nothing with --quiet. */

@@ -25,7 +25,8 @@ const calibrationTable = {
 
 export const pass = defineCommand({
   name: 'pass',
-  summary: 'Apply one pass to a model: prune, quantize, freeze, fold-bn, ...',
+  summary: 'Apply one pass to a model; mnc prune is short for mnc pass prune',
+  lifts: true,
   arguments: [{ name: 'NAME', description: 'A pass', optional: true }],
   options: { list: { type: 'boolean', default: false, description: 'List the passes' } },
   examples: ['mnc pass --list', 'mnc pass prune --sparsity 0.75 student.onnx', 'mnc pass quantize --help'],
@@ -39,17 +40,22 @@ export const pass = defineCommand({
     if (!list) throw usageError('mnc pass needs the name of a pass', 'mnc pass --list shows them')
     const { passes } = await import('../passes/index.ts')
     const { jsonSchemaOf } = await import('../base/options.ts')
-    const facts = passes.map(({ name, alias, summary, preserves, options }) => ({
-      ...{ name, alias: alias ?? null, summary, preserves, options: jsonSchemaOf(options) },
+    const facts = passes.map(({ name, alias, summary, preserves, isInner = false, options }) => ({
+      ...{ name, alias: alias ?? null, summary, preserves, inner: isInner, options: jsonSchemaOf(options) },
     }))
-    io.result(facts, () =>
-      table(
-        passes.map((p) => [p.alias ?? '', p.name, p.summary]),
-        'lll',
-      ),
-    )
+    io.result(facts, (width) => listOf(passes, width))
   },
 })
+
+/** Passes that users call, by the name to type; then those that commands run for them. */
+function listOf(passes: readonly PassDef[], width: number): string {
+  const rows = (inner: boolean): string[][] =>
+    passes
+      .filter((p) => (p.isInner ?? false) === inner)
+      .map((p) => [`  ${p.alias ?? p.name}`, p.alias ? `${p.summary} (${p.name})` : p.summary])
+  const inner = 'run by train, export and ptq where they need them:'
+  return ['to call:', table(rows(false), 'll', width), '', inner, table(rows(true), 'll', width)].join('\n')
+}
 
 function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string[]): CommandDef {
   return {
@@ -90,9 +96,7 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
 
       /** --mean, --std, ... say how this model reads pixels: they are written into the result. */
       async function calibrate(reference: string) {
-        const { calibrationData, preprocessOf, RANDOM, randomWarning, writePreprocess } = await import(
-          '../data/index.ts'
-        )
+        const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
         const { openNamed } = await import('./pixel-options.ts')
         const size = { limit: Number(options.limit), batch: Number(options.batch) }
         if (reference === RANDOM) {
@@ -103,7 +107,8 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
         const data = await openNamed(model, reference, 'train', reading, io)
         const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), short)
         const warn = (message: string): void => io.log(message)
-        if (Object.keys(overrides).length > 0) writePreprocess(model, await preprocessOf(model, data, overrides, warn))
+        const preprocess = Object.keys(overrides).length > 0 && (await pixelsOf(model, data, overrides, warn))
+        if (preprocess) writePreprocess(model, preprocess)
         return calibrationData(model, data, { ...size, warn })
       }
     },

@@ -1,8 +1,9 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
 import { usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { dataOptions } from '../data/data-options.ts'
-import type { Dataset, Split } from '../data/dataset.ts'
+import type { Split } from '../data/dataset.ts'
 import { formOf } from '../data/formats/define-format.ts'
 import { dataFormats } from '../data/formats/index.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
@@ -12,11 +13,17 @@ import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }
 
+/** `cifar10:` for what is followed by a place. */
+function dataSuggestions(): string[] {
+  return dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
+}
+
 export const dataOption = optionTable({
   data: {
     type: 'string',
     placeholder: 'REF',
     description: `${dataFormats.map(formOf).join(', ')}, with #train or #test`,
+    suggestions: dataSuggestions(),
   },
 })
 
@@ -33,12 +40,12 @@ export async function openFor(
   split: Split,
   options: OptionsOf<typeof pixelOptions> & OptionsOf<typeof dataOptions>,
   io: CommandIO,
-): Promise<{ data: Dataset; preprocess: Preprocess }> {
+): Promise<{ data: SampleSet; preprocess: Preprocess | undefined }> {
   if (!reference) throw usageError('--data is missing', 'e.g. --data cifar10:DIR or --data embedded')
-  const { preprocessOf } = await import('../data/index.ts')
+  const { pixelsOf } = await import('../data/index.ts')
   const data = await openNamed(model, reference, split, options, io)
   const { mean, std, scale, inputSize } = options
-  const preprocess = await preprocessOf(model, data, { mean, std, scale, inputSize }, (m) => io.log(`note: ${m}`))
+  const preprocess = await pixelsOf(model, data, { mean, std, scale, inputSize }, (m) => io.log(`note: ${m}`))
   return { data, preprocess }
 }
 
@@ -47,15 +54,15 @@ export async function openNamed(
   model: Model,
   reference: string,
   split: Split,
-  { classes, dataMemory: memory, dataCache: cache }: OptionsOf<typeof dataOptions>,
+  { classes, dataMemory: memory, dataCache: cache, map }: OptionsOf<typeof dataOptions>,
   io: CommandIO,
-): Promise<Dataset> {
+): Promise<SampleSet> {
   const { openDataset } = await import('../data/index.ts')
   const { inClassOrder, inModelOrder, loadClassOrder } = await import('../data/class-order.ts')
   const { writeClassOrder } = await import('../graph/class-names.ts')
   const names = classes === undefined ? null : loadClassOrder(classes)
   const note = (text: string): void => io.log(`note: ${text}`)
-  const opened = await openDataset(reference, split, { memory, cache, log: note })
+  const opened = await openDataset(reference, split, { memory, cache, map, log: note })
   for (const text of opened.notes) note(text)
   if (!names) return inModelOrder(model, opened)
   writeClassOrder(model, names)

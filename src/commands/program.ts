@@ -1,19 +1,27 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
-import { MncError, usageError } from '../base/errors.ts'
+import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
 import { nearest, parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
+import { formatHelpItem, wrapExample } from './help.ts'
 import { commands } from './index.ts'
 import { CommandIO, type GlobalOptions } from './io.ts'
+import { fitText, widthOfStream, wrapWords } from './wrap.ts'
 
 interface Streams {
   readonly stdout: Writable
   readonly stderr: Writable
+}
+
+/** One command line: its words, where it writes, and what it has written. */
+interface Call extends Streams {
+  readonly argv: readonly string[]
+  io?: CommandIO
 }
 
 const EXIT = { ok: 0, bug: 1, badInput: 2, gate: 3, interrupted: 130 } as const
@@ -27,8 +35,8 @@ const globalFlags = [
   ['-v, --verbose', 'Print more details'],
 ] as const
 
-/** Commander's program with every command; subcommands only of those that `argv` mentions. */
-async function makeProgram(argv: readonly string[], streams: Streams): Promise<Command> {
+/** Commander's program with every command; subcommands only of those that the command line mentions. */
+async function makeProgram(call: Call): Promise<Command> {
   const program: Command = new Command('mnc')
     .description('Compress neural networks as ONNX graphs: prune, quantise, fine-tune, distil, export.')
     .version(packageVersion(), '--version', 'Print the version')
@@ -37,11 +45,15 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     .configureHelp({
       showGlobalOptions: true,
       visibleGlobalOptions: (c) => (c.parent ? program.options.filter((o) => !o.hidden) : []),
+      formatItem: formatHelpItem,
+      styleUsage: (usage) => wrapWords(usage, helpWidth(call.stdout) - 'Usage: '.length).join('\n  '),
     })
     .showSuggestionAfterError(true)
     .configureOutput({
-      writeOut: (text) => void streams.stdout.write(text),
-      writeErr: (text) => void streams.stderr.write(text),
+      writeOut: (text) => void call.stdout.write(text),
+      writeErr: (text) => void call.stderr.write(text),
+      getOutHelpWidth: () => helpWidth(call.stdout),
+      getErrHelpWidth: () => helpWidth(call.stderr),
       outputError: (text, write) => write(text.replace(/^error: /, 'mnc: ')),
     })
     .exitOverride()
@@ -51,31 +63,45 @@ async function makeProgram(argv: readonly string[], streams: Streams): Promise<C
     '--dump-stages <DIR>',
     'Write the model as text after each pass and after each stage of a training step or export',
   )
-  for (const def of commands) await addCommand(program, program, def, argv, streams)
+  for (const def of commands) await addCommand(program, program, def, call)
+  const word = commandWord(call.argv)
+  const taken = new Set(['help', ...commands.flatMap(namesOf)])
+  if (word !== undefined && !taken.has(word))
+    for (const def of commands.filter((c) => c.lifts))
+      for (const sub of (await def.subcommands?.()) ?? [])
+        if (!namesOf(sub).some((name) => taken.has(name))) await addCommand(program, program, sub, call)
   return program
 }
 
-async function addCommand(
-  program: Command,
-  parent: Command,
-  def: CommandDef,
-  argv: readonly string[],
-  streams: Streams,
-): Promise<void> {
+/** Help has the width of the terminal, and 80 columns in files. */
+const helpWidth = (stream: Writable): number => Math.min(widthOfStream(stream), isTerminal(stream) ? 120 : 80)
+const isTerminal = (stream: Writable): boolean => widthOfStream(stream) !== Number.POSITIVE_INFINITY
+
+const namesOf = ({ name, aliases = [] }: CommandDef): string[] => [name, ...aliases]
+
+/** The word that names the command: the first that is neither an option of the program nor the value of one. */
+function commandWord(argv: readonly string[]): string | undefined {
+  const words = argv.filter((w, i) => !w.startsWith('-') && !/^--(seed|dump-stages)$/.test(argv[i - 1] ?? ''))
+  return words[0] === 'help' ? words[1] : words[0]
+}
+
+async function addCommand(program: Command, parent: Command, def: CommandDef, call: Call): Promise<void> {
+  const { argv } = call
   const command = parent.command(def.name).summary(def.summary).description(def.summary)
-  const names = [def.name, ...(def.aliases ?? [])]
   for (const a of def.arguments) command.argument(usageOf(a), a.description)
   // the list of commands needs no flags, and making them takes time
-  if (names.some((name) => argv.includes(name))) addFlags(command, def.options)
+  if (namesOf(def).some((name) => argv.includes(name))) addFlags(command, def.options)
   command.aliases(def.aliases ?? []).allowExcessArguments(false)
-  if (def.examples) command.addHelpText('after', `\nExamples:\n${def.examples.map((e) => `  $ ${e}`).join('\n')}`)
+  const examples = (def.examples ?? []).map((e) => wrapExample(e, helpWidth(call.stdout)))
+  if (examples.length > 0) command.addHelpText('after', `\nExamples:\n${examples.join('\n')}`)
   if (def.subcommands && argv.includes(def.name))
-    for (const sub of await def.subcommands()) await addCommand(program, command, sub, argv, streams)
+    for (const sub of await def.subcommands()) await addCommand(program, command, sub, call)
   // an unknown word below a command with subcommands is a misspelt subcommand, whatever options follow it
   if (def.subcommands) command.allowUnknownOption().allowExcessArguments()
   command.action(async () => {
     if (def.subcommands) refuseUnknown(command)
-    const io = new CommandIO(globalOptions(program), streams.stdout, streams.stderr)
+    const io = new CommandIO(globalOptions(program), call.stdout, call.stderr)
+    call.io = io
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })
     const run = (): Promise<void> => def.run(command.args, options, io)
@@ -110,43 +136,63 @@ function globalOptions(program: Command): GlobalOptions {
   return { json, quiet, verbose, seed: Number(seed) }
 }
 
-/** Reports what went wrong on stderr and returns the exit code. */
-function report(error: unknown, { stderr }: Streams): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput // commander has reported it
-  const say = (text: string): void => void stderr.write(`mnc: ${text}\n`)
-  const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
-  if (debug && error instanceof Error) say(error.stack ?? String(error))
-  if (error instanceof MncError) {
-    say(error.describe())
-    const codes = {
-      user: EXIT.badInput,
-      model: EXIT.badInput,
-      pass: EXIT.bug,
-      gate: EXIT.gate,
-      interrupt: EXIT.interrupted,
-    }
-    return codes[error.blame]
-  }
+interface Failure {
+  readonly exit: number
+  readonly message: string
+  readonly error?: MncError
+}
+
+/** What went wrong, for a person and a shell; null where help or the version was asked for. */
+function failureOf(error: unknown): Failure | null {
+  if (error instanceof CommanderError)
+    return error.exitCode === 0 ? null : { exit: EXIT.badInput, message: error.message.replace(/^error: /, '') }
+  if (error instanceof MncError) return { exit: EXITS[error.blame], message: error.describe(), error }
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof RangeError && NO_MEMORY.test(message)) {
-    say(`the model needs more memory than there is: a tensor of its shapes cannot be allocated (${message})`)
-    return EXIT.badInput
+    const what = 'the model needs more memory than there is: a tensor of its shapes cannot be allocated'
+    return { exit: EXIT.badInput, message: `${what} (${message})` }
   }
-  if (systemReason(error) !== null) {
-    say(message)
-    return EXIT.badInput
+  if (systemReason(error) !== null) return { exit: EXIT.badInput, message }
+  return { exit: EXIT.bug, message: `${message} (a bug in mnc; MNC_DEBUG=1 shows where)` }
+}
+
+const EXITS: Readonly<Record<MncError['blame'], number>> = {
+  user: EXIT.badInput,
+  model: EXIT.badInput,
+  pass: EXIT.bug,
+  gate: EXIT.gate,
+  interrupt: EXIT.interrupted,
+}
+
+/**
+ * Reports what went wrong on stderr and returns the exit code. With --json standard output gets a document all the same, unless
+ * the command has given its own: a gate fails after measuring.
+ */
+function report(error: unknown, { argv, io, stdout, stderr }: Call): number {
+  const failure = failureOf(error)
+  if (!failure) return EXIT.ok
+  const say = (text: string): void => void stderr.write(`${fitText(`mnc: ${text}`, widthOfStream(stderr))}\n`)
+  const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
+  if (debug && error instanceof Error) say(error.stack ?? String(error))
+  const { exit, message, error: known } = failure
+  if (known?.code === reportedElsewhere().code) return exit
+  if (!(error instanceof CommanderError)) say(message) // commander has reported it
+  if (argv.includes('--json') && !io?.answered) {
+    const { code = exit === EXIT.bug ? 'internal' : 'bad-usage', file = null, node = null, next = null } = known ?? {}
+    const shown = { code, exit, message: known?.message ?? message, file, node, next, stage: known?.stage ?? null }
+    stdout.write(`${JSON.stringify({ error: shown }, null, 2)}\n`)
   }
-  say(`${message} (a bug in mnc; MNC_DEBUG=1 shows where)`)
-  return EXIT.bug
+  return exit
 }
 
 /** Runs one command line (without `node mnc`) and returns the exit code. */
-export async function runCommandLine(argv: readonly string[], streams: Streams = process): Promise<number> {
+export async function runCommandLine(argv: readonly string[], { stdout, stderr }: Streams = process): Promise<number> {
+  const call: Call = { argv, stdout, stderr }
   try {
-    const program = await makeProgram(argv, streams)
+    const program = await makeProgram(call)
     await program.parseAsync([...argv], { from: 'user' })
     return EXIT.ok
   } catch (error) {
-    return report(error, streams)
+    return report(error, call)
   }
 }

@@ -60,15 +60,15 @@ export const ptq = defineCommand({
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
       const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const { classes, dataMemory, dataCache, dim, inputShape } = options
-        const said = { reading: { classes, dataMemory, dataCache }, sizes: { dim, inputShape } }
+        const { classes, dataMemory, dataCache, map, dim, inputShape } = options
+        const said = { reading: { classes, dataMemory, dataCache, map }, sizes: { dim, inputShape } }
         const name = nameFor(out)
         const facts = { name, model: path, data: options.data, preprocess, seed: io.seed, ...said }
         await writeFileAtomic(recipe, `${JSON.stringify(recipeOf(result.sequence, facts), null, 2)}\n`)
       }
       if (out === '-') return
       const { model: _, sequence, ...facts } = result
-      io.result({ output: out, recipe, ...facts, sequence }, () => describe(result, out, recipe))
+      io.result({ output: out, recipe, ...facts, sequence }, (width) => describe(result, out, recipe, width))
     } finally {
       view.end()
     }
@@ -126,7 +126,7 @@ const outcomeOf = ({ outcome, distance, reason, seconds }: PtqStep): string => {
 
 const shown = (distance: number): string => (Number.isFinite(distance) ? distance.toPrecision(4) : String(distance))
 
-function describe({ steps, distance }: PtqResult, out: string, recipe: string | null): string {
+function describe({ steps, distance }: PtqResult, out: string, recipe: string | null, width: number): string {
   const rows = steps.map((s) => [
     s.name,
     s.distance === null ? '-' : shown(s.distance),
@@ -138,7 +138,7 @@ function describe({ steps, distance }: PtqResult, out: string, recipe: string | 
     ...(recipe === null ? [] : [`mnc run ${recipe}    the same again`]),
   ]
   return [
-    table([['step', 'distance', 'time', ''], ...rows], 'lrrl'),
+    table([['step', 'distance', 'time', ''], ...rows], 'lrrl', width),
     '',
     `${shown(distance)} from the float model, on samples that nothing was fitted to`,
     out,

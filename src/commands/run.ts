@@ -1,7 +1,7 @@
 /** `mnc run`: a recipe, stage by stage. */
 import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
-import type { RunEvent, RunResult, StageResult } from '../recipes/run.ts'
+import type { RunEvent, RunOptions, RunResult, StageResult } from '../recipes/run.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
@@ -14,7 +14,13 @@ import { TrainingView } from './training-view.ts'
 export const run = defineCommand({
   name: 'run',
   summary: 'Run a recipe: its stages in order, skipping finished ones and resuming a half-trained one',
-  arguments: [{ name: 'RECIPE', description: 'A JSON file, or the name of a recipe in models/' }],
+  arguments: [
+    {
+      name: 'RECIPE',
+      description: 'A JSON file, or the name of a recipe in models/',
+      values: async () => (await import('../recipes/load.ts')).recipeNames(),
+    },
+  ],
   options: {
     workdir: {
       type: 'string',
@@ -27,6 +33,11 @@ export const run = defineCommand({
       description: 'Start at this stage; use the files of earlier stages as they are',
     },
     until: { type: 'string', placeholder: 'STAGE', description: 'Stop after this stage' },
+    resume: {
+      type: 'boolean',
+      default: true,
+      description: 'Skip finished stages and continue a half-trained one; --no-resume makes all of them again',
+    },
     dryRun: {
       type: 'boolean',
       default: false,
@@ -49,7 +60,7 @@ export const run = defineCommand({
   examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
   async run([reference = ''], options, io) {
     const { loadRecipe } = await import('../recipes/load.ts')
-    const { data, dryRun, from, until, checkpointSteps, device } = options
+    const { data, dryRun, from, until, resume, checkpointSteps, device } = options
     const reading = { classes: options.classes, dataMemory: options.dataMemory, dataCache: options.dataCache }
     const recipe = await loadRecipe(reference, { data, reading, device, seed: io.seed === 0 ? undefined : io.seed })
     const workdir = options.workdir ?? `build/${recipe.name}`
@@ -60,7 +71,7 @@ export const run = defineCommand({
       else if (event.kind === 'stage' || event.kind === 'done') stop.disarm()
       view.show(event)
     }
-    const settings = { workdir, from, until, checkpointSteps, onEvent }
+    const settings = { workdir, from, until, resume, checkpointSteps, onEvent }
     if (dryRun) return showEstimate(recipe, settings, io)
     const { runRecipe } = await import('../recipes/run.ts')
     const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
@@ -68,7 +79,7 @@ export const run = defineCommand({
       const result = await runRecipe(recipe, { ...settings, cache: cacheFolder(), signal: stop.signal })
       view.end()
       const { failed, ...rest } = result
-      io.result({ ...rest, failed: failed?.message ?? null }, () => summaryTable(result))
+      io.result({ ...rest, failed: failed?.message ?? null }, (width) => summaryTable(result, width))
       if (failed) throw failed
     } finally {
       view.end()
@@ -120,7 +131,7 @@ class RunView {
   }
 }
 
-function summaryTable({ stages }: RunResult): string {
+function summaryTable({ stages }: RunResult, width: number): string {
   const scored = stages.some((s) => s.metrics.score)
   const row = ({ stage, metrics: m, status, seconds }: StageResult): string[] => [
     ...[stage, m.eval ? percent(m.eval.top1, 2) : '-', percent(m.sparsity), bits(m.weightBits), bits(m.activationBits)],
@@ -128,7 +139,7 @@ function summaryTable({ stages }: RunResult): string {
     status === 'skipped' ? 'up to date' : formatDuration(seconds),
   ]
   const heads = ['stage', 'top-1', 'zero', 'W bits', 'A bits', 'bytes', ...(scored ? ['score'] : []), '']
-  const body = table([heads, ...stages.map(row)], scored ? 'lrrrrrrr' : 'lrrrrrr')
+  const body = table([heads, ...stages.map(row)], scored ? 'lrrrrrrr' : 'lrrrrrr', width)
   const checks = stages.flatMap((s) =>
     s.metrics.checks.map(({ against, result }) => {
       const { disabled, all } = result.byOptimisation
@@ -139,17 +150,13 @@ function summaryTable({ stages }: RunResult): string {
   )
   if (checks.length === 0) return body
   const checkHeads = ['check in onnxruntime', 'reference', 'ORT_DISABLE_ALL', 'ORT_ENABLE_ALL', 'same class']
-  return `${body}\n\n${table([checkHeads, ...checks], 'lrrrr')}`
+  return `${body}\n\n${table([checkHeads, ...checks], 'lrrrr', width)}`
 }
 
 /** `4`, `32`, or a mean such as `4.6`. */
 const bits = (mean: number): string => String(Number(mean.toFixed(1)))
 
-async function showEstimate(
-  recipe: Recipe,
-  settings: { workdir: string; from: string | undefined; until: string | undefined; onEvent: (e: RunEvent) => void },
-  io: CommandIO,
-): Promise<void> {
+async function showEstimate(recipe: Recipe, settings: RunOptions, io: CommandIO): Promise<void> {
   const { estimateRecipe } = await import('../recipes/estimate.ts')
   const { commandLines } = await import('../recipes/command-lines.ts')
   const estimates = await estimateRecipe(recipe, settings, ({ stage }, i) =>

@@ -23,11 +23,11 @@ export const score = defineCommand({
     const report = await score(model, options).catch((error: unknown) => {
       throw error instanceof MncError && error.blame === 'model' ? error.inFile(path) : error
     })
-    io.result(report, () => describe(report))
+    io.result(report, (width) => describe(report, width))
   },
 })
 
-function describe(r: ScoreReport): string {
+function describe(r: ScoreReport, width: number): string {
   const layers = r.layers.map((l) => [
     ...[l.name, l.op, bigNumber(l.macs), l.weights.toLocaleString('en'), l.nonZeros.toLocaleString('en')],
     ...[l.weightBits ?? '', l.activationBits ?? ''].map(String),
@@ -47,10 +47,10 @@ function describe(r: ScoreReport): string {
   const totalHeads = ['accumulator', 'storage', 'mults', 'adds', 'storage / P0', 'operations / O0', 'score']
   const all = Object.entries(r.byReference).map(([name, s]) => `${name} ${s.toFixed(6)}`)
   return [
-    table([[...heads, ...counts], ...layers], 'llrrrrrrrrr'),
+    table([[...heads, ...counts], ...layers], 'llrrrrrrrrr', width),
     '',
     `parameters ${r.parameters.toLocaleString('en')}, MACs ${bigNumber(r.macs)}; in 32-bit parameters and operations:`,
-    table([totalHeads, ...totals], 'lrrrrrr'),
+    table([totalHeads, ...totals], 'lrrrrrr', width),
     '',
     `score (${r.reference}, ${r.accumulator}, ${r.floatBits}-bit floats): ${r.score.toFixed(6)}`,
     `with ${r.accumulator} under each reference: ${all.join(', ')}`,

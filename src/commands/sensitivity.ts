@@ -73,7 +73,7 @@ export const sensitivity = defineCommand({
       })
       await write(result)
       await writeFileAtomic(plot, sensitivityPlot(result, `${path}: sensitivity of its layers`))
-      io.result({ output: out, plot, ...result }, () => `${describe(result)}\n\n${out}\n${plot}`)
+      io.result({ output: out, plot, ...result }, (width) => `${describe(result, width)}\n\n${out}\n${plot}`)
     } finally {
       progress?.end()
     }
@@ -94,7 +94,7 @@ function lastOf(r: Sensitivity): string {
   return last ? `${last.layer} ${nameOf(last)}` : ''
 }
 
-function describe(r: Sensitivity): string {
+function describe(r: Sensitivity, width: number): string {
   const columns = [...byName(r.points).keys()]
   const shown = (v: number): string =>
     r.metric === 'accuracy' ? percent(v, 2) : v.toFixed(r.metric === 'loss' ? 4 : 1)
@@ -109,7 +109,7 @@ function describe(r: Sensitivity): string {
   const reasons = [...new Set(left.map((p) => `${p.layer}: ${p.reason}`))]
   return [
     `${what} on ${r.samples} samples with one layer changed${unchanged}`,
-    table([['layer', 'op', 'weights', ...columns], ...rows], `llr${'r'.repeat(columns.length)}`),
+    table([['layer', 'op', 'weights', ...columns], ...rows], `llr${'r'.repeat(columns.length)}`, width),
     ...reasons,
   ].join('\n')
 }

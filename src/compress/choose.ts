@@ -1,4 +1,5 @@
 /** Which of the points that a run made meets what was asked for; where none does, which comes nearest and by how much. */
+import { points } from '../base/shares.ts'
 import type { Goal } from './goal.ts'
 import { showAmount } from './goal.ts'
 import type { Judgement } from './panel.ts'
@@ -24,8 +25,6 @@ export interface Verdict {
 
 /** Counts of a few thousand samples are far coarser. */
 const SLACK = 1e-9
-
-export const points = (share: number): string => `${Number((share * 100).toFixed(2))} points`
 
 export function verdictOf(point: Point, asked: Asked, judged: Judgement = point.held): Verdict {
   const misses: string[] = []

@@ -2,8 +2,9 @@
  * What each layer alone costs at each width, in the form in which it would ship: post-training quantisation of that layer
  * and no other, without training, and the distance of the outputs that it comes to. Measured once, kept in the work folder.
  *
- * Bytes of n weights at b bits are those of the smallest form that an export has for them: planes of b bits up to 3, two to a
- * byte at 4, a mask bit and b bits of each that is not zero up to 7 (taken as all), a byte at 8, four without quantising.
+ * Bytes of n weights at b bits are those without a code: b bits each up to 4, a mask bit and b bits of each that is not zero up
+ * to 7 (taken as all), a byte at 8, four without quantising. Words of a prefix code take less, by a share that is known only
+ * when the layer's integers are.
  */
 import { MncError } from '../base/errors.ts'
 import { inLanes } from '../base/lanes.ts'

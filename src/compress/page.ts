@@ -1,10 +1,11 @@
 /** The page about a run: what was asked for, what came out, the points on the way, and the layers of the chosen one. */
 import { modelInfo } from '../analysis/model-info.ts'
 import { packageVersion } from '../base/package-files.ts'
+import { points as inPoints } from '../base/shares.ts'
 import { readModel } from '../codec/codec.ts'
 import { bars, scatter } from '../recipes/report-charts.ts'
 import { count, figure, number, page, percent, section, table, text } from '../recipes/report-parts.ts'
-import { points as inPoints, paretoOf, qualityOf } from './choose.ts'
+import { paretoOf, qualityOf } from './choose.ts'
 import type { CompressResult } from './events.ts'
 import { showAmount } from './goal.ts'
 import type { Point } from './point.ts'

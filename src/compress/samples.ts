@@ -6,14 +6,14 @@
 import { MncError, usageError } from '../base/errors.ts'
 import type { OptionsOf } from '../base/options.ts'
 import type { CheckBatch } from '../check/check.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { inClassOrder, inModelOrder, loadClassOrder } from '../data/class-order.ts'
 import type { dataOptions } from '../data/data-options.ts'
-import type { Dataset } from '../data/dataset.ts'
-import { evalBatches, imageTensor } from '../data/eval-batches.ts'
 import { openDataset } from '../data/open.ts'
 import type { pixelOptions } from '../data/pixel-options.ts'
-import { imageInput, type Preprocess, preprocessOf, statedClasses } from '../data/preprocess.ts'
+import { type Preprocess, statedClasses } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
+import { pixelsOf, sampleBatches } from '../data/sample-set.ts'
 import { writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
@@ -64,8 +64,9 @@ const TEST_KEY = 3
 export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   if (w.data === RANDOM) return randomSamples(model, w)
   const { memory, cache } = { memory: w.reading.dataMemory, cache: w.reading.dataCache }
-  const open = async (split: 'train' | 'test'): Promise<Dataset> => {
-    const set = await openDataset(w.data, split, { memory, cache, log: w.log })
+  const { map } = w.reading
+  const open = async (split: 'train' | 'test'): Promise<SampleSet> => {
+    const set = await openDataset(w.data, split, { memory, cache, map, log: w.log })
     if (split === 'train') for (const note of set.notes) w.log(`note: ${note}`)
     const names = w.reading.classes === undefined ? null : loadClassOrder(w.reading.classes)
     if (!names) return inModelOrder(model, set)
@@ -76,7 +77,7 @@ export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   if (train.size < LEAST)
     throw usageError(`${train.name} has ${train.size} images, which are too few`, `give at least ${LEAST}; 200 do well`)
   const { mean, std, scale, inputSize } = w.pixels
-  const preprocess = await preprocessOf(model, train, { mean, std, scale, inputSize }, (m) => w.log(`note: ${m}`))
+  const preprocess = await pixelsOf(model, train, { mean, std, scale, inputSize }, (m) => w.log(`note: ${m}`))
   const given = await open('test').catch((error: unknown) => {
     if (error instanceof MncError && error.blame === 'user') return null
     throw error
@@ -87,12 +88,13 @@ export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   const held = Math.max(1, Math.min(most, Math.floor(train.size * HELD_SHARE * (test ? 1 : 0.5))))
   const reserved = test ? held : 2 * held
   const fitted = train.size - reserved
-  const part = (from: number, count: number): Dataset => train.select(Array.from({ length: count }, (_, i) => from + i))
+  const part = (from: number, count: number): SampleSet =>
+    train.select(Array.from({ length: count }, (_, i) => from + i))
   const figure = test ? (labelled ? test : test.take(UNLABELLED)) : part(fitted + held, held)
   if (labelled) refuseSorted(train, fitted, held)
-  const source = (set: Dataset): SampleSource => ({
+  const source = (set: SampleSet): SampleSource => ({
     count: set.size,
-    batches: () => imageBatches(model, set, preprocess, w.batch, labelled),
+    batches: () => checkedBatches(model, set, preprocess, w.batch, labelled),
   })
   return {
     ...{ training: train, preprocess, labelled, fitted, oneSet: test === null },
@@ -117,9 +119,10 @@ async function randomSamples(model: Model, { held, batch }: Wanted): Promise<Sam
 }
 
 /** Whether the labels are classes of the model's scores. */
-function areLabels(model: Model, train: Dataset, log: (message: string) => void): boolean {
+function areLabels(model: Model, train: SampleSet, log: (message: string) => void): boolean {
   const stated = statedClasses(model)
   const output = scoresOutput(model.graph.outputs)
+  if (!train.isLabelled) return false
   const used = new Set(train.labels).size
   if (used < 2) return false
   const dims = output?.type?.dims
@@ -131,7 +134,7 @@ function areLabels(model: Model, train: Dataset, log: (message: string) => void)
 }
 
 /** Parts of a set that is sorted by class say nothing about the others. */
-function refuseSorted(train: Dataset, fitted: number, held: number): void {
+function refuseSorted(train: SampleSet, fitted: number, held: number): void {
   const classes = new Set(train.labels).size
   const own = new Set(train.labels.subarray(fitted, fitted + held)).size
   if (held < 5 * classes || own >= classes / 2) return
@@ -141,15 +144,13 @@ function refuseSorted(train: Dataset, fitted: number, held: number): void {
   )
 }
 
-async function* imageBatches(
+async function* checkedBatches(
   model: Model,
-  set: Dataset,
-  preprocess: Preprocess,
+  set: SampleSet,
+  preprocess: Preprocess | undefined,
   batch: number,
   labelled: boolean,
 ): AsyncGenerator<CheckBatch, void, undefined> {
-  const { name } = imageInput(model)
-  const elem = model.graph.find(name)?.type?.elem
-  for await (const { images, labels, count } of evalBatches(set, preprocess, batch))
-    yield { feeds: { [name]: imageTensor(preprocess, count, images, elem) }, count, ...(labelled && { labels }) }
+  for await (const { feeds, labels, count } of sampleBatches(model, set, preprocess, batch))
+    yield { feeds, count, ...(labelled && labels && { labels }) }
 }

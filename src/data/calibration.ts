@@ -4,12 +4,11 @@ import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { groupsOf } from '../samples/run-samples.ts'
-import type { Dataset } from './dataset.ts'
-import { evalBatches, imageTensor } from './eval-batches.ts'
-import { imagePlan } from './image-plan.ts'
+import type { SampleSet } from './array-set.ts'
 import { openDataset } from './open.ts'
-import { imageInput, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
+import type { PreprocessOverrides } from './preprocess.ts'
 import { RANDOM } from './random-options.ts'
+import { pixelsOf, sampleBatches, samplePlan } from './sample-set.ts'
 
 export interface CalibrationOptions extends PreprocessOverrides {
   /** Images to use; 512 by default. */
@@ -26,23 +25,20 @@ export interface CalibrationOptions extends PreprocessOverrides {
  */
 export async function calibrationData(
   model: Model,
-  reference: string | Dataset,
+  reference: string | SampleSet,
   options: CalibrationOptions = {},
 ): Promise<CalibrationData> {
   const { limit = 512, batch = 64, warn, ...overrides } = options
   if (reference === RANDOM) return randomCalibration(model, limit, batch)
   const dataset = (typeof reference === 'string' ? await openDataset(reference, 'train') : reference).take(limit)
-  const preprocess = await preprocessOf(model, dataset, overrides, warn)
-  const { name } = imageInput(model)
-  const { elem } = model.graph.find(name)!.type!
-  const plan = await imagePlan(model, preprocess, Math.min(batch, dataset.size))
+  const preprocess = await pixelsOf(model, dataset, overrides, warn)
+  const plan = await samplePlan(model, dataset, preprocess, Math.min(batch, dataset.size))
   return {
     samples: dataset.size,
     isWhole: plan.isFixed,
     async *batches() {
-      for await (const { images, count } of evalBatches(dataset, preprocess, plan.isFixed ? plan.batch : batch))
-        for (const { feeds } of groupsOf(plan, { [name]: imageTensor(preprocess, count, images, elem) }, count))
-          yield feeds
+      for await (const { feeds, count } of sampleBatches(model, dataset, preprocess, plan.isFixed ? plan.batch : batch))
+        for (const group of groupsOf(plan, feeds, count)) yield group.feeds
     },
   }
 }

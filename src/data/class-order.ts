@@ -7,7 +7,7 @@ import { modelError, usageError } from '../base/errors.ts'
 import { readTextSync } from '../base/files.ts'
 import { distinct, namesIn, readClassOrder, writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
-import type { Dataset } from './dataset.ts'
+import type { SampleSet } from './array-set.ts'
 
 /**
  * The names in a file: one per line, a JSON array, or a JSON object from numbers to names or from names to numbers (what
@@ -32,12 +32,12 @@ export function loadClassOrder(file: string): readonly string[] {
 }
 
 /** The set with labels in the order of `names`. `whose`: who says so, for messages. */
-export function inClassOrder(dataset: Dataset, names: readonly string[], whose: string): Dataset {
+export function inClassOrder<S extends SampleSet>(dataset: S, names: readonly string[], whose: string): S {
   const own = dataset.classNames
   if (!own) {
     if (dataset.classes > names.length)
       throw usageError(`${dataset.name} has ${dataset.classes} classes, but ${whose} names ${names.length}`)
-    return dataset.relabelled(names, (label) => label)
+    return dataset.relabelled(names, (label) => label) as S
   }
   if (own.length === names.length && own.every((name, i) => name === names[i])) return dataset
   const places = new Map(names.map((name, i) => [name, i]))
@@ -48,11 +48,11 @@ export function inClassOrder(dataset: Dataset, names: readonly string[], whose: 
       "give the data's names in the order of the model's outputs with --classes FILE",
     )
   const to = own.map((name) => places.get(name)!)
-  return dataset.relabelled(names, (label) => to[label]!)
+  return dataset.relabelled(names, (label) => to[label]!) as S
 }
 
 /** The set as the model's own metadata numbers its classes, if it does. */
-export function inModelOrder(model: Model, dataset: Dataset): Dataset {
+export function inModelOrder<S extends SampleSet>(model: Model, dataset: S): S {
   const names = readClassOrder(model)
   return names ? inClassOrder(dataset, names, 'the model') : dataset
 }

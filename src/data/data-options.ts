@@ -10,6 +10,12 @@ export const dataOptions = optionTable({
     placeholder: 'FILE',
     description: "Names of the classes in the order of the model's outputs, one per line or as JSON",
   },
+  map: {
+    type: 'stringMap',
+    placeholder: 'INPUT=ARRAY',
+    description:
+      'Array of the data that feeds an input, is the target of an output, or holds the labels (labels=ARRAY), where names differ',
+  },
   dataMemory: {
     type: 'integer',
     minimum: 1,

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { bugError, usageError } from '../base/errors.ts'
-import { Rng } from '../base/rng.ts'
+import { heldOut } from './held-out.ts'
 import { sharedBytes } from './picture-store.ts'
 import { hashFiles, type Pictures } from './pictures.ts'
 import { type Pixels, readPixels, viewOf } from './pixels.ts'
@@ -38,6 +38,8 @@ export interface DatasetInit {
   readonly resize?: ResizeMode | undefined
   /** Class of each image, 0..classes-1. */
   readonly labels: Int32Array
+  /** false: there are no labels, and those given stand for nothing. */
+  readonly isLabelled?: boolean | undefined
   readonly classNames?: readonly string[] | undefined
   /** What someone who uses the set should know, a sentence each: what was left out, how pixels were read. */
   readonly notes?: readonly string[] | undefined
@@ -67,6 +69,7 @@ export class Dataset {
   readonly width: number
   readonly resize: ResizeMode
   readonly labels: Int32Array
+  readonly isLabelled: boolean
   readonly classNames: readonly string[] | undefined
   readonly notes: readonly string[]
   readonly #images: Uint8Array | PictureSet
@@ -84,6 +87,7 @@ export class Dataset {
     this.resize = init.resize ?? 'bilinear'
     this.#images = init.images
     this.labels = init.labels
+    this.isLabelled = init.isLabelled ?? true
     this.classNames = init.classNames
     this.notes = init.notes ?? []
     this.#statistics = init.statistics
@@ -94,7 +98,7 @@ export class Dataset {
     if (held !== this.size) throw bugError(`${init.name}: ${held} images for ${this.size} labels`)
     if (init.classes > MOST_CLASSES)
       throw usageError(`${init.name} has ${init.classes} classes; at most ${MOST_CLASSES} are supported`)
-    for (const label of init.labels)
+    for (const label of this.isLabelled ? init.labels : [])
       if (label < 0 || label >= init.classes)
         throw usageError(`${init.name}: label ${label} is outside 0..${init.classes - 1}`)
   }
@@ -174,23 +178,7 @@ export class Dataset {
    * the files. The fraction is rounded per class, with at least one image held out in all.
    */
   splitValidation(fraction: number, seed: number): { train: Dataset; validation: Dataset } {
-    if (!(fraction > 0 && fraction < 1))
-      throw usageError(`the validation part must be between 0 and 1, not ${fraction}`, 'e.g. --val-fraction 0.1')
-    const byClass = new Map<number, number[]>()
-    for (const label of [...new Set(this.labels)].sort((a, b) => a - b)) byClass.set(label, [])
-    for (let i = 0; i < this.size; i++) byClass.get(this.labels[i]!)!.push(i)
-    const held = new Uint8Array(this.size)
-    let owed = 0 // carries what rounding left, so that the total is right where classes are tiny
-    for (const [label, members] of byClass) {
-      owed += members.length * fraction
-      const count = Math.min(members.length, Math.round(owed))
-      owed -= count
-      for (const i of new Rng(seed, label).shuffle(members).slice(0, count)) held[i] = 1
-    }
-    const chosen = (flag: number) => Array.from(held.keys()).filter((i) => held[i] === flag)
-    const [kept, out] = [chosen(0), chosen(1)]
-    if (out.length === 0 || kept.length === 0)
-      throw usageError(`${this.name} has ${this.size} images: a fraction of ${fraction} leaves one side empty`)
+    const { kept, out } = heldOut(this, fraction, seed)
     return { train: this.select(kept), validation: this.select(out) }
   }
 
@@ -211,9 +199,9 @@ export class Dataset {
   }
 
   #with(changes: Partial<DatasetInit>): Dataset {
-    const { name, split, classes, classNames, resize, labels, notes } = this
+    const { name, split, classes, classNames, resize, labels, isLabelled, notes } = this
     return new Dataset({
-      ...{ name, split, classes, ...this.#shape, classNames, resize, images: this.#images, labels, notes },
+      ...{ name, split, classes, ...this.#shape, classNames, resize, images: this.#images, labels, isLabelled, notes },
       statistics: this.#statistics ?? (() => statisticsOf(this)),
       ...changes,
     })

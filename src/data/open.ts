@@ -4,7 +4,8 @@
  */
 import { usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
-import type { Dataset, Split } from './dataset.ts'
+import type { ColumnMap, SampleSet } from './array-set.ts'
+import { Dataset, type Split } from './dataset.ts'
 import { type DataFormat, formOf } from './formats/define-format.ts'
 import { dataFormats } from './formats/index.ts'
 import { memoryLimit } from './memory.ts'
@@ -55,6 +56,8 @@ export interface OpenOptions {
   readonly memory?: number | undefined
   /** Folder in which decoded pictures are kept for the next run; without it a temporary file is used. */
   readonly cache?: string | undefined
+  /** Arrays by input, by output, or by `labels`, where their names differ. */
+  readonly map?: ColumnMap | undefined
   /** Called with what takes long, and what the disk has no room for. */
   readonly log?: ((message: string) => void) | undefined
 }
@@ -68,7 +71,14 @@ export async function openDataset(
   reference: string,
   defaultSplit: Split,
   { memory, ...more }: OpenOptions = {},
-): Promise<Dataset> {
+): Promise<SampleSet> {
   const { kind, place, split } = parseDataReference(reference)
   return formatNamed(kind)!.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
+}
+
+/** The same for what needs pictures: a usage error for a set of arrays. */
+export async function openPictures(reference: string, split: Split, options: OpenOptions = {}): Promise<Dataset> {
+  const set = await openDataset(reference, split, options)
+  if (set instanceof Dataset) return set
+  throw usageError(`${set.name} holds arrays, and pictures are needed here`)
 }

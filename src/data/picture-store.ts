@@ -23,7 +23,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usageError } from '../base/errors.ts'
-import { systemReason } from '../base/files.ts'
+import { refused } from '../base/files.ts'
 import { crc32 } from './readers/zip.ts'
 
 export interface PictureStore {
@@ -127,19 +127,12 @@ function remember({ imageBytes, memory, known }: PictureStore, i: number, bytes:
   Atomics.store(known, i, 1)
 }
 
-/** What the operating system refuses becomes a user error that names the file. */
-function refusals<T>(path: string, work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    const reason = systemReason(error)
-    if (reason === null) throw error
-    throw usageError(
-      `decoded pictures cannot be kept in ${path}: ${reason}`,
-      'name a folder that has room with --data-cache, or raise --data-memory',
-    )
-  }
-}
+const refusals = <T>(path: string, work: () => T): T =>
+  refused(
+    work,
+    `decoded pictures cannot be kept in ${path}`,
+    'name a folder that has room with --data-cache, or raise --data-memory',
+  )
 
 /** Bytes that every thread can see; a usage error where there is no memory for them. */
 export function sharedBytes(length: number): Uint8Array {

@@ -1,5 +1,9 @@
 /** Options for opening a data set of any kind. */
+import type { ColumnMap } from './array-set.ts'
 import type { StoreOptions } from './picture-store.ts'
 
 /** `memory`: bytes that images may take. */
-export type ReadOptions = StoreOptions
+export interface ReadOptions extends StoreOptions {
+  /** Arrays by input, by output, or by `labels`. */
+  readonly map?: ColumnMap | undefined
+}

@@ -2,6 +2,8 @@
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption } from '../data/loader-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
+import { accuracy } from './metrics/accuracy.ts'
+import { metrics } from './metrics/index.ts'
 
 export const evaluateOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
@@ -9,6 +11,21 @@ export const evaluateOptions = optionTable({
   ...deviceOptions,
   threads: threadsOption,
   minAccuracy: { type: 'share', description: 'Gate: exit 3 if top-1 accuracy is below this share (0.9 or 90%)' },
+})
+
+/** What is measured, of `mnc eval` alone. */
+export const metricOptions = optionTable({
+  metric: {
+    type: 'strings',
+    default: [accuracy.name],
+    placeholder: 'NAME',
+    description: `What to measure: ${metrics.map((m) => m.name).join(', ')}`,
+  },
+  reference: {
+    type: 'string',
+    placeholder: 'FILE',
+    description: 'Model whose outputs are wanted, for metrics of values where the data hold none',
+  },
 })
 
 export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

@@ -34,17 +34,19 @@ export function keepWide(v: Value): Value {
 
 export const isKeptWide = (n: Node): boolean => marks.wide.is(n)
 
-/** A convolution with stride 1 and one group: sizes as [rows, columns], pads before the first row and column. */
+/** A convolution of one group, or of each channel: sizes as [rows, columns], pads before the first row and column. */
 export interface WeightGradient {
+  readonly group: number
+  readonly stride: readonly number[]
   readonly kernel: readonly number[]
   readonly dilation: readonly number[]
   readonly begin: readonly number[]
 }
 
-/** Says that `result`, [Cout, Cin, kernel], is the weight gradient of a convolution of `x` whose output has `dy`. */
+/** Says that `result`, [Cout, Cin / group, kernel], is the weight gradient of a convolution of `x` whose output has `dy`. */
 export function markWeightGradient(result: Value, x: Value, dy: Value, c: WeightGradient): void {
-  const { kernel, dilation, begin } = c
-  const mark = { x: x.name, dy: dy.name, kernel, dilation, begin }
+  const { group, stride, kernel, dilation, begin } = c
+  const mark = { x: x.name, dy: dy.name, group, stride, kernel, dilation, begin }
   if (result.producer) marks.weightGradient.set(result.producer, mark)
 }
 
@@ -58,7 +60,7 @@ export function weightGradientOf(node: Node): (WeightGradient & { readonly x: Va
 }
 
 /** What a weight gradient does to its operands: with anything else on the way they are not what was marked. */
-const moves = new Set(['Concat', 'MatMul', 'Mul', 'ReduceSum', 'Reshape', 'Transpose'])
+const moves = new Set(['Concat', 'MatMul', 'Mul', 'Pad', 'ReduceSum', 'Reshape', 'Slice', 'Transpose'])
 /** The longest such way. */
 const REACH = 16
 

@@ -32,7 +32,7 @@ export function separateWidths(graph: Graph): boolean {
   return true
 }
 
-/** Memory of weights that are rounded in the graph has another shape. */
+/** Weights are rounded at run time only without optimisations: lowerings/nibble-bytes.ts. */
 const isActivation = ({ source, axis, dequantize }: QuantPair): boolean =>
   !source.constant && axis === null && marks.role.get(dequantize) !== WEIGHT_QUANT
 

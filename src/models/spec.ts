@@ -35,6 +35,12 @@ async function specNames(): Promise<readonly string[]> {
   return files.filter((_, i) => isSpec(JSON.parse(texts[i]!))).map((f) => f.slice(0, -'.json'.length))
 }
 
+/** Every reference that is not a file: names in models/, and families. */
+export const referenceNames = async (): Promise<readonly string[]> => [
+  ...(await specNames()),
+  ...networks.map((n) => n.family),
+]
+
 const isSpec = (x: unknown): x is NetworkSpec =>
   typeof x === 'object' && x !== null && 'family' in x && typeof x.family === 'string'
 

@@ -3,7 +3,8 @@
  *
  * Gradients, for stride s, dilation d, pads p, groups g:
  *   db      = sum over n and positions of dy
- *   dx      = Conv(dy, w transposed over channels and flipped)      stride 1, where the flipped pads are not negative
+ *   dx      = Conv(dy, w transposed over channels and flipped)      stride 1, one group or one a channel, where the
+ *                                                                   flipped pads are not negative
  *           = ConvTranspose(dy, w)                                  otherwise
  *   dw      = see conv-weight-gradient.ts
  */
@@ -33,11 +34,13 @@ const biasGradient = (dy: Value, c: Geometry, b: Builder): Value =>
 function inputGradient(node: Node, dy: Value, c: Geometry, b: Builder): Value {
   const flippedBegin = c.kernel.map((k, i) => (k - 1) * c.dilation[i]! - c.begin[i]!)
   const flippedEnd = c.kernel.map((_, i) => c.inSize[i]! - c.outSize[i]! + c.begin[i]!)
+  const apart = c.group === c.cin && c.group === c.cout
   const direct =
-    c.group === 1 && c.stride.every((s) => s === 1) && [...flippedBegin, ...flippedEnd].every((p) => p >= 0)
+    (c.group === 1 || apart) && c.stride.every((s) => s === 1) && [...flippedBegin, ...flippedEnd].every((p) => p >= 0)
   if (direct) {
     const w = flipped(node.input(1), c, b)
     return b.op('Conv', [dy, w], {
+      ...(apart && { group: c.group }),
       kernel_shape: c.kernel,
       dilations: c.dilation,
       pads: [...flippedBegin, ...flippedEnd],
@@ -62,17 +65,20 @@ function inputGradient(node: Node, dy: Value, c: Geometry, b: Builder): Value {
   return b.op('Pad', [output, b.ints([0, 0, ...rest.map(() => 0), 0, 0, ...rest])])
 }
 
-/** w with input and output channels exchanged and every kernel axis reversed. */
+/** w with input and output channels of each group exchanged and every kernel axis reversed. */
 function flipped(w: Value, c: Geometry, b: Builder): Value {
   const rank = c.kernel.length + 2
   const axes = c.kernel.flatMap((k, i) => (k > 1 ? [i + 2] : []))
-  const dims = [c.cin, c.cout, ...c.kernel]
-  const swapped = b.op(
-    'Transpose',
-    [w],
-    { perm: [1, 0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2)] },
-    { type: { elem: 'float32', dims } },
-  )
+  const one = c.group === 1
+  const dims = one ? [c.cin, c.cout, ...c.kernel] : [c.cin, 1, ...c.kernel]
+  const swapped = !one
+    ? w
+    : b.op(
+        'Transpose',
+        [w],
+        { perm: [1, 0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2)] },
+        { type: { elem: 'float32', dims } },
+      )
   if (axes.length === 0) return swapped
   const starts = b.ints(axes.map(() => -1))
   const ends = b.ints(axes.map(() => -(2 ** 31)))
@@ -84,6 +90,7 @@ export const conv = defineOp({
   op: 'Conv',
   half: true,
   since: [1, 11, 22],
+  defaults: { group: 1, strides: 1, dilations: 1, pads: 0 },
   gradient,
   weights: [{ input: 1, data: 0, channels: 'window', bias: 2, outputAxis: () => 0, inputAxis: () => 1 }],
   parameters: [1, 2],

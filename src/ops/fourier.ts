@@ -26,7 +26,7 @@ import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { defineOp, type GradientContext, noCost, type OpDef, outputSize, unsupportedNode } from './support/define-op.ts'
 import { product, range, reshape, transpose, typed } from './support/emit.ts'
-import { isDivisible, longTransform } from './support/long-fourier.ts'
+import { isDivisible, longTransform, toSignal } from './support/long-fourier.ts'
 import { substitute } from './support/rewrite.ts'
 import { axisFromFront, elemOf, scalarOf } from './support/rules.ts'
 
@@ -150,20 +150,22 @@ function turned(b: Builder, v: Value, perm: readonly number[]): Value {
   )
 }
 
-/** In matrices and transforms of fewer points (long-fourier.ts); `count` 1: of the results the real parts alone. */
-function byFactors(b: Builder, v: Value, { axis, n, inverse, onesided }: Transform, count: 1 | 2): Value {
+/** In matrices and transforms of fewer points (long-fourier.ts); `parts` 1: of the results the real parts alone. */
+function byFactors(b: Builder, v: Value, { axis, n, inverse, onesided }: Transform, parts: 1 | 2 = 2): Value {
   const { dims } = v
+  const toReal = inverse && onesided
   const elem = elemOf(v)
   const rows = rowsOf(v, axis)
   const last = dims.length - 1
   const perm = [...range(last).filter((i) => i !== axis), last, axis]
-  const lines = ofLength(b, turned(b, v, perm), dims[axis]!, n, dims.length)
+  const read = toReal ? onesidedBins(n) : n
+  const lines = ofLength(b, turned(b, v, perm), dims[axis]!, read, dims.length)
   const all = perm.slice(0, -1).map((i) => dims[i]!)
-  const bare = reshape(b, typed(lines, [...all, n], elem), [rows, dims[last]!, n])
-  const done = longTransform(b, bare, { rows, n, inverse, elem })
-  const out = onesided ? onesidedBins(n) : n
+  const bare = reshape(b, typed(lines, [...all, read], elem), [rows, dims[last]!, read])
+  const done = (toReal ? toSignal : longTransform)(b, bare, { rows, n, inverse, elem })
+  const [out, count] = toReal ? [n, 1] : [onesided ? onesidedBins(n) : n, parts]
   const ends = [b.ints([0, 0]), b.ints([count, out]), b.ints([1, 2])]
-  const kept = count === 2 && out === n ? done : b.op('Slice', [done, ...ends])
+  const kept = toReal || (count === 2 && out === n) ? done : b.op('Slice', [done, ...ends])
   const there = perm.map((i) => (i === axis ? out : i === last ? count : dims[i]!))
   const inverted = range(last + 1).map((i) => perm.indexOf(i))
   return turned(b, reshape(b, typed(kept, [rows, count, out], elem), there), inverted)
@@ -177,18 +179,7 @@ function lower(node: Node): boolean {
   if (!known || (elem !== 'float32' && elem !== 'float64')) return false
   const t = transformOf(node)
   if (isModest(x, t)) return false
-  const { axis, n, inverse, onesided } = t
-  const b = node.graph.before(node)
-  if (!inverse || !onesided) {
-    substitute(node, [byFactors(b, x, t, 2)])
-    return true
-  }
-  // the other side's bins are conjugates: twice these, of whose transform the real part is asked for
-  const bins = Math.min(x.dims[axis]!, onesidedBins(n))
-  const given = x.dims[axis]! > bins ? b.op('Slice', [x, b.ints([0]), b.ints([bins]), b.ints([axis])]) : x
-  const dims = x.dims.map((d, i) => (i === axis ? bins : d))
-  const twice = typed(b.op('Mul', [given, timesRead(b, x, axis, n, bins)]), dims, elem)
-  substitute(node, [byFactors(b, twice, { ...t, onesided: false }, 1)])
+  substitute(node, [byFactors(node.graph.before(node), x, t)])
   return true
 }
 

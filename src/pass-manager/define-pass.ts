@@ -38,6 +38,8 @@ export interface PassDef<T extends OptionTable = OptionTable> {
    * inputs and outputs.
    */
   readonly preserves: 'numerics' | 'interface' | 'nothing'
+  /** Training, exports and ptq run it where they need it; users seldom have to. */
+  readonly isInner?: boolean
   /** It changes the weights of layers: its result says which it left alone. */
   readonly treatsWeights?: boolean
   /** It computes with weights: inputs with a default become constants first, unless --keep-overridable (overridable.ts). */

@@ -186,6 +186,7 @@ export const autodiff = definePass({
   name: 'autodiff',
   summary: 'Append the gradients of all trainable parameters to the graph',
   options: optionTable(openDimsOption),
+  isInner: true,
   preserves: 'nothing',
   bakes: true,
   async run(model, { batch }) {

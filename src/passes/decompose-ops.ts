@@ -41,6 +41,7 @@ export const decomposeOps = definePass({
   name: 'decompose-ops',
   summary: 'Rewrite operators without a gradient rule of their own (LSTM, Attention, losses) as simpler ones',
   options: optionTable(openDimsOption),
+  isInner: true,
   preserves: 'numerics',
   bakes: true,
   async run(model, { batch }, ctx) {

@@ -96,6 +96,7 @@ export const inlineFunctionsPass = definePass({
   name: 'inline-functions',
   summary: 'Replace the calls of model-local functions with their bodies',
   options: optionTable({}),
+  isInner: true,
   preserves: 'numerics',
   run: inlineFunctions,
 })

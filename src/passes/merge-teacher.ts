@@ -86,6 +86,7 @@ export const mergeTeacher = definePass({
   options: optionTable({
     teacher: { type: 'string', description: 'The teacher: an ONNX model with the same input', placeholder: 'FILE' },
   }),
+  isInner: true,
   preserves: 'nothing',
   requires(_model, { teacher }) {
     if (!teacher) throw modelError('no-teacher', 'merge-teacher needs --teacher FILE', { blame: 'user' })

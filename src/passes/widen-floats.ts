@@ -109,6 +109,7 @@ export const widenFloatsPass = definePass({
   name: 'widen-floats',
   summary: 'Convert float16 and bfloat16 to float32, including inputs and outputs',
   options: optionTable({}),
+  isInner: true,
   preserves: 'nothing',
   bakes: true,
   run: widenFloats,

@@ -269,7 +269,7 @@ class Work {
     await this.#step(REFINE, async () => {
       const { data, preprocess, seed = 0, signal, cache } = this.#run
       const { criteria, temperature } = this.#judge
-      const pictures = data !== RANDOM
+      const pictures = data !== RANDOM && preprocess !== undefined
       const done = await refine(this.#model, this.#judgement!, {
         ...{ data, preprocess, seed, signal, cache, steps, float: this.#float, judge: this.#judge, tell: this.#tell },
         optionsFor: (steps, rate) =>

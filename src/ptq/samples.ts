@@ -3,8 +3,8 @@
  * last quarter judges. A limit for calibration thus selects those of the first kind, in a recipe too.
  */
 import { usageError } from '../base/errors.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { calibrationData } from '../data/calibration.ts'
-import type { Dataset } from '../data/dataset.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
@@ -43,7 +43,7 @@ export function samplesOf(data: TrainingData, limit: number): Samples {
   }
 }
 
-const lastOf = (data: Dataset, from: number, count: number): Dataset =>
+const lastOf = (data: SampleSet, from: number, count: number): SampleSet =>
   data.select(Array.from({ length: count }, (_, i) => from + i))
 
 async function feedsOf(data: CalibrationData): Promise<readonly Feeds[]> {

@@ -13,6 +13,12 @@
  * float operand to 8 bits (0.5 % of the largest output, 5 to 12 % where 4-bit activations follow, which then take other
  * levels). The guard stands between the DequantizeLinear and the layer there.
  *
+ * Of Softmax between quantisers it makes QLinearSoftmax, which rounds down instead of to the nearest level (half a level on
+ * average: 3 % of the largest probability at 4 bits). Of a ReLU or Clip between an operator with an integer kernel and its 8-bit
+ * quantiser it removes one that changes nothing of what is quantised before it looks for kernels; where another is left, or
+ * one that changes nothing only after rounding, it inserts the kernel twice, and the file does not load ("two nodes with same
+ * node name").
+ *
  * The guard is Sum of one value, an identity that no rewrite removes, marked mnc.role=quant-guard. It is put where a
  * layer lies before the quantiser with nothing between but what onnxruntime or fold-bn merges into it, and after what
  * quantisers are moved across; for 8 bits only where the kernel would not compute what the graph says. Lowering removes
@@ -23,7 +29,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { isNarrowFloat } from '../graph/types.ts'
 import { ACTIVATION_QUANT, rewire, WEIGHT_QUANT } from '../layers/layers.ts'
-import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { QUANT_GUARD, type QuantPair, quantPairOf, rangeOf } from '../layers/quant-pair.ts'
 import {
   biasOf,
   constantOf,
@@ -32,11 +38,14 @@ import {
   isDequantize,
   isMatrixProduct,
   isQuantize,
+  isRectifier,
 } from '../ops/facts.ts'
 import { channelSlot, findOp } from '../ops/index.ts'
 
 /** What onnxruntime moves quantisers across. */
 const CROSSED = ['MaxPool', 'Reshape', 'Transpose', 'Squeeze', 'Unsqueeze', 'Slice', 'Flatten']
+/** What has an integer kernel that rounds otherwise than QuantizeLinear does. */
+const TRUNCATED = ['Softmax']
 /** What may vanish between a layer and its quantiser: into the layer, into the quantiser, or altogether. */
 const MERGED = ['Relu', 'BatchNormalization', 'Identity', 'Dropout']
 const MERGED_WITH_CONSTANT = ['Add', 'Sub', 'Mul', 'Div']
@@ -64,6 +73,34 @@ export function drawnInto(value: Value): Drawn | null {
     v = next
   }
 }
+
+/**
+ * Whether an integer kernel that onnxruntime would put before this quantiser is wrong or given twice, whatever the widths:
+ * what lies before the ReLUs and Clips rounds otherwise, or these are two, or one that it does not remove at once.
+ */
+export function hasWrongKernel(quantize: Node): boolean {
+  let limits = 0
+  for (let node = quantize.input(0).producer; node; node = node.input(0).producer) {
+    if (isClip(node) && !holdsRange(node, quantize)) return true
+    if (isClip(node) || isRectifier(node)) limits++
+    else if (!isCrossed(node)) return limits > 1 || node.is(...TRUNCATED)
+  }
+  return limits > 1
+}
+
+/** Whether the Clip, its limits initializers, changes nothing that the quantiser gives: as clip_quantizelinear.cc asks. */
+function holdsRange(clip: Node, quantize: Node): boolean {
+  const [low, high] = [clip.inputs[1]?.constant, clip.inputs[2]?.constant].map((t) => t?.toFloat32()[0])
+  const scale = constantOf(quantize.input(1))?.toFloat32()
+  const zero = constantOf(quantize.inputs[2])
+  const range = zero && rangeOf(zero.type)
+  if (low === undefined || high === undefined || scale?.length !== 1 || !range) return false
+  const [least, most] = range.map((q) => (q - zero.toFloat32()[0]!) * scale[0]!)
+  return low - least! <= EPSILON && most! - high <= EPSILON
+}
+
+/** Of float32. */
+const EPSILON = 2 ** -23
 
 /** Puts a guard before every activation quantiser of ours, and after weights, that needs one. Returns whether anything changed. */
 export function guardQuantisers(graph: Graph): boolean {
@@ -110,34 +147,40 @@ function pairOf(quantize: Node): QuantPair | null {
 }
 
 function needsGuard(pair: QuantPair): boolean {
+  if (pair.quantize && hasWrongKernel(pair.quantize)) return true
   const drawn = drawnInto(pair.source)
   if (!drawn) return false
   if (pair.bits < 8 || isNarrowFloat(pair.scale.constant?.type ?? pair.source.type?.elem)) return true
   if ([drawn.into, ...drawn.across].some((n) => isClip(n) && !(constantOf(n.inputs[1]) && constantOf(n.inputs[2]))))
     return true
   const layer = layerBefore(pair.source)
-  return layer !== null && !isInteger(layer)
+  return layer !== null && !isInteger(layer, constantOf(pair.scale)?.toFloat32()[0] ?? 0)
 }
 
-/** Whether an integer kernel computes the same as the layer between its quantisers: 8-bit weights, a bias that fits. */
-function isInteger(layer: Node): boolean {
+/** Whether an integer kernel computes the same as the layer between its quantisers: 8-bit weights, a bias that fits `step`. */
+function isInteger(layer: Node, step: number): boolean {
   const pairAt = (i: number): QuantPair | null => {
     const producer = layer.inputs[i]?.producer
     return producer ? quantPairOf(producer) : null
   }
   const { input: slot } = channelSlot(layer)!
   const weights = pairAt(slot)
-  if (weights?.bits !== 8) return false
+  if (weights?.bits !== 8 || weights.block > 0) return false
   const input = pairAt(1 - slot)
   const bias = constantOf(biasOf(layer))?.toFloat32()
   if (!input || !bias) return true
   const [sx, sw] = [constantOf(input.scale)?.toFloat32(), constantOf(weights.scale)?.toFloat32()]
   if (sx?.length !== 1 || !sw) return false
-  return bias.every((b, c) => Math.abs(b) < LARGEST_BIAS * sx[0]! * (sw[sw.length === 1 ? 0 : c] ?? 0))
+  return bias.every((b, c) => {
+    const unit = sx[0]! * (sw[sw.length === 1 ? 0 : c] ?? 0)
+    return Math.abs(b) < LARGEST_BIAS * unit && Math.abs(b - unit * Math.round(b / unit)) <= BIAS_ERROR * step
+  })
 }
 
 /** Half of what 32 bits hold: the other half is for the sum of products. */
 const LARGEST_BIAS = 2 ** 30
+/** Of the output's step: the share of values that a bias rounded to a multiple of both scales moves to another level. */
+const BIAS_ERROR = 1 / 128
 
 /** The layer before a quantiser of this value, after whatever is merged or crossed; null where there is none. */
 export function layerBefore(value: Value): Node | null {

@@ -8,8 +8,9 @@ import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { readModel } from '../codec/codec.ts'
 import type { Split } from '../data/dataset.ts'
-import { preprocessOf, readPreprocess } from '../data/preprocess.ts'
+import { readPreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
+import { pixelsOf } from '../data/sample-set.ts'
 import { evaluate } from '../evaluate/evaluate.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { marks } from '../graph/marks.ts'
@@ -91,6 +92,7 @@ class Estimator {
   }
 
   async #reason(stage: Stage): Promise<string | null> {
+    if (this.#options.resume === false) return 'made again'
     const inputs = [stage.source, stage.teacher, ...stage.checks.map((c) => c.against)]
     const changing = inputs.find((g) => g?.kind === 'stage' && this.#stale.has(g.name))
     if (changing?.kind === 'stage') return `${changing.name} comes first`
@@ -191,7 +193,7 @@ class Estimator {
     const fitting = Math.max(2, Math.floor(STEP_MACS / Math.max(1, perImage)))
     const isRandom = data === RANDOM
     const batch = Math.min(options.batch, fitting, isRandom ? RANDOM_EPOCH : data.size)
-    const preprocess = isRandom ? undefined : await preprocessOf(model, data, {})
+    const preprocess = isRandom ? undefined : await pixelsOf(model, data, {})
     const times: number[] = []
     let mark = 0
     await train(
@@ -225,11 +227,11 @@ class Estimator {
   async #forward(stage: Stage, model: Model): Promise<number | null> {
     const test = await this.#set(stage, model, 'test')
     const train = stage.bnUpdate && (await this.#set(stage, model, 'train'))
-    if (!test) return null
+    if (!test?.data.isLabelled) return null
     const perImage = (await macsOf(model)) ?? 0
     const images = Math.max(2, Math.min(100, Math.floor(STEP_MACS / Math.max(1, perImage)), test.data.size))
     const sample = test.data.take(images)
-    const preprocess = await preprocessOf(model, sample, {})
+    const preprocess = await pixelsOf(model, sample, {})
     const { imagesPerSecond } = await evaluate(model, sample, preprocess, { batch: Math.max(1, images >> 1) })
     const measured = stage.eval ? Math.min(stage.eval.limit ?? Number.POSITIVE_INFINITY, test.images ?? Number.NaN) : 0
     const { bnUpdate } = stage

@@ -86,11 +86,17 @@ export async function loadRecipe(reference: string, overrides: RecipeOverrides =
   return parseRecipe(json, overrides, reference)
 }
 
-async function noRecipe(reference: string): Promise<MncError> {
+/** Names of the recipes in models/. */
+export async function recipeNames(): Promise<readonly string[]> {
   const files = (await readdir(RECIPE_FOLDER)).filter((f) => f.endsWith('.json'))
   const known: string[] = []
   for (const f of files)
     if (/"stages"\s*:/.test(await readText(join(RECIPE_FOLDER, f)))) known.push(f.slice(0, -'.json'.length))
+  return known
+}
+
+async function noRecipe(reference: string): Promise<MncError> {
+  const known = await recipeNames()
   const near = nearest(reference, known)
   return usageError(
     `there is no recipe '${reference}'${near ? `, did you mean '${near}'?` : ''}`,

@@ -8,11 +8,12 @@ import { usageError } from '../base/errors.ts'
 import { fingerprint, readModel } from '../codec/codec.ts'
 import { calibrationData } from '../data/calibration.ts'
 import { loadClassOrder } from '../data/class-order.ts'
-import { type Preprocess, preprocessOf, readPreprocess, writePreprocess } from '../data/preprocess.ts'
+import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
-import { exportModel } from '../export/export-model.ts'
+import { pixelsOf } from '../data/sample-set.ts'
 import type { ExportReport } from '../export/export-report.ts'
-import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
+import { type ExportSource, gateSize, modelBytes } from '../export/gate-size.ts'
+import { describePicked, exportFor } from '../export/targets/export-for.ts'
 import { writeClassOrder } from '../graph/class-names.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
@@ -68,7 +69,8 @@ async function applyPixels(stage: Stage, model: Model, data: TrainingData | null
   const { mean, std, scale, inputSize } = stage.pixels
   if (!mean && !std && scale === undefined && !inputSize) return
   if (!data || data === RANDOM) throw usageError(`stage '${stage.name}': it has pixels but no images`)
-  writePreprocess(model, await preprocessOf(model, data, stage.pixels, log))
+  const preprocess = await pixelsOf(model, data, { mean, std, scale, inputSize }, log)
+  if (preprocess) writePreprocess(model, preprocess)
 }
 
 /** `most`: images to calibrate on at most, for a dry run. */
@@ -106,14 +108,15 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
-  const exported = await exportModel(model, stage.export, { log: c.log })
+  const exported = await exportFor(model, stage.export, { log: c.log, seed: stage.seed })
+  if (exported.picked) c.log(describePicked(exported.picked))
   gateSize(exported.report, await exportedFrom(stage, c.folder, model), stage.export.allowLarger, c.log)
   for (const line of describeDeclined('export', exported.report)) c.log(line)
   return { model: exported.model, train: summary, export: exported.report, activationBits }
 }
 
 /** What the stage's file is compared with: the file that the stage starts from, or the network that it builds. */
-async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<Exported> {
+async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<ExportSource> {
   if (source.kind === 'build') return { inputBytes: modelBytes(model), earlier: undefined, file: source.reference }
   const file = pathOf(source, folder)
   const inputBytes = (await fileBytes(model, file)) ?? modelBytes(model)
@@ -124,7 +127,7 @@ async function trainStage(stage: Stage, model: Model, c: MakeContext): Promise<T
   const options = stage.train!
   const files = c.folder.files(stage.name)
   const data = c.train!
-  const preprocess = data === RANDOM ? undefined : await preprocessOf(model, data, {}, c.log)
+  const preprocess = data === RANDOM ? undefined : await pixelsOf(model, data, {}, c.log)
   const input = fingerprint(model)
   if (preprocess) writePreprocess(model, preprocess)
   const run: TrainRun = {
@@ -152,7 +155,7 @@ async function updateStage(stage: Stage, model: Model, c: MakeContext): Promise<
   const input = fingerprint(model)
   const layers = await updateBatchNorm(model, {
     data: limit === undefined ? data : data.take(limit),
-    preprocess: await preprocessOf(model, data, {}, c.log),
+    preprocess: await pixelsOf(model, data, {}, c.log),
     ...{ epochs, batch, augment, workers, seed: stage.seed, signal: c.signal },
     ...(await announceDevice(device, c.log)),
     onWarning: c.log,

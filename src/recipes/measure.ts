@@ -4,9 +4,10 @@ import { usageError } from '../base/errors.ts'
 import { checkModels } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
 import { readModel } from '../codec/codec.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { agreeOnOrder } from '../data/class-order.ts'
-import type { Dataset } from '../data/dataset.ts'
-import { preprocessOf } from '../data/preprocess.ts'
+
+import { pixelsOf } from '../data/sample-set.ts'
 import { checkMeasured, evaluate } from '../evaluate/evaluate.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
@@ -19,7 +20,7 @@ import type { WorkFolder } from './work-folder.ts'
 
 export interface MeasureContext {
   readonly folder: WorkFolder
-  readonly test: Dataset | null
+  readonly test: SampleSet | null
   readonly signal?: AbortSignal | undefined
   log(message: string): void
   progress(label: string, done: number, total: number): void
@@ -72,7 +73,7 @@ export function layerSummary(
 async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: MeasureContext) {
   const { limit, batch, threads, device } = options
   const data = testSet(c, limit)
-  const preprocess = await preprocessOf(model, data, {}, c.log)
+  const preprocess = await pixelsOf(model, data, {}, c.log)
   const result = await evaluate(model, data, preprocess, {
     ...{ batch, load: { threads } },
     ...(await announceDevice(device, c.log)),
@@ -92,7 +93,7 @@ async function runCheck(model: Model, { against, options }: StageCheck, c: Measu
   const reference = await readModel(pathOf(against, c.folder))
   agreeOnOrder(reference, model)
   const data = testSet(c, options.limit)
-  const preprocess = await preprocessOf(reference, data, {}, c.log)
+  const preprocess = await pixelsOf(reference, data, {}, c.log)
   const result = await checkModels(reference, model, {
     batches: checkBatches(reference, data, preprocess, options.batch),
     onProgress: (done) => c.progress('check', done, data.size),
@@ -102,7 +103,7 @@ async function runCheck(model: Model, { against, options }: StageCheck, c: Measu
   return { against: against.kind === 'file' ? against.path : against.name, gates: { maxDrop, maxChange }, result }
 }
 
-function testSet(c: MeasureContext, limit: number | undefined): Dataset {
+function testSet(c: MeasureContext, limit: number | undefined): SampleSet {
   if (!c.test) throw usageError('there are no data to measure on', 'name them in "data"')
   return limit === undefined ? c.test : c.test.take(limit)
 }

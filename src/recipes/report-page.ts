@@ -1,5 +1,6 @@
 /** A report of a recipe's run as one HTML page. */
 import type { LayerInfo } from '../analysis/model-info.ts'
+import { points } from '../base/shares.ts'
 import { bars, curve, histogram } from './report-charts.ts'
 import type { ReportFacts, StageReport } from './report-facts.ts'
 import { count, figure, kilobytes, number, page, percent, section, table } from './report-parts.ts'
@@ -151,7 +152,6 @@ function gateText({
   readonly maxDrop?: number | undefined
   readonly maxChange?: number | undefined
 }) {
-  const points = (x: number): string => `${Number((x * 100).toPrecision(3))} points`
   const parts = maxDrop === undefined ? [] : [`drop <= ${points(maxDrop)}`]
   if (maxChange !== undefined) parts.push(`change <= ${points(maxChange)}`)
   return parts.join(', ')

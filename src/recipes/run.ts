@@ -9,7 +9,8 @@ import { packageVersion } from '../base/package-files.ts'
 import { Once, recordReads } from '../base/reads.ts'
 import { gateCheck } from '../check/check-options.ts'
 import { writeModel } from '../codec/codec.ts'
-import type { Dataset, Split } from '../data/dataset.ts'
+import type { SampleSet } from '../data/array-set.ts'
+import type { Split } from '../data/dataset.ts'
 import { openDataset } from '../data/open.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
@@ -27,6 +28,8 @@ export interface RunOptions {
   readonly from?: string | undefined
   /** Last stage to run. */
   readonly until?: string | undefined
+  /** Whether finished stages are skipped and a half-trained one continued; true by default. */
+  readonly resume?: boolean | undefined
   readonly checkpointSteps?: number | undefined
   /** Folder in which large training steps are kept for the next stage or run; without it they are not kept. */
   readonly cache?: string | undefined
@@ -60,7 +63,7 @@ export interface RunResult {
 
 /** Data sets opened once per run; the notes on them are printed once. */
 export class DataCache {
-  readonly #sets = new Map<string, Once<Dataset>>()
+  readonly #sets = new Map<string, Once<SampleSet>>()
   readonly #said = new Set<string>()
   readonly #log: (message: string) => void
 
@@ -68,12 +71,12 @@ export class DataCache {
     this.#log = log
   }
 
-  open(reference: string, split: Split, { dataMemory, dataCache }: Stage['reading']): Promise<Dataset> {
-    const key = JSON.stringify([reference, split, dataMemory, dataCache])
+  open(reference: string, split: Split, { dataMemory, dataCache, map }: Stage['reading']): Promise<SampleSet> {
+    const key = JSON.stringify([reference, split, dataMemory, dataCache, map])
     const known =
       this.#sets.get(key) ??
       new Once(async () => {
-        const how = { memory: dataMemory, cache: dataCache, log: (note: string) => this.#say(note) }
+        const how = { memory: dataMemory, cache: dataCache, map, log: (note: string) => this.#say(note) }
         const set = await openDataset(reference, split, how)
         for (const note of set.notes) this.#say(note)
         return set
@@ -97,7 +100,7 @@ export class DataCache {
   }
 
   /** What a stage is measured on; null where nothing is. */
-  async test(stage: Stage): Promise<Dataset | null> {
+  async test(stage: Stage): Promise<SampleSet | null> {
     return stage.data !== null && usesTestData(stage) ? this.open(stage.data, 'test', stage.reading) : null
   }
 }
@@ -190,7 +193,8 @@ async function runStage(
   const files = folder.files(name)
   const keys = await keysOf(stage, folder, await data.training(stage))
   const old = await folder.record(name)
-  const reason = await staleness(stage, old, keys, folder)
+  const isAnew = options.resume === false
+  const reason = isAnew ? 'made again' : await staleness(stage, old, keys, folder)
   const index = recipe.stages.indexOf(stage)
   onEvent({ kind: 'stage', stage, index, reason })
   const base = { recipe: recipe.name, stage: name, index, version: packageVersion(), ...keys }
@@ -204,7 +208,7 @@ async function runStage(
   }
   let record: StageRecord | null = reason === null ? old : null
   if (!record) {
-    if (old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
+    if (isAnew || old?.key !== keys.key || old.status !== 'running') await folder.dropCheckpoint(name)
     await folder.writeRecord(name, { ...base, status: 'running' })
     const { result: made, reads } = await recordReads(async () =>
       make(stage, { ...context, train: await data.training(stage) }),

@@ -3,6 +3,7 @@
  * have known sizes; for others only the shape that the model takes is known.
  */
 import { Rng } from '../base/rng.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { Dataset, type Split, sharedBytes } from '../data/dataset.ts'
 import { parseDataReference } from '../data/open.ts'
 import { imageInput } from '../data/preprocess.ts'
@@ -16,7 +17,7 @@ const standardSizes: Readonly<Record<string, Readonly<Record<Split, number>>>> =
 }
 
 export interface StandIn {
-  readonly data: Dataset
+  readonly data: SampleSet
   /** Images of the real set; null where that is unknown. */
   readonly images: number | null
 }

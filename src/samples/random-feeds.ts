@@ -57,10 +57,10 @@ function picker(v: Value, elem: ElementType): (rng: Rng) => number {
   return (rng) => Math.floor(rng.uniform(0, below))
 }
 
-type Integers = { readonly below: number } | { readonly of: readonly number[] }
+export type Integers = { readonly below: number } | { readonly of: readonly number[] }
 
 /** The tightest requirement of the value's readers, also through operators that carry the value on. */
-function integersOf(v: Value): Integers | undefined {
+export function integersOf(v: Value): Integers | undefined {
   const found: Integers[] = []
   const seen = new Set<Value>()
   const visit = (value: Value): void => {

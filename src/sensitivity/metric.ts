@@ -5,12 +5,13 @@
  *   loss      mean cross entropy on them, nats
  *   sqnr      10 log10( sum y^2 / sum (y - y')^2 ) of the first output, dB; needs no labels. At most 200, for equal outputs
  */
+
 import type { CheckBatch } from '../check/check.ts'
 import { randomBatches } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
-import type { Dataset } from '../data/dataset.ts'
-import { imagePlan } from '../data/image-plan.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import type { Preprocess } from '../data/preprocess.ts'
+import { samplePlan } from '../data/sample-set.ts'
 import { evaluate } from '../evaluate/evaluate.ts'
 import type { Model } from '../graph/model.ts'
 import type { LoadOptions } from '../runtime/executor.ts'
@@ -31,8 +32,8 @@ export interface Metric {
 
 export interface MeasuredOn {
   /** null: random inputs, for sqnr only. */
-  readonly data: Dataset | null
-  readonly preprocess: Preprocess | null
+  readonly data: SampleSet | null
+  readonly preprocess: Preprocess | undefined
   readonly batch: number
   readonly seed: number
   readonly load: LoadOptions
@@ -49,8 +50,8 @@ export const tolerable = (metric: MetricName, change: number, tolerance: number)
 export async function metricOf(name: MetricName, model: Model, on: MeasuredOn): Promise<Metric> {
   if (name === 'sqnr') return sqnrMetric(model, on)
   const { batch, load } = on
-  const plan = await imagePlan(model, on.preprocess!, batch)
-  const measure = async (m: Model) => evaluate(m, on.data!, on.preprocess!, { batch, load, plan })
+  const plan = await samplePlan(model, on.data!, on.preprocess, batch)
+  const measure = async (m: Model) => evaluate(m, on.data!, on.preprocess, { batch, load, plan })
   const scoreOf = (r: { top1: number; loss: number }): number => (name === 'accuracy' ? r.top1 : r.loss)
   const baseline = scoreOf(await measure(model))
   return { samples: on.data!.size, baseline, measure: async (m) => scoreOf(await measure(m)) }
@@ -58,8 +59,8 @@ export async function metricOf(name: MetricName, model: Model, on: MeasuredOn): 
 
 async function sqnrMetric(model: Model, { data, preprocess, batch, seed, load }: MeasuredOn): Promise<Metric> {
   const batches: CheckBatch[] = []
-  const plan = data ? await imagePlan(model, preprocess!, batch) : await batchPlan(model, batch)
-  const source = data ? checkBatches(model, data, preprocess!, batch) : randomBatches(model, seed)
+  const plan = data ? await samplePlan(model, data, preprocess, batch) : await batchPlan(model, batch)
+  const source = data ? checkBatches(model, data, preprocess, batch) : randomBatches(model, seed)
   for await (const b of source) batches.push(b)
   const run = async (m: Model, each: (samples: readonly ArrayLike<number>[], i: number) => void): Promise<void> => {
     const session = await ortExecutor().load(m, load)

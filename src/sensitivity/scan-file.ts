@@ -5,7 +5,7 @@ import { usageError } from '../base/errors.ts'
 import { readText } from '../base/files.ts'
 import { packageVersion } from '../base/package-files.ts'
 import { encodeModel } from '../codec/codec.ts'
-import type { Dataset } from '../data/dataset.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import type { Model } from '../graph/model.ts'
 import type { Point } from './point.ts'
 
@@ -13,7 +13,7 @@ import type { Point } from './point.ts'
 export function scanIdentity(
   model: Model,
   options: Readonly<Record<string, unknown>>,
-  on: Readonly<Record<string, unknown>> & { readonly images?: Dataset },
+  on: Readonly<Record<string, unknown>> & { readonly images?: SampleSet },
 ): string {
   const { metric, limit, calibrate, batch } = options
   const { images, ...rest } = on

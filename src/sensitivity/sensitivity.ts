@@ -9,7 +9,7 @@
 import { MncError, usageError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { randomBatches } from '../check/check.ts'
-import type { Dataset } from '../data/dataset.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
@@ -41,7 +41,11 @@ export interface Sensitivity {
 
 export interface SensitivityRun {
   /** Labelled images, or none: then random inputs are used, for the metric sqnr. */
-  readonly data?: { readonly set: Dataset; readonly preprocess: Preprocess; readonly calibration: CalibrationData }
+  readonly data?: {
+    readonly set: SampleSet
+    readonly preprocess: Preprocess | undefined
+    readonly calibration: CalibrationData
+  }
   readonly seed?: number
   readonly options?: SensitivityOptionsInput
   /** Measured by an earlier run of the same scan. */
@@ -86,7 +90,7 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   }))
   const todo = layers.flatMap((l) => settingsToTry(o).map((s) => ({ layer: l.name, ...s })))
   const metric = await metricOf(name, model, {
-    ...{ data: data?.set ?? null, preprocess: data?.preprocess ?? null, batch: o.batch, seed },
+    ...{ data: data?.set ?? null, preprocess: data?.preprocess, batch: o.batch, seed },
     load: { threads: o.threads },
   })
   const known = new Map((run.known ?? []).map((p) => [keyOf(p), p]))

@@ -10,7 +10,7 @@ import { CommandIO } from '../../src/commands/io.ts'
 import { type CompressRun, compress } from '../../src/compress/compress.ts'
 import type { CompressOptionsInput } from '../../src/compress/compress-options.ts'
 import type { CompressEvent } from '../../src/compress/events.ts'
-import { openDataset } from '../../src/data/open.ts'
+import { openPictures } from '../../src/data/open.ts'
 import { evaluate } from '../../src/evaluate/evaluate.ts'
 import { loadRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
@@ -50,7 +50,7 @@ test('with labels: the figure is that of the shipped file on the test split, pai
   const { result, events } = await compressed('labels', { maxDrop: 0.05 })
   assert.ok(result.verdict.met, result.verdict.misses.join())
   const [testSet, file] = [
-    await openDataset(data, 'test'),
+    await openPictures(data, 'test'),
     await readModel(at('labels/points', result.chosen.name, 'exported.onnx')),
   ]
   const [float, small] = [
@@ -76,7 +76,7 @@ test('the command writes the file, the page and a recipe that gives the same byt
   assert.equal(error, null)
   assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
   assert.match(err, /meets the goal/)
-  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, target cpu/)
   const bytes = readFileSync(at('small.onnx'))
   assert.ok(bytes.length < readFileSync(net).length)
   await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
@@ -161,7 +161,7 @@ test('a dry run prints the plan and writes nothing', async () => {
   const { net, data } = await made
   const { out, error } = await call([net], { ...quick, data, dryRun: true, output: at('dry.onnx') })
   assert.equal(error, null)
-  assert.match(out, /goal: at most 1 points/)
+  assert.match(out, /goal: at most 1 point of/)
   assert.match(out, /quantise after training: w8a8, about/)
   assert.ok(!existsSync(at('dry.work')) && !existsSync(at('dry.onnx')))
 })

@@ -16,7 +16,7 @@ import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
 import { computeStatistics } from '../../src/data/dataset.ts'
-import { createLoader, type Dataset, evalBatches, openDataset, type Preprocess } from '../../src/data/index.ts'
+import { createLoader, type Dataset, evalBatches, openPictures, type Preprocess } from '../../src/data/index.ts'
 import { openStore } from '../../src/data/picture-store.ts'
 import { openFolder } from '../../src/data/readers/folder.ts'
 import { type ResizeMode, Resizer } from '../../src/data/resize.ts'
@@ -39,7 +39,8 @@ function folder(files: Readonly<Record<string, number | string | Uint8Array>>): 
   return root
 }
 const plain = (v: number, side = 2): Buffer => png(side, side, 3, new Uint8Array(side * side * 3).fill(v))
-const open = (root: string, split: 'train' | 'test' = 'train'): Promise<Dataset> => openDataset(`folder:${root}`, split)
+const open = (root: string, split: 'train' | 'test' = 'train'): Promise<Dataset> =>
+  openPictures(`folder:${root}`, split)
 /** [class name, first byte] of each image. */
 const content = async (set: Dataset): Promise<[string, number][]> => {
   const held = await inMemory(set)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { computeStatistics } from '../../src/data/dataset.ts'
-import { openDataset, parseDataReference } from '../../src/data/index.ts'
+import { openPictures, parseDataReference } from '../../src/data/index.ts'
 import { inMemory } from '../support/in-memory.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-data-'))
@@ -36,9 +36,9 @@ test('references: kinds, splits and places', () => {
 })
 
 test('the embedded set: sizes, labels of every class, statistics near the published ones', async () => {
-  const train = await openDataset('embedded', 'train')
-  const held = await openDataset('embedded', 'test')
-  const natural = await openDataset('embedded#test', 'train')
+  const train = await openPictures('embedded', 'train')
+  const held = await openPictures('embedded', 'test')
+  const natural = await openPictures('embedded#test', 'train')
   assert.deepEqual(
     [train.size, held.size, natural.size, train.classes, train.channels, train.height],
     [9000, 2000, 2000, 10, 1, 28],
@@ -65,14 +65,14 @@ test('IDX: plain and gzipped files read the same; the test split has the trainin
     't10k-labels-idx1-ubyte',
   ])
     writeFileSync(join(plain, name), gunzipSync(readFileSync(`data/fashion-mnist/${name}.gz`)))
-  const a = await openDataset(`mnist:${plain}`, 'test')
-  const b = await openDataset('mnist:data/fashion-mnist#test', 'train')
+  const a = await openPictures(`mnist:${plain}`, 'test')
+  const b = await openPictures('mnist:data/fashion-mnist#test', 'train')
   assert.ok(Buffer.compare(a.images, b.images) === 0)
   assert.deepEqual(a.labels, b.labels)
-  assert.deepEqual(await a.statistics(), computeStatistics(await openDataset(`mnist:${plain}`, 'train')))
+  assert.deepEqual(await a.statistics(), computeStatistics(await openPictures(`mnist:${plain}`, 'train')))
   truncateSync(join(plain, 't10k-images-idx3-ubyte'), 5000)
   await assert.rejects(
-    openDataset(`mnist:${plain}`, 'test'),
+    openPictures(`mnist:${plain}`, 'test'),
     /t10k-images-idx3-ubyte: 1568000 values declared, 4984 present/,
   )
 })
@@ -83,25 +83,25 @@ test('CIFAR records: label bytes, planes, several parts in order, damaged files'
     Buffer.concat([Buffer.from(labels), Buffer.from(Array.from({ length: 3072 }, (_, i) => (i * 7 + seed) % 256))])
   writeFileSync(join(at, 'train-part10.bin'), record([1, 77], 3))
   writeFileSync(join(at, 'train-part2.bin'), Buffer.concat([record([0, 5], 1), record([19, 99], 2)]))
-  const set = await openDataset(`cifar100:${at}`, 'train')
+  const set = await openPictures(`cifar100:${at}`, 'train')
   assert.deepEqual([...set.labels], [5, 99, 77])
   assert.deepEqual([...set.image(2).subarray(0, 3)], [3, 10, 17])
   for (let i = 1; i <= 5; i++) writeFileSync(join(at, `data_batch_${i}.bin`), record([i], i))
-  assert.deepEqual([...(await openDataset(`cifar10:${at}`, 'train')).labels], [1, 2, 3, 4, 5])
+  assert.deepEqual([...(await openPictures(`cifar10:${at}`, 'train')).labels], [1, 2, 3, 4, 5])
   await assert.rejects(
-    openDataset(`cifar10:${at}`, 'test'),
+    openPictures(`cifar10:${at}`, 'test'),
     /lacks files of this data set; the test split needs test_batch\.bin/,
   )
-  await assert.rejects(openDataset('cifar10:no/such', 'test'), /there is no folder 'no\/such'/)
+  await assert.rejects(openPictures('cifar10:no/such', 'test'), /there is no folder 'no\/such'/)
   writeFileSync(join(at, 'test_batch.bin'), Buffer.alloc(4000))
-  await assert.rejects(openDataset(`cifar10:${at}`, 'test'), /4000 bytes are not a whole number of records/)
+  await assert.rejects(openPictures(`cifar10:${at}`, 'test'), /4000 bytes are not a whole number of records/)
   writeFileSync(join(at, 'test.bin'), record([0, 200], 1))
-  await assert.rejects(openDataset(`cifar100:${at}`, 'test'), /label 200 is outside 0\.\.99/)
+  await assert.rejects(openPictures(`cifar100:${at}`, 'test'), /label 200 is outside 0\.\.99/)
 })
 
 test('CIFAR-10 itself: its test split has nearly the published statistics of the training split', async (t) => {
   if (!existsSync('.data/cifar-10/test_batch.bin')) return t.skip('CIFAR-10 is not in .data/')
-  const set = await openDataset('cifar10:.data/cifar-10', 'test')
+  const set = await openPictures('cifar10:.data/cifar-10', 'test')
   assert.deepEqual([set.size, set.classes], [10000, 10])
   const [published, own] = [await set.statistics(), computeStatistics(set)]
   for (let c = 0; c < 3; c++) {
@@ -111,7 +111,7 @@ test('CIFAR-10 itself: its test split has nearly the published statistics of the
 })
 
 test('take and splitValidation: shared memory, stratified, deterministic, disjoint', async () => {
-  const set = await openDataset('embedded#test', 'train')
+  const set = await openPictures('embedded#test', 'train')
   const few = set.take(100)
   assert.equal(few.images.buffer, set.images.buffer)
   assert.deepEqual([few.size, set.take(5000).size], [100, 2000])
@@ -150,21 +150,21 @@ np.savez(d + '/none.npz', z=y)
 `,
     at,
   )
-  const [hwc, chw] = [await openDataset(`npz:${at}/hwc.npz`, 'train'), await openDataset(`npz:${at}/chw.npz`, 'test')]
+  const [hwc, chw] = [await openPictures(`npz:${at}/hwc.npz`, 'train'), await openPictures(`npz:${at}/chw.npz`, 'test')]
   assert.deepEqual([hwc.size, hwc.classes, hwc.channels, hwc.height, hwc.width], [5, 3, 3, 4, 6])
   assert.deepEqual([...hwc.images.subarray(0, 3)], [0, 21, 42])
   assert.ok(Buffer.compare(hwc.images, chw.images) === 0)
   assert.deepEqual([...chw.labels], [0, 1, 2, 1, 0])
   const [train, held] = [
-    await openDataset(`npz:${at}/float.npz`, 'train'),
-    await openDataset(`npz:${at}/float.npz`, 'test'),
+    await openPictures(`npz:${at}/float.npz`, 'train'),
+    await openPictures(`npz:${at}/float.npz`, 'test'),
   ]
   assert.ok(Buffer.compare(Buffer.concat([train.images, held.images]), hwc.images) === 0)
   assert.deepEqual(await held.statistics(), computeStatistics(train))
-  await assert.rejects(openDataset(`npz:${at}/fortran.npz`, 'train'), /array 'images' has an unsupported form/)
-  await assert.rejects(openDataset(`npz:${at}/none.npz`, 'train'), /it has no array images or x; it contains z\.npy/)
-  await assert.rejects(openDataset('npz:data/fashion-mnist/LICENSE', 'train'), /not a ZIP archive/)
-  await assert.rejects(openDataset('npz:no.npz', 'train'), /there is no file 'no\.npz'/)
+  await assert.rejects(openPictures(`npz:${at}/fortran.npz`, 'train'), /array 'images' has an unsupported form/)
+  await assert.rejects(openPictures(`npz:${at}/none.npz`, 'train'), /holds arrays, and pictures are needed here/)
+  await assert.rejects(openPictures('npz:data/fashion-mnist/LICENSE', 'train'), /not a ZIP archive/)
+  await assert.rejects(openPictures('npz:no.npz', 'train'), /there is no file 'no\.npz'/)
 })
 
 test('a folder of PNG, JPEG and WebP files: classes, splits, interleaving, pixels', async (t) => {
@@ -185,7 +185,7 @@ for split, n in (('train', 3), ('val', 1)):
 `,
     at,
   )
-  const train = await openDataset(`folder:${at}`, 'train')
+  const train = await openPictures(`folder:${at}`, 'train')
   assert.deepEqual([train.size, train.classes, train.channels, train.height, train.width], [7, 2, 3, 8, 10])
   assert.deepEqual([...train.labels], [0, 1, 0, 1, 0, 1, 1])
   assert.deepEqual(train.classNames, ['cat', 'dog'])
@@ -201,10 +201,10 @@ for split, n in (('train', 3), ('val', 1)):
       [60, 100, 7],
     ],
   )
-  const held = await openDataset(`folder:${at}`, 'test')
+  const held = await openPictures(`folder:${at}`, 'test')
   assert.deepEqual([...held.labels], [0, 1, 1])
   assert.deepEqual(await held.statistics(), computeStatistics(pixels))
   writeFileSync(join(at, 'train/cat/9.png'), 'not an image')
-  await assert.rejects(openDataset(`folder:${at}`, 'train'), /9\.png is not a readable image/)
-  await assert.rejects(openDataset(`folder:${folder('bare')}`, 'train'), /no PNG, JPEG or WebP files/)
+  await assert.rejects(openPictures(`folder:${at}`, 'train'), /9\.png is not a readable image/)
+  await assert.rejects(openPictures(`folder:${folder('bare')}`, 'train'), /no PNG, JPEG or WebP files/)
 })

@@ -147,3 +147,57 @@ test('a bias that is not a 32-bit multiple of the scales of a channel stays floa
     await assertLevels(model, 0.03, `weights of ${size}`)
   }
 })
+
+const relu = (x: Value): Value => x.graph.append().op('Relu', [x])
+const turned = (x: Value): Value => x.graph.append().op('Transpose', [x], { perm: [0, 1, 3, 2] })
+const clip =
+  (low: number, high: number) =>
+  (x: Value): Value =>
+    x.graph.append().op('Clip', [x, x.graph.append().scalar(low), x.graph.append().scalar(high)])
+
+/** Operators for which onnxruntime has an integer kernel. */
+const withKernels: Readonly<Record<string, (x: Value) => Value>> = {
+  Softmax: (x) => x.graph.append().op('Softmax', [x], { axis: -1 }),
+  Sigmoid: (x) => x.graph.append().op('Sigmoid', [x]),
+  LeakyRelu: (x) => x.graph.append().op('LeakyRelu', [x], { alpha: 0.3 }),
+  AveragePool: (x) => x.graph.append().op('AveragePool', [x], { kernel_shape: [3, 3], pads: [1, 1, 1, 1] }),
+  Add: (x) => x.graph.append().op('Add', [x, x.graph.append().op('Sigmoid', [x])]),
+  Mul: (x) => x.graph.append().op('Mul', [x, x.graph.append().op('Sigmoid', [x])]),
+  Concat: (x) => x.graph.append().op('Concat', [x, x], { axis: 2 }),
+}
+
+for (const [name, between] of Object.entries(withKernels))
+  test(`${name} between quantisers rounds to the nearest level at every width`, async () => {
+    for (const bits of [4, 6, 8]) {
+      const model = twoLayers('Conv', between)
+      const context = { calibration: randomBatches(model, 1) }
+      const options = { ops, activationBits: bits, weightBits: 8, firstLayer: 'quantize', calibration: 'max' }
+      await runPass(model, 'quantize', options, context)
+      await runPass(model, 'quantize-outputs', { bits }, context)
+      const [want, got] = [await outputs(model, 'disabled'), await outputs(model, 'all')]
+      const [x, y] = [want, got].map((o) => Object.values(o)[0]!.toFloat32()) as [Float32Array, Float32Array]
+      const largest = x.reduce((m, v) => Math.max(m, Math.abs(v)), 0)
+      const error = Math.sqrt(x.reduce((s, v, i) => s + (v - y[i]!) ** 2, 0) / x.length) / largest
+      assert.ok(error < 3e-4, `${bits} bits: ${error}`)
+    }
+  })
+
+const limits: Readonly<Record<string, readonly ((x: Value) => Value)[]>> = {
+  'two ReLUs': [relu, relu],
+  'Clip, then ReLU': [clip(-1, 6), relu],
+  'two Clips': [clip(-1, 6), clip(0, 5)],
+  'a Clip behind': [clip(-0.1, 5)],
+  'ReLUs around a transposition': [relu, turned, relu],
+  'Clip, ReLU, and a transposition': [clip(-1, 6), relu, turned],
+}
+
+for (const [name, steps] of Object.entries(limits))
+  test(`operators with integer kernels and ${name}`, async () => {
+    for (const [kernel, between] of Object.entries(withKernels)) {
+      const model = twoLayers('Conv', (x) => steps.reduce((v, step) => step(v), between(x)))
+      const context = { calibration: randomBatches(model, 1) }
+      await runPass(model, 'quantize', { ops, weightBits: 8, activationBits: 8, calibration: 'max' }, context)
+      await runPass(model, 'quantize-outputs', {}, context)
+      await assertLevels(model, 1e-3, kernel)
+    }
+  })

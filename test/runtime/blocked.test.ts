@@ -12,6 +12,7 @@ import { convWeightGradient } from '../../src/ops/support/conv-weight-gradient.t
 import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
 import { findBlock } from '../../src/runtime/ort/find-block.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
+import { agree } from '../support/both-layouts.ts'
 
 const cases = [
   { name: '12 from 48', x: [2, 48, 6, 5], w: [12, 48, 3, 3], attributes: { pads: [1, 1, 1, 1] } },
@@ -61,54 +62,17 @@ test('leaves 1x1, grouped, constant-weight and oddly wide convolutions alone', a
   const { graph } = model
   const x = graph.addInput('x', { elem: 'float32', dims: [1, 16, 4, 4] })
   const point = graph.addInput('point', { elem: 'float32', dims: [16, 16, 1, 1] })
-  const depth = graph.addInput('depth', { elem: 'float32', dims: [16, 1, 3, 3] })
+  const pairs = graph.addInput('pairs', { elem: 'float32', dims: [16, 2, 3, 3] })
   const odd = graph.addInput('odd', { elem: 'float32', dims: [1, 10, 4, 4] }) // channels in no fours
   const few = graph.addInput('few', { elem: 'float32', dims: [16, 10, 3, 3] })
   const fixed = graph.addInitializer('fixed', Tensor.float32([16, 16, 3, 3], new Float32Array(2304)))
   const b = graph.append()
   graph.addOutput(b.op('Conv', [x, point]))
-  graph.addOutput(b.op('Conv', [x, depth], { group: 16 }))
+  graph.addOutput(b.op('Conv', [x, pairs], { group: 8 }))
   graph.addOutput(b.op('Conv', [x, fixed]))
   graph.addOutput(b.op('Conv', [odd, few]))
   assert.equal(useBlockedLayout(model, 16), 0)
 })
-
-/** `build` makes the outputs of a graph whose inputs are named; both layouts must agree on them. */
-async function agree(
-  inputs: Readonly<Record<string, readonly number[]>>,
-  build: (b: Builder, v: Readonly<Record<string, Value>>) => Value[],
-  tolerance = 1e-3,
-): Promise<void> {
-  const model = new Model()
-  const { graph } = model
-  const given = Object.fromEntries(
-    Object.entries(inputs).map(([name, dims]) => [name, graph.addInput(name, { elem: 'float32', dims })]),
-  )
-  for (const v of build(graph.append(), given)) graph.addOutput(v)
-  await inferTypes(model)
-  const rng = new Rng(4)
-  const feeds = Object.fromEntries(
-    Object.entries(inputs).map(([name, dims]) => {
-      const size = dims.reduce((p, d) => p * d, 1)
-      return [
-        name,
-        Tensor.float32(
-          dims,
-          Float32Array.from({ length: size }, () => rng.normal()),
-        ),
-      ]
-    }),
-  )
-  const [plain, blocked] = await Promise.all(
-    [false, true].map(async (step) => (await ortExecutor().load(model, { step })).run(feeds)),
-  )
-  for (const [name, t] of Object.entries(plain!)) {
-    const other = blocked![name]!.view('float32')
-    t.view('float32').forEach((v, i) => {
-      assert.ok(Math.abs(v - other[i]!) < tolerance * (1 + Math.abs(v)), `${name}[${i}]: ${v} and ${other[i]}`)
-    })
-  }
-}
 
 const W = [16, 16, 3, 3]
 const same = { pads: [1, 1, 1, 1] }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { writeModel } from '../../src/codec/codec.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
-import { openDataset } from '../../src/data/index.ts'
+import { openPictures } from '../../src/data/index.ts'
 import { Sink } from '../cli/sink.ts'
 import type { CaseOutcome } from './fuzz-case.ts'
 import { inMemory } from './in-memory.ts'
@@ -75,7 +75,7 @@ async function trySplit(made: MadeDataset, split: SplitName, model: string): Pro
   )
   const total = counted.reduce((a, b) => a + b, 0)
   if (total !== made.leftOut[split]) faults.push(`${split}: ${total} left out, not ${made.leftOut[split]}`)
-  const set = await inMemory(await openDataset(reference, 'train'))
+  const set = await inMemory(await openPictures(reference, 'train'))
   const found = Array.from(set.labels, (label, i) => [set.classNames?.[label] ?? label, set.image(i)[0]])
   const sorted = (list: readonly (readonly unknown[])[]): string =>
     list

@@ -27,6 +27,8 @@ export interface GraphOutcome {
   readonly refused: readonly string[]
   /** What must not be; empty where all is well. */
   readonly faults: readonly string[]
+  /** What the passes left. */
+  readonly model: Model
 }
 
 type Options = Readonly<Record<string, unknown>>
@@ -165,6 +167,10 @@ class GraphCase {
     this.#model = randomGraph(seed, options)
   }
 
+  get model(): Model {
+    return this.#model
+  }
+
   async tryAll(): Promise<void> {
     const rng = new Rng(this.#seed, 77)
     const original = this.#model
@@ -289,6 +295,6 @@ export async function tryGraph(seed: number, options: RandomGraphOptions = {}): 
   } catch (error) {
     one.faults.push(shown(error))
   }
-  const { steps, refused, faults } = one
-  return { steps, refused, faults }
+  const { steps, refused, faults, model } = one
+  return { steps, refused, faults, model }
 }

@@ -2,7 +2,8 @@
  * What a data format is: one declaration. References, help, documentation and messages derive from it. A declaration imports
  * types only and loads what reads the files (../readers/) when it is asked to, so that `mnc --help` stays fast.
  */
-import type { Dataset, Split } from '../dataset.ts'
+import type { SampleSet } from '../array-set.ts'
+import type { Split } from '../dataset.ts'
 import type { ReadOptions } from '../read-options.ts'
 
 export interface DataFormat {
@@ -12,7 +13,7 @@ export interface DataFormat {
   readonly place: 'DIR' | 'FILE' | null
   readonly summary: string
   /** A usage error that names the file for anything that is missing or damaged. */
-  open(place: string, split: Split, how: ReadOptions): Promise<Dataset>
+  open(place: string, split: Split, how: ReadOptions): Promise<SampleSet>
 }
 
 export const defineFormat = (format: DataFormat): DataFormat => format

@@ -5,6 +5,7 @@ import type { DataFormat } from './define-format.ts'
 import { embedded } from './embedded.ts'
 import { folder } from './folder.ts'
 import { mnist } from './mnist.ts'
+import { npy } from './npy.ts'
 import { npz } from './npz.ts'
 
-export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, embedded]
+export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, embedded]

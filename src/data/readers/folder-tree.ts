@@ -1,6 +1,7 @@
 /**
  * What a data set's folder contains: the folders of its splits, class folders in them, picture files in those, and everything
- * that is none of these, so that nothing is dropped silently. Symbolic links are followed everywhere; one that leads
+ * that is none of these, so that nothing is dropped silently. A split with a file of labels (label-file.ts) has the classes that
+ * it says; one that holds pictures and no folder with any has none. Symbolic links are followed everywhere; one that leads
  * nowhere or back to itself is an error. Nothing below a class folder is read.
  */
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
@@ -9,6 +10,7 @@ import { usageError } from '../../base/errors.ts'
 import { noteRead } from '../../base/reads.ts'
 import type { Split } from '../dataset.ts'
 import { naturalOrder } from './files.ts'
+import { type LabelFile, readLabels } from './label-file.ts'
 
 const splitFolders: Readonly<Record<Split, readonly string[]>> = {
   train: ['train', 'training'],
@@ -23,7 +25,9 @@ export interface ClassFolder {
 
 export interface SplitTree {
   readonly root: string
-  /** In the order of their names' code points, as PyTorch's ImageFolder has it. */
+  /** Where classes come from: folders, a file of labels, one whose labels are numbers; none: pictures have no labels. */
+  readonly source: 'folders' | 'names' | 'numbers' | 'none'
+  /** In the order of their names' code points, as PyTorch's ImageFolder has it; of numbers, in their order. */
   readonly classes: readonly ClassFolder[]
   /** What is not part of the set, counted by its kind. */
   readonly leftOut: ReadonlyMap<string, number>
@@ -59,13 +63,37 @@ export const missingSplit = (folder: string, split: Split) =>
   )
 
 export function readSplit(root: string): SplitTree {
+  const file = readLabels(root)
+  return file ? listedSplit(root, file) : foundSplit(root)
+}
+
+/** Only the pictures that the file lists. */
+function listedSplit(root: string, { labels, isNumbers }: LabelFile): SplitTree {
+  const byLabel = new Map<string, string[]>()
+  for (const [name, label] of labels) {
+    const key = isNumbers ? String(Number(label)) : label
+    const files = byLabel.get(key) ?? []
+    files.push(join(root, name))
+    byLabel.set(key, files)
+    noteRead(join(root, name))
+  }
+  const names = [...byLabel.keys()].sort(isNumbers ? (a, b) => Number(a) - Number(b) : codePointOrder)
+  const classes = names.map((name) => ({ name, files: byLabel.get(name)!.sort(naturalOrder) }))
+  const others = entries(root).filter((e) => e.kind === 'file' && isPicture(e.name) && !labels.has(e.name)).length
+  const leftOut = new Map(others > 0 ? [['pictures without a label', others]] : [])
+  return { root, source: isNumbers ? 'numbers' : 'names', classes, leftOut }
+}
+
+function foundSplit(root: string): SplitTree {
   const leftOut = new Map<string, number>()
   const leave = (kind: string): void => void leftOut.set(kind, (leftOut.get(kind) ?? 0) + 1)
   const above = realPath(root)
   const names: string[] = []
+  const loose: string[] = []
   for (const { name, kind } of entries(root)) {
     if (kind === 'other') leave(NO_FILE)
-    else if (kind === 'file') leave(isPicture(name) ? 'pictures outside class folders' : fileKind(name))
+    else if (kind === 'file' && isPicture(name)) loose.push(join(root, name))
+    else if (kind === 'file') leave(fileKind(name))
     else if (name.startsWith('.') || name === '__MACOSX') leave('hidden folders')
     else names.push(name)
   }
@@ -84,7 +112,13 @@ export function readSplit(root: string): SplitTree {
     for (const file of files) noteRead(file)
     return { name, files: files.sort(naturalOrder) }
   })
-  return { root, classes, leftOut }
+  const isPlain = loose.length > 0 && classes.every((c) => c.files.length === 0)
+  if (!isPlain) {
+    for (const _ of loose) leave('pictures outside class folders')
+    return { root, source: 'folders', classes, leftOut }
+  }
+  for (const file of loose) noteRead(file)
+  return { root, source: 'none', classes: [{ name: '', files: loose.sort(naturalOrder) }], leftOut }
 }
 
 const NO_FILE = 'pipes, sockets and devices'

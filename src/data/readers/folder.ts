@@ -1,5 +1,6 @@
 /**
- * A folder of class sub-folders with PNG, JPEG or WebP files. DIR/train and DIR/test (or val, validation) are the
+ * A folder of class sub-folders with PNG, JPEG or WebP files, or of pictures with a file of labels (label-file.ts), or without
+ * any. DIR/train and DIR/test (or val, validation) are the
  * splits where they exist, else DIR itself is both; the training split says which classes there are, and a class that
  * only the test split has is an error. Images are brought to one size, the one that a model takes, else that of the first
  * file (shorter side scaled, centre cropped; data/decode.ts), when they are first read; grey only if every file is. Files
@@ -27,7 +28,8 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   const train = roots.train === null || roots.train === root ? tree : readSplit(roots.train)
   const test = roots.test === null || roots.test === root ? tree : readSplit(roots.test)
   checkClasses(train, test)
-  const classNames = train.classes.map((c) => c.name)
+  const { source } = tree
+  const classNames = source === 'numbers' ? numbered([train, test]) : train.classes.map((c) => c.name)
   const files = interleave(classNames.map((name) => tree.classes.find((c) => c.name === name)?.files ?? []))
   if (files.length === 0)
     throw usageError(
@@ -44,10 +46,16 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   const training = new Once(async () => (train === tree ? set : openFolder(folder, 'train', how)))
   const set: Dataset = new Dataset({
     name: `folder:${folder}#${split}`,
-    ...{ split, classes: classNames.length, ...shape, classNames },
+    ...{ split, classes: source === 'none' ? 0 : classNames.length, ...shape, isLabelled: source !== 'none' },
+    ...((source === 'folders' || source === 'names') && { classNames }),
     images: { pictures, slots: Uint32Array.from(files.keys()) },
     labels: Int32Array.from(files, (f) => f.label),
-    notes: [...splitNotes(folder, roots, split, others), ...treeNotes(tree, classNames), ...pictureNotes(facts, shape)],
+    notes: [
+      ...splitNotes(folder, roots, split, others),
+      ...treeNotes(tree, classNames),
+      ...(source === 'none' ? [`${root} has no class folders and no labels.csv: its pictures have no labels`] : []),
+      ...pictureNotes(facts, shape),
+    ],
     statistics: bySize(async ({ height, width, resize }) => {
       const all = await training.get()
       if (all.size >= MANY)
@@ -59,6 +67,13 @@ export async function openFolder(folder: string, split: Split, how: ReadOptions)
   })
   return set
 }
+
+const origin = {
+  folders: 'class folders',
+  names: 'names in a file of labels',
+  numbers: 'numbers in a file of labels',
+  none: 'nowhere',
+} as const satisfies Record<SplitTree['source'], string>
 
 /** Headers read at a time: decoding runs in libvips' own threads. */
 const LANES = 4
@@ -77,14 +92,28 @@ function bySize(compute: (at: Size) => Promise<Statistics>): (at: Size) => Promi
   }
 }
 
+/** Output indices up to the largest label of both splits. */
+function numbered(trees: readonly SplitTree[]): string[] {
+  const largest = Math.max(...trees.flatMap((t) => t.classes.map((c) => Number(c.name))))
+  return Array.from({ length: largest + 1 }, (_, i) => String(i))
+}
+
 function checkClasses(train: SplitTree, test: SplitTree): void {
+  if (train.source !== test.source)
+    throw usageError(
+      `folder: the classes of ${train.root} come from ${origin[train.source]}, those of ${test.root} from ${origin[test.source]}`,
+      'lay both splits out alike',
+    )
+  if (train.source === 'numbers') return
   const known = new Set(train.classes.map((c) => c.name))
   const foreign = test.classes.filter((c) => !known.has(c.name)).map((c) => c.name)
   if (foreign.length === 0) return
   const twin = train.classes.find((c) => c.name.toLowerCase() === foreign[0]!.toLowerCase())
   throw usageError(
     `folder: ${test.root} has classes that ${train.root} lacks: ${foreign.map((n) => `'${n}'`).join(', ')}`,
-    twin ? `names are case-sensitive: '${twin.name}' is a different one` : 'each class needs a folder in both',
+    twin
+      ? `names are case-sensitive: '${twin.name}' is a different one`
+      : 'the training split says which classes there are',
   )
 }
 

@@ -3,6 +3,7 @@
  * little-endian only. The size that the header declares is compared with the file's before anything is unpacked.
  */
 import type { MncError } from '../../base/errors.ts'
+import type { ElementType } from '../../graph/types.ts'
 import { checkMemory } from '../memory.ts'
 import type { ZipEntry } from './zip.ts'
 
@@ -16,11 +17,18 @@ const readers = {
   i4: Int32Array,
   u8: BigUint64Array,
   i8: BigInt64Array,
+  /** As bits. */
+  f2: Uint16Array,
   f4: Float32Array,
   f8: Float64Array,
 } as const
 
 export type NumpyType = keyof typeof readers
+
+export const elementOf: Readonly<Record<NumpyType, ElementType>> = {
+  ...{ b1: 'bool', u1: 'uint8', i1: 'int8', u2: 'uint16', i2: 'int16', u4: 'uint32', i4: 'int32', u8: 'uint64' },
+  ...{ i8: 'int64', f2: 'float16', f4: 'float32', f8: 'float64' },
+}
 
 export interface NumpyHeader {
   readonly name: string
@@ -35,7 +43,7 @@ export type NumpyValues = InstanceType<(typeof readers)[NumpyType]>
 type Fault = (message: string) => MncError
 
 /** Reads the header alone. */
-export function readHeader(entry: ZipEntry, name: string, fault: Fault): NumpyHeader {
+export function readHeader(entry: Pick<ZipEntry, 'bytes' | 'head'>, name: string, fault: Fault): NumpyHeader {
   const bytes = entry.head()
   if (bytes.length < 12 || bytes.subarray(0, 6).toString('latin1') !== '\x93NUMPY')
     throw fault(`'${name}' is not a .npy array`)

@@ -1,6 +1,6 @@
 /**
- * numpy archives: a ZIP of .npy arrays (what np.savez and np.savez_compressed write) with images (N,H,W), (N,H,W,C) or
- * (N,C,H,W) and labels (N) or (N,1). `train_images`/`test_images` style prefixes hold both splits in one file; without
+ * numpy archives: a ZIP of .npy arrays (what np.savez and np.savez_compressed write). Pictures are arrays images (N,H,W),
+ * (N,H,W,C) or (N,C,H,W) and labels (N) or (N,1), or x and y; all other archives are arrays by input name (array-names.ts). `train_images`/`test_images` style prefixes hold both splits in one file; without
  * them the file is the same for both. The classes are 0 to the largest label of all splits.
  *
  * What a pixel means follows from the array's type: uint8 is 0..255, bool is black and white, floats are 0..1; a float
@@ -10,8 +10,11 @@
 import { existsSync, statSync } from 'node:fs'
 import { type MncError, usageError } from '../../base/errors.ts'
 import { readFileBytesSync } from '../../base/files.ts'
+import { type ArraySet, badLabel, type Column, type ColumnMap, type SampleSet } from '../array-set.ts'
 import { Dataset, MOST_CLASSES, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
+import { memoryRows } from '../rows.ts'
+import { arraySet, type SplitArray, sampleOf } from './array-names.ts'
 import { type NumpyHeader, type NumpyValues, readHeader, readValues, sizeOf } from './npy.ts'
 import { readZip, type ZipEntry } from './zip.ts'
 
@@ -26,27 +29,51 @@ interface Archive {
   fault(message: string): MncError
 }
 
-/** Reads the arrays of a split; throws a usage error that names the file and what is wrong. `memory`: bytes. */
-export function openNpz(file: string, split: Split, memory: number): Dataset {
+/** Pictures where the archive holds such, else arrays by input name. `map` asks for arrays. */
+export function openArchive(file: string, split: Split, memory: number, map: ColumnMap | undefined): SampleSet {
+  const archive = openFile(file, memory)
+  return map === undefined && holdsPictures(archive, split) ? pictures(archive, split) : arrays(archive, split, map)
+}
+
+function openFile(file: string, memory: number): Archive {
   if (!existsSync(file)) throw usageError(`npz: there is no file '${file}'`)
   if (!statSync(file).isFile()) throw usageError(`npz: '${file}' is not a file`)
   const fault = (message: string): MncError => usageError(`${file}: ${message}`)
   checkMemory(statSync(file).size, memory, file)
-  const archive: Archive = {
-    file,
-    memory,
-    fault,
-    entries: readZip(readFileBytesSync(file), fault),
+  return { file, memory, fault, entries: readZip(readFileBytesSync(file), fault) }
+}
+
+/** Arrays named like a set of pictures, of dims that pictures have; without labels only where it has nothing else. */
+function holdsPictures(archive: Archive, split: Split): boolean {
+  const [images, labels] = [arrayName(archive, 'images', split), arrayName(archive, 'labels', split)]
+  if (images === null) return false
+  const { dims, type } = headerOf(archive, images)
+  const isPicture = dims.length === 3 || (dims.length === 4 && [dims[1], dims[3]].some((d) => d === 1 || d === 3))
+  if (labels !== null) return isPicture
+  const all = (['train', 'test'] as const).map((s) => `${arrayName(archive, 'images', s)}.npy`)
+  return isPicture && (type === 'u1' || type === 'b1') && [...archive.entries.keys()].every((e) => all.includes(e))
+}
+
+function arrays(archive: Archive, split: Split, map: ColumnMap | undefined): ArraySet {
+  const { file, fault } = archive
+  const names = [...archive.entries.keys()].flatMap((entry) => (entry.endsWith('.npy') ? [entry.slice(0, -4)] : []))
+  const column = ({ array, name }: SplitArray): Column => {
+    const header = headerOf(archive, array)
+    const { elem, dims, width } = sampleOf(header, fault)
+    const values = valuesOf(archive, header)
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+    return { name, elem, dims, rows: memoryRows(bytes, width), file }
   }
-  const names = { images: arrayName(archive, 'images', split), labels: arrayName(archive, 'labels', split) }
-  for (const role of ['images', 'labels'] as const)
-    if (names[role] === null) {
-      const held = [...archive.entries.keys()].join(', ') || 'nothing'
-      throw fault(`it has no array ${stems[role].join(' or ')}; it contains ${held}`)
-    }
-  const header = headerOf(archive, names.images!)
+  return arraySet(`npz:${file}`, split, names, { map, column, fault })
+}
+
+/** The pictures of a split; throws a usage error that names the file and what is wrong. */
+function pictures(archive: Archive, split: Split): Dataset {
+  const { file, fault } = archive
+  const names = { images: arrayName(archive, 'images', split)!, labels: arrayName(archive, 'labels', split) }
+  const header = headerOf(archive, names.images)
   const { size, height, width, channels, channelsLast } = imageDims(header.dims, fault)
-  const labels = labelsOf(archive, names.labels!)
+  const labels = names.labels === null ? new Int32Array(size) : labelsOf(archive, names.labels)
   if (labels.length !== size) throw fault(`${labels.length} labels for ${size} images`)
   const values = valuesOf(archive, header)
   const meaning = meaningOf(archive, header, values, split)
@@ -58,13 +85,13 @@ export function openNpz(file: string, split: Split, memory: number): Dataset {
   const all = otherLabels === null || otherLabels === names.labels ? [labels] : [labels, labelsOf(archive, otherLabels)]
   const set: Dataset = new Dataset({
     name: `npz:${file}#${split}`,
-    ...{ split, channels, height, width, images, labels },
-    classes: 1 + all.reduce((most, some) => some.reduce((a, b) => Math.max(a, b), most), 0),
-    notes: [`pixels are ${meaning.text}; found ${found}`, ...archiveNotes(archive, names.images!)],
+    ...{ split, channels, height, width, images, labels, isLabelled: names.labels !== null },
+    classes: names.labels === null ? 0 : 1 + all.reduce((most, some) => some.reduce((a, b) => Math.max(a, b), most), 0),
+    notes: [`pixels are ${meaning.text}; found ${found}`, ...archiveNotes(archive, names.images)],
     statistics: async () =>
       statisticsOf(
         split === 'test' && (arrayName(archive, 'images', 'train') ?? names.images) !== names.images
-          ? openNpz(file, 'train', memory)
+          ? pictures(archive, 'train')
           : set,
       ),
   })
@@ -99,13 +126,13 @@ function labelsOf(archive: Archive, name: string): Int32Array {
   const { dims } = header
   if (dims.length !== 1 && !(dims.length === 2 && dims[1] === 1))
     throw archive.fault(`labels '${name}' have dims [${dims.join(',')}]; they must be (N) or (N,1)`)
+  if (header.type === 'f2') throw archive.fault(`labels '${name}' are float16; write them as whole numbers`)
   const values = valuesOf(archive, header)
   const labels = new Int32Array(values.length)
   for (let i = 0; i < labels.length; i++) {
     const v = values[i]!
     const label = Number(v)
-    if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES))
-      throw archive.fault(`${name}[${i}] is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
+    if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES)) throw badLabel(archive.file, name, i, v)
     labels[i] = label
   }
   return labels

@@ -9,7 +9,7 @@
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { dequantizeBehind, isCast, isClipped, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
-import { drawnInto, isCrossed } from '../../quant/quant-guard.ts'
+import { drawnInto, hasWrongKernel, isCrossed } from '../../quant/quant-guard.ts'
 import type { Layer } from '../weights/fold-affine.ts'
 import type { Weight } from '../weights/weights.ts'
 
@@ -18,7 +18,7 @@ export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, 
   for (const q of [...graph.nodes()]) {
     if (!isQuantize(q)) continue
     const x = q.input(0)
-    if (x.constant || isLimited(q) || !isDrawn(x, q, layers, paired)) continue
+    if (x.constant || isLimited(q) || !(hasWrongKernel(q) || isDrawn(x, q, layers, paired))) continue
     const guarded = guards.get(x) ?? graph.before(q).op('Sum', [x], {}, { name: `${x.name}.g`, type: x.type })
     guards.set(x, guarded)
     q.setInput(0, guarded)

@@ -43,6 +43,8 @@ export interface Choice {
   readonly kind: StorageKind
   /** Estimated bytes of the values alone, without scales, nodes and names. */
   readonly payload: number
+  /** Why integers are stored as floats, where that is not for their size. */
+  readonly reason?: string
 }
 
 /** Members of one decode, of the same form and width. */
@@ -59,6 +61,12 @@ export interface StoragePlan {
   readonly choices: readonly Choice[]
   readonly groups: readonly StorageGroup[]
 }
+
+/** Floats; `reason`: why integers are. */
+export const rawChoice = (weight: Weight, reason: string): Choice => ({
+  ...{ weight, kind: 'raw', payload: 4 * weight.size },
+  ...(weight.ints && { reason }),
+})
 
 export interface StorageForms {
   /** false leaves masks and prefix codes out (plain dense files). */
@@ -147,11 +155,9 @@ class Shared {
   readonly form: Form
   readonly mask: Stored<MaskCode> | null
   readonly values: Stored<PrefixCode> | null
-  readonly #plain: boolean
 
   constructor(form: Form, members: readonly Candidate[], coded: boolean) {
     this.form = form
-    this.#plain = !coded
     this.mask = form.kind === 'sparse' ? storeMask(sumMasks(members.map((m) => m.mask))) : null
     this.values = form.width === 32 || !coded ? null : storeValues(sum(members.map((m) => m.counts(form))), form.width)
   }
@@ -170,7 +176,7 @@ class Shared {
     const mask = kind === 'sparse' ? this.#maskBytes(c) : 0
     if (width === 32) return mask + 4 * stored
     const code = this.values?.code
-    if (!code || this.#plain) return mask + Math.ceil((stored * width) / 8)
+    if (!code) return mask + Math.ceil((stored * width) / 8)
     return mask + Math.ceil(lengthOf(c.counts(this.form), code) / 8)
   }
 

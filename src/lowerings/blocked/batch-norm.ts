@@ -38,7 +38,8 @@ const measurable = (node: Node): boolean =>
 function measured(b: Builder, x: Twin, layout: BlockedLayout): { mean: Value; variance: Value } {
   const type = { elem: 'float32', dims: [x.dims[1]] } as const
   const mean = layout.channelMean(b, x)
-  const square = layout.channelMean(b, { value: b.op('Mul', [x.value, x.value]), dims: x.dims })
+  const [n, , h, w] = x.dims
+  const square = b.op('Mul', [layout.channelProducts(b, x, x), b.scalar(1 / (n * h * w))])
   const spread = b.op('Sub', [square, b.op('Mul', [mean, mean])])
   return { mean, variance: b.op('Max', [spread, b.scalar(0)], {}, { type }) }
 }

@@ -12,7 +12,9 @@
  * Inputs of few channels (images) are read as they are.
  *
  * Applies to 2-D convolutions of one group with kernels larger than 1x1, at least 8 channels out and either at least 8
- * in, a multiple of 4 (ReorderInput refuses others), or at most 4; and to 1x1 kernels whose input is blocked already.
+ * in, a multiple of 4 (ReorderInput refuses others), or at most 4; to 1x1 kernels whose input is blocked already; and to
+ * convolutions of each channel (depthwise) of at least 8 channels, which take a quarter of the time there with the
+ * reordering included.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
@@ -24,6 +26,7 @@ const MIN_CHANNELS = 8
 const FEW = 4
 
 export function blockConv(node: Node, layout: BlockedLayout): boolean {
+  if (isDepthwise(node)) return blockDepthwise(node, layout)
   const dims = blockable(node) ?? pointwise(node, layout)
   if (!dims) return false
   const b = layout.graph.before(node)
@@ -34,20 +37,52 @@ export function blockConv(node: Node, layout: BlockedLayout): boolean {
   )
   const x = node.input(0)
   const inputs = [plainInput ? x : layout.blocked(b, x), weights]
-  if (node.inputs[2]) inputs.push(paddedTo(b, node.inputs[2], dims[0], block))
+  if (node.inputs[2]) inputs.push(layout.filledUp(b, node.inputs[2], 1, dims[0]))
   const conv = b.op('Conv', inputs, Object.fromEntries(node.attributes), { domain: DOMAIN })
   layout.replace(node, conv, dims[0])
   return true
 }
 
-function paddedTo(b: Builder, bias: Value, channels: number, block: number): Value {
-  const missing = -channels % block
-  return missing === 0 ? bias : b.op('Pad', [bias, b.ints([0, missing + block])])
+function blockDepthwise(node: Node, layout: BlockedLayout): boolean {
+  const channels = node.int('group', 1)
+  const b = layout.graph.before(node)
+  const inputs = [layout.blocked(b, node.input(0)), depthwiseKernel(b, node.input(1), null, layout)]
+  if (node.inputs[2]) inputs.push(layout.filledUp(b, node.inputs[2], 1, channels))
+  const attributes = { ...Object.fromEntries(node.attributes), group: layout.filled(channels) }
+  layout.replace(node, b.op('Conv', inputs, attributes, { domain: DOMAIN }), channels)
+  return true
 }
+
+/** The blocked kernel of a convolution of each channel; `taps`: its size and where in `w` its elements are. */
+export function depthwiseKernel(
+  b: Builder,
+  w: Value,
+  taps: { readonly dims: Dims4; readonly source: Int32Array } | null,
+  layout: BlockedLayout,
+): Value {
+  const dims = w.type?.dims as Dims4
+  const make = (): Value => {
+    const kernel = taps ?? { dims, source: null }
+    return blockedWeights(b, { value: w, dims }, kernel, { block: layout.block, plainInput: true })
+  }
+  return taps ? make() : layout.kernel(w, make)
+}
+
+/** Whether a convolution, or a transposed one, is 2-D and of each channel with changing weights, of channels enough to fill blocks. */
+export function isDepthwise(node: Node): boolean {
+  const dims = node.inputs[1]?.type?.dims ?? null
+  const group = node.int('group', 1)
+  if (!isDims4(dims) || node.input(1).constant) return false
+  const known = reorderable(group) || isDims4(node.input(0).type?.dims ?? null)
+  return group >= MIN_CHANNELS && dims[0] === group && dims[1] === 1 && known
+}
+
+/** In any domain. */
+export const isConv = (node: Node): boolean => node.op === 'Conv'
 
 /** The weight's dims where the node is a 2-D convolution of one group with changing weights. */
 function kernelOf(node: Node): Dims4 | null {
-  if (!node.is('Conv') || node.int('group', 1) !== 1) return null
+  if (!isConv(node) || node.int('group', 1) !== 1) return null
   const w = node.input(1)
   const dims = w.type?.dims ?? null
   return !w.constant && isDims4(dims) ? dims : null
@@ -56,11 +91,14 @@ function kernelOf(node: Node): Dims4 | null {
 /** A 1x1 convolution is as fast in the plain layout: it stays in the one that its input is in. */
 function pointwise(node: Node, layout: BlockedLayout): Dims4 | null {
   const dims = kernelOf(node)
-  return dims && layout.twin(node.input(0)) && dims[0] % layout.block === 0 ? dims : null
+  return dims && layout.twin(node.input(0)) && dims[0] >= MIN_CHANNELS ? dims : null
 }
 
-/** The weight's dims where the rewrite applies whatever layout the input is in. */
-export function blockable(node: Node): Dims4 | null {
+/** Whether the rewrite applies whatever layout the input is in. */
+export const isBlockable = (node: Node): boolean => isConv(node) && (blockable(node) !== null || isDepthwise(node))
+
+/** The weight's dims where it does so to a convolution of one group. */
+function blockable(node: Node): Dims4 | null {
   const dims = kernelOf(node)
   if (!dims) return null
   const [o, i, kh, kw] = dims

@@ -10,10 +10,11 @@ import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { isChannelNorm } from '../../ops/facts.ts'
 import { blockBatchNorm } from './batch-norm.ts'
-import { blockable, blockConv } from './conv.ts'
+import { blockConv, isBlockable } from './conv.ts'
+import { blockDepthwiseGradient, blockDepthwiseTranspose } from './depthwise-gradient.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
-import { blockReduceSum } from './reduce.ts'
+import { blockGlobalAveragePool, blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
 import { blockWeightGradient } from './weight-gradient.ts'
 
@@ -24,17 +25,23 @@ const forms: Readonly<Record<string, Form>> = {
   BatchNormalization: blockBatchNorm,
   Cast: blockMask,
   Conv: blockConv,
-  ConvTranspose: blockConvTranspose,
+  ConvTranspose: (node, layout) => blockDepthwiseTranspose(node, layout) || blockConvTranspose(node, layout),
+  GlobalAveragePool: blockGlobalAveragePool,
   ReduceSum: blockReduceSum,
   SpaceToDepth: blockSpaceToDepth,
-  Transpose: blockWeightGradient,
 }
+
+/** Of the last node of a weight gradient, by its mark. */
+const gradientForm: Form = (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout)
 
 /** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
 export function useBlockedLayout(model: Model, block: number, nodes: Iterable<Node> = model.graph.nodes()): number {
   const layout = new BlockedLayout(model.graph, block, wantedBlocked(model.graph.nodesReversed()))
   let changed = 0
-  for (const node of nodes) if (node.domain === '' && forms[node.op]?.(node, layout)) changed++
+  for (const node of nodes) {
+    const form = layout.weightGradient(node) ? gradientForm : forms[node.op]
+    if (node.domain === '' && form?.(node, layout)) changed++
+  }
   if (changed > 0) model.opsets.set(DOMAIN, 1)
   for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
   return changed
@@ -44,7 +51,7 @@ export function useBlockedLayout(model: Model, block: number, nodes: Iterable<No
 function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
   for (const n of reversed) {
-    if (blockable(n)) wanted.add(n.input(0))
+    if (isBlockable(n)) wanted.add(n.input(0))
     else if ((isChannelNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
       for (const v of n.inputs) if (v) wanted.add(v)
   }

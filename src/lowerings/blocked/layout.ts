@@ -6,7 +6,8 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { weightGradientOf } from '../../graph/hints.ts'
-import { type Dim, isStatic } from '../../graph/types.ts'
+import { Tensor } from '../../graph/tensor.ts'
+import type { Dim, TensorType } from '../../graph/types.ts'
 import { type Dims4, isDims4 } from './weights.ts'
 
 /** The engine's own domain for operators on blocked values. */
@@ -16,7 +17,10 @@ const CHANNEL_MULTIPLE = 4
 
 export interface Twin {
   readonly value: Value
-  /** Of the plain value: [N, C, H, W], C a multiple of the block. */
+  /**
+   * Of the plain value: [N, C, H, W]. The blocked one has C filled up to whole blocks; whatever reads it makes nothing of
+   * what the channels beyond C hold, which may be any finite numbers.
+   */
   readonly dims: Dims4
 }
 
@@ -32,6 +36,8 @@ export class BlockedLayout {
   readonly #reordered = new Map<Value, Value>()
   readonly #kernels = new Map<Value, Value>()
   readonly #gradients = new Map<Node, OperandsOfGradient>()
+  /** The dims of the plain values of blocked ones. */
+  readonly #dims = new Map<Value, string>()
 
   constructor(graph: Graph, block: number, wanted: ReadonlySet<Value>) {
     this.graph = graph
@@ -52,10 +58,25 @@ export class BlockedLayout {
     return (v && this.#twins.get(v)) ?? null
   }
 
-  /** `v` in blocked layout, reordered where it has no twin. Its channels may be any multiple of 4. */
+  /** Whether `v` is the blocked form of a value of these dims. */
+  isBlocked(v: Value, dims: Dims4): boolean {
+    return this.#dims.get(v) === dims.join()
+  }
+
+  /** Channels in memory for so many of the value. */
+  filled(channels: number): number {
+    return Math.ceil(channels / this.block) * this.block
+  }
+
+  isWhole({ dims }: Twin): boolean {
+    return dims[1] % this.block === 0
+  }
+
+  /** `v` in blocked layout, reordered where it has no twin. Its channels must be a multiple of 4 or its dims known. */
   blocked(b: Builder, v: Value): Value {
     const made =
-      this.#twins.get(v)?.value ?? once(this.#reordered, v, () => b.op('ReorderInput', [v], {}, { domain: DOMAIN }))
+      this.#twins.get(v)?.value ??
+      once(this.#reordered, v, () => b.op('ReorderInput', [inFours(b, v)], {}, { domain: DOMAIN }))
     this.#pair(v, made, v.type?.dims ?? null)
     return made
   }
@@ -91,34 +112,106 @@ export class BlockedLayout {
   }
 
   #pair(plain: Value, value: Value, dims: readonly Dim[] | null): void {
-    if (isStatic(dims) && dims.length === 4 && dims[1]! % this.block === 0)
-      this.#twins.set(plain, { value, dims: dims as [number, number, number, number] })
+    if (!isDims4(dims)) return
+    this.#twins.set(plain, { value, dims })
+    this.#dims.set(value, dims.join())
   }
 
   /** [N, C/c, H, W, c]: how an ordinary operator sees a blocked value. Nothing moves. */
   opened(b: Builder, { value, dims: [n, c, h, w] }: Twin): Value {
-    return b.op('Reshape', [value, b.ints([n, c / this.block, h, w, this.block])])
+    return b.op('Reshape', [value, b.ints([n, this.filled(c) / this.block, h, w, this.block])])
   }
 
   /** The inverse of `opened`. */
-  closed(b: Builder, v: Value, dims: readonly number[]): Value {
-    return b.op('Reshape', [v, b.ints(dims)])
+  closed(b: Builder, v: Value, [n, c, h, w]: Dims4): Value {
+    return b.op('Reshape', [v, b.ints([n, this.filled(c), h, w])])
+  }
+
+  /** The type of the blocked value of these dims, as the engine sees it. */
+  typeOf([n, c, h, w]: Dims4): TensorType {
+    return { elem: 'float32', dims: [n, this.filled(c), h, w] }
+  }
+
+  /** A vector over channels, [..., C], with zeros for the channels beyond them. */
+  filledUp(b: Builder, v: Value, rank: number, channels: number): Value {
+    const missing = this.filled(channels) - channels
+    const none = Array<number>(rank).fill(0)
+    return missing === 0 ? v : b.op('Pad', [v, b.ints([...none, ...none.slice(1), missing])])
+  }
+
+  /** [..., C] of [..., C filled up]. */
+  #cut(b: Builder, v: Value, rank: number, channels: number): Value {
+    if (channels % this.block === 0) return v
+    return b.op('Slice', [v, b.ints([0]), b.ints([channels]), b.ints([rank - 1])])
+  }
+
+  /** Mean over positions, [N, C]. */
+  imageMeans(b: Builder, t: Twin): Value {
+    const [n, c] = t.dims
+    const means = b.op('GlobalAveragePool', [t.value], {}, { domain: DOMAIN })
+    return this.#cut(b, b.op('Reshape', [means, b.ints([n, this.filled(c)])]), 2, c)
+  }
+
+  /**
+   * Sum over positions of x times y, [N, C]. A channel of an image of y lies in memory as the kernel of a convolution of each
+   * channel, N C of them: one pass over both, which writes nothing else.
+   */
+  imageProducts(b: Builder, x: Twin, y: Twin): Value {
+    return this.#cut(b, this.#products(b, x, y), 2, x.dims[1])
+  }
+
+  #products(b: Builder, x: Twin, y: Twin): Value {
+    const [n, c, h, w] = x.dims
+    const channels = n * this.filled(c)
+    const image = b.op('Reshape', [x.value, b.ints([1, channels, h, w])])
+    const kernel = b.op('Reshape', [y.value, b.ints([channels, 1, h, w])])
+    const sums = b.op('Conv', [image, kernel], { kernel_shape: [h, w], group: channels }, { domain: DOMAIN })
+    return b.op('Reshape', [sums, b.ints([n, this.filled(c)])])
+  }
+
+  /** The same over images and positions, [C]. */
+  channelProducts(b: Builder, x: Twin, y: Twin): Value {
+    const sums = b.op('ReduceSum', [this.#products(b, x, y), b.ints([0])], { keepdims: 0 })
+    return this.#cut(b, sums, 1, x.dims[1])
   }
 
   /** Mean over images and positions, [C]: of each image first, for which the engine has a kernel. */
   channelMean(b: Builder, t: Twin): Value {
-    const perImage = b.op('GlobalAveragePool', [t.value], {}, { domain: DOMAIN })
     const type = { elem: 'float32', dims: [t.dims[1]] } as const
-    const rows = b.op('Reshape', [perImage, b.ints([t.dims[0], t.dims[1]])])
-    return b.op('ReduceMean', [rows, b.ints([0])], { keepdims: 0 }, { type })
+    return b.op('ReduceMean', [this.imageMeans(b, t), b.ints([0])], { keepdims: 0 }, { type })
   }
 
   /** x * scale + shift, [C] each: a convolution of each channel with one weight, the fastest kernel for it. */
   affine(b: Builder, { value, dims }: Twin, scale: Value, shift: Value | null): Value {
-    const weight = b.op('Reshape', [scale, b.ints([dims[1], 1, 1, 1])])
-    const attributes = { kernel_shape: [1, 1], group: dims[1] }
-    return b.op('Conv', shift ? [value, weight, shift] : [value, weight], attributes, { domain: DOMAIN })
+    const [c, channels] = [dims[1], this.filled(dims[1])]
+    const vector = (v: Value, to: readonly number[]): Value =>
+      b.op('Reshape', [this.filledUp(b, b.op('Reshape', [v, b.ints([c])]), 1, c), b.ints(to)])
+    const inputs = [value, vector(scale, [channels, 1, 1, 1])]
+    if (shift) inputs.push(c === channels ? shift : vector(shift, [channels]))
+    return b.op('Conv', inputs, { kernel_shape: [1, 1], group: channels }, { domain: DOMAIN })
   }
+
+  /** x * scale + shift with numbers of each image, [N, C, 1, 1]; null: 1 and 0. */
+  affineOfImages(b: Builder, { value, dims }: Twin, scale: Value | null, shift: Value | null): Value {
+    const [n, c, h, w] = dims
+    const channels = n * this.filled(c)
+    const vector = (v: Value): Value => this.filledUp(b, b.op('Reshape', [v, b.ints([n, c])]), 2, c)
+    const ones = (): Value => b.shared(`ones_${channels}`, Tensor.float32([channels], Array<number>(channels).fill(1)))
+    const weight = b.op('Reshape', [scale ? vector(scale) : ones(), b.ints([channels, 1, 1, 1])])
+    const inputs = [b.op('Reshape', [value, b.ints([1, channels, h, w])]), weight]
+    if (shift) inputs.push(b.op('Reshape', [vector(shift), b.ints([channels])]))
+    const y = b.op('Conv', inputs, { kernel_shape: [1, 1], group: channels }, { domain: DOMAIN })
+    return this.closed(b, y, dims)
+  }
+}
+
+/** `v` with channels of zeros after its own, up to a multiple of what ReorderInput requires. */
+function inFours(b: Builder, v: Value): Value {
+  const dims = v.type?.dims ?? null
+  if (!isDims4(dims) || reorderable(dims[1])) return v
+  const [n, c, h, w] = dims
+  const zeros = b.op('ConstantOfShape', [b.ints([n, CHANNEL_MULTIPLE - (c % CHANNEL_MULTIPLE), h, w])])
+  return b.op('Concat', [v, zeros], { axis: 1 })
 }
 
 export const reorderable = (channels: number): boolean => channels % CHANNEL_MULTIPLE === 0

@@ -14,14 +14,14 @@ import { blockedWeights, type Dims4, isDims4 } from './weights.ts'
 export function blockSpaceToDepth(node: Node, layout: BlockedLayout): boolean {
   const x = layout.twin(node.input(0))
   const s = node.int('blocksize', 1)
-  if (!x) return false
+  if (!x || !layout.isWhole(x)) return false
   const [n, c, h, w] = x.dims
   const b = layout.graph.before(node)
   const lanes = layout.block
   const apart = b.op('Reshape', [x.value, b.ints([n, c / lanes, h / s, s, w / s, s, lanes])])
   const phases = b.op('Transpose', [apart], { perm: [0, 3, 5, 1, 2, 4, 6] })
-  const dims = [n, s * s * c, h / s, w / s]
-  layout.replace(node, layout.closed(b, phases, dims), dims[1]!, dims)
+  const dims: Dims4 = [n, s * s * c, h / s, w / s]
+  layout.replace(node, layout.closed(b, phases, dims), dims[1], dims)
   return true
 }
 

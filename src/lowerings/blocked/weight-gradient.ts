@@ -26,7 +26,8 @@ const MOST_APART = 1 << 21
 export function blockWeightGradient(node: Node, layout: BlockedLayout): boolean {
   const gradient = layout.weightGradient(node)
   const [x, dy] = [layout.twin(gradient?.x), layout.twin(gradient?.dy)]
-  if (!gradient || !x || !dy || !fits(gradient, x, dy, layout.block)) return false
+  if (!gradient || !x || !dy || !layout.isWhole(x) || !layout.isWhole(dy)) return false
+  if (!fits(gradient, x, dy, layout.block)) return false
   const b = layout.graph.before(node)
   const [kh, kw] = gradient.kernel as readonly [number, number]
   const [n, o, rows, width] = dy.dims
@@ -59,13 +60,14 @@ export function blockWeightGradient(node: Node, layout: BlockedLayout): boolean 
   return true
 }
 
-function fits({ kernel, dilation, begin }: WeightGradient, x: Twin, dy: Twin, block: number): boolean {
+function fits({ group, stride, kernel, dilation, begin }: WeightGradient, x: Twin, dy: Twin, block: number): boolean {
   const width = dy.dims[3]
   const [kh, kw] = kernel as readonly [number, number]
   // pads at the end may be negative where the last rows are not read: the engine has no negative pads
   const below = kh - 1 - begin[0]! + dy.dims[2] - x.dims[2]
   const whole = width === x.dims[3] && width % block === 0 && begin[1]! < kw
-  return kernel.length === 2 && kw > 1 && dilation.every((d) => d === 1) && whole && below >= 0
+  const one = group === 1 && [...stride, ...dilation].every((d) => d === 1)
+  return kernel.length === 2 && kw > 1 && one && whole && below >= 0
 }
 
 /** How many groups of images have gradients of their own: a divisor of n. */

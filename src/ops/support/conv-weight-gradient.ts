@@ -308,6 +308,7 @@ export function byShiftedInput(x: Value, dy: Value, c: Geometry, b: Builder): Va
   const sums = parts.length === 1 ? parts[0]! : b.op('Concat', parts, { axis: 1 })
   const split = b.op('Reshape', [sums, b.ints([c.cout, offsets, c.cin / c.group])])
   const ordered = b.op('Transpose', [split], { perm: [0, 2, 1] })
+  if (c.group === c.cin && c.group === c.cout && c.kernel.length === 2) markWeightGradient(ordered, x, dy, c)
   return b.op('Reshape', [ordered, b.ints([c.cout, c.cin / c.group, ...c.kernel])])
 }
 

@@ -12,6 +12,10 @@
  *   X_k = w_k sum_j x_j w_j / w_(k-j),   w_j = e^(-pi i j^2 / n)
  *
  * a convolution, by transforms of at least 2n - 1 points of small factors. Inverse transforms have conjugates, and 1/n.
+ * A real signal of n = 2 m points comes from one side of its bins, of which the other is the conjugates, by an inverse transform
+ * of m points that gives the even ones as real and the odd ones as imaginary parts (Cooley, Lewis, Welch 1970):
+ *
+ *   Z_k = (X_k + X*_(m-k)) / 2 + i e^(2 pi i k / n) (X_k - X*_(m-k)) / 2
  *
  * Values are [rows, 2, points], real parts before imaginary ones, or [rows, 1, points], real. Angles are of double precision; tables of more than 16 K
  * numbers are made when the graph runs.
@@ -60,6 +64,55 @@ export function longTransform(b: Builder, v: Value, lines: Lines): Value {
   if (r === n) return byMatrix(b, v, lines)
   return r === null ? byConvolution(b, v, lines) : byFactor(b, v, lines, r)
 }
+
+/** The real signals [rows, 1, n] whose bins from 0 to n/2 are [rows, 2, n/2 + 1]. */
+export function toSignal(b: Builder, bins: Value, lines: Lines): Value {
+  const { rows, n, elem } = lines
+  const size = Math.floor(n / 2) + 1
+  const [re, im] = b.ops('Split', [bins, b.ints([1, 1])], 2, { axis: 1 }) as [Value, Value]
+  const cut = (v: Value, from: number, to: number): Value =>
+    b.op('Slice', [v, b.ints([from]), b.ints([to]), b.ints([2])])
+  /** `length` elements, from `from` down. */
+  const reversed = (v: Value, from: number, length: number): Value => {
+    const end = from >= length ? from - length : -size - 1
+    return b.op('Slice', [v, b.ints([from]), b.ints([end]), b.ints([2]), b.ints([-1])])
+  }
+  const join = (parts: readonly Value[], axis: number, length: number): Value =>
+    typed(b.op('Concat', parts, { axis }), [rows, 2, length], elem)
+  // each bin but the first, and for even n the last, is read twice; of those the imaginary part is not
+  const twins = Math.ceil(n / 2) - 1
+  const inner = cut(im, 1, 1 + twins)
+  const zeros = (v: Value, before: number, after: number): Value =>
+    b.op('Pad', [v, b.ints([0, 0, before, 0, 0, after])])
+  if (n % 2 === 1) {
+    const real = b.op('Concat', [re, reversed(re, size - 1, twins)], { axis: 2 })
+    const imaginary = b.op('Concat', [zeros(inner, 1, 0), b.op('Neg', [reversed(inner, twins - 1, twins)])], {
+      axis: 2,
+    })
+    return cutParts(b, longTransform(b, join([real, imaginary], 1, n), { ...lines, inverse: true }))
+  }
+  const m = n / 2
+  const ahead = join([cut(re, 0, m), zeros(inner, 1, 0)], 1, m)
+  const behind = join([reversed(re, m, m), zeros(b.op('Neg', [reversed(inner, twins - 1, twins)]), 1, 0)], 1, m)
+  const half = b.scalar(0.5, elem)
+  const halves = (op: 'Add' | 'Sub'): Value => typed(b.op('Mul', [b.op(op, [ahead, behind]), half]), [rows, 2, m], elem)
+  const wave = waveOf(
+    b,
+    bins,
+    [1, m],
+    elem,
+    `halves_${n}`,
+    (k) => k / m,
+    (data) => count(b, m, data, bins.dims, 1 / m),
+  )
+  const odd = times(b, reshape(b, halves('Sub'), [rows, 1, 2, m]), [rows, 1, m], elem, wave, true)
+  const [oddRe, oddIm] = b.ops('Split', [odd, b.ints([1, 1])], 2, { axis: 1 }) as [Value, Value]
+  const z = b.op('Add', [halves('Add'), b.op('Concat', [b.op('Neg', [oddIm]), oddRe], { axis: 1 })])
+  const pairs = longTransform(b, typed(z, [rows, 2, m], elem), { ...lines, n: m, inverse: true })
+  return reshape(b, typed(transpose(b, pairs, [0, 2, 1]), [rows, m, 2], elem), [rows, 1, n])
+}
+
+const cutParts = (b: Builder, v: Value): Value => b.op('Slice', [v, b.ints([0]), b.ints([1]), b.ints([1])])
 
 /** The largest divisor that makes a matrix, else a prime that does; null where there is none. */
 function factorOf(n: number): number | null {

@@ -162,7 +162,7 @@ export async function peakMemory(
       'onnx {ir_version=8}\nopset ai.onnx=17\ngraph "g"\n  input %x : float32[1]\n  %y : float32[1] = Relu(%x)\n  output %y\nend\n',
     )
     const load = (m: Model, id: number): Promise<Frame> =>
-      own.ask({ do: 'load', id, options: { quiet: true, ...options } }, [engineBytes(m)])
+      own.ask({ do: 'load', id, options: { quiet: true, ...options } }, [engineBytes(m, options)])
     await load(tiny, 0)
     const before = own.peak
     await load(model, 1)
@@ -193,7 +193,7 @@ function ask(json: Request, parts: readonly Uint8Array[] = [], to?: Helper): Pro
 async function askAbout(model: Model, json: Request): Promise<Frame & { helper: Helper }> {
   requireInlinable(model)
   try {
-    return await ask(json, [engineBytes(model)])
+    return await ask(json, [engineBytes(model, json.do === 'load' ? json.options : {})])
   } catch (error) {
     throw isProbeFailure(error) ? error : (foreignOperator(model) ?? error)
   }

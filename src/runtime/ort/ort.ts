@@ -68,7 +68,7 @@ export async function loadSession(
   if (!(given instanceof Model)) return createSession(given, options, providers, extras)
   requireInlinable(given)
   try {
-    return await createSession(engineBytes(given), options, providers, extras)
+    return await createSession(engineBytes(given, options), options, providers, extras)
   } catch (error) {
     throw foreignOperator(given) ?? error
   }

@@ -7,11 +7,9 @@
  *   mean = average of m_k,  variance = (average of v_k + m_k^2 - mean^2) KM / (KM - 1),  v_k the population variances
  */
 import { modelError } from '../../base/errors.ts'
-import type { Dataset } from '../../data/dataset.ts'
-import { batchDims } from '../../data/eval-batches.ts'
-import { imagePlan } from '../../data/image-plan.ts'
-import { createLoader } from '../../data/loader.ts'
+import type { SampleSet } from '../../data/array-set.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
+import { samplePlan } from '../../data/sample-set.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
@@ -25,16 +23,15 @@ import { widenFloats } from '../../passes/widen-floats.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../../runtime/ort/ort.ts'
-import { dimsAt } from '../../samples/batch-plan.ts'
 import { type NormLayer, normNodes, separateStatistics, useBatchStatistics } from '../step/batch-statistics.ts'
 import type { FlatLayout } from '../step/flat-layout.ts'
 import { batchStatistics, runningStatistics } from '../step/running-statistics.ts'
-import { soleInput } from '../step/step-inputs.ts'
 import { nameOf } from '../step/step-names.ts'
+import { sourceOf } from './batch-source.ts'
 
 export interface BnUpdateOptions {
-  readonly data: Dataset
-  readonly preprocess: Preprocess
+  readonly data: SampleSet
+  readonly preprocess: Preprocess | undefined
   readonly epochs?: number
   readonly batch?: number
   readonly augment?: string
@@ -56,27 +53,23 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   for (const warning of [fixOverridable(model), trainingWarning(model)]) if (warning) options.onWarning?.(warning)
   leaveEarlyOpsets(model, (message) => options.onWarning?.(message))
   separateStatistics(model.graph)
-  const plan = await imagePlan(inferenceForm(model), preprocess, batch, { reopen: true })
-  const size = plan.isFixed ? plan.batch : batch
-  const runs = Math.max(1, Math.round(batch / size))
-  const { forward, layout, norms } = await statisticsGraph(model, dimsAt(plan, size))
-  const loader = createLoader(data, { batchSize: size * runs, preprocess, augment, seed, workers })
-  const steps = Math.max(1, Math.round(loader.stepsPerEpoch * epochs))
+  const plan = await samplePlan(inferenceForm(model), data, preprocess, batch, { reopen: true })
+  const source = sourceOf(model, data, preprocess, { batch, parts: 1, seed, augment, workers }, plan)
+  const { forward, layout, norms } = await statisticsGraph(model, source.dims)
+  const steps = Math.max(1, Math.round(source.stepsPerEpoch * epochs))
   const session = await (options.executor ?? ortExecutor()).load(forward)
   options.onFallbacks?.(session.fallbacks)
   const sum = new Float64Array(layout.size)
   try {
-    const input = soleInput(model.graph).name
-    for await (const { step, images } of loader.batches(0, steps)) {
+    const input = model.graph.fed[0]!.name
+    for await (const { step, parts } of source.batches(0, steps)) {
       options.signal?.throwIfAborted()
-      const floats = images.length / runs
       const seen: Float32Array[] = []
-      for (let k = 0; k < runs; k++) {
-        const part = images.subarray(k * floats, (k + 1) * floats)
-        const out = await session.run({ [input]: Tensor.float32(batchDims(preprocess, size), part) })
+      for (const { images, others } of parts) {
+        const out = await session.run({ [input]: images, ...others })
         seen.push(out.batch_statistics!.view('float32'))
       }
-      const values = runs === 1 ? seen[0]! : together(seen, layout, norms)
+      const values = parts.length === 1 ? seen[0]! : together(seen, layout, norms)
       for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!
       options.onProgress?.(step + 1, steps)
     }
@@ -129,8 +122,7 @@ async function statisticsGraph(
   widenFloats(forward)
   toWorkingOpset(forward)
   useRunningStatistics(forward)
-  const input = soleInput(graph)
-  input.setType({ elem: input.type?.elem ?? 'float32', dims: dims[input.name]! })
+  for (const v of graph.fed) v.setType({ elem: v.type?.elem ?? 'float32', dims: dims[v.name]! })
   await inferTypes(forward)
   await applyPass(forward, lowerFakeQuant, {})
   const norms = useBatchStatistics(normNodes(graph))

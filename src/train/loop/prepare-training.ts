@@ -3,6 +3,7 @@ import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
 import { statedClasses } from '../../data/preprocess.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
+import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
 import { requireFinite } from '../../layers/finite.ts'
 import { trainingWarning } from '../../layers/training-mode.ts'
@@ -30,6 +31,7 @@ import {
   planStep,
   stepsOf,
 } from './step-plan.ts'
+import { Together } from './together.ts'
 import type { TrainRun } from './train-run.ts'
 
 export interface Prepared {
@@ -41,6 +43,7 @@ export interface Prepared {
   /** What a checkpoint must agree on (identityOf). */
   readonly identity: string
   readonly runner: StepRunner
+  readonly together: Together
   readonly profile: EngineProfile | null
   readonly checkpoint: Checkpoint | null
   /** The best epoch's model of the run that is resumed. */
@@ -52,7 +55,11 @@ export interface Prepared {
 /** Edits `model` in place: defaults fixed, functions inlined, state separated, and a checkpoint's values where there is one. */
 export async function prepareTraining(model: Model, run: TrainRun): Promise<Prepared> {
   const started = performance.now()
-  const o = parseOptions(trainOptions, run.options ?? {}, 'train')
+  const together = new Together(run.ranks)
+  const own = parseOptions(trainOptions, run.options ?? {}, 'train')
+  // a step is the same whatever the number of ranks that share its batches
+  const o = { ...own, accumulate: own.accumulate * together.size }
+  refuseExport(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
   for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
@@ -60,7 +67,10 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const executor = run.executor ?? (await openDevice(o.device))
   const data = await planData(model, run, o)
   nameClasses(model, data.images?.classNames)
-  const fault = maskScheduleFault(o, stepsOf(o, data.source.stepsPerEpoch).last)
+  const { last } = stepsOf(o, data.source.stepsPerEpoch)
+  if (o.maxSteps !== undefined && o.maxSteps > last)
+    warnings.push(`--epochs ${o.epochs} ends the run after ${last} steps, before --max-steps ${o.maxSteps}`)
+  const fault = maskScheduleFault(o, last)
   if (fault) throw fault
   inlineFunctions(model)
   liftConstants(model.graph)
@@ -80,7 +90,10 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   checkClasses(step, data.source)
   if (data.validation) requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
-  const load = { threads: o.threads, cache: run.cache, ...(profile && { profilePrefix: profile.prefix }) }
+  const load = {
+    ...{ threads: o.threads, cache: run.cache, sharedSum: together.sumOf(step) },
+    ...(profile && { profilePrefix: profile.prefix }),
+  }
   const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
     await profile?.close()
     throw error
@@ -88,8 +101,22 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const drawn = cut ? { ...data, source: cut.source } : data
   return {
     ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, warnings },
+    together,
     seconds: (performance.now() - started) / 1000,
   }
+}
+
+/** The weights of an export are integers, or decoded from bits: they have no gradient. */
+function refuseExport(model: Model): void {
+  const format = marks.export.get(model)
+  if (format === undefined) return
+  throw modelError(
+    'exported',
+    `the model is an export (${format}): its weights are stored as integers and cannot be trained`,
+    {
+      next: 'train the graph that it was exported from, then export that again',
+    },
+  )
 }
 
 /** A set whose classes cannot be the outputs', from which a teacher teaches without labels, names nothing. */

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { usageError } from '../../base/errors.ts'
 import { nearest } from '../../base/options.ts'
+import { ArraySet, type SampleSet } from '../../data/array-set.ts'
 import { checkSameOrder, inModelOrder } from '../../data/class-order.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { loadPolicy } from '../../data/policy-file.ts'
@@ -17,7 +18,7 @@ import { buildStep } from '../step/step-graph.ts'
 import type { StepGraph, TeacherOptions } from '../step/step-options.ts'
 import { adapterBetween, prepareTeacher } from '../step/teacher.ts'
 import type { TrainOptions } from '../train-options.ts'
-import { type BatchSource, imageSource, randomSource } from './batch-source.ts'
+import { type BatchSource, randomSource, sourceOf } from './batch-source.ts'
 import type { ScheduleOptions } from './schedule.ts'
 import { measureVariances } from './teacher-variance.ts'
 import type { TrainRun } from './train-run.ts'
@@ -25,8 +26,8 @@ import { trainingPlan } from './training-plan.ts'
 
 export interface DataPlan {
   readonly source: BatchSource
-  readonly validation: Dataset | null
-  /** What `source` draws from; null for random inputs. */
+  readonly validation: SampleSet | null
+  /** Images that `source` draws from; null for inputs that are not. */
   readonly images: Dataset | null
 }
 
@@ -42,7 +43,6 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
     const source = await randomSource(forward, { batch, parts, seed, size: o.limit }, plan)
     return { source, validation: null, images: null }
   }
-  if (!run.preprocess) throw usageError('training on images requires their preprocessing', 'see preprocessOf')
   const own = inModelOrder(model, run.data)
   if (run.teacher) checkSameOrder(model, run.teacher.model, 'the teacher')
   const data = run.teacher ? inModelOrder(run.teacher.model, own) : own
@@ -50,8 +50,8 @@ export async function planData(model: Model, run: TrainRun, o: TrainOptions): Pr
   const { train, validation } =
     valFraction > 0 ? limited.splitValidation(valFraction, seed) : { train: limited, validation: null }
   const plan = await trainingPlan(forward, run, batch)
-  const source = imageSource(train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
-  return { source, validation, images: train }
+  const source = sourceOf(forward, train, run.preprocess, { batch, parts, seed, augment, workers }, plan)
+  return { source, validation, images: train instanceof ArraySet ? null : train }
 }
 
 export function optimizerOf(o: TrainOptions): OptimizerOptions {
@@ -95,8 +95,11 @@ export async function planStep(
   const needs = needsOf(o, run.teacher !== undefined)
   if (needs.teacher && !run.teacher)
     throw usageError(`--loss ${shown(loss)} compares with a teacher`, 'give --teacher FILE')
-  if (run.data === RANDOM && needs.labels)
-    throw usageError('random inputs have no labels for cross entropy', 'give a --teacher and leave --alpha at 1')
+  if (source.classes === null && needs.labels)
+    throw usageError(
+      `${run.data === RANDOM ? 'random inputs have' : `${source.name} has`} no labels for cross entropy`,
+      'give a --teacher and leave --alpha at 1',
+    )
   const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
     throw usageError(`${executor.device.description} does not compute in float16`, 'use --precision float32')

@@ -1,4 +1,5 @@
 /** Turns a batch into what the step graph is fed, and its logits into accuracy. */
+import { argmax } from '../../evaluate/metrics/scores.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import type { StepGraph } from '../step/step-options.ts'
 import type { StepFeed } from '../step/step-runner.ts'
@@ -10,11 +11,11 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
     if (classes === null || !labels) return { images, targets: null, ...(others && { others }) }
     const targets = new Float32Array(labels.length * classes).fill(smoothing / classes)
     for (let i = 0; i < labels.length; i++) targets[i * classes + labels[i]!]! += 1 - smoothing
-    return { images, targets: Tensor.float32([labels.length, classes], targets) }
+    return { images, targets: Tensor.float32([labels.length, classes], targets), ...(others && { others }) }
   })
 }
 
-/** Fraction of the batch for which the label's score is the largest; null without labels or for outputs that are not scores of these classes. */
+/** Inputs of the batch for which the label's score is the largest; null without labels or for outputs that are not scores of these classes. */
 export function countRight(batch: SourceBatch, logits: readonly Tensor[], classes: number | null): number | null {
   let right = 0
   for (const [i, { labels }] of batch.parts.entries()) {
@@ -23,11 +24,5 @@ export function countRight(batch: SourceBatch, logits: readonly Tensor[], classe
     const values = scores.view('float32')
     for (let k = 0; k < labels.length; k++) if (argmax(values, k * classes, classes) === labels[k]) right++
   }
-  return right / batch.count
-}
-
-function argmax(values: Float32Array, from: number, count: number): number {
-  let best = 0
-  for (let c = 1; c < count; c++) if (values[from + c]! > values[from + best]!) best = c
-  return best
+  return right
 }

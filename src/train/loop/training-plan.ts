@@ -3,7 +3,9 @@
  * of them needs. Batches that the files only declare are rewritten.
  */
 import { modelError } from '../../base/errors.ts'
+import { ArraySet } from '../../data/array-set.ts'
 import { imagePlan } from '../../data/image-plan.ts'
+import { samplePlan } from '../../data/sample-set.ts'
 import type { Model } from '../../graph/model.ts'
 import { type BatchPlan, batchPlan } from '../../samples/batch-plan.ts'
 import type { TrainRun } from './train-run.ts'
@@ -11,13 +13,15 @@ import type { TrainRun } from './train-run.ts'
 /** `batch`: samples wanted in one run. A model error where student and teacher run at different batches only. */
 export async function trainingPlan(
   student: Model,
-  { teacher, preprocess }: Pick<TrainRun, 'teacher' | 'preprocess'>,
+  { data, teacher, preprocess }: Pick<TrainRun, 'data' | 'teacher' | 'preprocess'>,
   batch: number,
 ): Promise<BatchPlan> {
   const reopen = true
   const own = preprocess
     ? await imagePlan(student, preprocess, batch, { reopen })
-    : await batchPlan(student, batch, { reopen })
+    : data instanceof ArraySet
+      ? await samplePlan(student, data, undefined, batch, { reopen })
+      : await batchPlan(student, batch, { reopen })
   const inputs = teacher ? teacher.model.graph.fed : []
   if (!teacher || inputs.length !== own.inputs.size) return own
   const pixels = teacher.preprocess ?? preprocess

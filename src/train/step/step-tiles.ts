@@ -33,6 +33,7 @@ export async function tile(step: StepBuilding): Promise<void> {
   try {
     await inferTypes(model)
     step.tiles = tileBatch(model.graph, input, tiles, chosen)
+    model.graph.sort()
   } catch {
     // the graph fixes the batch size somewhere
   }

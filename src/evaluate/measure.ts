@@ -1,0 +1,214 @@
+/**
+ * Metrics of a model over a data set, in onnxruntime, all in one pass. A metric of labels reads the output with the scores of
+ * classes; a metric of values every output for which the data hold an array, or else every one that a reference gives, too.
+ */
+import { modelError, usageError } from '../base/errors.ts'
+import { ArraySet, type SampleSet } from '../data/array-set.ts'
+import { bind } from '../data/bind.ts'
+import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
+import { type SampleBatch, sampleBatches, samplePlan } from '../data/sample-set.ts'
+import type { Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { findOp } from '../ops/index.ts'
+import type { Executor, Fallback, LoadOptions, Session } from '../runtime/executor.ts'
+import { ortExecutor } from '../runtime/ort/ort.ts'
+import type { BatchPlan } from '../samples/batch-plan.ts'
+import { runSamples, type SampleOutputs } from '../samples/run-samples.ts'
+import { liftedFor } from '../train/step/lift.ts'
+import { isFloatOutput, keepsOrder, pairByName, scoresOutput } from '../train/step/outputs.ts'
+import type { Measured, MeasuredOutput, Measuring, MetricDef } from './metrics/define-metric.ts'
+
+export interface MeasureOptions {
+  /** Samples in a batch; 100 by default. A model that runs at one batch only takes its own. */
+  readonly batch?: number
+  /** How the model takes samples, where that is known; found by running it otherwise. */
+  readonly plan?: BatchPlan
+  readonly load?: LoadOptions
+  /** onnxruntime's CPU by default. */
+  readonly executor?: Executor
+  /** What metrics of values compare with where the data hold no such arrays; takes the same inputs. */
+  readonly reference?: Model | undefined
+  /** Called with what runs on the CPU although the executor's device is another. */
+  readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
+  readonly onProgress?: (done: number, total: number) => void
+  readonly signal?: AbortSignal
+}
+
+export interface MetricResult extends Measured {
+  /** By output, where several are measured; the value is their mean. */
+  readonly outputs?: Readonly<Record<string, Measured>>
+}
+
+export interface Measurement {
+  readonly samples: number
+  readonly samplesPerSecond: number
+  /** By name. */
+  readonly metrics: Readonly<Record<string, MetricResult>>
+}
+
+/**
+ * Folds every Q/DQ pair of constant weights at load. Without it onnxruntime dequantises 4-bit weights on every run;
+ * results are the same bits.
+ */
+const FAST_EVALUATION: LoadOptions = { config: { 'session.disable_quant_qdq': '1' } }
+
+const BATCH = 100
+
+/** Usage errors for metrics that the data cannot answer; a model error for outputs that a metric cannot read. */
+export async function measure(
+  model: Model,
+  set: SampleSet,
+  preprocess: Preprocess | undefined,
+  metrics: readonly MetricDef[],
+  options: MeasureOptions = {},
+): Promise<Measurement> {
+  const { executor = ortExecutor(), reference } = options
+  const size = options.batch ?? BATCH
+  const gauges = gaugesOf(model, set, metrics, reference)
+  // in a separate process, before the model is run here
+  const plan = options.plan ?? (await samplePlan(model, set, preprocess, Math.min(size, set.size)))
+  const sessions: Session[] = []
+  const open = async (m: Model): Promise<Session> => {
+    const session = await executor.load(await liftedFor(executor, m), { ...FAST_EVALUATION, ...options.load })
+    sessions.push(session)
+    return session
+  }
+  try {
+    const own = await open(model)
+    options.onFallbacks?.(own.fallbacks)
+    const second = reference && gauges.some((g) => g.partner) ? await referenceRun(reference, model, plan, open) : null
+    const names = [...new Set(gauges.map((g) => g.output.name))]
+    let [samples, seconds] = [0, 0]
+    for await (const batch of sampleBatches(model, set, preprocess, size)) {
+      options.signal?.throwIfAborted()
+      const start = performance.now()
+      const got = await runSamples(own, plan, batch.feeds, batch.count, names)
+      seconds += (performance.now() - start) / 1000
+      const wanted = await second?.(batch, [...new Set(gauges.flatMap((g) => g.partner ?? []))])
+      for (const gauge of gauges) addBatch(gauge, got, batch, wanted, samples)
+      samples += batch.count
+      options.onProgress?.(samples, set.size)
+    }
+    return { samples, samplesPerSecond: samples / Math.max(seconds, 1e-9), metrics: resultsOf(metrics, gauges) }
+  } finally {
+    for (const session of sessions) await session.dispose()
+  }
+}
+
+/** One metric of one output. */
+interface Gauge {
+  readonly metric: MetricDef
+  readonly output: MeasuredOutput
+  readonly measuring: Measuring
+  /** The reference's output of which it is measured; null: data are. */
+  readonly partner: string | null
+}
+
+function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricDef[], reference?: Model): Gauge[] {
+  const { outputs } = model.graph
+  const targets = set instanceof ArraySet ? bind(model, set).targets : new Map<string, unknown>()
+  const partners = new Map(
+    reference ? [...pairByName(outputs.filter(isFloatOutput), reference.graph.outputs.filter(isFloatOutput))] : [],
+  )
+  return metrics.flatMap((metric): Gauge[] => {
+    const gauge = (v: Value, partner: string | null): Gauge => {
+      const output = measuredOutput(v, set)
+      return { metric, output, measuring: metric.start(output), partner }
+    }
+    if (metric.against === 'labels') {
+      if (!set.isLabelled)
+        throw usageError(`${set.name} has no labels to measure accuracy with`, noLabels(targets.size))
+      const scores = scoresOutput(outputs) ?? outputs[0]!
+      // a single score tells two classes apart
+      if (!(statedClasses(model) === 1 && set.classes <= 2)) checkClasses(model, set)
+      return [gauge(scores, null)]
+    }
+    const known = outputs.filter((v) => targets.has(v.name))
+    if (known.length > 0) return known.map((v) => gauge(v, null))
+    const paired = [...partners].flatMap(([v, partner]) => (partner ? [gauge(v, partner.name)] : []))
+    if (paired.length > 0) return paired
+    throw usageError(
+      `--metric ${metric.name} compares outputs with numbers, and ${set.name} has none for them`,
+      `give arrays called ${outputs.map((v) => v.name).join(', ')} (--map OUTPUT=ARRAY), or --reference FILE`,
+    )
+  })
+}
+
+const noLabels = (targets: number): string =>
+  targets > 0 ? 'it has arrays for outputs: measure --metric mse' : 'measure --metric cosine --reference FILE'
+
+function measuredOutput(v: Value, set: SampleSet): MeasuredOutput {
+  const last = v.type?.dims?.at(-1)
+  return {
+    ...{ name: v.name, elem: v.type?.elem ?? 'float32', lastDim: typeof last === 'number' ? last : null },
+    ...{ isProbability: isProbability(v), classes: set.classes, classNames: set.classNames ?? null },
+  }
+}
+
+/** Whether the scores are probabilities already; logarithms of them are as good as logits. */
+function isProbability(output: Value): boolean {
+  const n = output.producer
+  if (n && keepsOrder(n)) return isProbability(n.input(0))
+  return n !== null && findOp(n)?.distribution === 'linear'
+}
+
+/** Runs the reference on what the model is fed; inputs are matched by position. */
+async function referenceRun(reference: Model, model: Model, plan: BatchPlan, open: (m: Model) => Promise<Session>) {
+  const theirs = reference.graph.fed.map((v) => v.name)
+  const ours = model.graph.fed.map((v) => v.name)
+  if (theirs.length !== ours.length)
+    throw usageError(`the reference has ${theirs.length} inputs, and the model ${ours.length}`)
+  const session = await open(reference)
+  const outputs = new Map(
+    [...pairByName(model.graph.outputs, reference.graph.outputs)].flatMap(([own, other]) => {
+      const layout = plan.outputs.get(own.name)
+      return other && layout !== undefined ? [[other.name, layout] as const] : []
+    }),
+  )
+  const inputs = new Map(ours.map((name, i) => [theirs[i]!, plan.inputs.get(name)!]))
+  return ({ feeds, count }: SampleBatch, names: readonly string[]): Promise<SampleOutputs> =>
+    runSamples(
+      session,
+      { ...plan, inputs, outputs },
+      Object.fromEntries(ours.map((n, i) => [theirs[i]!, feeds[n]!])),
+      count,
+      names,
+    )
+}
+
+function addBatch(
+  { metric, output, measuring, partner }: Gauge,
+  got: SampleOutputs,
+  { labels, targets }: SampleBatch,
+  wanted: SampleOutputs | undefined,
+  first: number,
+): void {
+  const rows = metric.against === 'labels' ? null : partner ? wanted![partner]! : rowsOf(targets[output.name]!)
+  for (const [i, own] of got[output.name]!.entries()) {
+    const fault = measuring.add({ got: own, want: rows?.[i] ?? [], label: rows ? -1 : labels![i]! })
+    if (fault === undefined) continue
+    const code = metric.name === 'accuracy' ? 'class-count' : 'not-measurable'
+    throw modelError(code, rows ? `output '${output.name}', sample ${first + i}: ${metric.name}: ${fault}` : fault)
+  }
+}
+
+function rowsOf(t: Tensor): readonly ArrayLike<number>[] {
+  const values = t.toNumbers()
+  const width = t.size / Math.max(1, t.dims[0]!)
+  return Array.from({ length: t.dims[0]! }, (_, i) =>
+    Float64Array.from({ length: width }, (_, k) => values[i * width + k]!),
+  )
+}
+
+function resultsOf(metrics: readonly MetricDef[], gauges: readonly Gauge[]): Record<string, MetricResult> {
+  return Object.fromEntries(
+    metrics.map((metric): [string, MetricResult] => {
+      const own = gauges.filter((g) => g.metric === metric)
+      const results = own.map((g) => g.measuring.result())
+      if (results.length === 1) return [metric.name, results[0]!]
+      const value = results.reduce((sum, r) => sum + r.value, 0) / results.length
+      return [metric.name, { value, outputs: Object.fromEntries(own.map((g, i) => [g.output.name, results[i]!])) }]
+    }),
+  )
+}
