@@ -6,6 +6,7 @@
  *   int4    dense INT4 weights after DequantizeLinear, activations in their 4-bit Q/DQ pairs
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
  *           of wide layers with float outputs (split-sums.ts)
+ *   weight-only  products of matrices as onnxruntime's MatMulNBits, inputs in floats
  *   qdq     the same as plain Q/DQ pairs, arranged for no reader in particular
  *   float   weights as floats, activations not rounded
  *
@@ -49,6 +50,7 @@ import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.t
 import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
 import type { Inexact } from './weights/integer-form.ts'
 import { lowerNorms } from './weights/integer-norms.ts'
+import { writeWeightOnly } from './weights/nbits.ts'
 import { writeFloats, writePlain } from './weights/plain.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
 import { type Choice, planStorage, type StoragePlan } from './weights/storage.ts'
@@ -111,6 +113,7 @@ const pipelines = {
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
+  'weight-only': [...always, ...written, ...last],
   float: [...always, ...written, ...last],
 } satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
@@ -223,6 +226,7 @@ function writeWeights(context: Exporting): void {
       const o = { format, packed: options.packedWeights ?? false }
       return writeDense(model.graph, weights, paired, layers, o)
     }
+    if (format === 'weight-only') return { choices: writeWeightOnly(model, weights), inexact: [] }
     return { choices: writeFloats(model.graph, weights), inexact: [] }
   }
   const { choices, inexact } = written()

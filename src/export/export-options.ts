@@ -6,9 +6,9 @@ import { overridableOptions } from '../pass-manager/overridable-options.ts'
 export const exportOptions = optionTable({
   format: {
     type: 'string',
-    enum: ['packed', 'int4', 'int8', 'qdq', 'float'],
+    enum: ['packed', 'int4', 'int8', 'qdq', 'weight-only', 'float'],
     description:
-      'packed (the default): a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels; qdq: plain 8-bit Q/DQ for other readers; float: no quantisers of activations, weights as floats',
+      'packed (the default): a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels; qdq: plain 8-bit Q/DQ for other readers; weight-only: products of matrices as MatMulNBits of onnxruntime, with 2, 4 or 8 bits and float inputs; float: no quantisers of activations, weights as floats',
   },
   packedWeights: {
     type: 'boolean',

@@ -19,7 +19,7 @@ export function placeActivations(
   layers: ReadonlyMap<Node, Layer>,
 ): readonly Inexact[] {
   if (floatActivations || format === 'float') dropRounding(activations)
-  else if (format === 'packed') lowerToFloat(activations, layers)
+  else if (format === 'packed' || format === 'weight-only') lowerToFloat(activations, layers)
   else {
     // onnxruntime would quantise float weights between quantisers on its own, and no integer kernel takes scales of groups
     const floatLayer = (w: Weight): boolean => w.ints === null || w.block > 0

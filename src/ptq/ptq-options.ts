@@ -3,7 +3,7 @@ import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.
 import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
-import { weightGroupOptions } from '../quant/weight-groups.ts'
+import { weightGroupOptions } from '../quant/weight-group-options.ts'
 import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 

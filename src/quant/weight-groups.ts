@@ -7,25 +7,7 @@
  * channels are short sums and whose kernels take one scale a channel, nor to layers of no more inputs than a group has:
  * their channels keep one scale each.
  */
-import { usageError } from '../base/errors.ts'
-import { optionTable } from '../base/options.ts'
 import type { WeightLayer } from '../layers/layers.ts'
-
-const LEAST = 16
-const MOST = 256
-
-export const weightGroupOptions = optionTable({
-  weightGroup: {
-    type: 'integer',
-    description: `Weights of an output channel that share a scale, a power of two from ${LEAST} to ${MOST}, in layers other than convolutions; without it one scale for the channel`,
-  },
-})
-
-/** A usage error for a size that no kernel takes. */
-export function requireGroup(size: number | undefined): void {
-  if (size === undefined || (size >= LEAST && size <= MOST && Number.isInteger(Math.log2(size)))) return
-  throw usageError(`--weight-group=${size} must be a power of two from ${LEAST} to ${MOST}`, 'leave it out for none')
-}
 
 /** The axis of the layer's weight that is cut into groups of this size; null where its channels keep one scale. */
 export function groupedAxis(

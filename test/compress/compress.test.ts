@@ -15,6 +15,7 @@ import { evaluate } from '../../src/evaluate/evaluate.ts'
 import { loadRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
+import { assertLooks, browser } from '../support/page-looks.ts'
 import { pixels } from '../train/fixtures.ts'
 import { at, netAndData, quick } from './nets.ts'
 
@@ -117,7 +118,7 @@ test('a goal in bytes between two widths is met by layers of different widths, a
   assert.equal(measured.length, 1)
 })
 
-test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async () => {
+test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async (t) => {
   const { net, data } = await made
   const { result } = await compressed('bytes', { goal: 'bytes=1MB', target: 'size', maxDrop: '90%' })
   const smallest = Math.min(...result.points.map((p) => p.bytes))
@@ -136,6 +137,11 @@ test('what quantising alone does not reach is fine-tuned within the time, and th
   assert.ok(bytes.length <= smallest * 0.9)
   await runRecipe(await loadRecipe(at('fine.recipe.json')), { workdir: at('fine-again') })
   assert.deepEqual(readFileSync(at('fine-again/exported.onnx')), bytes)
+  // light, dark, wide and narrow, without JavaScript
+  if (!browser) return t.diagnostic('no chromium: the page is not looked at')
+  const charts = readFileSync(at('fine.report.html'), 'utf8').match(/<svg/g)?.length ?? 0
+  assert.ok(charts > 0)
+  await assertLooks(at('fine.report.html'), { charts, texts: 40, bars: 0, widths: [1400, 400] })
 })
 
 test('fewer MACs are reached by removing channels', async () => {

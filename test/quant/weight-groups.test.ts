@@ -173,6 +173,27 @@ test('exports of every format compute the same; what they store is told with its
   assert.equal(layers.find((l) => l.name === 'matmul')!.storage, (K * HIDDEN * 4 + 4 * HIDDEN * 32) / 32)
 })
 
+test('weight-only files compute what the graph does, by MatMulNBits where layers are products', async () => {
+  for (const weightGroup of [undefined, 16, 32, 64])
+    for (const weightBits of [2, 3, 4, 6, 8]) {
+      const model = net()
+      const groups = weightGroup === undefined ? {} : { weightGroup }
+      await runPass(model, 'quantize', { ops, weightBits, activationBits: 0, firstLayer: 'quantize', ...groups })
+      const { model: file, report } = await exportModel(model, { format: 'weight-only' })
+      assertSame(await outputOf(file), await outputOf(model), `${weightBits} bits, groups of ${weightGroup}`)
+      const products = [...file.graph.nodes()].filter((n) => n.domain === 'com.microsoft')
+      assert.deepEqual(
+        products.map((n) => [n.int('K', 0), n.int('N', 0), n.int('bits', 0), n.int('accuracy_level', 0)]),
+        [
+          [K, HIDDEN],
+          [HIDDEN, 40],
+          [40, 12],
+        ].map((d) => [...d, weightBits < 3 ? 2 : weightBits < 5 ? 4 : 8, 1]),
+      )
+      assert.equal(report.tensors.filter((t) => t.storage === 'nbits').length, 3)
+    }
+})
+
 test('layers with quantised inputs and grouped weights compute the same in integer files', async () => {
   const model = net()
   await runPass(model, 'quantize', { ops, weightBits: 4, activationBits: 8, weightGroup: 16 }, { calibration: data })

@@ -7,5 +7,6 @@ import { folder } from './folder.ts'
 import { mnist } from './mnist.ts'
 import { npy } from './npy.ts'
 import { npz } from './npz.ts'
+import { onnx } from './onnx.ts'
 
-export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, embedded]
+export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, embedded]
