@@ -12,12 +12,11 @@
  * It begins with weights as `round-weights` leaves them (`--start nearest`: as the quantiser rounds them), which it runs itself: behind
  * that the float weights are gone. So it takes its place. A block stays as it began where training does not bring it nearer.
  *
- * Does not apply, and says so, to weights without a quantiser, stored as integers, on the grid already, or read by several
- * blocks, and to blocks with a node that has no gradient.
+ * Does not apply, and says so, to weights without a quantiser, stored as integers, or with several steps for one output
+ * channel, and to blocks with a node that has no gradient. Weights that several blocks read stay as they are.
  */
 import { type OptionsOf, optionTable, parseOptions } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
-import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { asInitializer, type WeightLayer } from '../layers/layers.ts'
@@ -26,7 +25,7 @@ import { floatReference } from '../quant/bypass-quantisers.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { Reconstruction, trainable } from './reconstruct/reconstruction.ts'
-import { roundWeights } from './round-weights.ts'
+import { quantisedLayers, rounds, roundWeights, whyNotRounded } from './round-weights.ts'
 
 const options = optionTable({
   ...layerOptions,
@@ -69,26 +68,19 @@ const options = optionTable({
 type Options = OptionsOf<typeof options>
 
 /** Why a layer's weight is not trained; null where it is. */
-function whyNot({ quant, tensor, outputAxis, slot, otherUser, handedOut, quantPoint }: WeightLayer): string | null {
-  if (!quant) return 'its weights have no quantiser'
-  if (!tensor.type.includes('float') || !quant.quantize) return 'its weights are stored as integers'
-  if (!quant.scale.constant || (quant.zeroPoint && !quant.zeroPoint.constant))
-    return 'the steps of its weights are computed'
-  if (quant.scale.uses.size > 2) return 'the steps of its weights are shared with another quantiser'
-  if (otherUser) return `its weights are also read by ${otherUser.label}`
-  if (handedOut) return `'${handedOut.name}' is an output of the model`
-  if (slot.data === undefined || slot.lookup) return 'its weights are looked up, not multiplied'
-  return quant.source !== quantPoint || (quant.axis !== null && quant.axis !== outputAxis)
+function whyNot(layer: WeightLayer): string | null {
+  const why = whyNotRounded(layer)
+  if (why) return why
+  const { source, axis, block } = layer.quant!
+  if (block > 0) return 'its steps differ within an output channel'
+  return source !== layer.quantPoint || (axis !== null && axis !== layer.outputAxis)
     ? 'its steps run along another axis than its output channels'
     : null
 }
 
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
   const inlined = inlineFunctions(model)
-  const { chosen, left, absent } = chooseLayers(model.graph, o)
-  noteAbsent(absent, ctx)
-  for (const { layer, reason, remedy } of left)
-    if (layer.quant) ctx.decline(layer.name, reason, { weights: layer.tensor.size, remedy })
+  const chosen = quantisedLayers(model, o, ctx)
   const fit = new Set<string>()
   for (const layer of chosen) {
     const reason = whyNot(layer)
@@ -116,9 +108,6 @@ export const reconstruct = definePass({
   name: 'reconstruct',
   summary: 'Train quantised weights, rounding and steps block by block against the float network',
   options,
-  preserves: 'interface',
-  treatsWeights: true,
-  bakes: true,
-  data: 'required',
+  ...rounds,
   run,
 })
