@@ -55,6 +55,11 @@ export class MncError extends Error {
     return isShown ? `${said} [${this.stage}]` : said
   }
 
+  /** What `String(error)` gives: all that it says. */
+  override toString(): string {
+    return `${this.name} (${this.code}): ${this.describe()}`
+  }
+
   /** The same error with the file it happened in, for callers that know the path. */
   inFile(file: string): MncError {
     if (this.file !== undefined) return this

@@ -10,15 +10,12 @@ import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOptions, dataOptionWith, openFor, pixelOptions } from './pixel-options.ts'
 import { type Ranks, together } from './ranks.ts'
 import { TrainingView } from './training-view.ts'
 
 const table = optionTable({
-  data: {
-    ...dataOption.data,
-    description: `${dataOption.data.description}; random: generated inputs, with --teacher`,
-  },
+  data: dataOptionWith('; random: generated inputs, with --teacher'),
   ...dataOptions,
   ...pixelOptions,
   ...sizeOptions,
