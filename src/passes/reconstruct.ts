@@ -12,8 +12,8 @@
  * It begins with weights as `round-weights` leaves them (`--start nearest`: as the quantiser rounds them), which it runs itself: behind
  * that the float weights are gone. So it takes its place. A block stays as it began where training does not bring it nearer.
  *
- * Does not apply, and says so, to weights without a quantiser, stored as integers, or with several steps for one output
- * channel, and to blocks with a node that has no gradient. Weights that several blocks read stay as they are.
+ * Does not apply, and says so, to weights without a quantiser, stored as integers, on the grid already, or with several
+ * steps for one output channel, and to blocks with a node that has no gradient. Weights that several blocks read stay as they are.
  */
 import { type OptionsOf, optionTable, parseOptions } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
@@ -25,7 +25,7 @@ import { floatReference } from '../quant/bypass-quantisers.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { Reconstruction, trainable } from './reconstruct/reconstruction.ts'
-import { quantisedLayers, rounds, roundWeights, whyNotRounded } from './round-weights.ts'
+import { isOnGrid, quantisedLayers, rounds, roundWeights, whyNotRounded } from './round-weights.ts'
 
 const options = optionTable({
   ...layerOptions,
@@ -73,9 +73,9 @@ function whyNot(layer: WeightLayer): string | null {
   if (why) return why
   const { source, axis, block } = layer.quant!
   if (block > 0) return 'its steps differ within an output channel'
-  return source !== layer.quantPoint || (axis !== null && axis !== layer.outputAxis)
-    ? 'its steps run along another axis than its output channels'
-    : null
+  if (source !== layer.quantPoint || (axis !== null && axis !== layer.outputAxis))
+    return 'its steps run along another axis than its output channels'
+  return isOnGrid(layer) ? 'its weights lie on the grid already' : null
 }
 
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {

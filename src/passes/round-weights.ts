@@ -125,7 +125,7 @@ function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
   return isOnGrid(layer) ? 'its weights lie on the grid already' : { layer, rows }
 }
 
-function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
+export function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
   const { scale, zeroPoint, lo, hi } = quant!
   const steps = scale.constant!.toNumbers()
   const zeros = zeroPoint?.constant?.toNumbers()

@@ -178,6 +178,16 @@ test('pruned weights stay zeros', async () => {
   }
 })
 
+test('behind round-weights it is too late: the float weights are gone', async () => {
+  const q = await quantised('matrices')
+  await runPass(q, 'round-weights', {}, { calibration: inputs('matrices', 1) })
+  const reasons: string[] = []
+  const context = { calibration: inputs('matrices', 1), decline: (_: string, reason: string) => reasons.push(reason) }
+  const { changed } = await runPass(q, 'reconstruct', {}, context)
+  assert.equal(changed, false)
+  assert.deepEqual(new Set(reasons), new Set(['its weights lie on the grid already']))
+})
+
 test('layers that are not to be trained keep their weights, and unquantised ones are named', async () => {
   const q = await quantised('residual')
   const made = await reconstructed(q, 'residual', {
