@@ -9,8 +9,8 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
+import { outputs } from '../support/outputs.ts'
 
 const CHANNELS = 6
 const BATCH = 8
@@ -73,14 +73,6 @@ function inputs(net: Net, seed: number, batches = 24): CalibrationData {
       yield* all
     },
   }
-}
-
-async function outputs(model: Model, data: CalibrationData): Promise<Float32Array> {
-  const session = await ortExecutor().load(model, { threads: 1, optimization: 'disabled' })
-  const out: number[] = []
-  for await (const feeds of data.batches()) out.push(...Object.values(await session.run(feeds))[0]!.toFloat32())
-  await session.dispose()
-  return Float32Array.from(out)
 }
 
 async function distance(a: Model, b: Model, data: CalibrationData): Promise<number> {
