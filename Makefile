@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -18,6 +18,10 @@ dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsco
 quickstart: build
 	node dist/cli.js run models/quickstart.json --workdir build/quickstart
 	node dist/cli.js compress build/quickstart/student.onnx --data embedded --max-drop 1% -o build/quickstart/small.onnx
+
+# Debian's Chromium, in which tests look at pages (or any other that CHROMIUM names)
+chromium:
+	get='apt-get install -y --no-install-recommends chromium' && { $$get || { apt-get update && $$get; }; }
 
 # A software Vulkan driver for the tests of WebGPU, out of Debian's packages; nothing is installed
 SWIFTSHADER := build/swiftshader

@@ -14,6 +14,7 @@ await build({
     // the data loader's worker is next to the chunks, where they look for it
     'chunks/loader-worker': 'src/data/loader-worker.ts',
     // so does the process that runs untrusted models
+    'chunks/config-hooks': 'src/config/hooks.ts',
     'chunks/isolated-child': 'src/runtime/isolated/child.ts',
   },
   outdir: 'dist',

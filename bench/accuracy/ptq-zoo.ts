@@ -4,9 +4,10 @@
  * random ones of the graph's own types, as for any model without data; the outputs of the quantised network are compared with the
  * float one's on inputs of another seed. Cosine of all float outputs together, and of the worst.
  *
- *   node --import tsx bench/accuracy/ptq-zoo.ts [--nets bert,silero] [--bits W8A8,W4A0] [--effort fast] [--limit 64]
+ *   node --import tsx bench/accuracy/ptq-zoo.ts [--nets bert,silero] [--bits W8A8,W4A0g64] [--effort fast] [--limit 64]
  *
- * Writes bench/results/ptq-zoo.json after each row. A width of 0 leaves inputs float: W4A0 is weight-only.
+ * Writes bench/results/ptq-zoo.json after each row. A width of 0 leaves inputs float: W4A0 is weight-only,
+ * with a scale for every 64 weights as W4A0g64.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -88,13 +89,14 @@ async function cosines(float: Model, quantised: Model): Promise<{ cosine: number
 const rows: Row[] = existsSync(given.out) ? JSON.parse(readFileSync(given.out, 'utf8')) : []
 for (const net of given.nets.split(','))
   for (const bits of given.bits.split(',')) {
-    const [, weightBits, activationBits] = /^W(\d)A(\d)$/.exec(bits)!.map(Number)
+    const [, weightBits, activationBits, group] = /^W(\d)A(\d)(?:g(\d+))?$/.exec(bits)!.map(Number)
     const limit = Number(given.limit)
     const isKnown = (r: Row): boolean => r.net === net && r.bits === bits && r.effort === given.effort
     if (rows.some(isKnown)) continue
     const model = await readModel(nets[net]!)
     const start = performance.now()
-    const options = { weightBits, activationBits, effort: given.effort as Effort, limit, batch: 8 }
+    const groups = group ? { weightGroup: group } : {}
+    const options = { weightBits, activationBits, ...groups, effort: given.effort as Effort, limit, batch: 8 }
     const { model: quantised, steps } = await ptq(model, { data: RANDOM, options })
     const seconds = Math.round((performance.now() - start) / 1000)
     const kept = steps.flatMap((s) => (s.outcome === 'kept' ? [s.name] : []))

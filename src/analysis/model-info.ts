@@ -14,7 +14,7 @@ import { findOp, weightSlots } from '../ops/index.ts'
 import { type HistoryEntry, readHistory } from '../pass-manager/history.ts'
 import { type EffectiveLayer, effectiveLayers } from './layers.ts'
 import { typedSamples } from './one-sample.ts'
-import { type Readers, readersOf } from './readers.ts'
+import { type Reading, readersOf } from './readers.ts'
 
 export interface PortInfo {
   readonly name: string
@@ -70,7 +70,7 @@ export interface ModelInfo {
   readonly layers: readonly LayerInfo[]
   readonly frozen: FrozenInfo
   /** Which versions of onnxruntime load the file. */
-  readonly readers: Readers
+  readonly readers: readonly Reading[]
   /** Names of the outputs' classes, if the metadata has them. */
   readonly classes?: readonly string[]
   /** Passes, training stages and exports that made the model, in order. */

@@ -1,71 +1,134 @@
 /**
- * Which versions of onnxruntime load a file, judged by its contents. Facts measured with onnxruntime 1.16.3, 1.18.1,
- * 1.20.1, 1.22.1, 1.23.2 and 1.24.1 (1.16 is the oldest that was tried):
+ * Which programs load a file, and from which version on, judged by its contents. Facts measured (bench/readers.ts) with
+ * onnxruntime 1.16.3, 1.18.1, 1.20.1, 1.22.1, 1.23.2, 1.24.1 and newer, OpenVINO 2026.4 and OpenCV 5.0; the oldest version of each
+ * table is the oldest that was tried. TensorRT's are those of its documents (explicit quantisation), not measured.
  *
- *   IR 10                          1.18    "Unsupported model IR version" before
- *   4-bit integers                 1.20    the type is unknown
- *   Cast from 4-bit integers       1.23    no kernel
- *   Min, Max of 8-bit integers     1.24    no kernel
- *
- * Opsets up to 19 are those of 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Says nothing about
- * operators of other domains.
+ * Opsets up to 19 are those of onnxruntime 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Of operators of other
+ * domains it knows MatMulNBits alone. Says not whether a reader has every operator.
  */
+import { usageError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { isCast, isExtremum, isQuantize } from '../ops/facts.ts'
 
-export interface Readers {
-  /** The oldest version of onnxruntime that loads the file, `1.16` where nothing in it is newer. */
-  readonly onnxruntime: string
-  /** What in the file requires that version; null for the oldest. */
+const oldest = { onnxruntime: '1.16', openvino: '2026.4', opencv: '5.0', tensorrt: '8.6' } as const
+
+export type ReaderName = keyof typeof oldest
+export const readerNames = Object.keys(oldest) as readonly ReaderName[]
+
+/** Names that people know them by. */
+const titles: Readonly<Record<ReaderName, string>> = {
+  ...{ onnxruntime: 'onnxruntime', openvino: 'OpenVINO', opencv: 'OpenCV', tensorrt: 'TensorRT' },
+}
+
+/** The version from which on each reader takes it; null: no version that was tried. Absent: all of them do. */
+type Since = Partial<Readonly<Record<ReaderName, string | null>>>
+
+/** What of a file's contents not every reader takes. */
+const facts = {
+  ir10: { onnxruntime: '1.18' },
+  opset20: { onnxruntime: '1.18' },
+  opset22: { onnxruntime: '1.30' },
+  int4: { onnxruntime: '1.20', opencv: null, tensorrt: '10.0' },
+  castInt4: { onnxruntime: '1.23', opencv: null, tensorrt: null },
+  /** Min and Max of 8-bit integers. */
+  extremumInt8: { onnxruntime: '1.24', tensorrt: null },
+  /** MatMulNBits; of other than 4 bits, onnxruntime 1.30 is the oldest that was tried after 1.18, which refuses them. */
+  products: { onnxruntime: '1.18', opencv: null, tensorrt: null },
+  productsNot4: { onnxruntime: '1.30', opencv: null, tensorrt: null },
+  /** Integers with a zero point other than 0, and unsigned ones. */
+  asymmetric: { tensorrt: null },
+} as const satisfies Readonly<Record<string, Since>>
+
+export interface Reading {
+  readonly reader: ReaderName
+  /** Its name for people. */
+  readonly title: string
+  /** The oldest version that is known to load the file; null where none does. */
+  readonly since: string | null
+  /** What in the file requires that; null for the oldest version that was tried. */
   readonly because: string | null
-  /** Types that readers other than onnxruntime and OpenVINO do not know (OpenCV 5.0, tract 0.23). */
-  readonly unusualTypes: readonly string[]
 }
 
 interface Demand {
-  /** The minor version: 18 for 1.18. */
-  readonly minor: number
+  readonly since: Since
   readonly because: string
 }
 
-const OLDEST = 16
-
-/** The oldest minor version that an opset was tried with. */
-const opsets: readonly (readonly [opset: number, minor: number])[] = [
-  [22, 30],
-  [20, 18],
-]
-
-export function readersOf(model: Model): Readers {
+/** By reader, all of them. */
+export function readersOf(model: Model): readonly Reading[] {
   const demands = [...demandsOf(model)]
-  const most = demands.reduce<Demand | null>((a, d) => (a && a.minor >= d.minor ? a : d), null)
-  const types = [...new Set([...model.graph.stored()].map((v) => v.stored!.type))]
-  return {
-    onnxruntime: `1.${most?.minor ?? OLDEST}`,
-    because: most?.because ?? null,
-    unusualTypes: types.filter((t) => elementTypes[t].bits === 4 || elementTypes[t].bits === 2),
-  }
+  return readerNames.map((reader) => {
+    let most: Reading = { reader, title: titles[reader], since: oldest[reader], because: null }
+    for (const { since, because } of demands) {
+      const own = since[reader]
+      if (own === undefined || most.since === null) continue
+      if (own === null || isOlder(most.since, own)) most = { ...most, since: own, because }
+    }
+    return most
+  })
+}
+
+/** `1.9` is older than `1.16`. */
+function isOlder(a: string, b: string): boolean {
+  const [x, y] = [a, b].map((v) => v.split('.').map(Number))
+  const at = Array.from({ length: Math.max(x!.length, y!.length) }, (_, i) => i).find(
+    (i) => (x![i] ?? 0) !== (y![i] ?? 0),
+  )
+  return at !== undefined && (x![at] ?? 0) < (y![at] ?? 0)
+}
+
+/** A reader as options name it: `onnxruntime>=1.24`, or `openvino`, which is the oldest version that was tried. */
+export interface Wanted {
+  readonly reader: ReaderName
+  readonly version: string
+}
+
+export function parseReader(text: string): Wanted {
+  const [, name = '', version] = /^\s*([a-z]+)\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*$/i.exec(text) ?? []
+  const reader = readerNames.find((r) => r === name.toLowerCase())
+  if (!reader)
+    throw usageError(
+      `'${text}' is no reader`,
+      `name one of ${readerNames.join(', ')}, with its oldest version if you like: "onnxruntime>=1.24"`,
+    )
+  return { reader, version: version ?? oldest[reader] }
+}
+
+/** Why a reader does not take the file; null where it does. */
+export function refusalOf(readings: readonly Reading[], { reader, version }: Wanted): string | null {
+  const { title, since, because } = readings.find((r) => r.reader === reader)!
+  if (since === null) return `${title} does not read ${because}`
+  if (!isOlder(version, since)) return null
+  return because === null ? `${title} was not tried before ${since}` : `${because} needs ${title} ${since}`
 }
 
 function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
-  if (irVersion >= 10) yield { minor: 18, because: `IR ${irVersion}` }
-  const known = opsets.find(([o]) => opset >= o)
-  if (known) yield { minor: known[1], because: `opset ${opset}` }
-  const types = typesOf([graph, ...functions.map((f) => f.graph)])
-  for (const { value, type } of types) {
+  const graphs = [graph, ...functions.map((f) => f.graph)]
+  if (irVersion >= 10) yield { since: facts.ir10, because: `IR ${irVersion}` }
+  if (opset >= 20) yield { since: opset >= 22 ? facts.opset22 : facts.opset20, because: `opset ${opset}` }
+  for (const { value, type } of typesOf(graphs)) {
     const { bits } = elementTypes[type]
+    const [readers, quantiser] = [[...value.uses], value.producer && isQuantize(value.producer)]
     if (bits === 4) {
-      yield { minor: 20, because: `${type} values` }
-      if (readers(value).some(isCast)) yield { minor: 23, because: `a Cast from ${type}` }
+      yield { since: facts.int4, because: `${type} values` }
+      if (readers.some(isCast)) yield { since: facts.castInt4, because: `a Cast from ${type}` }
     }
-    if (bits === 8 && /^u?int8$/.test(type) && readers(value).some(isExtremum))
-      yield { minor: 24, because: `Min or Max of ${type}` }
+    if (/^u?int8$/.test(type) && readers.some(isExtremum))
+      yield { since: facts.extremumInt8, because: `Min or Max of ${type}` }
+    if (quantiser && isAsymmetric(value.producer!, type))
+      yield { since: facts.asymmetric, because: `${type} with a zero point` }
   }
+  for (const n of graphs.flatMap((g) => [...g.allNodes()]))
+    if (n.domain === 'com.microsoft' && n.op === 'MatMulNBits') {
+      const bits = n.int('bits', 4)
+      yield { since: bits === 4 ? facts.products : facts.productsNot4, because: `${n.op} of ${bits} bits` }
+    }
 }
 
-const readers = (v: Value): readonly Node[] => [...v.uses]
+const isAsymmetric = (quantise: Node, type: string): boolean =>
+  type.startsWith('u') || Array.from(quantise.inputs[2]?.constant?.toNumbers() ?? []).some((z) => z !== 0)
 
 type Typed = { readonly value: Value; readonly type: keyof typeof elementTypes }
 

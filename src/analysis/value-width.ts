@@ -11,8 +11,10 @@ import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type ElementType, elementTypes } from '../graph/types.ts'
-import { quantPairOf } from '../layers/quant-pair.ts'
+import { constantSource } from '../layers/constants.ts'
+import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
 import { carriesElements, constantOf, dequantizeBehind, isConstantNode, isDequantize } from '../ops/facts.ts'
+import { findOp } from '../ops/index.ts'
 
 /** Contents of constants: all that `formatParts` names. */
 export interface Contents {
@@ -38,7 +40,7 @@ export interface ConstantFormat {
 /** The constants whose contents `constantFormat` of `v` asks for. */
 export function formatParts(v: Value): Value[] {
   const producer = dequantizeBehind(source(v))
-  if (!producer) return [v]
+  if (!producer) return [v, ...(factorsOf(v)?.slice(0, 1) ?? [])]
   // a mark says the width: the integers need not be rounded for it
   const inputs = marks.bits.has(producer) ? [producer.input(1)] : producer.inputs
   return [v, ...inputs.filter((x) => x !== null)]
@@ -46,7 +48,8 @@ export function formatParts(v: Value): Value[] {
 
 function source(v: Value): Value {
   let at = v
-  while (at.producer && carriesElements(at.producer)) at = at.producer.input(0)
+  for (let n = at.producer; n && (carriesElements(n) || marks.role.get(n) === QUANT_GUARD); n = at.producer)
+    at = n.input(0)
   return at
 }
 
@@ -76,7 +79,7 @@ export function constantFormat(v: Value, constants: Contents, options: FormatOpt
     const stored = (constantOf(at) ?? constants.tensor(at)).type
     return { ...float, bits: Math.min(floatBits, elementTypes[stored].bits), integer: /^u?int/.test(stored) }
   }
-  return decodedFormat(v, node, tensor, axis) ?? float
+  return decodedFormat(v, node, tensor, axis) ?? scaledFormat(v, constants) ?? float
 }
 
 function weightBits(dequantize: Node, constants: Contents, { axis, inNarrowTypes }: FormatOptions): number {
@@ -110,6 +113,24 @@ function decodedFormat(v: Value, node: Node | null, tensor: Tensor, axis: number
   if (bits === null) return null
   // fewer bits than the narrowest stored type are a coincidence
   return { bits: Math.max(bits, Math.min(...widths.filter((w) => w < 8), bits)), integer: true, scales: channels }
+}
+
+/** What a product is made of. */
+const factorsOf = (v: Value): [Value, Value] | null =>
+  v.producer && findOp(v.producer)?.homogeneous?.(v.producer) === 'factor'
+    ? [v.producer.input(0), v.producer.input(1)]
+    : null
+
+/** A product of decoded integers and scales that are repeated for groups of them. */
+function scaledFormat(v: Value, constants: Contents): ConstantFormat | null {
+  const factors = factorsOf(v)
+  const sources = factors && constantSource(factors[1])?.filter((s) => elementOf(s)?.includes('float'))
+  if (!factors || !sources || integerWidths(factors[0]).length === 0) return null
+  const integers = constants.tensor(factors[0])
+  const values = integers.toFloat32()
+  if (!integers.type.includes('float') || values.some((q) => !Number.isInteger(q) || Math.abs(q) > 128)) return null
+  const bits = values.reduce((most, q) => Math.max(most, widthOf(Math.min(q, 0), Math.max(q, 0))), 1)
+  return { bits, integer: true, scales: sources.reduce((n, s) => n + s.constant!.size, 0) }
 }
 
 /** Widths of the integer types of 8 bits or fewer among the constants that `v` is computed from. */

@@ -55,6 +55,11 @@ export class MncError extends Error {
     return isShown ? `${said} [${this.stage}]` : said
   }
 
+  /** What `String(error)` gives: all that it says. */
+  override toString(): string {
+    return `${this.name} (${this.code}): ${this.describe()}`
+  }
+
   /** The same error with the file it happened in, for callers that know the path. */
   inFile(file: string): MncError {
     if (this.file !== undefined) return this
@@ -66,6 +71,11 @@ export class MncError extends Error {
 /** Bad usage: the user asked for something impossible. */
 export function usageError(message: string, next?: string): MncError {
   return new MncError(message, { code: 'bad-usage', blame: 'user', next })
+}
+
+/** Another process of the same job says what is wrong: this one ends without a word. */
+export function reportedElsewhere(blame: Blame = 'user'): MncError {
+  return new MncError('another rank reports what is wrong', { code: 'reported-elsewhere', blame })
 }
 
 /** The model is at fault: malformed, or it contains something that the operation cannot handle. */

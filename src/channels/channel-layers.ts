@@ -48,6 +48,7 @@ function whyHard(n: Node, layer: WeightLayer): string | null {
   if (!quant) return null
   if (!constantOf(quant.scale) || (quant.zeroPoint && !constantOf(quant.zeroPoint)))
     return 'the scales of its weight are computed'
+  if (quant.block > 0) return 'its weight has scales for groups of its channels'
   const known = quant.axis === null || quant.axis === outputAxis || quant.axis === inputAxis
   return known ? null : 'its weight has scales along an axis other than that of its channels'
 }

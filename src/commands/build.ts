@@ -27,7 +27,9 @@ export const build = defineCommand({
       values: async () => (await import('../models/spec.ts')).referenceNames(),
     },
   ],
-  options: { ...familyFlags(), output },
+  get options() {
+    return { ...familyFlags(), output }
+  },
   examples: [
     'mnc build densenet-bc-100-12 -o student.onnx',
     'mnc build densenet-bc --depth 40 --growth 12 -o small.onnx',

@@ -3,6 +3,8 @@ import type { OptionsOf } from '../base/options.ts'
 import type { CheckBatch, CheckResult, LevelResult } from '../check/check.ts'
 import type { LayerDifference } from '../check/check-layers.ts'
 import { checkOptions, gateCheck } from '../check/check-options.ts'
+import type { ReaderResult } from '../check/check-readers.ts'
+import { targetNames, targetOf } from '../export/targets/index.ts'
 import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
@@ -30,6 +32,12 @@ export const check = defineCommand({
       default: false,
       description: 'SQNR of every value that has the same name in both models',
     },
+    target: {
+      type: 'string',
+      enum: targetNames,
+      description:
+        "Also in the target's readers, those that are installed in a python that MNC_READERS names (onnxruntime-node always is)",
+    },
     ...dataOptions,
     ...pixelOptions,
     ...probeOptions,
@@ -38,6 +46,7 @@ export const check = defineCommand({
   examples: [
     'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
     'mnc check student.onnx student.packed.onnx --layers',
+    'MNC_READERS=venv/bin/python mnc check student.onnx student.openvino.onnx --target openvino',
   ],
   async run([referencePath = '', path = ''], options, io) {
     const { usageError } = await import('../base/errors.ts')
@@ -61,16 +70,31 @@ export const check = defineCommand({
     let layers: LayerDifference[] | null = null
     if (options.layers) {
       const { compareLayers } = await import('../check/check-layers.ts')
+      const { restoreNames } = await import('../check/short-names.ts')
+      await restoreNames(model, path)
       for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
         layers = await compareLayers(reference, model, batch.feeds, batch.count)
         break
       }
     }
+    let readers: readonly ReaderResult[] | null = null
+    if (options.target !== undefined) {
+      const { checkReaders } = await import('../check/check-readers.ts')
+      const { pythonReaders } = await import('../check/python-readers.ts')
+      const { parseReader } = await import('../analysis/readers.ts')
+      const wanted = targetOf(options.target).readers.map(parseReader)
+      const installed = await pythonReaders()
+      for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
+        readers = await checkReaders(reference, { model, path }, batch, { wanted, installed })
+        break
+      }
+    }
     const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
-    io.result({ ...result, ...(layers && { layers, firstDifferent: first }) }, (width) =>
-      describe(result, layers, first, width),
+    io.result({ ...result, ...(layers && { layers, firstDifferent: first }), ...(readers && { readers }) }, (width) =>
+      [describe(result, layers, first, width), ...(readers ? [describeReaderResults(readers)] : [])].join('\n\n'),
     )
     gateCheck(result, options, path)
+    if (readers) (await import('../check/check-readers.ts')).gateReaders(readers, path)
   },
 })
 
@@ -93,6 +117,17 @@ async function dataOf(
     samples: dataset.size,
     batches: () => checkBatches(reference, dataset, preprocess, options.batch),
   }
+}
+
+/** One line a reader. */
+function describeReaderResults(results: readonly ReaderResult[]): string {
+  const outcome = ({ version, refusal, maxRelError }: ReaderResult): string => {
+    if (version === null) return 'not installed here (MNC_READERS names pythons that have readers)'
+    return refusal === null
+      ? `differs by ${percent(maxRelError ?? 0, 2)} of the largest output at most`
+      : `refuses it: ${refusal}`
+  }
+  return results.map((r) => `${r.reader}${r.version ? ` ${r.version}` : ''}: ${outcome(r)}`).join('\n')
 }
 
 const points = (share: number): string => `${(share * 100).toFixed(2)} points`

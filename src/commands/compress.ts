@@ -9,17 +9,14 @@ import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import { openModel } from './open-model.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, dataOptions, pixelOptions } from './pixel-options.ts'
+import { dataOptions, dataOptionWith, pixelOptions } from './pixel-options.ts'
 
 export const compress = defineCommand({
   name: 'compress',
   summary: 'Say the goal, get the file: quantises, fine-tunes where it must, exports, checks, and reports',
   arguments: [{ name: 'MODEL', description: 'An .onnx file; not with --resume', optional: true }],
   options: {
-    data: {
-      ...dataOption.data,
-      description: `${dataOption.data.description}; both splits are used. random: made inputs`,
-    },
+    data: dataOptionWith('; both splits are used. random: made inputs'),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,

@@ -1,8 +1,9 @@
 /** `mnc export`: turns a trained graph into a deployable file. */
 
 import type { Explanation } from '../export/explain.ts'
-import { exportOptions } from '../export/export-options.ts'
 import type { ExportReport } from '../export/export-report.ts'
+import type { Picked } from '../export/targets/export-for.ts'
+import { targetOptions } from '../export/targets/target-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
@@ -10,10 +11,15 @@ import { describeReaders, percent, table } from './table.ts'
 
 export const exportCommand = defineCommand({
   name: 'export',
-  summary: 'Write a deployable file: packed 4-bit sparse, dense INT4, or INT8 for integer kernels',
+  summary: 'Write a deployable file: for a target, or in a format',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    ...exportOptions,
+    ...targetOptions,
+    names: {
+      type: 'boolean',
+      default: false,
+      description: 'With short names: write OUT.names.json, with which check --layers finds pairs again',
+    },
     explain: {
       type: 'boolean',
       default: false,
@@ -24,18 +30,19 @@ export const exportCommand = defineCommand({
     output,
   },
   examples: [
+    'mnc export student.onnx --target size -o student.small.onnx',
     'mnc export student.onnx --format packed -o student.packed.onnx',
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
-  async run([path = ''], { allowLarger, explain, output, ...options }, io) {
+  async run([path = ''], { allowLarger, explain, output, names, probeSeconds: _, ...options }, io) {
     const { isText, readModel, writeModel } = await import('../codec/codec.ts')
-    const { exportModel } = await import('../export/export-model.ts')
+    const { describePicked, exportFor } = await import('../export/targets/export-for.ts')
     const source = await readModel(path)
-    const { format } = options
     const { gateSize, modelBytes } = await import('../export/gate-size.ts')
     const { fileBytes } = await import('../analysis/model-info.ts')
     const { describeDeclined } = await import('../layers/left-weights.ts')
-    const { model, report } = await exportModel(source, options, { log: (message) => io.log(message) })
+    const exported = await exportFor(source, options, { log: (message) => io.log(message), seed: io.seed })
+    const { model, report, picked } = exported
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
     const { marks } = await import('../graph/marks.ts')
     const earlier = marks.export.get(source)
@@ -43,17 +50,28 @@ export const exportCommand = defineCommand({
     const { readersOf } = await import('../analysis/readers.ts')
     const { explainKernels } = await import('../export/explain.ts')
     const kernels = explain ? await explainKernels(model) : null
-    const out = output ?? outputBeside(path, format)
+    const out = output ?? outputBeside(path, picked?.target ?? report.format)
     await writeModel(model, out)
+    if (names) {
+      const { writeNames } = await import('../check/short-names.ts')
+      await writeNames(out, exported.names)
+    }
+    if (picked) io.log(pickedText(describePicked(picked), picked))
     io.log(summaryOf(report))
     const readers = readersOf(model)
     io.log(`read by ${describeReaders(readers)}`)
     for (const line of describeDeclined('export', report)) io.log(line)
     if (report.inexact.length > 0) io.log(inexactLine(report))
     if (kernels) io.log((width) => `${storageTable(report, width)}\n\n${kernelTable(kernels, width)}`)
-    io.wrote(out, { ...report, readers, ...(kernels && { kernels }) })
+    io.wrote(out, { ...report, readers, ...(picked && { picked }), ...(kernels && { kernels }) })
   },
 })
+
+/** The form and why, and what was left out. */
+function pickedText(chosen: string, picked: Picked): string {
+  const left = picked.tried.filter((t) => t.refused !== null).map((t) => `  not ${t.form}: ${t.refused}`)
+  return [chosen, ...left].join('\n')
+}
 
 function summaryOf(r: ExportReport): string {
   const per = r.weights > 0 ? `, ${r.bytesPerWeight.toFixed(3)} bytes per weight including the decoder` : ''

@@ -1,5 +1,5 @@
 /** What a command communicates through: stdout carries data, stderr everything else. */
-import type { Writable } from 'node:stream'
+import { Writable } from 'node:stream'
 import { Progress } from './progress.ts'
 import { fitText, widthOfStream } from './wrap.ts'
 
@@ -73,6 +73,13 @@ export class CommandIO implements GlobalOptions {
   /** A line for -v only. */
   detail(message: string): void {
     if (this.verbose) this.log(message)
+  }
+
+  /** The same command without a word. */
+  silent(): CommandIO {
+    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+    const { json, verbose, seed } = this
+    return new CommandIO({ json, quiet: true, verbose, seed }, nowhere, nowhere)
   }
 
   /** A bar with the time left on a terminal; a line now and then elsewhere; nothing with --quiet. */

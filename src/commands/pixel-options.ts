@@ -1,6 +1,6 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
 import { usageError } from '../base/errors.ts'
-import { type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionSpec, type OptionsOf, optionTable } from '../base/options.ts'
 import type { SampleSet } from '../data/array-set.ts'
 import { dataOptions } from '../data/data-options.ts'
 import type { Split } from '../data/dataset.ts'
@@ -13,19 +13,21 @@ import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }
 
-/** `cifar10:` for what is followed by a place. */
-function dataSuggestions(): string[] {
-  return dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
-}
-
-export const dataOption = optionTable({
-  data: {
+/** `--data`, as it is described for one command. The list of formats is made when it is asked for: the user's own are known late. */
+export const dataOptionWith = (more = '') =>
+  ({
     type: 'string',
     placeholder: 'REF',
-    description: `${dataFormats.map(formOf).join(', ')}, with #train or #test`,
-    suggestions: dataSuggestions(),
-  },
-})
+    get description(): string {
+      return `${dataFormats.map(formOf).join(', ')}, with #train or #test${more}`
+    },
+    /** `cifar10:` where a place follows. */
+    get suggestions(): readonly string[] {
+      return dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
+    },
+  }) as const satisfies OptionSpec
+
+export const dataOption = optionTable({ data: dataOptionWith() })
 
 /** For commands that feed images and nothing else. */
 export const imageOptions = optionTable({ ...dataOption, ...dataOptions, ...pixelOptions })

@@ -1,10 +1,11 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
-import { Command, CommanderError } from 'commander'
-import { MncError, usageError } from '../base/errors.ts'
+import { Command, CommanderError, Option } from 'commander'
+import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
 import { nearest, parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
+import { findConfig } from '../config/find.ts'
 import { setProbeLimits } from '../runtime/probe-options.ts'
 import type { CommandDef } from './define-command.ts'
 import { addFlags, givenOptions } from './flags.ts'
@@ -37,6 +38,7 @@ const globalFlags = [
 
 /** Commander's program with every command; subcommands only of those that the command line mentions. */
 async function makeProgram(call: Call): Promise<Command> {
+  await configure(call)
   const program: Command = new Command('mnc')
     .description('Compress neural networks as ONNX graphs: prune, quantise, fine-tune, distil, export.')
     .version(packageVersion(), '--version', 'Print the version')
@@ -58,6 +60,11 @@ async function makeProgram(call: Call): Promise<Command> {
     })
     .exitOverride()
   for (const [flags, description] of globalFlags) program.option(flags, description)
+  program.option(
+    '--config <FILE>',
+    'Configuration; by default mnc.config.ts, .js or .mjs upward from the model or from here',
+  )
+  program.addOption(new Option('--no-config', 'Use no configuration').hideHelp())
   program.option('--seed <N>', 'Seed of all random numbers (default 0)')
   program.option(
     '--dump-stages <DIR>',
@@ -73,6 +80,18 @@ async function makeProgram(call: Call): Promise<Command> {
   return program
 }
 
+let isConfigured = false
+
+/** Puts the user's configuration to use: of --config, or the nearest to a file that the command line names, or to the folder. */
+async function configure({ argv }: Call): Promise<void> {
+  const at = argv.findIndex((w) => w === '--config' || w.startsWith('--config='))
+  const given = at < 0 ? undefined : (argv[at]!.split('=')[1] ?? argv[at + 1])
+  const path = argv.includes('--no-config') ? null : (given ?? findConfig(argv, process.cwd()))
+  if (path !== null) await (await import('../config/load.ts')).loadConfig(path)
+  else if (isConfigured) (await import('../config/config.ts')).useConfig({})
+  isConfigured = path !== null
+}
+
 /** Help has the width of the terminal, and 80 columns in files. */
 const helpWidth = (stream: Writable): number => Math.min(widthOfStream(stream), isTerminal(stream) ? 120 : 80)
 const isTerminal = (stream: Writable): boolean => widthOfStream(stream) !== Number.POSITIVE_INFINITY
@@ -81,7 +100,7 @@ const namesOf = ({ name, aliases = [] }: CommandDef): string[] => [name, ...alia
 
 /** The word that names the command: the first that is neither an option of the program nor the value of one. */
 function commandWord(argv: readonly string[]): string | undefined {
-  const words = argv.filter((w, i) => !w.startsWith('-') && !/^--(seed|dump-stages)$/.test(argv[i - 1] ?? ''))
+  const words = argv.filter((w, i) => !w.startsWith('-') && !/^--(seed|dump-stages|config)$/.test(argv[i - 1] ?? ''))
   return words[0] === 'help' ? words[1] : words[0]
 }
 
@@ -175,6 +194,7 @@ function report(error: unknown, { argv, io, stdout, stderr }: Call): number {
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
   if (debug && error instanceof Error) say(error.stack ?? String(error))
   const { exit, message, error: known } = failure
+  if (known?.code === reportedElsewhere().code) return exit
   if (!(error instanceof CommanderError)) say(message) // commander has reported it
   if (argv.includes('--json') && !io?.answered) {
     const { code = exit === EXIT.bug ? 'internal' : 'bad-usage', file = null, node = null, next = null } = known ?? {}

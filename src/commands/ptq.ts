@@ -8,7 +8,7 @@ import { defineCommand, output } from './define-command.ts'
 import type { CommandIO } from './io.ts'
 import { openModel } from './open-model.ts'
 import { outputBeside } from './pass.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOptions, dataOptionWith, openFor, pixelOptions } from './pixel-options.ts'
 import { formatDuration } from './progress.ts'
 import { table } from './table.ts'
 import { TrainingView } from './training-view.ts'
@@ -18,10 +18,7 @@ export const ptq = defineCommand({
   summary: 'Quantise a trained model with a few hundred unlabelled samples, and bring its outputs back',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    data: {
-      ...dataOption.data,
-      description: `${dataOption.data.description}; its training images by default, labels are not read. random: made inputs`,
-    },
+    data: dataOptionWith('; its training images by default, labels are not read. random: made inputs'),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,

@@ -7,7 +7,7 @@ import type { Sensitivity } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { openModel } from './open-model.ts'
-import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
+import { dataOptions, dataOptionWith, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
 
 export const sensitivity = defineCommand({
@@ -15,10 +15,7 @@ export const sensitivity = defineCommand({
   summary: 'Measure what pruning or quantising each layer alone would cost',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, or its text form' }],
   options: {
-    data: {
-      ...dataOption.data,
-      description: `${dataOption.data.description}; the training images by default. Without it, inputs are random (sqnr)`,
-    },
+    data: dataOptionWith('; the training images by default. Without it, inputs are random (sqnr)'),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,

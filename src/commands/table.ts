@@ -1,5 +1,5 @@
 /** Numbers and tables for people, as wide as their terminal. */
-import type { Readers } from '../analysis/readers.ts'
+import type { Reading } from '../analysis/readers.ts'
 import { fitText, wrapWords } from './wrap.ts'
 
 /** Least room in which prose is worth wrapping inside its column. */
@@ -74,9 +74,11 @@ export const percent = (share: number, digits = 1): string => `${(share * 100).t
 export const widthOf = ({ weightBits, valueBits }: { weightBits: number; valueBits: number }): string =>
   valueBits === weightBits ? String(weightBits) : `${weightBits} (${valueBits})`
 
-/** `onnxruntime 1.20 and later (int4 values); not by readers without int4`. */
-export function describeReaders({ onnxruntime, because, unusualTypes }: Readers): string {
-  const why = because === null ? '' : ` (${because})`
-  const not = unusualTypes.length > 0 ? `; not by readers without ${unusualTypes.join(', ')}` : ''
-  return `onnxruntime ${onnxruntime} and later${why}${not}`
+/** `onnxruntime 1.20 and later (int4 values), OpenVINO 2026.4 and later; not OpenCV (int4 values)`. */
+export function describeReaders(readings: readonly Reading[]): string {
+  const why = ({ because }: Reading): string => (because === null ? '' : ` (${because})`)
+  const read = readings.filter((r) => r.since !== null)
+  const not = readings.filter((r) => r.since === null).map((r) => `${r.title}${why(r)}`)
+  const lines = read.map((r) => `${r.title} ${r.since} and later${why(r)}`)
+  return `${lines.join(', ')}${not.length > 0 ? `; not ${not.join(', ')}` : ''}`
 }

@@ -16,7 +16,7 @@ export function notesOf(
   test: Judgement,
 ): readonly string[] {
   const notes: string[] = []
-  if (target === 'cpu' && point.latency !== null && float !== null && point.latency > float)
+  if (target.aim === 'latency' && point.latency !== null && float !== null && point.latency > float)
     notes.push(
       `on one thread of this machine the file takes ${ms(point.latency)} and the float model ${ms(float)}; mnc bench measures longer, and mnc export --explain says which layers stay float`,
     )
@@ -40,7 +40,7 @@ export function adviceFor({ asked, o, samples, target }: Run, verdict: Verdict):
   const advice: string[] = []
   if (o.time === undefined && samples.training !== 'random') advice.push('give it time to fine-tune: --time 30m')
   else if (o.time !== undefined) advice.push('give it more time with --time')
-  if (target === 'cpu' && asked.goal?.kind === 'bytes') advice.push('--target size makes smaller files')
+  if (target.aim === 'latency' && asked.goal?.kind === 'bytes') advice.push('--target size makes smaller files')
   if (asked.maxDrop !== null) advice.push('allow a larger --max-drop')
   return advice
 }

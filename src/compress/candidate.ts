@@ -5,10 +5,8 @@
 import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
-import { encodeModel, readModel, writeModel } from '../codec/codec.ts'
-import { exportModel } from '../export/export-model.ts'
-import type { ExportOptions } from '../export/export-options.ts'
-import { gateSize } from '../export/gate-size.ts'
+import { readModel, writeModel } from '../codec/codec.ts'
+import { exportToTarget } from '../export/targets/export-for.ts'
 import type { Model } from '../graph/model.ts'
 import { type PtqEvent, ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
@@ -16,9 +14,8 @@ import { recipeOf } from '../ptq/recipe-of.ts'
 import { layerSummary } from '../recipes/measure.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { score } from '../score/score.ts'
-import type { Target } from './compress-options.ts'
 import type { Point } from './point.ts'
-import { exportStage, type RecipeJson, STAGE } from './recipe-json.ts'
+import { exportStage, type RecipeJson } from './recipe-json.ts'
 import type { Run } from './run.ts'
 
 /** What a point is to be. */
@@ -26,16 +23,6 @@ export interface Candidate {
   readonly name: string
   readonly summary: string
   readonly options: PtqOptionsInput
-}
-
-/** Files that may be exported for a target; the smallest of them is. */
-export const exportsFor: Readonly<Record<Target, readonly ExportOptions[]>> = {
-  cpu: [{ format: 'int8' }],
-  size: [
-    { format: 'packed', shortNames: true },
-    { format: 'int8', packedWeights: true, shortNames: true },
-    { format: 'int4', shortNames: true },
-  ],
 }
 
 /** The point, made now or before. Errors are those of ptq and of the export. */
@@ -46,7 +33,7 @@ export async function makeCandidate(
 ): Promise<Point> {
   const { work, samples, seed, signal } = run
   const all = { ...ptqDefaults(run), ...options }
-  const key = sha256(JSON.stringify([run.identity, run.target, all]))
+  const key = sha256(JSON.stringify([run.identity, run.target.name, all]))
   const known = await work.point(name, key)
   if (known) return known
   const start = performance.now()
@@ -74,14 +61,14 @@ interface Made extends Pick<Point, 'name' | 'summary' | 'key'> {
 export async function finish(run: Run, { name, summary, key, recipe, start }: Made): Promise<Point> {
   const { work, samples } = run
   const graph = await readModel(work.pointAt(name, 'graph'))
-  const best = await smallest(run, graph)
+  const best = await exportToTarget(graph, run.target, { seed: run.seed })
   await writeModel(best.model, work.pointAt(name, 'file'))
   const withExport = exportStage(recipe, best.options, samples.labelled)
   await writeFileAtomic(work.pointAt(name, 'recipe'), `${JSON.stringify(withExport, null, 2)}\n`)
   const file = await readModel(work.pointAt(name, 'file'))
   const info = await modelInfo(graph, { bytes: 0 })
   const point: Point = {
-    ...{ name, summary, key, bytes: best.bytes, format: best.options.format ?? 'packed', macs: info.macs },
+    ...{ name, summary, key, bytes: best.report.bytes, format: best.report.format, macs: info.macs },
     ...layerSummary(info.layers),
     score: await scoreOf(graph),
     latency: null,
@@ -90,19 +77,6 @@ export async function finish(run: Run, { name, summary, key, recipe, start }: Ma
   }
   await work.writePoint(point)
   return point
-}
-
-async function smallest(run: Run, graph: Model) {
-  const source = { inputBytes: run.floatBytes, earlier: undefined, file: STAGE.quantised }
-  let best: { model: Model; options: ExportOptions; bytes: number } | null = null
-  for (const options of exportsFor[run.target]) {
-    const { model, report } = await exportModel(graph, options, { log: () => {} })
-    // a small graph may grow; where nothing at all is compressed the export is refused
-    gateSize(report, { ...source, inputBytes: Number.POSITIVE_INFINITY }, false, () => {})
-    const bytes = encodeModel(model).length
-    if (!best || bytes < best.bytes) best = { model, options, bytes }
-  }
-  return best!
 }
 
 /** null for constructs that the rules do not cover. */

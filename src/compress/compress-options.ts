@@ -1,12 +1,13 @@
 /** Options of compressing to a goal, declared once for the command line and the library. */
 import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
+import { targets } from '../export/targets/index.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { effortNames } from '../ptq/ptq-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 
-export const targetNames = ['cpu', 'size'] as const
-export type Target = (typeof targetNames)[number]
+/** Those whose files hold quantised networks. */
+export const compressTargets = targets.filter((t) => t.quantised)
 
 export const compressOptions = optionTable({
   maxDrop: {
@@ -21,9 +22,8 @@ export const compressOptions = optionTable({
   },
   target: {
     type: 'string',
-    enum: targetNames,
-    description:
-      'cpu: integer kernels; size: the smallest file. By default size where the goal is bytes or score, else cpu',
+    enum: compressTargets.map((t) => t.name),
+    description: 'Where the file is to run: see export. By default size where the goal is bytes or score, else cpu',
   },
   goal: {
     type: 'string',

@@ -12,6 +12,7 @@ import { checkModels } from '../check/check.ts'
 import { encodeModel, readModel, writeModel } from '../codec/codec.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { modelBytes } from '../export/gate-size.ts'
+import { targetOf } from '../export/targets/index.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
@@ -19,7 +20,7 @@ import { sha256 } from '../recipes/work-folder.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
 import { adviceFor, notesOf } from './advice.ts'
 import { type Asked, chosenOf, verdictOf } from './choose.ts'
-import { type CompressOptionsInput, compressOptions, type Target } from './compress-options.ts'
+import { type CompressOptionsInput, compressOptions } from './compress-options.ts'
 import type { CompressResult } from './events.ts'
 import { parseGoal, parseTime } from './goal.ts'
 import { withLatencies } from './latencies.ts'
@@ -83,7 +84,7 @@ export async function compress(
   const { run, found } = await prepare(model, given, tell)
   await tell({ kind: 'found', found })
   const stages = planOf(run, found)
-  await tell({ kind: 'plan', asked: run.asked, target: run.target, stages })
+  await tell({ kind: 'plan', asked: run.asked, target: run.target.name, stages })
   if (given.dryRun) return null
   const left = stages.reduce((sum, s) => sum + (s.seconds ?? 0), 0)
   const made = await new Search(run, tell, left).points()
@@ -96,7 +97,7 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const o = parseOptions(compressOptions, given.options ?? {}, 'compress')
   const goal = o.goal === undefined ? null : parseGoal(o.goal)
   if (o.time !== undefined) parseTime(o.time)
-  const target: Target = o.target ?? (goal?.kind === 'bytes' || goal?.kind === 'score' ? 'size' : 'cpu')
+  const target = targetOf(o.target ?? (goal?.kind === 'bytes' || goal?.kind === 'score' ? 'size' : 'cpu'))
   const { data, reading = {}, pixels = {}, sizes = {}, seed = 0, signal, cache } = given
   const log = (message: string): void => void tell({ kind: 'log', message })
   await tell({ kind: 'stage', stage: 'look', text: 'looking at the model and the data', secondsLeft: null })
@@ -114,7 +115,7 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
     JSON.stringify([packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort]),
   )
   const asked: Asked = {
-    ...{ goal, maxDrop: samples.labelled ? wantedDrop : null, mostBytes: target === 'size' ? floatBytes : null },
+    ...{ goal, maxDrop: samples.labelled ? wantedDrop : null, mostBytes: target.aim === 'bytes' ? floatBytes : null },
     minCosine: samples.labelled ? null : (o.minCosine ?? (goal ? null : LEAST_COSINE)),
   }
   const panel = await Panel.of(float, samples.held, {
@@ -192,7 +193,13 @@ async function conclude(
   const [held, figure] = [verdictOf(chosen, asked), verdictOf(chosen, asked, test)]
   const verdict = held.met ? figure : held
   return {
-    ...{ workdir: work.path, target: run.target, asked, found, points: [...points].sort((a, b) => a.bytes - b.bytes) },
+    ...{
+      workdir: work.path,
+      target: run.target.name,
+      asked,
+      found,
+      points: [...points].sort((a, b) => a.bytes - b.bytes),
+    },
     ...{ chosen, verdict, test, check: { samples: checked, byOptimisation } },
     ...{ notes: notesOf(run, chosen, found.latency, test), advice: adviceFor(run, verdict) },
     seconds: (performance.now() - start) / 1000,

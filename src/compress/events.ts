@@ -3,7 +3,6 @@ import type { CheckResult } from '../check/check.ts'
 import type { PtqEvent } from '../ptq/ptq.ts'
 import type { RunEvent } from '../recipes/run.ts'
 import type { Asked, Verdict } from './choose.ts'
-import type { Target } from './compress-options.ts'
 import type { Judgement } from './panel.ts'
 import type { Point } from './point.ts'
 
@@ -41,7 +40,7 @@ export type StageName = 'look' | 'quantise' | 'layers' | 'split' | 'fine-tune' |
 
 export type CompressEvent =
   | { readonly kind: 'found'; readonly found: Found }
-  | { readonly kind: 'plan'; readonly asked: Asked; readonly target: Target; readonly stages: readonly PlannedStage[] }
+  | { readonly kind: 'plan'; readonly asked: Asked; readonly target: string; readonly stages: readonly PlannedStage[] }
   | { readonly kind: 'stage'; readonly stage: StageName; readonly text: string; readonly secondsLeft: number | null }
   | { readonly kind: 'ptq'; readonly point: string; readonly event: PtqEvent }
   | { readonly kind: 'run'; readonly point: string; readonly event: RunEvent }
@@ -58,7 +57,7 @@ export type CompressEvent =
 
 export interface CompressResult {
   readonly workdir: string
-  readonly target: Target
+  readonly target: string
   readonly asked: Asked
   readonly found: Found
   /** All that were made, from small to large. */

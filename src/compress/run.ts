@@ -1,8 +1,9 @@
 /** What the stages of a run share. */
+import type { TargetDef } from '../export/targets/target.ts'
 import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import type { Asked } from './choose.ts'
-import type { CompressOptions, Target } from './compress-options.ts'
+import type { CompressOptions } from './compress-options.ts'
 import type { Panel } from './panel.ts'
 import type { Samples } from './samples.ts'
 import type { Work } from './work.ts'
@@ -16,7 +17,7 @@ export interface Run {
   /** Judges by the samples that are held out. */
   readonly panel: Panel
   readonly o: CompressOptions
-  readonly target: Target
+  readonly target: TargetDef
   readonly asked: Asked
   /** Hash of everything that points depend on. */
   readonly identity: string

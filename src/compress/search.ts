@@ -114,7 +114,7 @@ export class Search {
       if (eight.some((p) => p.bytes <= asked.goal!.most)) return
       await this.#fit(await this.#layers(SMALL_WIDTHS), base, asked.goal.most)
     } else if (!good) await this.#leaveFloat()
-    else if (target === 'size') await this.#halve(base, good)
+    else if (target.aim === 'bytes') await this.#halve(base, good)
   }
 
   async #layers(widths: readonly number[]): Promise<readonly LayerTable[]> {

@@ -2,11 +2,10 @@
  * Candidates whose layers have different widths: the bytes that the weights may take are split among the layers so that the sum of what each
  * layer costs alone is least (knapsack.ts: exact).
  */
-import { encodeModel } from '../codec/codec.ts'
 import { exportModel } from '../export/export-model.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { runPass } from '../passes/run-pass.ts'
-import { type Candidate, exportsFor } from './candidate.ts'
+import type { Candidate } from './candidate.ts'
 import { splitBudget } from './knapsack.ts'
 import { choicesOf, type LayerTable, widthBytes } from './layer-costs.ts'
 import type { Run } from './run.ts'
@@ -51,8 +50,10 @@ export async function bytesAt(run: Run, widths: Widths, sparsity = 0): Promise<n
   if (sparsity > 0) await runPass(model, 'prune', { ops: ['*'], sparsity })
   const own = { ops: ['*'], weightBits: 8, activationBits: 0, firstLayer: 'quantize', layerWeightBits: widths }
   await runPass(model, 'quantize', own)
+  // of the fastest form, measuring would tell nothing about bytes
+  const { forms, pick } = run.target
   const sizes: number[] = []
-  for (const options of exportsFor[run.target])
-    sizes.push(encodeModel((await exportModel(model, options, { log: () => {} })).model).length)
+  for (const { options } of pick === 'smallest' ? forms : forms.slice(0, 1))
+    sizes.push((await exportModel(model, options)).report.bytes)
   return Math.min(...sizes)
 }

@@ -58,7 +58,7 @@ export async function* tunedPoints(
 ): AsyncGenerator<Point, void, undefined> {
   const seconds = parseTime(run.o.time!)
   for (const round of await roundsFor(run, made)) {
-    const key = sha256(JSON.stringify([run.identity, run.target, run.o.limit, round]))
+    const key = sha256(JSON.stringify([run.identity, run.target.name, run.o.limit, round]))
     const known = await run.work.point(round.name, key)
     if (known) {
       yield known
@@ -115,7 +115,7 @@ async function roundsFor(run: Run, made: readonly Point[]): Promise<readonly Rou
       }),
     ]
   }
-  const [weights, bits] = target === 'size' ? ['4-bit weights', 4] : ['8-bit weights', 8]
+  const [weights, bits] = target.aim === 'bytes' ? ['4-bit weights', 4] : ['8-bit weights', 8]
   return [
     round(`tuned-${bits}`, `${weights}, 8-bit activations`, 1, { before: [], widths: uniform(run, Number(bits), 8) }),
   ]

@@ -1,7 +1,6 @@
 /** What was asked for and how a file was judged, in words. */
 import { points } from '../base/shares.ts'
 import type { Asked } from './choose.ts'
-import type { Target } from './compress-options.ts'
 import { showAmount } from './goal.ts'
 import type { Judgement } from './panel.ts'
 
@@ -16,12 +15,12 @@ export function judgedText(j: Judgement): string {
   return `${percent(j.top1)}, ${how} the float model (drop with 95 % confidence ${points(low)} to ${points(high)}; ${samples})`
 }
 
-export function askedText({ asked, target }: { readonly asked: Asked; readonly target: Target }): string {
+export function askedText({ asked, target }: { readonly asked: Asked; readonly target: string }): string {
   const parts = [
     ...(asked.goal ? [`at most ${showAmount(asked.goal.kind, asked.goal.most)}`] : []),
     ...(asked.maxDrop === null ? [] : [`at most ${points(asked.maxDrop)} of accuracy lost`]),
     ...(asked.minCosine === null ? [] : [`outputs within cosine ${asked.minCosine}`]),
-    target === 'size' ? 'the smallest file' : 'integer kernels',
+    `target ${target}`,
   ]
   return parts.join(', ')
 }

@@ -5,6 +5,7 @@
  */
 import { Rng } from '../base/rng.ts'
 import { Augmenter } from './augment.ts'
+import { type BatchShare, inShare } from './batch-share.ts'
 import type { Dataset } from './dataset.ts'
 import { readPixels } from './pixels.ts'
 import type { AugmentPolicy } from './policy.ts'
@@ -19,6 +20,8 @@ export interface FillerJob {
   readonly seed: number
   /** Leaves out the last, short batch of an epoch. */
   readonly dropLast: boolean
+  /** Only the parts of this share, of so many images each; where absent, all images. Batches are whole then. */
+  readonly share?: (BatchShare & { readonly part: number }) | undefined
 }
 
 export class BatchFiller {
@@ -43,15 +46,16 @@ export class BatchFiller {
     return Math.floor(step / this.stepsPerEpoch)
   }
 
-  /** Images in the batch of a step: batchSize, or the remainder at an epoch's end. */
+  /** Images in the batch of a step: batchSize (or this share of it), or the remainder at an epoch's end. */
   countAt(step: number): number {
-    const { batchSize, data } = this.#job
+    const { batchSize, data, share } = this.#job
+    if (share) return batchSize / share.of
     return Math.min(batchSize, data.size - (step % this.stepsPerEpoch) * batchSize)
   }
 
   /** Writes the batch of a step to the start of both arrays. One at a time: the scratch is shared. */
   async fill(step: number, images: Float32Array, labels: Int32Array): Promise<void> {
-    const { data, batchSize, seed } = this.#job
+    const { data, batchSize, seed, share } = this.#job
     const epoch = this.epochOf(step)
     if (epoch !== this.#epoch) {
       this.#order = new Rng(seed, epoch).permutation(data.size)
@@ -59,8 +63,8 @@ export class BatchFiller {
     }
     const imageBytes = data.channels * data.height * data.width
     const first = (step % this.stepsPerEpoch) * batchSize
-    const count = this.countAt(step)
-    const indices = this.#order.subarray(first, first + count)
+    const whole = this.#order.subarray(first, first + batchSize)
+    const indices = share ? inShare(whole, share.part, share) : whole
     let i = 0
     for await (const image of readPixels(data.pixels, imageBytes, indices)) {
       const index = indices[i]!

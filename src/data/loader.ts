@@ -4,6 +4,7 @@
  */
 import { usageError } from '../base/errors.ts'
 import { BatchFiller, type FillerJob } from './batch-filler.ts'
+import type { BatchShare } from './batch-share.ts'
 import type { Dataset } from './dataset.ts'
 import type { Batch } from './eval-batches.ts'
 import { MOST_WORKERS } from './loader-options.ts'
@@ -36,10 +37,13 @@ export interface Loader {
   readonly stepsPerEpoch: number
   /**
    * The batches of steps from..to-1 (endless without `to`); each has memory of its own. Leaving the loop stops the
-   * threads, which are started again by each call.
+   * threads, which are started again by each call. With `share`, those images of each batch only.
    */
-  batches(from?: number, to?: number): AsyncGenerator<TrainBatch, void, undefined>
+  batches(from?: number, to?: number, share?: LoaderShare): AsyncGenerator<TrainBatch, void, undefined>
 }
+
+/** A rank's share of batches that are made of parts of `part` images; batches are a multiple of `of` such parts. */
+export type LoaderShare = BatchShare & { readonly part: number }
 
 /** Throws a usage error for a batch larger than the set and for an unreadable policy. */
 export function createLoader(dataset: Dataset, options: LoaderOptions): Loader {
@@ -60,8 +64,10 @@ export function createLoader(dataset: Dataset, options: LoaderOptions): Loader {
   checkBatchMemory(batches * batchSize, batches * batchSize * filler.imageFloats, preprocess)
   return {
     stepsPerEpoch: filler.stepsPerEpoch,
-    batches: (from = 0, to = Number.POSITIVE_INFINITY) =>
-      workers === 0 ? inThread(filler, from, to) : inWorkers(job, filler, workers, from, to),
+    batches: (from = 0, to = Number.POSITIVE_INFINITY, share) => {
+      const own = share ? new BatchFiller({ ...job, share }) : filler
+      return workers === 0 ? inThread(own, from, to) : inWorkers({ ...job, share }, own, workers, from, to)
+    },
   }
 }
 
@@ -82,7 +88,7 @@ async function* inWorkers(
   from: number,
   to: number,
 ): AsyncGenerator<TrainBatch, void, undefined> {
-  const pool = new LoaderPool(job, threads, job.batchSize * filler.imageFloats)
+  const pool = new LoaderPool(job, threads, filler.countAt(0) * filler.imageFloats)
   try {
     let requested = from
     const requestUpTo = (end: number) => {

@@ -6,6 +6,9 @@
  *   int4    dense INT4 weights after DequantizeLinear, activations in their 4-bit Q/DQ pairs
  *   int8    the same values in 8-bit containers, so that onnxruntime makes QLinearConv of layers between quantisers, and
  *           of wide layers with float outputs (split-sums.ts)
+ *   weight-only  products of matrices as onnxruntime's MatMulNBits, inputs in floats
+ *   qdq     the same as plain Q/DQ pairs, arranged for no reader in particular
+ *   float   weights as floats, activations not rounded
  *
  * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute in them anyway); inputs and outputs keep
  * their types.
@@ -41,13 +44,16 @@ import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
 import { placeActivations } from './place-activations.ts'
-import { detach, shorten, strip } from './strip.ts'
+import { detach, dropDefaults, type Names, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.ts'
 import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
+import type { Inexact } from './weights/integer-form.ts'
 import { lowerNorms } from './weights/integer-norms.ts'
+import { writeWeightOnly } from './weights/nbits.ts'
+import { writeFloats, writePlain } from './weights/plain.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
-import { planStorage, type StoragePlan } from './weights/storage.ts'
+import { type Choice, planStorage, type StoragePlan } from './weights/storage.ts'
 import { readWeights, type Weight } from './weights/weights.ts'
 
 /** INT4 came with opset 21. */
@@ -84,7 +90,7 @@ const dense: readonly Stage<Exporting>[] = [
 const written: readonly Stage<Exporting>[] = [
   { name: 'detach-weights', run: detachWeights },
   { name: 'strip', run: ({ model }) => strip(model) },
-  { name: 'shorten-names', run: ({ model, options }) => options.shortNames && shorten(model.graph) },
+  { name: 'shorten-names', run: shortenNames },
   { name: 'write-weights', run: writeWeights },
 ]
 
@@ -106,20 +112,37 @@ const pipelines = {
   packed: [...always, ...written, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
+  qdq: [...always, ...written, ...last],
+  'weight-only': [...always, ...written, ...last],
+  float: [...always, ...written, ...last],
 } satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
+
+export interface ExportContext {
+  readonly log?: (message: string) => void
+}
+
+export interface Exported {
+  readonly model: Model
+  readonly report: ExportReport
+  /** Names before, of values that got shorter ones. */
+  readonly names: Names
+}
 
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
-  { log = () => {} }: { log?: (message: string) => void } = {},
-): Promise<{ model: Model; report: ExportReport }> {
+  { log = () => {} }: ExportContext = {},
+): Promise<Exported> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
     throw usageError('--packed-weights requires --format int8', 'the packed format always packs its weights')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
+  if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
+  if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
   const context = new Exporting(cloneModel(source), format, options, log)
   await runStages('export', pipelines[format], context)
-  return { model: context.model, report: signed(source, context) }
+  const report = signed(source, context)
+  return { model: context.model, report, names: context.names }
 }
 
 /** The history that is written into the file, and the report on the file. */
@@ -132,6 +155,8 @@ function signed(source: Model, context: Exporting): ExportReport {
       format,
       ...(options.packedWeights && { packedWeights: true }),
       ...(options.rowPairs && { rowPairs: true }),
+      ...(options.symmetric && { symmetric: true }),
+      ...(options.floatActivations && { floatActivations: true }),
       ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
@@ -173,7 +198,8 @@ function foldNorms(context: Exporting): void {
 
 function placeQuantisers(context: Exporting): void {
   context.activations = activationsOf(context.model.graph)
-  placeActivations(context.format, context.activations, context.layers)
+  const { format, options, activations, layers } = context
+  context.inexact = placeActivations(format, options, activations, layers)
 }
 
 const denseFormat = ({ format }: Exporting): 'int4' | 'int8' => (format === 'int8' ? 'int8' : 'int4')
@@ -183,7 +209,7 @@ function pairWeights(context: Exporting): void {
 }
 
 function lowerChannelNorms(context: Exporting): void {
-  if (context.format === 'int8') context.inexact = lowerNorms(context.model.graph)
+  if (context.format === 'int8') context.inexact = [...context.inexact, ...lowerNorms(context.model.graph)]
 }
 
 function detachWeights(context: Exporting): void {
@@ -193,13 +219,27 @@ function detachWeights(context: Exporting): void {
 function writeWeights(context: Exporting): void {
   const { model, format, weights, paired, layers, options } = context
   const bare = encodeModel(model).length
-  const { plans, inexact } =
-    format === 'packed'
-      ? { plans: [writePacked(model.graph, weights)], inexact: [] }
-      : writeDense(model.graph, weights, paired, layers, { format, packed: options.packedWeights ?? false })
-  context.choices = plans.flatMap((p) => p.choices)
+  const written = (): { readonly choices: readonly Choice[]; readonly inexact: readonly Inexact[] } => {
+    if (format === 'packed') return { choices: writePacked(model.graph, weights).choices, inexact: [] }
+    if (format === 'qdq') return writePlain(model.graph, weights, layers, options.symmetric ?? false)
+    if (format === 'int8' || format === 'int4') {
+      const o = { format, packed: options.packedWeights ?? false }
+      return writeDense(model.graph, weights, paired, layers, o)
+    }
+    if (format === 'weight-only') return { choices: writeWeightOnly(model, weights), inexact: [] }
+    return { choices: writeFloats(model.graph, weights), inexact: [] }
+  }
+  const { choices, inexact } = written()
+  context.choices = choices
   context.inexact = [...context.inexact, ...inexact]
   context.weightBytes = encodeModel(model).length - bare
+}
+
+function shortenNames(context: Exporting): void {
+  const { model, options } = context
+  if (!options.shortNames) return
+  dropDefaults(model.graph)
+  context.names = shorten(model.graph)
 }
 
 function writePacked(graph: Graph, weights: readonly Weight[]): StoragePlan {

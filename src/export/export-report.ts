@@ -4,8 +4,7 @@ import { type Declined, type LeftWeights, leftWeights } from '../layers/left-wei
 import type { ExportFormat } from './export-options.ts'
 import type { Exporting, Reader } from './exporting.ts'
 import type { BatchNorms } from './weights/fold-affine.ts'
-import type { StorageKind } from './weights/storage.ts'
-import type { Weight } from './weights/weights.ts'
+import type { Choice, StorageKind } from './weights/storage.ts'
 
 export interface ExportedTensor {
   readonly name: string
@@ -26,6 +25,8 @@ export interface ExportReport {
   /** Bytes of the weights, including all of their decode: scales, shapes, nodes, names. */
   readonly weightBytes: number
   readonly weights: number
+  /** Of these, quantised ones, whatever the form that they are stored in. */
+  readonly quantised: number
   readonly bytesPerWeight: number
   readonly batchNorms: BatchNorms
   readonly activations: number
@@ -48,13 +49,14 @@ export function exportReport(context: Exporting): ExportReport {
     storage: kind,
     bytes: payload,
   }))
-  const floats = choices.filter((c) => c.kind === 'raw').map(({ weight }) => floatWeight(weight, readers.get(weight)!))
+  const floats = choices.filter((c) => c.kind === 'raw').map((c) => floatWeight(c, readers.get(c.weight)!))
   const all = elements + others.reduce((n, d) => n + d.weights!, 0)
   return {
     format,
     bytes: encodeModel(model).length,
     weightBytes,
     weights: elements,
+    quantised: weights.reduce((n, w) => n + (w.ints ? w.size : 0), 0),
     bytesPerWeight: elements === 0 ? 0 : weightBytes / elements,
     batchNorms,
     activations: activations.length,
@@ -68,8 +70,9 @@ export function exportReport(context: Exporting): ExportReport {
 }
 
 /** Why a weight is stored as floats, unchanged. */
-function floatWeight(weight: Weight, { where, op }: Reader): Declined {
+function floatWeight({ weight, reason }: Choice, { where, op }: Reader): Declined {
   const weights = weight.size
+  if (reason) return { where, reason, weights }
   if (weight.ints) return { where, reason: 'it is so small that its decoder would take more', weights }
   return { where, reason: 'its weights are not quantised', weights, remedy: `mnc pass quantize --ops ${op}` }
 }

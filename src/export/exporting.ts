@@ -5,6 +5,7 @@ import type { Declined } from '../layers/left-weights.ts'
 import { declaredOutputs } from '../pass-manager/declared-outputs.ts'
 import type { Activation } from './activations/activations.ts'
 import type { ExportFormat, ExportOptions } from './export-options.ts'
+import type { Names } from './strip.ts'
 import type { BatchNorms, Layer } from './weights/fold-affine.ts'
 import type { Inexact } from './weights/integer-form.ts'
 import type { Choice } from './weights/storage.ts'
@@ -32,6 +33,8 @@ export class Exporting {
   /** Bytes that writing the weights added to the file. */
   weightBytes = 0
   inexact: readonly Inexact[] = []
+  /** Of values that got shorter ones. */
+  names: Names = {}
 
   constructor(
     readonly model: Model,

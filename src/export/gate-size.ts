@@ -1,14 +1,17 @@
 /**
  * Whether an export is worth its file: a gate (exit 3, nothing is written) where no weight takes fewer bits than before,
  * or the file is larger than the one it was made from. Small graphs hit the second: each export adds some hundred
- * bytes of nodes and names. `--allow-larger` turns the gate into a warning.
+ * bytes of nodes and names. A float network, which nothing was done to that an export could store, is a usage error (exit 2).
+ * `--allow-larger` turns all of it into a warning.
  */
 import { MncError } from '../base/errors.ts'
 import { encodeModel } from '../codec/codec.ts'
 import type { Model } from '../graph/model.ts'
+import { holdsFloats } from './export-options.ts'
 import type { ExportReport } from './export-report.ts'
 
-export interface Exported {
+/** What is written larger than it was. */
+export interface ExportSource {
   /** Of the file that was exported, external data included. */
   readonly inputBytes: number
   /** `mnc.export` of the file that was exported: the format, where it is an export itself. */
@@ -27,7 +30,7 @@ export const modelBytes = (model: Model): number =>
 /** Throws the gate error, or calls `warn` if a larger file is allowed. */
 export function gateSize(
   report: ExportReport,
-  source: Exported,
+  source: ExportSource,
   allowLarger: boolean,
   warn: (message: string) => void,
 ): void {
@@ -36,7 +39,7 @@ export function gateSize(
   const { file } = source
   if (!allowLarger) {
     const next = `${fault.next}, or write the file anyway with --allow-larger`
-    throw new MncError(fault.message, { code: fault.code, blame: 'gate', file, next })
+    throw new MncError(fault.message, { code: fault.code, blame: fault.blame ?? 'gate', file, next })
   }
   warn(`WARNING: ${file}: ${fault.message}`)
 }
@@ -45,18 +48,29 @@ interface Fault {
   readonly code: string
   readonly message: string
   readonly next: string
+  /** `gate` by default. */
+  readonly blame?: 'user'
 }
 
-function faultOf(report: ExportReport, { inputBytes, earlier }: Exported): Fault | null {
+export const NOTHING = 'it compresses nothing'
+
+/** Why the file holds no weight in fewer bits than before; null where it does, or is not meant to. */
+export function compressesNothing(report: ExportReport): string | null {
+  const { format, tensors } = report
+  return holdsFloats(format) || tensors.some((t) => t.storage !== 'raw') ? null : `${NOTHING}: ${whyNothing(report)}`
+}
+
+function faultOf(report: ExportReport, { inputBytes, earlier }: ExportSource): Fault | null {
   const { bytes, format, tensors } = report
   const count = (n: number): string => n.toLocaleString('en')
   const again = earlier === undefined ? null : `it is already an export (${earlier})`
   const fromGraph = 'export the graph that it was made from'
-  if (tensors.every((t) => t.storage === 'raw'))
+  if (compressesNothing(report) !== null)
     return {
       code: 'nothing-compressed',
       message: again ?? `exporting it as ${format} compresses nothing: ${whyNothing(report)}`,
-      next: again ? fromGraph : 'prune or quantise it first (mnc pass quantize)',
+      next: again ? fromGraph : 'quantise it first (mnc ptq, or mnc pass quantize)',
+      ...(!again && report.quantised === 0 && report.weights > 0 && { blame: 'user' }),
     }
   if (bytes <= inputBytes) return null
   const larger = `as ${format} it takes ${count(bytes)} bytes, more than its ${count(inputBytes)}`

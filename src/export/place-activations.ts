@@ -1,31 +1,44 @@
 /**
  * The form of each quantised activation in the exported file: rounded in float arithmetic, a Q/DQ pair of its own width,
- * or one in an 8-bit container.
+ * one in an 8-bit container (a plain one for other readers), or not rounded at all.
  */
 import type { Node } from '../graph/graph.ts'
 import { elementTypes } from '../graph/types.ts'
 import { constantOf, isRectified } from '../ops/facts.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
-import type { ExportFormat } from './export-options.ts'
+import { dropRounding, toPlain } from './activations/plain.ts'
+import type { ExportFormat, ExportOptions } from './export-options.ts'
 import type { Layer } from './weights/fold-affine.ts'
+import type { Inexact } from './weights/integer-form.ts'
 import type { Weight } from './weights/weights.ts'
 
 export function placeActivations(
   format: ExportFormat,
+  { floatActivations, symmetric }: ExportOptions,
   activations: readonly Activation[],
   layers: ReadonlyMap<Node, Layer>,
-): void {
-  if (format === 'packed') lowerToFloat(activations, layers)
+): readonly Inexact[] {
+  if (floatActivations || format === 'float') dropRounding(activations)
+  else if (format === 'packed' || format === 'weight-only') lowerToFloat(activations, layers)
   else {
-    // onnxruntime would quantise float weights between quantisers on its own
-    const floatLayer = (w: Weight): boolean => w.ints === null
+    // onnxruntime would quantise float weights between quantisers on its own, and no integer kernel takes scales of groups
+    const floatLayer = (w: Weight): boolean => w.ints === null || w.block > 0
     const lowered = activations.filter((a) => someWeight(a, layers, floatLayer))
-    lowerToFloat(lowered, layers)
+    // a compiler that takes symmetric pairs alone takes no others
+    if (symmetric) dropRounding(lowered)
+    else lowerToFloat(lowered, layers)
     const rest = activations.filter((a) => !lowered.includes(a))
+    if (format === 'qdq') return toPlain(rest, symmetric ?? false).map(coarser)
     if (format === 'int8') toContainers(rest)
-    else placePlain(rest, layers, lowered.length > 0)
+    else placeNarrow(rest, layers, lowered.length > 0)
   }
+  return []
 }
+
+const coarser = ({ pair }: Activation): Inexact => ({
+  layer: pair.source.name,
+  reason: 'its unsigned activations keep half of their levels as signed ones',
+})
 
 /**
  * Plain Q/DQ, except for two things that onnxruntime gets wrong: its QLinearConv takes INT8 weights with a UINT4 input and
@@ -33,7 +46,7 @@ export function placeActivations(
  * point it takes for its lowest value. Where any activation is in 8 bits (`wide`, or for these reasons) all are:
  * mixed-widths.ts says why. Those in int8 get uint8: activation-range.ts says why.
  */
-function placePlain(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
+function placeNarrow(activations: readonly Activation[], layers: ReadonlyMap<Node, Layer>, wide: boolean): void {
   const lowered = activations.filter((a) => a.hi - a.lo < 16 && someWeight(a, layers, (w) => w.bits > 4))
   lowerToFloat(lowered, layers)
   const rest = activations.filter((a) => !lowered.includes(a))

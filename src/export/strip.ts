@@ -1,6 +1,7 @@
 /** A deployed file needs no marks: weights are taken out before they are rewritten, and what only training needed is dropped. */
 import type { Graph } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { findOp } from '../ops/index.ts'
 import { removeDead } from '../passes/eliminate-dead.ts'
 import type { Weight } from './weights/weights.ts'
 
@@ -36,8 +37,22 @@ export function strip(model: Model): void {
   }
 }
 
+/** Attributes that say what a reader takes for granted. */
+export function dropDefaults(graph: Graph): void {
+  for (const n of graph.allNodes())
+    for (const [name, value] of Object.entries(findOp(n)?.defaults ?? {})) {
+      const a = n.attributes.get(name)
+      const given = a?.kind === 'ints' ? a.value : a?.kind === 'int' || a?.kind === 'float' ? [a.value] : []
+      if (given.length > 0 && given.every((v) => Number(v) === value)) n.setAttribute(name, null)
+    }
+}
+
+/** What was called otherwise, by the name that it has now. */
+export type Names = Readonly<Record<string, string>>
+
 /** Values inside the graph get the shortest names that are free, here and in bodies of If, Loop and Scan. */
-export function shorten(graph: Graph): void {
+export function shorten(graph: Graph): Names {
+  const names: Record<string, string> = {}
   const bodies = [...graph.allNodes()].flatMap((n) => n.subgraphs)
   const inner = new Set(bodies.flatMap((body) => Array.from(body.values(), (v) => v.name)))
   let next = 0
@@ -46,6 +61,9 @@ export function shorten(graph: Graph): void {
     let name: string
     do name = (next++).toString(36)
     while (graph.find(name) || inner.has(name))
-    if (name.length < v.name.length) graph.rename(v, name)
+    if (name.length >= v.name.length) continue
+    names[name] = v.name
+    graph.rename(v, name)
   }
+  return names
 }

@@ -5,8 +5,9 @@
  *   y = (clamp(round_half_even(x / scale) + zeroPoint, lo, hi) - zeroPoint) * scale
  *
  * A Cast to the very type that the integers have (PyTorch's exporter writes one) is skipped. The Clip between them
- * narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Does not apply to blocked
- * quantisation (block_size) and to float8: those give null.
+ * narrows 8-bit containers to widths that ONNX has no type for (2, 3, 5, 6, 7 bits). Scales may be one, one for each index of
+ * an axis, or one for each block along it (`block_size`). Does not apply to float8, and to blocks whose scales have unknown
+ * dims: those give null.
  */
 
 import type { Node, Value } from '../graph/graph.ts'
@@ -35,8 +36,10 @@ export interface QuantPair {
   readonly hi: number
   /** Width in bits: that of [lo, hi], or `mnc.bits`. */
   readonly bits: number
-  /** Axis of per-channel scales; null for one scale. */
+  /** Axis along which scales differ; null for one scale. */
   readonly axis: number | null
+  /** Indices of the axis that share a scale, where scales differ along the other axes too; 0 where each index has one scale. */
+  readonly block: number
 }
 
 const ranges: Partial<Record<ElementType, readonly [number, number]>> = {
@@ -56,7 +59,7 @@ export const rangeOf = (type: ElementType): readonly [number, number] | undefine
 
 /** The quantiser that ends in this DequantizeLinear; null where it has another form. */
 export function quantPairOf(dequantize: Node): QuantPair | null {
-  if (!isDequantize(dequantize) || dequantize.int('block_size', 0) > 0) return null
+  if (!isDequantize(dequantize)) return null
   const scale = dequantize.input(1)
   const zeroPoint = dequantize.inputs[2] ?? null
   const casts: Node[] = []
@@ -74,6 +77,8 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
   if (lo === null || hi === null) return null
   const known = constantOf(scale)
   const scaleDims = known?.dims ?? scale.type?.dims
+  const block = known?.size === 1 ? 0 : dequantize.int('block_size', 0)
+  if (block > 0 && !scaleDims) return null
   const marked = marks.bits.get(dequantize)
   const before = quantize?.input(0).producer
   const guard = before && marks.role.get(before) === QUANT_GUARD ? before : null
@@ -90,8 +95,16 @@ export function quantPairOf(dequantize: Node): QuantPair | null {
     lo,
     hi,
     bits: marked || (clip ? Math.ceil(Math.log2(hi - lo + 1)) : elementTypes[container].bits),
-    axis: scaleDims?.length === 1 && known?.size !== 1 ? dequantize.int('axis', 1) : null,
+    axis: axisOf(dequantize, scaleDims?.length, known?.size === 1, block > 0),
+    block,
   }
+}
+
+/** null for one scale; counted from the front where scales of blocks tell the rank. */
+function axisOf(dequantize: Node, rank: number | undefined, isOne: boolean, isBlocked: boolean): number | null {
+  const axis = dequantize.int('axis', 1)
+  if (isBlocked) return axis < 0 ? axis + rank! : axis
+  return rank === 1 && !isOne ? axis : null
 }
 
 function behindCasts(v: Value, casts: Node[]): Value {
@@ -111,7 +124,9 @@ function sameParameters(quantize: Node, dequantize: Node): boolean {
     const [u, v] = [constantOf(a), constantOf(b)]
     return a === b || Boolean(u && v?.equals(u))
   }
-  return same(1) && same(2) && quantize.int('axis', 1) === dequantize.int('axis', 1)
+  const alike = (name: string, otherwise: number): boolean =>
+    quantize.int(name, otherwise) === dequantize.int(name, otherwise)
+  return same(1) && same(2) && alike('axis', 1) && alike('block_size', 0)
 }
 
 /** Without a zero point the type is output_dtype, or uint8. */

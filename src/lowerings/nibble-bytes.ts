@@ -1,10 +1,11 @@
 /**
- * Quantisers of 2 and 4 bits in bytes: Q to INT4 -> DQ becomes Q to INT8 -> Clip to [-8, 7] -> DQ, the same numbers.
+ * Quantisers of constants to 2 and 4 bits, in bytes: Q to INT4 -> DQ becomes Q to INT8 -> Clip to [-8, 7] -> DQ, the same numbers.
  *
  * Without optimisations onnxruntime 1.30 computes such integers while it runs, and its memory plan takes the buffer of a
  * packed tensor, half or a quarter of the bytes, for the next tensor of bytes that has the same shape: wrong values, or a
  * corrupt heap (1.32 does not). A network with weights of 4 and of 8 bits in layers of one shape is enough. With
- * optimisations it folds the quantisers of weights when it loads the model, and nothing is packed at run time.
+ * optimisations it folds the quantisers of weights when it loads the model, and nothing is packed at run time. Of activations
+ * no graph of ours has both widths (layers/mixed-widths.ts).
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -22,11 +23,15 @@ const wider = {
 function widerOf(n: Node): (typeof wider)[keyof typeof wider] | undefined {
   const zero = isQuantize(n) ? constantOf(n.inputs[2]) : null
   const form = zero && Object.entries(wider).find(([type]) => type === zero.type)?.[1]
-  if (!form || n.output.isOutput || n.int('block_size', 0) > 0) return undefined
+  if (!form || !isFixed(n.input(0)) || n.output.isOutput) return undefined
   return [...n.output.uses].every((r) => isDequantize(r) && constantOf(r.inputs[2])?.type === zero.type)
     ? form
     : undefined
 }
+
+/** Whether the value is computed from constants alone. */
+const isFixed = (v: Value): boolean =>
+  v.constant !== null || (v.producer?.inputs.every((x) => x === null || isFixed(x)) ?? false)
 
 export const hasNibbles = ({ graph }: Model): boolean => graphsOf(graph).some((g) => [...g.nodes()].some(widerOf))
 
@@ -46,9 +51,10 @@ function widen(quantize: Node): void {
     return b.initializer(graph.freshName(`${v.name}.bytes`), Tensor.from(type, t.dims, t.toFloat32()))
   }
   const limit = (x: number): Value => b.initializer(graph.freshName('limit_0'), Tensor.scalar(x, type))
-  const axis = quantize.int('axis', 1)
+  const block = quantize.int('block_size', 0)
+  const layout = { axis: quantize.int('axis', 1), ...(block > 0 && { block_size: block }) }
   const inputs = [quantize.input(0), quantize.input(1), zero(quantize.input(2))]
-  const clipped = b.op('Clip', [b.op('QuantizeLinear', inputs, { axis }), limit(lo), limit(hi)])
+  const clipped = b.op('Clip', [b.op('QuantizeLinear', inputs, layout), limit(lo), limit(hi)])
   for (const n of [...quantize.output.uses]) {
     n.setInput(2, zero(n.input(2)))
     n.setInput(0, clipped)

@@ -1,4 +1,5 @@
-/** The families that `mnc build` knows, in the order of its help. */
+/** The families that `mnc build` knows, in the order of its help; behind them the user's own. */
+import { Registry } from '../base/registry.ts'
 import type { NetworkDef } from './define-network.ts'
 import { densenetBc } from './densenet-bc.ts'
 import { efficientnetB0 } from './efficientnet-b0.ts'
@@ -8,7 +9,10 @@ import { mobilenetV3Small } from './mobilenet-v3-small.ts'
 import { resnet } from './resnet.ts'
 import { shufflenetV2 } from './shufflenet-v2.ts'
 
-export const networks = [
+const builtIn: readonly NetworkDef[] = [
   ...[densenetBc, resnet, lenet],
   ...[mobilenetV2, mobilenetV3Small, shufflenetV2, efficientnetB0],
-] as const satisfies readonly NetworkDef[]
+]
+
+export const networkRegistry = new Registry('network family', builtIn, (n) => [n.family])
+export const networks = networkRegistry.all

@@ -109,14 +109,17 @@ export class NetworkBuilder {
   }
 
   /** Squeeze and excitation (Hu et al. 2018): x times a gate of each image's channels. */
-  excite(x: Feature, name: string, { squeezed, act, gate }: ExciteOptions): Feature {
-    const mean = { ...x, value: this.#b.op('GlobalAveragePool', [x.value], {}, { name: `${name}.pool` }), size: 1 }
-    const inner = this.conv(mean, `${name}.squeeze`, squeezed, { kernel: 1, bias: true })
-    const active = act === 'relu' ? this.relu(inner, `${name}.act`) : this.swish(inner, `${name}.act`)
-    const outer = this.conv(active, `${name}.excite`, x.channels, { kernel: 1, bias: true })
-    const [op, attributes] = gate === 'sigmoid' ? ['Sigmoid', {}] : ['HardSigmoid', { alpha: 1 / 6, beta: 0.5 }]
-    const factor = this.#b.op(op, [outer.value], attributes, { name: `${name}.gate` })
-    return { ...x, value: this.#b.op('Mul', [x.value, factor], {}, { name }) }
+  excite(x: Feature, at: string, { squeezed, act, gate }: ExciteOptions): Feature {
+    const mean = { ...x, value: this.#b.op('GlobalAveragePool', [x.value], {}, { name: `${at}.pool` }), size: 1 }
+    const inner = this.conv(mean, `${at}.squeeze`, squeezed, { kernel: 1, bias: true })
+    const active = act === 'relu' ? this.relu(inner, `${at}.act`) : this.swish(inner, `${at}.act`)
+    const outer = this.conv(active, `${at}.excite`, x.channels, { kernel: 1, bias: true })
+    const name = `${at}.gate`
+    const factor =
+      gate === 'sigmoid'
+        ? this.#b.op('Sigmoid', [outer.value], {}, { name })
+        : this.#b.op('HardSigmoid', [outer.value], { alpha: 1 / 6, beta: 0.5 }, { name })
+    return { ...x, value: this.#b.op('Mul', [x.value, factor], {}, { name: at }) }
   }
 
   /** The first and the second half of the channels. */

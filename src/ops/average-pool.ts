@@ -60,6 +60,7 @@ export const averagePool = defineOp({
   half: true,
   channels: () => 'same',
   since: [7, 10, 11, 19, 22],
+  defaults: { strides: 1, dilations: 1, pads: 0, ceil_mode: 0, count_include_pad: 0 },
   gradient,
   cost(node) {
     const window = product(node.ints('kernel_shape', []))

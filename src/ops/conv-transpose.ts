@@ -65,6 +65,7 @@ export const convTranspose = defineOp({
   op: 'ConvTranspose',
   half: true,
   since: [1, 11, 22],
+  defaults: { group: 1, strides: 1, dilations: 1, pads: 0, output_padding: 0 },
   gradient,
   weights: [
     { input: 1, data: 0, channels: 'window', transposed: true, bias: 2, outputAxis: () => 1, inputAxis: () => 0 },

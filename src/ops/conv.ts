@@ -90,6 +90,7 @@ export const conv = defineOp({
   op: 'Conv',
   half: true,
   since: [1, 11, 22],
+  defaults: { group: 1, strides: 1, dilations: 1, pads: 0 },
   gradient,
   weights: [{ input: 1, data: 0, channels: 'window', bias: 2, outputAxis: () => 0, inputAxis: () => 1 }],
   parameters: [1, 2],

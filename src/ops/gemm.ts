@@ -39,6 +39,7 @@ export const gemm = defineOp({
   op: 'Gemm',
   half: true,
   since: [7, 9, 11, 13],
+  defaults: { alpha: 1, beta: 1, transA: 0, transB: 0 },
   gradient,
   weights: [
     {

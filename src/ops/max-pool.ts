@@ -46,6 +46,7 @@ export const maxPool = defineOp({
   half: true,
   channels: () => 'same',
   since: [1, 8, 10, 11, 12, 22],
+  defaults: { strides: 1, dilations: 1, pads: 0, ceil_mode: 0, storage_order: 0 },
   gradient,
   cost(node) {
     const window = product(node.ints('kernel_shape', []))

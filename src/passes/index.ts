@@ -1,5 +1,6 @@
-/** Every pass, in an explicit list, in the order a pipeline meets them. */
-import type { PassDef } from '../pass-manager/define-pass.ts'
+/** Every pass, in an explicit list, in the order a pipeline meets them; behind them the user's own. */
+import { Registry } from '../base/registry.ts'
+import { namesOf, type PassDef } from '../pass-manager/define-pass.ts'
 import { autodiff } from './autodiff.ts'
 import { correctBias } from './correct-bias.ts'
 import { decomposeOps } from './decompose-ops.ts'
@@ -24,7 +25,7 @@ import { splitOutliers } from './split-outliers.ts'
 import { upgradeOpset } from './upgrade-opset.ts'
 import { widenFloatsPass } from './widen-floats.ts'
 
-export const passes: readonly PassDef[] = [
+const builtIn: readonly PassDef[] = [
   upgradeOpset,
   inlineFunctionsPass,
   insertPruneMask,
@@ -49,3 +50,6 @@ export const passes: readonly PassDef[] = [
   decomposeOps,
   autodiff,
 ]
+
+export const passRegistry = new Registry('pass', builtIn, namesOf)
+export const passes = passRegistry.all

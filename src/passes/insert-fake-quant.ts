@@ -1,7 +1,7 @@
 /**
  * Quantises layers as the file will run them: real integers through QuantizeLinear -> DequantizeLinear (quant-nodes.ts).
  *
- *   weights      per output channel (or tensor), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, after the
+ *   weights      per output channel (or tensor, or group of a channel's weights), symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0, after the
  *                prune mask, so that zeros stay zeros; scales from quantizer.ts
  *   activations  one scale per layer input, unsigned integers, with a zero point where the input can be negative
  *                (activation-range.ts); an input of several layers is quantised once; scales from calibration
@@ -43,6 +43,8 @@ import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { existingQuantizer, insertQuantizer } from '../quant/quant-nodes.ts'
 import { fitWeightScales, weightScaleMethods } from '../quant/quantizer.ts'
+import { requireGroup, weightGroupOptions } from '../quant/weight-group-options.ts'
+import { groupedAxis } from '../quant/weight-groups.ts'
 import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
@@ -80,6 +82,7 @@ const options = optionTable({
     default: 'channel',
     description: 'One weight scale per output channel, or per tensor',
   },
+  ...weightGroupOptions,
   calibration: {
     type: 'string',
     enum: ['mse', 'max', 'percentile', 'entropy'],
@@ -123,6 +126,9 @@ function checkOptions(o: Options): void {
   for (const [flag, b] of Object.entries(widths))
     if (!Number.isInteger(b) || b < 0 || b > 8 || b === 1)
       throw usageError(`${flag}=${b} must be 2 to 8, or 0 for none`)
+  requireGroup(o.weightGroup)
+  if (o.weightGroup && o.granularity === 'tensor')
+    throw usageError('--weight-group and --granularity tensor exclude each other', 'leave one out')
   if (Object.values(widths).every((b) => b === 0)) throw usageError('both --weight-bits and --activation-bits are 0')
 }
 
@@ -220,12 +226,15 @@ const elementAt = ({ maskPoint, weight, tensor }: WeightLayer): ElementType =>
 function quantizeWeights(layer: WeightLayer, width: number, o: Options): void {
   const { tensor, outputAxis } = layer
   const values = maskedWeights(layer)
-  const axis = o.granularity === 'tensor' ? null : outputAxis
+  const grouped = groupedAxis(layer, o.weightGroup)
+  const axis = o.granularity === 'tensor' ? null : (grouped ?? outputAxis)
   const { name } = layer.weight
   const point = layer.quantPoint === layer.weight ? asInitializer(layer.weight) : layer.quantPoint
   const elem = elementAt(layer)
-  const scales = fitWeightScales(values, tensor.dims, axis, width, o.weightScale, elem)
-  const spec = { name, bits: width, signed: true, scales, axis, elem, fit: o.weightScale }
+  const block = grouped === null ? 0 : o.weightGroup!
+  const scales = fitWeightScales(values, tensor.dims, { axis, block }, width, o.weightScale, elem)
+  const blocks = { ...(block > 0 && { blocks: { block, dims: tensor.dims } }) }
+  const spec = { name, bits: width, signed: true, scales, axis, ...blocks, elem, fit: o.weightScale }
   insertQuantizer(point, { ...spec, role: WEIGHT_QUANT, frozen: marks.frozen.is(layer.weight) })
 }
 

@@ -10,17 +10,18 @@
  *
  * Four kernels were as fast as Clip -> uint8 Quantize -> Dequantize (33 ms each for 64x48x32x32 on 2 cores, onnxruntime
  * 1.30; rounding by adding 1.5*2^23 took 49, the 4-bit pair 56), and every executor has them.
- * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, to zero points that
- * differ between channels, and to blocked quantisation.
+ * Does not apply to integer constants (a DequantizeLinear alone), whose values are not trained, and to zero points that
+ * differ between channels.
  */
 
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import type { Value } from '../graph/graph.ts'
 import { marks, marksOf } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
+import { type Dim, isStatic } from '../graph/types.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
-import { rankLookup } from '../layers/ranks.ts'
+import { type DimsLookup, dimsLookup } from '../layers/ranks.ts'
 import { removeUnused } from '../layers/remove-unused.ts'
+import { broadcastScales } from '../layers/scale-layout.ts'
 import { constantOf, isDequantize } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 
@@ -29,7 +30,7 @@ const options = optionTable({
 })
 
 async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext): Promise<boolean> {
-  let ranks: ((v: Value) => number | null) | null = null
+  let dimsOf: DimsLookup | null = null
   let changed = false
   for (const node of model.graph.nodes()) {
     if (!isDequantize(node)) continue
@@ -42,16 +43,16 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
       )
       continue
     }
-    let rank: number | null = null
+    let dims: readonly Dim[] | null = null
     if (pair.axis !== null) {
-      ranks ??= await rankLookup(model)
-      rank = ranks(pair.source)
-      if (rank === null) {
-        ctx.decline(node.id, `the rank of '${pair.source.name}' is unknown`)
+      dimsOf ??= await dimsLookup(model)
+      dims = dimsOf(pair.source)
+      if (dims === null || (pair.block > 0 && !isStatic(dims))) {
+        ctx.decline(node.id, `the ${pair.block > 0 ? 'shape' : 'rank'} of '${pair.source.name}' is unknown`)
         continue
       }
     }
-    lower(pair, zero!, rank, o.learnScales)
+    lower(pair, zero!, dims, o.learnScales)
     changed = true
   }
   return changed
@@ -66,8 +67,8 @@ function uniformZeroPoint({ zeroPoint }: QuantPair): number | null {
   return values.length > 0 && values.every((z) => z === values[0]) ? values[0]! : null
 }
 
-function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: boolean): void {
-  const { dequantize, source, scale, lo, hi, axis } = pair
+function lower(pair: QuantPair, zero: number, dims: readonly Dim[] | null, learnScales: boolean): void {
+  const { dequantize, source, scale, lo, hi } = pair
   const { graph } = dequantize
   const b = graph.before(dequantize)
   const elem = scale.constant?.type ?? scale.type?.elem ?? 'float32'
@@ -77,10 +78,8 @@ function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: 
   const straight = { metadata: { ...own, ...marks.gradient.entry('straight-through') }, type }
   const plain = { metadata: own, type }
   const step = learnScales ? plain : straight
-  const s =
-    axis === null
-      ? scale
-      : b.op('Reshape', [scale, b.ints(broadcastDims(axis, rank!))], {}, { name: `${scale.name}.broadcast` })
+  const known = (dims ?? []).map((d) => (typeof d === 'number' ? d : -1))
+  const s = broadcastScales(b, scale, known, pair)
   const name = old.name
   const scaled = b.op('Div', [source, s], {}, { ...step, name: `${name}_scaled` })
   const limits = [b.scalar(lo - zero, elem), b.scalar(hi - zero, elem)]
@@ -97,10 +96,6 @@ function lower(pair: QuantPair, zero: number, rank: number | null, learnScales: 
   removeUnused(pair.nodes)
   if (!isOutput) graph.rename(y, name)
 }
-
-/** [1, -1, 1, 1] for axis 1 of 4: a vector along that axis. */
-const broadcastDims = (axis: number, rank: number): number[] =>
-  Array.from({ length: rank }, (_, i) => (i === (axis < 0 ? axis + rank : axis) ? -1 : 1))
 
 export const lowerFakeQuant = definePass({
   name: 'lower-fake-quant',

@@ -23,6 +23,7 @@ import { canShiftOutputs, shiftOutputs } from '../layers/layer-algebra.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { layerRuns } from '../layers/layer-runs.ts'
 import { asInitializer, type WeightLayer } from '../layers/layers.ts'
+import { scaleIndices } from '../layers/scale-layout.ts'
 import { productFactor } from '../ops/facts.ts'
 import { definePass, type PassContext } from '../pass-manager/define-pass.ts'
 import { floatReference } from '../quant/bypass-quantisers.ts'
@@ -109,22 +110,23 @@ function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
   if (slot.data === undefined || slot.lookup) return 'its weights are looked up, not multiplied'
   const rows = weightRows(layer)
   if (typeof rows === 'string') return rows
-  if (quant.source !== layer.quantPoint || (quant.axis !== null && quant.axis !== outputAxis))
+  const across = quant.block > 0 ? layer.inputAxis : outputAxis
+  if (quant.source !== layer.quantPoint || (quant.axis !== null && quant.axis !== across))
     return 'its steps run along another axis than its output channels'
   if (rows.columns > o.largest)
     return `its outputs are sums of ${rows.columns} products, more than --largest ${o.largest}`
   return isOnGrid(layer) ? 'its weights lie on the grid already' : { layer, rows }
 }
 
-function isOnGrid({ quant, tensor, mask, outputAxis }: WeightLayer): boolean {
+function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
   const { scale, zeroPoint, lo, hi } = quant!
   const steps = scale.constant!.toNumbers()
   const zeros = zeroPoint?.constant?.toNumbers()
   const kept = mask?.constant?.toNumbers()
   const values = tensor.toFloat32()
-  const inner = tensor.dims.slice((outputAxis ?? 0) + 1).reduce((a, b) => a * b, 1)
+  const stepOf = scaleIndices(tensor.dims, quant!)
   for (let i = 0; i < values.length; i++) {
-    const c = steps.length === 1 ? 0 : Math.floor(i / inner) % steps.length
+    const c = stepOf[i]!
     const zero = zeros?.[zeros.length === 1 ? 0 : c] ?? 0
     const w = values[i]! * (kept?.[i] ?? 1)
     const near = quantizeValue(w, steps[c]!, lo - zero, hi - zero) * steps[c]!

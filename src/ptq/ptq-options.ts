@@ -3,6 +3,7 @@ import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.
 import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
+import { weightGroupOptions } from '../quant/weight-group-options.ts'
 import { layerWidthOptions, widthOption } from '../quant/width-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 
@@ -18,6 +19,7 @@ export const ptqOptions = optionTable({
     description: 'Width of weights and inputs of the first layers, where the others have less',
   },
   ...layerWidthOptions,
+  ...weightGroupOptions,
   ops: { ...layerOptions.ops, default: ['*'] },
   only: layerOptions.only,
   exclude: layerOptions.exclude,

@@ -98,7 +98,8 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   }
   const named = Object.entries(own).filter(([, map]) => Object.keys(map).length > 0)
   const choice = { ops, ...(only && { only }), ...(exclude && { exclude }), ...(allowNonfinite && { allowNonfinite }) }
-  return { ...choice, weightBits, activationBits, firstLayer: 'quantize', ...Object.fromEntries(named) }
+  const groups = { ...(o.weightGroup !== undefined && { weightGroup: o.weightGroup }) }
+  return { ...choice, weightBits, activationBits, ...groups, firstLayer: 'quantize', ...Object.fromEntries(named) }
 }
 
 /** The options of `quantize-outputs`. */

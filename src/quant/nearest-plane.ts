@@ -33,11 +33,11 @@ export interface RoundingProblem {
   readonly pull: Float64Array | null
   /** 0 where the weight has to be 0; null for none. [rows, n] */
   readonly mask: Float32Array | null
-  /** Which of the scales each row has. */
+  /** Which of the scales each number has, [rows, n]. */
   readonly stepOf: Int32Array
 }
 
-/** Integers that rows take, less the zero point, by scale. */
+/** Integers that weights take, less the zero point, by scale. */
 export interface RoundingGrid {
   readonly lo: Float64Array
   readonly hi: Float64Array
@@ -59,7 +59,7 @@ export interface FactoredProblem extends RoundingProblem {
 }
 
 export function factored(problem: RoundingProblem, { damping, order }: RoundingOptions): FactoredProblem {
-  const { n, gram, target, pull, mask } = problem
+  const { n, gram, target, pull, mask, stepOf } = problem
   const columns = Int32Array.from({ length: n }, (_, i) => i)
   const size = (i: number): number => gram[i * n + i]!
   if (order === 'activation') columns.sort((a, b) => size(a) - size(b) || a - b)
@@ -72,7 +72,7 @@ export function factored(problem: RoundingProblem, { damping, order }: RoundingO
   for (let i = 0; i < n; i++) sorted[i * n + i]! += (damping * trace) / n
   const factor = Float64Array.from(sorted)
   const isDefinite = choleskyInPlace(factor, n)
-  const inOrder = <T extends Float64Array | Float32Array>(a: T): T => {
+  const inOrder = <T extends Float64Array | Float32Array | Int32Array>(a: T): T => {
     const out = a.slice() as T
     for (let row = 0; row < a.length; row += n) for (let i = 0; i < n; i++) out[row + i] = a[row + columns[i]!]!
     return out
@@ -91,6 +91,7 @@ export function factored(problem: RoundingProblem, { damping, order }: RoundingO
     target: wanted,
     pull: null,
     mask: mask && inOrder(mask),
+    stepOf: inOrder(stepOf),
   }
 }
 
@@ -104,15 +105,16 @@ export interface Rounded {
 /** The integers of all rows at these scales. */
 export function roundRows(problem: FactoredProblem, steps: Float64Array, grid: RoundingGrid, sweeps: number): Rounded {
   const { n, target, stepOf } = problem
-  const rows = stepOf.length
+  const rows = target.length / n
   const integers = new Float64Array(rows * n)
   const errors = new Float64Array(rows)
   const error = new Float64Array(n)
   const carried = new Float64Array(n)
   for (let row = 0; row < rows; row++) {
-    const step = stepOf[row]!
-    const [s, lo, hi] = [steps[step]!, grid.lo[step]!, grid.hi[step]!]
     const at = row * n
+    const own = stepOf.subarray(at, at + n)
+    const of = (values: Float64Array): Float64Array => Float64Array.from(own, (step) => values[step]!)
+    const [s, lo, hi] = [of(steps), of(grid.lo), of(grid.hi)]
     const w = target.subarray(at, at + n)
     const q = integers.subarray(at, at + n)
     const mask = problem.mask ? problem.mask.subarray(at, at + n) : null
@@ -127,9 +129,10 @@ interface Row {
   readonly w: Float64Array
   readonly q: Float64Array
   readonly mask: Float32Array | null
-  readonly s: number
-  readonly lo: number
-  readonly hi: number
+  /** Of each column. */
+  readonly s: Float64Array
+  readonly lo: Float64Array
+  readonly hi: Float64Array
   /** w - s q. */
   readonly error: Float64Array
   readonly carried: Float64Array
@@ -145,8 +148,8 @@ function roundRow({ n, factor }: FactoredProblem, row: Row): number {
   let sum = 0
   for (let j = n - 1; j >= 0; j--) {
     const diagonal = factor ? factor[j * n + j]! : 1
-    const integer = mask && mask[j] === 0 ? 0 : nearest(w[j]! + carried[j]! / diagonal, s, lo, hi)
-    const e = w[j]! - s * integer
+    const integer = mask && mask[j] === 0 ? 0 : nearest(w[j]! + carried[j]! / diagonal, s[j]!, lo[j]!, hi[j]!)
+    const e = w[j]! - s[j]! * integer
     q[j] = integer
     error[j] = e
     sum += (e * diagonal + carried[j]!) ** 2
@@ -171,13 +174,13 @@ function improveRow({ n, gram }: FactoredProblem, row: Row, sweeps: number): num
     for (let j = n - 1; j >= 0; j--) {
       const curvature = gram[j * n + j]!
       if (!(curvature > 0) || (mask && mask[j] === 0)) continue
-      const best = nearest(w[j]! - error[j]! + slope[j]! / curvature, s, lo, hi)
+      const best = nearest(w[j]! - error[j]! + slope[j]! / curvature, s[j]!, lo[j]!, hi[j]!)
       if (best === q[j]) continue
-      const change = s * (q[j]! - best)
+      const change = s[j]! * (q[j]! - best)
       // improvements by float64 rounding alone would go on forever
       if (!(change * (2 * slope[j]! + change * curvature) < 0)) continue
       q[j] = best
-      error[j] = w[j]! - s * best
+      error[j] = w[j]! - s[j]! * best
       addRow(gram, j, n, change, slope)
       moved = true
     }

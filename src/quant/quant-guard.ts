@@ -165,7 +165,7 @@ function isInteger(layer: Node, step: number): boolean {
   }
   const { input: slot } = channelSlot(layer)!
   const weights = pairAt(slot)
-  if (weights?.bits !== 8) return false
+  if (weights?.bits !== 8 || weights.block > 0) return false
   const input = pairAt(1 - slot)
   const bias = constantOf(biasOf(layer))?.toFloat32()
   if (!input || !bias) return true

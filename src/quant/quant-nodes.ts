@@ -12,6 +12,7 @@ import { Tensor } from '../graph/tensor.ts'
 import type { ElementType } from '../graph/types.ts'
 import { ACTIVATION_QUANT, firstUse, rewire } from '../layers/layers.ts'
 import { QUANT_GUARD, type QuantPair, quantPairOf } from '../layers/quant-pair.ts'
+import { scaleDims } from '../layers/scale-layout.ts'
 import { isClip, isQuantize } from '../ops/facts.ts'
 import { integerRange, type WeightScaleMethod } from './quantizer.ts'
 
@@ -23,11 +24,13 @@ export interface QuantizerSpec {
   readonly name: string
   readonly bits: number
   readonly signed: boolean
-  /** Per channel along `axis`, or one for axis null. */
+  /** Per channel along `axis`, per block of it, or one for axis null. */
   readonly scales: Float32Array
   /** Of all channels; 0 by default. */
   readonly zeroPoint?: number
   readonly axis: number | null
+  /** Where scales belong to blocks of the axis: how many indices share one, and the dims of the value. */
+  readonly blocks?: { readonly block: number; readonly dims: readonly number[] }
   /** weight-quant or activation-quant. */
   readonly role: Role
   /** Type of the value that is quantised, and so of the scale. */
@@ -61,7 +64,7 @@ export function insertQuantizer(value: Value, spec: QuantizerSpec, readers: Read
 }
 
 function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
-  const { name, bits, signed, scales, axis, role, elem } = spec
+  const { name, bits, signed, scales, axis, blocks, role, elem } = spec
   const metadata = {
     ...marks.role.entry(role),
     ...marks.bits.entry(bits),
@@ -69,7 +72,8 @@ function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
     ...(spec.output && marks.output.entry(true)),
   }
   const container: ElementType = bits === 4 ? (signed ? 'int4' : 'uint4') : signed ? 'int8' : 'uint8'
-  const dims = axis === null ? [] : [scales.length]
+  const { block = 0 } = blocks ?? {}
+  const dims = blocks ? scaleDims(blocks.dims, { axis, block }) : axis === null ? [] : [scales.length]
   const scale = b.initializer(`${name}.scale`, Tensor.from(elem, dims, scales))
   marks.role.set(scale, QUANT_SCALE)
   if (spec.frozen) marks.frozen.put(scale)
@@ -77,7 +81,7 @@ function quantizeAt(b: Builder, value: Value, spec: QuantizerSpec): Value {
     `${name}.zero_point`,
     Tensor.from(container, dims, new Array<number>(scales.length).fill(spec.zeroPoint ?? 0)),
   )
-  const attributes: Record<string, number> = axis === null ? {} : { axis }
+  const attributes = { ...(axis !== null && { axis }), ...(block > 0 && { block_size: block }) }
   let q = b.op('QuantizeLinear', [value, scale, zero], attributes, { name: `${name}.quantized`, metadata })
   if (bits !== 4 && bits !== 8) {
     const [lo, hi] = integerRange(bits, signed)

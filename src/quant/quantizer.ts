@@ -2,13 +2,14 @@
  * The arithmetic of uniform quantisers, as pure functions on typed arrays, bit for bit as onnxruntime's QuantizeLinear
  * and DequantizeLinear compute it: float32 division, rounding half to even, saturation.
  *
- * Weight scales per output channel, symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0:
+ * Weight scales per output channel or group of weights, symmetric, integers -2^(b-1) .. 2^(b-1)-1, zero point 0:
  *   als  alternating least squares from max|w| / 2^(b-1): q = clip(round(w/s)), s = <w,q> / <q,q>, up to 100 rounds
  *   mse  the best of 100 fractions of the scale that clips nothing
  *   max  the smallest scale that clips nothing
  */
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from '../base/float16.ts'
 import { type ElementType, elementCount } from '../graph/types.ts'
+import { type ScaleLayout, scaleDims, scaleIndices } from '../layers/scale-layout.ts'
 
 export const weightScaleMethods = ['als', 'mse', 'max'] as const
 export type WeightScaleMethod = (typeof weightScaleMethods)[number]
@@ -57,32 +58,32 @@ export function stepWithout(s: number, elem: ElementType): number {
 }
 
 /**
- * One scale per index of `axis`, a number of type `elem`; never 0 (a channel of zeros gets 2^-14). `axis` null: one scale for
- * the whole tensor. Weights that are not finite do not count.
+ * The scales of a tensor, numbers of type `elem`; never 0 (zeros get 2^-14). Weights that are not finite do not count.
  */
 export function fitWeightScales(
   weights: Float32Array,
   dims: readonly number[],
-  axis: number | null,
+  layout: ScaleLayout,
   bits: number,
   method: WeightScaleMethod,
   elem: ElementType = 'float32',
 ): Float32Array {
   const [lo, hi] = integerRange(bits, true)
-  if (axis === null) return Float32Array.of(fitScale(weights, { lo, hi, elem }, method))
-  const channels = dims[axis]!
-  const inner = elementCount(dims.slice(axis + 1))
-  const outer = elementCount(dims.slice(0, axis))
-  const scales = new Float32Array(channels)
-  const channel = new Float32Array(outer * inner)
-  for (let c = 0; c < channels; c++) {
-    for (let o = 0; o < outer; o++) {
-      const at = (o * channels + c) * inner
-      channel.set(weights.subarray(at, at + inner), o * inner)
-    }
-    scales[c] = fitScale(channel, { lo, hi, elem }, method)
-  }
-  return scales
+  const count = elementCount(scaleDims(dims, layout))
+  return Float32Array.from(byScale(weights, scaleIndices(dims, layout), count), (group) =>
+    fitScale(group, { lo, hi, elem }, method),
+  )
+}
+
+/** The weights of each scale. */
+function byScale(weights: Float32Array, indices: Int32Array, count: number): Float32Array[] {
+  if (count === 1) return [weights]
+  const sizes = new Int32Array(count)
+  for (const s of indices) sizes[s]!++
+  const groups = Array.from(sizes, (size) => new Float32Array(size))
+  sizes.fill(0)
+  for (let i = 0; i < weights.length; i++) groups[indices[i]!]![sizes[indices[i]!]!++] = weights[i]!
+  return groups
 }
 
 interface Grid {
@@ -168,20 +169,19 @@ function squaredError(w: Float32Array, s: number, lo: number, hi: number): numbe
   return sum
 }
 
-/** The values that a fake-quantised tensor takes: q * scale, per index of `axis`. */
+/** The values that a fake-quantised tensor takes: q * scale. */
 export function fakeQuantize(
   weights: Float32Array,
   dims: readonly number[],
-  axis: number | null,
+  layout: ScaleLayout,
   scales: Float32Array,
   bits: number,
 ): Float32Array {
   const [lo, hi] = integerRange(bits, true)
-  const channels = axis === null ? 1 : dims[axis]!
-  const inner = axis === null ? weights.length : elementCount(dims.slice(axis + 1))
+  const indices = scaleIndices(dims, layout)
   const out = new Float32Array(weights.length)
   for (let i = 0; i < out.length; i++) {
-    const s = scales[Math.floor(i / inner) % channels]!
+    const s = scales[indices[i]!]!
     out[i] = quantizeValue(weights[i]!, s, lo, hi) * s
   }
   return out

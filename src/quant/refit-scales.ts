@@ -12,8 +12,9 @@ export function refitWeightScales(layer: WeightLayer): void {
   const { quant, tensor, outputAxis } = layer
   const scale = quant?.scale.constant
   if (!quant || !scale) return
-  const axis = quant.axis === null ? null : outputAxis
-  const scales = fitWeightScales(maskedWeights(layer), tensor.dims, axis, quant.bits, methodOf(quant), scale.type)
+  const { axis, block } = quant
+  const layout = { axis: axis === null || block > 0 ? axis : outputAxis, block }
+  const scales = fitWeightScales(maskedWeights(layer), tensor.dims, layout, quant.bits, methodOf(quant), scale.type)
   quant.scale.setConstant(Tensor.from(scale.type, scale.dims, scales))
 }
 

@@ -67,7 +67,8 @@ export function quantizedWeights(w: Float32Array, s: Float64Array, bits: number)
   const scaled = Float32Array.from(w, (v, i) => v * s[i % s.length]!)
   if (bits === 0) return scaled
   const dims = [w.length / s.length, s.length]
-  return fakeQuantize(scaled, dims, 0, fitWeightScales(scaled, dims, 0, bits, 'als'), bits)
+  const rows = { axis: 0 }
+  return fakeQuantize(scaled, dims, rows, fitWeightScales(scaled, dims, rows, bits, 'als'), bits)
 }
 
 /** [rows of x, rows of w], of `columns` numbers each. */

@@ -22,7 +22,7 @@ export function commandLines(stage: Stage): readonly string[] {
     lines.push(['train', ...own('train', stage.train), ...taught, ...foreign, ...fed, ...seeded])
   }
   if (stage.bnUpdate) lines.push(['bn-update', ...own('bn-update', stage.bnUpdate), ...fed, ...seeded])
-  if (stage.export) lines.push(['export', '--format', stage.export.format, ...own('export', stage.export)])
+  if (stage.export) lines.push(['export', ...own('export', stage.export)])
   if (stage.eval) lines.push(['eval', ...own('eval', stage.eval), ...fed])
   if (stage.score) lines.push(['score', ...own('score', stage.score)])
   for (const { against, options } of stage.checks)

@@ -11,9 +11,9 @@ import { loadClassOrder } from '../data/class-order.ts'
 import { type Preprocess, readPreprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { pixelsOf } from '../data/sample-set.ts'
-import { exportModel } from '../export/export-model.ts'
 import type { ExportReport } from '../export/export-report.ts'
-import { type Exported, gateSize, modelBytes } from '../export/gate-size.ts'
+import { type ExportSource, gateSize, modelBytes } from '../export/gate-size.ts'
+import { describePicked, exportFor } from '../export/targets/export-for.ts'
 import { writeClassOrder } from '../graph/class-names.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
@@ -108,14 +108,15 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
-  const exported = await exportModel(model, stage.export, { log: c.log })
+  const exported = await exportFor(model, stage.export, { log: c.log, seed: stage.seed })
+  if (exported.picked) c.log(describePicked(exported.picked))
   gateSize(exported.report, await exportedFrom(stage, c.folder, model), stage.export.allowLarger, c.log)
   for (const line of describeDeclined('export', exported.report)) c.log(line)
   return { model: exported.model, train: summary, export: exported.report, activationBits }
 }
 
 /** What the stage's file is compared with: the file that the stage starts from, or the network that it builds. */
-async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<Exported> {
+async function exportedFrom({ source }: Stage, folder: WorkFolder, model: Model): Promise<ExportSource> {
   if (source.kind === 'build') return { inputBytes: modelBytes(model), earlier: undefined, file: source.reference }
   const file = pathOf(source, folder)
   const inputBytes = (await fileBytes(model, file)) ?? modelBytes(model)

@@ -9,7 +9,7 @@ import { calibrationOptions } from '../data/calibration-options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import { evaluateOptions, type ParsedEvaluateOptions } from '../evaluate/evaluate-options.ts'
-import { exportOptions, type ParsedExportOptions } from '../export/export-options.ts'
+import { type ParsedTargetOptions, targetOptions } from '../export/targets/target-options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
 import { namesOf, type PassDef } from '../pass-manager/define-pass.ts'
 import { passes } from '../passes/index.ts'
@@ -22,7 +22,7 @@ import { type TrainOptions, trainOptions } from '../train/train-options.ts'
 export const stageTables = {
   train: trainOptions,
   'bn-update': bnUpdateOptions,
-  export: exportOptions,
+  export: targetOptions,
   eval: evaluateOptions,
   score: scoreOptions,
   check: checkOptions,
@@ -78,7 +78,7 @@ export interface Stage {
   readonly passes: readonly StagePass[]
   readonly train: TrainOptions | null
   readonly bnUpdate: ParsedBnUpdateOptions | null
-  readonly export: ParsedExportOptions | null
+  readonly export: ParsedTargetOptions | null
   /** What is measured of the result. */
   readonly eval: ParsedEvaluateOptions | null
   readonly score: ParsedScoreOptions | null

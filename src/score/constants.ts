@@ -4,6 +4,7 @@
  *
  * Does not apply to random generators and to nodes with bodies (If, Loop, Scan): their outputs count as computed.
  */
+import { formatParts } from '../analysis/value-width.ts'
 import { modelError } from '../base/errors.ts'
 import type { Graph, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -25,7 +26,7 @@ export class Constants {
     return this.#known.has(v)
   }
 
-  /** Its tensor; computed ones as float32. Only for what a computed node reads, and what a DequantizeLinear reads. */
+  /** Its tensor; computed ones as float32. Only for what a computed node reads, with what that is made of, and what a DequantizeLinear reads. */
   tensor(v: Value): Tensor {
     const t = constantOf(v) ?? this.#tensors.get(v)
     if (!t) throw modelError('constant-too-large', `the constant '${v.name}' is too large to be computed`)
@@ -42,7 +43,9 @@ export async function evaluateKnown(model: Model): Promise<Constants> {
   for (const n of model.graph.nodes()) {
     const computed = n.outputs.some((v) => v && !known.has(v))
     if (!computed && !isDequantize(n)) continue
-    for (const v of n.inputs) if (v && known.has(v) && !constantOf(v)) wanted.add(v)
+    for (const v of n.inputs)
+      if (v && known.has(v) && !constantOf(v))
+        for (const part of formatParts(v)) if (!constantOf(part)) wanted.add(part)
   }
   return new Constants(known, await evaluateConstants(model, [...wanted], { asFloat: true }))
 }

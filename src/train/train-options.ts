@@ -3,8 +3,8 @@ import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.
 import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
+import { type LossName, lossRegistry } from './losses.ts'
 
-export const lossNames = ['ce', 'kl', 'reverse-kl', 'mse', 'nmse', 'l1'] as const
 export const optimizerNames = ['sgd', 'adamw'] as const
 export const scheduleNames = ['cosine', 'step', 'linear', 'constant'] as const
 
@@ -34,7 +34,7 @@ export const trainOptions = optionTable({
   },
   loss: {
     type: 'choice',
-    enum: lossNames,
+    enum: lossRegistry.names as readonly LossName[],
     description:
       'For all outputs, or by name (globs); by default ce without a teacher, and with one reverse-kl for scores and nmse for other outputs',
   },

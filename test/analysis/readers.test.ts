@@ -42,8 +42,8 @@ ${between}`
     ],
     [graph(7, 13, quantised('uint8', plain)), '1.16', null],
   ] as const) {
-    const { onnxruntime, because: why } = readersOf(model)
-    assert.deepEqual([onnxruntime, why], [version, because])
+    const { since, because: why } = readersOf(model).find((r) => r.reader === 'onnxruntime')!
+    assert.deepEqual([since, why], [version, because])
   }
 })
 
@@ -53,10 +53,26 @@ test('exports need no newer opset than their nodes, and no 4-bit types but those
   await runPass(model, 'prune', { sparsity: 0.5 })
   const made = async (format: 'packed' | 'int4' | 'int8') => {
     const { model: file } = await exportModel(model, { format })
-    return [file.opset, file.irVersion, readersOf(file).onnxruntime, readersOf(file).unusualTypes.join()]
+    return [file.opset, file.irVersion, ...readersOf(file).map((r) => r.since)]
   }
   // BitwiseAnd, which unpacks the mask, came with opset 18
-  assert.deepEqual(await made('packed'), [18, 8, '1.16', ''])
-  assert.deepEqual(await made('int4'), [21, 10, '1.20', 'int4'])
+  assert.deepEqual(await made('packed'), [18, 8, '1.16', '2026.4', '5.0', '8.6'])
+  assert.deepEqual(await made('int4'), [21, 10, '1.20', '2026.4', null, '10.0'])
   assert.deepEqual((await made('int8')).slice(0, 2), [13, 7])
+})
+
+test('products of matrices in few bits are read by onnxruntime, of other than 4 bits by a newer one, and by OpenVINO', () => {
+  for (const [bits, version] of [
+    [4, '1.18'],
+    [8, '1.30'],
+    [2, '1.30'],
+  ] as const) {
+    const model = parseModel(
+      `onnx {ir_version=7}\nopset ai.onnx=13 com.microsoft=1\ngraph "g"\n  input %x : float32[2,64]\n  init %w = uint8[1] [0]\n  %y : float32[2,32] = com.microsoft::MatMulNBits(%x, %w) {K=64, N=32, bits=${bits}, block_size=32}\n  output %y\nend\n`,
+    )
+    assert.deepEqual(
+      readersOf(model).map((r) => r.since),
+      [version, '2026.4', null, null],
+    )
+  }
 })

@@ -15,6 +15,7 @@ import { evaluate } from '../../src/evaluate/evaluate.ts'
 import { loadRecipe } from '../../src/recipes/load.ts'
 import { runRecipe } from '../../src/recipes/run.ts'
 import { Sink } from '../cli/sink.ts'
+import { assertLooks, browser } from '../support/page-looks.ts'
 import { pixels } from '../train/fixtures.ts'
 import { at, netAndData, quick } from './nets.ts'
 
@@ -76,7 +77,7 @@ test('the command writes the file, the page and a recipe that gives the same byt
   assert.equal(error, null)
   assert.match(err, /samples to work with, 50 to choose by, 60 for the figure/)
   assert.match(err, /meets the goal/)
-  assert.match(out, /reached: at most 5 points of accuracy lost, integer kernels/)
+  assert.match(out, /reached: at most 5 points of accuracy lost, target cpu/)
   const bytes = readFileSync(at('small.onnx'))
   assert.ok(bytes.length < readFileSync(net).length)
   await runRecipe(await loadRecipe(at('small.recipe.json')), { workdir: at('again') })
@@ -117,7 +118,7 @@ test('a goal in bytes between two widths is met by layers of different widths, a
   assert.equal(measured.length, 1)
 })
 
-test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async () => {
+test('what quantising alone does not reach is fine-tuned within the time, and the recipe gives the same bytes', async (t) => {
   const { net, data } = await made
   const { result } = await compressed('bytes', { goal: 'bytes=1MB', target: 'size', maxDrop: '90%' })
   const smallest = Math.min(...result.points.map((p) => p.bytes))
@@ -136,6 +137,11 @@ test('what quantising alone does not reach is fine-tuned within the time, and th
   assert.ok(bytes.length <= smallest * 0.9)
   await runRecipe(await loadRecipe(at('fine.recipe.json')), { workdir: at('fine-again') })
   assert.deepEqual(readFileSync(at('fine-again/exported.onnx')), bytes)
+  // light, dark, wide and narrow, without JavaScript
+  if (!browser) return t.diagnostic('no chromium: the page is not looked at')
+  const charts = readFileSync(at('fine.report.html'), 'utf8').match(/<svg/g)?.length ?? 0
+  assert.ok(charts > 0)
+  await assertLooks(at('fine.report.html'), { charts, texts: 40, bars: 0, widths: [1400, 400] })
 })
 
 test('fewer MACs are reached by removing channels', async () => {

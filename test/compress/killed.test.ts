@@ -1,8 +1,8 @@
 /** A run that is killed (SIGKILL) at random moments and called again ends with the same bytes as one that is not. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Rng } from '../../src/base/rng.ts'
@@ -10,17 +10,22 @@ import { at, netAndData } from './nets.ts'
 
 const cli = resolve(fileURLToPath(new URL('../../src/cli.ts', import.meta.url)))
 
-/** Exit code; null where it was killed after `ms`. */
-function run(args: readonly string[], ms: number | null): Promise<{ code: number | null; stderr: string }> {
+const filesIn = (folder: string): number =>
+  readdirSync(folder, { recursive: true, withFileTypes: true }).filter((e) => e.isFile()).length
+
+/** Exit code; null where it was killed, as soon as `isTime` says so. */
+function run(args: readonly string[], isTime?: () => boolean): Promise<{ code: number | null; stderr: string }> {
   const child = spawn(process.execPath, ['--import', 'tsx', cli, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
   let stderr = ''
   child.stderr.on('data', (d) => {
     stderr += d
   })
-  const timer = ms === null ? null : setTimeout(() => child.kill('SIGKILL'), ms)
+  const timer = setInterval(() => {
+    if (isTime?.()) child.kill('SIGKILL')
+  }, 10)
   return new Promise((done) =>
     child.on('close', (code) => {
-      if (timer) clearTimeout(timer)
+      clearInterval(timer)
       done({ code, stderr })
     }),
   )
@@ -37,21 +42,25 @@ test(`killed at ${KILLS} random moments, the same command ends with the same byt
   ]
   const to = (name: string): string[] => [...common, '-o', at(`${name}.onnx`)]
   const begun = performance.now()
-  const whole = await run(to('whole'), null)
-  assert.equal(whole.code, 0, whole.stderr)
+  const first = await run(to('whole'))
+  assert.equal(first.code, 0, first.stderr)
   const took = performance.now() - begun
   // how many steps a second holds is measured: both are to keep to the same plan
-  mkdirSync(at('killed.work'))
-  copyFileSync(at('whole.work/tuning.json'), at('killed.work/tuning.json'))
+  const [work, whole] = [at('killed.work'), at('whole.work')]
+  mkdirSync(work)
+  copyFileSync(join(whole, 'tuning.json'), join(work, 'tuning.json'))
   const rng = new Rng(Number(process.env.MNC_SEED ?? 3))
   let killed = 0
   for (let i = 0; i < KILLS; i++) {
-    const { code, stderr } = await run(to('killed'), rng.uniform(0.15, 0.9) * took)
+    const end = performance.now() + rng.uniform(0.15, 0.9) * took
+    // the first when half of the work is written, however busy the machine is
+    const half = (): boolean => filesIn(work) >= filesIn(whole) / 2
+    const { code, stderr } = await run(to('killed'), i === 0 ? half : () => performance.now() > end)
     if (code === null) killed++
     else assert.equal(code, 0, stderr)
   }
   assert.ok(killed > 0)
-  const last = await run(to('killed'), null)
+  const last = await run(to('killed'))
   assert.equal(last.code, 0, last.stderr)
   for (const end of ['onnx', 'recipe.json'])
     assert.equal(

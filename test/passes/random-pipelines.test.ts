@@ -7,7 +7,7 @@ const FIRST = Number(process.env.MNC_FUZZ_SEED ?? 0)
 const COUNT = 300
 const PARTS = 10
 /** Seeds outside the range above that once showed a fault. */
-const FOUND: readonly number[] = [350, 775, 1035, 1498, 4368, 6584, 7032, 8578, 14711, 18760]
+const FOUND: readonly number[] = [350, 775, 1035, 1498, 4368, 6584, 7032, 8578, 14711, 18760, 20091]
 
 const range = (from: number, count: number): number[] => Array.from({ length: count }, (_, i) => from + i)
 const parts = Array.from({ length: PARTS }, (_, k) => range(FIRST + (k * COUNT) / PARTS, COUNT / PARTS))

@@ -187,7 +187,7 @@ for (const elem of ['float32', 'float16', 'bfloat16'] as const)
         h.elem = elem
         h.add(w, 'w')
         const steps = [
-          ...weightScaleMethods.map((m) => fitWeightScales(w, [1, 24], 0, bits, m, elem)[0]!),
+          ...weightScaleMethods.map((m) => fitWeightScales(w, [1, 24], { axis: 0 }, bits, m, elem)[0]!),
           ...(['mse', 'max', 'percentile', 'entropy'] as const).map((m) =>
             activationScale(h, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1, m),
           ),

@@ -16,7 +16,7 @@ function problem(seed: number, n: number, rows: number, masked = false): Roundin
   return {
     ...{ n, gram, pull: null, target: Float64Array.from({ length: rows * n }, uniform) },
     mask: masked ? Float32Array.from({ length: rows * n }, () => (rng.chance(0.4) ? 0 : 1)) : null,
-    stepOf: Int32Array.from({ length: rows }, (_, row) => row),
+    stepOf: Int32Array.from({ length: rows * n }, (_, at) => Math.floor(at / n)),
   }
 }
 

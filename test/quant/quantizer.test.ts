@@ -30,8 +30,10 @@ test('rounding is half to even', () => {
 test('weight scales: als is a fixed point no worse than its start, mse is no worse than max, max clips nothing', () => {
   const w = normal(4 * 64, 3)
   for (const bits of [2, 3, 4, 8]) {
-    const error = (s: Float32Array): number => squares(w, fakeQuantize(w, [4, 64], 0, s, bits))
-    const [als, mse, max] = (['als', 'mse', 'max'] as const).map((m) => fitWeightScales(w, [4, 64], 0, bits, m))
+    const error = (s: Float32Array): number => squares(w, fakeQuantize(w, [4, 64], { axis: 0 }, s, bits))
+    const [als, mse, max] = (['als', 'mse', 'max'] as const).map((m) =>
+      fitWeightScales(w, [4, 64], { axis: 0 }, bits, m),
+    )
     const start = Float32Array.from(
       [0, 1, 2, 3],
       (c) => Math.max(...w.subarray(c * 64, c * 64 + 64).map(Math.abs)) / 2 ** (bits - 1),
@@ -48,20 +50,20 @@ test('weight scales: als is a fixed point no worse than its start, mse is no wor
 
 test('als solves for the scale: s = <w,q>/<q,q> at its own integers', () => {
   const w = normal(100, 9)
-  const [s] = fitWeightScales(w, [1, 100], 0, 4, 'als')
-  const q = fakeQuantize(w, [1, 100], 0, Float32Array.of(s!), 4).map((x) => Math.round(x / s!))
+  const [s] = fitWeightScales(w, [1, 100], { axis: 0 }, 4, 'als')
+  const q = fakeQuantize(w, [1, 100], { axis: 0 }, Float32Array.of(s!), 4).map((x) => Math.round(x / s!))
   const fit = w.reduce((a, x, i) => a + x * q[i]!, 0) / q.reduce((a, x) => a + x * x, 0)
   assert.ok(Math.abs(fit - s!) < 1e-6 * s!)
 })
 
 test('scales are per index of any axis, per tensor, and never 0', () => {
-  const rows = fitWeightScales(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3], 1, 8, 'max')
+  const rows = fitWeightScales(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3], { axis: 1 }, 8, 'max')
   assert.deepEqual(
     [...rows],
     [4, 5, 6].map((x) => Math.fround(x / 127)),
   )
-  assert.deepEqual([...fitWeightScales(new Float32Array(6), [2, 3], 0, 4, 'als')], [2 ** -14, 2 ** -14])
-  assert.equal(fitWeightScales(Float32Array.of(1, -8), [2, 1], null, 4, 'max')[0], 1)
+  assert.deepEqual([...fitWeightScales(new Float32Array(6), [2, 3], { axis: 0 }, 4, 'als')], [2 ** -14, 2 ** -14])
+  assert.equal(fitWeightScales(Float32Array.of(1, -8), [2, 1], { axis: null }, 4, 'max')[0], 1)
 })
 
 for (const bits of [2, 3, 4, 5, 6, 7, 8])

@@ -191,7 +191,7 @@ test('fake-quantised weights: gradient by straight-through, cut off where the qu
     scales[c] = s * 0.6 // more weights saturate
   })
   layer!.quant!.scale.setConstant(Tensor.float32([CLASSES], scales))
-  const dense = denseGradient(fakeQuantize(w, [CLASSES, SIZE * SIZE], 0, scales, 3), values(model, 'bias'))
+  const dense = denseGradient(fakeQuantize(w, [CLASSES, SIZE * SIZE], { axis: 0 }, scales, 3), values(model, 'bias'))
   let cut = 0
   const expected = dense.map((d, i) => {
     const x = w[i]! / scales[Math.floor(i / (SIZE * SIZE))]!
@@ -203,24 +203,29 @@ test('fake-quantised weights: gradient by straight-through, cut off where the qu
   assertNear((await gradients(model)).get('weight')!, expected)
 })
 
-test('learned scales of weights: LSQ gradient by hand, per channel', async () => {
-  const model = linearModel()
-  await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 3 })
-  const scale = weightLayers(model.graph)[0]!.quant!.scale
-  const [w, s, size] = [values(model, 'weight'), scale.constant!.toFloat32(), SIZE * SIZE]
-  const dense = denseGradient(fakeQuantize(w, [CLASSES, size], 0, s, 3), values(model, 'bias'))
-  const expected = s.map((step, c) => {
-    let sum = 0
-    for (let i = c * size; i < (c + 1) * size; i++) {
-      const x = w[i]! / step
-      sum += dense[i]! * (x > 3 ? 3 : x < -4 ? -4 : quantizeValue(w[i]!, step, -4, 3) - x)
-    }
-    return sum / Math.sqrt(size * 3)
+for (const weightGroup of [undefined, 16] as const)
+  test(`learned scales of weights: LSQ gradient by hand, per ${weightGroup ? 'group' : 'channel'}`, async () => {
+    const model = linearModel()
+    const groups = weightGroup === undefined ? {} : { weightGroup }
+    await pass(model, 'quantize', { ops: ['Gemm'], activationBits: 0, weightBits: 3, ...groups })
+    const scale = weightLayers(model.graph)[0]!.quant!.scale
+    const [w, s, all] = [values(model, 'weight'), scale.constant!.toFloat32(), SIZE * SIZE]
+    const layout = weightGroup ? { axis: 1, block: weightGroup } : { axis: 0 }
+    const quantised = fakeQuantize(w, [CLASSES, all], layout, s, 3)
+    const dense = denseGradient(quantised, values(model, 'bias'))
+    const size = weightGroup ?? all
+    const expected = s.map((step, c) => {
+      let sum = 0
+      for (let i = c * size; i < (c + 1) * size; i++) {
+        const x = w[i]! / step
+        sum += dense[i]! * (x > 3 ? 3 : x < -4 ? -4 : quantizeValue(w[i]!, step, -4, 3) - x)
+      }
+      return sum / Math.sqrt(size * 3)
+    })
+    const found = await gradients(model, { learnScales: true })
+    assertNear(found.get(scale.name)!, expected)
+    assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
   })
-  const all = await gradients(model, { learnScales: true })
-  assertNear(all.get(scale.name)!, expected)
-  assert.ok(expected.some((g) => Math.abs(g) > 1e-4))
-})
 
 test("integer weights are not trained by way of their activations' scales", async () => {
   const model = new Model()
@@ -332,7 +337,13 @@ function levelsOf(layer: WeightLayer): [number, number] {
 /** dL/d(quantised input) of the linear model with quantised weights. */
 function inputGradient(model: Model, [batch, classes, size]: readonly number[]): Float64Array {
   const [layer] = weightLayers(model.graph)
-  const w = fakeQuantize(values(model, 'weight'), [classes!, size!], 0, layer!.quant!.scale.constant!.toFloat32(), 4)
+  const w = fakeQuantize(
+    values(model, 'weight'),
+    [classes!, size!],
+    { axis: 0 },
+    layer!.quant!.scale.constant!.toFloat32(),
+    4,
+  )
   const step = layer!.activationQuant!.scale.constant!.item()
   const { x, targets } = feed()
   const q = x.view('float32').map((v) => quantizeValue(v, step, ...levelsOf(layer!)) * step)
@@ -427,7 +438,7 @@ test('weight scales are fitted anew each epoch to the masked weights', async () 
   assert.deepEqual(values(atEpoch.model, scale), values(model, scale), 'not within an epoch')
   const mask = values(again.model, 'weight.mask')
   const weights = values(again.model, 'weight').map((v, i) => v * mask[i]!)
-  assert.deepEqual(values(after.model, scale), fitWeightScales(weights, [CLASSES, SIZE * SIZE], 0, 4, 'als'))
+  assert.deepEqual(values(after.model, scale), fitWeightScales(weights, [CLASSES, SIZE * SIZE], { axis: 0 }, 4, 'als'))
   const byMax = await pruned(linearModel())
   await pass(byMax, 'quantize', { ops: ['Gemm'], activationBits: 0, weightScale: 'max' })
   const refitted = await run(byMax, { epochs: 2, maxSteps: 11, scales: 'refit', lr: 0 })

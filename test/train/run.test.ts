@@ -286,3 +286,19 @@ test('a teacher that reads other pixels and sizes sees its own, in both kinds of
   assert.ok(Math.abs(published - plain) > 1e-4)
   assert.equal(CLASSES, 3)
 })
+
+test('running statistics move once for each batch, accumulated or not', async () => {
+  const still = { lr: 0, batch: 4, augment: 'none' } as const
+  const { model: accumulated } = await run(tinyNet(), { ...still, accumulate: 3, maxSteps: 1 })
+  const { model: single } = await run(tinyNet(), { ...still, maxSteps: 3 })
+  const start = tinyNet()
+  const statistics = Array.from(start.graph.initializers(), (v) => v.name).filter((name) => name.includes('running'))
+  assert.equal(statistics.length, 4)
+  for (const name of statistics) {
+    const [a, b, before] = [accumulated, single, start].map((m) => m.graph.find(name)!.constant!.toFloat32())
+    b!.forEach((want, i) => {
+      assert.notEqual(want, before![i])
+      assert.ok(Math.abs(a![i]! - want) < 1e-6 * Math.max(1, Math.abs(want)), `${name}[${i}]: ${a![i]} for ${want}`)
+    })
+  }
+})

@@ -1,4 +1,5 @@
-/** Every data format, in the order in which help lists them. */
+/** Every data format, in the order in which help lists them; behind them the user's own. */
+import { Registry } from '../../base/registry.ts'
 import { cifar10 } from './cifar10.ts'
 import { cifar100 } from './cifar100.ts'
 import type { DataFormat } from './define-format.ts'
@@ -7,5 +8,9 @@ import { folder } from './folder.ts'
 import { mnist } from './mnist.ts'
 import { npy } from './npy.ts'
 import { npz } from './npz.ts'
+import { onnx } from './onnx.ts'
 
-export const dataFormats: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, embedded]
+const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, embedded]
+
+export const formatRegistry = new Registry('data format', builtIn, (f) => [f.name])
+export const dataFormats = formatRegistry.all

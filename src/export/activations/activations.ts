@@ -89,7 +89,7 @@ function limitsOf(node: Node | null | undefined): readonly [number, number] | nu
  * The value to quantise: in front of a ReLU or Clip where the quantisers make it superfluous. Read from the graph as it is now:
  * what a quantiser reads may be another one's output, which has been replaced.
  */
-function sourceOf({ pair, plain }: Activation): Value {
+export function sourceOf({ pair, plain }: Activation): Value {
   const source = pair.quantize!.input(0)
   const limiter = source.producer
   if (plain || !limiter || !limitsOf(limiter) || source.isOutput) return source

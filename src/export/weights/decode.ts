@@ -28,10 +28,11 @@ import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { elementTypes } from '../../graph/types.ts'
+import { broadcastScales, scaleDims } from '../../layers/scale-layout.ts'
 import { countMask, maskSymbols, storeMask, storeValues, valueSymbols } from './coding.ts'
 import { codeBits, countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { StorageGroup, StoragePlan } from './storage.ts'
-import type { Weight } from './weights.ts'
+import { rawValues, type Weight } from './weights.ts'
 
 const FLOAT = elementTypes.float32.code
 const INT32 = elementTypes.int32.code
@@ -113,20 +114,13 @@ function emitIntegers(t: Terse, plan: StoragePlan): Map<Weight, Value> {
   return out
 }
 
-/** The floats of a weight that is stored raw; integers are multiplied out. */
-export function rawValues(w: Weight): Float32Array {
-  const { ints, scale, axis, dims } = w
-  if (!ints) return w.floats
-  const inner = axis === null ? 1 : dims.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const count = axis === null ? 1 : dims[axis]!
-  return Float32Array.from(ints, (q, i) => q * scale[Math.floor(i / inner) % count]!)
-}
-
 function scaled(t: Terse, v: Value, w: Weight): Value {
   if (!w.ints || w.scale.every((s) => s === 1)) return v
   const one = w.scale.every((s) => s === w.scale[0])
-  const scale = one ? t.scalar(w.scale[0]!) : t.constant(Tensor.float32(w.scaleDims, w.scale))
-  return t.op('Mul', [v, scale])
+  if (one) return t.op('Mul', [v, t.scalar(w.scale[0]!)])
+  if (w.block === 0) return t.op('Mul', [v, t.constant(Tensor.float32(w.broadcastDims, w.scale))])
+  const blocks = t.constant(Tensor.float32(scaleDims(w.dims, w), w.scale))
+  return t.op('Mul', [v, broadcastScales(t, blocks, w.dims, w)])
 }
 
 function emitGroup(t: Terse, group: StorageGroup): Map<Weight, Value> {

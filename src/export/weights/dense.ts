@@ -5,6 +5,7 @@
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { scaleDims } from '../../layers/scale-layout.ts'
 import { dequantizeBehind } from '../../ops/facts.ts'
 import { layerSlot } from '../../ops/index.ts'
 import { emitInt8, emitWeights } from './decode.ts'
@@ -12,8 +13,8 @@ import type { Layer } from './fold-affine.ts'
 import { type Inexact, integerAxis, takeForm } from './integer-form.ts'
 import { inputStep, moveBiasBehind, quantisedBehind, spanOf } from './layer-form.ts'
 import { emitSplit, type Split, splitOf } from './split-sums.ts'
-import { planStorage, type StorageKind, type StoragePlan } from './storage.ts'
-import type { Weight } from './weights.ts'
+import { type Choice, planStorage, type StorageKind, type StoragePlan } from './storage.ts'
+import { channelOf, type Weight } from './weights.ts'
 
 /** `value` replaces the weight's placeholder input. */
 export function attach(graph: Graph, w: Weight, value: Value): void {
@@ -34,8 +35,10 @@ export function pairedWeights(
 ): Set<Weight> {
   const quantised = weights.filter((w) => w.ints)
   if (format === 'int4') return new Set(quantised.filter((w) => !isInByOut(w)))
+  // no integer kernel takes scales of groups
+  const single = quantised.filter((w) => w.block === 0)
   const between = (n: Node): boolean => layers.has(n) && inputStep(n) !== null && quantisedBehind(n) !== 'none'
-  return new Set(quantised.filter((w) => [...w.value.uses].some(between)))
+  return new Set(single.filter((w) => [...w.value.uses].some(between)))
 }
 
 /**
@@ -74,7 +77,7 @@ export function writeDense(
   paired: ReadonlySet<Weight>,
   layers: ReadonlyMap<Node, Layer>,
   { format, packed }: DenseOptions,
-): { plans: StoragePlan[]; inexact: Inexact[] } {
+): { choices: Choice[]; inexact: Inexact[] } {
   const b = graph.prepend()
   const splits = format === 'int8' ? splitsOf(layers, paired) : new Map<Weight, Split>()
   const isInteger = (w: Weight): boolean => paired.has(w) || splits.has(w)
@@ -99,11 +102,11 @@ export function writeDense(
       graph.removeInput(w.value)
       continue
     }
-    const scale = graph.addInitializer('_s', Tensor.float32(w.axis === null ? [] : [w.scale.length], w.scale))
-    const axis: Record<string, number> = w.axis === null ? {} : { axis: w.axis }
-    attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], axis, { name: '_w' }))
+    const scale = graph.addInitializer('_s', Tensor.float32(scaleDims(w.dims, w), w.scale))
+    const layout = { ...(w.axis !== null && { axis: w.axis }), ...(w.block > 0 && { block_size: w.block }) }
+    attach(graph, w, b.op('DequantizeLinear', [stored.get(w)!, scale], layout, { name: '_w' }))
   }
-  return { plans: [others, plan], inexact }
+  return { choices: [...others.choices, ...plan.choices], inexact }
 }
 
 /** The layers to compute in two halves: those with float outputs that gain from it. */
@@ -123,7 +126,7 @@ function takeSigns(w: Weight): Tensor {
   w.multiply(new Float64Array(w.dims[0]!).fill(1), 0)
   const signs = w.scale.map((s) => (s < 0 ? -1 : 1))
   w.scale = w.scale.map(Math.abs)
-  return Tensor.float32(w.scaleDims, signs)
+  return Tensor.float32(w.broadcastDims, signs)
 }
 
 function densePlan(weights: readonly Weight[], format: 'int4' | 'int8'): StoragePlan {
@@ -138,8 +141,8 @@ function denseIntegers(graph: Graph, plan: StoragePlan, multipliers: ReadonlyMap
   return new Map(
     plan.choices.map(({ weight, kind }) => {
       const by = multipliers.get(weight)!.toFloat32()
-      const inner = weight.axis === null ? 1 : weight.dims.slice(weight.axis + 1).reduce((a, d) => a * d, 1)
-      const ints = weight.ints!.map((v, i) => v * by[Math.floor(i / inner) % by.length]!)
+      const of = channelOf(weight)
+      const ints = weight.ints!.map((v, i) => v * by[of(i) % by.length]!)
       return [weight, graph.addInitializer('_q', Tensor.from(kind === 'int4' ? 'int4' : 'int8', weight.dims, ints))]
     }),
   )

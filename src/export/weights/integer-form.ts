@@ -30,7 +30,7 @@ export interface Inexact {
 export function integerAxis(w: Weight, layers: ReadonlyMap<Node, Layer>): number | null {
   const node = w.reader
   const axis = (node && layers.get(node)?.outputAxis) ?? null
-  return node && axis !== null && w.canMultiply(axis) && outputQuantisers(node) ? axis : null
+  return node && axis !== null && w.canScaleAlong(axis) && outputQuantisers(node) ? axis : null
 }
 
 /**
@@ -74,7 +74,7 @@ export function takeForm(w: Weight, layers: ReadonlyMap<Node, Layer>, inexact: I
   const biases = forms.map((f, c) => mirror[c]! * f.bias)
   if (bias) writeBias(node, biases, w.scale, step)
   const values = forms.map((f, c) => f.multiplier * sign[c]!)
-  return Tensor.float32(w.scaleDims, values)
+  return Tensor.float32(w.broadcastDims, values)
 }
 
 function whyInexact(

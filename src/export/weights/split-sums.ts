@@ -59,7 +59,7 @@ export function splitOf(layer: Layer, [below, above]: readonly [number, number])
   if (!node.is('Conv') || !weight.ints || weight.reader !== node || quantisedBehind(node) !== 'none') return null
   if (!input || step?.size !== 1 || zero?.type !== 'uint8' || zero.size !== 1) return null
   if (node.inputs[2] && !node.inputs[2].constant) return null
-  if (!weight.canMultiply(0) || !keepsSize(node, weight.dims)) return null
+  if (!weight.canScaleAlong(0) || !keepsSize(node, weight.dims)) return null
   const [out, into, kh, kw] = weight.dims as [number, number, number, number]
   if (kh * kw === 1 || into % 2 === 1 || 2 * padded(out) > into) return null
   if (weight.ints.some((v) => Math.abs(v) > SAFE_INTEGER)) return null

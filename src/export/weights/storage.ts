@@ -24,7 +24,7 @@ import {
 import { countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { Weight } from './weights.ts'
 
-export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'raw'
+export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'nbits' | 'raw'
 
 /** Bytes of a group's own nodes and constants, without those of a code. */
 const GROUP = { sparse: 420, dense: 300 } as const
@@ -43,6 +43,8 @@ export interface Choice {
   readonly kind: StorageKind
   /** Estimated bytes of the values alone, without scales, nodes and names. */
   readonly payload: number
+  /** Why integers are stored as floats, where that is not for their size. */
+  readonly reason?: string
 }
 
 /** Members of one decode, of the same form and width. */
@@ -59,6 +61,12 @@ export interface StoragePlan {
   readonly choices: readonly Choice[]
   readonly groups: readonly StorageGroup[]
 }
+
+/** Floats; `reason`: why integers are. */
+export const rawChoice = (weight: Weight, reason: string): Choice => ({
+  ...{ weight, kind: 'raw', payload: 4 * weight.size },
+  ...(weight.ints && { reason }),
+})
 
 export interface StorageForms {
   /** false leaves masks and prefix codes out (plain dense files). */

@@ -2,19 +2,26 @@
  * The weights of a graph as numbers: what every form of them (latent weights with mask and quantiser, an integer
  * initializer after a DequantizeLinear, a packed decode that mnc wrote, a plain float initializer) amounts to.
  *
- *   w[i] = ints[i] * scale[channel(i)]     or, where there is no quantiser,     w[i] = floats[i]
+ *   w[i] = ints[i] * scale[index(i)]     or, where there is no quantiser,     w[i] = floats[i]
  *
- * Zero points are subtracted. Weights whose integers leave [-128, 127] and blocked quantisation stay as they are in
- * the graph. Small tensors count too: the form of a layer in the file depends on its weight, and storage.ts leaves those
+ * Zero points are subtracted. Weights whose integers leave [-128, 127], and those whose scales belong to blocks and that are
+ * reshaped, stay as they are in the graph. Small tensors count too: the form of a layer in the file depends on its weight, and storage.ts leaves those
  * as floats that are not worth a decode.
  */
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Tensor } from '../../graph/tensor.ts'
+import { elementCount } from '../../graph/types.ts'
 import { isScaled } from '../../layers/activation-bits.ts'
 import { constantValues, evaluateConstants } from '../../layers/constants.ts'
+import { type ScaleLayout, scaleDims, scaleIndices } from '../../layers/scale-layout.ts'
 import { dequantizeBehind, isDequantize } from '../../ops/facts.ts'
 import { findOp, weightSlots } from '../../ops/index.ts'
+
+interface Quantised extends ScaleLayout {
+  readonly ints: Int8Array
+  readonly scale: Float32Array
+}
 
 export class Weight {
   /** What the layers read. Replaced while the file is written. */
@@ -25,16 +32,14 @@ export class Weight {
   readonly ints: Int8Array | null
   /** The weights of an unquantised tensor; empty otherwise. */
   floats: Float32Array
-  /** One scale, or one for each index of `axis`. */
+  /** One scale, one for each index of `axis`, or one for each block of it. */
   scale: Float32Array
   /** Axis of the scale; null for one scale. */
   axis: number | null
+  /** Indices of the axis that share a scale; 0 where each has its own. */
+  readonly block: number
 
-  constructor(
-    value: Value,
-    dims: readonly number[],
-    content: { ints: Int8Array; scale: Float32Array; axis: number | null } | Float32Array,
-  ) {
+  constructor(value: Value, dims: readonly number[], content: Quantised | Float32Array) {
     this.value = value
     this.name = value.name
     this.dims = dims
@@ -43,6 +48,7 @@ export class Weight {
     this.floats = quantised ? new Float32Array(0) : content
     this.scale = quantised ? content.scale : Float32Array.of(1)
     this.axis = quantised ? content.axis : null
+    this.block = quantised ? (content.block ?? 0) : 0
   }
 
   get size(): number {
@@ -72,7 +78,12 @@ export class Weight {
 
   /** Whether `multiply` along this axis can be taken into the scale. */
   canMultiply(axis: number): boolean {
-    return !this.ints || this.axis === null || this.axis === axis
+    return !this.ints || this.axis === null || (this.axis === axis) === (this.block === 0)
+  }
+
+  /** Whether its scales are, or can become, one for each index of this axis. */
+  canScaleAlong(axis: number): boolean {
+    return this.block === 0 && this.canMultiply(axis)
   }
 
   /** Multiplies by one factor, or by one for each index of `axis`. */
@@ -81,6 +92,11 @@ export class Weight {
       const f = factors
       if (this.ints) this.scale = this.scale.map((s) => s * f)
       else this.floats = this.floats.map((w) => w * f)
+      return
+    }
+    if (this.block > 0) {
+      const along = scaleIndices(scaleDims(this.dims, this), { axis })
+      this.scale = this.scale.map((s, i) => s * factors[along[i]!]!)
       return
     }
     if (this.ints) {
@@ -94,10 +110,25 @@ export class Weight {
     this.floats = this.floats.map((w, i) => w * factors[Math.floor(i / inner) % count]!)
   }
 
-  /** Dims that broadcast the scale over the weight. */
-  get scaleDims(): readonly number[] {
+  /** Dims that broadcast the scale over the weight, where it has no blocks. */
+  get broadcastDims(): readonly number[] {
     return this.axis === null ? [] : this.dims.slice(this.axis).map((d, i) => (i === 0 ? d : 1))
   }
+}
+
+const ONE = Float32Array.of(1)
+
+/** The index of the scale that an element has. */
+export function channelOf(w: Weight): (i: number) => number {
+  const index = scaleIndices(w.dims, w)
+  return (i) => index[i]!
+}
+
+/** The floats of a weight; integers are multiplied out. */
+export function rawValues(w: Weight): Float32Array {
+  if (!w.ints) return w.floats
+  const of = channelOf(w)
+  return Float32Array.from(w.ints, (q, i) => q * w.scale[of(i)]!)
 }
 
 /** All weights: constant float32 values that are layers' operands or dequantised. In graph order. */
@@ -112,7 +143,7 @@ export async function readWeights(model: Model): Promise<Weight[]> {
 
 function isFrontier(v: Value, constant: ReadonlySet<Value>): boolean {
   // what fills is small as it is and must not be materialised
-  if (v.producer && (findOp(v.producer)?.fills || v.producer.int('block_size', 0))) return false
+  if (v.producer && findOp(v.producer)?.fills) return false
   const elem = v.constant?.type ?? v.type?.elem
   if (elem !== undefined && elem !== 'float32') return false
   const dequantised = dequantizeBehind(v) !== null
@@ -148,20 +179,24 @@ function weightOf(v: Value, contents: ReadonlyMap<Value, Tensor>): Weight | null
     const scale = contents.get(n.input(1))!.toFloat32()
     const at = n.int('axis', 1)
     const axis = scale.length === 1 ? null : at < 0 ? at + dims.length : at
-    const ints = integersOf(floats, dims, scale, axis)
-    return ints ? new Weight(v, dims, { ints, scale, axis }) : null
+    const layout = { axis, block: axis === null ? 0 : n.int('block_size', 0) }
+    const ints = integersOf(floats, dims, scale, layout)
+    return ints ? new Weight(v, dims, { ints, scale, ...layout }) : null
   }
-  const moved = movedIntegers(dequantizeBehindMoves(v), tensor, contents)
+  const dequantize = dequantizeBehindMoves(v)
+  const isBlocked = dequantize !== null && dequantize.int('block_size', 0) > 0
+  const moved = isBlocked ? turnedBlocks(v, dequantize, tensor, contents) : movedIntegers(dequantize, tensor, contents)
   if (moved) return new Weight(v, dims, moved)
+  if (isBlocked) return null
   const packed = n && isScaled(n) ? contents.get(n.input(0))! : null
   if (packed?.type === 'float32' && packed.dims.join() === dims.join()) {
-    const ints = integersOf(packed.view('float32'), dims, Float32Array.of(1), null)
+    const ints = integersOf(packed.view('float32'), dims, ONE, { axis: null })
     const by = contents.get(n!.input(1))!
     const axis = broadcastAxis(by.dims, dims)
     if (ints && axis !== undefined) return new Weight(v, dims, { ints, scale: by.toFloat32(), axis })
   }
-  const ints = integersOf(floats, dims, Float32Array.of(1), null)
-  return new Weight(v, dims, ints ? { ints, scale: Float32Array.of(1), axis: null } : floats)
+  const ints = integersOf(floats, dims, ONE, { axis: null })
+  return new Weight(v, dims, ints ? { ints, scale: ONE, axis: null } : floats)
 }
 
 /** What a DequantizeLinear gave, in other dims: the scales run along the axis on which all weights are multiples of them. */
@@ -171,10 +206,45 @@ function movedIntegers(dequantize: Node | null, tensor: Tensor, contents: Readon
   const { dims } = tensor
   const axes = scale.length === 1 ? [null] : dims.flatMap((d, k) => (d === scale.length ? [k] : []))
   for (const axis of axes) {
-    const ints = integersOf(tensor.view('float32'), dims, scale, axis)
+    const ints = integersOf(tensor.view('float32'), dims, scale, { axis })
     if (ints) return { ints, scale, axis }
   }
   return null
+}
+
+/** What a DequantizeLinear with blocks gave, its axes in another order; null where they became others. */
+function turnedBlocks(v: Value, dequantize: Node, tensor: Tensor, contents: ReadonlyMap<Value, Tensor>) {
+  const { dims } = tensor
+  let from = dims.map((_, i) => i)
+  for (let n = v.producer!; n !== dequantize; n = n.input(0).producer!) {
+    const { carries, permutes } = findOp(n)!
+    if (carries === 'shape') return null
+    if (carries !== 'order') continue
+    const order = permutes!(n, dims.length)
+    from = from.map((axis) => order[axis]!)
+  }
+  const scales = contents.get(dequantize.input(1))!
+  if (scales.dims.length !== dims.length) return null
+  const at = dequantize.int('axis', 1)
+  const axis = from.indexOf(at < 0 ? at + dims.length : at)
+  const scale = permuted(scales, from)
+  const layout = { axis, block: dequantize.int('block_size', 0) }
+  const ints = integersOf(tensor.view('float32'), dims, scale, layout)
+  return ints ? { ints, scale, ...layout } : null
+}
+
+/** The elements with axis `from[i]` of the tensor as axis i. */
+function permuted(tensor: Tensor, from: readonly number[]): Float32Array {
+  const { dims } = tensor
+  const values = tensor.toFloat32()
+  const strides = dims.map((_, i) => dims.slice(i + 1).reduce((a, b) => a * b, 1))
+  const to = from.map((axis) => dims[axis]!)
+  const at = to.map(() => 0)
+  return values.map(() => {
+    const value = values[at.reduce((sum, k, i) => sum + k * strides[from[i]!]!, 0)]!
+    for (let i = to.length - 1; i >= 0 && ++at[i]! === to[i]; i--) at[i] = 0
+    return value
+  })
 }
 
 /** The axis that a per-channel factor runs along; null for a scalar, undefined for anything else. */
@@ -190,14 +260,13 @@ function integersOf(
   floats: Float32Array,
   dims: readonly number[],
   scale: Float32Array,
-  axis: number | null,
+  layout: ScaleLayout,
 ): Int8Array | null {
-  const inner = axis === null ? 1 : dims.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const count = axis === null ? 1 : dims[axis]!
-  if (scale.length !== count) return null
+  if (scale.length !== elementCount(scaleDims(dims, layout))) return null
+  const index = scaleIndices(dims, layout)
   const ints = new Int8Array(floats.length)
   for (let i = 0; i < floats.length; i++) {
-    const s = scale[Math.floor(i / inner) % count]!
+    const s = scale[index[i]!]!
     const q = s === 0 ? 0 : Math.round(floats[i]! / s)
     if (q < -128 || q > 127 || Math.fround(q * s) !== floats[i]) return null
     ints[i] = q

@@ -228,6 +228,8 @@ export interface OpDef {
   zerosAlong?(node: Node, axis: number): readonly [number, number] | null
   /** For an op with limits: what they are where they are constants of one number, infinite where there is none. */
   bounds?(node: Node): { readonly least: number; readonly most: number } | null
+  /** Attributes that mean nothing at this value, or where all of their list are it. */
+  readonly defaults?: Readonly<Record<string, number>>
   /** The output is the distribution of the scores in input 0, or its logarithm; losses read the scores. */
   readonly distribution?: 'linear' | 'log'
   /** Every output lies between two numbers, whatever the input: so they are not the scores that a softmax takes. */

@@ -5,6 +5,7 @@
 import { modelError, usageError } from '../../base/errors.ts'
 import { Rng } from '../../base/rng.ts'
 import { ArraySet, type SampleSet } from '../../data/array-set.ts'
+import { type BatchShare, partsOfShare } from '../../data/batch-share.ts'
 import { bind } from '../../data/bind.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { batchDims } from '../../data/eval-batches.ts'
@@ -34,7 +35,7 @@ export interface SourceBatch {
   readonly epoch: number
   /** The inputs, in as many parts of equal size as gradients are accumulated over. */
   readonly parts: readonly SourcePart[]
-  /** Inputs in all parts. */
+  /** Inputs in these parts. */
   readonly count: number
 }
 
@@ -53,9 +54,11 @@ export interface BatchSource {
   readonly dims: Readonly<Record<string, readonly number[]>>
   /** Any part of a batch is a batch, along first dims. */
   readonly isDivisible: boolean
-  /** The batches of steps from..to-1. */
-  batches(from: number, to: number): AsyncIterable<SourceBatch>
+  /** The batches of steps from..to-1; with `share`, its parts of them only. */
+  batches(from: number, to: number, share?: BatchShare): AsyncIterable<SourceBatch>
 }
+
+const WHOLE: BatchShare = { rank: 0, of: 1 }
 
 export interface SourceOptions {
   /** Inputs in one part, where the model runs at that batch. */
@@ -94,10 +97,11 @@ export function imageSource(
       stepsPerEpoch: loader.stepsPerEpoch,
     },
     ...{ batch, parts, dims: plan ? dimsAt(plan, batch) : {}, isDivisible: !plan || isDivisible(plan) },
-    async *batches(from, to) {
-      for await (const { step, epoch, images, labels, count } of loader.batches(from, to)) {
-        const floats = images.length / parts
-        const split = Array.from({ length: parts }, (_, i) => ({
+    async *batches(from, to, share) {
+      const own = share && { ...share, part: batch }
+      for await (const { step, epoch, images, labels, count } of loader.batches(from, to, own)) {
+        const floats = (images.length / count) * batch
+        const split = Array.from({ length: count / batch }, (_, i) => ({
           images: Tensor.float32(batchDims(preprocess, batch), images.subarray(i * floats, (i + 1) * floats)),
           labels: data.isLabelled ? labels.subarray(i * batch, (i + 1) * batch) : null,
         }))
@@ -133,20 +137,20 @@ function arraySource(model: Model, data: ArraySet, options: SourceOptions, plan:
   return {
     ...{ name, size, stepsPerEpoch, batch, parts, dims: dimsAt(plan, batch), isDivisible: isDivisible(plan) },
     classes: isLabelled ? (statedClasses(model) ?? data.classes) : null,
-    async *batches(from, to) {
+    async *batches(from, to, share = WHOLE) {
       let drawn = -1
       let order: Uint32Array = new Uint32Array(0)
       for (let step = from; step < to; step++) {
         const epoch = Math.floor(step / stepsPerEpoch)
         if (epoch !== drawn) order = new Rng(options.seed, epoch).permutation(size)
         drawn = epoch
-        const split = Array.from({ length: parts }, (_, part) => {
+        const split = partsOfShare(parts, share).map((part) => {
           const at = ((step % stepsPerEpoch) * parts + part) * batch
           const own = order.subarray(at, at + batch)
           const { [first]: images, ...others } = feedsAt(data, binding, own)
           return { images: images!, others, labels: isLabelled ? Int32Array.from(own, (i) => all[i]!) : null }
         })
-        yield { step, epoch, parts: split, count: batch * parts }
+        yield { step, epoch, parts: split, count: batch * split.length }
       }
     },
   }
@@ -172,14 +176,14 @@ export async function randomSource(
   if (first === undefined) throw modelError('no-input', 'the model has no input')
   return {
     ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, parts, dims, isDivisible: isDivisible(plan) },
-    async *batches(from, to) {
+    async *batches(from, to, share = WHOLE) {
       for (let step = from; step < to; step++) {
         const draw = options.size === undefined ? step : step % stepsPerEpoch
-        const split = Array.from({ length: parts }, (_, part) => {
+        const split = partsOfShare(parts, share).map((part) => {
           const { [first]: images, ...others } = feeds(dims, [seed, draw, part])
           return { images: images!, others, labels: null }
         })
-        yield { step, epoch: Math.floor(step / stepsPerEpoch), parts: split, count: batch * parts }
+        yield { step, epoch: Math.floor(step / stepsPerEpoch), parts: split, count: batch * split.length }
       }
     },
   }

@@ -216,9 +216,10 @@ function cachedSource(source: BatchSource, images: Dataset, { batch, parts, seed
   const loader = createLoader(numbers, { batchSize: batch * parts, preprocess, seed, workers: 0 })
   return {
     ...source,
-    async *batches(from, to) {
-      for await (const { step, epoch, labels: index, count } of loader.batches(from, to)) {
-        const split = Array.from({ length: parts }, (_, k) => {
+    async *batches(from, to, share) {
+      const part = share && { ...share, part: batch }
+      for await (const { step, epoch, labels: index, count } of loader.batches(from, to, part)) {
+        const split = Array.from({ length: count / batch }, (_, k) => {
           const own = index.subarray(k * batch, (k + 1) * batch)
           return { images: rows(own), labels: images.isLabelled ? own.map((i) => labels[i]!) : null }
         })

@@ -31,6 +31,7 @@ import {
   planStep,
   stepsOf,
 } from './step-plan.ts'
+import { Together } from './together.ts'
 import type { TrainRun } from './train-run.ts'
 
 export interface Prepared {
@@ -42,6 +43,7 @@ export interface Prepared {
   /** What a checkpoint must agree on (identityOf). */
   readonly identity: string
   readonly runner: StepRunner
+  readonly together: Together
   readonly profile: EngineProfile | null
   readonly checkpoint: Checkpoint | null
   /** The best epoch's model of the run that is resumed. */
@@ -53,7 +55,10 @@ export interface Prepared {
 /** Edits `model` in place: defaults fixed, functions inlined, state separated, and a checkpoint's values where there is one. */
 export async function prepareTraining(model: Model, run: TrainRun): Promise<Prepared> {
   const started = performance.now()
-  const o = parseOptions(trainOptions, run.options ?? {}, 'train')
+  const together = new Together(run.ranks)
+  const own = parseOptions(trainOptions, run.options ?? {}, 'train')
+  // a step is the same whatever the number of ranks that share its batches
+  const o = { ...own, accumulate: own.accumulate * together.size }
   refuseExport(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
@@ -85,7 +90,10 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   checkClasses(step, data.source)
   if (data.validation) requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
-  const load = { threads: o.threads, cache: run.cache, ...(profile && { profilePrefix: profile.prefix }) }
+  const load = {
+    ...{ threads: o.threads, cache: run.cache, sharedSum: together.sumOf(step) },
+    ...(profile && { profilePrefix: profile.prefix }),
+  }
   const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
     await profile?.close()
     throw error
@@ -93,6 +101,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const drawn = cut ? { ...data, source: cut.source } : data
   return {
     ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, warnings },
+    together,
     seconds: (performance.now() - started) / 1000,
   }
 }

@@ -15,7 +15,7 @@ export function feedsOf(batch: SourceBatch, { classes }: StepGraph, smoothing: n
   })
 }
 
-/** Fraction of the batch for which the label's score is the largest; null without labels or for outputs that are not scores of these classes. */
+/** Inputs of the batch for which the label's score is the largest; null without labels or for outputs that are not scores of these classes. */
 export function countRight(batch: SourceBatch, logits: readonly Tensor[], classes: number | null): number | null {
   let right = 0
   for (const [i, { labels }] of batch.parts.entries()) {
@@ -24,5 +24,5 @@ export function countRight(batch: SourceBatch, logits: readonly Tensor[], classe
     const values = scores.view('float32')
     for (let k = 0; k < labels.length; k++) if (argmax(values, k * classes, classes) === labels[k]) right++
   }
-  return right / batch.count
+  return right
 }

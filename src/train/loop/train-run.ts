@@ -2,7 +2,9 @@
 import type { Preprocess } from '../../data/preprocess.ts'
 import type { TrainingData } from '../../data/random-options.ts'
 import type { Model } from '../../graph/model.ts'
+import type { Group } from '../../ranks/group.ts'
 import type { Executor, Fallback } from '../../runtime/executor.ts'
+import type { RanksOptions } from '../ranks-options.ts'
 import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
 
@@ -28,6 +30,8 @@ export interface TrainRun {
   readonly resume?: boolean
   /** Distinguishes this run's inputs from others beyond what the run sees (say, a hash of the files): part of checkpoints. */
   readonly identity?: string | undefined
+  /** The processes that train together: each takes an equal share of every step's batches. One by itself where absent. */
+  readonly ranks?: ({ readonly group: Group } & RanksOptions) | undefined
   /** Aborting writes a checkpoint and ends the run with an `interrupt` error. */
   readonly signal?: AbortSignal | undefined
   /** Used in place of the option `device`. */
@@ -44,7 +48,7 @@ export interface StartEvent {
   readonly parameters: number
   readonly stepsPerEpoch: number
   readonly totalSteps: number
-  /** Runs of the step graph that a step takes, and inputs in each. */
+  /** Runs of the step graph that a step takes, on all ranks together, and inputs in each. */
   readonly runs: number
   readonly batch: number
   /** The step at which the run starts: 0 for a new one. */

@@ -25,6 +25,7 @@ import { adopt, type Prepared, prepareTraining } from './prepare-training.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
 import { type DataPlan, optimizerOf, scheduleOf, stepsOf } from './step-plan.ts'
 import { countRight, feedsOf } from './targets.ts'
+import type { Together } from './together.ts'
 import type {
   CheckpointEvent,
   EpochEvent,
@@ -72,6 +73,7 @@ class Training {
   readonly #data: DataPlan
   readonly #executor: Executor
   readonly #runner: StepRunner
+  readonly #together: Together
   readonly #profile: EngineProfile | null
   readonly #identity: string
   readonly #warnings: readonly string[]
@@ -98,6 +100,7 @@ class Training {
     this.#executor = executor
     this.#identity = identity
     this.#runner = runner
+    this.#together = prepared.together
     this.#profile = prepared.profile
     this.#warnings = prepared.warnings
     this.#startSeconds = prepared.seconds
@@ -149,14 +152,14 @@ class Training {
     const before = this.#first > 0 && this.#first % stepsPerEpoch === 0 ? this.#first / stepsPerEpoch - 1 : null
     if (before !== null && this.#patienceOver(before)) return
     let mark = performance.now()
-    for await (const batch of source.batches(this.#first, this.#last)) {
-      if (this.#run.signal?.aborted) throw await this.#interrupted()
+    for await (const batch of source.batches(this.#first, this.#last, this.#together.share)) {
+      if (this.#together.stops(this.#run.signal)) throw await this.#interrupted()
       const event = await this.#step(batch)
       const now = performance.now()
-      yield { ...event, imagesPerSecond: (batch.count * 1000) / (now - mark) }
+      yield { ...event, imagesPerSecond: (batch.count * this.#together.size * 1000) / (now - mark) }
       const { epoch } = batch
       if (this.#epochEnds()) yield* this.#endOfEpoch(epoch)
-      else if (this.#checkpointDue()) yield await this.#checkpoint()
+      else if (this.#together.agrees(this.#checkpointDue())) yield await this.#checkpoint()
       if (this.#epochEnds() && this.#patienceOver(epoch)) return
       mark = performance.now()
     }
@@ -188,6 +191,7 @@ class Training {
     this.#done = step + 1
     this.#losses.sum += loss
     this.#losses.steps++
+    const right = this.#together.total(countRight(batch, logits, this.#data.source.classes))
     return {
       ...{
         kind: 'step',
@@ -196,7 +200,7 @@ class Training {
         loss,
         lr,
         gradientNorm,
-        top1: countRight(batch, logits, this.#data.source.classes),
+        top1: right === null ? null : right / (batch.count * this.#together.size),
       },
       ...(losses && { losses: Object.fromEntries(runner.graph.objectives.map((l, i) => [l.output, losses[i]!])) }),
       ...(lossScale !== undefined && { lossScale }),
@@ -211,6 +215,8 @@ class Training {
     this.#lossScale?.passed()
     if (this.#average) await runner.download()
     this.#average?.update(runner)
+    const averages = () => this.#average?.state().map(([, values]) => values) ?? []
+    this.#together.compare(this.#done + 1, this.#first, () => [...runner.everything(), ...averages()])
   }
 
   #epochEnds(): boolean {
@@ -227,7 +233,7 @@ class Training {
     if (score && masksAreFinal(this.#o, this.#done) && score.top1 > this.#best.top1) {
       const best = this.#averaged()
       const path = bestPathOf(this.#run)
-      if (path) await saveBest(path, best, this.#identity, epoch)
+      if (path && this.#together.writes) await saveBest(path, best, this.#identity, epoch)
       this.#best = { top1: score.top1, epoch, model: best, fingerprint: path && fingerprint(best) }
     }
     yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, valTop1: score?.top1 ?? null }
@@ -236,7 +242,11 @@ class Training {
 
   async #validate(validation: NonNullable<DataPlan['validation']>) {
     const { signal, preprocess } = this.#run
-    const options = { executor: this.#executor, load: { threads: this.#o.threads }, ...(signal && { signal }) }
+    const options = {
+      ...{ executor: this.#executor, load: { threads: this.#o.threads } },
+      // several ranks stop between steps, all at the same one
+      ...(signal && this.#together.size === 1 && { signal }),
+    }
     try {
       return await evaluate(this.#averaged(), validation, preprocess, options)
     } catch (error) {
@@ -288,7 +298,8 @@ class Training {
     const narrow = runner.isNarrower(this.#model)
     const full = narrow ? ['weights', ...(statistics.size > 0 ? ['statistics'] : [])] : []
     const vectors: [string, Float32Array][] = [...slots, ...full].map((name) => [name, runner.vector(name)])
-    await saveCheckpoint(path, this.#model, [...vectors, ...(this.#average?.state() ?? [])], this.#position())
+    if (this.#together.writes)
+      await saveCheckpoint(path, this.#model, [...vectors, ...(this.#average?.state() ?? [])], this.#position())
     this.#savedAt = performance.now()
     return { kind: 'checkpoint', step: this.#done, path }
   }

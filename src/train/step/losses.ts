@@ -9,15 +9,16 @@
  *   mse         mean over elements of (s - t)^2
  *   nmse        mse / var(t): 1 where the student always gives the teacher's mean (teacher-variance.ts)
  *   l1          mean over elements of |s - t|
+ *   others      the user's own (../losses.ts)
  *
  * Which output has which loss: objectives.ts.
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
 import { elementCount } from '../../graph/types.ts'
-import type { lossNames } from '../train-options.ts'
+import { type LossName, ownLoss } from '../losses.ts'
 
-export type LossName = (typeof lossNames)[number]
+export type { LossName }
 
 /** Losses over a distribution of classes; the others compare outputs of any shape. */
 export const needsClasses = (loss: LossName): loss is 'ce' | 'kl' | 'reverse-kl' =>
@@ -66,13 +67,9 @@ const cooled = (b: Builder, x: Value, temperature: number): Value =>
   temperature === 1 ? x : b.op('Mul', [x, b.scalar(1 / temperature)])
 
 /** A loss that compares elements. `variance`: the teacher's, of nmse. */
-export function distance(
-  b: Builder,
-  loss: 'mse' | 'nmse' | 'l1',
-  student: Value,
-  teacher: Value,
-  variance: number,
-): Value {
+export function distance(b: Builder, loss: LossName, student: Value, teacher: Value, variance: number): Value {
+  const own = ownLoss(loss)
+  if (own) return own.emit(b, student, teacher)
   const d = b.op('Sub', [student, teacher])
   if (loss === 'l1') return elementMean(b, b.op('Abs', [d]))
   const mean = elementMean(b, b.op('Mul', [d, d]))

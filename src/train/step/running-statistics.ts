@@ -1,6 +1,11 @@
 /**
  * Running means and variances in one vector, and their update by those of the batch:
  *   running = momentum * running + (1 - momentum) * batch
+ *
+ * Where gradients are accumulated, the runs of a step all read the statistics that it began with, so that none waits for
+ * another, and each adds to `moved`, how far they have come from there; the update then adds that:
+ *   moved = momentum * moved + (1 - momentum) * (batch - running);   after all runs   running = running + moved
+ * which is the same as one update after each run.
  */
 import type { Graph, Value } from '../../graph/graph.ts'
 import { centreConvolutions, type NormLayer, normNodes, useBatchStatistics } from './batch-statistics.ts'
@@ -50,18 +55,27 @@ export function batchStatistics(graph: Graph, norms: readonly NormLayer[], layou
 }
 
 /** The means in `centred` were measured after subtracting the running ones. */
-export function emitStatistics({ graph, norms, statistics, running, centred }: StepBuilding): void {
+export function emitStatistics(step: StepBuilding): void {
+  const { graph, norms, statistics, running, centred, update } = step
   if (!running) return
   const momentum = new Map(norms.flatMap((n) => [n.runningMean, n.runningVariance].map((v) => [nameOf(v), n.momentum])))
   const batch = batchStatistics(graph, norms, statistics)
   const b = graph.append()
-  const keep = b.initializer(
-    'statistics_keep',
-    statistics.perEntry((name) => (centred.has(name) ? 1 : momentum.get(name)!)),
-  )
-  const take = b.initializer(
-    'statistics_take',
-    statistics.perEntry((name) => 1 - momentum.get(name)!),
-  )
-  nameOutput(graph, b.op('Add', [b.op('Mul', [running, keep]), b.op('Mul', [batch, take])]), 'next_statistics')
+  const factor = (name: string, of: (name: string) => number) => b.initializer(name, statistics.perEntry(of))
+  const taken = b.op('Mul', [batch, factor('statistics_take', (name) => 1 - momentum.get(name)!)])
+  if (!update) {
+    const keep = factor('statistics_keep', (name) => (centred.has(name) ? 1 : momentum.get(name)!))
+    nameOutput(graph, b.op('Add', [b.op('Mul', [running, keep]), taken]), 'next_statistics')
+    return
+  }
+  const vector = { elem: 'float32', dims: [statistics.size] } as const
+  const leave = factor('statistics_leave', (name) => (centred.has(name) ? 0 : 1 - momentum.get(name)!))
+  const move = b.op('Sub', [taken, b.op('Mul', [running, leave])])
+  const keep = statistics.perEntry((name) => momentum.get(name)!)
+  step.statisticsKeep = keep.view('float32')
+  const before = b.op('Mul', [graph.addInput('moved', vector), b.initializer('statistics_keep', keep)])
+  nameOutput(graph, b.op('Add', [before, move]), 'next_moved')
+  const own = update.graph
+  const ends = own.append().op('Add', [own.addInput('statistics', vector), own.addInput('moved', vector)])
+  nameOutput(own, ends, 'next_statistics')
 }

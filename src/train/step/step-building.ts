@@ -49,6 +49,8 @@ export class StepBuilding {
   statistics: FlatLayout = nothing.layout
   /** The flat running statistics; null where there are none. */
   running: Value | null = null
+  /** The factor of each statistic in what the runs of a step have moved it by, where gradients are accumulated. */
+  statisticsKeep: Float32Array = new Float32Array(0)
   /** Running means that are subtracted from what their batch means are measured on. */
   centred: ReadonlySet<string> = new Set()
   objectives: readonly Decided[] = []

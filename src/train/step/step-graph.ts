@@ -9,7 +9,9 @@
  *            teacher_entropy (where a loss compares distributions)  gradient_norm  next_weights [P]  next_statistics [S]  next_<slot> [P]  gradient [P]
  *
  * Where gradients are accumulated over K micro-batches, the step takes `accumulated` [P] in place of the optimiser's
- * slots and gives next_accumulated = accumulated + gradient / K; a second graph does the update after the K-th.
+ * slots and gives next_accumulated = accumulated + gradient / K, and in place of next_statistics how far they have moved
+ * (running-statistics.ts); a second graph does the update after the K-th. Between the two, other processes may add what
+ * their micro-batches gave (shared-sum.ts).
  *
  * P, S, H: flat layouts (flat-layout.ts) of the parameters, the running statistics, and the constants that the host
  * changes between steps (masks, quantiser scales).
@@ -95,10 +97,17 @@ function nameResults({ graph, loss, losses, entropy, logits }: StepBuilding): vo
 }
 
 function resultOf(step: StepBuilding): StepGraph {
-  const { model, graph, update, input, weights, statistics, host, options, lossScale, objectives, logits } = step
+  const { model, graph, update, input, weights, statistics, statisticsKeep, host } = step
+  const { options, lossScale, objectives, logits } = step
   return {
     ...{ model, update, inputName: input.name, inputDims: input.dims },
-    ...{ weights: weights.layout, statistics, host: host.layout, slots: slotsOf(options.optimizer.optimizer) },
+    ...{
+      weights: weights.layout,
+      statistics,
+      statisticsKeep,
+      host: host.layout,
+      slots: slotsOf(options.optimizer.optimizer),
+    },
     lossScaled: lossScale !== null,
     objectives: objectives.map(({ subject, loss, axis }) => ({
       output: subject.name,

@@ -48,6 +48,8 @@ export interface StepGraph {
   readonly inputDims: readonly number[]
   readonly weights: FlatLayout
   readonly statistics: FlatLayout
+  /** The factor of each statistic in `moved` (running-statistics.ts), where gradients are accumulated. */
+  readonly statisticsKeep: Float32Array
   /** Constants that the host may change between steps. */
   readonly host: FlatLayout
   readonly slots: readonly string[]

@@ -2,7 +2,7 @@
  * Runs a step graph: holds the state between steps and moves it in and out of models. Every state vector has two
  * buffers; a step reads one and the engine writes the next state straight into the other, so nothing is copied and the
  * state before a step that went wrong is still there. Where gradients are accumulated, a step is several runs of the
- * graph and one of the update; the running statistics move on with each run, so they alone are copied first.
+ * graph and one of the update; between the two, other processes may add what their runs gave (shared-sum.ts).
  *
  * Where the executor can keep tensors on its device, the state stays there from step to step and `download` brings it to
  * the host.
@@ -15,6 +15,7 @@ import { isNarrowFloat } from '../../graph/types.ts'
 import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
+import type { SharedSum } from './shared-sum.ts'
 import type { StepGraph } from './step-options.ts'
 
 /** A state vector: what the next step reads, and the buffer that it will write. */
@@ -45,8 +46,14 @@ export interface StepResult {
   readonly teacherEntropy: number | null
 }
 
-/** State that the step graph itself advances where gradients are accumulated; the update advances the rest. */
-const MICRO_STATE = ['statistics', 'accumulated']
+/** State that is zero before a step, and that the step graph advances where gradients are accumulated. */
+const MICRO_STATE = ['accumulated', 'moved']
+
+/** How a step is run. */
+export interface RunnerOptions extends LoadOptions {
+  /** The processes that a step's gradient is summed over; each is fed an equal part of its micro-batches. */
+  readonly sharedSum?: SharedSum | null | undefined
+}
 
 export class StepRunner {
   readonly graph: StepGraph
@@ -54,29 +61,37 @@ export class StepRunner {
   readonly #update: Session | null
   readonly #state = new Map<string, Buffers>()
   #host: Tensor | null = null
-  /** The statistics before the current step, if it has changed them already. */
-  #undo: Float32Array | null = null
   /** null: the state is the host's. */
   readonly #device: DeviceState | null
+  readonly #sharedSum: SharedSum | null
   /** Which of the two has the present state; both after a copy. */
   #current: 'host' | 'device' | 'both' = 'host'
 
-  private constructor(graph: StepGraph, session: Session, update: Session | null, device: DeviceState | null) {
+  private constructor(
+    graph: StepGraph,
+    session: Session,
+    update: Session | null,
+    device: DeviceState | null,
+    sharedSum: SharedSum | null,
+  ) {
     this.graph = graph
+    this.#sharedSum = sharedSum
     this.#session = session
     this.#update = update
     this.#device = device
   }
 
-  static async create(graph: StepGraph, executor: Executor, options: LoadOptions = {}): Promise<StepRunner> {
-    const { upload } = executor
+  static async create(graph: StepGraph, executor: Executor, options: RunnerOptions = {}): Promise<StepRunner> {
+    const { sharedSum = null, ...load } = options
+    // other processes' sums go through the host
+    const upload = sharedSum ? undefined : executor.upload
     const device = upload ? new DeviceState(upload) : null
     const keep = (model: Model) =>
       device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
-    const session = await executor.load(graph.model, { step: true, ...options, ...keep(graph.model) })
+    const session = await executor.load(graph.model, { step: true, ...load, ...keep(graph.model) })
     const { threads = 0 } = options
     const update = graph.update && (await executor.load(graph.update, { threads, ...keep(graph.update) }))
-    return new StepRunner(graph, session, update, device)
+    return new StepRunner(graph, session, update, device, sharedSum)
   }
 
   /** The nodes of a step that run on the CPU although the device is another. */
@@ -98,7 +113,10 @@ export class StepRunner {
     this.#set('weights', read(weights))
     if (statistics.size > 0) this.#set('statistics', read(statistics))
     for (const slot of slots) this.#set(slot, new Float32Array(weights.size))
-    if (this.#update) this.#set('accumulated', new Float32Array(weights.size))
+    if (this.#update) {
+      this.#set('accumulated', new Float32Array(weights.size))
+      if (statistics.size > 0) this.#set('moved', new Float32Array(statistics.size))
+    }
     this.refreshHost(model)
   }
 
@@ -132,6 +150,12 @@ export class StepRunner {
     return [...weights.entries, ...statistics.entries].some(({ name }) => typeOf(name) !== 'float32')
   }
 
+  /** All numbers that the next step depends on, but for its batch and hyperparameters. */
+  everything(): Float32Array[] {
+    const state = [...this.#state.keys()].filter((name) => !MICRO_STATE.includes(name)).map((name) => this.vector(name))
+    return this.#host ? [...state, this.#host.view('float32')] : state
+  }
+
   /** The present value of a state vector; a view. */
   vector(name: string): Float32Array {
     if (this.#current === 'device') throw bugError('the state is on the device: download it first')
@@ -157,27 +181,40 @@ export class StepRunner {
       const into = this.#into([...this.#state.keys()])
       const fetch = ['gradient_norm', ...this.#read, ...Object.keys(into)]
       const out = await this.#session.run(this.feeds(feeds[0]!, hyper), fetch, into)
-      const [loss, gradientNorm] = [out.loss!.item(), out.gradient_norm!.item()]
-      return { loss, gradientNorm, losses: meanOf([out.losses]), logits: [out.logits!], ...entropyOf(out) }
+      const gradientNorm = out.gradient_norm!.item()
+      return { gradientNorm, ...this.#meanLoss([out]), logits: [out.logits!], ...entropyOf(out) }
     }
-    this.vector('accumulated').fill(0)
-    if (this.#state.has('statistics')) this.#undo = this.vector('statistics').slice()
     const moving = MICRO_STATE.filter((name) => this.#state.has(name))
+    const reset = () => {
+      for (const name of moving) this.vector(name).fill(0)
+    }
+    const sums = () => [this.vector('accumulated'), moving.includes('moved') ? this.vector('moved') : null] as const
     const runs: Readonly<Record<string, Tensor>>[] = []
-    let loss = 0
+    this.#sharedSum?.begin()
+    reset()
     for (const feed of feeds) {
       const into = this.#into(moving)
       const out = await this.#session.run(this.feeds(feed, hyper), [...this.#read, ...Object.keys(into)], into)
       this.#swap(moving)
-      loss += out.loss!.item() / feeds.length
       runs.push(out)
+      if (!this.#sharedSum) continue
+      this.#sharedSum.add(...sums())
+      reset()
     }
+    this.#sharedSum?.end(...sums())
     const into = this.#into(this.#updated)
     const given = this.#pick(this.#update, { ...hyper, ...this.#now() })
     const out = await this.#update.run(given, ['gradient_norm', ...Object.keys(into)], into)
     const logits = runs.map((r) => r.logits!)
-    const losses = meanOf(runs.map((r) => r.losses))
-    return { loss, gradientNorm: out.gradient_norm!.item(), losses, logits, ...entropyOf(runs[0]!) }
+    return { gradientNorm: out.gradient_norm!.item(), ...this.#meanLoss(runs), logits, ...entropyOf(runs[0]!) }
+  }
+
+  /** Over all micro-batches of the step, in their order. */
+  #meanLoss(runs: readonly Readonly<Record<string, Tensor>>[]): Pick<StepResult, 'loss' | 'losses'> {
+    const own = runs.map(({ loss, losses }) => [loss!.item(), ...Array.from(losses?.toNumbers() ?? [])])
+    const all = this.#sharedSum?.allRounds(own) ?? own
+    const [loss = 0, ...losses] = meanOf(all)
+    return { loss, losses: losses.length === 0 ? null : losses }
   }
 
   async #stepOnDevice(device: DeviceState, feeds: readonly StepFeed[], hyper: Hyper): Promise<StepResult> {
@@ -195,13 +232,12 @@ export class StepRunner {
       const given = this.#pick(this.#update, { ...hyper, ...device.next })
       results.push(await this.#update.runKept(given, nextOf(this.#update, ['gradient_norm'])))
       device.offer(results.at(-1)!.kept)
-      await device.reset('accumulated')
+      for (const name of MICRO_STATE) if (this.#state.has(name)) await device.reset(name)
     }
     const runs = results.slice(0, feeds.length)
     return {
-      loss: runs.reduce((sum, { read }) => sum + read.loss!.item(), 0) / feeds.length,
       gradientNorm: results.at(-1)!.read.gradient_norm!.item(),
-      losses: meanOf(runs.map(({ read }) => read.losses)),
+      ...this.#meanLoss(runs.map(({ read }) => read)),
       logits: runs.map(({ read }) => read.logits!),
       ...entropyOf(runs[0]!.read),
     }
@@ -215,14 +251,11 @@ export class StepRunner {
       return
     }
     this.#swap(this.#updated)
-    this.#undo = null
   }
 
   /** Goes back to the state before the last step. */
   discard(): void {
     this.#device?.discard()
-    if (this.#undo) this.setVector('statistics', this.#undo)
-    this.#undo = null
   }
 
   /** The gradient of each parameter at the present state, without an update. */
@@ -306,12 +339,9 @@ export const widened = (t: Tensor): Tensor => (isNarrowFloat(t.type) ? Tensor.fl
 
 const entropyOf = (out: Readonly<Record<string, Tensor>>) => ({ teacherEntropy: out.teacher_entropy?.item() ?? null })
 
-/** Element by element; null where there are none. */
-function meanOf(vectors: readonly (Tensor | undefined)[]): number[] | null {
-  const given = vectors.flatMap((t) => (t ? [t.toNumbers()] : []))
-  if (given.length === 0) return null
-  return Array.from(given[0]!, (_, i) => given.reduce((sum, v) => sum + v[i]! / given.length, 0))
-}
+/** Element by element. */
+const meanOf = (rows: readonly (readonly number[])[]): number[] =>
+  (rows[0] ?? []).map((_, i) => rows.reduce((sum, row) => sum + row[i]! / rows.length, 0))
 
 /** Those of `others` that the session has, and the state that it advances. */
 const nextOf = (session: Session, others: readonly string[]): string[] =>

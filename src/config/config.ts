@@ -1,0 +1,70 @@
+/**
+ * What a user adds to mnc, as one object: the default export of `mnc.config.ts`. In use, it is in the same lists as what is
+ * built in (base/registry.ts), so that commands, help, recipes and messages know it.
+ */
+import { MncError, usageError } from '../base/errors.ts'
+import { nearest } from '../base/options.ts'
+import type { Registry } from '../base/registry.ts'
+import { formatRegistry } from '../data/formats/index.ts'
+import { type DatasetDef, formatOf } from '../data/formats/own.ts'
+import type { NetworkDef } from '../models/define-network.ts'
+import { networkRegistry } from '../models/index.ts'
+import type { PassDef } from '../pass-manager/define-pass.ts'
+import { passRegistry } from '../passes/index.ts'
+import { type LossDef, lossRegistry } from '../train/losses.ts'
+
+export interface Config {
+  readonly passes?: readonly PassDef[]
+  readonly datasets?: readonly DatasetDef[]
+  readonly losses?: readonly LossDef[]
+  readonly networks?: readonly NetworkDef[]
+}
+
+/** The functions that each kind needs. */
+const kinds = {
+  passes: ['run'],
+  datasets: ['open'],
+  losses: ['emit'],
+  networks: ['build'],
+} as const satisfies Record<keyof Config, readonly string[]>
+
+/** Checks the types of a configuration; at run time it is the object itself. */
+export const defineConfig = (config: Config): Config => config
+
+/** Puts a configuration in place of the one in use. Usage errors name `file`. */
+export function useConfig(config: Config, file?: string): void {
+  try {
+    check(config)
+    use(passRegistry, config.passes)
+    use(formatRegistry, config.datasets?.map(formatOf))
+    use(lossRegistry, config.losses)
+    use(networkRegistry, config.networks)
+  } catch (error) {
+    throw error instanceof MncError && file !== undefined ? error.inFile(file) : error
+  }
+}
+
+function use<T>(registry: Registry<T>, own: readonly T[] = []): void {
+  registry.use(own)
+}
+
+/** A configuration in JavaScript has no types that were checked. */
+function check(config: unknown): asserts config is Config {
+  if (typeof config !== 'object' || config === null)
+    throw usageError('a configuration is an object', 'export default defineConfig({ ... })')
+  for (const [key, list] of Object.entries(config)) {
+    const needed = Object.entries(kinds).find(([kind]) => kind === key)?.[1]
+    if (!needed) {
+      const near = nearest(key, Object.keys(kinds))
+      throw usageError(
+        `a configuration has no '${key}'${near ? `, did you mean '${near}'?` : ''}`,
+        `it has ${Object.keys(kinds).join(', ')}`,
+      )
+    }
+    if (!Array.isArray(list)) throw usageError(`'${key}' of a configuration must be an array`)
+    for (const def of list as readonly unknown[]) {
+      const lacking = [...needed, 'summary'].filter((k) => typeof def !== 'object' || def === null || !(k in def))
+      if (lacking.length > 0) throw usageError(`one of '${key}' has no ${lacking.join(' and no ')}`)
+    }
+  }
+}

@@ -1,0 +1,22 @@
+import { defineTarget } from './target.ts'
+
+export const cpu = defineTarget({
+  name: 'cpu',
+  summary: "onnxruntime on this machine's processor: the fastest file here, never slower than in floats",
+  pick: 'fastest',
+  aim: 'latency',
+  quantised: true,
+  readers: ['onnxruntime>=1.24'],
+  forms: [
+    { options: { format: 'int8' }, because: 'its layers run in integer kernels' },
+    {
+      options: { format: 'int8', rowPairs: true },
+      because: 'narrow convolutions fill the vector unit two rows at a time',
+    },
+    {
+      options: { format: 'packed', floatActivations: true },
+      because: 'integer kernels gain nothing here: small weights, which become floats at load',
+    },
+    { options: { format: 'float' }, because: 'nothing else is as fast' },
+  ],
+})

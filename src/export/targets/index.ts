@@ -1,0 +1,19 @@
+/** Every target, in the order of help and documents. A new one is a file and a line here. */
+import { usageError } from '../../base/errors.ts'
+import { cpu } from './cpu.ts'
+import { openvino } from './openvino.ts'
+import { opset13 } from './opset13.ts'
+import { size } from './size.ts'
+import type { TargetDef } from './target.ts'
+import { tensorrt } from './tensorrt.ts'
+
+export const targets: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt]
+
+export const targetNames: readonly string[] = targets.map((t) => t.name)
+
+/** A usage error for other names. */
+export function targetOf(name: string): TargetDef {
+  const found = targets.find((t) => t.name === name)
+  if (found) return found
+  throw usageError(`there is no target '${name}'`, `choose from ${targetNames.join(', ')}`)
+}

@@ -1,0 +1,21 @@
+/** Options of an export as the command line and recipes have them: a target, or a format with its own options. */
+import { type OptionsOf, optionTable } from '../../base/options.ts'
+import { exportOptions } from '../export-options.ts'
+import { targetNames, targets } from './index.ts'
+
+export const targetOptions = optionTable({
+  target: {
+    type: 'string',
+    enum: targetNames,
+    description: `Where the file is to run, in place of a format. ${targets.map((t) => `${t.name}: ${t.summary}`).join('; ')}`,
+  },
+  reader: {
+    type: 'string',
+    placeholder: 'READER',
+    description:
+      'What is to read the file, e.g. "onnxruntime>=1.24", "openvino" or "opencv": a target picks a form that it takes, INT4 types where they are allowed and gain something; a format that it does not take is refused',
+  },
+  ...exportOptions,
+})
+
+export type ParsedTargetOptions = OptionsOf<typeof targetOptions>

@@ -1,0 +1,118 @@
+/**
+ * The C functions of an MPI library, called in this process. Only this file knows koffi and the binary interfaces:
+ * Open MPI 4 and 5 have their constants behind symbols, MPICH and what shares its interface (Intel MPI, MVAPICH, Cray MPI)
+ * as numbers (mpi.h of MPICH 4: MPI_COMM_WORLD, MPI_DOUBLE, MPI_FLOAT, MPI_SUM).
+ *
+ * Buffers are passed as they are: MPI reads and writes the memory of the typed arrays.
+ */
+import { usageError } from '../base/errors.ts'
+
+/** A handle as the library defines it: a pointer or a number. */
+type Handle = bigint | number
+
+export interface MpiLibrary {
+  /** First line of MPI_Get_library_version. */
+  readonly version: string
+  readonly world: Handle
+  readonly float: Handle
+  readonly double: Handle
+  readonly plus: Handle
+  /** Calls a function of the library. Throws where it reports an error. */
+  call(name: keyof typeof FUNCTIONS, ...args: readonly (Handle | ArrayBufferView | null)[]): void
+}
+
+/** `h` stands for a handle. */
+const FUNCTIONS = {
+  MPI_Init_thread: ['void*', 'void*', 'int', 'void*'],
+  MPI_Comm_rank: ['h', 'void*'],
+  MPI_Comm_size: ['h', 'void*'],
+  MPI_Alltoall: ['void*', 'int', 'h', 'void*', 'int', 'h', 'h'],
+  MPI_Allgather: ['void*', 'int', 'h', 'void*', 'int', 'h', 'h'],
+  MPI_Allreduce: ['void*', 'void*', 'int', 'h', 'h', 'h'],
+  MPI_Abort: ['h', 'int'],
+  MPI_Finalize: [],
+} as const
+
+const OPEN_MPI = {
+  names: ['libmpi.so.40', 'libmpi.40.dylib', 'libmpi.so'],
+  handle: 'void*',
+  symbols: {
+    world: 'ompi_mpi_comm_world',
+    float: 'ompi_mpi_float',
+    double: 'ompi_mpi_double',
+    plus: 'ompi_mpi_op_sum',
+  },
+} as const
+
+const MPICH = {
+  names: ['libmpich.so.12', 'libmpi.so.12', 'libmpi.12.dylib'],
+  handle: 'int',
+  numbers: { world: 0x44000000, float: 0x4c00040a, double: 0x4c00080b, plus: 0x58000003 },
+} as const
+
+export type MpiFamily = 'open-mpi' | 'mpich'
+
+/** `family`: whose launcher started this process. MNC_MPI names another file. */
+export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
+  const koffi = await loadKoffi()
+  const { names } = family === 'open-mpi' ? OPEN_MPI : MPICH
+  const named = process.env.MNC_MPI
+  const faults: string[] = []
+  for (const name of named ? [named] : names) {
+    try {
+      // global: components that the library loads later look for its symbols
+      return bind(koffi.load(name, { global: true }))
+    } catch (error) {
+      faults.push(`${name}: ${error instanceof Error ? error.message.split('\n')[0] : error}`)
+    }
+  }
+  throw usageError(
+    `mpirun started this process, but its MPI library cannot be loaded: ${faults.join('; ')}`,
+    'set MNC_MPI to the path of libmpi, or install it (Debian: openmpi-bin or mpich)',
+  )
+}
+
+type Koffi = typeof import('koffi')
+
+async function loadKoffi(): Promise<Koffi> {
+  try {
+    return await import('koffi')
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
+    throw usageError(`mpirun started this process, but MPI cannot be called: ${reason}`, 'npm install koffi')
+  }
+}
+
+/** MPI_MAX_LIBRARY_VERSION_STRING of both families. */
+const VERSION_BYTES = 8192
+
+function bind(library: ReturnType<Koffi['load']>): MpiLibrary {
+  const text = Buffer.alloc(VERSION_BYTES)
+  const length = new Int32Array(1)
+  library.func('MPI_Get_library_version', 'int', ['void*', 'void*'])(text, length)
+  const version = text.toString('utf8', 0, length[0]).split(/\n|\0/)[0]!
+  const isOpen = version.startsWith('Open MPI')
+  const { handle } = isOpen ? OPEN_MPI : MPICH
+  const symbol = (name: string): Handle => library.symbol(name)
+  const { symbols } = OPEN_MPI
+  const constants = isOpen
+    ? {
+        ...{ world: symbol(symbols.world), float: symbol(symbols.float) },
+        ...{ double: symbol(symbols.double), plus: symbol(symbols.plus) },
+      }
+    : MPICH.numbers
+  const functions = new Map(
+    Object.entries(FUNCTIONS).map(([name, types]) => {
+      const own = types.map((t) => (t === 'h' ? handle : t))
+      return [name, library.func(name, 'int', own)]
+    }),
+  )
+  return {
+    version,
+    ...constants,
+    call(name, ...args) {
+      const status: number = functions.get(name)!(...args)
+      if (status !== 0) throw usageError(`${name} of ${version} failed with error ${status}`)
+    },
+  }
+}

@@ -1,0 +1,80 @@
+/** `check --target`: the target's readers, where a python that MNC_READERS names has them. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { parseReader } from '../../src/analysis/readers.ts'
+import { randomBatches } from '../../src/check/check.ts'
+import { checkReaders, gateReaders } from '../../src/check/check-readers.ts'
+import { pythonReaders } from '../../src/check/python-readers.ts'
+import { writeModel } from '../../src/codec/codec.ts'
+import { runCommandLine } from '../../src/commands/program.ts'
+import { exportFor } from '../../src/export/targets/export-for.ts'
+import { targetOf } from '../../src/export/targets/index.ts'
+import { Sink } from '../cli/sink.ts'
+import { smallNet } from '../export/nets.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-readers-'))
+after(() => rmSync(folder, { recursive: true }))
+
+const installed = await pythonReaders()
+
+test('readers that are not installed are named; a path that is no python is a user error', async () => {
+  const path = join(folder, 'net.onnx')
+  await writeModel(smallNet(1), path)
+  const before = process.env.MNC_READERS
+  const check = async (readers: string): Promise<{ code: number; out: string; err: string }> => {
+    process.env.MNC_READERS = readers
+    const [stdout, stderr] = [new Sink(), new Sink()]
+    const code = await runCommandLine(['check', path, path, '--target', 'opset13', '--json'], { stdout, stderr })
+    return { code, out: stdout.text, err: stderr.text }
+  }
+  try {
+    const { code, out } = await check('')
+    assert.equal(code, 0)
+    const none = { version: null, refusal: null, maxRelError: null }
+    assert.deepEqual(
+      JSON.parse(out).readers,
+      ['onnxruntime', 'openvino', 'opencv'].map((reader) => ({ reader, ...none })),
+    )
+    const wrong = await check(join(folder, 'no-python'))
+    assert.equal(wrong.code, 2)
+    assert.match(wrong.err, /MNC_READERS: .*no-python is no python that runs/)
+  } finally {
+    if (before === undefined) delete process.env.MNC_READERS
+    else process.env.MNC_READERS = before
+  }
+})
+
+test('a refusal and a large difference are gates', () => {
+  const result = { reader: 'openvino', version: '1.2', refusal: null, maxRelError: 0.01 } as const
+  gateReaders([result, { ...result, version: null, maxRelError: null }], 'net.onnx')
+  for (const [fault, said] of [
+    [{ refusal: 'no INT4', maxRelError: null }, /openvino 1\.2 does not run it: no INT4/],
+    [{ maxRelError: 0.2 }, /openvino 1\.2 differs by 20\.0 %/],
+  ] as const)
+    assert.throws(() => gateReaders([result, { ...result, ...fault }], 'net.onnx'), said)
+})
+
+test('files of targets give the same in every reader', {
+  skip: installed.length === 0 && 'no MNC_READERS',
+}, async () => {
+  for (const [seed, activationBits] of [
+    [1, 8],
+    [2, 4],
+  ] as const)
+    for (const name of ['size', 'opset13', 'openvino']) {
+      const graph = smallNet(seed, { activationBits })
+      const { model } = await exportFor(graph, { target: name })
+      const path = join(folder, `${name}-${seed}.onnx`)
+      await writeModel(model, path)
+      for await (const batch of randomBatches(graph, 3)) {
+        const wanted = targetOf(name).readers.map(parseReader)
+        const results = await checkReaders(graph, { model, path }, batch, { wanted, installed })
+        assert.ok(results.some((r) => r.maxRelError !== null))
+        gateReaders(results, path)
+        break
+      }
+    }
+})

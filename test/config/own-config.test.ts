@@ -1,0 +1,146 @@
+/** The user's own passes, data sets, losses and networks, from a configuration in TypeScript, in the built command. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import test, { after } from 'node:test'
+import { MncError } from '../../src/base/errors.ts'
+import { readModel } from '../../src/codec/codec.ts'
+import { defineConfig, useConfig } from '../../src/config/config.ts'
+import { findConfig } from '../../src/config/find.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'mnc-config-'))
+after(() => rmSync(folder, { recursive: true }))
+const at = (name: string): string => join(folder, name)
+const cli = resolve('dist/cli.js')
+
+function mnc(cwd: string, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { cwd, encoding: 'utf8' })
+  return { exit: status, out: stdout, err: stderr }
+}
+
+writeFileSync(
+  at('round-to.ts'),
+  `import { definePass } from 'mnc'
+export const roundTo = definePass({
+  name: 'rename-graph',
+  summary: 'Give the graph another name',
+  options: { to: { type: 'string', default: 'own', description: 'The name' } },
+  preserves: 'numerics',
+  run(model, { to }) {
+    const changed: boolean = model.metadata.get('graph') !== to
+    model.metadata.set('graph', to)
+    return changed
+  },
+})
+`,
+)
+writeFileSync(
+  at('mnc.config.ts'),
+  `import { defineConfig, defineDataset, defineLoss, defineNetwork, Tensor } from 'mnc'
+import { roundTo } from './round-to.ts'
+
+const waves = defineDataset({
+  name: 'waves',
+  summary: 'sine waves of two frequencies',
+  open(_place: string, split: 'train' | 'test') {
+    const n: number = split === 'train' ? 64 : 32
+    const labels = Array.from({ length: n }, (_, i) => i % 2)
+    const x = labels.flatMap((label, i) => Array.from({ length: 16 }, (_, t) => Math.sin((t + i) * (label ? 2 : 0.5))))
+    return { input: Tensor.float32([n, 1, 4, 4], x), labels: Tensor.int64([n], labels) }
+  },
+})
+const logCosh = defineLoss({
+  name: 'log-cosh',
+  summary: 'log cosh of the difference',
+  emit: (b, s, t) => b.op('ReduceMean', [b.op('Log', [b.op('Cosh', [b.op('Sub', [s, t])])])], { keepdims: 0 }),
+})
+const tiny = defineNetwork({
+  family: 'tiny',
+  summary: 'one linear layer',
+  options: { classes: { type: 'integer', default: 2, description: 'Classes' } },
+  build: ({ classes }, net) =>
+    net.output(net.linear(net.flatten(net.input({ channels: 1, size: 4 }), 'flat'), 'fc', classes, 'logits')),
+})
+export default defineConfig({ passes: [roundTo], datasets: [waves], losses: [logCosh], networks: [tiny] })
+`,
+)
+
+test('what a configuration defines is built, listed, run, trained and evaluated like what is built in', async () => {
+  assert.equal(mnc(folder, 'build', 'tiny', '--classes', '2', '-o', 'tiny.onnx').exit, 0)
+  assert.match(mnc(folder, 'pass', '--list').out, /\n {2}rename-graph +Give the graph another name/)
+  // found from the model, whatever the folder
+  const renamed = mnc(tmpdir(), 'rename-graph', at('tiny.onnx'), '--to', 'mine')
+  assert.equal(renamed.exit, 0, renamed.err)
+  assert.equal((await readModel(at('tiny.rename-graph.onnx'))).metadata.get('graph'), 'mine')
+  assert.match(mnc(folder, 'eval', '--help').out, /embedded,\s+waves/)
+  assert.match(mnc(folder, 'train', '--help').out, /l1,\s+log-cosh/)
+  const evaluated = mnc(folder, '--json', 'eval', 'tiny.onnx', '--data', 'waves')
+  assert.equal(JSON.parse(evaluated.out).samples, 32)
+  const recipe = {
+    name: 'own',
+    data: 'waves',
+    stages: [
+      { name: 'teacher', build: { family: 'tiny' }, seed: 1 },
+      { name: 'student', build: 'tiny', passes: [{ 'rename-graph': { to: 'x' } }], teacher: 'teacher' },
+    ].map((s, i) =>
+      i === 0 ? s : { ...s, train: { loss: 'log-cosh', epochs: 20, batch: 16, optimizer: 'adamw', lr: 0.05 } },
+    ),
+  }
+  writeFileSync(at('own.json'), JSON.stringify(recipe))
+  const ran = mnc(folder, 'run', 'own.json')
+  assert.equal(ran.exit, 0, ran.err)
+  // the student has become the teacher: what the loss asks for
+  const checked = mnc(folder, '--json', 'check', 'build/own/teacher.onnx', 'build/own/student.onnx', '--data', 'waves')
+  const before = mnc(folder, '--json', 'check', 'build/own/teacher.onnx', 'tiny.onnx', '--data', 'waves')
+  const error = ({ out }: { out: string }): number => JSON.parse(out).byOptimisation.all.maxAbsError
+  assert.ok(error(checked) < error(before) / 4, `${error(checked)} against ${error(before)}`)
+})
+
+test('slips among own names suggest own names; --no-config forgets them', () => {
+  assert.match(mnc(folder, 'rename-grph', 'tiny.onnx').err, /Did you mean rename-graph\?/)
+  assert.match(mnc(folder, 'eval', 'tiny.onnx', '--data', 'wave').err, /did you mean 'waves'\?/)
+  assert.equal(mnc(folder, '--no-config', 'rename-graph', 'tiny.onnx').exit, 2)
+  assert.equal(mnc(tmpdir(), '--config', at('mnc.config.ts'), 'build', 'tiny', '-o', at('t2.onnx')).exit, 0)
+})
+
+test('the nearest configuration wins: that of the model before that of the folder', () => {
+  mkdirSync(at('deep/er'), { recursive: true })
+  writeFileSync(at('deep/mnc.config.mjs'), 'export default {}')
+  writeFileSync(at('deep/er/x.onnx'), '')
+  assert.equal(findConfig([at('deep/er/x.onnx')], folder), at('deep/mnc.config.mjs'))
+  assert.equal(findConfig(['absent.onnx'], folder), at('mnc.config.ts'))
+})
+
+test('a faulty configuration is one message that names the file, exit 2', () => {
+  const bad = at('bad.mjs')
+  for (const [text, message] of [
+    ['export default { pases: [] }', /bad\.mjs: a configuration has no 'pases', did you mean 'passes'\?/],
+    ['export default { passes: [{ name: "x" }] }', /bad\.mjs: one of 'passes' has no run and no summary/],
+    ['export const config = {}', /bad\.mjs: it has no default export/],
+    ['export default {', /bad\.mjs: it cannot be loaded: /],
+    ['throw new Error("not today")', /bad\.mjs: it cannot be loaded: not today/],
+    [
+      'export default { losses: [{ name: "ce", summary: "s", emit() {} }] }',
+      /bad\.mjs: there is a loss named 'ce' already \(give yours another name\)/,
+    ],
+    ['export default { losses: [{ name: "My Loss", summary: "s", emit() {} }] }', /cannot be named 'My Loss'/],
+  ] as const) {
+    writeFileSync(bad, text)
+    const { exit, err, out } = mnc(folder, '--config', bad, 'pass', '--list')
+    assert.equal(exit, 2, err)
+    assert.match(err, message)
+    assert.equal(out, '')
+  }
+  assert.match(mnc(folder, '--config', at('absent.ts'), 'pass', '--list').err, /there is no such configuration/)
+})
+
+test('in the library: a configuration in use replaces the one before; String(error) says all of it', () => {
+  const loss = { name: 'own', summary: 's', emit: () => assert.fail() }
+  useConfig(defineConfig({ losses: [loss] }))
+  useConfig(defineConfig({ losses: [loss] }))
+  useConfig({})
+  const error = new MncError('it is wrong', { code: 'bad', blame: 'user', file: 'a.onnx', node: 'n', next: 'mend it' })
+  assert.equal(String(error), "MncError (bad): a.onnx, node 'n': it is wrong (mend it)")
+})
