@@ -1,5 +1,5 @@
 /**
- * Which programs load a file, and from which version on, judged by its contents. Facts measured (bench/readers.ts) with
+ * Which programs load a file, and from which version on, judged by its contents. Facts measured, file by file, with
  * onnxruntime 1.16.3, 1.18.1, 1.20.1, 1.22.1, 1.23.2, 1.24.1 and newer, OpenVINO 2026.4 and OpenCV 5.0; the oldest version of each
  * table is the oldest that was tried. TensorRT's are those of its documents (explicit quantisation), not measured.
  *

@@ -74,8 +74,8 @@ export function usageError(message: string, next?: string): MncError {
 }
 
 /** Another process of the same job says what is wrong: this one ends without a word. */
-export function reportedElsewhere(blame: Blame = 'user'): MncError {
-  return new MncError('another rank reports what is wrong', { code: 'reported-elsewhere', blame })
+export function reportedElsewhere(): MncError {
+  return new MncError('another rank reports what is wrong', { code: 'reported-elsewhere', blame: 'user' })
 }
 
 /** The model is at fault: malformed, or it contains something that the operation cannot handle. */

@@ -1,6 +1,7 @@
 /**
  * A command that several processes run together under mpirun: one voice and one end. Rank 0 speaks for what is the same
- * everywhere; what happens to one rank only is said by that rank, with its number, and ends the job.
+ * everywhere; what happens to one rank only is said by that rank, with its number, and ends the job. Ranks that leave the word to
+ * another exit with 0: mpirun ends a job at the first exit code that is not, perhaps before the other has spoken.
  */
 import { MncError, reportedElsewhere } from '../base/errors.ts'
 import type { Group } from '../ranks/group.ts'
@@ -46,22 +47,28 @@ export async function together(
     await body(ranks, ready, rank === 0 ? io : io.silent())
     group.close()
   } catch (error) {
-    if (isReady) throw inTraining(error)
+    if (isReady) {
+      const own = inTraining(error)
+      if (own === null) return
+      throw own
+    }
     const all = statuses(group, error)
     group.close()
     const own = all[rank]!
     const first = all.findIndex(({ failed, hash }) => failed && hash === own.hash)
-    if (first !== rank) throw reportedElsewhere()
+    if (first !== rank) return
     throw all.every(({ hash }) => hash === own.hash) ? error : ofRank(rank, error)
   }
 
+  /** What this rank has to say; null for nothing. */
   function inTraining(error: unknown): unknown {
     if (!(error instanceof MncError)) return error
-    const isShared = EVERYWHERE.has(error.code) || error.code === reportedElsewhere().code
+    const isElsewhere = error.code === reportedElsewhere().code
+    const isShared = EVERYWHERE.has(error.code) || isElsewhere
     // left open, the end of this process ends the others
     if (!isShared) return ofRank(rank, error)
     group.close()
-    return rank === 0 ? error : reportedElsewhere(error.blame)
+    return rank === 0 && !isElsewhere ? error : null
   }
 }
 

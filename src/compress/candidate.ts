@@ -6,7 +6,7 @@ import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
 import { readModel, writeModel } from '../codec/codec.ts'
-import { exportToTarget } from '../export/targets/export-for.ts'
+import { exportToTarget, formText } from '../export/targets/export-for.ts'
 import type { Model } from '../graph/model.ts'
 import { type PtqEvent, ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
@@ -61,7 +61,7 @@ interface Made extends Pick<Point, 'name' | 'summary' | 'key'> {
 export async function finish(run: Run, { name, summary, key, recipe, start }: Made): Promise<Point> {
   const { work, samples } = run
   const graph = await readModel(work.pointAt(name, 'graph'))
-  const best = await exportToTarget(graph, run.target, { seed: run.seed })
+  const best = await exportAsPicked(run, { name, key }, graph)
   await writeModel(best.model, work.pointAt(name, 'file'))
   const withExport = exportStage(recipe, best.options, samples.labelled)
   await writeFileAtomic(work.pointAt(name, 'recipe'), `${JSON.stringify(withExport, null, 2)}\n`)
@@ -77,6 +77,19 @@ export async function finish(run: Run, { name, summary, key, recipe, start }: Ma
   }
   await work.writePoint(point)
   return point
+}
+
+/**
+ * In the form that the target picks. Where that takes a measurement, another would pick another one: it is written down
+ * before the file is, so that a run that goes on keeps to it.
+ */
+async function exportAsPicked({ work, target, seed }: Run, { name, key }: Pick<Made, 'name' | 'key'>, graph: Model) {
+  const known = await work.form(name, key)
+  const forms = target.forms.filter((f) => formText(f) === known)
+  if (forms.length > 0) return exportToTarget(graph, { ...target, pick: 'first', forms }, { seed })
+  const best = await exportToTarget(graph, target, { seed })
+  if (target.pick === 'fastest') await work.writeForm(name, key, best.picked!.form)
+  return best
 }
 
 /** null for constructs that the rules do not cover. */

@@ -27,6 +27,8 @@ export interface Point {
 
 /** Files of a point's folder. */
 export const POINT_FILES = {
+  /** Which form was measured to be the fastest. */
+  form: 'form.json',
   /** Written last: a folder without it is half made. */
   facts: 'point.json',
   recipe: 'recipe.json',

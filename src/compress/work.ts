@@ -68,6 +68,16 @@ export class Work {
     return isPoint(json) && json.key === key && existsSync(this.pointAt(name, 'file')) ? json : null
   }
 
+  /** The form that was picked for a point made of the same; null where none was. */
+  async form(name: string, key: string): Promise<unknown> {
+    const json = await this.readJson(join('points', name, POINT_FILES.form))
+    return isRecord(json) && json.key === key ? json.form : null
+  }
+
+  async writeForm(name: string, key: string, form: string): Promise<void> {
+    await this.writeJson(join('points', name, POINT_FILES.form), { key, form })
+  }
+
   async writePoint(point: Point): Promise<void> {
     await this.writeJson(join('points', point.name, POINT_FILES.facts), point)
   }

@@ -16,6 +16,7 @@ import { insertPruneMask } from './insert-prune-mask.ts'
 import { lowerFakeQuant } from './lower-fake-quant.ts'
 import { mergeTeacher } from './merge-teacher.ts'
 import { quantizeOutputs } from './quantize-outputs.ts'
+import { reconstruct } from './reconstruct.ts'
 import { reestimateBn } from './reestimate-bn.ts'
 import { removeChannels } from './remove-channels.ts'
 import { roundWeights } from './round-weights.ts'
@@ -38,6 +39,7 @@ const builtIn: readonly PassDef[] = [
   quantizeOutputs,
   searchRanges,
   roundWeights,
+  reconstruct,
   correctBias,
   freezeSubgraph,
   inferBn,

@@ -97,9 +97,9 @@ const options = optionTable({
 
 type Options = OptionsOf<typeof options>
 
-/** Why a layer is left alone; its rows if it is not. */
-function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
-  const { quant, tensor, outputAxis, slot } = layer
+/** Why a weight cannot be put on the grid of its quantiser; null where it can. */
+export function whyNotRounded(layer: WeightLayer): string | null {
+  const { quant, tensor, slot } = layer
   if (!quant) return 'its weights have no quantiser'
   if (!tensor.type.includes('float') || !quant.quantize) return 'its weights are stored as integers'
   if (!quant.scale.constant || (quant.zeroPoint && !quant.zeroPoint.constant))
@@ -107,10 +107,17 @@ function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
   if (quant.scale.uses.size > 2) return 'the steps of its weights are shared with another quantiser'
   if (layer.otherUser) return `its weights are also read by ${layer.otherUser.label}`
   if (layer.handedOut) return `'${layer.handedOut.name}' is an output of the model`
-  if (slot.data === undefined || slot.lookup) return 'its weights are looked up, not multiplied'
+  return slot.data === undefined || slot.lookup ? 'its weights are looked up, not multiplied' : null
+}
+
+/** Why a layer is left alone; its rows if it is not. */
+function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
+  const why = whyNotRounded(layer)
+  if (why) return why
   const rows = weightRows(layer)
   if (typeof rows === 'string') return rows
-  const across = quant.block > 0 ? layer.inputAxis : outputAxis
+  const quant = layer.quant!
+  const across = quant.block > 0 ? layer.inputAxis : layer.outputAxis
   if (quant.source !== layer.quantPoint || (quant.axis !== null && quant.axis !== across))
     return 'its steps run along another axis than its output channels'
   if (rows.columns > o.largest)
@@ -118,7 +125,7 @@ function roundable(layer: WeightLayer, o: Options): MomentsOf | string {
   return isOnGrid(layer) ? 'its weights lie on the grid already' : { layer, rows }
 }
 
-function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
+export function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
   const { scale, zeroPoint, lo, hi } = quant!
   const steps = scale.constant!.toNumbers()
   const zeros = zeroPoint?.constant?.toNumbers()
@@ -136,12 +143,22 @@ function isOnGrid({ quant, tensor, mask }: WeightLayer): boolean {
   return true
 }
 
-async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
-  const inlined = inlineFunctions(model)
-  const { chosen, left, absent } = chooseLayers(model.graph, o)
+/** The layers to treat; quantised ones that the options leave out are declined. */
+export function quantisedLayers(
+  { graph }: Model,
+  o: OptionsOf<typeof layerOptions>,
+  ctx: PassContext,
+): readonly WeightLayer[] {
+  const { chosen, left, absent } = chooseLayers(graph, o)
   noteAbsent(absent, ctx)
   for (const { layer, reason, remedy } of left)
     if (layer.quant) ctx.decline(layer.name, reason, { weights: layer.tensor.size, remedy })
+  return chosen
+}
+
+async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
+  const inlined = inlineFunctions(model)
+  const chosen = quantisedLayers(model, o, ctx)
   const fit: MomentsOf[] = []
   for (const layer of chosen) {
     const found = roundable(layer, o)
@@ -187,13 +204,13 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   return inlined || fit.length > 0
 }
 
+/** What passes that round weights on data say about themselves. */
+export const rounds = { preserves: 'interface', treatsWeights: true, bakes: true, data: 'required' } as const
+
 export const roundWeights = definePass({
   name: 'round-weights',
   summary: 'Round quantised weights so that their layers’ outputs stay, not the weights (GPTQ)',
   options,
-  preserves: 'interface',
-  treatsWeights: true,
-  bakes: true,
-  data: 'required',
+  ...rounds,
   run,
 })

@@ -126,6 +126,8 @@ class Work {
   readonly #tell: (event: PtqEvent) => void | Promise<void>
   readonly #planned: readonly PlannedPass[]
   readonly #steps: PtqStep[] = []
+  /** What each step of the last group was applied to. */
+  readonly #before = new Map<string, { readonly model: Model; readonly passes: PtqSequence['passes'] }>()
   #passes: PtqSequence['passes'] = []
   #train: Options | null = null
   #rescued: readonly Rescued[] = []
@@ -218,6 +220,12 @@ class Work {
   /** A pass before `quantize`: its effect shows after that. */
   async #tryBefore(p: PlannedPass, prepared: { model: Model; passes: PtqSequence['passes'] }): Promise<void> {
     await this.#step(p.name, async () => {
+      if (this.#o.weightBits > 0 && this.#o.weightBits < (p.leastWeightBits ?? 0))
+        return {
+          ...prepared,
+          changed: false,
+          reason: `weights of ${this.#o.weightBits} bits have no precision to spare`,
+        }
       const own = await this.#apply(prepared.model, p.def.name, passOptions(p, this.#o), prepared.passes)
       if (!own.changed) return own
       const done = await this.#quantised(own.model, own.passes)
@@ -239,8 +247,10 @@ class Work {
   }
 
   async #tryBehind(p: PlannedPass): Promise<void> {
+    this.#before.set(p.name, { model: this.#model, passes: this.#passes })
+    const from = this.#before.get(p.instead ?? p.name) ?? { model: this.#model, passes: this.#passes }
     await this.#step(p.name, async () => {
-      const applied = await this.#apply(this.#model, p.def.name, passOptions(p, this.#o), this.#passes, p.samples)
+      const applied = await this.#apply(from.model, p.def.name, passOptions(p, this.#o), from.passes, p.samples)
       if (!applied.changed) return applied
       const judgement = await this.#judge.judge(applied.model)
       if (!p.ofInputs) return { ...applied, judgement }

@@ -3,7 +3,7 @@
  *
  *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
- *   behind   the rounded network brought back to the float one: search-ranges, round-weights, correct-bias, refine
+ *   behind   the rounded network brought back to the float one: search-ranges, round-weights, reconstruct, correct-bias, refine
  *
  * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
  * change no output, stay as they are.
@@ -39,6 +39,10 @@ interface PassStep {
   readonly ofInputs?: boolean
   /** It needs no more samples. */
   readonly samples?: number
+  /** It does what this step before it does, and more: it is applied to what that one was applied to. */
+  readonly instead?: string
+  /** Weights of fewer bits leave it nothing to do. */
+  readonly leastWeightBits?: number
 }
 
 const passSteps: readonly PassStep[] = [
@@ -46,16 +50,21 @@ const passSteps: readonly PassStep[] = [
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
-  { name: 'smooth', place: 'before', from: 'fast' },
+  // what inputs give to narrower weights is lost there
+  { name: 'smooth', place: 'before', from: 'fast', leastWeightBits: 6 },
   { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
   { name: 'round-weights', place: 'behind', from: 'fast' },
+  { name: 'reconstruct', place: 'behind', from: 'default', instead: 'round-weights' },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
 
 const efforts: readonly Effort[] = ['fast', 'default', 'best']
 
 /** Steps of the optimiser; `fast` does not train. */
-const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 200, best: 1000 }
+const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 120, best: 1000 }
+
+/** Steps of `reconstruct` for each block. */
+const BLOCK_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 48, best: 200 }
 
 export interface PlannedPass extends PassStep {
   readonly def: PassDef
@@ -120,6 +129,7 @@ export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
     weightBits,
     activationBits,
     allowNonfinite: o.allowNonfinite || undefined,
+    ...(def.name === 'reconstruct' && { steps: BLOCK_STEPS[o.effort] }),
   }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)

@@ -41,6 +41,8 @@ export interface LoadOptions {
   readonly threads?: number
   /** The engine reports failing nodes by its error only, not on stderr: for runs that are trials. */
   readonly quiet?: boolean
+  /** The engine is given the model as it is written, whatever it would compute of it: to learn whether it loads. */
+  readonly asWritten?: boolean
   /** Writes the optimised model there (onnxruntime). */
   readonly optimizedModelPath?: string
   /** Prefix of the engine's profile file; profiling is off without it. */

@@ -5,23 +5,16 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { writeModel } from '../../src/codec/codec.ts'
-import { runCommandLine } from '../../src/commands/program.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { scratch } from '../train/fixtures.ts'
-import { Sink } from './sink.ts'
+import { mnc } from './run-mnc.ts'
 
 const at = scratch()
 const MODEL = at('lenet.onnx')
 await writeModel(buildNetwork({ family: 'lenet', size: 12, mean: [0.286], std: [0.353] }), MODEL)
 const SMALL = ['--data', 'embedded', '--limit', '8', '--batch', '4']
-
-async function mnc(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(argv, { stdout, stderr })
-  return { code, out: stdout.text, err: stderr.text }
-}
 
 test('a device that is not there is refused, by name, with what it needs', async () => {
   for (const [device, says] of Object.entries({

@@ -6,20 +6,13 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
 import { writeModel } from '../../src/codec/codec.ts'
-import { runCommandLine } from '../../src/commands/program.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { Sink } from '../cli/sink.ts'
+import { mnc } from '../cli/run-mnc.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-gate-'))
 after(() => rmSync(folder, { recursive: true }))
 const at = (name: string): string => join(folder, name)
-
-async function mnc(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(argv, { stdout, stderr })
-  return { code, out: stdout.text, err: stderr.text }
-}
 
 /** Layers of size x size. */
 async function write(name: string, size: number, options: { externalData?: boolean } = {}): Promise<string> {

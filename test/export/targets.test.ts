@@ -7,25 +7,18 @@ import { after, test } from 'node:test'
 import { parseReader, readersOf, refusalOf } from '../../src/analysis/readers.ts'
 import { checkModels } from '../../src/check/check.ts'
 import { writeModel } from '../../src/codec/codec.ts'
-import { runCommandLine } from '../../src/commands/program.ts'
 import { exportFor, fastestOf } from '../../src/export/targets/export-for.ts'
 import { targets } from '../../src/export/targets/index.ts'
 import type { Graph } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { biasOf, dequantizeBehind, isDequantize, isQuantize } from '../../src/ops/facts.ts'
 import { weightSlots } from '../../src/ops/index.ts'
-import { Sink } from '../cli/sink.ts'
+import { mnc } from '../cli/run-mnc.ts'
 import { Net, type NetOptions, smallNet } from './nets.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-targets-'))
 after(() => rmSync(folder, { recursive: true }))
 const at = (name: string): string => join(folder, name)
-
-async function mnc(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(argv, { stdout, stderr })
-  return { code, out: stdout.text, err: stderr.text }
-}
 
 /** Convolutions between quantisers alone, one with channels of negative scales by its normalisation, and a Gemm. */
 function chain(seed: number, options: NetOptions): Model {

@@ -8,8 +8,8 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
-import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
+import { outputs } from '../support/outputs.ts'
 
 const CHANNELS = 6
 
@@ -59,14 +59,6 @@ function inputs(net: Net, seed: number): CalibrationData {
       yield* batches
     },
   }
-}
-
-async function outputs(model: Model, data: CalibrationData): Promise<Float32Array> {
-  const session = await ortExecutor().load(model, { threads: 1, optimization: 'disabled' })
-  const out: number[] = []
-  for await (const feeds of data.batches()) out.push(...Object.values(await session.run(feeds))[0]!.toFloat32())
-  await session.dispose()
-  return Float32Array.from(out)
 }
 
 const distance = (a: Float32Array, b: Float32Array): number => a.reduce((sum, x, i) => sum + (x - b[i]!) ** 2, 0)

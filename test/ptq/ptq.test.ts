@@ -95,7 +95,7 @@ test('training brings a 3-bit network back', async () => {
       weight.constant!.toFloat32().map((x) => 10 * x),
     ),
   )
-  const without = ['equalize', 'round-weights', 'correct-bias']
+  const without = ['equalize', 'round-weights', 'reconstruct', 'correct-bias']
   const { steps } = await quantised(model, { weightBits: 3, activationBits: 4, without })
   const [rounded, refined] = ['quantize', 'refine'].map((name) => steps.find((s) => s.name === name)!)
   assert.equal(refined!.outcome, 'kept')
@@ -282,6 +282,18 @@ test('a recipe holds what was kept, options named as on the command line', () =>
       },
     ],
   })
+})
+
+test('reconstruct takes the place of round-weights where it brings the outputs nearer; smooth leaves narrow weights alone', async () => {
+  const model = inFloat(tinyNet(4))
+  const options = { weightBits: 3, activationBits: 2, without: ['refine'], limit: 200 } as const
+  const { steps, sequence, distance } = await quantised(model, options, images(200))
+  const of = (name: string) => steps.find((s) => s.name === name)!
+  assert.equal(of('reconstruct').outcome, 'kept')
+  assert.ok(distance < of('round-weights').distance!)
+  const names = sequence.passes.map((p) => p.name)
+  assert.ok(names.includes('reconstruct') && !names.includes('round-weights'), names.join())
+  assert.match(of('smooth').reason!, /weights of 3 bits/)
 })
 
 test('for integer kernels throughout, values between layers are quantised too, and the recipe says so', async () => {

@@ -8,6 +8,7 @@ import { Rng } from '../../src/base/rng.ts'
 import { readModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { readClassOrder } from '../../src/graph/class-names.ts'
+import { mnc } from '../cli/run-mnc.ts'
 import { Sink } from '../cli/sink.ts'
 import { npy, npz } from '../support/data-files.ts'
 
@@ -44,40 +45,34 @@ async function run(recipe: object, work: string, ...flags: readonly string[]) {
   return mnc('run', at('recipe.json'), '--workdir', at(work), ...flags)
 }
 
-async function mnc(...args: readonly string[]) {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(args, { stdout, stderr })
-  return { code, stderr: stderr.text }
-}
-
 test('classes of a recipe, a stage or the command line; notes are shown once', async () => {
   writeFileSync(at('names.txt'), NAMES.join('\n'))
   const without = await run(recipe({}), 'without')
   assert.equal(without.code, 2)
-  assert.match(without.stderr, /5 classes, but npz:.* has 3/)
+  assert.match(without.err, /5 classes, but npz:.* has 3/)
 
   const reading = { classes: at('names.txt') }
   const first = await run(recipe(reading), 'whole')
-  assert.equal(first.code, 0, first.stderr)
-  assert.equal(first.stderr.match(/note: pixels are/g)?.length, 1, first.stderr)
+  assert.equal(first.code, 0, first.err)
+  assert.equal(first.err.match(/note: pixels are/g)?.length, 1, first.err)
   for (const name of ['net', 'rounded'])
     assert.deepEqual(readClassOrder(await readModel(at(`whole/${name}.onnx`))), NAMES)
-  assert.doesNotMatch((await run(recipe(reading), 'whole')).stderr, /\] \w+: (?!up to date)/)
+  assert.doesNotMatch((await run(recipe(reading), 'whole')).err, /\] \w+: (?!up to date)/)
 
   const ways: Readonly<Record<string, [object, ...string[]]>> = {
     stage: [recipe({ classes: 'nowhere.txt' }, { reading }), '--until', 'net'],
     flag: [recipe({ classes: 'nowhere.txt' }), '--classes', at('names.txt'), '--until', 'net'],
   }
   for (const [what, [given, ...flags]] of Object.entries(ways)) {
-    const { code, stderr } = await run(given, what, ...flags)
+    const { code, err: stderr } = await run(given, what, ...flags)
     assert.equal(code, 0, `${what}: ${stderr}`)
     assert.deepEqual(readFileSync(at(`${what}/net.onnx`)), readFileSync(at('whole/net.onnx')), what)
   }
   const missing = await run(recipe({ classes: 'nowhere.txt' }), 'missing')
-  assert.deepEqual([missing.code, /nowhere\.txt/.test(missing.stderr)], [2, true], missing.stderr)
+  assert.deepEqual([missing.code, /nowhere\.txt/.test(missing.err)], [2, true], missing.err)
 
   writeFileSync(at('names.txt'), NAMES.toReversed().join('\n'))
-  assert.match((await run(recipe(reading), 'whole')).stderr, /net: .*names\.txt, from which it was made, has changed/)
+  assert.match((await run(recipe(reading), 'whole')).err, /net: .*names\.txt, from which it was made, has changed/)
 })
 
 test('a stage gives the bytes of the single commands, with the flags that a dry run shows', async () => {
@@ -106,10 +101,10 @@ test('the memory of a recipe is that of its data sets', async () => {
   }
   writeFileSync(at('large.npz'), npz(large))
   const given = { ...recipe({ classes: at('names.txt'), 'data-memory': 1 }), data: `npz:${at('large.npz')}` }
-  const { code, stderr } = await run(given, 'large')
+  const { code, err: stderr } = await run(given, 'large')
   assert.equal(code, 2)
   assert.match(stderr, /large\.npz.* takes 2 MB of memory, more than the 1 MB for images/)
   assert.equal((await run(given, 'large', '--data-memory', '50', '--until', 'net')).code, 0)
   const odd = await run(recipe({ 'data-memoy': 1 }), 'odd')
-  assert.match(odd.stderr, /reading: unknown 'data-memoy', did you mean 'data-memory'/)
+  assert.match(odd.err, /reading: unknown 'data-memoy', did you mean 'data-memory'/)
 })

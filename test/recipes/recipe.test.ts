@@ -5,13 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { writeModel } from '../../src/codec/codec.ts'
-import { runCommandLine } from '../../src/commands/program.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { loadRecipe, parseRecipe } from '../../src/recipes/load.ts'
 import { type RunEvent, runRecipe } from '../../src/recipes/run.ts'
 import { WorkFolder } from '../../src/recipes/work-folder.ts'
-import { Sink } from '../cli/sink.ts'
+import { mnc } from '../cli/run-mnc.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-recipes-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -45,12 +44,6 @@ async function run(recipe: object, workdir: string, more: object = {}) {
 const statuses = ({ stages }: Awaited<ReturnType<typeof run>>): string[] => stages.map((s) => s.status)
 const bytes = (...path: readonly string[]): Buffer => readFileSync(at(...path))
 
-async function mnc(...args: readonly string[]) {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(args, { stdout, stderr })
-  return { code, stdout: stdout.text, stderr: stderr.text }
-}
-
 test('a recipe writes the files that single commands write, and its records', async () => {
   const result = await run(tiny, 'a')
   assert.deepEqual(statuses(result), ['made', 'made', 'made'])
@@ -66,7 +59,7 @@ test('a recipe writes the files that single commands write, and its records', as
   const flags = '--data embedded --max-steps 3 --batch 16 --limit 64 --augment none --lr 0.02'
   for (const line of commands) {
     const words = line.replace('TRAIN', flags).split(' ')
-    const { code, stderr } = await mnc(...words.map((w) => (/\.(onnx|jsonl)$/.test(w) ? at(w) : w)))
+    const { code, err: stderr } = await mnc(...words.map((w) => (/\.(onnx|jsonl)$/.test(w) ? at(w) : w)))
     assert.equal(code, 0, stderr)
   }
   for (const stage of ['dense', 'small', 'packed'])
@@ -144,7 +137,7 @@ test('names that lead elsewhere are refused, and a work folder that is a file is
   writeFileSync(at('file'), '')
   writeFileSync(at('named.json'), JSON.stringify(tiny))
   for (const workdir of [at('file'), at('file', 'below')]) {
-    const { code, stderr } = await mnc('run', at('named.json'), '--workdir', workdir)
+    const { code, err: stderr } = await mnc('run', at('named.json'), '--workdir', workdir)
     assert.equal(code, 2, stderr)
     assert.ok(stderr.includes(at('file')), stderr)
   }
@@ -190,7 +183,7 @@ test('a gate that fails ends the run with exit 3, again when nothing is left to 
   const gated = { ...tiny, stages: [{ ...stages.dense, eval: { limit: 50, 'min-accuracy': 0.99 } }, stages.small] }
   writeFileSync(at('gated.json'), JSON.stringify(gated))
   for (const round of [1, 2]) {
-    const { code, stdout, stderr } = await mnc('run', at('gated.json'), '--workdir', at('gated'))
+    const { code, out: stdout, err: stderr } = await mnc('run', at('gated.json'), '--workdir', at('gated'))
     assert.equal(code, 3, stderr)
     assert.match(stderr, /dense\.onnx: top-1 is .* below min-accuracy 99\.00 %/, `round ${round}`)
     assert.match(stdout, /^stage +top-1 +zero +W bits +A bits +bytes/)
@@ -200,7 +193,11 @@ test('a gate that fails ends the run with exit 3, again when nothing is left to 
 
 test('--dry-run times real steps and writes nothing', async () => {
   writeFileSync(at('tiny.json'), JSON.stringify({ ...tiny, data: 'cifar100:nowhere', stages: longer() }))
-  const { code, stdout, stderr } = await mnc('run', at('tiny.json'), '--workdir', at('dry'), '--dry-run', '--json')
+  const {
+    code,
+    out: stdout,
+    err: stderr,
+  } = await mnc('run', at('tiny.json'), '--workdir', at('dry'), '--dry-run', '--json')
   assert.equal(code, 0, stderr)
   assert.match(stderr, /nowhere.*random pixels/)
   const { stages, seconds } = JSON.parse(stdout)
@@ -213,7 +210,7 @@ test('--dry-run times real steps and writes nothing', async () => {
   assert.ok(!existsSync(at('dry')))
   const missing = await mnc('run', at('tiny.json'), '--workdir', at('dry'))
   assert.equal(missing.code, 2)
-  assert.match(missing.stderr, /nowhere/)
+  assert.match(missing.err, /nowhere/)
 })
 
 function longer(): object[] {

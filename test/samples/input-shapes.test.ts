@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { parseOptions } from '../../src/base/options.ts'
 import { readModel, writeModel } from '../../src/codec/codec.ts'
-import { runCommandLine } from '../../src/commands/program.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { marks } from '../../src/graph/marks.ts'
@@ -20,18 +19,12 @@ import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { declareShapes } from '../../src/samples/declared-shapes.ts'
 import { inputDims, recordSizes } from '../../src/samples/input-shapes.ts'
 import { trainOptions } from '../../src/train/train-options.ts'
-import { Sink } from '../cli/sink.ts'
+import { mnc } from '../cli/run-mnc.ts'
 import { classifier, noise } from './batch-graphs.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-sizes-'))
 after(() => rmSync(folder, { recursive: true }))
 const at = (name: string): string => join(folder, name)
-
-async function mnc(...args: string[]) {
-  const [stdout, stderr] = [new Sink(), new Sink()]
-  const code = await runCommandLine(args, { stdout, stderr })
-  return { code, out: stdout.text, err: stderr.text }
-}
 
 /** x [N, L, 4] and a mask [N, L]: a weighted mean over L, through a layer; an If whose body knows the length. */
 function text(dims: readonly Dim[] = ['N', 'L', 4], mask: readonly Dim[] = ['N', 'L']): Model {

@@ -2,7 +2,8 @@ import { defineTarget } from './target.ts'
 
 export const cpu = defineTarget({
   name: 'cpu',
-  summary: "onnxruntime on this machine's processor: the fastest file here, never slower than in floats",
+  summary:
+    "onnxruntime on this machine's processor: the fastest of its forms here, floats among them, as far as a measurement of one sample on one thread tells",
   pick: 'fastest',
   aim: 'latency',
   quantised: true,

@@ -10,9 +10,9 @@ import { hasNibbles, nibblesToBytes } from '../../lowerings/nibble-bytes.ts'
 import { leaveEarlyOpsets, OLDEST_TARGET } from '../../ops/raise-opset.ts'
 import type { LoadOptions } from '../executor.ts'
 
-export function engineBytes(model: Model, { optimization }: Pick<LoadOptions, 'optimization'> = {}): Uint8Array {
+export function engineBytes(model: Model, { optimization, asWritten }: LoadOptions = {}): Uint8Array {
   const early = (model.opsets.get('') ?? OLDEST_TARGET) < OLDEST_TARGET
-  const nibbles = optimization === 'disabled' && hasNibbles(model)
+  const nibbles = optimization === 'disabled' && !asWritten && hasNibbles(model)
   if (!early && !nibbles) return encodeModel(model)
   const copy = cloneModel(model)
   if (early) leaveEarlyOpsets(copy, () => {})

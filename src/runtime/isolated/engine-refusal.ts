@@ -16,7 +16,7 @@ export async function engineRefusal(model: Model): Promise<string | null> {
   let said: string | null = null
   for (const part of [withoutLarge(model), model])
     try {
-      const session = await loadIsolated(part, { optimization: 'disabled' })
+      const session = await loadIsolated(part, { optimization: 'disabled', asWritten: true })
       await session.dispose()
       return null
     } catch (error) {
@@ -29,7 +29,7 @@ export async function engineRefusal(model: Model): Promise<string | null> {
 /** Whether it loads the model without its large constants, which is quick and checks types, attributes and versions. */
 export async function loadsInPart(model: Model): Promise<boolean> {
   try {
-    const session = await loadIsolated(withoutLarge(model), { optimization: 'disabled' })
+    const session = await loadIsolated(withoutLarge(model), { optimization: 'disabled', asWritten: true })
     await session.dispose()
     return true
   } catch (error) {
