@@ -102,15 +102,8 @@ defineConfig({
 })
 // @ts-expect-error: a metric is lower or higher when better
 defineMetric({ name: 'm', summary: 's', better: 'smaller', against: 'values', start: () => ({}) })
+const target = { name: 't', summary: 's', pick: 'first', aim: 'bytes', quantised: true, forms: [] } as const
 // @ts-expect-error: no such reader
-defineTarget({
-  name: 't',
-  summary: 's',
-  pick: 'first',
-  aim: 'bytes',
-  quantised: true,
-  readers: ['caffe>=1'],
-  forms: [],
-})
+defineTarget({ ...target, readers: ['caffe>=1'] })
 // @ts-expect-error: it has no such key
 defineConfig({ pases: [] })
