@@ -240,15 +240,15 @@ function labelsOf(column: Column): Int32Array {
     const numbers = numbersOf(elem, piece)
     for (let i = 0; i < numbers.length; i++) {
       const v = numbers[i]!
-      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(file, name, at, v)
+      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(file, `${name}[${at}]`, v)
       labels[at++] = v
     }
   }
   return labels
 }
 
-export const badLabel = (file: string, name: string, at: number, v: unknown): MncError =>
-  usageError(`${file}: ${name}[${at}] is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
+export const badLabel = (file: string, what: string, v: unknown): MncError =>
+  usageError(`${file}: ${what} is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
 
 /** Elements of a piece of rows. */
 export function numbersOf(elem: ElementType, bytes: Uint8Array): ArrayLike<number> {

@@ -136,7 +136,7 @@ test('sound feeds [N, 1, L]; another length or another rate than the model state
   const m = model('', '2')
   for await (const { feeds } of sampleBatches(m, set, undefined, 2))
     assert.deepEqual(
-      [feeds.wave!.dims, [...feeds.wave!.toNumbers()]],
+      [feeds.wave!.dims, Array.from(feeds.wave!.toNumbers())],
       [
         [2, 1, 2],
         [0.25, 0, 0.5, 0],

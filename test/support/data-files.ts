@@ -188,3 +188,20 @@ export function wav(channels: readonly ArrayLike<number>[], o: WavOptions = {}):
   head.writeUInt32LE(4 + body.reduce((n, b) => n + b.length, 0), 4)
   return Buffer.concat([head, ...body])
 }
+
+/** A tar archive (ustar), members in their order; names of up to 99 bytes. */
+export function tar(members: readonly (readonly [name: string, bytes: Uint8Array | string])[]): Buffer {
+  const parts = members.map(([name, content]) => {
+    const bytes = Buffer.from(content as string)
+    const head = Buffer.alloc(512)
+    head.write(name, 0)
+    head.write('0000644\0', 100)
+    head.write(`${bytes.length.toString(8).padStart(11, '0')}\0`, 124)
+    head.write('        ', 148)
+    head.write('0ustar\x0000', 156)
+    const sum = head.reduce((a, b) => a + b, 0)
+    head.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148)
+    return Buffer.concat([head, bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512)])
+  })
+  return Buffer.concat([...parts, Buffer.alloc(1024)])
+}

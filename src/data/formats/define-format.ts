@@ -10,7 +10,7 @@ export interface DataFormat {
   /** As `--data` names it. */
   readonly name: string
   /** What comes after the colon; null where nothing does. */
-  readonly place: 'DIR' | 'FILE' | null
+  readonly place: 'DIR' | 'FILE' | 'PATH' | null
   readonly summary: string
   /** Its samples are sounds, which have a rate and a length. */
   readonly isSound?: boolean

@@ -3,9 +3,9 @@
  * value / 2^(bits - 1), so -1 to just below 1, as soundfile and torchaudio read them; of 8 bits (value - 128) / 128. Channels are
  * mixed to one by their mean, as librosa does it. Compressed kinds (A-law, ADPCM) and RF64 are refused.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync } from 'node:fs'
 import { type MncError, usageError } from '../../base/errors.ts'
-import { reading } from '../../base/files.ts'
+import { readAt, reading } from '../../base/files.ts'
 
 export interface WavHeader {
   /** Samples a second. */
@@ -31,7 +31,7 @@ export const readWavHeader = (path: string): WavHeader => opened(path, (file) =>
 export function readWav(path: string): { readonly rate: number; readonly mono: Float32Array } {
   return opened(path, (file) => {
     const header = headerOf(path, file)
-    const bytes = bytesAt(path, file, header.offset, header.frames * header.channels * (header.bits / 8))
+    const bytes = readAt(path, file, header.offset, header.frames * header.channels * (header.bits / 8))
     return { rate: header.rate, mono: mixed(bytes, header) }
   })
 }
@@ -39,15 +39,15 @@ export function readWav(path: string): { readonly rate: number; readonly mono: F
 function headerOf(path: string, file: number): WavHeader {
   const { size } = fstatSync(file)
   const fault = (what: string): MncError => usageError(`${path}: ${what}`)
-  const head = size < 12 ? '' : bytesAt(path, file, 0, 12).toString('latin1')
+  const head = size < 12 ? '' : readAt(path, file, 0, 12).toString('latin1')
   if (head.slice(0, 4) !== 'RIFF' || head.slice(8) !== 'WAVE')
     throw fault(size === 0 ? 'it is empty' : 'it is not a WAV file (RIFF, WAVE)')
   let format: ReturnType<typeof formatOf> | null = null
   for (let at = 12; at + 8 <= size; ) {
-    const chunk = bytesAt(path, file, at, 8)
+    const chunk = readAt(path, file, at, 8)
     const [name, declared] = [chunk.toString('latin1', 0, 4), chunk.readUInt32LE(4)]
     const inside = size - at - 8
-    if (name === 'fmt ') format = formatOf(bytesAt(path, file, at + 8, Math.min(declared, inside, 40)), fault)
+    if (name === 'fmt ') format = formatOf(readAt(path, file, at + 8, Math.min(declared, inside, 40)), fault)
     if (name === 'data') {
       if (!format) throw fault('its sound comes before its format')
       const length = declared === UNKNOWN ? inside : declared
@@ -92,16 +92,6 @@ function reader(bytes: Buffer, bits: number, isFloat: boolean): (i: number) => n
   const width = bits / 8
   const scale = 2 ** (1 - bits)
   return (i) => bytes.readIntLE(i * width, width) * scale
-}
-
-function bytesAt(path: string, file: number, at: number, length: number): Buffer {
-  const out = Buffer.alloc(length)
-  for (let done = 0; done < length; ) {
-    const n = readSync(file, out, done, length - done, at + done)
-    if (n === 0) throw usageError(`${path}: it ended early`)
-    done += n
-  }
-  return out
 }
 
 function opened<T>(path: string, work: (file: number) => T): T {
