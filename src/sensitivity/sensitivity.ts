@@ -15,7 +15,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
-import { runPass } from '../passes/run-pass.ts'
+import { findPass, runPass } from '../passes/run-pass.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { changeOf, metricOf } from './metric.ts'
 import { keyOf, type Point, type Trial } from './point.ts'
@@ -140,7 +140,7 @@ async function apply(
   data: CalibrationData,
 ) {
   try {
-    const { changed, declined } = await runPass(model, pass, options, { calibration: data })
+    const { changed, declined } = await runPass(model, findPass(pass), options, { calibration: data })
     const own = declined.filter((d) => d.where === layer)
     return changed ? null : (own.at(-1)?.reason ?? 'nothing to change')
   } catch (error) {
