@@ -16,7 +16,7 @@ import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 /** Of one operand, then of several; finite for finite operands. */
 const boundedOps = [
   ...['Abs', 'Ceil', 'Clip', 'Elu', 'Erf', 'Floor', 'HardSigmoid', 'HardSwish', 'LeakyRelu', 'Neg', 'Relu', 'Round'],
-  ...['Sigmoid', 'Sign', 'Softplus', 'Tanh', 'Add', 'Max', 'Min', 'Mul', 'Sub', 'Sum'],
+  ...['Sigmoid', 'Sign', 'Softplus', 'Tanh', 'ThresholdedRelu', 'Add', 'Max', 'Min', 'Mul', 'Sub', 'Sum'],
 ]
 /** Of these a finite operand may have a result that is not. */
 const unboundedOps = ['Exp', 'Log', 'Reciprocal', 'Sqrt', 'Div']
