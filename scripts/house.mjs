@@ -31,7 +31,7 @@ const LIMITS = {
   'imports that go up or across': 0,
   'packages outside their place': 0,
   'circles of files': 0,
-  'operator names outside src/ops': 84,
+  'operator names outside src/ops': 83,
   'keys that name an operator outside src/ops': 140,
   'duplicates of six lines or more': 0,
   'casts through unknown': 0,

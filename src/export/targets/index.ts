@@ -1,13 +1,15 @@
 /** Every target, in the order of help and documents. A new one is a file and a line here. */
 import { usageError } from '../../base/errors.ts'
 import { cpu } from './cpu.ts'
+import { fp16 } from './fp16.ts'
 import { openvino } from './openvino.ts'
 import { opset13 } from './opset13.ts'
 import { size } from './size.ts'
 import type { TargetDef } from './target.ts'
 import { tensorrt } from './tensorrt.ts'
+import { weightOnly } from './weight-only.ts'
 
-export const targets: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt]
+export const targets: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt, fp16, weightOnly]
 
 export const targetNames: readonly string[] = targets.map((t) => t.name)
 
