@@ -126,7 +126,7 @@ const calibration = (kind: Kind): CalibrationData => ({
 async function compressed(kind: Kind, width: number, activationBits: number, seed: number): Promise<Model> {
   const model = netOf(kind, seed)
   if (seed % 2 === 0) await pass(model, 'prune', { ops: [kind.op], sparsity: 0.6 })
-  const options = { ops: [kind.op], weightBits: width, activationBits, firstLayer: 'quantize' }
+  const options = { ops: [kind.op], weightBits: width, activationBits, firstLayer: 'quantize' } as const
   await pass(model, 'quantize', options, { calibration: calibration(kind) })
   return model
 }
