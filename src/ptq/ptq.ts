@@ -12,7 +12,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
 import { applyPass, type PassResult } from '../pass-manager/manager.ts'
-import { requirePass } from '../passes/run-pass.ts'
+import { findPass } from '../passes/run-pass.ts'
 import { floatReference } from '../quant/bypass-quantisers.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import { type Criterion, isNearer, Judge, type Judgement } from './judge.ts'
@@ -317,7 +317,7 @@ class Work {
   /** Runs the pass on a copy; returns that and the options that it ran with. */
   async #apply(source: Model, name: string, options: Options, passes = this.#passes, most?: number): Promise<Applied> {
     const model = cloneModel(source)
-    const def = requirePass(name)
+    const def = findPass(name)
     const size = { limit: Math.min(this.#samples.fitted, most ?? this.#samples.fitted), batch: this.#o.batch }
     const calibration = def.data ? await this.#samples.calibration(model, size) : undefined
     const { changed, declined, left } = await applyPass(model, def, options, {

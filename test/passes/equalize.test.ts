@@ -244,7 +244,7 @@ test('a branch that cannot be scaled keeps the others from it, and the reason sa
 test('random networks compute the same as before', async () => {
   let changes = 0
   for (let seed = 900; seed < 960; seed++) {
-    const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' }
+    const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' } as const
     const model = randomGraph(seed)
     const before = cloneModel(model)
     const { changed } = await runPass(model, 'equalize', options)
