@@ -8,7 +8,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
-import { isRectifier } from '../../ops/facts.ts'
+import { isAddition, isRectifier } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { isConv } from './conv.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
@@ -75,8 +75,6 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   layout.replace(node, layout.closed(b, b.op(node.op, opened, attributes), dims), dims[1], dims)
   return true
 }
-
-const isAddition = (node: Node): boolean => node.is('Add')
 
 type Kind = ReturnType<typeof operandKind> | 'twin'
 
