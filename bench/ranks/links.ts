@@ -26,7 +26,21 @@ export function openLinks(machines: number, rate: string | null, folder: string)
   const numbers = Array.from({ length: machines }, (_, i) => i + 1)
   const shape = (prefix: readonly string[], device: string): void => {
     if (rate === null) return
-    const words = ['tc', 'qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', rate, 'burst', BURST, 'latency', '400ms']
+    const words = [
+      'tc',
+      'qdisc',
+      'add',
+      'dev',
+      device,
+      'root',
+      'tbf',
+      'rate',
+      rate,
+      'burst',
+      BURST,
+      'latency',
+      '2000ms',
+    ]
     execFileSync([...prefix, ...words][0]!, [...prefix, ...words].slice(1))
   }
   ip('link', 'add', BRIDGE, 'type', 'bridge')
