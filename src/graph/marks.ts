@@ -166,6 +166,8 @@ export const marks = {
   wide: new Flag<Node>('wide'),
   /** The node's input has the shape of its output (hints.ts). */
   pinnedShape: new Flag<Node>('pinned-shape'),
+  /** What the node is for, where a step is to be profiled: a kind of work and a layer (hints.ts). */
+  origin: text<Node>('origin'),
   /** The node's result is the weight gradient of a convolution (hints.ts). */
   weightGradient: json<Node>('weight-gradient'),
 } as const
