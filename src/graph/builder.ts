@@ -1,6 +1,6 @@
 /** Inserts nodes at one place of a graph: names their outputs, shares the constants they read. */
 import { bugError } from '../base/errors.ts'
-import { marks } from './marks.ts'
+import { INHERITED } from './inherited.ts'
 import type { AttributeLike, Builder, Graph, Node, NodeSpec, OpOptions, Value } from './parts.ts'
 import { Tensor } from './tensor.ts'
 import type { ElementType } from './types.ts'
@@ -55,8 +55,8 @@ export class NodeBuilder implements Builder {
 
   node(spec: NodeSpec): Node {
     const node = this.graph.insert(spec, this.#at)
-    const origin = marks.origin.text(this.#at)
-    if (origin !== undefined && !marks.origin.has(node)) marks.origin.set(node, origin)
+    const origin = this.#at?.metadata.get(INHERITED)
+    if (origin !== undefined && !node.metadata.has(INHERITED)) node.metadata.set(INHERITED, origin)
     return node
   }
 

@@ -8,6 +8,7 @@
  */
 import type { Graph } from '../../graph/graph.ts'
 import { type Origin, originIn, originOf } from '../../graph/hints.ts'
+import { channelSlot } from '../../ops/index.ts'
 import { type Kernel, lastRuns } from '../../runtime/kernel-trace.ts'
 import { type StepKind, stepKinds } from '../step/origins.ts'
 
@@ -15,6 +16,8 @@ import { type StepKind, stepKinds } from '../step/origins.ts'
 const RUNS = 10
 const BALANCE = 4
 const BYTES = 4
+/** What the engine puts before the name of an operator that does more. */
+const FUSED = /^Fused/
 
 export interface KindTime {
   /** `other`: what the engine added, such as changes of layout. */
@@ -102,10 +105,10 @@ function isMemoryBound(k: Kernel): boolean {
 
 /** Of convolutions and products of matrices; others have about one an element, which is never enough. */
 function multiplyAdds({ op, inputs: [a, b], outputs: [y] }: Kernel): number {
-  if (!a || !b || !y) return 0
-  if (/Conv$/.test(op)) return count(y) * count(b.slice(1))
-  if (/ConvTranspose$/.test(op)) return count(a) * count(b.slice(1))
-  if (!/MatMul$|Gemm$/.test(op) || a.length < 2 || b.length < 2) return 0
+  const slot = channelSlot({ op: op.replace(FUSED, ''), domain: '' })
+  if (!slot || !a || !b || !y) return 0
+  if (slot.channels === 'window') return count(slot.transposed ? a : y) * count(b.slice(1))
+  if (a.length < 2 || b.length < 2) return 0
   // A: B m k, B: B k n, y: B m n, whichever of them are transposed
   const batch = Math.min(count(a.slice(0, -2)), count(b.slice(0, -2)))
   return count(y) * Math.sqrt((count(a) * count(b)) / (count(y) * batch))
