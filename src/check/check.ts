@@ -8,6 +8,7 @@
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
 import { usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -23,7 +24,7 @@ export interface CheckBatch {
   /** By the reference's input names. */
   readonly feeds: Readonly<Record<string, Tensor>>
   /** Class of each sample; without labels there is no accuracy. */
-  readonly labels?: Int32Array
+  readonly labels?: Int32Array | null | undefined
   /** Samples in it. */
   readonly count: number
 }
@@ -70,12 +71,11 @@ export interface CheckResult {
   readonly byOptimisation: Readonly<Record<Level, LevelResult>>
 }
 
-export interface CheckOptions {
+export interface CheckOptions extends Pick<LongRun, 'signal'> {
   /** Without batches: random inputs. */
   readonly batches?: AsyncIterable<CheckBatch>
   readonly seed?: number
   readonly onProgress?: (samples: number) => void
-  readonly signal?: AbortSignal
 }
 
 const levels: readonly Level[] = ['disabled', 'all']
@@ -96,7 +96,7 @@ export async function checkModels(reference: Model, model: Model, options: Check
     let samples = 0
     let labelled = true
     for await (const batch of given?.all() ?? randomBatches(reference, seed, { dims: pair.dims })) {
-      options.signal?.throwIfAborted()
+      stopIfAborted(options.signal, `interrupted after ${samples} samples`)
       const want = await samplesOf(ref, pair.reference, batch, ours)
       const renamed = { ...batch, feeds: pair.rename(batch.feeds) }
       for (const level of levels)

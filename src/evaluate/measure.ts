@@ -3,6 +3,7 @@
  * classes; a metric of values every output for which the data hold an array, or else every one that a reference gives, too.
  */
 import { modelError, usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { ArraySet, type SampleSet } from '../data/array-set.ts'
 import { bind } from '../data/bind.ts'
 import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
@@ -19,7 +20,8 @@ import { liftedFor } from '../train/step/lift.ts'
 import { isFloatOutput, keepsOrder, pairByName, scoresOutput } from '../train/step/outputs.ts'
 import type { Measured, MeasuredOutput, Measuring, MetricDef } from './metrics/define-metric.ts'
 
-export interface MeasureOptions {
+/** Progress counts samples. */
+export interface MeasureOptions extends LongRun {
   /** Samples in a batch; 100 by default. A model that runs at one batch only takes its own. */
   readonly batch?: number
   /** How the model takes samples, where that is known; found by running it otherwise. */
@@ -31,8 +33,6 @@ export interface MeasureOptions {
   readonly reference?: Model | undefined
   /** Called with what runs on the CPU although the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
-  readonly onProgress?: (done: number, total: number) => void
-  readonly signal?: AbortSignal
 }
 
 export interface MetricResult extends Measured {
@@ -81,7 +81,7 @@ export async function measure(
     const names = [...new Set(gauges.map((g) => g.output.name))]
     let [samples, seconds] = [0, 0]
     for await (const batch of sampleBatches(model, set, preprocess, size)) {
-      options.signal?.throwIfAborted()
+      stopIfAborted(options.signal, `interrupted after ${samples} of ${set.size} samples`)
       const start = performance.now()
       const got = await runSamples(own, plan, batch.feeds, batch.count, names)
       seconds += (performance.now() - start) / 1000

@@ -17,6 +17,7 @@
  */
 
 import { usageError } from '../base/errors.ts'
+import type { LongRun } from '../base/long-run.ts'
 import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -117,7 +118,8 @@ const pipelines = {
   float: [...always, ...written, ...last],
 } satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
-export interface ExportContext {
+/** Progress counts stages. */
+export interface ExportContext extends LongRun {
   readonly log?: (message: string) => void
 }
 
@@ -131,7 +133,7 @@ export interface Exported {
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
-  { log = () => {} }: ExportContext = {},
+  { log = () => {}, signal, onProgress }: ExportContext = {},
 ): Promise<Exported> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
@@ -140,7 +142,7 @@ export async function exportModel(
   if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
   if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
   const context = new Exporting(cloneModel(source), format, options, log)
-  await runStages('export', pipelines[format], context)
+  await runStages('export', pipelines[format], context, { signal, onProgress })
   const report = signed(source, context)
   return { model: context.model, report, names: context.names }
 }
