@@ -1,0 +1,85 @@
+/** The packed package in an empty project: installed offline, started, imported, its links followed. */
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import test, { after, before } from 'node:test'
+import { type Installed, installPacked } from './install.ts'
+import { brokenLinks } from './links.ts'
+
+let project: Installed
+before(() => {
+  project = installPacked()
+})
+after(() => project.remove())
+
+const ok = (program: string, ...args: string[]): string => {
+  const { status, stdout, stderr } = project.run(program, ...args)
+  assert.equal(status, 0, `${program} ${args.join(' ')}: ${stderr}`)
+  return stdout
+}
+
+test('the command starts, and works on the models and data of the package', () => {
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
+  assert.equal(ok('npx', '--no-install', 'mnc', '--version').trim(), version)
+  ok('npx', '--no-install', 'mnc', 'build', 'lenet', '-o', 'net.onnx')
+  const pruned = ok('node_modules/.bin/mnc', 'pass', 'prune', '--sparsity', '0.5', 'net.onnx', '-o', 'pruned.onnx')
+  assert.match(pruned, /pruned\.onnx/)
+  const evaluated = ok('node_modules/.bin/mnc', '--json', 'eval', 'pruned.onnx', '--data', 'embedded', '--limit', '20')
+  assert.equal(JSON.parse(evaluated).samples, 20)
+})
+
+test('no libraries for CUDA come with it', () => {
+  const engine = readdirSync(join(project.folder, 'node_modules/onnxruntime-node/bin'), { recursive: true })
+  assert.ok(engine.some((f) => /libonnxruntime\.|onnxruntime\.dll/.test(String(f))))
+  assert.deepEqual(
+    engine.filter((f) => /cuda|tensorrt/i.test(String(f))),
+    [],
+  )
+})
+
+test('the library is imported by modules, and required by CommonJS', () => {
+  const use = `
+    const model = mnc.parseModel(text)
+    mnc.pass(model, 'prune', { sparsity: 0.5 }).then(({ changed }) => console.log(changed, typeof mnc.defineMetric))`
+  const text = readFileSync('test/goldens/insert-prune-mask/basic.txt', 'utf8').split('== in\n')[1]!.split('\n==')[0]!
+  const source = `const text = ${JSON.stringify(text)}\n`
+  writeFileSync(join(project.folder, 'use.mjs'), `import * as mnc from 'mnc'\n${source}${use}`)
+  writeFileSync(join(project.folder, 'use.cjs'), `const mnc = require('mnc')\n${source}${use}`)
+  assert.equal(ok(process.execPath, 'use.mjs'), 'true function\n')
+  assert.equal(ok(process.execPath, 'use.cjs'), 'true function\n')
+})
+
+test('TypeScript finds the types, in a project that checks those of its packages', () => {
+  writeFileSync(
+    join(project.folder, 'use.ts'),
+    `import { pass, readModel, type Model } from 'mnc'
+const model: Model = await readModel('net.onnx')
+await pass(model, 'prune', { sparsity: 0.5, scope: 'layer' })
+// @ts-expect-error: no such option
+await pass(model, 'prune', { sparsty: 0.5 })
+`,
+  )
+  const options = { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, types: [] }
+  writeFileSync(join(project.folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts'] }))
+  ok(process.execPath, join(process.cwd(), 'node_modules/typescript/bin/tsc'), '-p', '.')
+})
+
+test('every link of the documents leads somewhere', () => {
+  const documents = readdirSync(project.package, { recursive: true, encoding: 'utf8' }).filter(
+    (f) => f.endsWith('.md') && !f.startsWith('node_modules'),
+  )
+  assert.ok(documents.includes('README.md') && documents.length > 10)
+  assert.deepEqual(
+    documents.flatMap((f) => brokenLinks(join(project.package, f))),
+    [],
+  )
+})
+
+test('every file that package.json names is there', () => {
+  const own = JSON.parse(readFileSync(join(project.package, 'package.json'), 'utf8'))
+  for (const key of ['name', 'version', 'description', 'keywords', 'license', 'engines', 'exports', 'types', 'files'])
+    assert.ok(own[key], key)
+  for (const path of [own.main, own.types, own.bin.mnc, ...own.files])
+    assert.ok(existsSync(join(project.package, path)), path)
+  assert.ok(dirname(own.types) === dirname(own.main))
+})
