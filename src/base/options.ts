@@ -84,6 +84,10 @@ type InputOf<S extends OptionSpec> = S extends { readonly type: 'share' }
 /** Keeps literal types of a table. */
 export const optionTable = <const T extends OptionTable>(table: T): T => table
 
+/** Of a command's options those that a table declares. */
+export const optionsIn = <T extends OptionTable>(table: T, options: object): OptionsInput<T> =>
+  Object.fromEntries(Object.keys(table).map((k) => [k, Reflect.get(options, k)])) as OptionsInput<T>
+
 /** camelCase option name to `--kebab-case` flag. */
 export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`
 

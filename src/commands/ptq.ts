@@ -1,4 +1,5 @@
 /** `mnc ptq`: post-training quantisation, all of it in one command. */
+import { optionsIn } from '../base/options.ts'
 import { RANDOM, randomWarning } from '../data/random-options.ts'
 import type { PtqEvent, PtqResult, PtqStep } from '../ptq/ptq.ts'
 import { ptqOptions } from '../ptq/ptq-options.ts'
@@ -57,8 +58,7 @@ export const ptq = defineCommand({
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
       const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const { classes, dataMemory, dataCache, map, dim, inputShape } = options
-        const said = { reading: { classes, dataMemory, dataCache, map }, sizes: { dim, inputShape } }
+        const said = { reading: optionsIn(dataOptions, options), sizes: optionsIn(sizeOptions, options) }
         const name = nameFor(out)
         const facts = { name, model: path, data: options.data, preprocess, seed: io.seed, ...said }
         await writeFileAtomic(recipe, `${JSON.stringify(recipeOf(result.sequence, facts), null, 2)}\n`)

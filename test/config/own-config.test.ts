@@ -176,7 +176,7 @@ async function mostWrong(a: string, b: string): Promise<number> {
 
 test('slips among own names suggest own names; --no-config forgets them', () => {
   assert.match(mnc(folder, 'rename-grph', 'tiny.onnx').err, /Did you mean rename-graph\?/)
-  assert.match(mnc(folder, 'eval', 'tiny.onnx', '--data', 'wave').err, /did you mean 'waves'\?/)
+  assert.match(mnc(folder, 'eval', 'tiny.onnx', '--data', 'wavess').err, /did you mean 'waves'\?/)
   assert.equal(mnc(folder, '--no-config', 'rename-graph', 'tiny.onnx').exit, 2)
   assert.equal(mnc(tmpdir(), '--config', at('mnc.config.ts'), 'build', 'tiny', '-o', at('t2.onnx')).exit, 0)
 })
