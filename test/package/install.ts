@@ -11,6 +11,8 @@ const root = resolve(import.meta.dirname, '../..')
 
 export interface Installed {
   readonly folder: string
+  /** What was packed. */
+  readonly tarball: string
   /** Of mnc in it. */
   readonly package: string
   /** Runs a program in the project, as its users would. */
@@ -32,7 +34,13 @@ export function installPacked(): Installed {
   const lock: { readonly packages: Record<string, Locked> } = JSON.parse(
     readFileSync(join(root, 'package-lock.json'), 'utf8'),
   )
-  const project = { name: 'project', version: '1.0.0', private: true, dependencies: { mnc: `file:${tarball}` } }
+  const project = {
+    name: 'project',
+    version: '1.0.0',
+    private: true,
+    type: 'module',
+    dependencies: { mnc: `file:${tarball}` },
+  }
   const { version, license, bin, engines, dependencies, optionalDependencies, peerDependencies } = own
   const mnc = { version, resolved: `file:${tarball}`, license, bin, engines, dependencies, optionalDependencies }
   const others = Object.entries(lock.packages).flatMap(([path, { dev, devOptional: _, ...entry }]) =>
@@ -48,6 +56,7 @@ export function installPacked(): Installed {
   npm(folder, 'ci', '--offline', '--ignore-scripts', '--no-audit', '--no-fund')
   return {
     folder,
+    tarball: join(folder, tarball),
     package: join(folder, 'node_modules/mnc'),
     run: (program, ...args) => spawnSync(program, args, { cwd: folder, encoding: 'utf8' }),
     remove: () => rmSync(folder, { recursive: true, maxRetries: 3 }),

@@ -41,7 +41,7 @@ test('the library is imported by modules, and required by CommonJS', () => {
   const use = `
     const model = mnc.parseModel(text)
     mnc.pass(model, 'prune', { sparsity: 0.5 }).then(({ changed }) => console.log(changed, typeof mnc.defineMetric))`
-  const text = readFileSync('test/goldens/insert-prune-mask/basic.txt', 'utf8').split('== in\n')[1]!.split('\n==')[0]!
+  const text = readFileSync('test/goldens/insert-prune-mask/layer.txt', 'utf8').split('== in\n')[1]!.split('\n==')[0]!
   const source = `const text = ${JSON.stringify(text)}\n`
   writeFileSync(join(project.folder, 'use.mjs'), `import * as mnc from 'mnc'\n${source}${use}`)
   writeFileSync(join(project.folder, 'use.cjs'), `const mnc = require('mnc')\n${source}${use}`)
@@ -61,7 +61,16 @@ await pass(model, 'prune', { sparsty: 0.5 })
   )
   const options = { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, types: [] }
   writeFileSync(join(project.folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts'] }))
-  ok(process.execPath, join(process.cwd(), 'node_modules/typescript/bin/tsc'), '-p', '.')
+  const { status, stdout } = project.run(join(process.cwd(), 'node_modules/.bin/tsc'), '-p', '.')
+  assert.equal(status, 0, stdout)
+})
+
+test('publint and Are The Types Wrong find nothing', () => {
+  const linted = ok(process.execPath, join(import.meta.dirname, 'lint-package.mjs'), project.tarball)
+  const { messages, problems } = JSON.parse(linted)
+  assert.deepEqual(messages, [])
+  // CommonJS gets the module itself: Node.js 20.19 and later require it
+  assert.deepEqual([...new Set(problems.map(({ kind }: { readonly kind: string }) => kind))], ['CJSResolvesToESM'])
 })
 
 test('every link of the documents leads somewhere', () => {
