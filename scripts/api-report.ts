@@ -9,6 +9,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { flagOf } from '../src/base/options.ts'
 
 /** Declarations by name; those that are not exports of the package have their file before the name. */
 export type Report = ReadonlyMap<string, string>
@@ -20,8 +21,7 @@ interface Module {
   readonly imported: ReadonlyMap<string, { readonly file: string; readonly name: string }>
 }
 
-const DECLARED =
-  /^(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type|function|const|let) (?:\* )?([\w$]+)/
+const DECLARED = /^(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type|function|const|let) (?:\* )?([\w$]+)/
 
 /** A `.d.ts` as the compiler writes it: what starts in the first column is a statement, what is indented belongs to it. */
 function readModule(file: string): Module {
@@ -35,7 +35,10 @@ function readModule(file: string): Module {
     const [, names, from] = /^(?:import|export)(?: type)? \{([\s\S]*)\} from '([^']+)'/.exec(statement) ?? []
     if (names !== undefined && from?.startsWith('.'))
       for (const item of names.split(',').filter((n) => n.trim() !== '')) {
-        const [name = '', alias = name] = item.trim().replace(/^type /, '').split(' as ')
+        const [name = '', alias = name] = item
+          .trim()
+          .replace(/^type /, '')
+          .split(' as ')
         imported.set(alias, { file: declarationsOf(file, from), name })
       }
     const [, all] = /^export(?: type)? \* from '([^']+)'/.exec(statement) ?? []
@@ -49,7 +52,8 @@ function readModule(file: string): Module {
   return { own, imported }
 }
 
-const declarationsOf = (file: string, from: string): string => resolve(dirname(file), from.replace(/\.(ts|js)$/, '.d.ts'))
+const declarationsOf = (file: string, from: string): string =>
+  resolve(dirname(file), from.replace(/\.(ts|js)$/, '.d.ts'))
 
 /** `entry`: the package's own declarations. */
 export function reportOf(entry: string): Report {
@@ -65,7 +69,10 @@ export function reportOf(entry: string): Report {
   const visit = (file: string, name: string, label: string | null): void => {
     const { own, imported } = read(file)
     const elsewhere = imported.get(name)
-    if (elsewhere) return existsSync(elsewhere.file) ? visit(elsewhere.file, elsewhere.name, label) : undefined
+    if (elsewhere) {
+      if (existsSync(elsewhere.file)) visit(elsewhere.file, elsewhere.name, label)
+      return
+    }
     const text = own.get(name)
     const key = `${file}:${name}`
     if (text === undefined || (label === null && seen.has(key))) return
@@ -84,8 +91,7 @@ export function reportOf(entry: string): Report {
   )
 }
 
-export const textOf = (report: Report): string =>
-  [...report].map(([name, text]) => `# ${name}\n${text}\n`).join('\n')
+export const textOf = (report: Report): string => [...report].map(([name, text]) => `# ${name}\n${text}\n`).join('\n')
 
 export function parseReport(text: string): Report {
   return new Map(
@@ -104,11 +110,28 @@ export function changesOf(before: Report, now: Report): string[] {
   return [...new Set([...before.keys(), ...now.keys()])].filter((name) => before.get(name) !== now.get(name))
 }
 
-/** Those of `changes` that the current (first) section of a change log does not name in code. */
-export function unsaid(changes: readonly string[], changelog: string): string[] {
+/**
+ * What has changed and is not named, in code, in the current (first) section of a change log. An export is to be named itself;
+ * of what lies behind one, a member or a choice that is new, gone or different will do, also as a flag of the command line.
+ */
+export function unsaid(before: Report, now: Report, changelog: string): string[] {
   const section = changelog.split(/^## /m)[1] ?? ''
-  const code = [...section.matchAll(/`([^`]+)`/g)].map(([, c]) => c).join(' ')
-  return changes.filter((name) => !new RegExp(`\\b${name.replace(/^.*: /, '')}\\b`).test(code))
+  const said = new Set([...section.matchAll(/`([^`]+)`/g)].flatMap(([, code = '']) => code.match(/[\w$-]+/g) ?? []))
+  return changesOf(before, now).filter((name) => {
+    const names = name.includes(': ')
+      ? [name.replace(/^.*: /, ''), ...wordsOfChange(before.get(name), now.get(name))]
+      : [name]
+    return !names.some((n) => said.has(n) || said.has(flagOf(n)))
+  })
+}
+
+/** Members and choices in the lines that differ. */
+function wordsOfChange(before = '', now = ''): string[] {
+  const [old, own] = [before.split('\n'), now.split('\n')]
+  const lines = [...own.filter((l) => !old.includes(l)), ...old.filter((l) => !own.includes(l))]
+  return lines.flatMap((l) =>
+    [...l.matchAll(/([\w$]+)\??:|'([^']+)'/g)].map(([, member, choice]) => member ?? choice ?? ''),
+  )
 }
 
 export const API = 'docs/api.txt'
@@ -117,9 +140,11 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const root = join(import.meta.dirname, '..')
   const now = reportOf(join(root, 'dist/index.d.ts'))
   const before = existsSync(join(root, API)) ? parseReport(readFileSync(join(root, API), 'utf8')) : now
-  const missing = unsaid(changesOf(before, now), readFileSync(join(root, 'CHANGELOG.md'), 'utf8'))
+  const missing = unsaid(before, now, readFileSync(join(root, 'CHANGELOG.md'), 'utf8'))
   if (missing.length > 0) {
-    console.error(`the current section of CHANGELOG.md does not name what has changed in the library:\n${missing.join('\n')}`)
+    console.error(
+      `the current section of CHANGELOG.md does not name what has changed in the library:\n${missing.join('\n')}`,
+    )
     process.exitCode = 1
   } else writeFileSync(join(root, API), textOf(now))
 }
