@@ -79,7 +79,10 @@ export async function runPasses(
   model: Model,
   source: TrainingData | null,
   log: (message: string) => void,
-  { most = Number.POSITIVE_INFINITY, signal }: { readonly most?: number; readonly signal?: AbortSignal | undefined } = {},
+  {
+    most = Number.POSITIVE_INFINITY,
+    signal,
+  }: { readonly most?: number; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   for (const { def, options, calibration } of stage.passes) {
     const limits = calibration && { ...calibration, limit: Math.min(calibration.limit, most) }
