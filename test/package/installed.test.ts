@@ -1,6 +1,6 @@
-/** The packed package in an empty project: installed offline, started, imported, its links followed. */
+/** The packed package in an empty project: installed offline, started, imported, its examples run, its links followed. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { after, before } from 'node:test'
 import { type Installed, installPacked } from './install.ts'
@@ -59,8 +59,11 @@ await pass(model, 'prune', { sparsity: 0.5, scope: 'layer' })
 await pass(model, 'prune', { sparsty: 0.5 })
 `,
   )
+  cpSync(join(project.package, 'examples/own-config'), join(project.folder, 'typed'), { recursive: true })
   const options = { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, types: [] }
-  writeFileSync(join(project.folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['use.ts'] }))
+  const compilerOptions = { ...options, allowImportingTsExtensions: true }
+  const files = ['use.ts', 'typed/mnc.config.ts']
+  writeFileSync(join(project.folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
   const { status, stdout } = project.run(join(process.cwd(), 'node_modules/.bin/tsc'), '-p', '.')
   assert.equal(status, 0, stdout)
 })
@@ -72,6 +75,43 @@ test('publint and Are The Types Wrong find nothing', () => {
   // CommonJS gets the module itself: Node.js 20.19 and later require it
   assert.deepEqual([...new Set(problems.map(({ kind }: { readonly kind: string }) => kind))], ['CJSResolvesToESM'])
 })
+
+/** What each example's `make` leaves, and what has to hold of it. */
+const examples: Readonly<Record<string, (read: (file: string) => Figures) => void>> = {
+  'audio-vad'(read) {
+    assert.ok(read('vad.check.json').model!.top1 > 0.8)
+  },
+  tabular(read) {
+    assert.ok(read('small.check.json').model!.top1 > 0.85)
+  },
+  text(read) {
+    assert.ok(read('small.check.json').model!.top1 > 0.8)
+  },
+  detector(read) {
+    assert.ok(read('detector.map.json').metrics!.map!.value > 0.9)
+    assert.ok(read('small.map.json').metrics!.map!.value > 0.8)
+  },
+  'own-config'(read) {
+    assert.ok(read('error.json').top1! > 0.9)
+    assert.ok(read('error.json').metrics!['most-wrong']!.value > 0)
+  },
+}
+
+interface Figures {
+  readonly top1?: number
+  readonly model?: { readonly top1: number }
+  readonly metrics?: Readonly<Record<string, { readonly value: number }>>
+}
+
+for (const [name, holds] of Object.entries(examples))
+  test(`examples/${name} runs as it stands`, () => {
+    const at = (file: string): string => join(project.folder, name, file)
+    cpSync(join(project.package, 'examples', name), at('.'), { recursive: true })
+    ok('make', '-C', name)
+    holds((file) => JSON.parse(readFileSync(at(file), 'utf8')))
+    // a second make has nothing left to do
+    assert.doesNotMatch(ok('make', '-C', name), /mnc /)
+  })
 
 test('every link of the documents leads somewhere', () => {
   const documents = readdirSync(project.package, { recursive: true, encoding: 'utf8' }).filter(
