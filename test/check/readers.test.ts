@@ -7,7 +7,7 @@ import { after, test } from 'node:test'
 import { parseReader } from '../../src/analysis/readers.ts'
 import { randomBatches } from '../../src/check/check.ts'
 import { checkReaders, gateReaders } from '../../src/check/check-readers.ts'
-import { pythonReaders } from '../../src/check/python-readers.ts'
+import { installedReaders } from '../../src/check/installed-readers.ts'
 import { writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { exportFor } from '../../src/export/targets/export-for.ts'
@@ -18,7 +18,7 @@ import { smallNet } from '../export/nets.ts'
 const folder = mkdtempSync(join(tmpdir(), 'mnc-readers-'))
 after(() => rmSync(folder, { recursive: true }))
 
-const installed = await pythonReaders()
+const installed = await installedReaders()
 
 test('readers that are not installed are named; a path that is no python is a user error', async () => {
   const path = join(folder, 'net.onnx')
