@@ -1,7 +1,8 @@
 /**
  * Which programs load a file, and from which version on, judged by its contents. Facts measured, file by file, with
  * onnxruntime 1.16.3, 1.18.1, 1.20.1, 1.22.1, 1.23.2, 1.24.1 and newer, OpenVINO 2026.4 and OpenCV 5.0; the oldest version of each
- * table is the oldest that was tried; onnxruntime-web 1.30 in Chromium, on WebAssembly and both of its WebGPUs. TensorRT's are those of its documents (explicit quantisation), not measured.
+ * table is the oldest that was tried; onnxruntime-web 1.30 in Chromium, on WebAssembly and both of its WebGPUs,
+ * MatMulNBits on WebAssembly alone. TensorRT's are those of its documents (explicit quantisation), not measured.
  *
  * Opsets up to 19 are those of onnxruntime 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Of operators of other
  * domains it knows MatMulNBits alone. Says not whether a reader has every operator.
