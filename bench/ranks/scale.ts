@@ -130,7 +130,7 @@ function rowOf(rate: string): Row {
   const link = fit(exchanges.filter(isFitted))
   return {
     ...{ rate, link },
-    exchanges: exchanges.map((p, i) => ({ ...p, modelled: exchangeSeconds(link, p), fitted: isFitted(p) })),
+    exchanges: exchanges.map((p) => ({ ...p, modelled: exchangeSeconds(link, p), fitted: isFitted(p) })),
     steps: steps.map((p) => ({ ...p, simulated: simulate(link, p) })),
   }
 }
