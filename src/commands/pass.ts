@@ -98,7 +98,7 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
       async function calibrate(reference: string) {
         const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
         const { openNamed } = await import('./pixel-options.ts')
-        const size = { limit: Number(options.limit), batch: Number(options.batch) }
+        const size = parseOptions(calibrationOptions, pick(options, calibrationOptions), short)
         if (reference === RANDOM) {
           io.log(randomWarning('calibrating on'))
           return calibrationData(model, RANDOM, size)
