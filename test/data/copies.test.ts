@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import type { MncError } from '../../src/base/errors.ts'
 import { calibrationData } from '../../src/data/calibration.ts'
-import { SIZE, images, pixels, tinyNet } from '../train/fixtures.ts'
+import { images, pixels, SIZE, tinyNet } from '../train/fixtures.ts'
 
 const COUNT = 10
 

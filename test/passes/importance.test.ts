@@ -63,12 +63,17 @@ for (const seed of [3, 4])
     for (const [x] of batches) {
       const h = await run(front, 'x', x!)
       for (let i = 0; i < INNER; i++) {
-        const moved = (d: number) => Tensor.float32([BATCH, INNER], h.map((v, k) => (k % INNER === i ? v + d : v)))
+        const moved = (d: number) =>
+          Tensor.float32(
+            [BATCH, INNER],
+            h.map((v, k) => (k % INNER === i ? v + d : v)),
+          )
         const [up, down] = [await run(back, 'given', moved(1e-2)), await run(back, 'given', moved(-1e-2))]
         for (let n = 0; n < BATCH; n++) squares[i]! += ((up[n]! - down[n]!) / 2e-2) ** 2
       }
     }
     const mean = squares.reduce((a, b) => a + b, 0) / INNER
     assert.equal(found.length, INNER)
-    squares.forEach((s, i) => assert.ok(Math.abs(found[i]! - s / mean) < 0.01, `${found[i]} against ${s / mean}`))
+    for (const [i, s] of squares.entries())
+      assert.ok(Math.abs(found[i]! - s / mean) < 0.01, `${found[i]} against ${s / mean}`)
   })
