@@ -1,4 +1,4 @@
-/** The files that are made from declarations: JSON Schemas and the reference of commands and passes. */
+/** The files that are made from declarations: JSON Schemas, the reference of commands and passes, types of options. */
 
 import { flagOf, jsonSchemaOf, type OptionTable } from '../src/base/options.ts'
 import type { CommandDef } from '../src/commands/define-command.ts'
@@ -11,6 +11,7 @@ import { networks } from '../src/models/index.ts'
 import type { PassDef } from '../src/pass-manager/define-pass.ts'
 import { passes } from '../src/passes/index.ts'
 import { recipeSchema } from '../src/recipes/recipe.ts'
+import { passTypes } from './option-types.ts'
 
 const DRAFT = 'http://json-schema.org/draft-07/schema#'
 
@@ -22,6 +23,7 @@ export async function generatedFiles(): Promise<ReadonlyMap<string, string>> {
     ['schemas/passes.schema.json', json(passesSchema())],
     ['schemas/recipe.schema.json', json(recipeSchema())],
     ['docs/reference.md', await reference()],
+    ['src/passes/pass-options.generated.ts', passTypes(passes)],
   ])
 }
 

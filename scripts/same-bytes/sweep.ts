@@ -62,7 +62,9 @@ for (const c of readCases()) {
   const model = mnc.parseModel(c.input)
   const options = c.options.teacher ? { ...c.options, teacher: join(c.file, '..', 'teacher.onnxtxt') } : c.options
   const context = c.batches > 0 ? calibrated(model, c.batches) : {}
-  await attempt(`goldens/${c.pass}-${c.name}`, model, () => mnc.pass(model, c.pass, options, context))
+  await attempt(`goldens/${c.pass}-${c.name}`, model, () =>
+    mnc.pass(model, c.pass as Library.PassName, options, context),
+  )
 }
 
 const models = readdirSync('../in').filter((f) => f.startsWith('random-'))
@@ -73,7 +75,9 @@ for (const file of models) {
   for (const { name: pass } of mnc.passes) {
     const model = mnc.decodeModel(bytes)
     const options = pass === 'merge-teacher' ? { teacher: join('../in', file) } : {}
-    await attempt(`${name}/${pass}`, model, () => mnc.pass(model, pass, options, calibrated(model, 2)))
+    await attempt(`${name}/${pass}`, model, () =>
+      mnc.pass(model, pass as Library.PassName, options, calibrated(model, 2)),
+    )
   }
   for (const format of ['packed', 'int4', 'int8'] as const) {
     const model = mnc.decodeModel(bytes)

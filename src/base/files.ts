@@ -4,7 +4,7 @@
  * is written directly.
  */
 import { randomBytes } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs'
 import { type FileHandle, link, mkdir, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { MncError, type MncErrorDetails, usageError } from './errors.ts'
@@ -91,6 +91,29 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
 
 /** Bytes of a file, synchronously. */
 export const readFileBytesSync = (path: string): Buffer => reading(path, () => readFileSync(path))
+
+/** Bytes `offset`.. of a file; a user error where it ends before. */
+export function readPart(path: string, offset: number, size: number): Buffer {
+  return reading(path, () => {
+    const file = openSync(path, 'r')
+    try {
+      return readAt(path, file, offset, size)
+    } finally {
+      closeSync(file)
+    }
+  })
+}
+
+/** The same of one that is open. */
+export function readAt(path: string, file: number, offset: number, size: number): Buffer {
+  const out = Buffer.alloc(size)
+  for (let done = 0; done < size; ) {
+    const n = readSync(file, out, done, size - done, offset + done)
+    if (n === 0) throw usageError(`${path}: it ended early`, 'it may still be being written')
+    done += n
+  }
+  return out
+}
 
 /** Text of a file, synchronously. */
 export const readTextSync = (path: string): string => reading(path, () => readFileSync(path, 'utf8'))

@@ -65,15 +65,28 @@ export type OptionsOf<T extends OptionTable> = {
   readonly [K in keyof T]: T[K] extends { readonly default: unknown } ? ValueOf<T[K]> : ValueOf<T[K]> | undefined
 }
 
-type Percent = `${number}%`
+/** A fraction: 0.01 or '1%'. */
+export type Share = number | `${number}%`
 
 /** What a caller may give. */
 export type OptionsInput<T extends OptionTable> = {
-  readonly [K in keyof T]?: (T[K] extends { readonly type: 'share' } ? number | Percent : ValueOf<T[K]>) | undefined
+  readonly [K in keyof T]?: InputOf<T[K]> | undefined
 }
+
+type InputOf<S extends OptionSpec> = S extends { readonly type: 'share' }
+  ? Share
+  : S extends { readonly type: 'shares' }
+    ? readonly Share[]
+    : S extends { readonly type: 'shareMap' }
+      ? Readonly<Record<string, Share>>
+      : ValueOf<S>
 
 /** Keeps literal types of a table. */
 export const optionTable = <const T extends OptionTable>(table: T): T => table
+
+/** Of a command's options those that a table declares. */
+export const optionsIn = <T extends OptionTable>(table: T, options: object): OptionsInput<T> =>
+  Object.fromEntries(Object.keys(table).map((k) => [k, Reflect.get(options, k)])) as OptionsInput<T>
 
 /** camelCase option name to `--kebab-case` flag. */
 export const flagOf = (name: string): string => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`

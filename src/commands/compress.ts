@@ -1,5 +1,5 @@
 /** `mnc compress`: say the goal, get the file. */
-import { type OptionsInput, type OptionTable, parseOptions } from '../base/options.ts'
+import { optionsIn, parseOptions } from '../base/options.ts'
 import { type CompressOptions, compressOptions } from '../compress/compress-options.ts'
 import type { CompressEvent, CompressResult } from '../compress/events.ts'
 import type { Point } from '../compress/point.ts'
@@ -64,8 +64,6 @@ export const compress = defineCommand({
     if (target === '-')
       throw usageError('three files are written, which do not fit on standard output', 'name one with -o')
     const model = await openModel(source, io)
-    const of = <T extends OptionTable>(table: T): OptionsInput<T> =>
-      Object.fromEntries(Object.keys(table).map((k) => [k, Reflect.get(options, k)])) as OptionsInput<T>
     const view = new CompressView(io)
     const stop = interruptible()
     try {
@@ -76,10 +74,10 @@ export const compress = defineCommand({
           workdir: resume ?? folder ?? `${target.replace(/\.onnx$/, '')}.work`,
           name: nameFor(target),
         },
-        options: of(compressOptions),
-        reading: of(dataOptions),
-        pixels: of(pixelOptions),
-        sizes: of(sizeOptions),
+        options: optionsIn(compressOptions, options),
+        reading: optionsIn(dataOptions, options),
+        pixels: optionsIn(pixelOptions, options),
+        sizes: optionsIn(sizeOptions, options),
         ...{ seed: old?.seed ?? io.seed, cache: cacheFolder(), signal: stop.signal, output: target },
       }
       const show = (event: CompressEvent): void => {

@@ -1,17 +1,65 @@
 /** `mnc eval`: accuracy of a classifier, and other metrics. */
 import { MncError, usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
-import type { MetricResult } from '../evaluate/measure.ts'
+import type { Gauge, Measurement, MetricResult } from '../evaluate/measure.ts'
 import { accuracy } from '../evaluate/metrics/accuracy.ts'
 import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
 import { metrics } from '../evaluate/metrics/index.ts'
+import type { PackedReading } from '../evaluate/packed-readings.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
+import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
+import { type Division, divided } from './divide.ts'
 import { openModel } from './open-model.ts'
 import { imageOptions, openFor } from './pixel-options.ts'
 import { percent, table } from './table.ts'
+
+/** What the answer says besides the measurement, and what it must reach. */
+interface EvalFacts {
+  readonly path: string
+  readonly things: string
+  readonly data: Readonly<Record<string, unknown>>
+  readonly metrics: readonly string[]
+  readonly gauges: readonly Gauge[]
+  readonly minAccuracy: number | undefined
+}
+
+export const evalDivision: Division<EvalFacts, PackedReading, Measurement> = {
+  command: 'eval',
+  writesFile: false,
+  async join({ metrics: names, gauges }, results) {
+    const { Tally } = await import('../evaluate/measure.ts')
+    const { unpackReading } = await import('../evaluate/packed-readings.ts')
+    const tally = new Tally(metricsCalled(names), gauges)
+    for (const packed of results) tally.add(unpackReading(packed, gauges))
+    return tally.result()
+  },
+  async finish({ path, things, data, minAccuracy }, measured, _out, io) {
+    const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
+    const { samples, samplesPerSecond } = measured
+    const result = accuracyOf(measured)
+    if (result) checkMeasured(result, path)
+    const { accuracy: _, ...others } = measured.metrics
+    const facts = {
+      ...(result ?? { samples, imagesPerSecond: samplesPerSecond }),
+      ...(Object.keys(others).length > 0 && { metrics: others }),
+    }
+    io.result({ ...facts, data }, () => {
+      const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${things === 'images' ? 'img' : 'samples'}/s`
+      const scores = result
+        ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
+        : ''
+      return [`${scores}${speed}`, ...Object.entries(others).map(described)].join('\n')
+    })
+    if (minAccuracy === undefined) return
+    if (!result || result.top1 >= minAccuracy) return
+    const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(minAccuracy)}`
+    throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
+  },
+}
 
 export const evalCommand = defineCommand({
   name: 'eval',
@@ -23,58 +71,82 @@ export const evalCommand = defineCommand({
     ...evaluateOptions,
     ...metricOptions,
     ...probeOptions,
+    ...shardOptions,
   },
   examples: [
     'mnc eval student.onnx --data cifar100:data',
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
     'mnc eval net.onnx --data npy:DIR --metric mse,psnr',
   ],
-  async run([path = ''], options, io) {
-    const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
-    const { measure } = await import('../evaluate/measure.ts')
-    const { announceDevice } = await import('../runtime/devices/device.ts')
-    const chosen = metricsCalled(options.metric)
-    if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
-      throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
-    const device = await announceDevice(options.device, (line) => io.log(line))
-    const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await openModel(path, io)
-    const reference = options.reference === undefined ? undefined : await openModel(options.reference, io)
-    recordSizes(reference ? [model, reference] : [model], options)
-    const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
-    const set = options.limit === undefined ? data : data.take(options.limit)
-    const { name, classes, classNames = null, notes } = set
-    const things = preprocess ? 'images' : 'samples'
-    const labels = set.isLabelled
-      ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
-      : ', no labels'
-    io.log(`data: ${name}, ${set.size} ${things}${labels}`)
-    const progress = io.progress('eval', set.size)
-    const measured = await measure(model, set, preprocess, chosen, {
-      ...{ ...device, batch: options.batch, reference, load: { threads: options.threads } },
-      onProgress: (done) => progress.update(done),
-    })
-    progress.end()
-    const { samples, samplesPerSecond } = measured
-    const result = accuracyOf(measured)
-    if (result) checkMeasured(result, path)
-    const { accuracy: _, ...others } = measured.metrics
-    const facts = {
-      ...(result ?? { samples, imagesPerSecond: samplesPerSecond }),
-      ...(Object.keys(others).length > 0 && { metrics: others }),
-    }
-    io.result({ ...facts, data: { name, classes, classNames, notes } }, () => {
-      const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${preprocess ? 'img' : 'samples'}/s`
-      const scores = result
-        ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
-        : ''
-      return [`${scores}${speed}`, ...Object.entries(others).map(described)].join('\n')
-    })
-    if (options.minAccuracy === undefined) return
-    if (!result || result.top1 >= options.minAccuracy) return
-    const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
-    throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
-  },
+  run: ([path = ''], options, io) =>
+    divided(evalDivision, path, options, io, async () => {
+      const { announceDevice } = await import('../runtime/devices/device.ts')
+      const { gaugesOf, readings, Tally } = await import('../evaluate/measure.ts')
+      const { packReadings } = await import('../evaluate/packed-readings.ts')
+      const { inItems, samplesBetween } = await import('../data/items.ts')
+      const { samplePlan } = await import('../data/sample-set.ts')
+      const { fingerprint } = await import('../codec/codec.ts')
+      const chosen = metricsCalled(options.metric)
+      if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
+        throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
+      const device = await announceDevice(options.device, (line) => io.log(line))
+      const { recordSizes } = await import('../samples/input-shapes.ts')
+      const model = await openModel(path, io)
+      const reference = options.reference === undefined ? undefined : await openModel(options.reference, io)
+      recordSizes(reference ? [model, reference] : [model], options)
+      const { data, preprocess } = await openFor(model, options.data, 'test', options, io)
+      const set = options.limit === undefined ? data : data.take(options.limit)
+      const { name, classes, classNames = null, notes } = set
+      const things = preprocess ? 'images' : 'samples'
+      const labels = set.isLabelled
+        ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
+        : ', no labels'
+      io.log(`data: ${name}, ${set.size} ${things}${labels}`)
+      const gauges = gaugesOf(model, set, chosen, reference)
+      const { batch, threads, metric, minAccuracy } = options
+      const run = { ...device, batch, reference, load: { threads } }
+      const plan = await samplePlan(model, set, preprocess, Math.min(batch, set.size))
+      const read = (own: SampleSet, onProgress: (done: number) => void) =>
+        readings(model, own, preprocess, gauges, { ...run, plan, onProgress })
+      const watched = async (samples: number, work: (onProgress: (done: number) => void) => Promise<void>) => {
+        const progress = io.progress('eval', samples)
+        try {
+          await work((done) => progress.update(done))
+        } finally {
+          progress.end()
+        }
+      }
+      return {
+        facts: () => ({
+          ...{ model: fingerprint(model), reference: reference ? fingerprint(reference) : null },
+          ...{ data: set.contentHash(), batch, metric, preprocess: preprocess ?? null },
+        }),
+        shared: {
+          ...{ path, things, metrics: metric, gauges, minAccuracy },
+          data: { name, classes, classNames, notes },
+        },
+        items: Math.ceil(set.size / batch),
+        async whole() {
+          const tally = new Tally(chosen, gauges)
+          await watched(set.size, async (onProgress) => {
+            for await (const reading of read(set, onProgress)) tally.add(reading)
+          })
+          return tally.result()
+        },
+        async share({ from, to }, done, keep) {
+          const results = [...done]
+          const own = samplesBetween(set, (from + done.length) * batch, to * batch)
+          if (!own) return results
+          await watched(own.size, async (onProgress) => {
+            for await (const item of inItems(read(own, onProgress), batch)) {
+              results.push(packReadings(item, gauges))
+              await keep(results)
+            }
+          })
+          return results
+        },
+      }
+    }),
 })
 
 function metricsCalled(names: readonly string[]): readonly MetricDef[] {

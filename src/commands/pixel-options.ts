@@ -2,7 +2,7 @@
 import { usageError } from '../base/errors.ts'
 import { type OptionSpec, type OptionsOf, optionTable } from '../base/options.ts'
 import type { SampleSet } from '../data/array-set.ts'
-import { dataOptions } from '../data/data-options.ts'
+import { type DataOptions, dataOptions } from '../data/data-options.ts'
 import type { Split } from '../data/dataset.ts'
 import { formOf } from '../data/formats/define-format.ts'
 import { dataFormats } from '../data/formats/index.ts'
@@ -40,7 +40,7 @@ export async function openFor(
   model: Model,
   reference: string | undefined,
   split: Split,
-  options: OptionsOf<typeof pixelOptions> & OptionsOf<typeof dataOptions>,
+  options: OptionsOf<typeof pixelOptions> & DataOptions,
   io: CommandIO,
 ): Promise<{ data: SampleSet; preprocess: Preprocess | undefined }> {
   if (!reference) throw usageError('--data is missing', 'e.g. --data cifar10:DIR or --data embedded')
@@ -56,15 +56,15 @@ export async function openNamed(
   model: Model,
   reference: string,
   split: Split,
-  { classes, dataMemory: memory, dataCache: cache, map }: OptionsOf<typeof dataOptions>,
+  { classes, ...reading }: DataOptions,
   io: CommandIO,
 ): Promise<SampleSet> {
-  const { openDataset } = await import('../data/index.ts')
+  const { openDataset, openOptions } = await import('../data/open.ts')
   const { inClassOrder, inModelOrder, loadClassOrder } = await import('../data/class-order.ts')
   const { writeClassOrder } = await import('../graph/class-names.ts')
   const names = classes === undefined ? null : loadClassOrder(classes)
   const note = (text: string): void => io.log(`note: ${text}`)
-  const opened = await openDataset(reference, split, { memory, cache, map, log: note })
+  const opened = await openDataset(reference, split, openOptions(reading, note))
   for (const text of opened.notes) note(text)
   if (!names) return inModelOrder(model, opened)
   writeClassOrder(model, names)

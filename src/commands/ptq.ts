@@ -1,5 +1,5 @@
 /** `mnc ptq`: post-training quantisation, all of it in one command. */
-import type { OptionsOf } from '../base/options.ts'
+import { type OptionsOf, optionsIn } from '../base/options.ts'
 import type { ArraySet } from '../data/array-set.ts'
 import type { Preprocess } from '../data/preprocess.ts'
 import { RANDOM, randomWarning, type TrainingData } from '../data/random-options.ts'
@@ -61,11 +61,10 @@ export const ptq = defineCommand({
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
       const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const { classes, dataMemory, dataCache, dim, inputShape } = options
         const { reference, map } = made
           ? await keep(made, inputsFolder(out))
           : { reference: options.data!, map: options.map }
-        const said = { reading: { classes, dataMemory, dataCache, map }, sizes: { dim, inputShape } }
+        const said = { reading: { ...optionsIn(dataOptions, options), map }, sizes: optionsIn(sizeOptions, options) }
         const name = nameFor(out)
         const facts = { name, model: path, data: reference, preprocess, seed: io.seed, ...said }
         await writeFileAtomic(recipe, `${JSON.stringify(recipeOf(result.sequence, facts), null, 2)}\n`)

@@ -1,4 +1,5 @@
 /** `mnc run`: a recipe, stage by stage. */
+import { optionsIn } from '../base/options.ts'
 import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
 import type { RunEvent, RunOptions, RunResult, StageResult } from '../recipes/run.ts'
@@ -61,7 +62,7 @@ export const run = defineCommand({
   async run([reference = ''], options, io) {
     const { loadRecipe } = await import('../recipes/load.ts')
     const { data, dryRun, from, until, resume, checkpointSteps, device } = options
-    const reading = { classes: options.classes, dataMemory: options.dataMemory, dataCache: options.dataCache }
+    const reading = optionsIn(dataOptions, options)
     const recipe = await loadRecipe(reference, { data, reading, device, seed: io.seed === 0 ? undefined : io.seed })
     const workdir = options.workdir ?? `build/${recipe.name}`
     const view = new RunView(recipe, io)

@@ -7,7 +7,7 @@ import { effortNames } from '../ptq/ptq-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
 
 /** Those whose files hold quantised networks. */
-export const compressTargets = targets.filter((t) => t.quantised)
+const quantisedTargets = (): string[] => targets.filter((t) => t.quantised).map((t) => t.name)
 
 export const compressOptions = optionTable({
   maxDrop: {
@@ -22,7 +22,9 @@ export const compressOptions = optionTable({
   },
   target: {
     type: 'string',
-    enum: compressTargets.map((t) => t.name),
+    get enum(): readonly string[] {
+      return quantisedTargets()
+    },
     description: 'Where the file is to run: see export. By default size where the goal is bytes or score, else cpu',
   },
   goal: {

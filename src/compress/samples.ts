@@ -9,7 +9,7 @@ import type { CheckBatch } from '../check/check.ts'
 import type { SampleSet } from '../data/array-set.ts'
 import { inClassOrder, inModelOrder, loadClassOrder } from '../data/class-order.ts'
 import type { dataOptions } from '../data/data-options.ts'
-import { openDataset } from '../data/open.ts'
+import { openDataset, openOptions } from '../data/open.ts'
 import type { pixelOptions } from '../data/pixel-options.ts'
 import { type Preprocess, statedClasses } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
@@ -63,10 +63,8 @@ const TEST_KEY = 3
 
 export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   if (w.data === RANDOM) return randomSamples(model, w)
-  const { memory, cache } = { memory: w.reading.dataMemory, cache: w.reading.dataCache }
-  const { map } = w.reading
   const open = async (split: 'train' | 'test'): Promise<SampleSet> => {
-    const set = await openDataset(w.data, split, { memory, cache, map, log: w.log })
+    const set = await openDataset(w.data, split, openOptions(w.reading, w.log))
     if (split === 'train') for (const note of set.notes) w.log(`note: ${note}`)
     const names = w.reading.classes === undefined ? null : loadClassOrder(w.reading.classes)
     if (!names) return inModelOrder(model, set)

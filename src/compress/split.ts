@@ -48,7 +48,7 @@ export function mixed(name: string, widths: Widths): Candidate {
 export async function bytesAt(run: Run, widths: Widths, sparsity = 0): Promise<number> {
   const model = cloneModel(run.float)
   if (sparsity > 0) await runPass(model, 'prune', { ops: ['*'], sparsity })
-  const own = { ops: ['*'], weightBits: 8, activationBits: 0, firstLayer: 'quantize', layerWeightBits: widths }
+  const own = { ops: ['*'], weightBits: 8, activationBits: 0, firstLayer: 'quantize', layerWeightBits: widths } as const
   await runPass(model, 'quantize', own)
   // of the fastest form, measuring would tell nothing about bytes
   const { forms, pick } = run.target

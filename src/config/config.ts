@@ -7,6 +7,10 @@ import { nearest } from '../base/options.ts'
 import type { Registry } from '../base/registry.ts'
 import { formatRegistry } from '../data/formats/index.ts'
 import { type DatasetDef, formatOf } from '../data/formats/own.ts'
+import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
+import { metricRegistry } from '../evaluate/metrics/index.ts'
+import { targetRegistry } from '../export/targets/index.ts'
+import type { TargetDef } from '../export/targets/target.ts'
 import type { NetworkDef } from '../models/define-network.ts'
 import { networkRegistry } from '../models/index.ts'
 import type { PassDef } from '../pass-manager/define-pass.ts'
@@ -17,14 +21,18 @@ export interface Config {
   readonly passes?: readonly PassDef[]
   readonly datasets?: readonly DatasetDef[]
   readonly losses?: readonly LossDef[]
+  readonly metrics?: readonly MetricDef[]
+  readonly targets?: readonly TargetDef[]
   readonly networks?: readonly NetworkDef[]
 }
 
-/** The functions that each kind needs. */
+/** What each kind needs besides a summary. */
 const kinds = {
   passes: ['run'],
   datasets: ['open'],
   losses: ['emit'],
+  metrics: ['start', 'against'],
+  targets: ['forms', 'pick', 'aim', 'readers'],
   networks: ['build'],
 } as const satisfies Record<keyof Config, readonly string[]>
 
@@ -38,6 +46,8 @@ export function useConfig(config: Config, file?: string): void {
     use(passRegistry, config.passes)
     use(formatRegistry, config.datasets?.map(formatOf))
     use(lossRegistry, config.losses)
+    use(metricRegistry, config.metrics)
+    use(targetRegistry, config.targets)
     use(networkRegistry, config.networks)
   } catch (error) {
     throw error instanceof MncError && file !== undefined ? error.inFile(file) : error

@@ -20,6 +20,10 @@ export interface Column {
   readonly rows: Rows
   /** What holds it, for messages. */
   readonly file: string
+  /** What holds a row, where each has a file of its own. */
+  readonly fileOf?: (row: number) => string
+  /** What brings it to another shape, for messages. */
+  readonly remedy?: string
 }
 
 /** `--map`: columns by input, by output, or by `labels`. */
@@ -37,6 +41,10 @@ export interface ArraySetInit {
   readonly map?: ColumnMap | undefined
   /** Names of the classes that labels number. */
   readonly classNames?: readonly string[] | undefined
+  /** Their number, where neither names nor the largest label say it. */
+  readonly classes?: number | undefined
+  /** Of sound, samples a second. */
+  readonly sampleRate?: number | undefined
   /** Columns of the other split, whose labels count for the number of classes. */
   readonly others?: readonly Column[] | undefined
   readonly notes?: readonly string[] | undefined
@@ -50,6 +58,7 @@ interface State {
   readonly classNames: readonly string[] | undefined
   readonly notes: readonly string[]
   readonly classes: number
+  readonly sampleRate: number | undefined
   readonly labelColumn: Column | undefined
   /** By row of the columns; null: there are none. */
   readonly labels: Int32Array | null
@@ -68,7 +77,7 @@ export class ArraySet {
 
   /** A usage error where columns differ in length or there are none, for impossible labels, and for a `map` to nothing. */
   static of(init: ArraySetInit): ArraySet {
-    const { name, split, columns, map = {}, classNames, notes = [] } = init
+    const { name, split, columns, map = {}, classNames, sampleRate, notes = [] } = init
     const [first] = columns
     if (!first) throw usageError(`${name} holds no arrays`)
     for (const c of columns)
@@ -87,7 +96,7 @@ export class ArraySet {
       throw usageError(
         `${column!.file}: '${column!.name}' holds class ${found - 1}, but only ${classNames.length} have names`,
       )
-    const classes = labels ? (classNames?.length ?? found) : 0
+    const classes = labels ? (classNames?.length ?? Math.max(found, init.classes ?? 0)) : 0
     return new ArraySet({
       name,
       split,
@@ -96,6 +105,7 @@ export class ArraySet {
       classNames,
       notes,
       classes,
+      sampleRate,
       labelColumn: column,
       labels,
       order: null,
@@ -124,6 +134,10 @@ export class ArraySet {
   }
   get classNames(): readonly string[] | undefined {
     return this.#state.classNames
+  }
+  /** Of sound, samples a second. */
+  get sampleRate(): number | undefined {
+    return this.#state.sampleRate
   }
   get notes(): readonly string[] {
     return this.#state.notes
@@ -226,15 +240,15 @@ function labelsOf(column: Column): Int32Array {
     const numbers = numbersOf(elem, piece)
     for (let i = 0; i < numbers.length; i++) {
       const v = numbers[i]!
-      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(file, name, at, v)
+      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(file, `${name}[${at}]`, v)
       labels[at++] = v
     }
   }
   return labels
 }
 
-export const badLabel = (file: string, name: string, at: number, v: unknown): MncError =>
-  usageError(`${file}: ${name}[${at}] is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
+export const badLabel = (file: string, what: string, v: unknown): MncError =>
+  usageError(`${file}: ${what} is ${v}; a label is a whole number from 0 to ${MOST_CLASSES - 1}`)
 
 /** Elements of a piece of rows. */
 export function numbersOf(elem: ElementType, bytes: Uint8Array): ArrayLike<number> {

@@ -6,12 +6,14 @@
  *   shape  an array [samples, ...] for an input [N, ...] whose other dims fit. Where an array has a dim for each of the input's
  *          (`wholeRuns`), a sample is all that one run takes.
  *   type   floats in any width, integers for integers that hold them and for floats. Floats for integers are refused.
+ *   rate   of sound, the one that the model's metadata state
  *   range  floats are finite, integers below what reads them (the rows of a Gather's table)
  */
 import { type MncError, usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
+import { readSampleRate } from '../graph/sample-rate.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { type Dim, type ElementType, elementCount, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'
@@ -46,6 +48,7 @@ export function bind(model: Model, set: ArraySet): Binding {
   const left = set.columns.filter((c) => !used.has(c))
   if (missing.length === 1 && left.length === 1) columns.set(missing[0]!, left[0])
   else if (missing.length > 0) throw noArray(missing[0]!, set)
+  checkRate(model, set)
   const dims = inputDims(model)
   const allFit = (of: typeof rowDims): boolean => inputs.every((v) => of(columns.get(v)!, dims[v.name]) !== null)
   const wholeRuns = !allFit(rowDims) && allFit(runDims)
@@ -92,12 +95,17 @@ function targetsOf(outputs: readonly Value[], set: ArraySet, fed: ReadonlySet<Co
 const fits = (own: readonly number[], dims: readonly Dim[]): boolean =>
   own.length === dims.length && own.every((d, i) => typeof dims[i] !== 'number' || dims[i] === d)
 
-/** Of one sample, without the batch; null where they do not fit. */
+/** Of one sample, without the batch; null where they do not fit. Dims of 1 may be missing: sound [L] feeds [N, 1, L]. */
 function rowDims({ dims }: Column, input: readonly Dim[] | undefined): readonly number[] | null {
   if (!input) return dims
   const rest = input.slice(1)
   if (input.length === 0) return null
   if (fits(dims, rest)) return dims
+  const wide = rest.filter((d) => d !== 1)
+  if (wide.length < rest.length && fits(dims, wide)) {
+    const own = dims.values()
+    return rest.map((d) => (d === 1 ? 1 : own.next().value!))
+  }
   return elementCount(dims) === 1 && rest.every((d) => typeof d !== 'number' || d === 1) ? rest.map(() => 1) : null
 }
 
@@ -130,7 +138,8 @@ function checkNumbers(v: Value, column: Column, wanted: ElementType): void {
     for (let i = 0; i < numbers.length; i++) {
       const x = numbers[i]!
       if (x >= low && x <= high && Number.isFinite(x)) continue
-      const what = `${column.file}: '${column.name}' is ${x} in sample ${row + Math.floor(i / width)}`
+      const at = row + Math.floor(i / width)
+      const what = `${column.fileOf?.(at) ?? column.file}: '${column.name}' is ${x} in sample ${at}`
       if (!Number.isFinite(x)) throw usageError(what, 'replace what is not a finite number')
       throw usageError(`${what}, but input '${v.name}' takes ${low} to ${high}`)
     }
@@ -152,6 +161,15 @@ function rangeOf(v: Value, elem: ElementType): readonly [number, number] {
     : [low, high]
 }
 
+function checkRate(model: Model, { name, sampleRate }: ArraySet): void {
+  const rate = readSampleRate(model)
+  if (sampleRate === undefined || rate === null || rate === sampleRate) return
+  throw usageError(
+    `${name} is at ${sampleRate} Hz, but the model takes sound at ${rate} Hz`,
+    `resample it with --sample-rate ${rate}`,
+  )
+}
+
 function noArray(v: Value, set: ArraySet): MncError {
   const names = set.columns.map((c) => c.name)
   const near = nearest(v.name, names)
@@ -161,11 +179,11 @@ function noArray(v: Value, set: ArraySet): MncError {
   )
 }
 
-function badShape(v: Value, { name, file, dims }: Column, input: readonly Dim[] | undefined): MncError {
+function badShape(v: Value, { name, file, dims, remedy }: Column, input: readonly Dim[] | undefined): MncError {
   const own = `[samples${dims.map((d) => `, ${d}`).join('')}]`
   return usageError(
     `${file}: '${name}' has the shape ${own}, but input '${v.name}' takes [${(input ?? []).map((d) => d ?? '?').join(', ')}]`,
-    `name another array with --map ${v.name}=NAME`,
+    remedy ?? `name another array with --map ${v.name}=NAME`,
   )
 }
 

@@ -1,5 +1,5 @@
 /** How a data set is read: options of every command that takes `--data`. */
-import { optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 
 /** Unless that is more than half of the machine's memory. */
 export const DEFAULT_MEMORY_MB = 2048
@@ -16,6 +16,19 @@ export const dataOptions = optionTable({
     description:
       'Array of the data that feeds an input, is the target of an output, or holds the labels (labels=ARRAY), where names differ',
   },
+  sampleRate: {
+    type: 'integer',
+    minimum: 1,
+    maximum: 1_000_000,
+    placeholder: 'HZ',
+    description: 'Rate to which sounds at another are resampled; without it all files have to be at one',
+  },
+  seconds: {
+    type: 'number',
+    exclusiveMinimum: 0,
+    placeholder: 'S',
+    description: 'Length of each sound: longer ones are cut, shorter ones end in silence; by default the longest file',
+  },
   dataMemory: {
     type: 'integer',
     minimum: 1,
@@ -29,3 +42,5 @@ export const dataOptions = optionTable({
     description: 'Folder that keeps decoded pictures for the next run; without it a temporary file is used',
   },
 })
+
+export type DataOptions = OptionsOf<typeof dataOptions>

@@ -9,12 +9,19 @@
  * as the Python Imaging Library does it, without a colour profile: with k' = 255 - K, R = k' - round(C k' / 255). A
  * vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
-import { usageError } from '../base/errors.ts'
+import { MncError, usageError } from '../base/errors.ts'
+import { readPart } from '../base/files.ts'
 import type { ImageShape } from './image-shape.ts'
 import type { ResizeMode } from './resize.ts'
 
-export interface PictureFile {
+/** A file, or a part of one. */
+export interface PicturePlace {
   readonly path: string
+  /** Where in it the picture is, and how it is called there; null: it is the file. */
+  readonly part: { readonly name: string; readonly offset: number; readonly size: number } | null
+}
+
+export interface PictureFile extends PicturePlace {
   readonly cmyk: boolean
 }
 
@@ -32,18 +39,25 @@ export interface PictureFacts extends PictureFile {
 
 const VECTOR: ReadonlySet<string> = new Set(['svg', 'pdf'])
 
-/** The header of a picture file; a usage error that names the file if it is not one. */
-export async function readFacts(path: string): Promise<PictureFacts> {
+/** The header of a picture; a usage error that names the file if it is not one. */
+export async function readFacts(place: PicturePlace): Promise<PictureFacts> {
   const sharp = await loadSharp()
-  const m = await guarded(path, () => sharp(path).metadata())
+  const m = await guarded(place, () => sharp(sourceOf(place)).metadata())
   if (VECTOR.has(m.format))
-    throw usageError(`${path} contains ${m.format.toUpperCase()}, a drawing without pixels`, REMEDY)
+    throw usageError(`${nameOf(place)} contains ${m.format.toUpperCase()}, a drawing without pixels`, REMEDY)
   return {
-    ...{ path, format: m.format, width: m.autoOrient.width, height: m.autoOrient.height },
+    ...{ path: place.path, part: place.part, format: m.format, width: m.autoOrient.width, height: m.autoOrient.height },
     ...{ cmyk: m.space === 'cmyk', grey: m.space === 'b-w', alpha: m.hasAlpha },
     ...{ deep: m.depth !== 'uchar', animated: (m.pages ?? 1) > 1 },
   }
 }
+
+/** What the decoder reads. */
+function sourceOf({ path, part }: PicturePlace): string | Buffer {
+  return part ? readPart(path, part.offset, part.size) : path
+}
+
+const nameOf = ({ path, part }: PicturePlace): string => (part ? `${path}: '${part.name}'` : path)
 
 const REMEDY = 'remove it from the folder, or replace it with a PNG, JPEG or WebP picture'
 
@@ -52,11 +66,12 @@ const kernels = { bilinear: 'linear', nearest: 'nearest' } as const satisfies Re
 /** C,H,W bytes of `shape`: the shorter side scaled, centre cropped, where the picture has another size. */
 export async function decodePicture(file: PictureFile, shape: ImageShape, resize: ResizeMode): Promise<Uint8Array> {
   const sharp = await loadSharp()
-  const { path, cmyk } = file
+  const { cmyk } = file
   const fit = { fit: 'cover', kernel: kernels[resize], fastShrinkOnLoad: false } as const
   const { channels, height, width } = shape
-  const { data, count } = await guarded(path, async () => {
-    const source = cmyk ? sharp(path).pipelineColourspace('cmyk') : sharp(path)
+  const { data, count } = await guarded(file, async () => {
+    const from = sourceOf(file)
+    const source = cmyk ? sharp(from).pipelineColourspace('cmyk') : sharp(from)
     const image = source.autoOrient().flatten().resize(width, height, fit)
     const space = cmyk ? 'cmyk' : channels === 1 ? 'b-w' : 'srgb'
     const { data, info } = await image.toColourspace(space).raw().toBuffer({ resolveWithObject: true })
@@ -111,10 +126,11 @@ function startLoading(): Promise<Sharp> {
   )
 }
 
-async function guarded<T>(path: string, work: () => Promise<T>): Promise<T> {
+async function guarded<T>(place: PicturePlace, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {
-    throw usageError(`${path} is not a readable image: ${cause instanceof Error ? cause.message : cause}`)
+    if (cause instanceof MncError) throw cause
+    throw usageError(`${nameOf(place)} is not a readable image: ${cause instanceof Error ? cause.message : cause}`)
   }
 }

@@ -5,6 +5,7 @@
 import { usageError } from '../base/errors.ts'
 import { nearest } from '../base/options.ts'
 import type { ColumnMap, SampleSet } from './array-set.ts'
+import type { DataOptions } from './data-options.ts'
 import { Dataset, type Split } from './dataset.ts'
 import { type DataFormat, formOf } from './formats/define-format.ts'
 import { dataFormats } from './formats/index.ts'
@@ -58,8 +59,18 @@ export interface OpenOptions {
   readonly cache?: string | undefined
   /** Arrays by input, by output, or by `labels`, where their names differ. */
   readonly map?: ColumnMap | undefined
+  /** Samples a second to which sounds are resampled; without it all files of `wav:` have to be at one rate. */
+  readonly sampleRate?: number | undefined
+  /** Length of each sound: longer ones are cut, shorter ones end in silence. By default that of the longest file. */
+  readonly seconds?: number | undefined
   /** Called with what takes long, and what the disk has no room for. */
   readonly log?: ((message: string) => void) | undefined
+}
+
+/** From the options of a command or a recipe. */
+export function openOptions(o: Partial<DataOptions>, log?: (message: string) => void): OpenOptions {
+  const { dataMemory: memory, dataCache: cache, map, sampleRate, seconds } = o
+  return { memory, cache, map, sampleRate, seconds, log }
 }
 
 /**
@@ -73,7 +84,14 @@ export async function openDataset(
   { memory, ...more }: OpenOptions = {},
 ): Promise<SampleSet> {
   const { kind, place, split } = parseDataReference(reference)
-  return formatNamed(kind)!.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
+  const format = formatNamed(kind)!
+  for (const [option, value] of [
+    ['--sample-rate', more.sampleRate],
+    ['--seconds', more.seconds],
+  ] as const)
+    if (value !== undefined && !format.isSound)
+      throw usageError(`${option} is for sounds, and ${kind} holds none`, `leave it out, or use wav:DIR`)
+  return format.open(place, split ?? defaultSplit, { memory: memoryLimit(memory), ...more })
 }
 
 /** The same for what needs pictures: a usage error for a set of arrays. */

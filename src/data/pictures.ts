@@ -44,14 +44,15 @@ const HASHED = 32_768
 export function hashFiles(files: Iterable<PictureFile>, times = false): string {
   const hash = createHash('sha256')
   const buffer = Buffer.alloc(HASHED)
-  for (const { path } of files)
+  for (const { path, part } of files)
     reading(path, () => {
       const file = openSync(path, 'r')
       try {
-        const { size, mtimeMs } = fstatSync(file)
+        const { size: all, mtimeMs } = fstatSync(file)
+        const { offset, size } = part ?? { offset: 0, size: all }
         hash.update(times ? `${size} ${mtimeMs} ` : `${size} `)
         for (const at of size > HASHED ? [0, size - HASHED] : [0])
-          hash.update(buffer.subarray(0, readSync(file, buffer, 0, HASHED, at)))
+          hash.update(buffer.subarray(0, readSync(file, buffer, 0, Math.min(HASHED, size), offset + at)))
       } finally {
         closeSync(file)
       }

@@ -6,4 +6,8 @@ import type { StoreOptions } from './picture-store.ts'
 export interface ReadOptions extends StoreOptions {
   /** Arrays by input, by output, or by `labels`. */
   readonly map?: ColumnMap | undefined
+  /** Samples a second to which sounds are resampled. */
+  readonly sampleRate?: number | undefined
+  /** Length of each sound. */
+  readonly seconds?: number | undefined
 }

@@ -3,7 +3,7 @@ import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption } from '../data/loader-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 import { accuracy } from './metrics/accuracy.ts'
-import { metrics } from './metrics/index.ts'
+import { metricRegistry } from './metrics/index.ts'
 
 export const evaluateOptions = optionTable({
   limit: { type: 'integer', minimum: 1, description: 'Images to use; all by default' },
@@ -19,7 +19,12 @@ export const metricOptions = optionTable({
     type: 'strings',
     default: [accuracy.name],
     placeholder: 'NAME',
-    description: `What to measure: ${metrics.map((m) => m.name).join(', ')}`,
+    get description(): string {
+      return `What to measure: ${metricRegistry.names.join(', ')}`
+    },
+    get suggestions(): readonly string[] {
+      return metricRegistry.names
+    },
   },
   reference: {
     type: 'string',

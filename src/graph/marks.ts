@@ -108,6 +108,8 @@ export const marks = {
   // --- of the model
   /** Names of the outputs' classes, in their order (class-names.ts). */
   classes: json<Model>('classes'),
+  /** Samples a second of the sound that it takes (sample-rate.ts). */
+  sampleRate: number<Model>('sample-rate'),
   /** How pixels become its input (data/preprocess.ts). */
   preprocess: json<Model>('preprocess'),
   /** Dims of its inputs where the file leaves them open (samples/input-shapes.ts). */

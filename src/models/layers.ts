@@ -2,7 +2,7 @@
  * Layers that the network families are written in. Every layer's node and output value have the layer's name, its
  * initializers that name with `.weight`, `.bias`, `.running_mean` or `.running_var` after it.
  *
- * Initialisation: convolutions N(0, sqrt(2 / (k k Cout))) (He et al. 2015, fan-out; what DenseNet's authors use), BN
+ * Initialisation: convolutions N(0, sqrt(2 / (k k Cout / groups))) (He et al. 2015, fan-out; what DenseNet's authors use), BN
  * scale 1 and shift 0, fully connected layers U(-1/sqrt(in), 1/sqrt(in)) for weight and bias (PyTorch's default).
  */
 import { bugError } from '../base/errors.ts'
@@ -26,6 +26,14 @@ export interface ConvOptions {
   /** Default: keeps the size at stride 1. */
   readonly pad?: number
   readonly bias?: boolean
+  /** Whether every channel has a kernel of its own; `out` must be the channels of the input. */
+  readonly depthwise?: boolean
+}
+
+export interface ExciteOptions {
+  readonly squeezed: number
+  readonly act: 'relu' | 'swish'
+  readonly gate: 'sigmoid' | 'hard-sigmoid'
 }
 
 /** The inference form; training turns it into batch statistics. epsilon and momentum are PyTorch's (1 - 0.1). */
@@ -57,11 +65,16 @@ export class NetworkBuilder {
   }
 
   conv(x: Feature, name: string, out: number, options: ConvOptions): Feature {
-    const { kernel: k, stride = 1, pad = (k - 1) / 2, bias = false } = options
-    const std = Math.sqrt(2 / (k * k * out))
-    const inputs = [x.value, this.#drawn(`${name}.weight`, [out, x.channels, k, k], () => this.#rng.normal(0, std))]
+    const { kernel: k, stride = 1, pad = (k - 1) / 2, bias = false, depthwise = false } = options
+    const group = depthwise ? out : 1
+    const std = Math.sqrt((2 * group) / (k * k * out))
+    const dims = [out, x.channels / group, k, k]
+    const inputs = [x.value, this.#drawn(`${name}.weight`, dims, () => this.#rng.normal(0, std))]
     if (bias) inputs.push(this.#filled(`${name}.bias`, out, 0))
-    const attributes = { kernel_shape: [k, k], strides: [stride, stride], pads: [pad, pad, pad, pad] }
+    const attributes = {
+      ...{ kernel_shape: [k, k], strides: [stride, stride], pads: [pad, pad, pad, pad] },
+      ...(depthwise && { group }),
+    }
     const size = Math.floor((x.size + 2 * pad - k) / stride) + 1
     if (size < 1) throw bugError(`${name}: nothing is left of a ${x.size}x${x.size} feature map`)
     return { value: this.#b.op('Conv', inputs, attributes, { name }), channels: out, size }
@@ -78,6 +91,58 @@ export class NetworkBuilder {
 
   relu(x: Feature, name: string): Feature {
     return { ...x, value: this.#b.op('Relu', [x.value], {}, { name }) }
+  }
+
+  relu6(x: Feature, name: string): Feature {
+    const limits = [this.#b.scalar(0), this.#b.scalar(6)]
+    return { ...x, value: this.#b.op('Clip', [x.value, ...limits], {}, { name }) }
+  }
+
+  hardSwish(x: Feature, name: string): Feature {
+    return { ...x, value: this.#b.op('HardSwish', [x.value], {}, { name }) }
+  }
+
+  /** x sigmoid(x), also called SiLU. */
+  swish(x: Feature, name: string): Feature {
+    const gate = this.#b.op('Sigmoid', [x.value], {}, { name: `${name}.gate` })
+    return { ...x, value: this.#b.op('Mul', [x.value, gate], {}, { name }) }
+  }
+
+  /** Squeeze and excitation (Hu et al. 2018): x times a gate of each image's channels. */
+  excite(x: Feature, at: string, { squeezed, act, gate }: ExciteOptions): Feature {
+    const mean = { ...x, value: this.#b.op('GlobalAveragePool', [x.value], {}, { name: `${at}.pool` }), size: 1 }
+    const inner = this.conv(mean, `${at}.squeeze`, squeezed, { kernel: 1, bias: true })
+    const active = act === 'relu' ? this.relu(inner, `${at}.act`) : this.swish(inner, `${at}.act`)
+    const outer = this.conv(active, `${at}.excite`, x.channels, { kernel: 1, bias: true })
+    const name = `${at}.gate`
+    const factor =
+      gate === 'sigmoid'
+        ? this.#b.op('Sigmoid', [outer.value], {}, { name })
+        : this.#b.op('HardSigmoid', [outer.value], { alpha: 1 / 6, beta: 0.5 }, { name })
+    return { ...x, value: this.#b.op('Mul', [x.value, factor], {}, { name: at }) }
+  }
+
+  /** The first and the second half of the channels. */
+  halves(x: Feature, name: string): readonly [Feature, Feature] {
+    const channels = x.channels / 2
+    const parts = this.#b.ops('Split', [x.value, this.#b.ints([channels, channels])], 2, { axis: 1 }, { name })
+    const [first, second] = parts.map((value) => ({ ...x, value, channels })) as [Feature, Feature]
+    return [first, second]
+  }
+
+  /** Channels of two halves in turn. */
+  shuffle(x: Feature, name: string): Feature {
+    const { channels, size } = x
+    const apart = this.#b.op('Reshape', [x.value, this.#b.ints([-1, 2, channels / 2, size, size])])
+    const turned = this.#b.op('Transpose', [apart], { perm: [0, 2, 1, 3, 4] })
+    return { ...x, value: this.#b.op('Reshape', [turned, this.#b.ints([-1, channels, size, size])], {}, { name }) }
+  }
+
+  /** The largest of 3x3 with a stride of 2. */
+  overlappingPool(x: Feature, name: string): Feature {
+    const attributes = { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] }
+    const value = this.#b.op('MaxPool', [x.value], attributes, { name })
+    return { ...x, value, size: Math.floor((x.size - 1) / 2) + 1 }
   }
 
   add(x: Feature, y: Feature, name: string): Feature {

@@ -12,7 +12,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
 import { applyPass, type PassResult } from '../pass-manager/manager.ts'
-import { requirePass } from '../passes/run-pass.ts'
+import { findPass } from '../passes/run-pass.ts'
 import { floatReference } from '../quant/bypass-quantisers.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import { type Criterion, isNearer, Judge, type Judgement } from './judge.ts'
@@ -331,7 +331,7 @@ class Work {
     { most, copies = 0 }: { readonly most?: number | undefined; readonly copies?: number } = {},
   ): Promise<Applied> {
     const model = cloneModel(source)
-    const def = requirePass(name)
+    const def = findPass(name)
     const limit = Math.min(this.#samples.fitted, most ?? this.#samples.fitted)
     const size = { limit, batch: this.#o.batch, ...(copies > 0 && { copies }) }
     const calibration = def.data ? await this.#samples.calibration(model, size) : undefined

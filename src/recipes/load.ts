@@ -15,7 +15,7 @@ import { calibrationOptions } from '../data/calibration-options.ts'
 import type { dataOptions } from '../data/data-options.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
-import { requirePass } from '../passes/run-pass.ts'
+import { findPass } from '../passes/run-pass.ts'
 import {
   type Graphs,
   kebab,
@@ -167,7 +167,7 @@ async function stageOf(
   const score = merged('score', wholesale('score'))
   const passes = (raw.passes ?? []).map((item) => {
     const [[name, given]] = Object.entries(item) as [[string, Options]]
-    const def = requirePass(name)
+    const def = findPass(name)
     const all = options(passTable(def), given, name)
     const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, all[k]]))
     const sizes = Object.fromEntries(Object.keys(calibrationOptions).map((k) => [k, all[k]]))

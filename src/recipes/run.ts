@@ -11,7 +11,7 @@ import { gateCheck } from '../check/check-options.ts'
 import { writeModel } from '../codec/codec.ts'
 import type { SampleSet } from '../data/array-set.ts'
 import type { Split } from '../data/dataset.ts'
-import { openDataset } from '../data/open.ts'
+import { openDataset, openOptions } from '../data/open.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
@@ -71,13 +71,16 @@ export class DataCache {
     this.#log = log
   }
 
-  open(reference: string, split: Split, { dataMemory, dataCache, map }: Stage['reading']): Promise<SampleSet> {
-    const key = JSON.stringify([reference, split, dataMemory, dataCache, map])
+  open(reference: string, split: Split, { classes, ...reading }: Stage['reading']): Promise<SampleSet> {
+    const key = JSON.stringify([reference, split, reading])
     const known =
       this.#sets.get(key) ??
       new Once(async () => {
-        const how = { memory: dataMemory, cache: dataCache, map, log: (note: string) => this.#say(note) }
-        const set = await openDataset(reference, split, how)
+        const set = await openDataset(
+          reference,
+          split,
+          openOptions(reading, (note) => this.#say(note)),
+        )
         for (const note of set.notes) this.#say(note)
         return set
       })

@@ -1,12 +1,14 @@
-/** The user's own passes, data sets, losses and networks, from a configuration in TypeScript, in the built command. */
+/** The user's own passes, data sets, losses, metrics, targets and networks, from a configuration in TypeScript, in the built command. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import test, { after } from 'node:test'
+import * as ort from 'onnxruntime-node'
 import { MncError } from '../../src/base/errors.ts'
 import { readModel } from '../../src/codec/codec.ts'
+import { printModel } from '../../src/codec/text.ts'
 import { defineConfig, useConfig } from '../../src/config/config.ts'
 import { findConfig } from '../../src/config/find.ts'
 
@@ -38,7 +40,7 @@ export const roundTo = definePass({
 )
 writeFileSync(
   at('mnc.config.ts'),
-  `import { defineConfig, defineDataset, defineLoss, defineNetwork, Tensor } from 'mnc'
+  `import { defineConfig, defineDataset, defineLoss, defineMetric, defineNetwork, defineTarget, Tensor } from 'mnc'
 import { roundTo } from './round-to.ts'
 
 const waves = defineDataset({
@@ -63,7 +65,33 @@ const tiny = defineNetwork({
   build: ({ classes }, net) =>
     net.output(net.linear(net.flatten(net.input({ channels: 1, size: 4 }), 'flat'), 'fc', classes, 'logits')),
 })
-export default defineConfig({ passes: [roundTo], datasets: [waves], losses: [logCosh], networks: [tiny] })
+const mostWrong = defineMetric({
+  name: 'most-wrong',
+  summary: 'largest error of an output',
+  better: 'lower',
+  against: 'values',
+  start: () => {
+    let most = 0
+    return {
+      add({ got, want }) {
+        for (let i = 0; i < got.length; i++) most = Math.max(most, Math.abs(got[i]! - want[i]!))
+        return undefined
+      },
+      result: () => ({ value: most }),
+    }
+  },
+})
+const board = defineTarget({
+  name: 'board',
+  summary: 'the board on our desk',
+  pick: 'first',
+  aim: 'bytes',
+  quantised: true,
+  readers: ['onnxruntime>=1.24'],
+  forms: [{ options: { format: 'int4', shortNames: true }, because: 'its flash is small' }],
+})
+const [passes, datasets, losses, networks] = [[roundTo], [waves], [logCosh], [tiny]]
+export default defineConfig({ passes, datasets, losses, networks, metrics: [mostWrong], targets: [board] })
 `,
 )
 
@@ -98,9 +126,57 @@ test('what a configuration defines is built, listed, run, trained and evaluated 
   assert.ok(error(checked) < error(before) / 4, `${error(checked)} against ${error(before)}`)
 })
 
+test('own metrics and targets are in help, completion, recipes and messages, and do their work', async () => {
+  assert.equal(mnc(folder, 'build', 'tiny', '-o', 'a.onnx').exit, 0)
+  assert.equal(mnc(folder, '--seed', '7', 'build', 'tiny', '-o', 'b.onnx').exit, 0)
+  const measure = ['--json', 'eval', 'a.onnx', '--data', 'waves', '--metric', 'most-wrong', '--reference', 'b.onnx']
+  const { value } = JSON.parse(mnc(folder, ...measure).out).metrics['most-wrong']
+  assert.ok(Math.abs(value - (await mostWrong(at('a.onnx'), at('b.onnx')))) < 1e-5, `${value}`)
+  assert.match(mnc(folder, 'eval', '--help').out, /map, most-wrong/)
+  assert.match(
+    mnc(folder, 'eval', 'a.onnx', '--data', 'waves', '--metric', 'most-wrng').err,
+    /did you mean 'most-wrong'/,
+  )
+  assert.equal(mnc(folder, 'quantize', 'a.onnx', '--ops', 'Gemm', '--data', 'waves', '-o', 'q.onnx').exit, 0)
+  const exported = mnc(folder, 'export', 'q.onnx', '--target', 'board', '-o', 'e.onnx')
+  assert.equal(exported.exit, 0, exported.err)
+  assert.match(exported.err, /target board: --format int4 --short-names, as its flash is small/)
+  const help = (command: string): string => mnc(folder, command, '--help').out.replace(/\s+/g, ' ')
+  assert.match(help('export'), /board: the board on our desk/)
+  for (const command of ['export', 'compress']) assert.match(help(command), /tensorrt, board/)
+  const { out: completion } = mnc(folder, 'completion', 'bash')
+  assert.match(completion, /'export --target'\) values='[^']* board'/)
+  assert.match(completion, /'eval --metric'\) values='[^']* most-wrong'/)
+  const recipe = { name: 'boarded', stages: [{ name: 'e', from: './q.onnx', export: { target: 'board' } }] }
+  writeFileSync(at('boarded.json'), JSON.stringify(recipe))
+  const ran = mnc(folder, 'run', 'boarded.json')
+  assert.equal(ran.exit, 0, ran.err)
+  assert.match(printModel(await readModel(at('build/boarded/e.onnx'))), /int4\[2,16\]/)
+  // elsewhere nobody knows them
+  assert.match(
+    mnc(folder, '--no-config', 'export', 'q.onnx', '--target', 'board').err,
+    /--target must be one of size, cpu/,
+  )
+})
+
+/** Over the test set of waves, in onnxruntime. */
+async function mostWrong(a: string, b: string): Promise<number> {
+  const x = Array.from({ length: 32 }, (_, i) =>
+    Array.from({ length: 16 }, (_, t) => Math.sin((t + i) * (i % 2 ? 2 : 0.5))),
+  ).flat()
+  const feeds = { input: new ort.Tensor('float32', Float32Array.from(x), [32, 1, 4, 4]) }
+  const [p, q] = await Promise.all(
+    [a, b].map(async (file) => {
+      const session = await ort.InferenceSession.create(file)
+      return (await session.run(feeds)).logits!.data as Float32Array
+    }),
+  )
+  return Math.max(...p!.map((v, i) => Math.abs(v - q![i]!)))
+}
+
 test('slips among own names suggest own names; --no-config forgets them', () => {
   assert.match(mnc(folder, 'rename-grph', 'tiny.onnx').err, /Did you mean rename-graph\?/)
-  assert.match(mnc(folder, 'eval', 'tiny.onnx', '--data', 'wave').err, /did you mean 'waves'\?/)
+  assert.match(mnc(folder, 'eval', 'tiny.onnx', '--data', 'wavess').err, /did you mean 'waves'\?/)
   assert.equal(mnc(folder, '--no-config', 'rename-graph', 'tiny.onnx').exit, 2)
   assert.equal(mnc(tmpdir(), '--config', at('mnc.config.ts'), 'build', 'tiny', '-o', at('t2.onnx')).exit, 0)
 })
@@ -118,6 +194,14 @@ test('a faulty configuration is one message that names the file, exit 2', () => 
   for (const [text, message] of [
     ['export default { pases: [] }', /bad\.mjs: a configuration has no 'pases', did you mean 'passes'\?/],
     ['export default { passes: [{ name: "x" }] }', /bad\.mjs: one of 'passes' has no run and no summary/],
+    [
+      'export default { targets: [{ name: "x", summary: "" }] }',
+      /one of 'targets' has no forms and no pick and no aim/,
+    ],
+    [
+      'export default { metrics: [{ name: "f1", summary: "s", against: "values", start() {} }] }',
+      /a metric named 'f1'/,
+    ],
     ['export const config = {}', /bad\.mjs: it has no default export/],
     ['export default {', /bad\.mjs: it cannot be loaded: /],
     ['throw new Error("not today")', /bad\.mjs: it cannot be loaded: not today/],

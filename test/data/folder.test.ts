@@ -69,7 +69,7 @@ test('a class that only the test split has is an error that names it, whichever 
   const fewer = folder({ 'train/cat/0.png': 1, 'train/dog/0.png': 2, 'val/dog/0.png': 3 })
   const held = await open(fewer, 'test')
   assert.deepEqual([held.classes, await content(held)], [2, [['dog', 3]]])
-  assert.ok(held.notes.includes('classes without images: cat'), held.notes.join())
+  assert.ok(held.notes.includes('classes without pictures: cat'), held.notes.join())
 })
 
 test('links to files, classes and splits are followed; circles and loose ends are errors', { skip }, async () => {
@@ -115,7 +115,7 @@ test('splits by any case of letters; two of one name are an error; what lies nex
   const held = folder({ 'val/b/0.png': 1, 'val/a/0.png': 2 })
   assert.deepEqual((await open(held, 'test')).classNames, ['a', 'b'])
   await assert.rejects(open(held), /lacks the folder of the train split/)
-  assert.match((await open(folder({ 'a/0.png': 1 }))).notes.join(), /all images belong to both splits/)
+  assert.match((await open(folder({ 'a/0.png': 1 }))).notes.join(), /all pictures belong to both splits/)
 })
 
 test('what is left out is counted by its kind', { skip }, async () => {

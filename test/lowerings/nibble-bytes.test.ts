@@ -33,11 +33,17 @@ function row(count: number): Model {
 }
 
 for (const [i, layers] of [2, 5, 6].entries())
-  for (const granularity of ['tensor', 'channel'])
+  for (const granularity of ['tensor', 'channel'] as const)
     test(`${layers} layers with weights of 4 and 8 bits by turns, a scale a ${granularity}`, async () => {
       const model = row(layers)
       const layerWeightBits = Object.fromEntries([1, 3, 5].filter((k) => k < layers).map((k) => [`conv${k}`, 8]))
-      const options = { weightBits: 4, activationBits: 0, firstLayer: 'quantize', granularity, layerWeightBits }
+      const options = {
+        weightBits: 4,
+        activationBits: 0,
+        firstLayer: 'quantize',
+        granularity,
+        layerWeightBits,
+      } as const
       await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
       assert.ok(hasNibbles(model))
       const run = async (optimization: 'disabled' | 'basic', m = model) => {

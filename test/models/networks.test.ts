@@ -3,7 +3,9 @@ import { readdirSync } from 'node:fs'
 import test from 'node:test'
 import { readPreprocess } from '../../src/data/preprocess.ts'
 import type { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork, loadSpec } from '../../src/models/spec.ts'
+import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const parameters = (model: Model): number => {
   let n = 0
@@ -55,6 +57,37 @@ test('every spec in models/ builds, has the published size, and carries its prep
   assert.deepEqual(counts, published)
 })
 
+/** As torchvision counts them, with 1000 classes. */
+const ofMobile: Readonly<Record<string, number>> = {
+  'mobilenet-v2': 3_504_872,
+  'mobilenet-v3-small': 2_542_856,
+  'shufflenet-v2': 2_278_604,
+  'efficientnet-b0': 5_288_548,
+}
+
+for (const [family, count] of Object.entries(ofMobile))
+  test(`${family} has the published size, and runs on small images`, async () => {
+    assert.equal(parameters(buildNetwork({ family, classes: 1000, size: 224, reduction: 32 })), count)
+    const model = buildNetwork({ family, classes: 10 })
+    const session = await ortExecutor().load(model)
+    const pixels = Float32Array.from({ length: 2 * 3 * 1024 }, (_, i) => ((i * 7919) % 101) / 50 - 1)
+    const out = await session.run({ input: Tensor.float32([2, 3, 32, 32], pixels) })
+    await session.dispose()
+    assert.deepEqual(out.logits!.dims, [2, 10])
+    assert.ok(out.logits!.view('float32').every(Number.isFinite))
+    // the last feature map of a 32x32 image has 4x4 positions, of the paper's network one
+    const { graph } = model
+    const pooled = [...graph.nodes()]
+      .filter((n) => n.is('GlobalAveragePool'))
+      .at(-1)!
+      .input(0)
+    graph.addOutput(pooled)
+    const again = await ortExecutor().load(model)
+    const maps = await again.run({ input: Tensor.float32([2, 3, 32, 32], pixels) })
+    await again.dispose()
+    assert.deepEqual(maps[pooled.name]!.dims.slice(2), [4, 4])
+  })
+
 test('bad specs are refused with what is wrong', async () => {
   const message = (pattern: RegExp) => ({ name: 'MncError', blame: 'user', message: pattern })
   await assert.rejects(loadSpec('densenet-bc-100-13'), message(/did you mean 'densenet-bc-100-12'/))
@@ -63,5 +96,9 @@ test('bad specs are refused with what is wrong', async () => {
   assert.throws(() => buildNetwork({ family: 'densenet-bc', growht: 3 }), message(/'growht', did you mean 'growth'/))
   assert.throws(() => buildNetwork({ family: 'densenet-bc', depth: 41 }), message(/6 n \+ 4/))
   assert.throws(() => buildNetwork({ family: 'resnet', shortcut: 'C' }), message(/--shortcut must be one of A, B/))
+  assert.throws(
+    () => buildNetwork({ family: 'mobilenet-v2', reduction: 12 }),
+    message(/--reduction 12 is not a power of 2/),
+  )
   assert.throws(() => buildNetwork({ family: 'lenet', mean: [0, 0], std: [1, 1] }), message(/each of the 1 channels/))
 })

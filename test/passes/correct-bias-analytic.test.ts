@@ -7,7 +7,7 @@ import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import { limitedMean, normalMeans } from '../../src/quant/normal-means.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
@@ -100,7 +100,7 @@ for (const chain of [[], ['fold-bn'], ['fold-bn', 'equalize']])
     for (let seed = 1; seed <= 3; seed++) {
       const model = await net(seed)
       const want = await outputs(model)
-      for (const pass of chain) await runPass(model, pass)
+      for (const pass of chain) await runPass(model, findPass(pass))
       await runPass(model, 'quantize', {
         ops: ['Conv', 'Gemm'],
         weightBits: 3,

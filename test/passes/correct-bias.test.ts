@@ -61,7 +61,7 @@ test('means of outputs become those of the float network', async () => {
   for (let seed = 700; seed < 712; seed++) {
     const model = randomGraph(seed)
     const data = randomBatches(model, 3)
-    const bits = { ops, weightBits: 3, activationBits: 5, calibration: 'max', firstLayer: 'quantize' }
+    const bits = { ops, weightBits: 3, activationBits: 5, calibration: 'max', firstLayer: 'quantize' } as const
     const float = cloneModel(model)
     await runPass(model, 'quantize', bits, { calibration: data })
     const want = await means(float, data)

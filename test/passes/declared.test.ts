@@ -15,7 +15,7 @@ import { exportModel } from '../../src/export/export-model.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { formatType } from '../../src/graph/types.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import { score } from '../../src/score/score.ts'
 import { type Declaring, declaringFile, declaringModel } from '../support/declaring.ts'
 import { checkerIr, checkFiles } from '../support/onnx-checker.ts'
@@ -102,7 +102,7 @@ for (const [name, options = {}] of PASSES)
         const context = { calibration: randomBatches(model, 1), log: (line: string) => void log.push(line) }
         const bakes = !['eliminate-dead', 'freeze', 'upgrade-opset', 'inline-functions'].includes(name)
         try {
-          await runPass(model, name, { ...options, ...(bakes && { keepOverridable }) }, context)
+          await runPass(model, findPass(name), { ...options, ...(bakes && { keepOverridable }) }, context)
         } catch (error) {
           if (isExpected(error, d, keepOverridable)) return
           throw error
@@ -183,7 +183,7 @@ test('onnx.checker takes what passes write, new initializers of IR 3 included', 
       try {
         if (name === 'quantize' || (name === 'upgrade-opset' && opset < RUNS_FROM)) continue
         const own = name === 'upgrade-opset' ? { to: 13 } : options
-        await runPass(model, name, own, { calibration: randomBatches(model, 1) })
+        await runPass(model, findPass(name), own, { calibration: randomBatches(model, 1) })
       } catch (error) {
         if (isExpected(error, d, false)) continue
         throw error

@@ -311,7 +311,7 @@ test('--absorb leaves layers alone that pad, whose borders see zeros', async () 
 test('random networks compute the same as before', async () => {
   let changes = 0
   for (let seed = 900; seed < 960; seed++) {
-    const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' }
+    const options = { clips: seed % 2 === 0 ? 'keep' : 'per-channel' } as const
     const model = randomGraph(seed)
     const before = cloneModel(model)
     const { changed } = await runPass(model, 'equalize', options)

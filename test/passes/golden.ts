@@ -23,7 +23,7 @@ import { marks } from '../../src/graph/marks.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { readHistory } from '../../src/pass-manager/history.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 
@@ -127,7 +127,7 @@ export async function runCase({ pass, options, batches, input }: GoldenCase): Pr
   const model = parseModel(input)
   const context = batches > 0 ? { calibration: randomBatches(model, batches) } : {}
   try {
-    const { declined } = await runPass(model, pass, options, context)
+    const { declined } = await runPass(model, findPass(pass), options, context)
     const reasons = declined.map((d) => `${d.where}: ${d.reason}\n`).join('')
     return { text: `== out\n${printed(model)}${reasons && `== declined\n${reasons}`}`, model }
   } catch (e) {

@@ -36,7 +36,7 @@ test('two layers of one name are pruned each for itself', async () => {
     { sparsity: 0.5, scope: 'layer' },
     { pattern: '2:4' },
     { pattern: 'channel', scope: 'layer' },
-  ]) {
+  ] as const) {
     const model = network(body, { a: [8, 8], b: [16, 8] })
     await pass(model, 'prune', { sparsity: 0.5, ...options })
     const layers = weightLayers(model.graph)

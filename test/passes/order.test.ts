@@ -11,7 +11,7 @@ import type { Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
 import { quantPairOf } from '../../src/layers/quant-pair.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import { train } from '../../src/train/loop/trainer.ts'
 import { randomGraph } from '../support/random-graph.ts'
 import { randomBatches, relativeError, runModel } from './golden.ts'
@@ -27,7 +27,7 @@ async function after(seed: number, steps: readonly Step[]): Promise<Model> {
 }
 
 const apply = (model: Model, pass: string, options: Record<string, unknown>, log = (_: string): unknown => null) =>
-  runPass(model, pass, options, { calibration: randomBatches(model, 1), log: (line) => void log(line) })
+  runPass(model, findPass(pass), options, { calibration: randomBatches(model, 1), log: (line) => void log(line) })
 
 /** The mask of each pruned layer, by weight. */
 const masksOf = (model: Model): Map<string, Float32Array> =>

@@ -80,7 +80,7 @@ async function distance(a: Model, b: Model, data: CalibrationData): Promise<numb
   return x.reduce((sum, v, i) => sum + (v - y[i]!) ** 2, 0) / x.reduce((sum, v) => sum + v * v, 0)
 }
 
-const bits = { ops: ['*'], weightBits: 4, activationBits: 4, firstLayer: 'quantize' }
+const bits = { ops: ['*'], weightBits: 4, activationBits: 4, firstLayer: 'quantize' } as const
 
 async function quantised(net: Net): Promise<Model> {
   const model = netOf(net)

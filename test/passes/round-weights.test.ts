@@ -95,7 +95,7 @@ for (const layer of LAYERS)
       for (const { options, below } of SETTINGS) {
         const data = leaning(4)
         const plain = cloneModel(float)
-        const bits = { ops, weightBits: 3, activationBits, firstLayer: 'quantize', granularity }
+        const bits = { ops, weightBits: 3, activationBits, firstLayer: 'quantize', granularity } as const
         await runPass(plain, 'quantize', bits, { calibration: data })
         const rounded = cloneModel(plain)
         const { changed } = await runPass(rounded, 'round-weights', options, { calibration: data })

@@ -65,7 +65,7 @@ const distance = (a: Float32Array, b: Float32Array): number => a.reduce((sum, x,
 
 const quantise = async (net: Net, bits: number) => {
   const model = cloneModel(netOf(net))
-  const options = { ops: ['*'], weightBits: 0, activationBits: bits, firstLayer: 'quantize' }
+  const options = { ops: ['*'], weightBits: 0, activationBits: bits, firstLayer: 'quantize' } as const
   await runPass(model, 'quantize', options, { calibration: inputs(net, 1) })
   return model
 }

@@ -87,7 +87,7 @@ const makers: Readonly<Record<string, (n: Net) => Value>> = {
 
 const quantizedError = async (model: Model, float: Model): Promise<number> => {
   const q = cloneModel(model)
-  const options = { ops: ['*'], weightBits: 8, activationBits: 8, firstLayer: 'quantize' }
+  const options = { ops: ['*'], weightBits: 8, activationBits: 8, firstLayer: 'quantize' } as const
   await runPass(q, 'quantize', options, { calibration: randomBatches(q, 4) })
   const [want, have] = [await runModel(float), await runModel(q)]
   return Object.entries(want).reduce((sum, [name, t]) => {

@@ -14,7 +14,7 @@ import { exportModel } from '../../src/export/export-model.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 
 const X = [2, 8, 6, 6] as const
@@ -132,7 +132,7 @@ for (const steps of STEPS)
     const dense = network(new Rng(7))
     const sparse = decodeModel(file(dense, true))
     for (const [name, options] of steps) {
-      const [a, b] = [await runPass(dense, name, options), await runPass(sparse, name, options)]
+      const [a, b] = [await runPass(dense, findPass(name), options), await runPass(sparse, findPass(name), options)]
       assert.equal(a.changed, b.changed)
       assert.deepEqual(b.left, a.left)
     }

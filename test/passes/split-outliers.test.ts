@@ -53,7 +53,7 @@ function net(
 
 const quantizedError = async (model: Model, float: Model): Promise<number> => {
   const q = cloneModel(model)
-  const options = { ops: ['*'], weightBits: 4, activationBits: 0, firstLayer: 'quantize', weightScale: 'max' }
+  const options = { ops: ['*'], weightBits: 4, activationBits: 0, firstLayer: 'quantize', weightScale: 'max' } as const
   await runPass(q, 'quantize', options, { calibration: randomBatches(q, 1) })
   return relativeError(await runModel(float), await runModel(q))
 }

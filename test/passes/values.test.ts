@@ -11,7 +11,7 @@ import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { type ElementType, elementTypes } from '../../src/graph/types.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
-import { runPass as pass, runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass as pass, runPass } from '../../src/passes/run-pass.ts'
 import { activationScale, Histogram } from '../../src/quant/histogram.ts'
 import { fitWeightScales, weightScaleMethods } from '../../src/quant/quantizer.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
@@ -72,7 +72,7 @@ const RUNS: Readonly<Record<string, (m: Model, allow: boolean) => Promise<unknow
     ['prune', 'quantize', 'quantize-outputs', 'fold-bn', 'remove-channels'].map((name) => [
       name,
       (m: Model, allowNonfinite: boolean) =>
-        pass(m, name, allowNonfinite ? { allowNonfinite } : {}, { calibration: randomBatches(m, 1) }),
+        pass(m, findPass(name), allowNonfinite ? { allowNonfinite } : {}, { calibration: randomBatches(m, 1) }),
     ]),
   ),
   export: (m, allowNonfinite) => exportModel(m, { allowNonfinite }),
@@ -282,7 +282,7 @@ test('float16: weights that are subnormal or nearly too large, and scales that w
     }
     for (const name of ['fold-bn', 'widen-floats', 'remove-channels', 'fold-constants']) {
       const copy = cloneModel(model)
-      await pass(copy, name)
+      await pass(copy, findPass(name))
       await near(name, copy)
     }
     for (const format of ['packed', 'int4', 'int8'] as const)

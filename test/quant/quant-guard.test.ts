@@ -124,7 +124,14 @@ for (const [name, between] of Object.entries(behind))
       for (const [k, [weightBits, activationBits]] of WIDTHS.entries()) {
         const signedInputs = k % 2 ? 'symmetric' : 'zero-point'
         const model = twoLayers(op, between)
-        const options = { ops, weightBits, activationBits, signedInputs, firstLayer: 'quantize', calibration: 'max' }
+        const options = {
+          ops,
+          weightBits,
+          activationBits,
+          signedInputs,
+          firstLayer: 'quantize',
+          calibration: 'max',
+        } as const
         await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
         const tolerance = weightBits === 8 && activationBits === 8 ? 0.03 : 1e-4
         await assertLevels(model, tolerance, `${op} W${weightBits}A${activationBits} ${signedInputs}`)
@@ -142,7 +149,7 @@ test('a bias that is not a 32-bit multiple of the scales of a channel stays floa
         w.constant!.toFloat32().map((v, i) => (i < 36 ? v * size : v)),
       ),
     )
-    const options = { weightBits: 8, activationBits: 8, firstLayer: 'quantize' }
+    const options = { weightBits: 8, activationBits: 8, firstLayer: 'quantize' } as const
     await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
     await assertLevels(model, 0.03, `weights of ${size}`)
   }
@@ -171,7 +178,7 @@ for (const [name, between] of Object.entries(withKernels))
     for (const bits of [4, 6, 8]) {
       const model = twoLayers('Conv', between)
       const context = { calibration: randomBatches(model, 1) }
-      const options = { ops, activationBits: bits, weightBits: 8, firstLayer: 'quantize', calibration: 'max' }
+      const options = { ops, activationBits: bits, weightBits: 8, firstLayer: 'quantize', calibration: 'max' } as const
       await runPass(model, 'quantize', options, context)
       await runPass(model, 'quantize-outputs', { bits }, context)
       const [want, got] = [await outputs(model, 'disabled'), await outputs(model, 'all')]

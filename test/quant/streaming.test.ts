@@ -8,7 +8,7 @@ import { Rng } from '../../src/base/rng.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 
 setFlagsFromString('--expose-gc')
@@ -62,7 +62,7 @@ async function heldBytes(pass: string, options: Readonly<Record<string, unknown>
       }
     },
   }
-  assert.ok((await runPass(model, pass, options, { calibration })).changed)
+  assert.ok((await runPass(model, findPass(pass), options, { calibration })).changed)
   assert.ok(made >= images)
   return most
 }

@@ -92,7 +92,7 @@ test('at every width the model computes with the grouped weights, and is nearer 
   const want = await outputOf(net())
   for (const weightBits of [2, 3, 4, 6, 8]) {
     const [plain, grouped, byHand] = [net(), net(), net()]
-    const options = { ops, weightBits, activationBits: 0, firstLayer: 'quantize' }
+    const options = { ops, weightBits, activationBits: 0, firstLayer: 'quantize' } as const
     await runPass(plain, 'quantize', options)
     await runPass(grouped, 'quantize', { ...options, weightGroup: 32 })
     for (const l of weightLayers(byHand.graph)) {
@@ -125,7 +125,7 @@ test('layers of 4 and of 8 bits in one model, with optimisations of the engine a
 
 test('rounding for the outputs of layers goes on the grid of groups, and comes nearer', async () => {
   const want = await outputOf(net())
-  for (const steps of ['search', 'weighted', 'keep']) {
+  for (const steps of ['search', 'weighted', 'keep'] as const) {
     const model = net()
     await runPass(model, 'quantize', { ops, weightBits: 3, activationBits: 0, firstLayer: 'quantize', weightGroup: 32 })
     const before = distance(await outputOf(model), want)

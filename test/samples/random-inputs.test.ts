@@ -56,7 +56,7 @@ function unrunnable(layer: boolean): Model {
 }
 
 test('sizes of open dims are looked for where a batch is asked for, in the model as it was given', async () => {
-  const options = { ops: ['MatMul'], firstLayer: 'quantize' }
+  const options = { ops: ['MatMul'], firstLayer: 'quantize' } as const
   const calibration = await calibrationData(unrunnable(false), 'random', { limit: 4, batch: 4 })
   await assert.rejects(runPass(unrunnable(false), 'quantize', options, { calibration }), /has no MatMul layers/)
   const asked = await calibrationData(unrunnable(true), 'random', { limit: 4, batch: 4 })

@@ -107,9 +107,9 @@ test('layers are compared over all samples of the batch', async () => {
 })
 
 /** The steps that calibration on the images gives the input of the one layer. */
-async function stepsOf(model: Model, calibration: string): Promise<readonly number[]> {
+async function stepsOf(model: Model, calibration: 'mse' | 'percentile'): Promise<readonly number[]> {
   const data = await calibrationData(model, images(COUNT), { ...pixels, inputSize: [SIZE, SIZE], batch: 5 })
-  const options = { ops: ['MatMul'], firstLayer: 'quantize', lastLayer: 'quantize', calibration }
+  const options = { ops: ['MatMul'], firstLayer: 'quantize', lastLayer: 'quantize', calibration } as const
   await runPass(model, 'quantize', options, { calibration: data })
   return [...model.graph.nodes()]
     .filter((n) => n.op === 'QuantizeLinear' && !n.input(0).constant)
@@ -117,7 +117,7 @@ async function stepsOf(model: Model, calibration: string): Promise<readonly numb
 }
 
 test('calibration counts each image once', async () => {
-  for (const calibration of ['mse', 'percentile'])
+  for (const calibration of ['mse', 'percentile'] as const)
     for (const form of forms) {
       const [want, got] = [await stepsOf(free(), calibration), await stepsOf(make(form), calibration)]
       assert.ok(want.length > 0)

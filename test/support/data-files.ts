@@ -135,3 +135,73 @@ export function idx(dims: readonly number[], bytes: Uint8Array): Buffer {
 /** One record of CIFAR-10 (one label) or CIFAR-100 (coarse, fine). */
 export const cifarRecord = (labels: readonly number[], pixel: (i: number) => number): Buffer =>
   Buffer.from([...labels, ...Array.from({ length: 3072 }, (_, i) => pixel(i))])
+
+export interface WavOptions {
+  readonly rate?: number
+  /** Of integers; 32f and 64f are floats. */
+  readonly bits?: 8 | 16 | 24 | 32 | '32f' | '64f'
+  /** WAVE_FORMAT_EXTENSIBLE, which names the kind by a GUID. */
+  readonly extensible?: boolean
+  /** Chunks before the sound. */
+  readonly chunks?: readonly (readonly [string, Uint8Array])[]
+  /** In place of the size of the sound. */
+  readonly declared?: number
+}
+
+/** A RIFF/WAVE file. `channels`: numbers as the file holds them, integers or floats. */
+export function wav(channels: readonly ArrayLike<number>[], o: WavOptions = {}): Buffer {
+  const { rate = 8000, bits = 16, extensible = false, chunks = [] } = o
+  const isFloat = typeof bits === 'string'
+  const width = (isFloat ? Number(bits.slice(0, 2)) : bits) / 8
+  const frames = channels[0]!.length
+  const data = Buffer.alloc(frames * channels.length * width)
+  for (let f = 0, at = 0; f < frames; f++)
+    for (const values of channels) {
+      const v = values[f]!
+      if (bits === '32f') data.writeFloatLE(v, at)
+      else if (bits === '64f') data.writeDoubleLE(v, at)
+      else if (bits === 8) data.writeUInt8(v, at)
+      else data.writeIntLE(v, at, width)
+      at += width
+    }
+  const format = Buffer.alloc(extensible ? 40 : 16)
+  const kind = isFloat ? 3 : 1
+  format.writeUInt16LE(extensible ? 0xfffe : kind, 0)
+  format.writeUInt16LE(channels.length, 2)
+  format.writeUInt32LE(rate, 4)
+  format.writeUInt32LE(rate * channels.length * width, 8)
+  format.writeUInt16LE(channels.length * width, 12)
+  format.writeUInt16LE(width * 8, 14)
+  if (extensible) {
+    format.writeUInt16LE(22, 16)
+    format.writeUInt16LE(width * 8, 18)
+    format.writeUInt16LE(kind, 24)
+    Buffer.from('000000001000800000aa00389b71', 'hex').copy(format, 26)
+  }
+  const parts = [['fmt ', format], ...chunks, ['data', data]] as const
+  const body = parts.flatMap(([name, bytes]) => {
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(name === 'data' ? (o.declared ?? bytes.length) : bytes.length)
+    return [Buffer.from(name, 'latin1'), size, bytes, Buffer.alloc(bytes.length % 2)]
+  })
+  const head = Buffer.from('RIFF....WAVE', 'latin1')
+  head.writeUInt32LE(4 + body.reduce((n, b) => n + b.length, 0), 4)
+  return Buffer.concat([head, ...body])
+}
+
+/** A tar archive (ustar), members in their order; names of up to 99 bytes. */
+export function tar(members: readonly (readonly [name: string, bytes: Uint8Array | string])[]): Buffer {
+  const parts = members.map(([name, content]) => {
+    const bytes = Buffer.from(content as string)
+    const head = Buffer.alloc(512)
+    head.write(name, 0)
+    head.write('0000644\0', 100)
+    head.write(`${bytes.length.toString(8).padStart(11, '0')}\0`, 124)
+    head.write('        ', 148)
+    head.write('0ustar\x0000', 156)
+    const sum = head.reduce((a, b) => a + b, 0)
+    head.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148)
+    return Buffer.concat([head, bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512)])
+  })
+  return Buffer.concat([...parts, Buffer.alloc(1024)])
+}

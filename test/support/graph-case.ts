@@ -13,7 +13,7 @@ import type { ExportReport } from '../../src/export/export-report.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import type { Model } from '../../src/graph/model.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
-import { runPass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass } from '../../src/passes/run-pass.ts'
 import type { LoadOptions } from '../../src/runtime/executor.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { train } from '../../src/train/loop/trainer.ts'
@@ -199,7 +199,10 @@ class GraphCase {
     const what = [name, ...flags].join(' ')
     const model = cloneModel(this.#model)
     const calibration = await calibrationData(model, 'random', { limit: 12, batch: 6 })
-    const done = await this.#guarded(what, async () => void (await runPass(model, name, options, { calibration })))
+    const done = await this.#guarded(
+      what,
+      async () => void (await runPass(model, findPass(name), options, { calibration })),
+    )
     if (!done) return
     this.steps.push(what)
     // as the next command reads it

@@ -289,7 +289,7 @@ test('one update takes at most a tenth off a learned scale, even where gradients
   }
 })
 
-for (const signedInputs of ['symmetric', 'zero-point'])
+for (const signedInputs of ['symmetric', 'zero-point'] as const)
   test(`learned scales of ${signedInputs} activations train, get no decay, and stay positive`, async () => {
     const model = linearModel()
     const { x } = feed()
@@ -298,7 +298,7 @@ for (const signedInputs of ['symmetric', 'zero-point'])
         yield { input: x }
       },
     }
-    const quantised = { ops: ['Gemm'], firstLayer: 'quantize', activationBits: 4, signedInputs }
+    const quantised = { ops: ['Gemm'], firstLayer: 'quantize', activationBits: 4, signedInputs } as const
     await pass(model, 'quantize', quantised, { calibration })
     const [layer] = weightLayers(model.graph)
     const { scale } = layer!.activationQuant!

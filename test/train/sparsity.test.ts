@@ -12,7 +12,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { removeDead } from '../../src/passes/eliminate-dead.ts'
 import { passes } from '../../src/passes/index.ts'
-import { runPass as pass } from '../../src/passes/run-pass.ts'
+import { findPass, runPass as pass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { updateBatchNorm } from '../../src/train/loop/bn-update.ts'
 import { randomFeeds } from '../passes/golden.ts'
@@ -99,10 +99,10 @@ for (const [name, given] of Object.entries(patterns))
         const copy = cloneModel(start)
         if (start === quantised && beforeQuantize.includes(def.name)) {
           const refused = { code: 'pass-order', message: new RegExp(`${def.name} comes too late`) }
-          await assert.rejects(pass(copy, def.name, {}, calibration(model)), refused)
+          await assert.rejects(pass(copy, findPass(def.name), {}, calibration(model)), refused)
           continue
         }
-        await pass(copy, def.name, options[def.name] ?? {}, calibration(model))
+        await pass(copy, findPass(def.name), options[def.name] ?? {}, calibration(model))
         // smaller layers have no weights to compare one by one
         if (def.name !== 'remove-channels') await assertZerosKept(copy, zeros, def.name)
         else assert.ok(nonZeros(await operands(copy)) <= nonZeros(await operands(start)))

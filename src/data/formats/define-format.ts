@@ -10,8 +10,10 @@ export interface DataFormat {
   /** As `--data` names it. */
   readonly name: string
   /** What comes after the colon; null where nothing does. */
-  readonly place: 'DIR' | 'FILE' | null
+  readonly place: 'DIR' | 'FILE' | 'PATH' | null
   readonly summary: string
+  /** Its samples are sounds, which have a rate and a length. */
+  readonly isSound?: boolean
   /** A usage error that names the file for anything that is missing or damaged. */
   open(place: string, split: Split, how: ReadOptions): Promise<SampleSet>
 }

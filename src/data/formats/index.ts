@@ -9,8 +9,10 @@ import { mnist } from './mnist.ts'
 import { npy } from './npy.ts'
 import { npz } from './npz.ts'
 import { onnx } from './onnx.ts'
+import { tar } from './tar.ts'
+import { wav } from './wav.ts'
 
-const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, embedded]
+const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, tar, wav, embedded]
 
 export const formatRegistry = new Registry('data format', builtIn, (f) => [f.name])
 export const dataFormats = formatRegistry.all

@@ -1,7 +1,7 @@
 /**
- * What a data set's folder contains: the folders of its splits, class folders in them, picture files in those, and everything
- * that is none of these, so that nothing is dropped silently. A split with a file of labels (label-file.ts) has the classes that
- * it says; one that holds pictures and no folder with any has none. Symbolic links are followed everywhere; one that leads
+ * What a data set's folder contains: the folders of its splits, class folders in them, sample files in those (pictures, sounds), and
+ * everything that is none of these, so that nothing is dropped silently. A split with a file of labels (label-file.ts) has the
+ * classes that it says; one that holds samples and no folder with any has none. Symbolic links are followed everywhere; one that leads
  * nowhere or back to itself is an error. Nothing below a class folder is read.
  */
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs'
@@ -17,15 +17,26 @@ const splitFolders: Readonly<Record<Split, readonly string[]>> = {
   test: ['test', 'val', 'validation'],
 }
 
+/** What files hold samples. */
+export interface FileKind {
+  /** The data format, for messages. */
+  readonly format: string
+  /** What one file of it is, in the plural. */
+  readonly what: string
+  /** The same, by the kinds of files: `PNG, JPEG or WebP files`. */
+  readonly files: string
+  readonly pattern: RegExp
+}
+
 export interface ClassFolder {
   readonly name: string
-  /** Picture files, in natural order. */
+  /** Sample files, in natural order. */
   readonly files: readonly string[]
 }
 
 export interface SplitTree {
   readonly root: string
-  /** Where classes come from: folders, a file of labels, one whose labels are numbers; none: pictures have no labels. */
+  /** Where classes come from: folders, a file of labels, one whose labels are numbers; none: samples have no labels. */
   readonly source: 'folders' | 'names' | 'numbers' | 'none'
   /** In the order of their names' code points, as PyTorch's ImageFolder has it; of numbers, in their order. */
   readonly classes: readonly ClassFolder[]
@@ -34,7 +45,10 @@ export interface SplitTree {
 }
 
 /** Where each split lies: DIR/train and DIR/test (or val, validation), in any case of letters, else DIR itself. */
-export function splitRoots(folder: string): {
+export function splitRoots(
+  folder: string,
+  format = 'folder',
+): {
   readonly roots: Readonly<Record<Split, string | null>>
   /** Folders next to the splits. */
   readonly others: readonly string[]
@@ -44,7 +58,7 @@ export function splitRoots(folder: string): {
     for (const wanted of splitFolders[split]) {
       const found = names.filter((n) => n.toLowerCase() === wanted)
       if (found.length > 1)
-        throw usageError(`folder: '${folder}' has ${found.join(' and ')}, so its ${split} split is ambiguous`)
+        throw usageError(`${format}: '${folder}' has ${found.join(' and ')}, so its ${split} split is ambiguous`)
       if (found[0] !== undefined) return found[0]
     }
     return null
@@ -56,19 +70,19 @@ export function splitRoots(folder: string): {
 }
 
 /** The error for a split that is not there. */
-export const missingSplit = (folder: string, split: Split) =>
+export const missingSplit = (folder: string, split: Split, format: string) =>
   usageError(
-    `folder: '${folder}' lacks the folder of the ${split} split: ${splitFolders[split].join(', ')}`,
+    `${format}: '${folder}' lacks the folder of the ${split} split: ${splitFolders[split].join(', ')}`,
     `name the other split with #${split === 'train' ? 'test' : 'train'}`,
   )
 
-export function readSplit(root: string): SplitTree {
+export function readSplit(root: string, kind: FileKind): SplitTree {
   const file = readLabels(root)
-  return file ? listedSplit(root, file) : foundSplit(root)
+  return file ? listedSplit(root, kind, file) : foundSplit(root, kind)
 }
 
-/** Only the pictures that the file lists. */
-function listedSplit(root: string, { labels, isNumbers }: LabelFile): SplitTree {
+/** Only the samples that the file lists. */
+function listedSplit(root: string, of: FileKind, { labels, isNumbers }: LabelFile): SplitTree {
   const byLabel = new Map<string, string[]>()
   for (const [name, label] of labels) {
     const key = isNumbers ? String(Number(label)) : label
@@ -79,12 +93,12 @@ function listedSplit(root: string, { labels, isNumbers }: LabelFile): SplitTree 
   }
   const names = [...byLabel.keys()].sort(isNumbers ? (a, b) => Number(a) - Number(b) : codePointOrder)
   const classes = names.map((name) => ({ name, files: byLabel.get(name)!.sort(naturalOrder) }))
-  const others = entries(root).filter((e) => e.kind === 'file' && isPicture(e.name) && !labels.has(e.name)).length
-  const leftOut = new Map(others > 0 ? [['pictures without a label', others]] : [])
+  const others = entries(root).filter((e) => e.kind === 'file' && isSample(e.name, of) && !labels.has(e.name)).length
+  const leftOut = new Map(others > 0 ? [[`${of.what} without a label`, others]] : [])
   return { root, source: isNumbers ? 'numbers' : 'names', classes, leftOut }
 }
 
-function foundSplit(root: string): SplitTree {
+function foundSplit(root: string, of: FileKind): SplitTree {
   const leftOut = new Map<string, number>()
   const leave = (kind: string): void => void leftOut.set(kind, (leftOut.get(kind) ?? 0) + 1)
   const above = realPath(root)
@@ -92,7 +106,7 @@ function foundSplit(root: string): SplitTree {
   const loose: string[] = []
   for (const { name, kind } of entries(root)) {
     if (kind === 'other') leave(NO_FILE)
-    else if (kind === 'file' && isPicture(name)) loose.push(join(root, name))
+    else if (kind === 'file' && isSample(name, of)) loose.push(join(root, name))
     else if (kind === 'file') leave(fileKind(name))
     else if (name.startsWith('.') || name === '__MACOSX') leave('hidden folders')
     else names.push(name)
@@ -105,7 +119,7 @@ function foundSplit(root: string): SplitTree {
     const files: string[] = []
     for (const entry of entries(folder)) {
       if (entry.kind === 'folder') leave('nested folders')
-      else if (entry.kind === 'file' && isPicture(entry.name)) files.push(join(folder, entry.name))
+      else if (entry.kind === 'file' && isSample(entry.name, of)) files.push(join(folder, entry.name))
       else leave(entry.kind === 'file' ? fileKind(entry.name) : NO_FILE)
     }
     // decoded later, by a library or in another thread
@@ -114,7 +128,7 @@ function foundSplit(root: string): SplitTree {
   })
   const isPlain = loose.length > 0 && classes.every((c) => c.files.length === 0)
   if (!isPlain) {
-    for (const _ of loose) leave('pictures outside class folders')
+    for (const _ of loose) leave(`${of.what} outside class folders`)
     return { root, source: 'folders', classes, leftOut }
   }
   for (const file of loose) noteRead(file)
@@ -123,8 +137,8 @@ function foundSplit(root: string): SplitTree {
 
 const NO_FILE = 'pipes, sockets and devices'
 
-/** The file that an operating system leaves next to a picture on a foreign disk has the picture's name after `._`. */
-const isPicture = (name: string): boolean => /\.(png|jpe?g|webp)$/i.test(name) && !name.startsWith('._')
+/** The file that an operating system leaves next to another on a foreign disk has that one's name after `._`. */
+const isSample = (name: string, { pattern }: FileKind): boolean => pattern.test(name) && !name.startsWith('._')
 
 function fileKind(name: string): string {
   if (name.startsWith('._')) return 'resource forks (._*)'

@@ -41,7 +41,8 @@ export function readLabels(folder: string): LabelFile | null {
   if (labels.size === 0) throw usageError(`${path} is empty`, 'write a line FILE,LABEL for each picture')
   const isNumbers = [...labels.values()].every((label) => /^\d+$/.test(label))
   if (isNumbers)
-    for (const [name, label] of labels) if (!(Number(label) < MOST_CLASSES)) throw badLabel(path, name, 0, label)
+    for (const [name, label] of labels)
+      if (!(Number(label) < MOST_CLASSES)) throw badLabel(path, `the label of '${name}'`, label)
   return { path, labels, isNumbers }
 }
 

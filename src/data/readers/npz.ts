@@ -132,7 +132,8 @@ function labelsOf(archive: Archive, name: string): Int32Array {
   for (let i = 0; i < labels.length; i++) {
     const v = values[i]!
     const label = Number(v)
-    if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES)) throw badLabel(archive.file, name, i, v)
+    if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES))
+      throw badLabel(archive.file, `${name}[${i}]`, v)
     labels[i] = label
   }
   return labels

@@ -1,4 +1,5 @@
-/** Every metric, in the order in which help lists them. */
+/** Every metric, in the order in which help lists them; behind them the user's own. */
+import { Registry } from '../../base/registry.ts'
 import { accuracy } from './accuracy.ts'
 import { confusion } from './confusion.ts'
 import { cosine } from './cosine.ts'
@@ -11,7 +12,7 @@ import { psnr } from './psnr.ts'
 import { tokenError } from './token-error.ts'
 import { wordError } from './word-error.ts'
 
-export const metrics: readonly MetricDef[] = [
+const builtIn: readonly MetricDef[] = [
   accuracy,
   perClass,
   confusion,
@@ -23,3 +24,6 @@ export const metrics: readonly MetricDef[] = [
   wordError,
   meanAveragePrecision,
 ]
+
+export const metricRegistry = new Registry('metric', builtIn, (m) => [m.name])
+export const metrics = metricRegistry.all

@@ -7,7 +7,9 @@ export const targetOptions = optionTable({
   target: {
     type: 'string',
     enum: targetNames,
-    description: `Where the file is to run, in place of a format. ${targets.map((t) => `${t.name}: ${t.summary}`).join('; ')}`,
+    get description(): string {
+      return `Where the file is to run, in place of a format. ${targets.map((t) => `${t.name}: ${t.summary}`).join('; ')}`
+    },
   },
   reader: {
     type: 'string',

@@ -1,10 +1,12 @@
 /** Turns a run into all that its loop works with: options, data, a checkpoint to resume from, the loaded step graph. */
 import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
+import { ArraySet } from '../../data/array-set.ts'
 import { statedClasses } from '../../data/preprocess.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
 import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
+import { writeSampleRate } from '../../graph/sample-rate.ts'
 import { requireFinite } from '../../layers/finite.ts'
 import { trainingWarning } from '../../layers/training-mode.ts'
 import { leaveEarlyOpsets } from '../../ops/raise-opset.ts'
@@ -67,6 +69,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const executor = run.executor ?? (await openDevice(o.device))
   const data = await planData(model, run, o)
   nameClasses(model, data.images?.classNames)
+  if (run.data instanceof ArraySet) describeArrays(model, run.data)
   const { last } = stepsOf(o, data.source.stepsPerEpoch)
   if (o.maxSteps !== undefined && o.maxSteps > last)
     warnings.push(`--epochs ${o.epochs} ends the run after ${last} steps, before --max-steps ${o.maxSteps}`)
@@ -123,6 +126,11 @@ function refuseExport(model: Model): void {
 function nameClasses(model: Model, names: readonly string[] | undefined): void {
   const stated = statedClasses(model)
   if (names && (stated === null || stated === names.length)) writeClassOrder(model, names)
+}
+
+function describeArrays(model: Model, { isLabelled, classNames, sampleRate }: ArraySet): void {
+  if (isLabelled) nameClasses(model, classNames)
+  if (sampleRate !== undefined) writeSampleRate(model, sampleRate)
 }
 
 function requireClassifier(model: Model, dims: readonly unknown[] | null): void {

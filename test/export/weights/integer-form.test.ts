@@ -73,7 +73,7 @@ for (const [weightBits, activationBits, tolerance] of [
       for (const size of [1e-4, 1e-8, 1e-12, 0])
         for (const bias of [1.5, -2, 1e4]) {
           const model = tinyChannels(op, size, bias)
-          const options = { ops: [op], weightBits, activationBits, firstLayer: 'quantize', calibration: 'max' }
+          const options = { ops: [op], weightBits, activationBits, firstLayer: 'quantize', calibration: 'max' } as const
           await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
           for (const form of FORMS) {
             const { error, named } = await exported(model, form)
@@ -94,7 +94,11 @@ test('4-bit random models: the levels of the graph at every optimisation level, 
   let quantised = 0
   for (let seed = 300; seed < 316; seed++) {
     const model = randomGraph(seed)
-    const options = { ops: ['Conv', 'ConvTranspose', 'Gemm', 'MatMul'], firstLayer: 'quantize', calibration: 'max' }
+    const options = {
+      ops: ['Conv', 'ConvTranspose', 'Gemm', 'MatMul'],
+      firstLayer: 'quantize',
+      calibration: 'max',
+    } as const
     await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
     for (const form of FORMS) {
       const { error, named } = await exported(model, form)

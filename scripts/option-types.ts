@@ -1,0 +1,62 @@
+/** Options as TypeScript interfaces whose members carry the help text: what an editor completes, and shows on hover. */
+import type { OptionSpec, OptionTable } from '../src/base/options.ts'
+import type { PassDef } from '../src/pass-manager/define-pass.ts'
+
+/** The options of every pass, by each name that it goes by. */
+export function passTypes(passes: readonly PassDef[]): string {
+  const names = passes.flatMap((p) =>
+    [p.name, ...(p.alias ? [p.alias] : [])].map((n) => `  ${comment(p.summary)}\n  '${n}': ${interfaceOf(p.name)}`),
+  )
+  return [
+    '/** The options of every pass, made from their declarations by `npm run generate`; do not edit. */',
+    "import type { Share } from '../base/options.ts'",
+    ...passes.map((p) => `${comment(p.summary)}\nexport interface ${interfaceOf(p.name)} ${bodyOf(p.options)}`),
+    `/** By the name of the pass, and by its short name. */\nexport interface PassOptions {\n${names.join('\n')}\n}\n`,
+  ].join('\n\n')
+}
+
+/** `fold-bn` has `FoldBnOptions`. */
+const interfaceOf = (pass: string): string =>
+  `${pass.replace(/(?:^|-)([a-z])/g, (_, c: string) => c.toUpperCase())}Options`
+
+function bodyOf(table: OptionTable): string {
+  const members = Object.entries(table).map(
+    ([name, spec]) => `  ${comment(helpOf(spec))}\n  readonly ${name}?: ${typeOf(spec)} | undefined`,
+  )
+  return members.length > 0 ? `{\n${members.join('\n')}\n}` : '{}'
+}
+
+const comment = (text: string): string => `/** ${text.replaceAll('*/', '*\\/')} */`
+
+const helpOf = ({ description, default: otherwise }: OptionSpec): string =>
+  otherwise === undefined ? description : `${description}. Default: ${JSON.stringify(otherwise)}`
+
+function typeOf(spec: OptionSpec): string {
+  switch (spec.type) {
+    case 'number':
+    case 'integer':
+      return 'number'
+    case 'share':
+      return 'Share'
+    case 'shares':
+      return 'readonly Share[]'
+    case 'shareMap':
+      return 'Readonly<Record<string, Share>>'
+    case 'boolean':
+      return 'boolean'
+    case 'string':
+      return spec.enum ? union(spec.enum) : 'string'
+    case 'choice':
+      return `${union(spec.enum)} | Readonly<Record<string, ${union(spec.enum)}>>`
+    case 'strings':
+      return 'readonly string[]'
+    case 'numbers':
+      return 'readonly number[]'
+    case 'numberMap':
+      return 'Readonly<Record<string, number>>'
+    case 'stringMap':
+      return 'Readonly<Record<string, string>>'
+  }
+}
+
+const union = (choices: readonly string[]): string => choices.map((c) => `'${c}'`).join(' | ')
