@@ -9,6 +9,7 @@ import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
+import { constantOf } from '../../src/ops/facts.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { outputs } from '../support/outputs.ts'
 import { randomGraph } from '../support/random-graph.ts'
@@ -305,7 +306,8 @@ test('--absorb leaves layers alone that pad, whose borders see zeros', async () 
   const before = cloneModel(model)
   await runPass(before, 'equalize')
   await runPass(model, 'equalize', { absorb: true })
-  assert.ok(Buffer.from(encodeModel(model)).equals(Buffer.from(encodeModel(before))))
+  const biases = (m: Model) => [...m.graph.nodes()].filter((n) => n.is('Conv')).map((n) => constantOf(n.inputs[2]))
+  assert.deepEqual(biases(model), biases(before))
 })
 
 test('random networks compute the same as before', async () => {
