@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bugError, usageError } from '../base/errors.ts'
 import { readFileBytes, temporaryFolder } from '../base/files.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
 import { randomFeeds } from '../samples/random-feeds.ts'
@@ -36,11 +37,12 @@ interface TraceEvent {
   readonly args?: { readonly op_name?: string; readonly node_index?: string }
 }
 
-/** Profiles a model at one setting. A usage error for engines that do not write profiles. */
+/** Profiles a model at one setting; progress counts runs. A usage error for engines that do not write profiles. */
 export async function profileOperators(
   { file, model }: Candidate,
   executor: Executor,
   { threads, batch, seed }: { readonly threads: number; readonly batch: number; readonly seed: number },
+  { signal, onProgress }: LongRun = {},
 ): Promise<OperatorProfile> {
   if (executor.opset !== undefined) throw usageError('--profile needs onnxruntime', `${executor.device.id} keeps none`)
   const plan = await batchPlan(model, batch)
@@ -50,7 +52,11 @@ export async function profileOperators(
     const session = await executor.load(await readFileBytes(file), { threads, profilePrefix: join(folder.path, 'run') })
     let written: string | undefined
     try {
-      for (let i = 0; i < WARM + RUNS; i++) await session.run(feeds)
+      for (let i = 0; i < WARM + RUNS; i++) {
+        stopIfAborted(signal)
+        await session.run(feeds)
+        onProgress?.(i + 1, WARM + RUNS)
+      }
       written = session.endProfiling()
     } finally {
       await session.dispose()

@@ -86,6 +86,20 @@ test('the same seed makes the same inputs, another one others', async () => {
   assert.notEqual(a.contentHash(), other.contentHash())
 })
 
+test('making them can be followed and stopped', async () => {
+  const model = await seasoned(3)
+  const seen: number[] = []
+  const stop = new AbortController()
+  const onProgress = (done: number, total: number): void => {
+    assert.equal(total, 10)
+    seen.push(done)
+    if (done === 6) stop.abort()
+  }
+  const run = syntheticInputs(model, { samples: 12, batch: 6, steps: 5, signal: stop.signal, onProgress })
+  await assert.rejects(run, (e: MncError) => e.blame === 'interrupt')
+  assert.deepEqual(seen, [0, 1, 2, 3, 4, 5, 6])
+})
+
 test('a network that remembers nothing is refused with what to give', async () => {
   await assert.rejects(
     syntheticInputs(linearModel(), { samples: 8 }),

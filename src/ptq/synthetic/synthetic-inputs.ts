@@ -10,6 +10,7 @@
  * in the graph or folded by fold-bn), nor to inputs whose samples do not lie along the first axis.
  */
 import { modelError } from '../../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../../base/long-run.ts'
 import { ArraySet, type Column } from '../../data/array-set.ts'
 import { memoryRows } from '../../data/rows.ts'
 import type { Model } from '../../graph/model.ts'
@@ -22,7 +23,7 @@ import { randomInputs } from '../../samples/random-inputs.ts'
 import { inputStep, LOSS } from './input-step.ts'
 import { SYNTHETIC } from './synthetic-options.ts'
 
-export interface SyntheticOptions {
+export interface SyntheticOptions extends LongRun {
   /** How many; a whole number of batches is made. */
   readonly samples: number
   /** Made at once: their statistics are those of the normalisations. */
@@ -41,7 +42,7 @@ export type Told = (message: string) => void
 /** A model error where the network remembers nothing. */
 export async function syntheticInputs(
   model: Model,
-  { samples, batch: asked = 64, steps = 100, seed = 0 }: SyntheticOptions,
+  { samples, batch: asked = 64, steps = 100, seed = 0, signal, onProgress }: SyntheticOptions,
   tell: Told = () => {},
 ): Promise<ArraySet> {
   const copy = trainable(model)
@@ -76,6 +77,8 @@ export async function syntheticInputs(
         Object.fromEntries(Object.entries(all).filter(([name]) => session.inputNames.includes(name)))
       const losses: number[] = []
       for (let k = 0; k < steps; k++) {
+        stopIfAborted(signal, 'interrupted while inputs were made')
+        onProgress?.(i * steps + k, count * steps)
         const out = await session.run(read(now()))
         losses.push(out[LOSS]!.toNumbers()[0]!)
         const rate = RATE * 0.5 * (1 + Math.cos((Math.PI * k) / steps))

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { MncError } from '../../base/errors.ts'
+import { interrupted } from '../../base/long-run.ts'
 import { fingerprint } from '../../codec/codec.ts'
 import { evaluate } from '../../evaluate/evaluate.ts'
 import { cloneModel } from '../../graph/clone.ts'
@@ -344,9 +345,8 @@ class Training {
   async #interrupted(): Promise<MncError> {
     const { checkpoint } = this.#run
     if (checkpoint) await this.#checkpoint()
-    return new MncError(`interrupted after ${this.#done} steps${checkpoint ? `; checkpoint in ${checkpoint}` : ''}`, {
-      ...{ code: 'interrupted', blame: 'interrupt', next: checkpoint && 'continue with --resume' },
-    })
+    const where = checkpoint ? `; checkpoint in ${checkpoint}` : ''
+    return interrupted(`interrupted after ${this.#done} steps${where}`, checkpoint && 'continue with --resume')
   }
 
   /** Names the step and the first tensor that is not finite. The state before the step is untouched. */
