@@ -1,11 +1,9 @@
 /** `mnc eval`: accuracy of a classifier, and other metrics. */
 import { MncError, usageError } from '../base/errors.ts'
-import { nearest } from '../base/options.ts'
 import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
 import type { MetricResult } from '../evaluate/measure.ts'
 import { accuracy } from '../evaluate/metrics/accuracy.ts'
-import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
-import { metrics } from '../evaluate/metrics/index.ts'
+import { metricNamed } from '../evaluate/metrics/chosen.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand } from './define-command.ts'
@@ -31,10 +29,10 @@ export const evalCommand = defineCommand({
   ],
   async run([path = ''], options, io) {
     const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
-    const { measure } = await import('../evaluate/measure.ts')
+    const { chosenMetrics, measure } = await import('../evaluate/measure.ts')
     const { announceDevice } = await import('../runtime/devices/device.ts')
-    const chosen = metricsCalled(options.metric)
-    if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
+    for (const name of options.metric ?? []) metricNamed(name)
+    if (options.minAccuracy !== undefined && !(options.metric ?? [accuracy.name]).includes(accuracy.name))
       throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
     const device = await announceDevice(options.device, (line) => io.log(line))
     const { recordSizes } = await import('../samples/input-shapes.ts')
@@ -50,6 +48,7 @@ export const evalCommand = defineCommand({
       : ', no labels'
     io.log(`data: ${name}, ${set.size} ${things}${labels}`)
     const progress = io.progress('eval', set.size)
+    const chosen = chosenMetrics(model, set, options.metric, reference !== undefined)
     const measured = await measure(model, set, preprocess, chosen, {
       ...{ ...device, batch: options.batch, reference, load: { threads: options.threads } },
       onProgress: (done) => progress.update(done),
@@ -76,19 +75,6 @@ export const evalCommand = defineCommand({
     throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
   },
 })
-
-function metricsCalled(names: readonly string[]): readonly MetricDef[] {
-  return [...new Set(names)].map((name) => {
-    const metric = metrics.find((m) => m.name === name)
-    if (metric) return metric
-    const all = metrics.map((m) => m.name)
-    const near = nearest(name, all)
-    throw usageError(
-      `--metric: there is no metric '${name}'`,
-      near ? `did you mean '${near}'?` : `there are ${all.join(', ')}`,
-    )
-  })
-}
 
 /** A line for each output, and the table behind it. */
 function described([name, { value, details, table: rows, outputs }]: readonly [string, MetricResult]): string {

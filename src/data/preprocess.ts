@@ -209,21 +209,20 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
  * For code that reads labels: compares the last dimension of the first output with the number of classes, where the graph
  * states it.
  */
-export function checkClasses(model: Model, dataset: SampleSet): void {
-  const stated = statedClasses(model)
+export function checkClasses(model: Model, dataset: SampleSet, scores = model.graph.outputs[0]): void {
+  const stated = statedClasses(model, scores)
   const { classes } = inModelOrder(model, dataset)
   if (stated === null || stated === classes) return
   // of classes without names the last ones may have no sample
   if (dataset instanceof ArraySet && !dataset.classNames && classes < stated) return
-  const name = model.graph.outputs[0]?.name
-  throw new MncError(`output '${name}' has ${stated} classes, but ${dataset.name} has ${classes}`, {
+  throw new MncError(`output '${scores?.name}' has ${stated} classes, but ${dataset.name} has ${classes}`, {
     ...{ code: 'class-mismatch', blame: 'user' },
     next: 'use the data set that the model was made for, or name the classes of all outputs with --classes FILE',
   })
 }
 
-/** The last dimension of the first output; null where it is open. */
-export function statedClasses(model: Model): number | null {
-  const last = model.graph.outputs[0]?.type?.dims?.at(-1)
+/** The last dimension of the output with the scores, the first by default; null where it is open. */
+export function statedClasses(model: Model, scores = model.graph.outputs[0]): number | null {
+  const last = scores?.type?.dims?.at(-1)
   return typeof last === 'number' ? last : null
 }

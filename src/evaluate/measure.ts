@@ -16,7 +16,8 @@ import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples, type SampleOutputs } from '../samples/run-samples.ts'
 import { liftedFor } from '../train/step/lift.ts'
-import { isFloatOutput, keepsOrder, pairByName, scoresOutput } from '../train/step/outputs.ts'
+import { isFloatOutput, keepsOrder, labelsOutput, pairByName } from '../train/step/outputs.ts'
+import { metricsNamed } from './metrics/chosen.ts'
 import type { Measured, MeasuredOutput, Measuring, MetricDef } from './metrics/define-metric.ts'
 
 export interface MeasureOptions {
@@ -96,6 +97,22 @@ export async function measure(
   }
 }
 
+/** Metrics by name; without names accuracy, or mse where the data have arrays for outputs and no labels. */
+export function chosenMetrics(
+  model: Model,
+  set: SampleSet,
+  names: readonly string[] | undefined,
+  hasReference = false,
+): readonly MetricDef[] {
+  const isTargeted = !set.isLabelled && set instanceof ArraySet && (hasReference || bind(model, set).targets.size > 0)
+  return metricsNamed(names, isTargeted)
+}
+
+/** A usage or model error where `measure` would have one before it runs anything. */
+export function checkMeasurable(model: Model, set: SampleSet, metrics: readonly MetricDef[]): void {
+  gaugesOf(model, set, metrics)
+}
+
 /** One metric of one output. */
 interface Gauge {
   readonly metric: MetricDef
@@ -119,9 +136,9 @@ function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricDef[], r
     if (metric.against === 'labels') {
       if (!set.isLabelled)
         throw usageError(`${set.name} has no labels to measure accuracy with`, noLabels(targets.size))
-      const scores = scoresOutput(outputs) ?? outputs[0]!
+      const scores = labelsOutput(outputs, targets) ?? outputs[0]!
       // a single score tells two classes apart
-      if (!(statedClasses(model) === 1 && set.classes <= 2)) checkClasses(model, set)
+      if (!(statedClasses(model, scores) === 1 && set.classes <= 2)) checkClasses(model, set, scores)
       return [gauge(scores, null)]
     }
     const known = outputs.filter((v) => targets.has(v.name))
