@@ -1,6 +1,6 @@
 /** `mnc eval`: accuracy of a classifier, and other metrics. */
 import { MncError, usageError } from '../base/errors.ts'
-import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
+import { evaluateOptions, metricOptions, showOptions } from '../evaluate/evaluate-options.ts'
 import type { MetricResult } from '../evaluate/measure.ts'
 import { accuracy } from '../evaluate/metrics/accuracy.ts'
 import { metricNamed } from '../evaluate/metrics/chosen.ts'
@@ -20,14 +20,17 @@ export const evalCommand = defineCommand({
     ...sizeOptions,
     ...evaluateOptions,
     ...metricOptions,
+    ...showOptions,
     ...probeOptions,
   },
   examples: [
     'mnc eval student.onnx --data cifar100:data',
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
     'mnc eval net.onnx --data npy:DIR --metric mse,psnr',
+    'mnc eval net.onnx --data folder:DIR --show 8 --out seen',
   ],
   async run([path = ''], options, io) {
+    const { guessingWarning } = await import('../data/fed-wrongly.ts')
     const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
     const { chosenMetrics, measure } = await import('../evaluate/measure.ts')
     const { announceDevice } = await import('../runtime/devices/device.ts')
@@ -47,6 +50,9 @@ export const evalCommand = defineCommand({
       ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
       : ', no labels'
     io.log(`data: ${name}, ${set.size} ${things}${labels}`)
+    if (options.out !== undefined && options.show === undefined)
+      throw usageError('--out is for --show N', 'add --show 8')
+    const shown = options.show === undefined ? null : await shownInputs(options.show)
     const progress = io.progress('eval', set.size)
     const chosen = chosenMetrics(model, set, options.metric, reference !== undefined)
     const measured = await measure(model, set, preprocess, chosen, {
@@ -62,7 +68,9 @@ export const evalCommand = defineCommand({
       ...(result ?? { samples, imagesPerSecond: samplesPerSecond }),
       ...(Object.keys(others).length > 0 && { metrics: others }),
     }
-    io.result({ ...facts, data: { name, classes, classNames, notes } }, () => {
+    const guess = result && set.isLabelled ? guessingWarning(result.top1, set.classes, result.samples) : null
+    if (guess) io.log(`note: ${guess}`)
+    io.result({ ...facts, data: { name, classes, classNames, notes }, ...(shown && { shown }) }, () => {
       const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${preprocess ? 'img' : 'samples'}/s`
       const scores = result
         ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
@@ -73,6 +81,17 @@ export const evalCommand = defineCommand({
     if (!result || result.top1 >= options.minAccuracy) return
     const message = `top-1 is ${percent(result.top1, 2)}, below --min-accuracy ${percent(options.minAccuracy)}`
     throw new MncError(message, { code: 'min-accuracy', blame: 'gate', file: path })
+
+    async function shownInputs(count: number) {
+      const { showInputs } = await import('../data/show-inputs.ts')
+      const folder = options.out ?? 'seen'
+      const pictures = await showInputs(model, set, preprocess, count, folder)
+      const lows = pictures.map((p) => p.low)
+      io.log(
+        `${pictures.length} pictures in ${folder}: numbers from ${number(Math.min(...lows))} to ${number(Math.max(...pictures.map((p) => p.high)))}, mean ${number(pictures.reduce((sum, p) => sum + p.mean, 0) / pictures.length)}`,
+      )
+      return pictures
+    }
   },
 })
 

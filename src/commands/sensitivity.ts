@@ -1,4 +1,5 @@
 /** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
+import { optionsIn } from '../base/options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 
 import { sizeOptions } from '../samples/size-options.ts'
@@ -78,9 +79,8 @@ export const sensitivity = defineCommand({
     async function openData(reference: string) {
       const { calibrationData } = await import('../data/index.ts')
       const { data: whole, preprocess } = await openFor(model, reference, 'train', options, io)
-      const { mean, std, scale, inputSize } = options
       const { calibrate: limit, batch } = options
-      const calibration = await calibrationData(model, whole, { limit, batch, mean, std, scale, inputSize })
+      const calibration = await calibrationData(model, whole, { limit, batch, ...optionsIn(pixelOptions, options) })
       return { set: whole.take(options.limit), preprocess, calibration }
     }
   },

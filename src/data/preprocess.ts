@@ -12,6 +12,7 @@ import { inputDims } from '../samples/input-shapes.ts'
 import { ArraySet, type SampleSet } from './array-set.ts'
 import { inModelOrder } from './class-order.ts'
 import type { Dataset } from './dataset.ts'
+import { scaleWarning } from './pixel-scale.ts'
 import type { ResizeMode } from './resize.ts'
 
 export type Layout = 'NCHW' | 'NHWC'
@@ -163,6 +164,8 @@ export async function preprocessOf(
     ...(replicateGrey && { replicateGrey }),
   }
   checkInput(preprocess, input, dataset, channels)
+  const odd = scaleWarning(preprocess)
+  if (odd) warn(odd)
   return preprocess
 }
 
@@ -199,8 +202,8 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
         ...{ code: 'channel-mismatch', blame: 'user' },
         next:
           dataset.channels === 1
-            ? 'grey images are repeated into every channel only if the preprocessing sets replicateGrey'
-            : 'use a matching model or data set',
+            ? '--replicate-grey repeats them into every channel, if the model was trained so'
+            : 'use a matching model, or convert the pictures to grey',
       },
     )
 }

@@ -31,4 +31,16 @@ export const metricOptions = optionTable({
   },
 })
 
+/** What the network sees. */
+export const showOptions = optionTable({
+  show: {
+    type: 'integer',
+    minimum: 1,
+    maximum: 10_000,
+    placeholder: 'N',
+    description: 'Write what the model gets of the first N samples as pictures, into --out',
+  },
+  out: { type: 'string', placeholder: 'DIR', description: 'Folder for the pictures of --show; seen by default' },
+})
+
 export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

@@ -137,7 +137,10 @@ export function recipeSchema(): Record<string, unknown> {
     score,
     'bn-update': bnUpdate,
   } = tables
-  const measured = { description: 'How to measure accuracy and other metrics; false: do not measure them', ...evaluating }
+  const measured = {
+    description: 'How to measure accuracy and other metrics; false: do not measure them',
+    ...evaluating,
+  }
   const scored = { description: "Also count storage and operations by the MicroNet Challenge's rules", ...score }
   const data = text('Data reference, as --data takes it')
   const reading = { description: "How data are read, and the classes of the models' outputs", ...given }
