@@ -18,108 +18,70 @@ import { type BatchPlan, batchPlan, type PlanOptions } from '../samples/batch-pl
 import { type InputDims, inputDims } from '../samples/input-shapes.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { runSamples } from '../samples/run-samples.ts'
+import type { CheckBatch, CheckResult, Level } from './check-result.ts'
+import {
+  type CheckTally,
+  checkResult,
+  countRight,
+  joinTallies,
+  type LevelTally,
+  levelResult,
+  type Samples,
+  tallyLevel,
+} from './tally.ts'
 
-export interface CheckBatch {
-  /** By the reference's input names. */
-  readonly feeds: Readonly<Record<string, Tensor>>
-  /** Class of each sample; without labels there is no accuracy. */
-  readonly labels?: Int32Array
-  /** Samples in it. */
-  readonly count: number
-}
-
-export type Level = 'disabled' | 'all'
-
-export interface LevelResult {
-  /** Fraction of correct answers, null without labels. */
-  readonly top1: number | null
-  /** reference.top1 - top1. */
-  readonly drop: number | null
-  /** Of all outputs. */
-  readonly maxAbsError: number
-  /** Of all outputs: largest error over the reference's largest |value| there. */
-  readonly maxRelError: number
-  /** Where maxRelError is, by the reference's name; null where nothing differs. */
-  readonly worstOutput: string | null
-  /** Fraction of samples with the same best class in both. */
-  readonly agreement: number
-  /** Fraction of samples of which every output is within 1e-4 of the reference, relative to that output's largest |value|. */
-  readonly equal: number
-}
-
-export interface CheckResult {
-  readonly samples: number
-  /** Inputs were random: nothing here says anything about accuracy. */
-  readonly random: boolean
-  /** Names, in the reference, of the outputs that are compared. */
-  readonly outputs: readonly string[]
-  readonly reference: {
-    readonly top1: number | null
-    /**
-     * How far the reference is from itself at ORT_ENABLE_ALL (without onnxruntime's own requantising), on the first
-     * batch: the effect of float rounding alone where quantisers turn it into whole levels. null where it does not load.
-     */
-    readonly noise: { readonly maxRelError: number; readonly equal: number } | null
-  }
-  /** At ORT_ENABLE_ALL, which is what a stock session does. */
-  readonly model: { readonly top1: number | null }
-  /** The larger of the two levels. */
-  readonly drop: number | null
-  readonly maxAbsError: number
-  readonly maxRelError: number
-  readonly byOptimisation: Readonly<Record<Level, LevelResult>>
-}
+export type * from './check-result.ts'
 
 export interface CheckOptions {
   /** Without batches: random inputs. */
   readonly batches?: AsyncIterable<CheckBatch>
   readonly seed?: number
+  /** Of the engine; 0, the default: one per core. */
+  readonly threads?: number
   readonly onProgress?: (samples: number) => void
   readonly signal?: AbortSignal
 }
 
-const levels: readonly Level[] = ['disabled', 'all']
-
 /** Usage error where the two models do not take the same inputs; model error where onnxruntime refuses one. */
 export async function checkModels(reference: Model, model: Model, options: CheckOptions = {}): Promise<CheckResult> {
-  const seed = options.seed ?? 0
+  const tallies: CheckTally[] = []
+  for await (const tally of checkTallies(reference, model, options)) tallies.push(tally)
+  return checkResult(comparedOutputs(reference, model), options.batches === undefined, joinTallies(tallies))
+}
+
+/** Names, in the reference, of the outputs that are compared. */
+export const comparedOutputs = (reference: Model, model: Model): readonly string[] =>
+  matchOutputs(reference, model).map(([own]) => own)
+
+/** Batch by batch. `isFirst`: the batches begin where all of them begin; they do by default. */
+export async function* checkTallies(
+  reference: Model,
+  model: Model,
+  options: CheckOptions & { readonly isFirst?: boolean } = {},
+): AsyncGenerator<CheckTally, void, undefined> {
+  const { seed = 0, threads = 0 } = options
   const outputs = matchOutputs(reference, model)
   const [ours, theirs] = [outputs.map(([a]) => a), outputs.map(([, b]) => b)]
   const given = options.batches && (await peeked(options.batches))
   const pair = await planPair(reference, model, given?.first)
-  const ref = await load(reference, 'disabled')
-  const sessions = { disabled: await load(model, 'disabled'), all: await load(model, 'all') }
+  const ref = await load(reference, 'disabled', { threads })
+  const sessions = { disabled: await load(model, 'disabled', { threads }), all: await load(model, 'all', { threads }) }
   try {
-    const tally = { disabled: new Tally(ours), all: new Tally(ours) }
-    let noise: LevelResult | null | undefined
-    let right = 0
+    let isFirst = options.isFirst ?? true
     let samples = 0
-    let labelled = true
     for await (const batch of given?.all() ?? randomBatches(reference, seed, { dims: pair.dims })) {
       options.signal?.throwIfAborted()
       const want = await samplesOf(ref, pair.reference, batch, ours)
       const renamed = { ...batch, feeds: pair.rename(batch.feeds) }
-      for (const level of levels)
-        tally[level].add(want, await samplesOf(sessions[level], pair.model, renamed, theirs), batch)
-      if (noise === undefined) noise = await noiseOf(reference, pair.reference, ours, want, batch)
-      if (batch.labels) right += countRight(want[0]!, batch)
-      else labelled = false
+      const levelOf = async (level: Level): Promise<LevelTally> =>
+        tallyLevel(ours, want, await samplesOf(sessions[level], pair.model, renamed, theirs), batch)
+      const byLevel = { disabled: await levelOf('disabled'), all: await levelOf('all') }
+      const noise = isFirst ? await noiseOf(reference, pair.reference, ours, want, batch) : null
+      const right = batch.labels ? countRight(want[0]!, batch) : 0
+      yield { count: batch.count, isLabelled: batch.labels !== undefined, right, noise, byLevel }
+      isFirst = false
       samples += batch.count
       options.onProgress?.(samples)
-    }
-    const top1 = labelled ? right / samples : null
-    const byOptimisation = { disabled: tally.disabled.result(top1), all: tally.all.result(top1) }
-    const larger = (of: (r: LevelResult) => number): number => Math.max(...levels.map((l) => of(byOptimisation[l])))
-    return {
-      samples,
-      random: options.batches === undefined,
-      outputs: ours,
-      reference: { top1, noise: noise ? { maxRelError: noise.maxRelError, equal: noise.equal } : null },
-      model: { top1: byOptimisation.all.top1 },
-      drop: top1 === null ? null : larger((r) => r.drop ?? 0),
-      maxAbsError: larger((r) => r.maxAbsError),
-      maxRelError: larger((r) => r.maxRelError),
-      byOptimisation,
     }
   } finally {
     for (const s of [ref, ...Object.values(sessions)]) await s.dispose()
@@ -148,24 +110,21 @@ async function noiseOf(
   names: readonly string[],
   want: readonly Samples[],
   batch: CheckBatch,
-): Promise<LevelResult | null> {
+): Promise<CheckResult['reference']['noise']> {
   let session: Session
   try {
     session = await load(reference, 'all', { config: { 'session.disable_quant_qdq': '1' } })
   } catch {
     return null
   }
-  const tally = new Tally(names)
   try {
-    tally.add(want, await samplesOf(session, plan, batch, names), batch)
+    const tally = tallyLevel(names, want, await samplesOf(session, plan, batch, names), batch)
+    const { maxRelError, equal } = levelResult(names, tally, batch.count, null)
+    return { maxRelError, equal }
   } finally {
     await session.dispose()
   }
-  return tally.result(null)
 }
-
-/** The values of each sample in one output. */
-type Samples = readonly ArrayLike<number>[]
 
 async function samplesOf(
   session: Session,
@@ -253,93 +212,6 @@ function matchInputs(reference: Model, model: Model): Map<string, string> {
       'check a model against the one it was made from',
     )
   return new Map(a.map((v, i) => [v.name, b[i]!.name]))
-}
-
-/** A sample counts as equal up to this fraction of the largest output: a hundred times float rounding of a network. */
-const EQUAL = 1e-4
-
-/** The results of one optimisation level, batch by batch. */
-class Tally {
-  #samples = 0
-  #agree = 0
-  #right = 0
-  readonly #names: readonly string[]
-  /** By output: the reference's largest |value|. */
-  readonly #largest: number[]
-  /** By output: the largest error of each sample. */
-  readonly #errors: readonly number[][]
-
-  constructor(names: readonly string[]) {
-    this.#names = names
-    this.#largest = names.map(() => 0)
-    this.#errors = names.map(() => [])
-  }
-
-  add(want: readonly Samples[], got: readonly Samples[], batch: CheckBatch): void {
-    for (const k of this.#names.keys()) this.#addOutput(k, want[k]!, got[k]!)
-    for (const [i, scores] of want[0]!.entries()) if (best(scores) === best(got[0]![i]!)) this.#agree++
-    if (batch.labels) this.#right += countRight(got[0]!, batch)
-    this.#samples += batch.count
-  }
-
-  #addOutput(k: number, want: Samples, got: Samples): void {
-    for (const [i, a] of want.entries()) {
-      const b = got[i]!
-      if (a.length !== b.length)
-        throw usageError(`the models' outputs '${this.#names[k]}' have ${a.length} and ${b.length} values per sample`)
-      const isShared = i > 0 && a === want[i - 1] && b === got[i - 1]
-      this.#errors[k]!.push(isShared ? this.#errors[k]!.at(-1)! : rowError(a, b))
-      if (!isShared) this.#largest[k] = largest(a, this.#largest[k]!)
-    }
-  }
-
-  result(reference: number | null): LevelResult {
-    const top1 = reference === null ? null : this.#right / this.#samples
-    const errors = this.#errors.map((list) => list.reduce((m, e) => Math.max(m, e), 0))
-    const relative = errors.map((e, k) => (e === 0 ? 0 : e / this.#largest[k]!))
-    const maxRelError = Math.max(...relative)
-    const equal = this.#errors[0]!.filter((_, i) =>
-      this.#errors.every((list, k) => list[i]! <= EQUAL * this.#largest[k]!),
-    )
-    return {
-      top1,
-      drop: reference === null || top1 === null ? null : reference - top1,
-      maxAbsError: Math.max(...errors),
-      maxRelError,
-      worstOutput: maxRelError === 0 ? null : this.#names[relative.indexOf(maxRelError)]!,
-      agreement: this.#agree / this.#samples,
-      equal: equal.length / this.#samples,
-    }
-  }
-}
-
-/** Largest difference; a NaN on one side only is an infinite one. */
-function rowError(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let error = 0
-  for (let i = 0; i < a.length; i++) {
-    const e = Math.abs(a[i]! - b[i]!)
-    if (!Number.isNaN(e)) error = Math.max(error, e)
-    else if (Number.isNaN(a[i]!) !== Number.isNaN(b[i]!)) return Number.POSITIVE_INFINITY
-  }
-  return error
-}
-
-function largest(values: ArrayLike<number>, most: number): number {
-  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]!) || 0)
-  return most
-}
-
-function countRight(scores: Samples, batch: CheckBatch): number {
-  let right = 0
-  for (let i = 0; i < batch.count; i++) if (best(scores[i]!) === batch.labels![i]) right++
-  return right
-}
-
-/** Index of the largest value; the first of equals. */
-function best(values: ArrayLike<number>): number {
-  let top = 0
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[top]!) top = i
-  return top
 }
 
 /** Samples of a random check; as many runs as the model's batch requires. */

@@ -1,14 +1,19 @@
 /** `mnc check`: what a model lost against its reference, in stock onnxruntime at both optimisation levels. */
-import type { OptionsOf } from '../base/options.ts'
-import type { CheckBatch, CheckResult, LevelResult } from '../check/check.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
+import type { CheckResult, LevelResult } from '../check/check.ts'
 import type { LayerDifference } from '../check/check-layers.ts'
 import { checkOptions, gateCheck } from '../check/check-options.ts'
 import type { ReaderResult } from '../check/check-readers.ts'
+import type { CheckTally } from '../check/tally.ts'
+import type { SampleSet } from '../data/array-set.ts'
 import { targetNames, targetOf } from '../export/targets/index.ts'
 import type { Model } from '../graph/model.ts'
+import { threadsOption } from '../runtime/device-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
+import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
+import { type Division, divided } from './divide.ts'
 import type { CommandIO } from './io.ts'
 import { openModel } from './open-model.ts'
 import { dataOption, dataOptions, openFor, pixelOptions } from './pixel-options.ts'
@@ -17,6 +22,61 @@ import { percent, table } from './table.ts'
 /** Above this fraction of the largest value a layer counts as different: float rounding stays well under it. */
 const LAYER_TOLERANCE = 1e-4
 
+const options = optionTable({
+  ...dataOption,
+  ...checkOptions,
+  threads: threadsOption,
+  layers: {
+    type: 'boolean',
+    default: false,
+    description: 'SQNR of every value that has the same name in both models',
+  },
+  target: {
+    type: 'string',
+    enum: targetNames,
+    description:
+      "Also in the target's readers, those that are installed in a python that MNC_READERS names (onnxruntime-node always is)",
+  },
+  ...dataOptions,
+  ...pixelOptions,
+  ...probeOptions,
+  ...sizeOptions,
+  ...shardOptions,
+})
+type Options = OptionsOf<typeof options>
+
+interface CheckFacts {
+  readonly path: string
+  readonly outputs: readonly string[]
+  readonly random: boolean
+  readonly gates: Pick<Options, 'maxDrop' | 'maxChange'>
+}
+
+interface Checked {
+  readonly result: CheckResult
+  readonly layers?: readonly LayerDifference[]
+  readonly readers?: readonly ReaderResult[]
+}
+
+export const checkDivision: Division<CheckFacts, CheckTally, Checked> = {
+  command: 'check',
+  writesFile: false,
+  async join({ outputs, random }, tallies) {
+    const { checkResult, joinTallies } = await import('../check/tally.ts')
+    return { result: checkResult(outputs, random, joinTallies(tallies)) }
+  },
+  async finish({ path, gates }, { result, layers, readers }, _out, io) {
+    const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
+    io.result({ ...result, ...(layers && { layers, firstDifferent: first }), ...(readers && { readers }) }, (width) =>
+      [describe(result, layers ?? null, first, width), ...(readers ? [describeReaderResults(readers)] : [])].join(
+        '\n\n',
+      ),
+    )
+    gateCheck(result, gates, path)
+    if (readers) (await import('../check/check-readers.ts')).gateReaders(readers, path)
+  },
+}
+
 export const check = defineCommand({
   name: 'check',
   summary: 'Compare a model with its reference: accuracy, drop, largest error, by optimisation level and by layer',
@@ -24,98 +84,114 @@ export const check = defineCommand({
     { name: 'REFERENCE', description: 'The model that MODEL was made from' },
     { name: 'MODEL', description: 'The model to check' },
   ],
-  options: {
-    ...dataOption,
-    ...checkOptions,
-    layers: {
-      type: 'boolean',
-      default: false,
-      description: 'SQNR of every value that has the same name in both models',
-    },
-    target: {
-      type: 'string',
-      enum: targetNames,
-      description:
-        "Also in the target's readers, those that are installed in a python that MNC_READERS names (onnxruntime-node always is)",
-    },
-    ...dataOptions,
-    ...pixelOptions,
-    ...probeOptions,
-    ...sizeOptions,
-  },
+  options,
   examples: [
     'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
     'mnc check student.onnx student.packed.onnx --layers',
     'MNC_READERS=venv/bin/python mnc check student.onnx student.openvino.onnx --target openvino',
   ],
-  async run([referencePath = '', path = ''], options, io) {
-    const { usageError } = await import('../base/errors.ts')
-    if ((options.maxDrop ?? options.maxChange) !== undefined && options.data === undefined)
-      throw usageError('--max-drop and --max-change are about accuracy and need --data')
-    const { agreeOnOrder } = await import('../data/class-order.ts')
-    const { checkModels, randomBatches } = await import('../check/check.ts')
-    const { recordSizes } = await import('../samples/input-shapes.ts')
-    const [reference, model] = [await openModel(referencePath, io), await openModel(path, io)]
-    recordSizes([reference, model], options)
-    if (options.classes === undefined) agreeOnOrder(reference, model)
-    const data = options.data === undefined ? null : await dataOf(reference, options.data, options, io)
-    if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
-    const progress = data ? io.progress('check', data.samples) : null
-    const result = await checkModels(reference, model, {
-      seed: io.seed,
-      ...(data && { batches: data.batches() }),
-      onProgress: (done) => progress?.update(done),
-    })
-    progress?.end()
-    let layers: LayerDifference[] | null = null
-    if (options.layers) {
-      const { compareLayers } = await import('../check/check-layers.ts')
-      const { restoreNames } = await import('../check/short-names.ts')
-      await restoreNames(model, path)
-      for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
-        layers = await compareLayers(reference, model, batch.feeds, batch.count)
-        break
+  run: ([referencePath = '', path = ''], given, io) =>
+    divided(checkDivision, path, given, io, async () => {
+      const { usageError } = await import('../base/errors.ts')
+      if ((given.maxDrop ?? given.maxChange) !== undefined && given.data === undefined)
+        throw usageError('--max-drop and --max-change are about accuracy and need --data')
+      const { agreeOnOrder } = await import('../data/class-order.ts')
+      const { inItems } = await import('../data/items.ts')
+      const { fingerprint } = await import('../codec/codec.ts')
+      const { checkModels, checkTallies, comparedOutputs, randomBatches } = await import('../check/check.ts')
+      const { joinTallies } = await import('../check/tally.ts')
+      const { recordSizes } = await import('../samples/input-shapes.ts')
+      const [reference, model] = [await openModel(referencePath, io), await openModel(path, io)]
+      recordSizes([reference, model], given)
+      if (given.classes === undefined) agreeOnOrder(reference, model)
+      const data = given.data === undefined ? null : await dataOf(reference, given.data, given, io)
+      if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
+      const { threads, batch, maxDrop, maxChange } = given
+      const watched = async <T>(samples: number, work: (onProgress: (done: number) => void) => Promise<T>) => {
+        const progress = data ? io.progress('check', samples) : null
+        try {
+          return await work((done) => progress?.update(done))
+        } finally {
+          progress?.end()
+        }
       }
-    }
-    let readers: readonly ReaderResult[] | null = null
-    if (options.target !== undefined) {
-      const { checkReaders } = await import('../check/check-readers.ts')
-      const { pythonReaders } = await import('../check/python-readers.ts')
-      const { parseReader } = await import('../analysis/readers.ts')
-      const wanted = targetOf(options.target).readers.map(parseReader)
-      const installed = await pythonReaders()
-      for await (const batch of data ? data.batches() : randomBatches(reference, io.seed)) {
-        readers = await checkReaders(reference, { model, path }, batch, { wanted, installed })
-        break
+      const firstBatch = async function* () {
+        for await (const first of data ? data.batches() : randomBatches(reference, io.seed)) {
+          yield first
+          return
+        }
       }
-    }
-    const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
-    io.result({ ...result, ...(layers && { layers, firstDifferent: first }), ...(readers && { readers }) }, (width) =>
-      [describe(result, layers, first, width), ...(readers ? [describeReaderResults(readers)] : [])].join('\n\n'),
-    )
-    gateCheck(result, options, path)
-    if (readers) (await import('../check/check-readers.ts')).gateReaders(readers, path)
-  },
+      return {
+        facts: () => ({
+          ...{ reference: fingerprint(reference), model: fingerprint(model), data: data?.set.contentHash() ?? null },
+          ...{ batch, preprocess: data?.preprocess ?? null },
+        }),
+        shared: { path, outputs: comparedOutputs(reference, model), random: !data, gates: { maxDrop, maxChange } },
+        items: data ? Math.ceil(data.set.size / batch) : 1,
+        async whole(): Promise<Checked> {
+          const result = await watched(data?.set.size ?? 0, (onProgress) =>
+            checkModels(reference, model, {
+              ...{ seed: io.seed, threads, onProgress },
+              ...(data && { batches: data.batches() }),
+            }),
+          )
+          const layers = given.layers ? await layersOf() : undefined
+          const readers = given.target === undefined ? undefined : await readersOf(given.target)
+          return { result, ...(layers && { layers }), ...(readers && { readers }) }
+        },
+        async share({ from, to }, done, keep) {
+          if (!data) throw usageError('--shard and --jobs divide the samples of --data', 'there are none')
+          if (given.layers || given.target !== undefined)
+            throw usageError('--layers and --target look at one batch, which is not divided', 'leave out one of them')
+          const tallies = [...done]
+          const first = from + done.length
+          const own = data.between(first * batch, to * batch)
+          if (!own) return tallies
+          await watched(own.size, async (onProgress) => {
+            const run = { batches: own.batches(), isFirst: first === 0, threads, onProgress }
+            for await (const item of inItems(checkTallies(reference, model, run), batch)) {
+              tallies.push(joinTallies(item))
+              await keep(tallies)
+            }
+          })
+          return tallies
+        },
+      }
+
+      async function layersOf(): Promise<LayerDifference[]> {
+        const { compareLayers } = await import('../check/check-layers.ts')
+        const { restoreNames } = await import('../check/short-names.ts')
+        await restoreNames(model, path)
+        for await (const { feeds, count } of firstBatch()) return compareLayers(reference, model, feeds, count)
+        return []
+      }
+
+      async function readersOf(target: string): Promise<readonly ReaderResult[]> {
+        const { checkReaders } = await import('../check/check-readers.ts')
+        const { pythonReaders } = await import('../check/python-readers.ts')
+        const { parseReader } = await import('../analysis/readers.ts')
+        const wanted = targetOf(target).readers.map(parseReader)
+        const installed = await pythonReaders()
+        for await (const first of firstBatch())
+          return checkReaders(reference, { model, path }, first, { wanted, installed })
+        return []
+      }
+    }),
 })
 
-interface DataOptions extends OptionsOf<typeof pixelOptions>, OptionsOf<typeof dataOptions> {
-  readonly limit: number | undefined
-  readonly batch: number
-}
-
 /** Batches of the test split, preprocessed as the reference says. */
-async function dataOf(
-  reference: Model,
-  where: string,
-  options: DataOptions,
-  io: CommandIO,
-): Promise<{ samples: number; batches: () => AsyncGenerator<CheckBatch, void, undefined> }> {
+async function dataOf(reference: Model, where: string, given: Options, io: CommandIO) {
   const { checkBatches } = await import('../check/check-data.ts')
-  const { data, preprocess } = await openFor(reference, where, 'test', options, io)
-  const dataset = options.limit === undefined ? data : data.take(options.limit)
+  const { samplesBetween } = await import('../data/items.ts')
+  const { data, preprocess } = await openFor(reference, where, 'test', given, io)
+  const set = given.limit === undefined ? data : data.take(given.limit)
+  const batchesOf = (own: SampleSet) => checkBatches(reference, own, preprocess, given.batch)
   return {
-    samples: dataset.size,
-    batches: () => checkBatches(reference, dataset, preprocess, options.batch),
+    ...{ set, preprocess, batches: () => batchesOf(set) },
+    between(from: number, to: number) {
+      const own = samplesBetween(set, from, to)
+      return own && { size: own.size, batches: () => batchesOf(own) }
+    },
   }
 }
 

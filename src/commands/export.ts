@@ -1,10 +1,12 @@
 /** `mnc export`: turns a trained graph into a deployable file. */
 
+import { parseOptions } from '../base/options.ts'
 import type { Explanation } from '../export/explain.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import type { Picked } from '../export/targets/export-for.ts'
 import { targetOptions } from '../export/targets/target-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
+import { calibrate, calibrationTable, pick, recordGivenSizes } from './calibration.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
 import { describeReaders, percent, table } from './table.ts'
@@ -26,22 +28,30 @@ export const exportCommand = defineCommand({
       description:
         'Show how each tensor is stored, which layers onnxruntime runs in integer kernels, and why the others do not',
     },
+    ...calibrationTable,
     ...probeOptions,
     output,
   },
   examples: [
     'mnc export student.onnx --target size -o student.small.onnx',
     'mnc export student.onnx --format packed -o student.packed.onnx',
+    'mnc export student.onnx --target fp16 --data cifar10:DIR',
     'mnc export student.onnx --format int8 --packed-weights --explain',
   ],
-  async run([path = ''], { allowLarger, explain, output, names, probeSeconds: _, ...options }, io) {
+  async run([path = ''], options, io) {
+    const { explain, output, names, data } = options
+    const { allowLarger, ...given } = parseOptions(targetOptions, pick(options, targetOptions), 'export')
     const { isText, readModel, writeModel } = await import('../codec/codec.ts')
     const { describePicked, exportFor } = await import('../export/targets/export-for.ts')
     const source = await readModel(path)
     const { gateSize, modelBytes } = await import('../export/gate-size.ts')
     const { fileBytes } = await import('../analysis/model-info.ts')
     const { describeDeclined } = await import('../layers/left-weights.ts')
-    const exported = await exportFor(source, options, { log: (message) => io.log(message), seed: io.seed })
+    await recordGivenSizes(source, options, 'export')
+    const exported = await exportFor(source, given, {
+      ...{ log: (message) => io.log(message), seed: io.seed },
+      ...(data !== undefined && { calibration: () => calibrate(source, data, options, { name: 'export', io }) }),
+    })
     const { model, report, picked } = exported
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
     const { marks } = await import('../graph/marks.ts')

@@ -12,6 +12,7 @@ import { doctor } from './doctor.ts'
 import { evalCommand } from './eval.ts'
 import { exportCommand } from './export.ts'
 import { info } from './info.ts'
+import { merge } from './merge.ts'
 import { pass } from './pass.ts'
 import { ptq } from './ptq.ts'
 import { report } from './report.ts'
@@ -36,6 +37,7 @@ export const commands: readonly CommandDef[] = [
   score,
   diff,
   sensitivity,
+  merge,
   run,
   report,
   doctor,

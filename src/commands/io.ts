@@ -8,6 +8,8 @@ export interface GlobalOptions {
   readonly quiet: boolean
   readonly verbose: boolean
   readonly seed: number
+  /** The command line, for commands that start themselves again. */
+  readonly words?: readonly string[]
 }
 
 export class CommandIO implements GlobalOptions {
@@ -15,6 +17,7 @@ export class CommandIO implements GlobalOptions {
   readonly quiet: boolean
   readonly verbose: boolean
   readonly seed: number
+  readonly words: readonly string[]
   readonly #out: Writable
   readonly #err: Writable
   #answered = false
@@ -24,6 +27,7 @@ export class CommandIO implements GlobalOptions {
     this.quiet = options.quiet
     this.verbose = options.verbose
     this.seed = options.seed
+    this.words = options.words ?? []
     this.#out = out
     this.#err = err
   }

@@ -1,27 +1,10 @@
 /** `mnc pass NAME`: one subcommand for each pass, made from the pass's declaration. */
 import { extname } from 'node:path'
-import { type OptionTable, parseOptions } from '../base/options.ts'
-import { calibrationOptions } from '../data/calibration-options.ts'
-import { dataOptions } from '../data/data-options.ts'
-import { pixelOptions } from '../data/pixel-options.ts'
-import type { PreprocessOverrides } from '../data/preprocess.ts'
 import type { PassDef } from '../pass-manager/define-pass.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
-import { sizeOptions } from '../samples/size-options.ts'
+import { calibrate, calibrationTable, recordGivenSizes } from './calibration.ts'
 import { type CommandDef, defineCommand, output } from './define-command.ts'
 import { table } from './table.ts'
-
-const calibrationTable = {
-  data: {
-    type: 'string',
-    placeholder: 'REF',
-    description: 'Data to calibrate on, e.g. cifar10:DIR, embedded, or random',
-  },
-  ...calibrationOptions,
-  ...dataOptions,
-  ...pixelOptions,
-  ...sizeOptions,
-} as const
 
 export const pass = defineCommand({
   name: 'pass',
@@ -75,13 +58,12 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
       const { applyPass } = await import('../pass-manager/manager.ts')
       const { describeDeclined } = await import('../layers/left-weights.ts')
       const model = await readModel(path)
-      if (def.data) {
-        const { recordSizes } = await import('../samples/input-shapes.ts')
-        const { dim, inputShape } = options
-        recordSizes([model], parseOptions(sizeOptions, { dim, inputShape }, def.name))
-      }
+      if (def.data) await recordGivenSizes(model, options, def.name)
       const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, options[k]]))
-      const calibration = def.data && typeof options.data === 'string' ? await calibrate(options.data) : undefined
+      const calibration =
+        def.data && typeof options.data === 'string'
+          ? await calibrate(model, options.data, options, { name: short, io })
+          : undefined
       const { changed, declined, left, milliseconds } = await applyPass(model, def, own, {
         seed: io.seed,
         log: (message) => io.log(message),
@@ -93,31 +75,9 @@ function commandOf(def: PassDef, [short = def.name, ...aliases]: readonly string
       const out = typeof options.output === 'string' ? options.output : outputBeside(path, short)
       await writeModel(model, out)
       io.wrote(out, { changed, declined, left })
-
-      /** --mean, --std, ... say how this model reads pixels: they are written into the result. */
-      async function calibrate(reference: string) {
-        const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
-        const { openNamed } = await import('./pixel-options.ts')
-        const size = { limit: Number(options.limit), batch: Number(options.batch) }
-        if (reference === RANDOM) {
-          io.log(randomWarning('calibrating on'))
-          return calibrationData(model, RANDOM, size)
-        }
-        const reading = parseOptions(dataOptions, pick(options, dataOptions), short)
-        const data = await openNamed(model, reference, 'train', reading, io)
-        const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), short)
-        const warn = (message: string): void => io.log(message)
-        const preprocess = Object.keys(overrides).length > 0 && (await pixelsOf(model, data, overrides, warn))
-        if (preprocess) writePreprocess(model, preprocess)
-        return calibrationData(model, data, { ...size, warn })
-      }
     },
   }
 }
-
-/** The options that another table declares. */
-const pick = (options: Readonly<Record<string, unknown>>, table: OptionTable): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(options).filter(([k, v]) => k in table && v !== undefined))
 
 /** `student.onnx` and `prune` make `student.prune.onnx`; standard input goes to standard output. */
 export function outputBeside(path: string, suffix: string): string {

@@ -119,7 +119,7 @@ async function addCommand(program: Command, parent: Command, def: CommandDef, ca
   if (def.subcommands) command.allowUnknownOption().allowExcessArguments()
   command.action(async () => {
     if (def.subcommands) refuseUnknown(command)
-    const io = new CommandIO(globalOptions(program), call.stdout, call.stderr)
+    const io = new CommandIO({ ...globalOptions(program), words: argv }, call.stdout, call.stderr)
     call.io = io
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
     if (typeof options.probeSeconds === 'number') setProbeLimits({ seconds: options.probeSeconds })

@@ -1,94 +1,150 @@
 /** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
-import { optionsIn } from '../base/options.ts'
+import { type OptionsOf, optionsIn, optionTable } from '../base/options.ts'
+import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 
 import { sizeOptions } from '../samples/size-options.ts'
-import { byName, nameOf } from '../sensitivity/point.ts'
-import type { Sensitivity } from '../sensitivity/sensitivity.ts'
+import { byName, keyOf, nameOf, type Point, type Trial } from '../sensitivity/point.ts'
+import type { ScanHead, Sensitivity, SensitivityRun } from '../sensitivity/sensitivity.ts'
 import { sensitivityOptions } from '../sensitivity/sensitivity-options.ts'
+import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand, output } from './define-command.ts'
+import { type Division, divided } from './divide.ts'
+import type { CommandIO } from './io.ts'
 import { openModel } from './open-model.ts'
 import { dataOptions, dataOptionWith, openFor, pixelOptions } from './pixel-options.ts'
 import { percent, table } from './table.ts'
+
+/** What a scan's files say besides its points. */
+interface ScanFacts {
+  readonly model: string
+  readonly data: string | null
+  readonly identity: string
+  readonly plot: string | undefined
+  readonly head: ScanHead
+}
+
+const outputOf = ({ model }: Pick<ScanFacts, 'model'>, given: string | undefined): string =>
+  given ?? `${model.replace(/\.\w+$/, '')}.sensitivity.json`
+
+export const sensitivityDivision: Division<ScanFacts, Point, Sensitivity> = {
+  command: 'sensitivity',
+  writesFile: true,
+  async join({ head }, points) {
+    const { scanResult } = await import('../sensitivity/sensitivity.ts')
+    return scanResult(head, points)
+  },
+  async finish({ plot: named, ...facts }, result, given, io) {
+    const { writeFileAtomic } = await import('../base/files.ts')
+    const { sensitivityPlot } = await import('../sensitivity/plot.ts')
+    const out = outputOf(facts, given)
+    const plot = named ?? `${out.replace(/\.json$/, '')}.svg`
+    await writeFileAtomic(out, scanText(facts, result))
+    await writeFileAtomic(plot, sensitivityPlot(result, `${facts.model}: sensitivity of its layers`))
+    io.result({ output: out, plot, ...result }, (width) => `${describe(result, width)}\n\n${out}\n${plot}`)
+  },
+}
+
+const scanText = ({ model, data, identity }: Omit<ScanFacts, 'head' | 'plot'>, r: Sensitivity): string =>
+  `${JSON.stringify({ model, data, identity, ...r }, null, 2)}\n`
+
+const options = optionTable({
+  data: dataOptionWith('; the training images by default. Without it, inputs are random (sqnr)'),
+  ...dataOptions,
+  ...pixelOptions,
+  ...sizeOptions,
+  ...sensitivityOptions,
+  ...probeOptions,
+  ...shardOptions,
+  plot: {
+    type: 'string',
+    placeholder: 'FILE',
+    description: 'Output file of the SVG chart; next to the JSON by default',
+  },
+  output: {
+    ...output,
+    description:
+      'Output file of the JSON, MODEL.sensitivity.json by default; measurements already in it are not repeated',
+  },
+})
 
 export const sensitivity = defineCommand({
   name: 'sensitivity',
   summary: 'Measure what pruning or quantising each layer alone would cost',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, or its text form' }],
-  options: {
-    data: dataOptionWith('; the training images by default. Without it, inputs are random (sqnr)'),
-    ...dataOptions,
-    ...pixelOptions,
-    ...sizeOptions,
-    ...sensitivityOptions,
-    ...probeOptions,
-    plot: {
-      type: 'string',
-      placeholder: 'FILE',
-      description: 'Output file of the SVG chart; next to the JSON by default',
-    },
-    output: {
-      ...output,
-      description:
-        'Output file of the JSON, MODEL.sensitivity.json by default; measurements already in it are not repeated',
-    },
-  },
+  options,
   examples: [
     'mnc sensitivity student.onnx --data cifar100:DIR -o s.json',
     'mnc pass prune student.onnx --layer-sparsity @s.json',
     'mnc pass quantize student.onnx --data cifar100:DIR --layer-weight-bits @s.json --layer-activation-bits @s.json',
   ],
-  async run([path = ''], options, io) {
-    const { writeFileAtomic } = await import('../base/files.ts')
-    const { scanSensitivity } = await import('../sensitivity/sensitivity.ts')
-    const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
-    const { sensitivityPlot } = await import('../sensitivity/plot.ts')
-    const { recordSizes } = await import('../samples/input-shapes.ts')
-    const model = await openModel(path, io)
-    recordSizes([model], options)
-    const base = path.replace(/\.\w+$/, '')
-    const out = options.output ?? `${base}.sensitivity.json`
-    const plot = options.plot ?? `${out.replace(/\.json$/, '')}.svg`
-    const own = Object.fromEntries(Object.keys(sensitivityOptions).map((k) => [k, options[k as keyof typeof options]]))
-    const data = options.data === undefined ? undefined : await openData(options.data)
-    const identity = scanIdentity(model, own, { seed: io.seed, ...(data && { images: data.set, ...data.preprocess }) })
-    const known = await readScan(out, identity, (message) => io.log(message))
-    const write = async (r: Sensitivity): Promise<void> => {
-      const facts = { model: path, data: options.data ?? null, identity }
-      await writeFileAtomic(out, `${JSON.stringify({ ...facts, ...r }, null, 2)}\n`)
-    }
-    let progress = null as ReturnType<typeof io.progress> | null
-    let start = 0
-    try {
-      const result = await scanSensitivity(model, {
-        ...{ options: own, seed: io.seed, known, ...(data && { data }) },
-        async onPoint(r, done, total) {
-          if (!progress) start = done
-          progress ??= io.progress('sensitivity', total - done)
-          if (done > start) await write(r)
-          progress.update(done - start, lastOf(r))
+  run: ([path = ''], given, io) =>
+    divided(sensitivityDivision, path, given, io, async () => {
+      const { writeFileAtomic } = await import('../base/files.ts')
+      const { openScan, scanResult } = await import('../sensitivity/sensitivity.ts')
+      const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
+      const { fingerprint } = await import('../codec/codec.ts')
+      const { recordSizes } = await import('../samples/input-shapes.ts')
+      const model = await openModel(path, io)
+      recordSizes([model], given)
+      const own = Object.fromEntries(Object.keys(sensitivityOptions).map((k) => [k, given[k as keyof typeof given]]))
+      const data = given.data === undefined ? undefined : await openData(model, given.data, given, io)
+      const on = { seed: io.seed, ...(data && { images: data.set, ...data.preprocess }) }
+      const facts = { model: path, data: given.data ?? null, identity: scanIdentity(model, own, on) }
+      const { head, trials, measure } = await openScan(model, { options: own, seed: io.seed, ...(data && { data }) })
+      /** Those of `todo` that are not known; `keep` is told all so far. */
+      const measured = async (
+        todo: readonly Trial[],
+        known: readonly Point[],
+        keep: (points: readonly Point[]) => Promise<void>,
+      ): Promise<readonly Point[]> => {
+        const byKey = new Map(known.map((p) => [keyOf(p), p]))
+        const points = todo.map((t) => byKey.get(keyOf(t)) ?? null)
+        const soFar = (): readonly Point[] => points.filter((p) => p !== null)
+        const progress = io.progress('sensitivity', todo.length - soFar().length)
+        let count = 0
+        try {
+          for (const [i, t] of todo.entries()) {
+            if (points[i]) continue
+            points[i] = await measure(t)
+            progress.update(++count, `${t.layer} ${nameOf(t)}`)
+            await keep(soFar())
+          }
+        } finally {
+          progress.end()
+        }
+        return soFar()
+      }
+      return {
+        facts: () => ({
+          ...{ model: fingerprint(model), data: data ? data.set.contentHash() : null },
+          ...{ identity: facts.identity, trials: trials.map(keyOf), head },
+        }),
+        shared: { ...facts, plot: given.plot, head },
+        items: trials.length,
+        async whole() {
+          const out = outputOf(facts, given.output)
+          const known = await readScan(out, facts.identity, (message) => io.log(message))
+          const write = (points: readonly Point[]): Promise<void> =>
+            writeFileAtomic(out, scanText(facts, scanResult(head, points)))
+          return scanResult(head, await measured(trials, known, write))
         },
-      })
-      await write(result)
-      await writeFileAtomic(plot, sensitivityPlot(result, `${path}: sensitivity of its layers`))
-      io.result({ output: out, plot, ...result }, (width) => `${describe(result, width)}\n\n${out}\n${plot}`)
-    } finally {
-      progress?.end()
-    }
-
-    async function openData(reference: string) {
-      const { calibrationData } = await import('../data/index.ts')
-      const { data: whole, preprocess } = await openFor(model, reference, 'train', options, io)
-      const { calibrate: limit, batch } = options
-      const calibration = await calibrationData(model, whole, { limit, batch, ...optionsIn(pixelOptions, options) })
-      return { set: whole.take(options.limit), preprocess, calibration }
-    }
-  },
+        share: ({ from, to }, done, keep) => measured(trials.slice(from, to), done, keep),
+      }
+    }),
 })
 
-function lastOf(r: Sensitivity): string {
-  const last = r.points.at(-1)
-  return last ? `${last.layer} ${nameOf(last)}` : ''
+async function openData(
+  model: Model,
+  reference: string,
+  given: OptionsOf<typeof options>,
+  io: CommandIO,
+): Promise<NonNullable<SensitivityRun['data']>> {
+  const { calibrationData } = await import('../data/index.ts')
+  const { data: whole, preprocess } = await openFor(model, reference, 'train', given, io)
+  const { calibrate: limit, batch } = given
+  const calibration = await calibrationData(model, whole, { limit, batch, ...optionsIn(pixelOptions, given) })
+  return { set: whole.take(given.limit), preprocess, calibration }
 }
 
 function describe(r: Sensitivity, width: number): string {

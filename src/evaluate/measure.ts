@@ -2,7 +2,7 @@
  * Metrics of a model over a data set, in onnxruntime, all in one pass. A metric of labels reads the output with the scores of
  * classes; a metric of values every output for which the data hold an array, or else every one that a reference gives, too.
  */
-import { modelError, usageError } from '../base/errors.ts'
+import { type MncError, modelError, usageError } from '../base/errors.ts'
 import { ArraySet, type SampleSet } from '../data/array-set.ts'
 import { bind } from '../data/bind.ts'
 import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
@@ -17,8 +17,9 @@ import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples, type SampleOutputs } from '../samples/run-samples.ts'
 import { liftedFor } from '../train/step/lift.ts'
 import { isFloatOutput, keepsOrder, labelsOutput, pairByName } from '../train/step/outputs.ts'
+import { accuracy } from './metrics/accuracy.ts'
 import { metricsNamed } from './metrics/chosen.ts'
-import type { Measured, MeasuredOutput, Measuring, MetricDef } from './metrics/define-metric.ts'
+import type { Measured, MeasuredOutput, Measuring, MetricDef, MetricSample } from './metrics/define-metric.ts'
 
 export interface MeasureOptions {
   /** Samples in a batch; 100 by default. A model that runs at one batch only takes its own. */
@@ -64,9 +65,31 @@ export async function measure(
   metrics: readonly MetricDef[],
   options: MeasureOptions = {},
 ): Promise<Measurement> {
+  const gauges = gaugesOf(model, set, metrics, options.reference)
+  const tally = new Tally(metrics, gauges)
+  for await (const read of readings(model, set, preprocess, gauges, options)) tally.add(read)
+  return tally.result()
+}
+
+/** What the metrics of a run read of some samples. */
+export interface Reading {
+  readonly count: number
+  /** That running them took. */
+  readonly seconds: number
+  /** Of each gauge, in their order. */
+  readonly samples: readonly (readonly MetricSample[])[]
+}
+
+/** Runs the samples of `set`, a batch at a time. */
+export async function* readings(
+  model: Model,
+  set: SampleSet,
+  preprocess: Preprocess | undefined,
+  gauges: readonly Gauge[],
+  options: MeasureOptions = {},
+): AsyncGenerator<Reading, void, undefined> {
   const { executor = ortExecutor(), reference } = options
   const size = options.batch ?? BATCH
-  const gauges = gaugesOf(model, set, metrics, reference)
   // in a separate process, before the model is run here
   const plan = options.plan ?? (await samplePlan(model, set, preprocess, Math.min(size, set.size)))
   const sessions: Session[] = []
@@ -80,18 +103,18 @@ export async function measure(
     options.onFallbacks?.(own.fallbacks)
     const second = reference && gauges.some((g) => g.partner) ? await referenceRun(reference, model, plan, open) : null
     const names = [...new Set(gauges.map((g) => g.output.name))]
-    let [samples, seconds] = [0, 0]
+    let done = 0
     for await (const batch of sampleBatches(model, set, preprocess, size)) {
       options.signal?.throwIfAborted()
       const start = performance.now()
       const got = await runSamples(own, plan, batch.feeds, batch.count, names)
-      seconds += (performance.now() - start) / 1000
+      const seconds = (performance.now() - start) / 1000
       const wanted = await second?.(batch, [...new Set(gauges.flatMap((g) => g.partner ?? []))])
-      for (const gauge of gauges) addBatch(gauge, got, batch, wanted, samples)
-      samples += batch.count
-      options.onProgress?.(samples, set.size)
+      const { count } = batch
+      yield { count, seconds, samples: gauges.map((gauge) => samplesOf(gauge, got, batch, wanted)) }
+      done += count
+      options.onProgress?.(done, set.size)
     }
-    return { samples, samplesPerSecond: samples / Math.max(seconds, 1e-9), metrics: resultsOf(metrics, gauges) }
   } finally {
     for (const session of sessions) await session.dispose()
   }
@@ -108,31 +131,28 @@ export function chosenMetrics(
   return metricsNamed(names, isTargeted)
 }
 
-/** A usage or model error where `measure` would have one before it runs anything. */
-export function checkMeasurable(model: Model, set: SampleSet, metrics: readonly MetricDef[]): void {
-  gaugesOf(model, set, metrics)
-}
-
 /** One metric of one output. */
-interface Gauge {
-  readonly metric: MetricDef
+export interface Gauge {
+  /** Its name. */
+  readonly metric: string
+  readonly against: MetricDef['against']
   readonly output: MeasuredOutput
-  readonly measuring: Measuring
   /** The reference's output of which it is measured; null: data are. */
   readonly partner: string | null
 }
 
-function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricDef[], reference?: Model): Gauge[] {
+/** What is measured of which output. */
+export function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricDef[], reference?: Model): Gauge[] {
   const { outputs } = model.graph
   const targets = set instanceof ArraySet ? bind(model, set).targets : new Map<string, unknown>()
   const partners = new Map(
     reference ? [...pairByName(outputs.filter(isFloatOutput), reference.graph.outputs.filter(isFloatOutput))] : [],
   )
   return metrics.flatMap((metric): Gauge[] => {
-    const gauge = (v: Value, partner: string | null): Gauge => {
-      const output = measuredOutput(v, set)
-      return { metric, output, measuring: metric.start(output), partner }
-    }
+    const { name, against } = metric
+    const gauge = (v: Value, partner: string | null): Gauge => ({
+      ...{ metric: name, against, output: measuredOutput(v, set), partner },
+    })
     if (metric.against === 'labels') {
       if (!set.isLabelled)
         throw usageError(`${set.name} has no labels to measure accuracy with`, noLabels(targets.size))
@@ -194,20 +214,14 @@ async function referenceRun(reference: Model, model: Model, plan: BatchPlan, ope
     )
 }
 
-function addBatch(
-  { metric, output, measuring, partner }: Gauge,
+function samplesOf(
+  { against, output, partner }: Gauge,
   got: SampleOutputs,
   { labels, targets }: SampleBatch,
   wanted: SampleOutputs | undefined,
-  first: number,
-): void {
-  const rows = metric.against === 'labels' ? null : partner ? wanted![partner]! : rowsOf(targets[output.name]!)
-  for (const [i, own] of got[output.name]!.entries()) {
-    const fault = measuring.add({ got: own, want: rows?.[i] ?? [], label: rows ? -1 : labels![i]! })
-    if (fault === undefined) continue
-    const code = metric.name === 'accuracy' ? 'class-count' : 'not-measurable'
-    throw modelError(code, rows ? `output '${output.name}', sample ${first + i}: ${metric.name}: ${fault}` : fault)
-  }
+): MetricSample[] {
+  const rows = against === 'labels' ? null : partner ? wanted![partner]! : rowsOf(targets[output.name]!)
+  return got[output.name]!.map((own, i) => ({ got: own, want: rows?.[i] ?? [], label: rows ? -1 : labels![i]! }))
 }
 
 function rowsOf(t: Tensor): readonly ArrayLike<number>[] {
@@ -218,14 +232,47 @@ function rowsOf(t: Tensor): readonly ArrayLike<number>[] {
   )
 }
 
-function resultsOf(metrics: readonly MetricDef[], gauges: readonly Gauge[]): Record<string, MetricResult> {
-  return Object.fromEntries(
-    metrics.map((metric): [string, MetricResult] => {
-      const own = gauges.filter((g) => g.metric === metric)
-      const results = own.map((g) => g.measuring.result())
-      if (results.length === 1) return [metric.name, results[0]!]
-      const value = results.reduce((sum, r) => sum + r.value, 0) / results.length
-      return [metric.name, { value, outputs: Object.fromEntries(own.map((g, i) => [g.output.name, results[i]!])) }]
-    }),
-  )
+/** Metrics under way, sample by sample in the order of the set. */
+export class Tally {
+  readonly #metrics: readonly MetricDef[]
+  readonly #gauges: readonly { readonly gauge: Gauge; readonly measuring: Measuring }[]
+  #samples = 0
+  #seconds = 0
+
+  constructor(metrics: readonly MetricDef[], gauges: readonly Gauge[]) {
+    this.#metrics = metrics
+    this.#gauges = gauges.map((gauge) => {
+      const metric = metrics.find((m) => m.name === gauge.metric)!
+      return { gauge, measuring: metric.start(gauge.output) }
+    })
+  }
+
+  add({ count, seconds, samples }: Reading): void {
+    for (const [k, { gauge, measuring }] of this.#gauges.entries())
+      for (const [i, sample] of samples[k]!.entries()) {
+        const fault = measuring.add(sample)
+        if (fault !== undefined) throw notMeasurable(gauge, this.#samples + i, fault)
+      }
+    this.#samples += count
+    this.#seconds += seconds
+  }
+
+  result(): Measurement {
+    const metrics = Object.fromEntries(this.#metrics.map((m): [string, MetricResult] => [m.name, this.#resultOf(m)]))
+    return { samples: this.#samples, samplesPerSecond: this.#samples / Math.max(this.#seconds, 1e-9), metrics }
+  }
+
+  /** Of several outputs the mean. */
+  #resultOf({ name }: MetricDef): MetricResult {
+    const own = this.#gauges.filter(({ gauge }) => gauge.metric === name)
+    const results = own.map(({ measuring }) => measuring.result())
+    if (results.length === 1) return results[0]!
+    const value = results.reduce((sum, r) => sum + r.value, 0) / results.length
+    return { value, outputs: Object.fromEntries(own.map(({ gauge }, i) => [gauge.output.name, results[i]!])) }
+  }
+}
+
+function notMeasurable({ metric, against, output }: Gauge, sample: number, fault: string): MncError {
+  const where = against === 'labels' ? '' : `output '${output.name}', sample ${sample}: ${metric}: `
+  return modelError(metric === accuracy.name ? 'class-count' : 'not-measurable', `${where}${fault}`)
 }

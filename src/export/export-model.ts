@@ -9,9 +9,10 @@
  *   weight-only  products of matrices as onnxruntime's MatMulNBits, inputs in floats
  *   qdq     the same as plain Q/DQ pairs, arranged for no reader in particular
  *   float   weights as floats, activations not rounded
+ *   float16 the same in 16-bit floats, but for what they do not hold (half-floats.ts)
  *
- * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute in them anyway); inputs and outputs keep
- * their types.
+ * 16-bit floats become 32-bit ones inside (onnxruntime's CPU kernels compute in them anyway), where the format is not
+ * float16; inputs and outputs keep their types.
  *
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
@@ -39,7 +40,8 @@ import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
 import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
-import { Exporting } from './exporting.ts'
+import { type Calibration, Exporting } from './exporting.ts'
+import { storeHalf } from './half-floats.ts'
 import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
@@ -94,6 +96,14 @@ const written: readonly Stage<Exporting>[] = [
   { name: 'write-weights', run: writeWeights },
 ]
 
+/** Names are shortened behind what makes new ones. */
+const halved: readonly Stage<Exporting>[] = [
+  ...written.filter((s) => s.name !== 'shorten-names'),
+  { name: 'store-half', run: storeHalf },
+  { name: 'strip-types', run: ({ model }) => strip(model) },
+  { name: 'shorten-names', run: shortenNames },
+]
+
 const integers: readonly Stage<Exporting>[] = [
   { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
   { name: 'quantise-before-shapes', run: ({ model }) => quantiseBeforeShapes(model.graph) },
@@ -115,10 +125,13 @@ const pipelines = {
   qdq: [...always, ...written, ...last],
   'weight-only': [...always, ...written, ...last],
   float: [...always, ...written, ...last],
+  float16: [...always, ...halved, ...last],
 } satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
 export interface ExportContext {
   readonly log?: (message: string) => void
+  /** For formats that look at what the network computes; random inputs where there is none. */
+  readonly calibration?: Calibration
 }
 
 export interface Exported {
@@ -131,7 +144,7 @@ export interface Exported {
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
-  { log = () => {} }: ExportContext = {},
+  { log = () => {}, calibration }: ExportContext = {},
 ): Promise<Exported> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
@@ -139,7 +152,7 @@ export async function exportModel(
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
   if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
   if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
-  const context = new Exporting(cloneModel(source), format, options, log)
+  const context = new Exporting(cloneModel(source), format, options, log, calibration ?? null)
   await runStages('export', pipelines[format], context)
   const report = signed(source, context)
   return { model: context.model, report, names: context.names }

@@ -6,9 +6,9 @@ import { overridableOptions } from '../pass-manager/overridable-options.ts'
 export const exportOptions = optionTable({
   format: {
     type: 'string',
-    enum: ['packed', 'int4', 'int8', 'qdq', 'weight-only', 'float'],
+    enum: ['packed', 'int4', 'int8', 'qdq', 'weight-only', 'float', 'float16'],
     description:
-      'packed (the default): a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels; qdq: plain 8-bit Q/DQ for other readers; weight-only: products of matrices as MatMulNBits of onnxruntime, with 2, 4 or 8 bits and float inputs; float: no quantisers of activations, weights as floats',
+      'packed (the default): a mask and the low-bit non-zeros, each as words of a prefix code where that is smaller, decoded by the graph itself at load; int4: dense INT4 Q/DQ; int8: the same values in 8-bit containers for integer kernels; qdq: plain 8-bit Q/DQ for other readers; weight-only: products of matrices as MatMulNBits of onnxruntime, with 2, 4 or 8 bits and float inputs; float: no quantisers of activations, weights as floats; float16: the same in 16-bit floats, but for layers that they do not hold, inputs and outputs as they are',
   },
   packedWeights: {
     type: 'boolean',
@@ -49,7 +49,7 @@ export type ParsedExportOptions = OptionsOf<typeof exportOptions>
 export type ExportFormat = NonNullable<ParsedExportOptions['format']>
 
 /** Whether the format stores weights as floats whatever they are: it compresses nothing, and is not meant to. */
-export const holdsFloats = (format: ExportFormat): boolean => format === 'float'
+export const holdsFloats = (format: ExportFormat): boolean => format === 'float' || format === 'float16'
 
 /** The same for a program. */
 export interface ExportOptions {

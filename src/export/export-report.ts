@@ -37,6 +37,9 @@ export interface ExportReport {
   readonly left: LeftWeights
 }
 
+/** Of floats. */
+const widths: Partial<Readonly<Record<StorageKind, number>>> = { raw: 32, float16: 16 }
+
 export function exportReport(context: Exporting): ExportReport {
   const { model, format, weights, others, readers, choices, weightBytes, inexact, batchNorms, activations } = context
   const elements = weights.reduce((n, w) => n + w.size, 0)
@@ -45,7 +48,7 @@ export function exportReport(context: Exporting): ExportReport {
     dims: weight.dims,
     elements: weight.size,
     nonZeros: weight.nonZeros,
-    bits: kind === 'raw' ? 32 : weight.bits,
+    bits: widths[kind] ?? weight.bits,
     storage: kind,
     bytes: payload,
   }))

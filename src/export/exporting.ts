@@ -3,6 +3,7 @@ import type { Node } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Declined } from '../layers/left-weights.ts'
 import { declaredOutputs } from '../pass-manager/declared-outputs.ts'
+import type { CalibrationData } from '../samples/calibration-data.ts'
 import type { Activation } from './activations/activations.ts'
 import type { ExportFormat, ExportOptions } from './export-options.ts'
 import type { Names } from './strip.ts'
@@ -16,6 +17,9 @@ export interface Reader {
   readonly where: string
   readonly op: string
 }
+
+/** Opens the samples that a format looks at; asked for where one does. */
+export type Calibration = () => Promise<CalibrationData>
 
 export class Exporting {
   readonly restoreOutputs: () => void
@@ -41,6 +45,7 @@ export class Exporting {
     readonly format: ExportFormat,
     readonly options: ExportOptions,
     readonly log: (message: string) => void,
+    readonly calibration: Calibration | null = null,
   ) {
     this.restoreOutputs = declaredOutputs(model)
   }

@@ -7,7 +7,7 @@ import { elementTypes } from '../graph/types.ts'
 import { constantOf, isRectified } from '../ops/facts.ts'
 import { type Activation, lowerToFloat, toContainers } from './activations/activations.ts'
 import { dropRounding, toPlain } from './activations/plain.ts'
-import type { ExportFormat, ExportOptions } from './export-options.ts'
+import { type ExportFormat, type ExportOptions, holdsFloats } from './export-options.ts'
 import type { Layer } from './weights/fold-affine.ts'
 import type { Inexact } from './weights/integer-form.ts'
 import type { Weight } from './weights/weights.ts'
@@ -18,7 +18,7 @@ export function placeActivations(
   activations: readonly Activation[],
   layers: ReadonlyMap<Node, Layer>,
 ): readonly Inexact[] {
-  if (floatActivations || format === 'float') dropRounding(activations)
+  if (floatActivations || holdsFloats(format)) dropRounding(activations)
   else if (format === 'packed' || format === 'weight-only') lowerToFloat(activations, layers)
   else {
     // onnxruntime would quantise float weights between quantisers on its own, and no integer kernel takes scales of groups

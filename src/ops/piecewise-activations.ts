@@ -1,5 +1,6 @@
 /** Activations with a kink: ReLU and its relatives. The gradient at a kink is that of one side. */
 import { float } from '../graph/attribute.ts'
+import type { Value } from '../graph/graph.ts'
 import { defineOp, type OpDef } from './support/define-op.ts'
 import { open } from './support/ramp.ts'
 import { elemOf, expressions, perElement, unary } from './support/rules.ts'
@@ -150,13 +151,19 @@ const hardSigmoid = unary('HardSigmoid', {
   ],
 })
 
-// y = x h, h = clamp(x / 6 + 1/2, 0, 1): dx = dy * where(|x| < 3, x / 3 + 1/2, h)
+// y = x h, h = clamp(x / 6 + 1/2, 0, 1): dx = dy * where(|x| < 3, x / 3 + 1/2, h). In float32 s = x / 3 + 1/2 is cut where it jumps:
+// t(s) = s > -1/2 ? s : 0 makes it 0 below -3, and 1 - t(1 - s) makes it 1 above 3. Each is one kernel of one operand, and none
+// gives truth values, which the blocked layout has no room for.
 const hardSwish = unary('HardSwish', {
   gatedBy: { slope: 1 / 6, offset: 0.5, least: 0, most: 1 },
   since: [14, 22],
-  rule({ f, dy, x, b }) {
-    const h = b.op('HardSigmoid', [x], { alpha: 1 / 6, beta: 0.5 })
+  rule({ f, y, dy, x, b }) {
     const slope = f('Add', f('Mul', x, 1 / 3), 0.5)
+    if (elemOf(y) === 'float32') {
+      const cut = (v: Value): Value => b.op('ThresholdedRelu', [v], { alpha: -0.5 })
+      return f('Mul', dy, f('Sub', 1, cut(f('Sub', 1, cut(slope)))))
+    }
+    const h = b.op('HardSigmoid', [x], { alpha: 1 / 6, beta: 0.5 })
     return f('Mul', dy, f('Where', f('Less', f('Abs', x), 3), slope, h))
   },
   cost: { comparisons: 2, mults: 2, adds: 1 },

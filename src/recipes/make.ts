@@ -107,7 +107,10 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
-  const exported = await exportFor(model, stage.export, { log: c.log, seed: stage.seed })
+  const exported = await exportFor(model, stage.export, {
+    ...{ log: c.log, seed: stage.seed },
+    ...(c.train !== null && { calibration: () => calibrationData(model, c.train!, { warn: c.log }) }),
+  })
   if (exported.picked) c.log(describePicked(exported.picked))
   gateSize(exported.report, await exportedFrom(stage, c.folder, model), stage.export.allowLarger, c.log)
   for (const line of describeDeclined('export', exported.report)) c.log(line)

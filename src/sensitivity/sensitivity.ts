@@ -74,8 +74,48 @@ function changeFor({ layer, kind, setting }: Trial, ops: readonly string[]) {
   return { pass: 'quantize', options: { ...chosen, weightBits, activationBits, firstLayer: 'quantize' } }
 }
 
+/** What is measured, in which order: all that the result needs besides the points. */
+export interface ScanHead extends Omit<Sensitivity, 'points' | 'settings'> {}
+
+export interface Scan {
+  readonly head: ScanHead
+  readonly trials: readonly Trial[]
+  measure(trial: Trial): Promise<Point>
+}
+
+/** `points`: of some trials or all, in their order. */
+export function scanResult(head: ScanHead, points: readonly Point[]): Sensitivity {
+  const { metric, samples, baseline, layers, tolerance } = head
+  const settings = proposedSettings(points, metric, tolerance)
+  return { metric, samples, baseline, layers, points, tolerance, settings }
+}
+
 /** Measures; `source` stays as it is. Usage errors for settings that no pass takes, and for labels that are not there. */
 export async function scanSensitivity(source: Model, run: SensitivityRun = {}): Promise<Sensitivity> {
+  const { head, trials, measure } = await openScan(source, run)
+  const known = new Map((run.known ?? []).map((p) => [keyOf(p), p]))
+  const points = trials.map((t) => known.get(keyOf(t)) ?? null)
+  const result = (): Sensitivity =>
+    scanResult(
+      head,
+      points.filter((p) => p !== null),
+    )
+  const tell = async (): Promise<void> => {
+    const now = result()
+    await run.onPoint?.(now, now.points.length, trials.length)
+  }
+  await tell()
+  for (const [i, t] of trials.entries()) {
+    if (points[i]) continue
+    if (run.signal?.aborted) throw interrupted(result().points.length, trials.length)
+    points[i] = await measure(t)
+    await tell()
+  }
+  return result()
+}
+
+/** Measures the model as it is, and says what there is to measure. */
+export async function openScan(source: Model, run: Omit<SensitivityRun, 'known' | 'onPoint'> = {}): Promise<Scan> {
   const o = parseOptions(sensitivityOptions, run.options ?? {}, 'sensitivity')
   const { data, seed = 0 } = run
   const name = o.metric ?? (data ? 'accuracy' : 'sqnr')
@@ -88,23 +128,12 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   const layers = chooseLayers(model.graph, o).chosen.map((l) => ({
     ...{ name: l.name, op: l.node.op, weights: l.tensor.size },
   }))
-  const todo = layers.flatMap((l) => settingsToTry(o).map((s) => ({ layer: l.name, ...s })))
+  const trials = layers.flatMap((l) => settingsToTry(o).map((s) => ({ layer: l.name, ...s })))
   const metric = await metricOf(name, model, {
     ...{ data: data?.set ?? null, preprocess: data?.preprocess, batch: o.batch, seed },
     load: { threads: o.threads },
   })
-  const known = new Map((run.known ?? []).map((p) => [keyOf(p), p]))
-  const points = todo.map((t) => known.get(keyOf(t)) ?? null)
-  const tolerance = o.tolerance ?? defaultTolerance[name]
-  const result = (): Sensitivity => {
-    const done = points.filter((p) => p !== null)
-    const head = { metric: name, samples: metric.samples, baseline: metric.baseline, layers, points: done }
-    return { ...head, tolerance, settings: proposedSettings(done, name, tolerance) }
-  }
-  const tell = async (): Promise<void> => {
-    const now = result()
-    await run.onPoint?.(now, now.points.length, todo.length)
-  }
+  const { samples, baseline } = metric
   const measure = async (t: Trial): Promise<Point> => {
     const { pass, options } = changeFor(t, o.ops)
     const changed = cloneModel(model)
@@ -113,16 +142,10 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
     if (reason !== null) return { ...t, value: null, change: null, reason }
     if (o.ptq && t.kind !== 'sparsity') await bringBack(changed, t.layer, calibration)
     const value = await metric.measure(changed)
-    return { ...t, value, change: changeOf(name, value, metric.baseline) }
+    return { ...t, value, change: changeOf(name, value, baseline) }
   }
-  await tell()
-  for (const [i, t] of todo.entries()) {
-    if (points[i]) continue
-    if (run.signal?.aborted) throw interrupted(result().points.length, todo.length)
-    points[i] = await measure(t)
-    await tell()
-  }
-  return result()
+  const tolerance = o.tolerance ?? defaultTolerance[name]
+  return { head: { metric: name, samples, baseline, layers, tolerance }, trials, measure }
 }
 
 /** Scales of inputs are fitted on the samples that are measured, where there are no images. */

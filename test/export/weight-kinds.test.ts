@@ -167,9 +167,15 @@ for (const [name, kind] of Object.entries(kinds))
         assert.equal(info.layers.length, kind.weights.length, what)
         for (const l of info.layers) {
           const stored = report.tensors.find((t) => t.elements === l.weights)!
-          const most = { int4: 4, int8: 8, nbits: 8, dense: width <= 4 ? 4 : width, sparse: width, raw: 32 }[
-            stored.storage
-          ]
+          const most = {
+            int4: 4,
+            int8: 8,
+            nbits: 8,
+            dense: width <= 4 ? 4 : width,
+            sparse: width,
+            float16: 16,
+            raw: 32,
+          }[stored.storage]
           const detail = `${what}: ${l.name} ${stored.storage}`
           assert.equal(l.valueBits, width, detail)
           // words of a prefix code take less, and no less than a bit

@@ -35,8 +35,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'runtime/ort/ort-placement.ts: Resize Upsample': "the engine's kernels that decide by constants' values",
   'lowerings/rounded-half.ts: Cast': 'the Casts that mixed precision puts there',
   'train/step/batch-statistics.ts: Conv': 'the layers of the step that get a running mean subtracted',
-  'train/step/mixed-precision.ts: Cast HardSigmoid':
-    'the step function as the gradient of Relu is written, and its Cast',
+  'train/step/mixed-precision.ts: HardSigmoid': 'the step function as the gradient of Relu is written',
 }
 
 const LIMIT = 26

@@ -54,6 +54,7 @@ const cases: readonly Case[] = [
     ],
   },
   { op: 'HardSigmoid', inputs: [[-1, 0, 1]], attributes: { alpha: float(0.5), beta: float(0.5) }, want: [[0, 0.5, 0]] },
+  { op: 'HardSwish', inputs: [[-1e30, -3, 0, 1.5, 3, 4, 1e30]], want: [[0, 0, 0.5, 1, 1, 1, 1]] },
 ]
 
 for (const { op, inputs, attributes, want } of cases)

@@ -2,13 +2,15 @@
 import { usageError } from '../../base/errors.ts'
 import { Registry } from '../../base/registry.ts'
 import { cpu } from './cpu.ts'
+import { fp16 } from './fp16.ts'
 import { openvino } from './openvino.ts'
 import { opset13 } from './opset13.ts'
 import { size } from './size.ts'
 import type { TargetDef } from './target.ts'
 import { tensorrt } from './tensorrt.ts'
+import { weightOnly } from './weight-only.ts'
 
-const builtIn: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt]
+const builtIn: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt, fp16, weightOnly]
 
 export const targetRegistry = new Registry('target', builtIn, (t) => [t.name])
 export const targets = targetRegistry.all

@@ -24,7 +24,7 @@ import {
 import { countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { Weight } from './weights.ts'
 
-export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'nbits' | 'raw'
+export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'nbits' | 'float16' | 'raw'
 
 /** Bytes of a group's own nodes and constants, without those of a code. */
 const GROUP = { sparse: 420, dense: 300 } as const

@@ -8,7 +8,7 @@
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
-import { isRectifier } from '../../ops/facts.ts'
+import { isAddition, isRectifier } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { isConv } from './conv.ts'
 import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
@@ -16,7 +16,7 @@ import { type BlockedLayout, DOMAIN, type Twin } from './layout.ts'
 /** Of one operand, then of several; finite for finite operands. */
 const boundedOps = [
   ...['Abs', 'Ceil', 'Clip', 'Elu', 'Erf', 'Floor', 'HardSigmoid', 'HardSwish', 'LeakyRelu', 'Neg', 'Relu', 'Round'],
-  ...['Sigmoid', 'Sign', 'Softplus', 'Tanh', 'Add', 'Max', 'Min', 'Mul', 'Sub', 'Sum'],
+  ...['Sigmoid', 'Sign', 'Softplus', 'Tanh', 'ThresholdedRelu', 'Add', 'Max', 'Min', 'Mul', 'Sub', 'Sum'],
 ]
 /** Of these a finite operand may have a result that is not. */
 const unboundedOps = ['Exp', 'Log', 'Reciprocal', 'Sqrt', 'Div']
@@ -75,8 +75,6 @@ export function blockElementwise(node: Node, layout: BlockedLayout): boolean {
   layout.replace(node, layout.closed(b, b.op(node.op, opened, attributes), dims), dims[1], dims)
   return true
 }
-
-const isAddition = (node: Node): boolean => node.is('Add')
 
 type Kind = ReturnType<typeof operandKind> | 'twin'
 

@@ -1,6 +1,6 @@
 /** What is measured on the part of the data that is held out, and chooses the epoch whose weights are kept. */
 import { usageError } from '../../base/errors.ts'
-import { checkMeasurable, chosenMetrics } from '../../evaluate/measure.ts'
+import { chosenMetrics, gaugesOf } from '../../evaluate/measure.ts'
 import { accuracy } from '../../evaluate/metrics/accuracy.ts'
 import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import type { Model } from '../../graph/model.ts'
@@ -15,7 +15,8 @@ export function validationMetric(model: Model, { metric }: TrainOptions, { valid
     throw usageError(`--metric ${metric} is measured on a part of the data that is held out`, 'add --val-fraction 0.1')
   }
   const chosen = chosenMetrics(model, validation, metric === undefined ? undefined : [metric])
-  checkMeasurable(model, validation, chosen)
+  // what it cannot answer is an error now
+  gaugesOf(model, validation, chosen)
   return chosen[0]!
 }
 

@@ -26,6 +26,7 @@ import { runStages, type Stage } from '../../pass-manager/stages.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { lowerFakeQuant } from '../../passes/lower-fake-quant.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
+import { joinGates } from './join-gates.ts'
 import { slotsOf } from './optimizers.ts'
 import { emitStatistics, findNorms, normaliseByBatch } from './running-statistics.ts'
 import { StepBuilding } from './step-building.ts'
@@ -45,6 +46,7 @@ const prepared: readonly Stage<StepBuilding>[] = [
   { name: 'widen-floats', run: ({ model }) => widenFloats(model) },
   { name: 'upgrade-opset', run: ({ model }) => toWorkingOpset(model) },
   { name: 'use-running-statistics', run: ({ model }) => useRunningStatistics(model) },
+  { name: 'join-gates', run: ({ graph }) => joinGates(graph) },
 ]
 
 const parameters: readonly Stage<StepBuilding>[] = [

@@ -1,11 +1,15 @@
 /** Fixes the batch of a training step, types its graph, and tiles the part of it that has large activations (tile-batch.ts). */
+import { cloneModel, type ValueMap } from '../../graph/clone.ts'
+import type { Node, Value } from '../../graph/graph.ts'
+import type { Model } from '../../graph/model.ts'
+import { removeDead } from '../../passes/eliminate-dead.ts'
 import { settleShapes } from '../../passes/shapes/settle-shapes.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import type { StepBuilding } from './step-building.ts'
 import { fixBatch } from './step-inputs.ts'
 import { nameOf } from './step-names.ts'
 import { firstState } from './step-parameters.ts'
-import { nodesToTile, tileBatch } from './tile-batch.ts'
+import { leaves, nodesToTile, tileBatch } from './tile-batch.ts'
 import { watchOnRandom } from './watch.ts'
 
 /** Activations above this size are processed in tiles, each about as large or smaller; measured, see tile-batch.ts. */
@@ -29,15 +33,29 @@ export async function tile(step: StepBuilding): Promise<void> {
   const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
   if (tiles <= 1) return
   const whole = new Map([...model.graph.values()].map((v) => [v, v.type]))
-  fixBatch(input, batch / tiles)
   try {
-    await inferTypes(model)
+    await typeTile(model, input, batch / tiles, chosen)
     step.tiles = tileBatch(model.graph, input, tiles, chosen)
     model.graph.sort()
   } catch {
-    // the graph fixes the batch size somewhere
+    // the part to tile fixes the batch size somewhere
   }
-  for (const [v, type] of whole) if (!step.tiles || !v.producer || !chosen.has(v.producer)) v.setType(type)
+  if (!step.tiles) for (const [v, type] of whole) v.setType(type)
+}
+
+/** Types the input and the chosen nodes for a batch of `size`, on a copy without the others: those may fix the batch. */
+async function typeTile(model: Model, input: Value, size: number, chosen: ReadonlySet<Node>): Promise<void> {
+  const map: ValueMap = new Map()
+  const { graph } = input
+  const part = cloneModel(model, map)
+  for (const v of [...part.graph.outputs]) part.graph.removeOutput(v)
+  const leaving = [...graph.values()].filter((v) => v.producer && chosen.has(v.producer) && leaves(v, chosen))
+  for (const v of leaving) part.graph.addOutput(map.get(v)!)
+  removeDead(part.graph)
+  fixBatch(map.get(input)!, size)
+  await inferTypes(part)
+  fixBatch(input, size)
+  for (const n of chosen) for (const v of n.outputs) v?.setType(map.get(v)!.type)
 }
 
 /** The largest power of two that divides `n`, up to `max`. */

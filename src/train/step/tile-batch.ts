@@ -54,7 +54,9 @@ export function tileBatch(graph: Graph, input: Value, tiles: number, chosen: Rea
   return copies
 }
 
-const leaves = (v: Value, chosen: ReadonlySet<Node>): boolean => v.isOutput || [...v.uses].some((n) => !chosen.has(n))
+/** Whether anything but the chosen nodes reads a value of theirs. */
+export const leaves = (v: Value, chosen: ReadonlySet<Node>): boolean =>
+  v.isOutput || [...v.uses].some((n) => !chosen.has(n))
 
 const isCopy = (n: Node, copies: Tiles): boolean => [...copies.values()].some((list) => list.includes(n))
 

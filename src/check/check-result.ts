@@ -1,0 +1,53 @@
+/** What a check is given and what it finds. */
+import type { Tensor } from '../graph/tensor.ts'
+
+export interface CheckBatch {
+  /** By the reference's input names. */
+  readonly feeds: Readonly<Record<string, Tensor>>
+  /** Class of each sample; without labels there is no accuracy. */
+  readonly labels?: Int32Array
+  /** Samples in it. */
+  readonly count: number
+}
+
+export type Level = 'disabled' | 'all'
+
+export interface LevelResult {
+  /** Fraction of correct answers, null without labels. */
+  readonly top1: number | null
+  /** reference.top1 - top1. */
+  readonly drop: number | null
+  /** Of all outputs. */
+  readonly maxAbsError: number
+  /** Of all outputs: largest error over the reference's largest |value| there. */
+  readonly maxRelError: number
+  /** Where maxRelError is, by the reference's name; null where nothing differs. */
+  readonly worstOutput: string | null
+  /** Fraction of samples with the same best class in both. */
+  readonly agreement: number
+  /** Fraction of samples of which every output is within 1e-4 of the reference, relative to that output's largest |value|. */
+  readonly equal: number
+}
+
+export interface CheckResult {
+  readonly samples: number
+  /** Inputs were random: nothing here says anything about accuracy. */
+  readonly random: boolean
+  /** Names, in the reference, of the outputs that are compared. */
+  readonly outputs: readonly string[]
+  readonly reference: {
+    readonly top1: number | null
+    /**
+     * How far the reference is from itself at ORT_ENABLE_ALL (without onnxruntime's own requantising), on the first
+     * batch: the effect of float rounding alone where quantisers turn it into whole levels. null where it does not load.
+     */
+    readonly noise: { readonly maxRelError: number; readonly equal: number } | null
+  }
+  /** At ORT_ENABLE_ALL, which is what a stock session does. */
+  readonly model: { readonly top1: number | null }
+  /** The larger of the two levels. */
+  readonly drop: number | null
+  readonly maxAbsError: number
+  readonly maxRelError: number
+  readonly byOptimisation: Readonly<Record<Level, LevelResult>>
+}
