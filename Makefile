@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -74,6 +74,10 @@ zoo: install
 
 docs: install
 	npm run --silent generate
+
+# docs/api.txt: the library's published interface
+api: build
+	node --import tsx scripts/api-report.ts
 
 format: install
 	$(BIN)/biome check --write .

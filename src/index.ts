@@ -3,6 +3,7 @@
 export { type DiffOptions, diffModels, type ModelDiff } from './analysis/model-diff.ts'
 export { type ModelInfo, modelInfo } from './analysis/model-info.ts'
 export { type Blame, MncError, type MncErrorDetails } from './base/errors.ts'
+export type { LongRun } from './base/long-run.ts'
 export type { OptionSpec, OptionsInput, OptionsOf, OptionTable, Share } from './base/options.ts'
 export { type CheckBatch, type CheckOptions, type CheckResult, checkModels } from './check/check.ts'
 export { compareLayers, type LayerDifference } from './check/check-layers.ts'
@@ -57,6 +58,8 @@ export { Model } from './graph/model.ts'
 export { Tensor } from './graph/tensor.ts'
 export type { Dim, ElementType, TensorType } from './graph/types.ts'
 export { verifyModel } from './graph/verify.ts'
+export { type Candidate, type LatencyRun, measureLatency, type Setting } from './latency/measure.ts'
+export { type OperatorProfile, profileOperators } from './latency/operators.ts'
 export { type WeightLayer, weightLayers } from './layers/layers.ts'
 export type { Declined, LeftWeights } from './layers/left-weights.ts'
 export { defineNetwork, imageOptions, type NetworkDef } from './models/define-network.ts'
@@ -89,9 +92,11 @@ export { type GivenSizes, recordSizes } from './samples/input-shapes.ts'
 export { sensitivityPlot } from './sensitivity/plot.ts'
 export { type Sensitivity, type SensitivityRun, scanSensitivity } from './sensitivity/sensitivity.ts'
 export { type BnUpdateOptions, updateBatchNorm } from './train/loop/bn-update.ts'
+export type { KindTime, LayerTime, StepProfile } from './train/loop/step-profile.ts'
 export {
   type CheckpointEvent,
   type EpochEvent,
+  type ProfileEvent,
   type StartEvent,
   type StepEvent,
   type TrainEvent,

@@ -4,6 +4,7 @@
  * list is empty where no name is left.
  */
 import { usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -25,12 +26,13 @@ export interface LayerDifference {
   readonly maxRelError: number
 }
 
-/** `feeds` by the reference's input names, of `count` samples; those of the model are matched by position. */
+/** `feeds` by the reference's input names, of `count` samples; those of the model are matched by position. Progress counts runs. */
 export async function compareLayers(
   reference: Model,
   model: Model,
   feeds: Readonly<Record<string, Tensor>>,
   count = Object.values(feeds)[0]?.dims[0] ?? 1,
+  { signal, onProgress }: LongRun = {},
 ): Promise<LayerDifference[]> {
   const names = await commonNames(reference, model)
   if (names.length === 0) return []
@@ -42,9 +44,12 @@ export async function compareLayers(
   const [a, b] = [await exposing(reference, names), await exposing(model, names)]
   const differences = new Map<string, Difference>(names.map((name) => [name, new Difference()]))
   try {
-    for (const group of groupsOf({ ...plan, inputs: pair.reference.inputs }, feeds, count)) {
+    const groups = [...groupsOf({ ...plan, inputs: pair.reference.inputs }, feeds, count)]
+    for (const [i, group] of groups.entries()) {
+      stopIfAborted(signal)
       const [want, got] = [await a.run(group.feeds), await b.run(pair.rename(group.feeds))]
       for (const name of names) differences.get(name)!.add(want[name]!, got[name]!)
+      onProgress?.(i + 1, groups.length)
     }
   } finally {
     await a.dispose()

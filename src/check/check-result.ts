@@ -5,7 +5,7 @@ export interface CheckBatch {
   /** By the reference's input names. */
   readonly feeds: Readonly<Record<string, Tensor>>
   /** Class of each sample; without labels there is no accuracy. */
-  readonly labels?: Int32Array
+  readonly labels?: Int32Array | null | undefined
   /** Samples in it. */
   readonly count: number
 }

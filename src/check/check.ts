@@ -8,6 +8,7 @@
  *   SQNR = 10 log10( sum ref^2 / sum (ref - model)^2 )   dB
  */
 import { usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import type { Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -32,14 +33,13 @@ import {
 
 export type * from './check-result.ts'
 
-export interface CheckOptions {
+export interface CheckOptions extends Pick<LongRun, 'signal'> {
   /** Without batches: random inputs. */
   readonly batches?: AsyncIterable<CheckBatch>
   readonly seed?: number
   /** Of the engine; 0, the default: one per core. */
   readonly threads?: number
   readonly onProgress?: (samples: number) => void
-  readonly signal?: AbortSignal
 }
 
 /** Usage error where the two models do not take the same inputs; model error where onnxruntime refuses one. */
@@ -70,7 +70,7 @@ export async function* checkTallies(
     let isFirst = options.isFirst ?? true
     let samples = 0
     for await (const batch of given?.all() ?? randomBatches(reference, seed, { dims: pair.dims })) {
-      options.signal?.throwIfAborted()
+      stopIfAborted(options.signal, `interrupted after ${samples} samples`)
       const want = await samplesOf(ref, pair.reference, batch, ours)
       const renamed = { ...batch, feeds: pair.rename(batch.feeds) }
       const levelOf = async (level: Level): Promise<LevelTally> =>

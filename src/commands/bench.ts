@@ -58,11 +58,15 @@ export const bench = defineCommand({
     )
     const { executor } = await announceDevice(options.device, (line) => io.log(line))
     const progress = io.progress('bench', 1)
-    const settings = await measureLatency(candidates, options, {
-      seed: io.seed,
-      executor,
-      onProgress: (done, total) => progress.update(done / total),
-    })
+    const settings = await measureLatency(
+      candidates,
+      { threads: options.threads, batch: options.batch, seconds: options.seconds },
+      {
+        seed: io.seed,
+        executor,
+        onProgress: (done, total) => progress.update(done / total),
+      },
+    )
     progress.end()
     const profiles: Profiled[] = []
     if (options.profile)

@@ -6,6 +6,7 @@
  */
 import { fileBytes, modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
+import type { LongRun } from '../base/long-run.ts'
 import { parseOptions } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
 import { checkModels } from '../check/check.ts'
@@ -33,7 +34,7 @@ import { openSamples, type SampleSource, type Wanted } from './samples.ts'
 import { Search, type Tell } from './search.ts'
 import { type Request, Work } from './work.ts'
 
-export interface CompressRun {
+export interface CompressRun extends Pick<LongRun, 'signal'> {
   /** A data reference, as `--data` takes it, or `random`. */
   readonly data: string
   /** Folder for what is made on the way; one that holds a run of the same model and data goes on. */
@@ -50,8 +51,6 @@ export interface CompressRun {
   readonly output?: string | undefined
   /** 0 by default. */
   readonly seed?: number
-  /** Aborting ends the run with an `interrupt` error; the same call goes on from there. */
-  readonly signal?: AbortSignal | undefined
   /** Folder that large training steps are kept in for the next run. */
   readonly cache?: string | undefined
   /** Only look and plan. */

@@ -11,10 +11,10 @@ const SECONDS = 0.5
 const FILE = 'latency.json'
 
 /** Milliseconds of a run of one sample on one thread; null where a file cannot be measured. */
-async function millisecondsOf({ seed }: Run, files: readonly Candidate[]): Promise<readonly (number | null)[]> {
+async function millisecondsOf({ seed, signal }: Run, files: readonly Candidate[]): Promise<readonly (number | null)[]> {
   try {
     const options = { threads: [1], batch: [1], seconds: SECONDS }
-    const [setting] = await measureLatency(files, options, { seed, executor: ortExecutor() })
+    const [setting] = await measureLatency(files, options, { seed, executor: ortExecutor(), signal })
     return files.map((_, i) => setting?.models[i]?.latency.median ?? null)
   } catch (error) {
     if (error instanceof MncError && error.blame !== 'interrupt') return files.map(() => null)

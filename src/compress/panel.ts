@@ -5,7 +5,7 @@
  *   drop    accuracy of the float model less that of the other, with its interval (paired.ts); with labels
  *   cosine  sum a b / sqrt(sum a^2 sum b^2) over an output of a sample, its mean over the samples; of the worst output
  */
-import { MncError } from '../base/errors.ts'
+import { stopIfAborted } from '../base/long-run.ts'
 import { planPair } from '../check/check.ts'
 import type { Model } from '../graph/model.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
@@ -107,7 +107,7 @@ async function answersOf(
   const session = await ortExecutor().load(model, { threads: o.threads })
   try {
     for await (const batch of source.batches()) {
-      if (o.signal?.aborted) throw new MncError('interrupted', { code: 'interrupted', blame: 'interrupt' })
+      stopIfAborted(o.signal)
       plan ??= await planPair(float, model, batch)
       const rows = await runSamples(session, plan.model, plan.rename(batch.feeds), batch.count, names)
       for (const [k, name] of names.entries()) outputs[k]!.push(...rows[name]!)

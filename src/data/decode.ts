@@ -105,7 +105,11 @@ type Sharp = typeof import('sharp')['default']
 
 let loading: Promise<Sharp> | null = null
 
-/** A usage error where the decoder is not installed. */
+/**
+ * A usage error where the decoder is not installed. Not in the package's declarations: its types need those of an optional package.
+ *
+ * @internal
+ */
 export const loadSharp = (): Promise<Sharp> => {
   loading ??= startLoading()
   return loading

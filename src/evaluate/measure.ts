@@ -3,6 +3,7 @@
  * classes; a metric of values every output for which the data hold an array, or else every one that a reference gives, too.
  */
 import { type MncError, modelError, usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { ArraySet, type SampleSet } from '../data/array-set.ts'
 import { bind } from '../data/bind.ts'
 import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
@@ -21,7 +22,8 @@ import { accuracy } from './metrics/accuracy.ts'
 import { metricsNamed } from './metrics/chosen.ts'
 import type { Measured, MeasuredOutput, Measuring, MetricDef, MetricSample } from './metrics/define-metric.ts'
 
-export interface MeasureOptions {
+/** Progress counts samples. */
+export interface MeasureOptions extends LongRun {
   /** Samples in a batch; 100 by default. A model that runs at one batch only takes its own. */
   readonly batch?: number
   /** How the model takes samples, where that is known; found by running it otherwise. */
@@ -33,8 +35,6 @@ export interface MeasureOptions {
   readonly reference?: Model | undefined
   /** Called with what runs on the CPU although the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
-  readonly onProgress?: (done: number, total: number) => void
-  readonly signal?: AbortSignal
 }
 
 export interface MetricResult extends Measured {
@@ -105,7 +105,7 @@ export async function* readings(
     const names = [...new Set(gauges.map((g) => g.output.name))]
     let done = 0
     for await (const batch of sampleBatches(model, set, preprocess, size)) {
-      options.signal?.throwIfAborted()
+      stopIfAborted(options.signal, `interrupted after ${done} of ${set.size} samples`)
       const start = performance.now()
       const got = await runSamples(own, plan, batch.feeds, batch.count, names)
       const seconds = (performance.now() - start) / 1000

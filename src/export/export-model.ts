@@ -18,6 +18,7 @@
  */
 
 import { usageError } from '../base/errors.ts'
+import type { LongRun } from '../base/long-run.ts'
 import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -128,7 +129,8 @@ const pipelines = {
   float16: [...always, ...halved, ...last],
 } satisfies Record<ExportFormat, readonly Stage<Exporting>[]>
 
-export interface ExportContext {
+/** Progress counts stages. */
+export interface ExportContext extends LongRun {
   readonly log?: (message: string) => void
   /** For formats that look at what the network computes; random inputs where there is none. */
   readonly calibration?: Calibration
@@ -144,7 +146,7 @@ export interface Exported {
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},
-  { log = () => {}, calibration }: ExportContext = {},
+  { log = () => {}, calibration, signal, onProgress }: ExportContext = {},
 ): Promise<Exported> {
   const format = options.format ?? 'packed'
   if (format !== 'int8' && options.packedWeights)
@@ -153,7 +155,7 @@ export async function exportModel(
   if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
   if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
   const context = new Exporting(cloneModel(source), format, options, log, calibration ?? null)
-  await runStages('export', pipelines[format], context)
+  await runStages('export', pipelines[format], context, { signal, onProgress })
   const report = signed(source, context)
   return { model: context.model, report, names: context.names }
 }

@@ -1,5 +1,5 @@
 /** Options of measuring latency, declared once for the command line and the library. */
-import { type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsInput, optionTable } from '../base/options.ts'
 import { deviceOptions } from '../runtime/device-options.ts'
 
 export const latencyOptions = optionTable({
@@ -19,4 +19,5 @@ export const latencyOptions = optionTable({
   ...deviceOptions,
 })
 
-export type ParsedLatencyOptions = OptionsOf<typeof latencyOptions>
+/** The device is the executor's. */
+export type LatencyOptions = Omit<OptionsInput<typeof latencyOptions>, 'device'>

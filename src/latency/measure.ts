@@ -4,14 +4,18 @@
  * value. Ratios are taken round by round and then their median, with a 95 % interval: a ratio whose interval holds 1 is
  * within the noise.
  */
+
 import { readFileBytes } from '../base/files.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
+import { parseOptions } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
 import { peakMemory } from '../runtime/isolated/engine.ts'
+import { ortExecutor } from '../runtime/ort/ort.ts'
 import { loadEngine } from '../runtime/ort-session.ts'
 import { type BatchPlan, batchPlan, dimsAt } from '../samples/batch-plan.ts'
 import { randomFeeds } from '../samples/random-feeds.ts'
-import type { ParsedLatencyOptions } from './latency-options.ts'
+import { type LatencyOptions, latencyOptions } from './latency-options.ts'
 import { type Estimate, estimate } from './statistics.ts'
 
 export interface Candidate {
@@ -46,18 +50,21 @@ export interface Setting {
 const BLOCK_MS = 10
 const LEAST_ROUNDS = 11
 
-export interface LatencyProgress {
-  readonly seed: number
-  readonly executor: Executor
-  onProgress?(done: number, total: number): void
+/** Progress counts seconds. */
+export interface LatencyRun extends LongRun {
+  /** Of the inputs; 0 by default. */
+  readonly seed?: number
+  /** onnxruntime's CPU by default. */
+  readonly executor?: Executor
 }
 
 /** Every combination of threads and batch, in their order. Errors: those of loading and of finding a working batch. */
 export async function measureLatency(
   candidates: readonly Candidate[],
-  { threads, batch, seconds }: Pick<ParsedLatencyOptions, 'threads' | 'batch' | 'seconds'>,
-  { seed, executor, onProgress }: LatencyProgress,
+  options: LatencyOptions = {},
+  { seed = 0, executor = ortExecutor(), signal, onProgress }: LatencyRun = {},
 ): Promise<Setting[]> {
+  const { threads, batch, seconds } = parseOptions(latencyOptions, options, 'bench')
   const settings = threads.flatMap((t) => batch.map((b) => ({ threads: t, batch: b })))
   const total = settings.length * seconds * candidates.length
   const out: Setting[] = []
@@ -66,8 +73,14 @@ export async function measureLatency(
     const begun = out.length * seconds * candidates.length
     const runners: Runner[] = []
     try {
-      for (const c of candidates) runners.push(await Runner.load(c, executor, { threads, batch, seed }))
-      await alternate(runners, seconds * 1000 * runners.length, (ms) => onProgress?.(begun + ms / 1000, total))
+      for (const c of candidates) {
+        stopIfAborted(signal)
+        runners.push(await Runner.load(c, executor, { threads, batch, seed }))
+      }
+      await alternate(runners, seconds * 1000 * runners.length, (ms) => {
+        stopIfAborted(signal)
+        onProgress?.(begun + ms / 1000, total)
+      })
       out.push({ threads, batch, models: runners.map((r) => r.measured(runners[0]!)) })
     } finally {
       for (const r of runners) await r.dispose()

@@ -1,16 +1,18 @@
 /** What a pass is: one declaration. The manager, the command line, the docs and the JSON Schemas all read it. */
+import type { LongRun } from '../base/long-run.ts'
 import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { overridableOptions } from './overridable-options.ts'
 
-export interface PassContext {
+/** The calibration data look at the signal with every batch; whatever else takes long does so itself (`stopIfAborted`). */
+export interface PassContext extends LongRun {
   /**
    * A rule did not fire at `where` (a node's or value's name): `--explain` prints these. `left`: the weights that stay as
    * they were for this reason, and the options that would include them.
    */
   decline(where: string, reason: string, left?: Left): void
-  /** A line of progress or a warning, for stderr. */
+  /** A line about what was done, or a warning, for stderr. */
   log(message: string): void
   readonly seed: number
   /** Present when the caller gave data. */

@@ -4,6 +4,7 @@
  * (history.ts).
  */
 import { bugError, usageError } from '../base/errors.ts'
+import { stopIfAborted } from '../base/long-run.ts'
 import { type OptionsOf, type OptionTable, parseOptions } from '../base/options.ts'
 import { fingerprint } from '../codec/codec.ts'
 import type { Model } from '../graph/model.ts'
@@ -11,6 +12,7 @@ import { requireFinite } from '../layers/finite.ts'
 import { type Declined, type LeftWeights, layerWeights, leftWeights, otherWeights } from '../layers/left-weights.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
 import { leaveEarlyOpsets } from '../ops/raise-opset.ts'
+import { stoppable } from '../samples/calibration-data.ts'
 import { declaredOutputs } from './declared-outputs.ts'
 import type { PassContext, PassDef } from './define-pass.ts'
 import { recordHistory } from './history.ts'
@@ -42,14 +44,17 @@ export async function applyPass(
   const declined: Declined[] = []
   const ctx: PassContext = {
     log: context.log ?? (() => {}),
+    onProgress: context.onProgress,
+    signal: context.signal,
     seed: context.seed ?? 0,
-    ...(context.calibration && { calibration: context.calibration }),
+    ...(context.calibration && { calibration: stoppable(context.calibration, context.signal) }),
     decline(where, reason, left) {
       const { weights, remedy } = left ?? {}
       declined.push({ where, reason, ...(weights && { weights }), ...(remedy && { remedy }) })
       context.decline?.(where, reason, left)
     },
   }
+  stopIfAborted(context.signal, `interrupted before ${def.name}`)
   const before = snapshot(model)
   const input = fingerprint(model)
   const restoreOutputs = declaredOutputs(model)

@@ -10,6 +10,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bugError, MncError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { printModel } from '../codec/text.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
@@ -47,8 +48,13 @@ export async function runStages<C extends StageContext>(
   pipeline: string,
   stages: readonly Stage<C>[],
   context: C,
+  { signal, onProgress }: LongRun = {},
 ): Promise<void> {
-  for (const stage of stages) await runStage(pipeline, stage, context)
+  for (const [i, stage] of stages.entries()) {
+    stopIfAborted(signal, `interrupted before ${pipeline}/${stage.name}`)
+    await runStage(pipeline, stage, context)
+    onProgress?.(i + 1, stages.length)
+  }
 }
 
 /** One stage, verified, timed and shown to the watcher. Errors: those of the stage with its name; a bug error where it broke the graph. */

@@ -129,7 +129,9 @@ async function correctFromData(task: Task, ctx: PassContext): Promise<boolean> {
   const fit = fitLayers(task, ctx)
   const walk = meansWalk(model, fit, ctx.calibration!, { reference, ...o })
   let changed = false
-  for (const run of layerRuns(model.graph, fit)) {
+  const runs = layerRuns(model.graph, fit)
+  for (const [i, run] of runs.entries()) {
+    ctx.onProgress?.(i, runs.length)
     const found = await outputDifferences(walk, run)
     for (const { layer } of run) {
       const { difference, largest } = found.get(layer)!

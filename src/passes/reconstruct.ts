@@ -101,7 +101,8 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
 async function startRounded(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
   const { ops, only, exclude, allowNonfinite } = o
   const own = parseOptions(roundWeights.options, { ops, only, exclude, allowNonfinite }, roundWeights.name)
-  return roundWeights.run(model, own, ctx)
+  // progress counts the steps of blocks
+  return roundWeights.run(model, own, { ...ctx, onProgress: undefined })
 }
 
 export const reconstruct = definePass({

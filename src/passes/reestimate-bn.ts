@@ -143,7 +143,8 @@ export const reestimateBn = definePass({
     const probes = norms.map((n) => (site: WalkSite) => addProbe(site, n).held)
     const walk = new LayerWalk(model, ctx.calibration!, probes, { reference: null, ...o })
     let changed = 0
-    for (const norm of norms) {
+    for (const [i, norm] of norms.entries()) {
+      ctx.onProgress?.(i, norms.length)
       const now = await measure(walk, norm)
       if (agrees(norm, now)) continue
       setStatistics(norm.node, now)

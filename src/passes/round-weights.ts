@@ -174,7 +174,9 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   const reference = o.target === 'network' ? floatReference(model, { unmasked: o.pruned === 'compensate' }) : null
   const ratios: number[] = []
   const walk = momentsWalk(model, fit, ctx.calibration!, { reference, ...o })
-  for (const group of layerRuns(model.graph, fit)) {
+  const groups = layerRuns(model.graph, fit)
+  for (const [i, group] of groups.entries()) {
+    ctx.onProgress?.(i, groups.length)
     const moments = await inputMoments(walk, group)
     for (const { layer, rows } of group) {
       const shifts = o.biases === 'correct' && canShiftOutputs(layer)

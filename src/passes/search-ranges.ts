@@ -59,7 +59,8 @@ async function run(model: Model, { allowNonfinite }: OptionsOf<typeof options>, 
   const probes = found.map(({ of }) => rangeProbe(of))
   const walk = new LayerWalk(float.model, ctx.calibration!, probes, { reference: null, allowNonfinite })
   let changed = 0
-  for (const { of, candidates } of found) {
+  for (const [i, { of, candidates }] of found.entries()) {
+    ctx.onProgress?.(i, found.length)
     const { range, before, after } = await searchRange(walk, of, candidates)
     marks.rangeSearched.put(of.pair.dequantize)
     if (!(after < before)) continue

@@ -5,6 +5,7 @@
  * than `quantize` alone.
  */
 import { MncError, modelError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { parseOptions } from '../base/options.ts'
 import { type Preprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
@@ -35,7 +36,7 @@ import {
   refineSteps,
 } from './steps.ts'
 
-export interface PtqRun {
+export interface PtqRun extends Pick<LongRun, 'signal'> {
   /** Images, whose labels are not looked at, or `random` inputs in the shapes of the model's own. */
   readonly data: TrainingData
   /** How pixels become the model's input; not asked for with random inputs. Written into the model. */
@@ -43,8 +44,6 @@ export interface PtqRun {
   readonly options?: PtqOptionsInput
   /** 0 by default. */
   readonly seed?: number
-  /** Aborting ends the run with an `interrupt` error; the model is then to be dropped. */
-  readonly signal?: AbortSignal | undefined
   /** Folder in which large training steps are kept for the next run; without it they are not kept. */
   readonly cache?: string | undefined
 }
@@ -282,8 +281,7 @@ class Work {
 
   /** Runs `attempt` and keeps its result if that is nearer to the float model. */
   async #step(name: string, attempt: () => Promise<Attempt>): Promise<void> {
-    if (this.#run.signal?.aborted)
-      throw new MncError(`interrupted before ${name}`, { code: 'interrupted', blame: 'interrupt' })
+    stopIfAborted(this.#run.signal, `interrupted before ${name}`)
     await this.#tell({ kind: 'begin', step: name, distance: this.#judgement?.distance ?? null })
     const start = performance.now()
     const done = await attempt().catch((error: unknown) => {
@@ -323,6 +321,7 @@ class Work {
     const { changed, declined, left } = await applyPass(model, def, options, {
       seed: this.#run.seed ?? 0,
       log: (message) => void this.#tell({ kind: 'log', message }),
+      signal: this.#run.signal,
       ...(calibration && { calibration }),
     })
     const reason = declined.length > 0 ? reasonsOf(declined) : null

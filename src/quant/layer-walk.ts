@@ -7,6 +7,7 @@
  * the network runs once in all and not once for each layer; where they do not fit, each step runs it from where they last
  * did, at worst from its inputs. So memory does not grow with the data beyond that.
  */
+import { stopIfAborted } from '../base/long-run.ts'
 import { cloneModel, cloneNode, type ValueMap } from '../graph/clone.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
@@ -86,6 +87,7 @@ export class LayerWalk {
     const session = await ortExecutor().load(copy, FLOAT_KERNELS)
     try {
       for await (const [i, piece] of this.#pieces()) {
+        stopIfAborted(this.#data.signal)
         const feeds = Object.fromEntries(Object.entries(piece.feeds).filter(([name]) => fed.has(name)))
         const out = await session.run(feeds)
         visit({ ...piece, out })

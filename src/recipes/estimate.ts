@@ -125,7 +125,7 @@ class Estimator {
     const data = await this.#set(stage, model, 'train')
     const set = stage.data === RANDOM ? RANDOM : (data?.data ?? null)
     if (set) await applyReading(stage, model, set, quiet)
-    await runPasses(stage, model, set, quiet, CALIBRATION_IMAGES)
+    await runPasses(stage, model, set, quiet, { most: CALIBRATION_IMAGES })
     return model
   }
 

@@ -78,13 +78,16 @@ export async function runPasses(
   model: Model,
   source: TrainingData | null,
   log: (message: string) => void,
-  most = Number.POSITIVE_INFINITY,
+  {
+    most = Number.POSITIVE_INFINITY,
+    signal,
+  }: { readonly most?: number; readonly signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   for (const { def, options, calibration } of stage.passes) {
     const limits = calibration && { ...calibration, limit: Math.min(calibration.limit, most) }
     const data = limits && source !== null ? await calibrationData(model, source, { ...limits, warn: log }) : null
     const result = await applyPass(model, def, options, {
-      ...{ seed: stage.seed, log },
+      ...{ seed: stage.seed, log, signal },
       ...(data && { calibration: data }),
     })
     for (const line of describeDeclined(def.alias ?? def.name, result)) log(line)
@@ -102,13 +105,13 @@ export async function make(stage: Stage, c: MakeContext): Promise<Made> {
   const model = await sourceModel(stage, c.folder)
   recordSizes([model], stage.sizes)
   await applyReading(stage, model, c.train, c.log)
-  await runPasses(stage, model, c.train, c.log)
+  await runPasses(stage, model, c.train, c.log, { signal: c.signal })
   const summary = stage.train ? await trainStage(stage, model, c) : null
   if (stage.bnUpdate) await updateStage(stage, model, c)
   if (!stage.export) return { model, train: summary, export: null, activationBits: null }
   const { activationBits } = layerSummary((await modelInfo(model, { bytes: 0 })).layers)
   const exported = await exportFor(model, stage.export, {
-    ...{ log: c.log, seed: stage.seed },
+    ...{ log: c.log, seed: stage.seed, signal: c.signal },
     ...(c.train !== null && { calibration: () => calibrationData(model, c.train!, { warn: c.log }) }),
   })
   if (exported.picked) c.log(describePicked(exported.picked))

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { MncError, usageError } from '../base/errors.ts'
+import { interrupted, type LongRun } from '../base/long-run.ts'
 import { nearest } from '../base/options.ts'
 import { packageVersion } from '../base/package-files.ts'
 import { Once, recordReads } from '../base/reads.ts'
@@ -22,7 +23,7 @@ import type { StageMetrics, StageRecord } from './record.ts'
 import { ShownWarnings } from './shown-warnings.ts'
 import { WorkFolder } from './work-folder.ts'
 
-export interface RunOptions {
+export interface RunOptions extends Pick<LongRun, 'signal'> {
   readonly workdir: string
   /** First stage to consider; those before it are taken as they are in the work folder. */
   readonly from?: string | undefined
@@ -33,8 +34,6 @@ export interface RunOptions {
   readonly checkpointSteps?: number | undefined
   /** Folder in which large training steps are kept for the next stage or run; without it they are not kept. */
   readonly cache?: string | undefined
-  /** Aborting writes a checkpoint of the stage that is training and ends the run with an `interrupt` error. */
-  readonly signal?: AbortSignal | undefined
   readonly onEvent?: ((event: RunEvent) => void) | undefined
 }
 
@@ -175,7 +174,7 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   } catch (error) {
     if (!options.signal?.aborted) throw error
     const what = error instanceof MncError && error.blame === 'interrupt' ? error.message : 'interrupted'
-    throw new MncError(what, { code: 'interrupted', blame: 'interrupt', next: 'the same command continues from here' })
+    throw interrupted(what, 'the same command continues from here')
   }
   return { recipe: recipe.name, workdir: options.workdir, stages: results, failed }
 }

@@ -7,6 +7,7 @@
  * its reason instead of a number.
  */
 import { MncError, usageError } from '../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { parseOptions } from '../base/options.ts'
 import { randomBatches } from '../check/check.ts'
 import type { SampleSet } from '../data/array-set.ts'
@@ -39,7 +40,7 @@ export interface Sensitivity {
   readonly settings: Settings
 }
 
-export interface SensitivityRun {
+export interface SensitivityRun extends Pick<LongRun, 'signal'> {
   /** Labelled images, or none: then random inputs are used, for the metric sqnr. */
   readonly data?: {
     readonly set: SampleSet
@@ -50,7 +51,6 @@ export interface SensitivityRun {
   readonly options?: SensitivityOptionsInput
   /** Measured by an earlier run of the same scan. */
   readonly known?: readonly Point[]
-  readonly signal?: AbortSignal
   /** After each measurement, and before the first. */
   readonly onPoint?: (result: Sensitivity, done: number, total: number) => void | Promise<void>
 }
@@ -107,7 +107,7 @@ export async function scanSensitivity(source: Model, run: SensitivityRun = {}): 
   await tell()
   for (const [i, t] of trials.entries()) {
     if (points[i]) continue
-    if (run.signal?.aborted) throw interrupted(result().points.length, trials.length)
+    stopIfAborted(run.signal, `interrupted after ${result().points.length} of ${trials.length} measurements`)
     points[i] = await measure(t)
     await tell()
   }
@@ -179,6 +179,3 @@ async function bringBack(model: Model, layer: string, calibration: CalibrationDa
     await apply(model, layer, { pass, options }, calibration)
   }
 }
-
-const interrupted = (done: number, total: number): MncError =>
-  new MncError(`interrupted after ${done} of ${total} measurements`, { code: 'interrupted', blame: 'interrupt' })

@@ -80,7 +80,7 @@ interface Made extends Exported {
 }
 
 export async function exportToTarget(source: Model, target: TargetDef, context: TargetContext): Promise<ExportedFor> {
-  const { options: own = {}, wanted = null, seed = 0, ...rest } = context
+  const { options: own = {}, wanted = null, seed = 0, onProgress, ...rest } = context
   const { format, packedWeights, rowPairs, symmetric, floatActivations, ...common } = own
   if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations)
     throw usageError(
@@ -90,7 +90,7 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
   const readers = wanted ? [wanted] : target.readers.map(parseReader)
   const made: Made[] = []
   const refused: Tried[] = []
-  for (const form of target.forms) {
+  for (const [i, form] of target.forms.entries()) {
     const options = { ...common, ...form.options, shortNames: common.shortNames || form.options.shortNames === true }
     const exported = await exportModel(source, options, rest)
     const readings = readersOf(exported.model)
@@ -99,6 +99,7 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
       nothingFor(target, exported) ?? readers.map((r) => refusalOf(readings, r)).find((r) => r !== null) ?? null
     if (reason === null) made.push({ ...exported, form, options })
     else refused.push({ form: formText(form), bytes, latency: null, refused: reason })
+    onProgress?.(i + 1, target.forms.length)
     if (target.pick === 'first' && made.length > 0) break
   }
   const nothing = target.quantised && made.every((m) => holdsFloats(m.report.format))
@@ -106,7 +107,7 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     const [first] = refused
     throw usageError(`no form of target ${target.name} will do: ${first!.form}: ${first!.refused}`, nextFor(refused))
   }
-  const { chosen, latencies, because } = await pick(target, made, seed)
+  const { chosen, latencies, because } = await pick(target, made, seed, rest.signal)
   const tried = made.map((m) => ({
     ...{ form: formText(m.form), bytes: m.report.bytes, latency: latencies?.get(m) ?? null, refused: null },
   }))
@@ -138,8 +139,8 @@ interface Choice {
   readonly latencies: ReadonlyMap<Made, Estimate> | null
 }
 
-async function pick({ pick }: TargetDef, made: readonly Made[], seed: number): Promise<Choice> {
-  if (pick === 'fastest') return fastest(made, seed)
+async function pick({ pick }: TargetDef, made: readonly Made[], seed: number, signal?: AbortSignal): Promise<Choice> {
+  if (pick === 'fastest') return fastest(made, seed, signal)
   const chosen = pick === 'first' ? made[0]! : made.reduce((a, b) => (b.report.bytes < a.report.bytes ? b : a))
   return { chosen, because: chosen.form.because, latencies: null }
 }
@@ -150,7 +151,7 @@ export const describePicked = ({ target, form, because }: Picked): string => `ta
 /** Seconds for each form. */
 const SECONDS = 1
 
-async function fastest(made: readonly Made[], seed: number): Promise<Choice> {
+async function fastest(made: readonly Made[], seed: number, signal?: AbortSignal): Promise<Choice> {
   const folder = await temporaryFolder(join(tmpdir(), 'mnc-fastest-'))
   try {
     const candidates = []
@@ -160,7 +161,7 @@ async function fastest(made: readonly Made[], seed: number): Promise<Choice> {
       candidates.push({ file, model })
     }
     const options = { threads: [1], batch: [1], seconds: SECONDS }
-    const [setting] = await measureLatency(candidates, options, { seed, executor: ortExecutor() })
+    const [setting] = await measureLatency(candidates, options, { seed, executor: ortExecutor(), signal })
     const latencies = new Map(made.map((m, i) => [m, setting!.models[i]!.latency]))
     const chosen = made[fastestOf(setting!.models.map((m) => m.speedup))]!
     const ms = (m: Made): string => `${Number(latencies.get(m)!.median.toPrecision(3))} ms`

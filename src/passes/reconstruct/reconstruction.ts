@@ -1,5 +1,6 @@
 /** The work of `reconstruct` (../reconstruct.ts): block after block trained, on what those before it give by then. */
 import { MncError } from '../../base/errors.ts'
+import { stopIfAborted } from '../../base/long-run.ts'
 import { Rng } from '../../base/rng.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Node, Value } from '../../graph/graph.ts'
@@ -80,7 +81,12 @@ export class Reconstruction {
       const own = layers.filter((l) => l.users.every((n) => block.nodes.includes(n)))
       if (own.length > 0) {
         const before = errorOf(given, wanted)
-        const undo = await this.#train(block, own, { quantised, float, wanted }, { first: before, index: i })
+        const undo = await this.#train(
+          block,
+          own,
+          { quantised, float, wanted },
+          { first: before, index: i, of: blocks.length },
+        )
         const now = await here()
         const after = errorOf(now, wanted)
         if (after < before) {
@@ -115,7 +121,7 @@ export class Reconstruction {
     block: Block,
     layers: readonly WeightLayer[],
     data: { readonly quantised: readonly Batch[]; readonly float: readonly Batch[]; readonly wanted: readonly Batch[] },
-    { first, index }: { readonly first: number; readonly index: number },
+    { first, index, of }: { readonly first: number; readonly index: number; readonly of: number },
   ): Promise<() => void> {
     const { steps, drop, rate, rounding } = this.#o
     const { quantised, float, wanted } = data
@@ -146,6 +152,8 @@ export class Reconstruction {
     let order: number[] = []
     try {
       for (let k = 0; k < steps; k++) {
+        stopIfAborted(this.#ctx.signal)
+        this.#ctx.onProgress?.(index * steps + k, of * steps)
         if (order.length === 0) order = shuffled(quantised.length, rng)
         const at = order.pop()!
         const progress = k / steps

@@ -1,6 +1,9 @@
 /** What is measured on the part of the data that is held out, and chooses the epoch whose weights are kept. */
 import { usageError } from '../../base/errors.ts'
-import { chosenMetrics, gaugesOf } from '../../evaluate/measure.ts'
+import type { SampleSet } from '../../data/array-set.ts'
+import type { Preprocess } from '../../data/preprocess.ts'
+import { accuracyOf } from '../../evaluate/evaluate.ts'
+import { chosenMetrics, gaugesOf, type MeasureOptions, measure } from '../../evaluate/measure.ts'
 import { accuracy } from '../../evaluate/metrics/accuracy.ts'
 import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import type { Model } from '../../graph/model.ts'
@@ -18,6 +21,18 @@ export function validationMetric(model: Model, { metric }: TrainOptions, { valid
   // what it cannot answer is an error now
   gaugesOf(model, validation, chosen)
   return chosen[0]!
+}
+
+/** Its value, and the cross entropy where that comes with it. */
+export async function measureValidation(
+  metric: MetricDef,
+  model: Model,
+  set: SampleSet,
+  preprocess: Preprocess | undefined,
+  options: MeasureOptions,
+): Promise<{ readonly value: number; readonly loss: number | null }> {
+  const measured = await measure(model, set, preprocess, [metric], options)
+  return { value: measured.metrics[metric.name]!.value, loss: accuracyOf(measured)?.loss ?? null }
 }
 
 export const isBetter = (metric: MetricDef, value: number, best: { readonly value: number; readonly epoch: number }) =>

@@ -7,6 +7,7 @@
  *   mean = average of m_k,  variance = (average of v_k + m_k^2 - mean^2) KM / (KM - 1),  v_k the population variances
  */
 import { modelError } from '../../base/errors.ts'
+import { type LongRun, stopIfAborted } from '../../base/long-run.ts'
 import type { SampleSet } from '../../data/array-set.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
 import { samplePlan } from '../../data/sample-set.ts'
@@ -29,7 +30,8 @@ import { batchStatistics, runningStatistics } from '../step/running-statistics.t
 import { nameOf } from '../step/step-names.ts'
 import { sourceOf } from './batch-source.ts'
 
-export interface BnUpdateOptions {
+/** Progress counts batches. */
+export interface BnUpdateOptions extends LongRun {
   readonly data: SampleSet
   readonly preprocess: Preprocess | undefined
   readonly epochs?: number
@@ -43,8 +45,6 @@ export interface BnUpdateOptions {
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
   /** Called with what was done to the model that its user should know. */
   readonly onWarning?: (warning: string) => void
-  readonly signal?: AbortSignal | undefined
-  readonly onProgress?: (done: number, total: number) => void
 }
 
 /** Updates `model` in place; returns how many BatchNormalization nodes it found. A model error where there is none. */
@@ -63,7 +63,7 @@ export async function updateBatchNorm(model: Model, options: BnUpdateOptions): P
   try {
     const input = model.graph.fed[0]!.name
     for await (const { step, parts } of source.batches(0, steps)) {
-      options.signal?.throwIfAborted()
+      stopIfAborted(options.signal, `interrupted after ${step} of ${steps} batches`)
       const seen: Float32Array[] = []
       for (const { images, others } of parts) {
         const out = await session.run({ [input]: images, ...others })

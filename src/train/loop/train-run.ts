@@ -1,4 +1,5 @@
 /** What a training run takes, reports along the way, and returns. */
+import type { LongRun } from '../../base/long-run.ts'
 import type { Preprocess } from '../../data/preprocess.ts'
 import type { TrainingData } from '../../data/random-options.ts'
 import type { Model } from '../../graph/model.ts'
@@ -7,8 +8,9 @@ import type { Executor, Fallback } from '../../runtime/executor.ts'
 import type { RanksOptions } from '../ranks-options.ts'
 import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
+import type { StepProfile } from './step-profile.ts'
 
-export interface TrainRun {
+export interface TrainRun extends Pick<LongRun, 'signal'> {
   /**
    * Images to train on; a part is held out of them by `valFraction`. `random`: normal numbers in the shape of the
    * model's input, for distillation without data.
@@ -32,8 +34,6 @@ export interface TrainRun {
   readonly identity?: string | undefined
   /** The processes that train together: each takes an equal share of every step's batches. One by itself where absent. */
   readonly ranks?: ({ readonly group: Group } & RanksOptions) | undefined
-  /** Aborting writes a checkpoint and ends the run with an `interrupt` error. */
-  readonly signal?: AbortSignal | undefined
   /** Used in place of the option `device`. */
   readonly executor?: Executor
   /** Folder in which large training steps are kept for the next run, see session-cache.ts; without it they are not kept. */
@@ -104,7 +104,13 @@ export interface CheckpointEvent {
   readonly path: string
 }
 
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
+/** After the last step of a run that is profiled. */
+export interface ProfileEvent {
+  readonly kind: 'profile'
+  readonly profile: StepProfile
+}
+
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | ProfileEvent
 
 export interface TrainSummary {
   /** Steps done in total. */

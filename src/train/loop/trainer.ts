@@ -4,9 +4,8 @@
  */
 import { existsSync } from 'node:fs'
 import { MncError } from '../../base/errors.ts'
+import { interrupted } from '../../base/long-run.ts'
 import { fingerprint } from '../../codec/codec.ts'
-import { accuracyOf } from '../../evaluate/evaluate.ts'
-import { measure } from '../../evaluate/measure.ts'
 import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
@@ -19,7 +18,7 @@ import type { StepRunner } from '../step/step-runner.ts'
 import type { TrainOptions } from '../train-options.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
-import { isBetter, namedValue } from './best-epoch.ts'
+import { isBetter, measureValidation, namedValue } from './best-epoch.ts'
 import { bestPathOf, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import type { EngineProfile } from './engine-profile.ts'
@@ -27,11 +26,13 @@ import { maskProgress, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { adopt, type Prepared, prepareTraining } from './prepare-training.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
 import { type DataPlan, optimizerOf, scheduleOf, stepsOf } from './step-plan.ts'
+import { profileOfStep } from './step-profile.ts'
 import { countRight, feedsOf } from './targets.ts'
 import type { Together } from './together.ts'
 import type {
   CheckpointEvent,
   EpochEvent,
+  ProfileEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -47,7 +48,9 @@ export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<T
   const training = new Training(await prepareTraining(model, run))
   try {
     yield* training.events()
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) yield last
+    return summary
   } finally {
     await training.close()
   }
@@ -62,7 +65,9 @@ export async function train(
   const training = new Training(await prepareTraining(model, run))
   try {
     for await (const event of training.events()) await onEvent(event)
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) await onEvent(last)
+    return summary
   } finally {
     await training.close()
   }
@@ -253,9 +258,7 @@ class Training {
       ...(signal && this.#together.size === 1 && { signal }),
     }
     try {
-      const metric = this.#metric!
-      const measured = await measure(this.#averaged(), validation, preprocess, [metric], options)
-      return { value: measured.metrics[metric.name]!.value, loss: accuracyOf(measured)?.loss ?? null }
+      return await measureValidation(this.#metric!, this.#averaged(), validation, preprocess, options)
     } catch (error) {
       if (!signal?.aborted) throw error
       throw await this.#interrupted()
@@ -322,7 +325,7 @@ class Training {
     }
   }
 
-  async finish(): Promise<TrainSummary> {
+  async finish(): Promise<{ readonly summary: TrainSummary; readonly last: ProfileEvent | null }> {
     const { validation } = this.#data
     const runner = this.#runner
     await runner.download()
@@ -330,12 +333,16 @@ class Training {
     if (this.#average) adopt(this.#model, this.#averaged())
     if (validation) adopt(this.#model, this.#best.model)
     this.#finished = true
-    await this.#profile?.keep(runner.endProfiling())
+    const trace = await this.#profile?.keep(runner.endProfiling())
     const { value, epoch } = this.#best
     const { sum, steps } = this.#losses
-    return {
+    const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
       ...{ bestEpoch: validation ? epoch : null, ...namedValue(this.#metric, validation ? value : undefined) },
+    }
+    return {
+      summary,
+      last: trace === undefined ? null : { kind: 'profile', profile: profileOfStep(trace, runner.graph.model.graph) },
     }
   }
 
@@ -351,9 +358,8 @@ class Training {
   async #interrupted(): Promise<MncError> {
     const { checkpoint } = this.#run
     if (checkpoint) await this.#checkpoint()
-    return new MncError(`interrupted after ${this.#done} steps${checkpoint ? `; checkpoint in ${checkpoint}` : ''}`, {
-      ...{ code: 'interrupted', blame: 'interrupt', next: checkpoint && 'continue with --resume' },
-    })
+    const where = checkpoint ? `; checkpoint in ${checkpoint}` : ''
+    return interrupted(`interrupted after ${this.#done} steps${where}`, checkpoint && 'continue with --resume')
   }
 
   /** Names the step and the first tensor that is not finite. The state before the step is untouched. */

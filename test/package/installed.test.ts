@@ -1,0 +1,134 @@
+/** The packed package in an empty project: installed offline, started, imported, its examples run, its links followed. */
+import assert from 'node:assert/strict'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import test, { after, before } from 'node:test'
+import { type Installed, installPacked } from './install.ts'
+import { brokenLinks } from './links.ts'
+
+let project: Installed
+before(() => {
+  project = installPacked()
+})
+after(() => project.remove())
+
+const ok = (program: string, ...args: string[]): string => {
+  const { status, stdout, stderr } = project.run(program, ...args)
+  assert.equal(status, 0, `${program} ${args.join(' ')}: ${stderr}`)
+  return stdout
+}
+
+test('the command starts, and works on the models and data of the package', () => {
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
+  assert.equal(ok('npx', '--no-install', 'mnc', '--version').trim(), version)
+  ok('npx', '--no-install', 'mnc', 'build', 'lenet', '-o', 'net.onnx')
+  const pruned = ok('node_modules/.bin/mnc', 'pass', 'prune', '--sparsity', '0.5', 'net.onnx', '-o', 'pruned.onnx')
+  assert.match(pruned, /pruned\.onnx/)
+  const evaluated = ok('node_modules/.bin/mnc', '--json', 'eval', 'pruned.onnx', '--data', 'embedded', '--limit', '20')
+  assert.equal(JSON.parse(evaluated).samples, 20)
+})
+
+test('no libraries for CUDA come with it', () => {
+  const engine = readdirSync(join(project.folder, 'node_modules/onnxruntime-node/bin'), { recursive: true })
+  assert.ok(engine.some((f) => /libonnxruntime\.|onnxruntime\.dll/.test(String(f))))
+  assert.deepEqual(
+    engine.filter((f) => /cuda|tensorrt/i.test(String(f))),
+    [],
+  )
+})
+
+test('the library is imported by modules, and required by CommonJS', () => {
+  const use = `
+    const model = mnc.parseModel(text)
+    mnc.pass(model, 'prune', { sparsity: 0.5 }).then(({ changed }) => console.log(changed, typeof mnc.defineMetric))`
+  const text = readFileSync('test/goldens/insert-prune-mask/layer.txt', 'utf8').split('== in\n')[1]!.split('\n==')[0]!
+  const source = `const text = ${JSON.stringify(text)}\n`
+  writeFileSync(join(project.folder, 'use.mjs'), `import * as mnc from 'mnc'\n${source}${use}`)
+  writeFileSync(join(project.folder, 'use.cjs'), `const mnc = require('mnc')\n${source}${use}`)
+  assert.equal(ok(process.execPath, 'use.mjs'), 'true function\n')
+  assert.equal(ok(process.execPath, 'use.cjs'), 'true function\n')
+})
+
+test('TypeScript finds the types, in a project that checks those of its packages', () => {
+  writeFileSync(
+    join(project.folder, 'use.ts'),
+    `import { pass, readModel, type Model } from 'mnc'
+const model: Model = await readModel('net.onnx')
+await pass(model, 'prune', { sparsity: 0.5, scope: 'layer' })
+// @ts-expect-error: no such option
+await pass(model, 'prune', { sparsty: 0.5 })
+`,
+  )
+  cpSync(join(project.package, 'examples/own-config'), join(project.folder, 'typed'), { recursive: true })
+  const options = { module: 'nodenext', target: 'es2022', strict: true, noEmit: true, skipLibCheck: false, types: [] }
+  const compilerOptions = { ...options, allowImportingTsExtensions: true }
+  const files = ['use.ts', 'typed/mnc.config.ts']
+  writeFileSync(join(project.folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+  const { status, stdout } = project.run(join(process.cwd(), 'node_modules/.bin/tsc'), '-p', '.')
+  assert.equal(status, 0, stdout)
+})
+
+test('publint and Are The Types Wrong find nothing', () => {
+  const linted = ok(process.execPath, join(import.meta.dirname, 'lint-package.mjs'), project.tarball)
+  const { messages, problems } = JSON.parse(linted)
+  assert.deepEqual(messages, [])
+  // CommonJS gets the module itself: Node.js 20.19 and later require it
+  assert.deepEqual([...new Set(problems.map(({ kind }: { readonly kind: string }) => kind))], ['CJSResolvesToESM'])
+})
+
+/** What each example's `make` leaves, and what has to hold of it. */
+const examples: Readonly<Record<string, (read: (file: string) => Figures) => void>> = {
+  'audio-vad'(read) {
+    assert.ok(read('vad.check.json').model!.top1 > 0.8)
+  },
+  tabular(read) {
+    assert.ok(read('small.check.json').model!.top1 > 0.85)
+  },
+  text(read) {
+    assert.ok(read('small.check.json').model!.top1 > 0.8)
+  },
+  detector(read) {
+    assert.ok(read('detector.map.json').metrics!.map!.value > 0.9)
+    assert.ok(read('small.map.json').metrics!.map!.value > 0.8)
+  },
+  'own-config'(read) {
+    assert.ok(read('error.json').top1! > 0.9)
+    assert.ok(read('error.json').metrics!['most-wrong']!.value > 0)
+  },
+}
+
+interface Figures {
+  readonly top1?: number
+  readonly model?: { readonly top1: number }
+  readonly metrics?: Readonly<Record<string, { readonly value: number }>>
+}
+
+for (const [name, holds] of Object.entries(examples))
+  test(`examples/${name} runs as it stands`, () => {
+    const at = (file: string): string => join(project.folder, name, file)
+    cpSync(join(project.package, 'examples', name), at('.'), { recursive: true })
+    ok('make', '-C', name)
+    holds((file) => JSON.parse(readFileSync(at(file), 'utf8')))
+    // a second make has nothing left to do
+    assert.doesNotMatch(ok('make', '-C', name), /mnc /)
+  })
+
+test('every link of the documents leads somewhere', () => {
+  const documents = readdirSync(project.package, { recursive: true, encoding: 'utf8' }).filter(
+    (f) => f.endsWith('.md') && !f.startsWith('node_modules'),
+  )
+  assert.ok(documents.includes('README.md') && documents.length > 10)
+  assert.deepEqual(
+    documents.flatMap((f) => brokenLinks(join(project.package, f))),
+    [],
+  )
+})
+
+test('every file that package.json names is there', () => {
+  const own = JSON.parse(readFileSync(join(project.package, 'package.json'), 'utf8'))
+  for (const key of ['name', 'version', 'description', 'keywords', 'license', 'engines', 'exports', 'types', 'files'])
+    assert.ok(own[key], key)
+  for (const path of [own.main, own.types, own.bin.mnc, ...own.files])
+    assert.ok(existsSync(join(project.package, path)), path)
+  assert.ok(dirname(own.types) === dirname(own.main))
+})
