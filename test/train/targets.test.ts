@@ -373,7 +373,9 @@ test('the part held out is measured by --metric, mse by default; the best epoch 
   await scores({}, (v) => Math.min(...v))
   await scores({ metric: 'psnr' }, (v) => Math.max(...v))
   const fails = (options: TrainOptionsInput, reason: RegExp): Promise<void> =>
-    assert.rejects(step(network(['numbers']), set, { batch: 3, ...options }), (e: MncError) => reason.test(`${e.message} ${e.next}`))
+    assert.rejects(step(network(['numbers']), set, { batch: 3, ...options }), (e: MncError) =>
+      reason.test(`${e.message} ${e.next}`),
+    )
   await fails({ metric: 'mse' }, /--metric mse is measured on a part of the data that is held out add --val-fraction/)
   await fails({ metric: 'msee', valFraction: 0.25 }, /there is no metric 'msee' did you mean 'mse'/)
   await fails({ metric: 'accuracy', valFraction: 0.25 }, /has no labels to measure accuracy with/)
