@@ -113,6 +113,7 @@ export async function planStep(
     teacher: needs.teacher
       ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
       : undefined,
+    origins: run.profile !== undefined,
     learningRateOf: learningRateOf(o, whole, sizes),
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
   }

@@ -8,6 +8,7 @@ import type { Executor, Fallback } from '../../runtime/executor.ts'
 import type { RanksOptions } from '../ranks-options.ts'
 import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
+import type { StepProfile } from './step-profile.ts'
 
 export interface TrainRun extends Pick<LongRun, 'signal'> {
   /**
@@ -101,7 +102,13 @@ export interface CheckpointEvent {
   readonly path: string
 }
 
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
+/** After the last step of a run that is profiled. */
+export interface ProfileEvent {
+  readonly kind: 'profile'
+  readonly profile: StepProfile
+}
+
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | ProfileEvent
 
 export interface TrainSummary {
   /** Steps done in total. */

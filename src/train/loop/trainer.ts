@@ -25,11 +25,13 @@ import { maskProgress, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { adopt, type Prepared, prepareTraining } from './prepare-training.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
 import { type DataPlan, optimizerOf, scheduleOf, stepsOf } from './step-plan.ts'
+import { profileOfStep } from './step-profile.ts'
 import { countRight, feedsOf } from './targets.ts'
 import type { Together } from './together.ts'
 import type {
   CheckpointEvent,
   EpochEvent,
+  ProfileEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -45,7 +47,9 @@ export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<T
   const training = new Training(await prepareTraining(model, run))
   try {
     yield* training.events()
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) yield last
+    return summary
   } finally {
     await training.close()
   }
@@ -60,7 +64,9 @@ export async function train(
   const training = new Training(await prepareTraining(model, run))
   try {
     for await (const event of training.events()) await onEvent(event)
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) await onEvent(last)
+    return summary
   } finally {
     await training.close()
   }
@@ -316,7 +322,7 @@ class Training {
     }
   }
 
-  async finish(): Promise<TrainSummary> {
+  async finish(): Promise<{ readonly summary: TrainSummary; readonly last: ProfileEvent | null }> {
     const { validation } = this.#data
     const runner = this.#runner
     await runner.download()
@@ -324,12 +330,16 @@ class Training {
     if (this.#average) adopt(this.#model, this.#averaged())
     if (validation) adopt(this.#model, this.#best.model)
     this.#finished = true
-    await this.#profile?.keep(runner.endProfiling())
+    const trace = await this.#profile?.keep(runner.endProfiling())
     const { top1, epoch } = this.#best
     const { sum, steps } = this.#losses
-    return {
+    const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
       ...{ bestEpoch: validation ? epoch : null, valTop1: validation ? top1 : null },
+    }
+    return {
+      summary,
+      last: trace === undefined ? null : { kind: 'profile', profile: profileOfStep(trace, runner.graph.model.graph) },
     }
   }
 

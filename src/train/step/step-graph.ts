@@ -27,6 +27,7 @@ import { lowerFakeQuant } from '../../passes/lower-fake-quant.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
 import { joinGates } from './join-gates.ts'
 import { slotsOf } from './optimizers.ts'
+import { withOrigins } from './origins.ts'
 import { emitStatistics, findNorms, normaliseByBatch } from './running-statistics.ts'
 import { StepBuilding } from './step-building.ts'
 import { emitBackward, joinGradients, narrow } from './step-gradient.ts'
@@ -87,7 +88,8 @@ const results: readonly Stage<StepBuilding>[] = [
 
 export async function buildStep(student: Model, options: StepOptions, isHost: HostSelector): Promise<StepGraph> {
   const step = new StepBuilding(student, options, isHost)
-  await runStages('step', [...prepared, ...parameters, ...network, ...backward, ...results], step)
+  const stages = [...prepared, ...parameters, ...network, ...backward, ...results]
+  await runStages('step', options.origins ? stages.map(withOrigins) : stages, step)
   return resultOf(step)
 }
 

@@ -22,6 +22,8 @@ export interface StepOptions extends LossOptions {
   readonly learnScales: boolean
   /** float16: operations for which it is enough compute in it (mixed-precision.ts). */
   readonly precision?: 'float32' | 'float16' | undefined
+  /** Nodes say what they are for (origins.ts). */
+  readonly origins?: boolean | undefined
   /** Factors on the weight decay and learning rate of each parameter, by initializer name. */
   readonly weightDecayOf?: ((name: string) => number) | undefined
   readonly learningRateOf?: ((name: string) => number) | undefined
