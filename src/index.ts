@@ -93,9 +93,11 @@ export { type GivenSizes, recordSizes } from './samples/input-shapes.ts'
 export { sensitivityPlot } from './sensitivity/plot.ts'
 export { type Sensitivity, type SensitivityRun, scanSensitivity } from './sensitivity/sensitivity.ts'
 export { type BnUpdateOptions, updateBatchNorm } from './train/loop/bn-update.ts'
+export type { KindTime, LayerTime, StepProfile } from './train/loop/step-profile.ts'
 export {
   type CheckpointEvent,
   type EpochEvent,
+  type ProfileEvent,
   type StartEvent,
   type StepEvent,
   type TrainEvent,

@@ -1,7 +1,8 @@
 /**
  * Which programs load a file, and from which version on, judged by its contents. Facts measured, file by file, with
  * onnxruntime 1.16.3, 1.18.1, 1.20.1, 1.22.1, 1.23.2, 1.24.1 and newer, OpenVINO 2026.4 and OpenCV 5.0; the oldest version of each
- * table is the oldest that was tried. TensorRT's are those of its documents (explicit quantisation), not measured.
+ * table is the oldest that was tried; onnxruntime-web 1.30 in Chromium, on WebAssembly and both of its WebGPUs,
+ * MatMulNBits on WebAssembly alone. TensorRT's are those of its documents (explicit quantisation), not measured.
  *
  * Opsets up to 19 are those of onnxruntime 1.16; 20 and 21 were tried with 1.18, later ones with 1.30 alone. Of operators of other
  * domains it knows MatMulNBits alone. Says not whether a reader has every operator.
@@ -10,16 +11,24 @@ import { usageError } from '../base/errors.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
-import { isCast, isExtremum, isQuantize } from '../ops/facts.ts'
+import { isCast, isDequantize, isExtremum, isQuantize } from '../ops/facts.ts'
 
-const oldest = { onnxruntime: '1.16', openvino: '2026.4', opencv: '5.0', tensorrt: '8.6' } as const
+const oldest = {
+  ...{ onnxruntime: '1.16', 'onnxruntime-web': '1.30', openvino: '2026.4', opencv: '5.0', tensorrt: '8.6' },
+} as const
 
 export type ReaderName = keyof typeof oldest
 export const readerNames = Object.keys(oldest) as readonly ReaderName[]
 
 /** Names that people know them by. */
 const titles: Readonly<Record<ReaderName, string>> = {
-  ...{ onnxruntime: 'onnxruntime', openvino: 'OpenVINO', opencv: 'OpenCV', tensorrt: 'TensorRT' },
+  ...{
+    onnxruntime: 'onnxruntime',
+    'onnxruntime-web': 'onnxruntime-web',
+    openvino: 'OpenVINO',
+    opencv: 'OpenCV',
+    tensorrt: 'TensorRT',
+  },
 }
 
 /** The version from which on each reader takes it; null: no version that was tried. Absent: all of them do. */
@@ -37,6 +46,8 @@ const facts = {
   /** MatMulNBits; of other than 4 bits, onnxruntime 1.30 is the oldest that was tried after 1.18, which refuses them. */
   products: { onnxruntime: '1.18', opencv: null, tensorrt: null },
   productsNot4: { onnxruntime: '1.30', opencv: null, tensorrt: null },
+  /** Of 8 bits: computed wrongly by the default WebGPU of onnxruntime-web, rightly by its WebAssembly and `onnxruntime-web/webgpu`. */
+  dequantised: { 'onnxruntime-web': null },
   /** Integers with a zero point other than 0, and unsigned ones. */
   asymmetric: { tensorrt: null },
 } as const satisfies Readonly<Record<string, Since>>
@@ -51,17 +62,24 @@ export interface Reading {
   readonly because: string | null
 }
 
-interface Demand {
-  readonly since: Since
+export type Fact = keyof typeof facts
+
+/** What a file contains that not every reader takes. */
+export interface Demand {
+  readonly fact: Fact
+  /** As people read it. */
   readonly because: string
 }
 
 /** By reader, all of them. */
-export function readersOf(model: Model): readonly Reading[] {
-  const demands = [...demandsOf(model)]
+export const readersOf = (model: Model): readonly Reading[] => readersFor([...demandsOf(model)])
+
+/** Of a file with such contents. */
+export function readersFor(demands: readonly Demand[]): readonly Reading[] {
   return readerNames.map((reader) => {
     let most: Reading = { reader, title: titles[reader], since: oldest[reader], because: null }
-    for (const { since, because } of demands) {
+    for (const { fact, because } of demands) {
+      const since: Since = facts[fact]
       const own = since[reader]
       if (own === undefined || most.since === null) continue
       if (own === null || isOlder(most.since, own)) most = { ...most, since: own, because }
@@ -86,7 +104,7 @@ export interface Wanted {
 }
 
 export function parseReader(text: string): Wanted {
-  const [, name = '', version] = /^\s*([a-z]+)\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*$/i.exec(text) ?? []
+  const [, name = '', version] = /^\s*([a-z-]+)\s*(?:>=\s*(\d+(?:\.\d+)*))?\s*$/i.exec(text) ?? []
   const reader = readerNames.find((r) => r === name.toLowerCase())
   if (!reader)
     throw usageError(
@@ -104,27 +122,30 @@ export function refusalOf(readings: readonly Reading[], { reader, version }: Wan
   return because === null ? `${title} was not tried before ${since}` : `${because} needs ${title} ${since}`
 }
 
-function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
+export function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
   const graphs = [graph, ...functions.map((f) => f.graph)]
-  if (irVersion >= 10) yield { since: facts.ir10, because: `IR ${irVersion}` }
-  if (opset >= 20) yield { since: opset >= 22 ? facts.opset22 : facts.opset20, because: `opset ${opset}` }
+  if (irVersion >= 10) yield { fact: 'ir10', because: `IR ${irVersion}` }
+  if (opset >= 20) yield { fact: opset >= 22 ? 'opset22' : 'opset20', because: `opset ${opset}` }
   for (const { value, type } of typesOf(graphs)) {
     const { bits } = elementTypes[type]
     const [readers, quantiser] = [[...value.uses], value.producer && isQuantize(value.producer)]
     if (bits === 4) {
-      yield { since: facts.int4, because: `${type} values` }
-      if (readers.some(isCast)) yield { since: facts.castInt4, because: `a Cast from ${type}` }
+      yield { fact: 'int4', because: `${type} values` }
+      if (readers.some(isCast)) yield { fact: 'castInt4', because: `a Cast from ${type}` }
     }
     if (/^u?int8$/.test(type) && readers.some(isExtremum))
-      yield { since: facts.extremumInt8, because: `Min or Max of ${type}` }
+      yield { fact: 'extremumInt8', because: `Min or Max of ${type}` }
     if (quantiser && isAsymmetric(value.producer!, type))
-      yield { since: facts.asymmetric, because: `${type} with a zero point` }
+      yield { fact: 'asymmetric', because: `${type} with a zero point` }
   }
-  for (const n of graphs.flatMap((g) => [...g.allNodes()]))
+  for (const n of graphs.flatMap((g) => [...g.allNodes()])) {
+    if (isDequantize(n) && !n.input(0).constant)
+      yield { fact: 'dequantised', because: 'DequantizeLinear of activations' }
     if (n.domain === 'com.microsoft' && n.op === 'MatMulNBits') {
       const bits = n.int('bits', 4)
-      yield { since: bits === 4 ? facts.products : facts.productsNot4, because: `${n.op} of ${bits} bits` }
+      yield { fact: bits === 4 ? 'products' : 'productsNot4', because: `${n.op} of ${bits} bits` }
     }
+  }
 }
 
 const isAsymmetric = (quantise: Node, type: string): boolean =>

@@ -1,5 +1,5 @@
 /**
- * A file in the readers that it is for: those of MNC_READERS (python-readers.ts) compared with the reference in
+ * A file in the readers that it is for: those that are installed (installed-readers.ts) compared with the reference in
  * onnxruntime at ORT_DISABLE_ALL, by the first output. onnxruntime-node, which is always there, is what checkModels compares.
  */
 import { resolve } from 'node:path'
@@ -9,7 +9,7 @@ import type { Model } from '../graph/model.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
 import { groupsOf } from '../samples/run-samples.ts'
 import { type CheckBatch, planPair } from './check.ts'
-import { type PythonReader, runInPython } from './python-readers.ts'
+import { type InstalledReader, runIn } from './installed-readers.ts'
 
 export interface ReaderResult {
   readonly reader: ReaderName
@@ -32,7 +32,7 @@ export async function checkReaders(
   reference: Model,
   { model, path }: { readonly model: Model; readonly path: string },
   batch: CheckBatch,
-  { wanted, installed }: { readonly wanted: readonly Wanted[]; readonly installed: readonly PythonReader[] },
+  { wanted, installed }: { readonly wanted: readonly Wanted[]; readonly installed: readonly InstalledReader[] },
 ): Promise<ReaderResult[]> {
   const pair = await planPair(reference, model, batch)
   const plan = pair.reference.isFixed ? pair.reference : pair.model
@@ -54,7 +54,7 @@ export async function checkReaders(
     for (const p of own) {
       // a version of which it is known that it does not take the file says nothing
       if (refusalOf(readings, { reader, version: p.version }) !== null) continue
-      const ran = await runInPython(p, resolve(path), feeds)
+      const ran = await runIn(p, resolve(path), feeds)
       const got =
         'outputs' in ran ? { refusal: null, maxRelError: errorOf(want, ran.outputs) } : { ...ran, maxRelError: null }
       results.push({ reader, version: p.version, ...got })
@@ -63,7 +63,8 @@ export async function checkReaders(
   return results
 }
 
-function errorOf(want: readonly Float32Array[], got: readonly Float32Array[]): number {
+/** Largest difference over the largest output. */
+export function errorOf(want: readonly Float32Array[], got: readonly Float32Array[]): number {
   let [error, largest] = [0, 0]
   for (const [r, a] of want.entries()) {
     const b = got[r]!

@@ -35,7 +35,7 @@ const options = optionTable({
     type: 'string',
     enum: targetNames,
     description:
-      "Also in the target's readers, those that are installed in a python that MNC_READERS names (onnxruntime-node always is)",
+      "Also in the target's readers, those that are installed: in the pythons that MNC_READERS names, and onnxruntime-web from npm (onnxruntime-node always is)",
   },
   ...dataOptions,
   ...pixelOptions,
@@ -168,10 +168,10 @@ export const check = defineCommand({
 
       async function readersOf(target: string): Promise<readonly ReaderResult[]> {
         const { checkReaders } = await import('../check/check-readers.ts')
-        const { pythonReaders } = await import('../check/python-readers.ts')
+        const { installedReaders } = await import('../check/installed-readers.ts')
         const { parseReader } = await import('../analysis/readers.ts')
         const wanted = targetOf(target).readers.map(parseReader)
-        const installed = await pythonReaders()
+        const installed = await installedReaders()
         for await (const first of firstBatch())
           return checkReaders(reference, { model, path }, first, { wanted, installed })
         return []
@@ -197,8 +197,9 @@ async function dataOf(reference: Model, where: string, given: Options, io: Comma
 
 /** One line a reader. */
 function describeReaderResults(results: readonly ReaderResult[]): string {
-  const outcome = ({ version, refusal, maxRelError }: ReaderResult): string => {
-    if (version === null) return 'not installed here (MNC_READERS names pythons that have readers)'
+  const outcome = ({ reader, version, refusal, maxRelError }: ReaderResult): string => {
+    if (version === null)
+      return `not installed here (${reader === 'onnxruntime-web' ? 'npm install onnxruntime-web' : 'MNC_READERS names pythons that have readers'})`
     return refusal === null
       ? `differs by ${percent(maxRelError ?? 0, 2)} of the largest output at most`
       : `refuses it: ${refusal}`

@@ -27,7 +27,12 @@ const table = optionTable({
   checkpointSteps: { type: 'integer', minimum: 1, description: 'Steps between checkpoints, in addition' },
   log: { type: 'string', placeholder: 'FILE.jsonl', description: 'Write one JSON object per step and per epoch' },
   tensorboard: { type: 'string', placeholder: 'DIR', description: 'Write event files for TensorBoard' },
-  profile: { type: 'string', placeholder: 'FILE.json', description: "Write the engine's profile as a Chrome trace" },
+  profile: {
+    type: 'string',
+    placeholder: 'FILE.json',
+    description:
+      "Print where a step's time goes, by kind of work and layer, and write the engine's profile as a Chrome trace",
+  },
   ...probeOptions,
   output,
 })

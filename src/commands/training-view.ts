@@ -1,11 +1,12 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
 import { fallbackWarnings } from '../runtime/fallback-warnings.ts'
+import type { StepProfile } from '../train/loop/step-profile.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import type { Objective } from '../train/step/objectives.ts'
 import { temperatureWarning } from '../train/temperature-warning.ts'
 import type { CommandIO } from './io.ts'
 import type { Progress } from './progress.ts'
-import { percent } from './table.ts'
+import { percent, table } from './table.ts'
 
 export class TrainingView {
   readonly #io: CommandIO
@@ -40,10 +41,14 @@ export class TrainingView {
         `epoch ${epoch}  loss ${loss.toFixed(4)}${right}  ${this.#rate.toFixed(0)} img/s`,
       )
     } else if (event.kind === 'epoch') {
-      const { epoch, valLoss, valTop1 } = event
+      const { epoch, valLoss, valTop1, valMetric } = event
       this.end()
       if (valTop1 !== null)
         this.#io.log(`epoch ${epoch}: validation top-1 ${percent(valTop1, 2)}, loss ${valLoss?.toFixed(4)}`)
+      if (valMetric) this.#io.log(`epoch ${epoch}: validation ${valMetric.name} ${valMetric.value.toPrecision(5)}`)
+    } else if (event.kind === 'profile') {
+      this.end()
+      this.#io.log((width) => profileLines(event.profile, width).join('\n'))
     }
   }
 
@@ -67,4 +72,26 @@ function objectivesLine(objectives: readonly Objective[]): string | null {
     return `${output} by ${loss}${over}${weight === 1 ? '' : ` times ${weight}`}`
   })
   return `losses: ${each.join(', ')}`
+}
+
+const LAYERS = 15
+
+/** Kinds of work, then the layers that take longest. */
+function profileLines({ steps, kernels, ms, memoryBound, kinds, layers }: StepProfile, width: number): string[] {
+  const whole = `${percent(memoryBound, 0)} of it waits for memory`
+  const work = kinds.map((k) => [k.kind, k.ms.toFixed(1), percent(k.share), percent(k.memoryBound, 0)])
+  const columns = ['forward', 'input gradient', 'weight gradient', 'quantisers'] as const
+  const shown = columns.filter((c) => kinds.some(({ kind }) => kind === c))
+  const rows = layers
+    .slice(0, LAYERS)
+    .map((l) => [
+      ...[l.layer || '(none)', l.ms.toFixed(1), percent(l.share)],
+      ...shown.map((c) => (l.kinds[c] ?? 0).toFixed(1)),
+    ])
+  return [
+    `a step takes ${ms.toFixed(1)} ms in ${kernels} kernels (mean of ${steps}); ${whole}`,
+    table([['kind of work', 'ms', 'share', 'memory-bound'], ...work], 'lrrr', width),
+    table([['layer', 'ms', 'share', ...shown], ...rows], `lrr${shown.map(() => 'r').join('')}`, width),
+    ...(layers.length > LAYERS ? [`and ${layers.length - LAYERS} more layers`] : []),
+  ]
 }

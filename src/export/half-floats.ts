@@ -1,5 +1,5 @@
 /**
- * Floats of a file as float16: layers, and what lies between them and moves numbers or adds few of them (OpDef.half), compute in
+ * Floats of a file as float16: layers, and what lies between them and moves numbers or combines few of them, compute in
  * it and store their weights so. Inputs and outputs stay as they are.
  *
  * What float16 does not hold is found by running samples: a node stays in float32 where the largest magnitude of a value that it
@@ -7,7 +7,7 @@
  * below the least that it has all digits of. Where nothing was computed (a largest magnitude of 0) it is narrow.
  */
 import { cloneModel, type ValueMap } from '../graph/clone.ts'
-import type { Node, Value } from '../graph/graph.ts'
+import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { findOp } from '../ops/index.ts'
@@ -29,7 +29,7 @@ export async function storeHalf(context: Exporting): Promise<void> {
   const { model, options, choices, log } = context
   const { graph } = model
   await inferTypes(model)
-  const candidates = [...graph.nodes()].filter(mayBeNarrow)
+  const candidates = nodesThatMay(graph)
   if (!context.calibration) log('WARNING: overflow is looked for with random inputs: give --data for real ones')
   const data = (await context.calibration?.()) ?? (await randomData(model))
   const largest = await magnitudes(model, candidates.flatMap(floatsOf), data, options.allowNonfinite)
@@ -49,10 +49,28 @@ export async function storeHalf(context: Exporting): Promise<void> {
   )
 }
 
-/** Whether the operator computes the same numbers in float16, but for rounding. */
+/**
+ * Nodes that compute the same numbers in float16 but for rounding, as long as the numbers fit: those for which float16 is enough
+ * in training, tables, quotients, and what lies between two numbers. Not those that combine elements with the result of a node that
+ * has to be wide: normalisations written in single operators stay whole, and sums that run through a transformer stay wide.
+ */
+function nodesThatMay(graph: Graph): Node[] {
+  const found = new Set<Node>()
+  for (const n of graph.nodes()) {
+    if (!mayBeNarrow(n)) continue
+    const isWide = (v: Value | null): boolean => v?.producer != null && isSingle(v) && !found.has(v.producer)
+    if (!findOp(n)!.broadcasts || !n.inputs.some(isWide)) found.add(n)
+  }
+  return [...found]
+}
+
 function mayBeNarrow(n: Node): boolean {
-  if (n.domain !== '' || !findOp(n)?.half || n.outputs.some((v) => !v?.type)) return false
-  return floatsOf(n).length > 0 && n.subgraphs.length === 0
+  const def = findOp(n)
+  if (!def || n.domain !== '' || n.outputs.some((v) => !v?.type) || n.subgraphs.length > 0) return false
+  const isTable = def.weights?.some((w) => w.lookup) === true
+  const isQuotient = def.broadcasts === true && def.homogeneous?.(n) === 'element'
+  const isBounded = def.bounded === true && def.distribution === undefined
+  return (def.half === true || isTable || isQuotient || isBounded) && floatsOf(n).length > 0
 }
 
 const floatsOf = (n: Node): Value[] => [...n.inputs, ...n.outputs].flatMap((v) => (v && isSingle(v) ? [v] : []))

@@ -3,7 +3,7 @@
  * know a better way. Engines that ignore them compute the same numbers.
  */
 
-import type { Node, Value } from './graph.ts'
+import type { Graph, Node, Value } from './graph.ts'
 import { marks } from './marks.ts'
 
 /** Puts a Reshape after `v`, whose shape is known only by running the model; all readers and outputs take its result. */
@@ -25,6 +25,37 @@ export function pinShape(v: Value, dims: readonly number[]): void {
 
 /** Whether the input of `n` has the shape of its output. */
 export const isPin = (n: Node): boolean => marks.pinnedShape.is(n)
+
+/** What a node of a step is for: the kind of work, and the layer that it is done for. */
+export interface Origin {
+  readonly kind: string
+  readonly layer: string
+}
+
+const [BETWEEN, BEHIND] = [' of ', ' | ']
+
+export const setOrigin = (n: Node, { kind, layer }: Origin): void => marks.origin.set(n, `${kind}${BETWEEN}${layer}`)
+
+export const originOf = (n: Node): Origin | null => originIn(marks.origin.text(n) ?? '')
+
+/**
+ * The names of nodes begin with their origins, so that the engine's profile says them, also of what it fuses. Without
+ * quotes, backslashes and control characters, which onnxruntime 1.30 writes into its profile as they are, and no JSON has.
+ */
+export function nameByOrigin(graph: Graph): void {
+  for (const n of graph.nodes()) {
+    const origin = marks.origin.text(n)
+    const name = origin === undefined ? n.name : `${origin}${BEHIND}${n.name}`
+    n.rename(name.replace(/["\\\p{Cc}]/gu, '_'))
+  }
+}
+
+/** The origin that a name begins with. */
+export function originIn(name: string): Origin | null {
+  const text = name.split(BEHIND, 1)[0]!
+  const at = text.indexOf(BETWEEN)
+  return at < 0 ? null : { kind: text.slice(0, at), layer: text.slice(at + BETWEEN.length) }
+}
 
 /** Marks the value's producer as summing so many terms that float16 would lose the sum. Returns the value. */
 export function keepWide(v: Value): Value {

@@ -3,6 +3,7 @@
  * these keys, so that here is the list of what files of mnc say beyond ONNX.
  */
 import type { Node, Value } from './graph.ts'
+import { INHERITED } from './inherited.ts'
 import type { Model } from './model.ts'
 
 const PREFIX = 'mnc.'
@@ -166,6 +167,8 @@ export const marks = {
   wide: new Flag<Node>('wide'),
   /** The node's input has the shape of its output (hints.ts). */
   pinnedShape: new Flag<Node>('pinned-shape'),
+  /** What the node is for, where a step is to be profiled: a kind of work and a layer (hints.ts). */
+  origin: text<Node>(INHERITED.slice(PREFIX.length)),
   /** The node's result is the weight gradient of a convolution (hints.ts). */
   weightGradient: json<Node>('weight-gradient'),
 } as const

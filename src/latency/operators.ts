@@ -6,6 +6,7 @@ import { bugError, usageError } from '../base/errors.ts'
 import { readFileBytes, temporaryFolder } from '../base/files.ts'
 import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import type { Executor } from '../runtime/executor.ts'
+import { type Kernel, lastRuns } from '../runtime/kernel-trace.ts'
 import { batchPlan, dimsAt } from '../samples/batch-plan.ts'
 import { randomFeeds } from '../samples/random-feeds.ts'
 import type { Candidate } from './measure.ts'
@@ -28,14 +29,6 @@ export interface OperatorProfile {
 
 const WARM = 3
 const RUNS = 10
-
-interface TraceEvent {
-  readonly cat?: string
-  readonly name?: string
-  readonly dur?: number
-  readonly ts?: number
-  readonly args?: { readonly op_name?: string; readonly node_index?: string }
-}
 
 /** Profiles a model at one setting; progress counts runs. A usage error for engines that do not write profiles. */
 export async function profileOperators(
@@ -62,33 +55,27 @@ export async function profileOperators(
       await session.dispose()
     }
     if (written === undefined) throw bugError('the engine wrote no profile')
-    return profileOf(JSON.parse(await readFile(written, 'utf8')) as TraceEvent[])
+    return profileOf(await readFile(written, 'utf8'))
   } finally {
     await folder.remove()
   }
 }
 
 /** Sums over the last RUNS runs of a trace. */
-export function profileOf(events: readonly TraceEvent[]): OperatorProfile {
-  const starts = events.filter((e) => e.name === 'model_run').map((e) => e.ts ?? 0)
-  const runs = Math.min(RUNS, starts.length)
-  const from = starts.sort((a, b) => a - b)[starts.length - runs] ?? 0
-  const kernels = events.filter((e) => e.cat === 'Node' && e.name?.endsWith('_kernel_time') && (e.ts ?? 0) >= from)
-  const total = kernels.reduce((n, e) => n + (e.dur ?? 0), 0)
-  const shares = (keyOf: (e: TraceEvent) => string): Share[] => {
+export function profileOf(trace: string): OperatorProfile {
+  const { runs, kernels } = lastRuns(trace, RUNS)
+  const total = kernels.reduce((n, k) => n + k.us, 0)
+  const shares = (keyOf: (k: Kernel) => string): Share[] => {
     const found = new Map<string, { us: number; nodes: Set<string> }>()
-    for (const e of kernels) {
-      const entry = found.get(keyOf(e)) ?? { us: 0, nodes: new Set() }
-      found.set(keyOf(e), entry)
-      entry.us += e.dur ?? 0
-      entry.nodes.add(e.name!)
+    for (const k of kernels) {
+      const entry = found.get(keyOf(k)) ?? { us: 0, nodes: new Set() }
+      found.set(keyOf(k), entry)
+      entry.us += k.us
+      entry.nodes.add(k.node)
     }
     return [...found]
       .map(([name, { us, nodes }]) => ({ name, nodes: nodes.size, ms: us / 1000 / runs, share: us / total }))
       .sort((a, b) => b.ms - a.ms)
   }
-  return {
-    operators: shares((e) => e.args?.op_name ?? '?'),
-    nodes: shares((e) => e.name!.replace(/_kernel_time$/, '')),
-  }
+  return { operators: shares((k) => k.op), nodes: shares((k) => k.node) }
 }

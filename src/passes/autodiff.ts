@@ -29,12 +29,14 @@ const GRADIENT_PREFIX = 'grad/'
 
 /**
  * Gradients of sum over seeds s of <s, seed(s)> with respect to each of `wrt`. `seeds` maps values to the gradient that
- * arrives at them (same dims). Values of `wrt` that no seed depends on are absent from the result.
+ * arrives at them (same dims). Values of `wrt` that no seed depends on are absent from the result. `watch` is told of the
+ * gradients of each node's inputs when they are made.
  */
 export function differentiate(
   model: Model,
   seeds: ReadonlyMap<Value, Value>,
   wrt: readonly Value[],
+  watch?: (node: Node, gradients: readonly (Value | null)[]) => void,
 ): Map<Value, Value> {
   const { graph } = model
   const nodes = [...graph.nodes()]
@@ -60,10 +62,11 @@ export function differentiate(
     if (!needs.includes(true) && node.subgraphs.length === 0) continue
     const dy = node.outputs.map((v) => (v && dependent.has(v) ? gradientOf(v) : null))
     const dx = gradientsOfNode(node, dy, needs, b)
+    const fit = node.inputs.map((x, k) => (x && dx[k] && needs[k] ? fitShape(node, x, dx[k], b) : null))
+    watch?.(node, fit)
     node.inputs.forEach((x, k) => {
-      const g = dx[k]
-      if (!x || !g || !needs[k]) return
-      const fitted = fitShape(node, x, g, b)
+      const fitted = fit[k]
+      if (!x || !fitted) return
       const list = parts.get(x)
       if (list) list.push(fitted)
       else parts.set(x, [fitted])

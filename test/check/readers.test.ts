@@ -1,4 +1,4 @@
-/** `check --target`: the target's readers, where a python that MNC_READERS names has them. */
+/** `check --target`: the target's readers, where they are installed: onnxruntime-web, and those in pythons that MNC_READERS names. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,18 +7,20 @@ import { after, test } from 'node:test'
 import { parseReader } from '../../src/analysis/readers.ts'
 import { randomBatches } from '../../src/check/check.ts'
 import { checkReaders, gateReaders } from '../../src/check/check-readers.ts'
-import { pythonReaders } from '../../src/check/python-readers.ts'
+import { installedReaders, runIn } from '../../src/check/installed-readers.ts'
 import { writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { exportFor } from '../../src/export/targets/export-for.ts'
 import { targetOf } from '../../src/export/targets/index.ts'
+import { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
 import { Sink } from '../cli/sink.ts'
 import { smallNet } from '../export/nets.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-readers-'))
 after(() => rmSync(folder, { recursive: true }))
 
-const installed = await pythonReaders()
+const installed = await installedReaders()
 
 test('readers that are not installed are named; a path that is no python is a user error', async () => {
   const path = join(folder, 'net.onnx')
@@ -57,8 +59,42 @@ test('a refusal and a large difference are gates', () => {
     assert.throws(() => gateReaders([result, { ...result, ...fault }], 'net.onnx'), said)
 })
 
+test('onnxruntime-web runs the file for the web, and inputs and outputs of other types', async () => {
+  for (const [seed, activationBits] of [
+    [1, 8],
+    [2, 4],
+  ] as const) {
+    const graph = smallNet(seed, { activationBits })
+    const { model } = await exportFor(graph, { target: 'web' })
+    const path = join(folder, `web-${seed}.onnx`)
+    await writeModel(model, path)
+    for await (const batch of randomBatches(graph, 3)) {
+      const wanted = targetOf('web').readers.map(parseReader)
+      const [result, ...more] = await checkReaders(graph, { model, path }, batch, { wanted, installed })
+      assert.equal(more.length, 0)
+      assert.match(result!.version ?? '', /^1\.\d+/)
+      assert.ok(result!.maxRelError !== null && result!.maxRelError < 0.05, JSON.stringify(result))
+      break
+    }
+  }
+  const model = new Model()
+  const { graph } = model
+  const ids = graph.addInput('ids', { elem: 'int64', dims: [3] })
+  const table = graph.append().initializer('table', Tensor.float32([4, 2], [1, 2, 3, 4, 5, 6, 7, 8.5]))
+  const rows = graph.append().op('Gather', [table, ids])
+  graph.addOutput(graph.append().op('Cast', [rows], { to: 10 }, { name: 'y', type: { elem: 'float16', dims: [3, 2] } }))
+  const path = join(folder, 'types.onnx')
+  await writeModel(model, path)
+  const [web] = installed.filter((r) => r.reader === 'onnxruntime-web')
+  const ran = await runIn(web!, path, [{ ids: Tensor.from('int64', [3], [3, 0, 1]) }])
+  assert.deepEqual(ran, { outputs: [Float32Array.of(7, 8.5, 1, 2, 3, 4)] })
+  // what it refuses is told
+  const bad = await runIn(web!, path, [{ other: Tensor.from('int64', [3], [3, 0, 1]) }])
+  assert.match('refusal' in bad ? bad.refusal : '', /other|ids/)
+})
+
 test('files of targets give the same in every reader', {
-  skip: installed.length === 0 && 'no MNC_READERS',
+  skip: installed.every((r) => r.reader === 'onnxruntime-web') && 'no MNC_READERS',
 }, async () => {
   for (const [seed, activationBits] of [
     [1, 8],

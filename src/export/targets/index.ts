@@ -8,9 +8,10 @@ import { opset13 } from './opset13.ts'
 import { size } from './size.ts'
 import type { TargetDef } from './target.ts'
 import { tensorrt } from './tensorrt.ts'
+import { web } from './web.ts'
 import { weightOnly } from './weight-only.ts'
 
-const builtIn: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt, fp16, weightOnly]
+const builtIn: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt, web, fp16, weightOnly]
 
 export const targetRegistry = new Registry('target', builtIn, (t) => [t.name])
 export const targets = targetRegistry.all

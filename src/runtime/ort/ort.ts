@@ -5,6 +5,7 @@
 import { encodeModel } from '../../codec/codec.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import { requireInlinable } from '../../graph/function-size.ts'
+import { nameByOrigin } from '../../graph/hints.ts'
 import { Model } from '../../graph/model.ts'
 import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
 import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
@@ -21,9 +22,10 @@ export function ortExecutor(): Executor {
   return {
     device: { id: 'cpu', description: 'onnxruntime (cpu)' },
     async load(model, options = {}) {
-      return options.step && model instanceof Model
-        ? loadStep(await suited(model), options)
-        : loadSession(model, options, ['cpu'])
+      if (!options.step || !(model instanceof Model)) return loadSession(model, options, ['cpu'])
+      const step = await suited(model)
+      if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
+      return loadStep(step, options)
     },
   }
 }

@@ -26,14 +26,15 @@ export class EngineProfile {
     return join(this.#folder.path, 'step')
   }
 
-  /** Moves what the engine wrote to its destination. A user error where it is missing or cut short. */
-  async keep(written: string | undefined): Promise<void> {
+  /** Moves what the engine wrote to its destination; returns it. A user error where it is missing or cut short. */
+  async keep(written: string | undefined): Promise<string> {
     const text = written === undefined ? '' : await readFile(written, 'utf8')
     if (written === undefined || !text.trimEnd().endsWith(']'))
       throw new MncError('the profile was not written completely', {
         ...{ code: 'file-not-written', blame: 'user', file: this.#path, next: 'check that the device has space left' },
       })
     await writing(this.#path, () => rename(written, this.#path))
+    return text
   }
 
   async close(): Promise<void> {

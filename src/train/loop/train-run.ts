@@ -8,6 +8,7 @@ import type { Executor, Fallback } from '../../runtime/executor.ts'
 import type { RanksOptions } from '../ranks-options.ts'
 import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
+import type { StepProfile } from './step-profile.ts'
 
 export interface TrainRun extends Pick<LongRun, 'signal'> {
   /**
@@ -92,6 +93,8 @@ export interface EpochEvent {
   readonly epoch: number
   readonly valLoss: number | null
   readonly valTop1: number | null
+  /** Of `metric`, where it is not accuracy. */
+  readonly valMetric?: { readonly name: string; readonly value: number }
 }
 
 export interface CheckpointEvent {
@@ -101,7 +104,13 @@ export interface CheckpointEvent {
   readonly path: string
 }
 
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent
+/** After the last step of a run that is profiled. */
+export interface ProfileEvent {
+  readonly kind: 'profile'
+  readonly profile: StepProfile
+}
+
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | ProfileEvent
 
 export interface TrainSummary {
   /** Steps done in total. */
@@ -111,4 +120,5 @@ export interface TrainSummary {
   /** With `valFraction`: the epoch whose weights the model has now, and its accuracy. */
   readonly bestEpoch: number | null
   readonly valTop1: number | null
+  readonly valMetric?: { readonly name: string; readonly value: number }
 }

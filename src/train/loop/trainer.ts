@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { MncError } from '../../base/errors.ts'
 import { interrupted } from '../../base/long-run.ts'
 import { fingerprint } from '../../codec/codec.ts'
-import { evaluate } from '../../evaluate/evaluate.ts'
+import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
@@ -18,6 +18,7 @@ import type { StepRunner } from '../step/step-runner.ts'
 import type { TrainOptions } from '../train-options.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
+import { isBetter, measureValidation, namedValue } from './best-epoch.ts'
 import { bestPathOf, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import type { EngineProfile } from './engine-profile.ts'
@@ -25,11 +26,13 @@ import { maskProgress, masksAreFinal, movesMasks } from './mask-schedule.ts'
 import { adopt, type Prepared, prepareTraining } from './prepare-training.ts'
 import { learningRate, type ScheduleOptions } from './schedule.ts'
 import { type DataPlan, optimizerOf, scheduleOf, stepsOf } from './step-plan.ts'
+import { profileOfStep } from './step-profile.ts'
 import { countRight, feedsOf } from './targets.ts'
 import type { Together } from './together.ts'
 import type {
   CheckpointEvent,
   EpochEvent,
+  ProfileEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -45,7 +48,9 @@ export async function* trainSteps(model: Model, run: TrainRun): AsyncGenerator<T
   const training = new Training(await prepareTraining(model, run))
   try {
     yield* training.events()
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) yield last
+    return summary
   } finally {
     await training.close()
   }
@@ -60,7 +65,9 @@ export async function train(
   const training = new Training(await prepareTraining(model, run))
   try {
     for await (const event of training.events()) await onEvent(event)
-    return await training.finish()
+    const { summary, last } = await training.finish()
+    if (last) await onEvent(last)
+    return summary
   } finally {
     await training.close()
   }
@@ -87,7 +94,8 @@ class Training {
   #validationPending: boolean
   #done: number
   #savedAt = performance.now()
-  #best: { top1: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
+  readonly #metric: MetricDef | null
+  #best: { value: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
   #finished = false
@@ -103,6 +111,7 @@ class Training {
     this.#runner = runner
     this.#together = prepared.together
     this.#profile = prepared.profile
+    this.#metric = prepared.metric
     this.#warnings = prepared.warnings
     this.#startSeconds = prepared.seconds
     const { stepsPerEpoch } = data.source
@@ -117,7 +126,7 @@ class Training {
     this.#validationPending = position?.validationPending ?? false
     this.#losses = { sum: position?.lossSum ?? 0, steps: position?.lossSteps ?? 0 }
     this.#best = {
-      ...{ top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: prepared.best },
+      ...{ value: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: prepared.best },
       fingerprint: position?.bestModel,
     }
     runner.loadFrom(model)
@@ -231,13 +240,13 @@ class Training {
     this.#validationPending = validation !== null
     const score = validation ? await this.#validate(validation) : null
     this.#validationPending = false
-    if (score && masksAreFinal(this.#o, this.#done) && score.top1 > this.#best.top1) {
+    if (score && masksAreFinal(this.#o, this.#done) && isBetter(this.#metric!, score.value, this.#best)) {
       const best = this.#averaged()
       const path = bestPathOf(this.#run)
       if (path && this.#together.writes) await saveBest(path, best, this.#identity, epoch)
-      this.#best = { top1: score.top1, epoch, model: best, fingerprint: path && fingerprint(best) }
+      this.#best = { value: score.value, epoch, model: best, fingerprint: path && fingerprint(best) }
     }
-    yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, valTop1: score?.top1 ?? null }
+    yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, ...namedValue(this.#metric, score?.value) }
     if (this.#run.checkpoint) yield await this.#checkpoint()
   }
 
@@ -249,7 +258,7 @@ class Training {
       ...(signal && this.#together.size === 1 && { signal }),
     }
     try {
-      return await evaluate(this.#averaged(), validation, preprocess, options)
+      return await measureValidation(this.#metric!, this.#averaged(), validation, preprocess, options)
     } catch (error) {
       if (!signal?.aborted) throw error
       throw await this.#interrupted()
@@ -306,17 +315,17 @@ class Training {
   }
 
   #position(): Position {
-    const { top1, epoch, fingerprint: bestModel } = this.#best
+    const { value, epoch, fingerprint: bestModel } = this.#best
     const { sum: lossSum, steps: lossSteps } = this.#losses
     return {
-      ...{ step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps },
+      ...{ step: this.#done, run: this.#identity, bestTop1: value, bestEpoch: epoch, lossSum, lossSteps },
       ...(bestModel !== undefined && { bestModel }),
       ...(this.#validationPending && { validationPending: true }),
       ...(this.#lossScale && { lossScale: this.#lossScale.state }),
     }
   }
 
-  async finish(): Promise<TrainSummary> {
+  async finish(): Promise<{ readonly summary: TrainSummary; readonly last: ProfileEvent | null }> {
     const { validation } = this.#data
     const runner = this.#runner
     await runner.download()
@@ -324,12 +333,16 @@ class Training {
     if (this.#average) adopt(this.#model, this.#averaged())
     if (validation) adopt(this.#model, this.#best.model)
     this.#finished = true
-    await this.#profile?.keep(runner.endProfiling())
-    const { top1, epoch } = this.#best
+    const trace = await this.#profile?.keep(runner.endProfiling())
+    const { value, epoch } = this.#best
     const { sum, steps } = this.#losses
-    return {
+    const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
-      ...{ bestEpoch: validation ? epoch : null, valTop1: validation ? top1 : null },
+      ...{ bestEpoch: validation ? epoch : null, ...namedValue(this.#metric, validation ? value : undefined) },
+    }
+    return {
+      summary,
+      last: trace === undefined ? null : { kind: 'profile', profile: profileOfStep(trace, runner.graph.model.graph) },
     }
   }
 

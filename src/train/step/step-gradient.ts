@@ -7,6 +7,7 @@ import { lowerCostly } from '../../passes/lower-costly.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
 import { gradientFactor } from './learned-scales.ts'
 import { narrowStep } from './mixed-precision.ts'
+import { originsOfGradients } from './origins.ts'
 import type { StepBuilding } from './step-building.ts'
 import { resultsOf } from './step-objectives.ts'
 
@@ -14,7 +15,9 @@ import { resultsOf } from './step-objectives.ts'
 export function emitBackward(step: StepBuilding): void {
   const { model, graph, options, loss, weights } = step
   step.lossScale = options.precision === 'float16' ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
-  step.gradients = differentiate(model, new Map([[loss, step.lossScale ?? graph.append().scalar(1)]]), weights.values)
+  const seed = step.lossScale ?? graph.append().scalar(1)
+  const watch = options.origins ? originsOfGradients(step) : undefined
+  step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, watch)
   lowerCostly(graph)
 }
 

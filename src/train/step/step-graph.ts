@@ -3,6 +3,7 @@
  * the backward pass and the optimiser's update. Any executor that knows the standard operators runs it.
  *
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
+ *            target_0, ... (arrays of the data, of the outputs that they train: data-targets.ts)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
  *   outputs  loss  losses (of each output, where several have one)  logits
@@ -27,6 +28,7 @@ import { lowerFakeQuant } from '../../passes/lower-fake-quant.ts'
 import { widenFloats } from '../../passes/widen-floats.ts'
 import { joinGates } from './join-gates.ts'
 import { slotsOf } from './optimizers.ts'
+import { withOrigins } from './origins.ts'
 import { emitStatistics, findNorms, normaliseByBatch } from './running-statistics.ts'
 import { StepBuilding } from './step-building.ts'
 import { emitBackward, joinGradients, narrow } from './step-gradient.ts'
@@ -87,7 +89,8 @@ const results: readonly Stage<StepBuilding>[] = [
 
 export async function buildStep(student: Model, options: StepOptions, isHost: HostSelector): Promise<StepGraph> {
   const step = new StepBuilding(student, options, isHost)
-  await runStages('step', [...prepared, ...parameters, ...network, ...backward, ...results], step)
+  const stages = [...prepared, ...parameters, ...network, ...backward, ...results]
+  await runStages('step', options.origins ? stages.map(withOrigins) : stages, step)
   return resultOf(step)
 }
 
@@ -117,6 +120,7 @@ function resultOf(step: StepBuilding): StepGraph {
       axis,
       weight: subject.weight,
     })),
+    goals: new Map(objectives.flatMap(({ subject, goal }) => (goal ? [[subject.name, goal] as const] : []))),
     outputDims: isStatic(logits.type?.dims ?? null) ? logits.dims : null,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }
