@@ -130,7 +130,11 @@ class RunView {
       this.end()
       const { seconds, metrics, status } = event.result
       const top1 = metrics.eval ? `top-1 ${percent(metrics.eval.top1, 2)}, ` : ''
-      if (status !== 'skipped') this.#io.log(`    ${top1}${metrics.bytes} bytes, ${formatDuration(seconds)}`)
+      const others = Object.entries(metrics.metrics ?? {}).map(
+        ([name, { value }]) => `${name} ${value.toPrecision(5)}, `,
+      )
+      if (status !== 'skipped')
+        this.#io.log(`    ${top1}${others.join('')}${metrics.bytes} bytes, ${formatDuration(seconds)}`)
     }
   }
 
