@@ -16,6 +16,8 @@ await build({
     // so does the process that runs untrusted models
     'chunks/config-hooks': 'src/config/hooks.ts',
     'chunks/isolated-child': 'src/runtime/isolated/child.ts',
+    // and the one that unpacks Parquet
+    'chunks/parquet-child': 'src/data/readers/parquet-child.ts',
   },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

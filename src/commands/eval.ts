@@ -1,18 +1,20 @@
 /** `mnc eval`: accuracy of a classifier, and other metrics. */
 import { MncError, usageError } from '../base/errors.ts'
-import { nearest } from '../base/options.ts'
 import type { SampleSet } from '../data/array-set.ts'
-import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
+import type { Preprocess } from '../data/preprocess.ts'
+import type { ShownInput } from '../data/show-inputs.ts'
+import { evaluateOptions, metricOptions, showOptions } from '../evaluate/evaluate-options.ts'
 import type { Gauge, Measurement, MetricResult } from '../evaluate/measure.ts'
 import { accuracy } from '../evaluate/metrics/accuracy.ts'
-import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
-import { metrics } from '../evaluate/metrics/index.ts'
+import { metricNamed } from '../evaluate/metrics/chosen.ts'
 import type { PackedReading } from '../evaluate/packed-readings.ts'
+import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
 import { type Division, divided } from './divide.ts'
+import type { CommandIO } from './io.ts'
 import { openModel } from './open-model.ts'
 import { imageOptions, openFor } from './pixel-options.ts'
 import { percent, table } from './table.ts'
@@ -24,6 +26,8 @@ interface EvalFacts {
   readonly data: Readonly<Record<string, unknown>>
   readonly metrics: readonly string[]
   readonly gauges: readonly Gauge[]
+  /** Pictures of what the model gets. */
+  readonly shown: readonly ShownInput[] | null
   readonly minAccuracy: number | undefined
 }
 
@@ -33,11 +37,11 @@ export const evalDivision: Division<EvalFacts, PackedReading, Measurement> = {
   async join({ metrics: names, gauges }, results) {
     const { Tally } = await import('../evaluate/measure.ts')
     const { unpackReading } = await import('../evaluate/packed-readings.ts')
-    const tally = new Tally(metricsCalled(names), gauges)
+    const tally = new Tally(names.map(metricNamed), gauges)
     for (const packed of results) tally.add(unpackReading(packed, gauges))
     return tally.result()
   },
-  async finish({ path, things, data, minAccuracy }, measured, _out, io) {
+  async finish({ path, things, data, shown, minAccuracy }, measured, _out, io) {
     const { accuracyOf, checkMeasured } = await import('../evaluate/evaluate.ts')
     const { samples, samplesPerSecond } = measured
     const result = accuracyOf(measured)
@@ -47,7 +51,10 @@ export const evalDivision: Division<EvalFacts, PackedReading, Measurement> = {
       ...(result ?? { samples, imagesPerSecond: samplesPerSecond }),
       ...(Object.keys(others).length > 0 && { metrics: others }),
     }
-    io.result({ ...facts, data }, () => {
+    const { guessingWarning } = await import('../data/fed-wrongly.ts')
+    const guess = result ? guessingWarning(result.top1, Number(data.classes), samples) : null
+    if (guess) io.log(`note: ${guess}`)
+    io.result({ ...facts, data, ...(shown && { shown }) }, () => {
       const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${things === 'images' ? 'img' : 'samples'}/s`
       const scores = result
         ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
@@ -70,6 +77,7 @@ export const evalCommand = defineCommand({
     ...sizeOptions,
     ...evaluateOptions,
     ...metricOptions,
+    ...showOptions,
     ...probeOptions,
     ...shardOptions,
   },
@@ -77,18 +85,19 @@ export const evalCommand = defineCommand({
     'mnc eval student.onnx --data cifar100:data',
     'mnc eval net.onnx --data cifar10:data --mean 0.5 --std 0.5',
     'mnc eval net.onnx --data npy:DIR --metric mse,psnr',
+    'mnc eval net.onnx --data folder:DIR --show 8 --out seen',
   ],
   run: ([path = ''], options, io) =>
     divided(evalDivision, path, options, io, async () => {
       const { announceDevice } = await import('../runtime/devices/device.ts')
-      const { gaugesOf, readings, Tally } = await import('../evaluate/measure.ts')
+      const { chosenMetrics, gaugesOf, readings, Tally } = await import('../evaluate/measure.ts')
       const { packReadings } = await import('../evaluate/packed-readings.ts')
       const { inItems, samplesBetween } = await import('../data/items.ts')
       const { samplePlan } = await import('../data/sample-set.ts')
       const { fingerprint } = await import('../codec/codec.ts')
-      const chosen = metricsCalled(options.metric)
-      if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
-        throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
+      for (const name of options.metric ?? []) metricNamed(name)
+      if (options.out !== undefined && options.show === undefined)
+        throw usageError('--out is for --show N', 'add --show 8')
       const device = await announceDevice(options.device, (line) => io.log(line))
       const { recordSizes } = await import('../samples/input-shapes.ts')
       const model = await openModel(path, io)
@@ -102,8 +111,13 @@ export const evalCommand = defineCommand({
         ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
         : ', no labels'
       io.log(`data: ${name}, ${set.size} ${things}${labels}`)
+      const chosen = chosenMetrics(model, set, options.metric, reference !== undefined)
+      if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
+        throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
       const gauges = gaugesOf(model, set, chosen, reference)
-      const { batch, threads, metric, minAccuracy } = options
+      const shown = options.show === undefined ? null : await shownInputs(model, set, preprocess, options, io)
+      const metric = chosen.map((m) => m.name)
+      const { batch, threads, minAccuracy } = options
       const run = { ...device, batch, reference, load: { threads } }
       const plan = await samplePlan(model, set, preprocess, Math.min(batch, set.size))
       const read = (own: SampleSet, onProgress: (done: number) => void) =>
@@ -122,7 +136,7 @@ export const evalCommand = defineCommand({
           ...{ data: set.contentHash(), batch, metric, preprocess: preprocess ?? null },
         }),
         shared: {
-          ...{ path, things, metrics: metric, gauges, minAccuracy },
+          ...{ path, things, metrics: metric, gauges, shown, minAccuracy },
           data: { name, classes, classNames, notes },
         },
         items: Math.ceil(set.size / batch),
@@ -149,17 +163,20 @@ export const evalCommand = defineCommand({
     }),
 })
 
-function metricsCalled(names: readonly string[]): readonly MetricDef[] {
-  return [...new Set(names)].map((name) => {
-    const metric = metrics.find((m) => m.name === name)
-    if (metric) return metric
-    const all = metrics.map((m) => m.name)
-    const near = nearest(name, all)
-    throw usageError(
-      `--metric: there is no metric '${name}'`,
-      near ? `did you mean '${near}'?` : `there are ${all.join(', ')}`,
-    )
-  })
+async function shownInputs(
+  model: Model,
+  set: SampleSet,
+  preprocess: Preprocess | undefined,
+  { show = 0, out = 'seen' }: { readonly show?: number | undefined; readonly out?: string | undefined },
+  io: CommandIO,
+): Promise<readonly ShownInput[]> {
+  const { showInputs } = await import('../data/show-inputs.ts')
+  const pictures = await showInputs(model, set, preprocess, show, out)
+  const low = pictures.reduce((a, p) => Math.min(a, p.low), Number.POSITIVE_INFINITY)
+  const high = pictures.reduce((a, p) => Math.max(a, p.high), Number.NEGATIVE_INFINITY)
+  const mean = pictures.reduce((sum, p) => sum + p.mean, 0) / pictures.length
+  io.log(`${pictures.length} pictures in ${out}: numbers from ${number(low)} to ${number(high)}, mean ${number(mean)}`)
+  return pictures
 }
 
 /** A line for each output, and the table behind it. */

@@ -1,5 +1,8 @@
 /** `mnc info`: what is in a model, and where it comes from. */
 import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
+import { scaleWarning } from '../data/pixel-scale.ts'
+import type { Preprocess } from '../data/preprocess.ts'
+import { readSampleRate } from '../graph/sample-rate.ts'
 import type { HistoryEntry } from '../pass-manager/history.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
@@ -21,11 +24,20 @@ export const info = defineCommand({
     const model = await openModel(path, io)
     recordSizes([model], { dim, inputShape })
     const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: io.once() })
-    io.result(result, (width) => describe(result, width))
+    const { readPreprocess } = await import('../data/preprocess.ts')
+    const fed = { preprocess: readPreprocess(model), sampleRate: readSampleRate(model) }
+    const odd = fed.preprocess && scaleWarning(fed.preprocess)
+    if (odd) io.log(`note: ${odd}`)
+    io.result({ ...result, ...fed }, (width) => describe(result, fed, width))
   },
 })
 
-function describe(m: ModelInfo, width: number): string {
+interface Fed {
+  readonly preprocess: Preprocess | null
+  readonly sampleRate: number | null
+}
+
+function describe(m: ModelInfo, { preprocess, sampleRate }: Fed, width: number): string {
   const port = (p: PortInfo): string =>
     `${p.name} ${p.type ?? '?'}[${p.dims?.map((d) => d ?? '?').join(', ') ?? '...'}]`
   const ops = Object.entries(m.ops).map(([op, n]) => `${op} ${n}`)
@@ -34,6 +46,8 @@ function describe(m: ModelInfo, width: number): string {
     ['opset', `${m.opset} (IR ${m.irVersion})`],
     ['inputs', m.inputs.map(port).join('; ')],
     ['outputs', m.outputs.map(port).join('; ')],
+    ...(preprocess ? [['pixels', describePixels(preprocess)]] : []),
+    ...(sampleRate === null ? [] : [['sound', `at ${sampleRate} Hz`]]),
     ['nodes', `${m.nodes}: ${ops.join(', ')}`],
     ['parameters', m.parameters.toLocaleString('en')],
     ['MACs', m.macs === null ? '?' : bigNumber(m.macs)],
@@ -55,6 +69,12 @@ function describe(m: ModelInfo, width: number): string {
   if (m.layers.length > 0) parts.push(layerTable(m.layers, width))
   if (m.history.length > 0) parts.push(`made by\n${table(m.history.map(historyRow), 'llll', width)}`)
   return parts.join('\n\n')
+}
+
+/** `(pixel / 255 - mean) / std`, with the numbers. */
+function describePixels({ scale, mean, std, size, layout, resize, replicateGrey }: Preprocess): string {
+  const more = [`${size.join('x')}`, layout, ...(resize ? [resize] : []), ...(replicateGrey ? ['grey repeated'] : [])]
+  return `(pixel / ${scale} - mean) / std: mean ${mean.join(' ')}, std ${std.join(' ')}; ${more.join(', ')}`
 }
 
 function layerTable(layers: readonly LayerInfo[], width: number): string {

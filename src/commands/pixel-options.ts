@@ -1,6 +1,6 @@
 /** What every command that feeds images shares: the data reference, how it is read, how pixels become the input. */
 import { usageError } from '../base/errors.ts'
-import { type OptionSpec, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionSpec, type OptionsOf, optionsIn, optionTable } from '../base/options.ts'
 import type { SampleSet } from '../data/array-set.ts'
 import { type DataOptions, dataOptions } from '../data/data-options.ts'
 import type { Split } from '../data/dataset.ts'
@@ -45,9 +45,12 @@ export async function openFor(
 ): Promise<{ data: SampleSet; preprocess: Preprocess | undefined }> {
   if (!reference) throw usageError('--data is missing', 'e.g. --data cifar10:DIR or --data embedded')
   const { pixelsOf } = await import('../data/index.ts')
+  const { inputWarning } = await import('../data/fed-wrongly.ts')
   const data = await openNamed(model, reference, split, options, io)
-  const { mean, std, scale, inputSize } = options
-  const preprocess = await pixelsOf(model, data, { mean, std, scale, inputSize }, (m) => io.log(`note: ${m}`))
+  const note = (text: string): void => io.log(`note: ${text}`)
+  const preprocess = await pixelsOf(model, data, optionsIn(pixelOptions, options), note)
+  const odd = await inputWarning(model, data, preprocess)
+  if (odd) note(odd)
   return { data, preprocess }
 }
 

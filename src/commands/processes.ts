@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import os from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { type Blame, MncError, usageError } from '../base/errors.ts'
+import { type Blame, MncError } from '../base/errors.ts'
 import { inLanes } from '../base/lanes.ts'
 import { joinParts, type Whole } from '../shards/part.ts'
 import { type Shard, shardName } from '../shards/shard.ts'
@@ -62,13 +62,20 @@ export async function runMnc(words: readonly string[]): Promise<void> {
       child.on('close', (code, signal) => settle([code, signal]))
     })
     if (code === 0) return
-    throw reported(out) ?? usageError(`a process that shared the work ended with ${signal ?? `code ${code}`}: ${err}`)
+    throw reported(out) ?? unreported(code, signal, err.trim())
   } finally {
     process.off('exit', end)
   }
 }
 
 const BLAME: Readonly<Record<number, Blame>> = { 1: 'pass', 2: 'user', 3: 'gate', 130: 'interrupt' }
+
+/** Of a command that was killed, or that failed behind its answer, as a gate does. */
+function unreported(code: number | null, signal: string | null, said: string): MncError {
+  const ended = `a process that shared the work ended with ${signal ?? `code ${code}`}`
+  const blame = (code !== null && BLAME[code]) || 'user'
+  return new MncError(said === '' ? ended : `${ended}: ${said}`, { code: 'shared-work', blame })
+}
 
 /** The error in the document of a command that failed; null where there is none. */
 function reported(out: string): MncError | null {

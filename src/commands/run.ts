@@ -4,6 +4,7 @@ import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
 import type { RunEvent, RunOptions, RunResult, StageResult } from '../recipes/run.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
+import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
@@ -57,10 +58,15 @@ export const run = defineCommand({
       minimum: 1,
       description: 'Steps between checkpoints, in addition to every 10 minutes',
     },
+    jobs: {
+      ...shardOptions.jobs,
+      description: 'Stages at a time, each by a process, where they do not wait for another',
+    },
   },
   examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
   async run([reference = ''], options, io) {
     const { loadRecipe } = await import('../recipes/load.ts')
+    const { chosenStages, runRecipe } = await import('../recipes/run.ts')
     const { data, dryRun, from, until, resume, checkpointSteps, device } = options
     const reading = optionsIn(dataOptions, options)
     const recipe = await loadRecipe(reference, { data, reading, device, seed: io.seed === 0 ? undefined : io.seed })
@@ -74,7 +80,11 @@ export const run = defineCommand({
     }
     const settings = { workdir, from, until, resume, checkpointSteps, onEvent }
     if (dryRun) return showEstimate(recipe, settings, io)
-    const { runRecipe } = await import('../recipes/run.ts')
+    if (options.jobs > 1) {
+      const { stagesInProcesses } = await import('./stage-processes.ts')
+      await stagesInProcesses(chosenStages(recipe, from, until), options.jobs, io)
+      settings.resume = true
+    }
     const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
     try {
       const result = await runRecipe(recipe, { ...settings, cache: cacheFolder(), signal: stop.signal })
@@ -120,7 +130,11 @@ class RunView {
       this.end()
       const { seconds, metrics, status } = event.result
       const top1 = metrics.eval ? `top-1 ${percent(metrics.eval.top1, 2)}, ` : ''
-      if (status !== 'skipped') this.#io.log(`    ${top1}${metrics.bytes} bytes, ${formatDuration(seconds)}`)
+      const others = Object.entries(metrics.metrics ?? {}).map(
+        ([name, { value }]) => `${name} ${value.toPrecision(5)}, `,
+      )
+      if (status !== 'skipped')
+        this.#io.log(`    ${top1}${others.join('')}${metrics.bytes} bytes, ${formatDuration(seconds)}`)
     }
   }
 

@@ -1,5 +1,5 @@
 /** `mnc sensitivity`: what pruning or quantising each layer alone would cost. */
-import { type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionsIn, optionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 
@@ -142,8 +142,8 @@ async function openData(
 ): Promise<NonNullable<SensitivityRun['data']>> {
   const { calibrationData } = await import('../data/index.ts')
   const { data: whole, preprocess } = await openFor(model, reference, 'train', given, io)
-  const { mean, std, scale, inputSize, calibrate: limit, batch } = given
-  const calibration = await calibrationData(model, whole, { limit, batch, mean, std, scale, inputSize })
+  const { calibrate: limit, batch } = given
+  const calibration = await calibrationData(model, whole, { limit, batch, ...optionsIn(pixelOptions, given) })
   return { set: whole.take(given.limit), preprocess, calibration }
 }
 

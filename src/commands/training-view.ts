@@ -41,10 +41,11 @@ export class TrainingView {
         `epoch ${epoch}  loss ${loss.toFixed(4)}${right}  ${this.#rate.toFixed(0)} img/s`,
       )
     } else if (event.kind === 'epoch') {
-      const { epoch, valLoss, valTop1 } = event
+      const { epoch, valLoss, valTop1, valMetric } = event
       this.end()
       if (valTop1 !== null)
         this.#io.log(`epoch ${epoch}: validation top-1 ${percent(valTop1, 2)}, loss ${valLoss?.toFixed(4)}`)
+      if (valMetric) this.#io.log(`epoch ${epoch}: validation ${valMetric.name} ${valMetric.value.toPrecision(5)}`)
     } else if (event.kind === 'profile') {
       this.end()
       this.#io.log((width) => profileLines(event.profile, width).join('\n'))

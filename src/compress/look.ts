@@ -1,15 +1,13 @@
 /** The first look: what the model and the data are, whether mnc can help, and what is worth knowing before it starts. */
 import type { ModelInfo } from '../analysis/model-info.ts'
 import { modelError, usageError } from '../base/errors.ts'
+import { isGuessing } from '../data/fed-wrongly.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
 import type { Found } from './events.ts'
 import { samplesNeeded } from './paired.ts'
 import type { Panel } from './panel.ts'
 import type { Samples } from './samples.ts'
-
-/** Right by chance, and a little more: a float model that is no better was fed wrongly, or its labels are others. */
-const CHANCE = 1.2
 
 export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: Panel, maxDrop: number | null): Found {
   if (info.layers.length === 0)
@@ -44,9 +42,10 @@ export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: P
   }
 }
 
+/** A float model that is no better was fed wrongly, or its labels are others. */
 function refuseGuessing(model: Model, top1: number): void {
   const classes = model.graph.outputs[0]?.type?.dims?.at(-1)
-  if (typeof classes !== 'number' || top1 > CHANCE / classes) return
+  if (typeof classes !== 'number' || !isGuessing(top1, classes)) return
   throw usageError(
     `the float model is right on ${(top1 * 100).toFixed(1)} % of the samples, no better than guessing among ${classes} classes`,
     'say how its pixels were prepared (--mean, --std, --scale), in which order its classes are (--classes), or compare outputs alone (--no-labels)',

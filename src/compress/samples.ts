@@ -74,8 +74,7 @@ export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   const train = await open('train')
   if (train.size < LEAST)
     throw usageError(`${train.name} has ${train.size} images, which are too few`, `give at least ${LEAST}; 200 do well`)
-  const { mean, std, scale, inputSize } = w.pixels
-  const preprocess = await pixelsOf(model, train, { mean, std, scale, inputSize }, (m) => w.log(`note: ${m}`))
+  const preprocess = await pixelsOf(model, train, w.pixels, (m) => w.log(`note: ${m}`))
   const given = await open('test').catch((error: unknown) => {
     if (error instanceof MncError && error.blame === 'user') return null
     throw error

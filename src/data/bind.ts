@@ -33,6 +33,8 @@ export interface Binding {
   readonly feeds: ReadonlyMap<string, Feed>
   /** By output. */
   readonly targets: ReadonlyMap<string, Column>
+  /** Arrays that are neither, nor labels. */
+  readonly unused: readonly Column[]
   /** A sample is a run of its own: arrays have all dims of the inputs. */
   readonly wholeRuns: boolean
 }
@@ -59,10 +61,13 @@ export function bind(model: Model, set: ArraySet): Binding {
     if (own === null) throw badShape(v, column, dims[v.name])
     const elem = v.type?.elem ?? column.elem
     checkType(v, column, elem)
-    checkNumbers(v, column, elem)
+    checkNumbers(column, rangeOf(v, elem), `input '${v.name}'`)
     feeds.set(v.name, { column, elem, dims: own })
   }
-  return { feeds, targets: targetsOf(outputs, set, new Set(columns.values())), wholeRuns }
+  const fed = new Set(columns.values())
+  const targets = targetsOf(outputs, set, fed)
+  const taken = new Set([...fed, ...targets.values(), set.labelColumn])
+  return { feeds, targets, unused: set.columns.filter((c) => !taken.has(c)), wholeRuns }
 }
 
 const columnFor = (name: string, { map, columns }: ArraySet): Column | undefined =>
@@ -124,9 +129,8 @@ function checkType(v: Value, { name, elem, file }: Column, wanted: ElementType):
 
 const checked = new WeakMap<Column, Set<string>>()
 
-/** Looks at every number once. */
-function checkNumbers(v: Value, column: Column, wanted: ElementType): void {
-  const [low, high] = rangeOf(v, wanted)
+/** Looks at every number once: floats have to be finite, integers between two numbers. A usage error that names file and sample. */
+export function checkNumbers(column: Column, [low, high]: readonly [number, number], user: string): void {
   if (!isFloat(column.elem) && low === Number.NEGATIVE_INFINITY) return
   const key = `${low} ${high}`
   const done = checked.get(column) ?? new Set()
@@ -141,7 +145,7 @@ function checkNumbers(v: Value, column: Column, wanted: ElementType): void {
       const at = row + Math.floor(i / width)
       const what = `${column.fileOf?.(at) ?? column.file}: '${column.name}' is ${x} in sample ${at}`
       if (!Number.isFinite(x)) throw usageError(what, 'replace what is not a finite number')
-      throw usageError(`${what}, but input '${v.name}' takes ${low} to ${high}`)
+      throw usageError(`${what}, but ${user} takes ${low} to ${high}`)
     }
     row += numbers.length / Math.max(1, width)
   }

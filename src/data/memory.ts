@@ -13,7 +13,7 @@ const half = (): number => Math.min(totalmem(), process.constrainedMemory?.() ||
 export const memoryLimit = (megabytes?: number): number =>
   megabytes === undefined ? Math.min(DEFAULT_MEMORY_MB * MB, half()) : megabytes * MB
 
-const inMB = (bytes: number): string => `${Math.ceil(bytes / MB).toLocaleString('en')} MB`
+export const inMB = (bytes: number): string => `${Math.ceil(bytes / MB).toLocaleString('en')} MB`
 
 /** A usage error where data would take more than the limit. `what`: what is large; infinite bytes: the number is unknown. */
 export function checkMemory(bytes: number, limit: number, what: string): void {

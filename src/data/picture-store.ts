@@ -22,9 +22,9 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { crc32 } from '../base/crc32.ts'
 import { usageError } from '../base/errors.ts'
 import { refused } from '../base/files.ts'
-import { crc32 } from './readers/zip.ts'
 
 export interface PictureStore {
   readonly imageBytes: number

@@ -12,6 +12,7 @@ import { inputDims } from '../samples/input-shapes.ts'
 import { ArraySet, type SampleSet } from './array-set.ts'
 import { inModelOrder } from './class-order.ts'
 import type { Dataset } from './dataset.ts'
+import { scaleWarning } from './pixel-scale.ts'
 import type { ResizeMode } from './resize.ts'
 
 export type Layout = 'NCHW' | 'NHWC'
@@ -163,6 +164,8 @@ export async function preprocessOf(
     ...(replicateGrey && { replicateGrey }),
   }
   checkInput(preprocess, input, dataset, channels)
+  const odd = scaleWarning(preprocess)
+  if (odd) warn(odd)
   return preprocess
 }
 
@@ -199,8 +202,8 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
         ...{ code: 'channel-mismatch', blame: 'user' },
         next:
           dataset.channels === 1
-            ? 'grey images are repeated into every channel only if the preprocessing sets replicateGrey'
-            : 'use a matching model or data set',
+            ? '--replicate-grey repeats them into every channel, if the model was trained so'
+            : 'use a matching model, or convert the pictures to grey',
       },
     )
 }
@@ -209,21 +212,20 @@ function checkInput(p: Preprocess, input: ImageInput, dataset: Dataset, channels
  * For code that reads labels: compares the last dimension of the first output with the number of classes, where the graph
  * states it.
  */
-export function checkClasses(model: Model, dataset: SampleSet): void {
-  const stated = statedClasses(model)
+export function checkClasses(model: Model, dataset: SampleSet, scores = model.graph.outputs[0]): void {
+  const stated = statedClasses(model, scores)
   const { classes } = inModelOrder(model, dataset)
   if (stated === null || stated === classes) return
   // of classes without names the last ones may have no sample
   if (dataset instanceof ArraySet && !dataset.classNames && classes < stated) return
-  const name = model.graph.outputs[0]?.name
-  throw new MncError(`output '${name}' has ${stated} classes, but ${dataset.name} has ${classes}`, {
+  throw new MncError(`output '${scores?.name}' has ${stated} classes, but ${dataset.name} has ${classes}`, {
     ...{ code: 'class-mismatch', blame: 'user' },
     next: 'use the data set that the model was made for, or name the classes of all outputs with --classes FILE',
   })
 }
 
-/** The last dimension of the first output; null where it is open. */
-export function statedClasses(model: Model): number | null {
-  const last = model.graph.outputs[0]?.type?.dims?.at(-1)
+/** The last dimension of the output with the scores, the first by default; null where it is open. */
+export function statedClasses(model: Model, scores = model.graph.outputs[0]): number | null {
+  const last = scores?.type?.dims?.at(-1)
   return typeof last === 'number' ? last : null
 }

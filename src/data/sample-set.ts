@@ -78,10 +78,14 @@ function* arrayBatches(model: Model, set: ArraySet, size: number): Generator<Sam
     yield {
       ...{ feeds: feedsAt(own, binding, indices), count },
       labels: own.isLabelled ? labels.subarray(start, start + count) : null,
-      targets: Object.fromEntries([...binding.targets].map(([name, column]) => [name, own.read(column, indices)])),
+      targets: targetsAt(own, binding, indices),
     }
   }
 }
+
+/** What outputs should be for the named samples, [samples, ...]. */
+export const targetsAt = (set: ArraySet, { targets }: Binding, indices: ArrayLike<number>): Record<string, Tensor> =>
+  Object.fromEntries([...targets].map(([name, column]) => [name, set.read(column, indices)]))
 
 /** Inputs of the named samples. */
 export function feedsAt(

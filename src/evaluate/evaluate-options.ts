@@ -2,7 +2,6 @@
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption } from '../data/loader-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
-import { accuracy } from './metrics/accuracy.ts'
 import { metricRegistry } from './metrics/index.ts'
 
 export const evaluateOptions = optionTable({
@@ -13,14 +12,13 @@ export const evaluateOptions = optionTable({
   minAccuracy: { type: 'share', description: 'Gate: exit 3 if top-1 accuracy is below this share (0.9 or 90%)' },
 })
 
-/** What is measured, of `mnc eval` alone. */
+/** What is measured. */
 export const metricOptions = optionTable({
   metric: {
     type: 'strings',
-    default: [accuracy.name],
     placeholder: 'NAME',
     get description(): string {
-      return `What to measure: ${metricRegistry.names.join(', ')}`
+      return `What to measure: ${metricRegistry.names.join(', ')}; by default accuracy, or mse where the data have arrays for outputs and no labels`
     },
     get suggestions(): readonly string[] {
       return metricRegistry.names
@@ -31,6 +29,18 @@ export const metricOptions = optionTable({
     placeholder: 'FILE',
     description: 'Model whose outputs are wanted, for metrics of values where the data hold none',
   },
+})
+
+/** What the network sees. */
+export const showOptions = optionTable({
+  show: {
+    type: 'integer',
+    minimum: 1,
+    maximum: 10_000,
+    placeholder: 'N',
+    description: 'Write what the model gets of the first N samples as pictures, into --out',
+  },
+  out: { type: 'string', placeholder: 'DIR', description: 'Folder for the pictures of --show; seen by default' },
 })
 
 export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

@@ -17,8 +17,9 @@ import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples, type SampleOutputs } from '../samples/run-samples.ts'
 import { liftedFor } from '../train/step/lift.ts'
-import { isFloatOutput, keepsOrder, pairByName, scoresOutput } from '../train/step/outputs.ts'
+import { isFloatOutput, keepsOrder, labelsOutput, pairByName } from '../train/step/outputs.ts'
 import { accuracy } from './metrics/accuracy.ts'
+import { metricsNamed } from './metrics/chosen.ts'
 import type { Measured, MeasuredOutput, Measuring, MetricDef, MetricSample } from './metrics/define-metric.ts'
 
 /** Progress counts samples. */
@@ -119,6 +120,17 @@ export async function* readings(
   }
 }
 
+/** Metrics by name; without names accuracy, or mse where the data have arrays for outputs and no labels. */
+export function chosenMetrics(
+  model: Model,
+  set: SampleSet,
+  names: readonly string[] | undefined,
+  hasReference = false,
+): readonly MetricDef[] {
+  const isTargeted = !set.isLabelled && set instanceof ArraySet && (hasReference || bind(model, set).targets.size > 0)
+  return metricsNamed(names, isTargeted)
+}
+
 /** One metric of one output. */
 export interface Gauge {
   /** Its name. */
@@ -144,9 +156,9 @@ export function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricD
     if (metric.against === 'labels') {
       if (!set.isLabelled)
         throw usageError(`${set.name} has no labels to measure accuracy with`, noLabels(targets.size))
-      const scores = scoresOutput(outputs) ?? outputs[0]!
+      const scores = labelsOutput(outputs, targets) ?? outputs[0]!
       // a single score tells two classes apart
-      if (!(statedClasses(model) === 1 && set.classes <= 2)) checkClasses(model, set)
+      if (!(statedClasses(model, scores) === 1 && set.classes <= 2)) checkClasses(model, set, scores)
       return [gauge(scores, null)]
     }
     const known = outputs.filter((v) => targets.has(v.name))

@@ -162,7 +162,13 @@ async function criteriaOf({ model, subjects }: Compared, feeds: Feeds, threads: 
     const { type: elem, dims } = shapes![i]!
     v.setType({ elem, dims })
   })
-  const exercises = subjects.map((subject) => ({ subject, student: subject.head.value, source: null, teacher: null }))
+  const exercises = subjects.map((subject) => ({
+    subject,
+    student: subject.head.value,
+    source: null,
+    teacher: null,
+    output: null,
+  }))
   return decide(exercises, LOSSES).map(({ subject, loss, axis }) =>
     isDivergence(loss)
       ? { output: subject.name, loss: 'kl', axis }

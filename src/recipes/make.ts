@@ -66,10 +66,9 @@ export async function applyReading(stage: Stage, model: Model, data: TrainingDat
 }
 
 async function applyPixels(stage: Stage, model: Model, data: TrainingData | null, log: (m: string) => void) {
-  const { mean, std, scale, inputSize } = stage.pixels
-  if (!mean && !std && scale === undefined && !inputSize) return
+  if (Object.values(stage.pixels).every((v) => v === undefined)) return
   if (!data || data === RANDOM) throw usageError(`stage '${stage.name}': it has pixels but no images`)
-  const preprocess = await pixelsOf(model, data, { mean, std, scale, inputSize }, log)
+  const preprocess = await pixelsOf(model, data, stage.pixels, log)
   if (preprocess) writePreprocess(model, preprocess)
 }
 

@@ -8,7 +8,9 @@ import type { SampleSet } from '../data/array-set.ts'
 import { agreeOnOrder } from '../data/class-order.ts'
 
 import { pixelsOf } from '../data/sample-set.ts'
-import { checkMeasured, evaluate } from '../evaluate/evaluate.ts'
+import { accuracyOf, checkMeasured } from '../evaluate/evaluate.ts'
+import { chosenMetrics, measure as measureMetrics } from '../evaluate/measure.ts'
+import { accuracy } from '../evaluate/metrics/accuracy.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
 import { announceDevice } from '../runtime/devices/device.ts'
@@ -36,7 +38,7 @@ export async function measure(stage: Stage, c: MeasureContext): Promise<StageMet
   const checks: StageMetrics['checks'][number][] = []
   for (const check of stage.checks) checks.push(await runCheck(model, check, c))
   return {
-    eval: stage.eval && (await accuracy(model, stage.eval, c)),
+    ...(await evaluated(model, stage.eval, c)),
     bytes: info.bytes,
     parameters: info.parameters,
     macs: info.macs,
@@ -70,18 +72,28 @@ export function layerSummary(
   }
 }
 
-async function accuracy(model: Model, options: NonNullable<Stage['eval']>, c: MeasureContext) {
-  const { limit, batch, threads, device } = options
+async function evaluated(
+  model: Model,
+  options: Stage['eval'],
+  c: MeasureContext,
+): Promise<Pick<StageMetrics, 'eval' | 'metrics'>> {
+  if (!options) return { eval: null }
+  const { limit, batch, threads, device, metric, minAccuracy } = options
   const data = testSet(c, limit)
   const preprocess = await pixelsOf(model, data, {}, c.log)
-  const result = await evaluate(model, data, preprocess, {
+  const chosen = chosenMetrics(model, data, metric)
+  if (minAccuracy !== undefined && !chosen.includes(accuracy))
+    throw usageError('min-accuracy needs the accuracy', 'add it to "metric"')
+  const measured = await measureMetrics(model, data, preprocess, chosen, {
     ...{ batch, load: { threads } },
     ...(await announceDevice(device, c.log)),
     ...(c.signal && { signal: c.signal }),
     onProgress: (done, total) => c.progress('eval', done, total),
   })
-  checkMeasured(result)
-  return result
+  const result = accuracyOf(measured)
+  if (result) checkMeasured(result)
+  const { [accuracy.name]: _, ...others } = measured.metrics
+  return { eval: result, ...(Object.keys(others).length > 0 && { metrics: others }) }
 }
 
 async function scoreTotals(model: Model, options: NonNullable<Stage['score']>) {

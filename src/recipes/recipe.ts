@@ -3,12 +3,12 @@
  * that has been read. A stage's keys are commands (`build`, `train`, `bn-update`, `export`, `eval`, `score`, `check`),
  * its options the command line's without `--`.
  */
-import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable } from '../base/options.ts'
+import { flagOf, jsonSchemaOf, type OptionsOf, type OptionTable, optionTable } from '../base/options.ts'
 import { checkOptions, type ParsedCheckOptions } from '../check/check-options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
-import { evaluateOptions, type ParsedEvaluateOptions } from '../evaluate/evaluate-options.ts'
+import { evaluateOptions, metricOptions } from '../evaluate/evaluate-options.ts'
 import { type ParsedTargetOptions, targetOptions } from '../export/targets/target-options.ts'
 import type { NetworkSpec } from '../models/spec.ts'
 import { namesOf, type PassDef } from '../pass-manager/define-pass.ts'
@@ -18,12 +18,15 @@ import { type ParsedScoreOptions, scoreOptions } from '../score/report.ts'
 import { bnUpdateOptions, type ParsedBnUpdateOptions } from '../train/bn-update-options.ts'
 import { type TrainOptions, trainOptions } from '../train/train-options.ts'
 
+/** A reference model would be a stage, which `check` compares with. */
+const recipeEvalOptions = optionTable({ ...evaluateOptions, metric: metricOptions.metric })
+
 /** Option tables by the command whose name a stage gives them. */
 export const stageTables = {
   train: trainOptions,
   'bn-update': bnUpdateOptions,
   export: targetOptions,
-  eval: evaluateOptions,
+  eval: recipeEvalOptions,
   score: scoreOptions,
   check: checkOptions,
   reading: dataOptions,
@@ -80,7 +83,7 @@ export interface Stage {
   readonly bnUpdate: ParsedBnUpdateOptions | null
   readonly export: ParsedTargetOptions | null
   /** What is measured of the result. */
-  readonly eval: ParsedEvaluateOptions | null
+  readonly eval: OptionsOf<typeof recipeEvalOptions> | null
   readonly score: ParsedScoreOptions | null
   readonly checks: readonly StageCheck[]
 }
@@ -134,7 +137,10 @@ export function recipeSchema(): Record<string, unknown> {
     score,
     'bn-update': bnUpdate,
   } = tables
-  const measured = { description: 'How to measure accuracy; false: do not measure it', ...evaluating }
+  const measured = {
+    description: 'How to measure accuracy and other metrics; false: do not measure them',
+    ...evaluating,
+  }
   const scored = { description: "Also count storage and operations by the MicroNet Challenge's rules", ...score }
   const data = text('Data reference, as --data takes it')
   const reading = { description: "How data are read, and the classes of the models' outputs", ...given }

@@ -2,6 +2,7 @@
 import type { CheckResult } from '../check/check.ts'
 import type { ParsedCheckOptions } from '../check/check-options.ts'
 import type { Evaluation } from '../evaluate/evaluate.ts'
+import type { MetricResult } from '../evaluate/measure.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import type { ScoreReport } from '../score/report.ts'
 import type { TrainSummary } from '../train/loop/trainer.ts'
@@ -9,6 +10,8 @@ import type { TrainSummary } from '../train/loop/trainer.ts'
 export interface StageMetrics {
   /** On the test split; null where nothing is measured. */
   readonly eval: Evaluation | null
+  /** By name: those besides accuracy. */
+  readonly metrics?: Readonly<Record<string, MetricResult>>
   /** Of the file. */
   readonly bytes: number
   readonly parameters: number

@@ -3,7 +3,7 @@ import { Registry } from '../base/registry.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Value } from '../graph/graph.ts'
 
-/** A loss of the user's own: compares an output with the teacher's. */
+/** A loss of the user's own: compares an output with the teacher's, or with an array of the data. */
 export interface LossDef {
   /** kebab-case, as --loss names it. */
   readonly name: string

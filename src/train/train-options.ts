@@ -177,6 +177,12 @@ export const trainOptions = optionTable({
     default: 0,
     description: 'Part of the training set held out to choose the best epoch',
   },
+  metric: {
+    type: 'string',
+    placeholder: 'NAME',
+    description:
+      'What chooses the best epoch on the part held out, as of eval --metric; accuracy by default, mse without labels',
+  },
   patience: {
     type: 'integer',
     minimum: 0,

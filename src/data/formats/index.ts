@@ -9,10 +9,11 @@ import { mnist } from './mnist.ts'
 import { npy } from './npy.ts'
 import { npz } from './npz.ts'
 import { onnx } from './onnx.ts'
+import { parquet } from './parquet.ts'
 import { tar } from './tar.ts'
 import { wav } from './wav.ts'
 
-const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, onnx, tar, wav, embedded]
+const builtIn: readonly DataFormat[] = [cifar10, cifar100, mnist, folder, npz, npy, parquet, onnx, tar, wav, embedded]
 
 export const formatRegistry = new Registry('data format', builtIn, (f) => [f.name])
 export const dataFormats = formatRegistry.all

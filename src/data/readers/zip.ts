@@ -3,6 +3,7 @@
  * entry declares is verified: its size before and after it is unpacked, and its CRC-32. Does not read ZIP64 or encrypted entries.
  */
 import { constants, inflateRawSync } from 'node:zlib'
+import { crc32 } from '../../base/crc32.ts'
 import type { MncError } from '../../base/errors.ts'
 
 export interface ZipEntry {
@@ -82,16 +83,4 @@ function entryAt(zip: Buffer, at: number, name: string, fault: Fault): ZipEntry 
       return whole
     },
   }
-}
-
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let c = n
-  for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xedb88320 : c >>> 1
-  return c
-})
-
-export function crc32(data: Uint8Array): number {
-  let crc = 0xffffffff
-  for (let i = 0; i < data.length; i++) crc = TABLE[(crc ^ data[i]!) & 255]! ^ (crc >>> 8)
-  return (crc ^ 0xffffffff) >>> 0
 }

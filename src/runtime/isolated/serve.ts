@@ -1,9 +1,10 @@
 /** Answers requests of engine.ts, in the process that child.ts starts: runs untrusted models. */
 import { Socket } from 'node:net'
 import { MncError } from '../../base/errors.ts'
+import { type Frame, readFrames, sendFrame } from '../../base/frames.ts'
 import type { LoadOptions, Session } from '../executor.ts'
 import { createSession, loadEngine, outputTypes } from '../ort-session.ts'
-import { type Frame, packTensors, readFrames, sendFrame, type TensorHead, unpackTensors } from './frames.ts'
+import { packTensors, type TensorHead, unpackTensors } from './tensor-frames.ts'
 
 /** What engine.ts asks for. Model bytes and tensors are the frame's parts. */
 export type Request =

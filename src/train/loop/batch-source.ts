@@ -6,17 +6,18 @@ import { modelError, usageError } from '../../base/errors.ts'
 import { Rng } from '../../base/rng.ts'
 import { ArraySet, type SampleSet } from '../../data/array-set.ts'
 import { type BatchShare, partsOfShare } from '../../data/batch-share.ts'
-import { bind } from '../../data/bind.ts'
+import { type Binding, bind } from '../../data/bind.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { batchDims } from '../../data/eval-batches.ts'
 import { createLoader } from '../../data/loader.ts'
 import { type Preprocess, statedClasses } from '../../data/preprocess.ts'
 import { RANDOM } from '../../data/random-options.ts'
-import { feedsAt } from '../../data/sample-set.ts'
+import { feedsAt, targetsAt } from '../../data/sample-set.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type BatchPlan, batchPlan, dimsAt } from '../../samples/batch-plan.ts'
 import { randomFeeds } from '../../samples/random-feeds.ts'
+import { labelsOutput } from '../step/outputs.ts'
 
 /** Random inputs that count as an epoch where no --limit says otherwise. */
 export const RANDOM_EPOCH = 10_000
@@ -27,6 +28,8 @@ export interface SourcePart {
   /** Its other inputs by name. */
   readonly others?: Readonly<Record<string, Tensor>>
   readonly labels: Int32Array | null
+  /** What outputs should give, by output. */
+  readonly wanted?: Readonly<Record<string, Tensor>>
 }
 
 export interface SourceBatch {
@@ -45,6 +48,8 @@ export interface BatchSource {
   readonly size: number
   /** null: there are no labels. */
   readonly classes: number | null
+  /** Arrays of what outputs should give, and those that are for nothing. */
+  readonly arrays?: Pick<Binding, 'targets' | 'unused' | 'wholeRuns'>
   readonly stepsPerEpoch: number
   /** Inputs in one part. */
   readonly batch: number
@@ -136,7 +141,10 @@ function arraySource(model: Model, data: ArraySet, options: SourceOptions, plan:
   const first = model.graph.fed[0]!.name
   return {
     ...{ name, size, stepsPerEpoch, batch, parts, dims: dimsAt(plan, batch), isDivisible: isDivisible(plan) },
-    classes: isLabelled ? (statedClasses(model) ?? data.classes) : null,
+    classes: isLabelled
+      ? (statedClasses(model, labelsOutput(model.graph.outputs, binding.targets)) ?? data.classes)
+      : null,
+    arrays: binding,
     async *batches(from, to, share = WHOLE) {
       let drawn = -1
       let order: Uint32Array = new Uint32Array(0)
@@ -148,7 +156,8 @@ function arraySource(model: Model, data: ArraySet, options: SourceOptions, plan:
           const at = ((step % stepsPerEpoch) * parts + part) * batch
           const own = order.subarray(at, at + batch)
           const { [first]: images, ...others } = feedsAt(data, binding, own)
-          return { images: images!, others, labels: isLabelled ? Int32Array.from(own, (i) => all[i]!) : null }
+          const labels = isLabelled ? Int32Array.from(own, (i) => all[i]!) : null
+          return { images: images!, others, labels, wanted: targetsAt(data, binding, own) }
         })
         yield { step, epoch, parts: split, count: batch * split.length }
       }
@@ -175,7 +184,16 @@ export async function randomSource(
   const [first] = Object.keys(dims)
   if (first === undefined) throw modelError('no-input', 'the model has no input')
   return {
-    ...{ name: RANDOM, size, classes: null, stepsPerEpoch, batch, parts, dims, isDivisible: isDivisible(plan) },
+    ...{
+      name: RANDOM,
+      size,
+      classes: null,
+      stepsPerEpoch,
+      batch,
+      parts,
+      dims,
+      isDivisible: isDivisible(plan),
+    },
     async *batches(from, to, share = WHOLE) {
       for (let step = from; step < to; step++) {
         const draw = options.size === undefined ? step : step % stepsPerEpoch

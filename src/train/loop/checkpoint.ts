@@ -18,6 +18,7 @@ export interface Position {
   readonly step: number
   /** Says which run this is: options, seed, data. A resumed run must be the same. */
   readonly run: string
+  /** Accuracy of the best epoch, or what is measured in its place. */
   readonly bestTop1: number
   readonly bestEpoch: number
   /** Fingerprint of the best epoch's model, which is next to the checkpoint; missing where there is none yet. */

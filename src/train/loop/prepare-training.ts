@@ -3,6 +3,7 @@ import { modelError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
 import { ArraySet } from '../../data/array-set.ts'
 import { statedClasses } from '../../data/preprocess.ts'
+import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
 import { marks } from '../../graph/marks.ts'
 import type { Model } from '../../graph/model.ts'
@@ -19,12 +20,14 @@ import { separateStatistics } from '../step/batch-statistics.ts'
 import { separateScales } from '../step/learned-scales.ts'
 import { StepRunner } from '../step/step-runner.ts'
 import { type TrainOptions, trainOptions } from '../train-options.ts'
+import { validationMetric } from './best-epoch.ts'
 import { bestPathOf, type Checkpoint, loadBest, loadCheckpoint } from './checkpoint.ts'
 import { EngineProfile } from './engine-profile.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { maskScheduleFault } from './mask-schedule.ts'
 import {
   checkClasses,
+  checkTargets,
   type DataPlan,
   hostSelector,
   identityOf,
@@ -50,6 +53,8 @@ export interface Prepared {
   readonly checkpoint: Checkpoint | null
   /** The best epoch's model of the run that is resumed. */
   readonly best: Model | null
+  /** What is measured on the part held out; null where there is none. */
+  readonly metric: MetricDef | null
   readonly warnings: readonly string[]
   readonly seconds: number
 }
@@ -91,7 +96,11 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const taught = cut ? { ...run, teacher: cut.teacher } : run
   const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
   checkClasses(step, data.source)
-  if (data.validation) requireClassifier(model, step.outputDims)
+  checkTargets(step, data.source)
+  const unused = data.source.arrays?.unused.map((c) => c.name) ?? []
+  if (unused.length > 0) warnings.push(`arrays that no output is named after are not used: ${unused.join(', ')}`)
+  const metric = validationMetric(model, o, data)
+  if (metric?.against === 'labels') requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
   const load = {
     ...{ threads: o.threads, cache: run.cache, sharedSum: together.sumOf(step) },
@@ -103,7 +112,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   })
   const drawn = cut ? { ...data, source: cut.source } : data
   return {
-    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, warnings },
+    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, metric, warnings },
     together,
     seconds: (performance.now() - started) / 1000,
   }

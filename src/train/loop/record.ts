@@ -14,10 +14,10 @@ export interface TrainingFacts {
 }
 
 export function recordTraining(model: Model, { options, data, seed, input, summary }: TrainingFacts): void {
-  const { steps, loss, bestEpoch, valTop1 } = summary
+  const { steps, loss, bestEpoch, valTop1, valMetric } = summary
   recordHistory(model, {
     ...{ pass: 'train', options: { ...changedOptions(options), data, seed }, input },
-    metrics: { steps, loss, bestEpoch, valTop1 },
+    metrics: { steps, loss, bestEpoch, valTop1, ...(valMetric && { [valMetric.name]: valMetric.value }) },
   })
 }
 

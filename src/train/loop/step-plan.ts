@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { usageError } from '../../base/errors.ts'
 import { nearest } from '../../base/options.ts'
 import { ArraySet, type SampleSet } from '../../data/array-set.ts'
+import { checkNumbers } from '../../data/bind.ts'
 import { checkSameOrder, inModelOrder } from '../../data/class-order.ts'
 import type { Dataset } from '../../data/dataset.ts'
 import { loadPolicy } from '../../data/policy-file.ts'
@@ -11,6 +12,7 @@ import type { Model } from '../../graph/model.ts'
 import { globToRegExp } from '../../layers/select.ts'
 import { inferenceForm } from '../../layers/training-mode.ts'
 import type { Executor } from '../../runtime/executor.ts'
+import type { TargetForm } from '../step/data-targets.ts'
 import { hostConstantNames } from '../step/host-constants.ts'
 import { needsOf } from '../step/objectives.ts'
 import { type OptimizerOptions, optimizerDefaults } from '../step/optimizers.ts'
@@ -93,12 +95,16 @@ export async function planStep(
 ): Promise<StepGraph> {
   const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
   const needs = needsOf(o, run.teacher !== undefined)
-  if (needs.teacher && !run.teacher)
-    throw usageError(`--loss ${shown(loss)} compares with a teacher`, 'give --teacher FILE')
-  if (source.classes === null && needs.labels)
+  const targets = targetForms(source)
+  if (needs.teacher && !run.teacher && targets.size === 0)
+    throw usageError(
+      `--loss ${shown(loss)} compares with a teacher`,
+      nothingWanted(model, source) ?? 'give --teacher FILE',
+    )
+  if (source.classes === null && needs.labels && targets.size === 0)
     throw usageError(
       `${run.data === RANDOM ? 'random inputs have' : `${source.name} has`} no labels for cross entropy`,
-      'give a --teacher and leave --alpha at 1',
+      nothingWanted(model, source) ?? 'give a --teacher and leave --alpha at 1',
     )
   const learnScales = o.scales === 'learn'
   if (precision === 'float16' && executor.float16 && !(await executor.float16()))
@@ -106,18 +112,45 @@ export async function planStep(
   const { batch, parts: accumulate, dims: inputDims } = source
   const options = {
     ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
-    ...{ loss, lossWeight, lossAxis, alpha, temperature },
+    ...{ loss, lossWeight, lossAxis, alpha, temperature, targets, labels: source.classes !== null },
     batchStatistics: o.bn === 'batch',
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
-    teacher: needs.teacher
-      ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
-      : undefined,
+    teacher:
+      needs.teacher && run.teacher
+        ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
+        : undefined,
     origins: run.profile !== undefined,
     learningRateOf: learningRateOf(o, whole, sizes),
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
   }
   return buildStep(model, options, hostSelector(whole, o))
+}
+
+/** Arrays of the data by the output that they are for, as one part of a batch has them. */
+function targetForms({ arrays, batch }: BatchSource): Map<string, TargetForm> {
+  const forms = [...(arrays?.targets ?? [])].map(([output, { name, elem, dims, file }]): [string, TargetForm] => [
+    output,
+    { name, elem, file, dims: arrays!.wholeRuns ? dims : [batch, ...dims] },
+  ])
+  return new Map(forms)
+}
+
+/** What to do where arrays are for no output; null where there are none. */
+function nothingWanted({ graph }: Model, { arrays }: BatchSource): string | null {
+  const names = arrays?.unused.map((c) => c.name) ?? []
+  if (names.length === 0) return null
+  const outputs = graph.outputs.map((v) => v.name)
+  return `its arrays ${names.join(', ')} are for none of the outputs ${outputs.join(', ')}: say which with --map ${outputs[0]}=${names[0]}`
+}
+
+/** Numbers of arrays that train outputs: finite, and classes among the output's. A usage error that names file and sample. */
+export function checkTargets({ goals }: StepGraph, { arrays }: BatchSource): void {
+  for (const [output, { classes }] of goals) {
+    const most = classes === null ? Number.POSITIVE_INFINITY : classes - 1
+    const least = classes === null ? Number.NEGATIVE_INFINITY : Number.MIN_SAFE_INTEGER
+    checkNumbers(arrays!.targets.get(output)!, [least, most], `output '${output}' with ${classes} classes`)
+  }
 }
 
 const shown = (loss: TrainOptions['loss']): string =>

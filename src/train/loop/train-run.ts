@@ -93,6 +93,8 @@ export interface EpochEvent {
   readonly epoch: number
   readonly valLoss: number | null
   readonly valTop1: number | null
+  /** Of `metric`, where it is not accuracy. */
+  readonly valMetric?: { readonly name: string; readonly value: number }
 }
 
 export interface CheckpointEvent {
@@ -118,4 +120,5 @@ export interface TrainSummary {
   /** With `valFraction`: the epoch whose weights the model has now, and its accuracy. */
   readonly bestEpoch: number | null
   readonly valTop1: number | null
+  readonly valMetric?: { readonly name: string; readonly value: number }
 }

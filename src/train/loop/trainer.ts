@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { MncError } from '../../base/errors.ts'
 import { interrupted } from '../../base/long-run.ts'
 import { fingerprint } from '../../codec/codec.ts'
-import { evaluate } from '../../evaluate/evaluate.ts'
+import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
@@ -18,6 +18,7 @@ import type { StepRunner } from '../step/step-runner.ts'
 import type { TrainOptions } from '../train-options.ts'
 import { WeightAverage } from './average.ts'
 import type { SourceBatch } from './batch-source.ts'
+import { isBetter, measureValidation, namedValue } from './best-epoch.ts'
 import { bestPathOf, type Position, saveBest, saveCheckpoint } from './checkpoint.ts'
 import { firstNotFinite } from './diagnose.ts'
 import type { EngineProfile } from './engine-profile.ts'
@@ -93,7 +94,8 @@ class Training {
   #validationPending: boolean
   #done: number
   #savedAt = performance.now()
-  #best: { top1: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
+  readonly #metric: MetricDef | null
+  #best: { value: number; epoch: number; model: Model | null; fingerprint?: string | undefined }
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
   #finished = false
@@ -109,6 +111,7 @@ class Training {
     this.#runner = runner
     this.#together = prepared.together
     this.#profile = prepared.profile
+    this.#metric = prepared.metric
     this.#warnings = prepared.warnings
     this.#startSeconds = prepared.seconds
     const { stepsPerEpoch } = data.source
@@ -123,7 +126,7 @@ class Training {
     this.#validationPending = position?.validationPending ?? false
     this.#losses = { sum: position?.lossSum ?? 0, steps: position?.lossSteps ?? 0 }
     this.#best = {
-      ...{ top1: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: prepared.best },
+      ...{ value: position?.bestTop1 ?? -1, epoch: position?.bestEpoch ?? -1, model: prepared.best },
       fingerprint: position?.bestModel,
     }
     runner.loadFrom(model)
@@ -237,13 +240,13 @@ class Training {
     this.#validationPending = validation !== null
     const score = validation ? await this.#validate(validation) : null
     this.#validationPending = false
-    if (score && masksAreFinal(this.#o, this.#done) && score.top1 > this.#best.top1) {
+    if (score && masksAreFinal(this.#o, this.#done) && isBetter(this.#metric!, score.value, this.#best)) {
       const best = this.#averaged()
       const path = bestPathOf(this.#run)
       if (path && this.#together.writes) await saveBest(path, best, this.#identity, epoch)
-      this.#best = { top1: score.top1, epoch, model: best, fingerprint: path && fingerprint(best) }
+      this.#best = { value: score.value, epoch, model: best, fingerprint: path && fingerprint(best) }
     }
-    yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, valTop1: score?.top1 ?? null }
+    yield { kind: 'epoch', epoch, valLoss: score?.loss ?? null, ...namedValue(this.#metric, score?.value) }
     if (this.#run.checkpoint) yield await this.#checkpoint()
   }
 
@@ -255,7 +258,7 @@ class Training {
       ...(signal && this.#together.size === 1 && { signal }),
     }
     try {
-      return await evaluate(this.#averaged(), validation, preprocess, options)
+      return await measureValidation(this.#metric!, this.#averaged(), validation, preprocess, options)
     } catch (error) {
       if (!signal?.aborted) throw error
       throw await this.#interrupted()
@@ -312,10 +315,10 @@ class Training {
   }
 
   #position(): Position {
-    const { top1, epoch, fingerprint: bestModel } = this.#best
+    const { value, epoch, fingerprint: bestModel } = this.#best
     const { sum: lossSum, steps: lossSteps } = this.#losses
     return {
-      ...{ step: this.#done, run: this.#identity, bestTop1: top1, bestEpoch: epoch, lossSum, lossSteps },
+      ...{ step: this.#done, run: this.#identity, bestTop1: value, bestEpoch: epoch, lossSum, lossSteps },
       ...(bestModel !== undefined && { bestModel }),
       ...(this.#validationPending && { validationPending: true }),
       ...(this.#lossScale && { lossScale: this.#lossScale.state }),
@@ -331,11 +334,11 @@ class Training {
     if (validation) adopt(this.#model, this.#best.model)
     this.#finished = true
     const trace = await this.#profile?.keep(runner.endProfiling())
-    const { top1, epoch } = this.#best
+    const { value, epoch } = this.#best
     const { sum, steps } = this.#losses
     const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
-      ...{ bestEpoch: validation ? epoch : null, valTop1: validation ? top1 : null },
+      ...{ bestEpoch: validation ? epoch : null, ...namedValue(this.#metric, validation ? value : undefined) },
     }
     return {
       summary,

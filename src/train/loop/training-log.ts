@@ -1,6 +1,7 @@
 /**
  * The loss curve as JSON lines: one object per step, `{step, epoch, loss, lr, imagesPerSecond}` (step from 0, loss before
- * that step's update; `losses` of each output where several have one), and one per epoch, `{epoch, valLoss, valTop1}`. In
+ * that step's update; `losses` of each output where several have one), and one per epoch, `{epoch, valLoss, valTop1}`, with `valMetric` where
+ * that is not accuracy. In
  * mixed precision a step has its `lossScale`, and `skipped: true` where its gradient overflowed.
  */
 import { existsSync } from 'node:fs'
@@ -24,8 +25,8 @@ export class TrainingLog {
       const skipped = lossScale !== undefined && !Number.isFinite(event.gradientNorm)
       await this.#line({ step, epoch, loss, losses, lr, imagesPerSecond, lossScale, ...(skipped && { skipped }) })
     } else if (event.kind === 'epoch') {
-      const { epoch, valLoss, valTop1 } = event
-      await this.#line({ epoch, valLoss, valTop1 })
+      const { epoch, valLoss, valTop1, valMetric } = event
+      await this.#line({ epoch, valLoss, valTop1, ...(valMetric && { valMetric }) })
     }
   }
 

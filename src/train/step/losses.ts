@@ -3,7 +3,7 @@
  * the elements of an output: a mean over them. s and t are the student's and the teacher's values; of a distribution
  * p = softmax(t / T) and q = softmax(s / T) along the axis of its classes, T the temperature.
  *
- *   ce          -sum y log q                       (T = 1; y one-hot, smoothed by --label-smoothing)
+ *   ce          -sum y log q                       (T = 1; y one-hot, of labels smoothed by --label-smoothing)
  *   kl          T^2 sum p (log p - log q)          Hinton et al. 2015
  *   reverse-kl  T^2 sum q (log q - log p)          what the MicroNet entry calls KL
  *   mse         mean over elements of (s - t)^2
@@ -15,7 +15,8 @@
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Value } from '../../graph/graph.ts'
-import { elementCount } from '../../graph/types.ts'
+import { Tensor } from '../../graph/tensor.ts'
+import { elementCount, elementTypes } from '../../graph/types.ts'
 import { type LossName, ownLoss } from '../losses.ts'
 
 export type { LossName }
@@ -51,6 +52,20 @@ const elementMean = (b: Builder, x: Value): Value => b.op('ReduceMean', [x], { k
 
 export function crossEntropy(b: Builder, logits: Value, targets: Value, classes: Classes): Value {
   return b.op('Neg', [positionMean(b, b.op('Mul', [targets, logSoftmax(b, logits, classes)]), classes)])
+}
+
+/** Of classes by number, one for each position; positions of negative ones do not count. */
+export function indexedCrossEntropy(b: Builder, logits: Value, index: Value, classes: Classes): Value {
+  const known = b.op('Cast', [b.op('Greater', [index, b.scalar(-1, 'int64')])], { to: elementTypes.float32.code })
+  const ends = Tensor.float32([2], Float32Array.of(0, 1))
+  const picked = b.op('OneHot', [index, b.scalar(classes.count, 'int64'), b.shared('const_zero_one', ends)], {
+    axis: classes.axis,
+  })
+  const axes = b.ints([classes.axis])
+  const own = b.op('ReduceSum', [b.op('Mul', [picked, logSoftmax(b, logits, classes)]), axes], { keepdims: 0 })
+  const sum = b.op('ReduceSum', [b.op('Mul', [own, known])], { keepdims: 0 })
+  const count = b.op('Max', [b.op('ReduceSum', [known], { keepdims: 0 }), b.scalar(1)])
+  return b.op('Neg', [b.op('Div', [sum, count])])
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
- * The loss of each output of a model. Without a teacher, labels train one output, the first of [N, C] scores. A
- * teacher supervises all float outputs; partners have the same name or, of those left, the same position. Which loss:
+ * The loss of each output of a model. Labels train one output, the first of [N, C] scores; arrays of the data train the
+ * outputs whose names they have (data-targets.ts). A teacher supervises all float outputs, and labels and arrays have the share
+ * that --alpha leaves them; partners have the same name or, of those left, the same position. Which loss:
  *
  *   --loss NAME=...        that one
  *   scores                 kl or reverse-kl (the default), over the axis of the classes: a softmax follows inside the
@@ -16,11 +17,12 @@
 import { type MncError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Value } from '../../graph/graph.ts'
-import { elementTypes, formatType, isStatic } from '../../graph/types.ts'
+import { formatType, isStatic } from '../../graph/types.ts'
 import { mapNamed } from '../../layers/select.ts'
 import { axisFromFront } from '../../ops/facts.ts'
+import { type DataGoal, emitGoal, goalOf, single, type TargetForm } from './data-targets.ts'
 import { type Classes, classesOf, crossEntropy, distance, divergence, type LossName, needsClasses } from './losses.ts'
-import { classAxis, type Head, headOf, isFloatOutput, pairByName, scoresOutput } from './outputs.ts'
+import { classAxis, type Head, headOf, isFloatOutput, mayBeScores, pairByName, scoresOutput } from './outputs.ts'
 import { nameOf } from './step-names.ts'
 
 /** The options of a run that choose losses (train-options.ts). */
@@ -40,6 +42,10 @@ export interface Subject {
   readonly asked: LossName | undefined
   readonly weight: number
   readonly axis: number | undefined
+  /** What the data say about it. */
+  readonly target: TargetForm | null
+  /** The output itself, which `target` is of: the head may be what its softmax reads. */
+  readonly output: Value
   /** The only float output of the model. */
   readonly alone: boolean
 }
@@ -53,6 +59,7 @@ export interface Source {
 /** What is decided for an output. */
 export interface Objective {
   readonly output: string
+  /** With the teacher, if there is one. */
   readonly loss: LossName
   /** Of the classes; null for losses that compare elements. */
   readonly axis: number | null
@@ -69,7 +76,8 @@ export function needsOf({ loss, alpha }: LossOptions, hasTeacher: boolean): { la
 }
 
 /** The outputs that are taught. A usage error for names that match none; a model error where no output is a float. */
-export function subjectsOf(graph: Graph, o: LossOptions, hasTeacher: boolean): Subject[] {
+export function subjectsOf(graph: Graph, o: LossOptions & Supervision, hasTeacher: boolean): Subject[] {
+  const { targets = new Map<string, TargetForm>(), labels = true } = o
   const floats = graph.outputs.filter(isFloatOutput).map((output) => ({ output, names: [nameOf(output)] }))
   if (floats.length === 0) throw noFloatOutput(graph)
   const asked = mapNamed(typeof o.loss === 'object' ? o.loss : {}, floats, 'float output')
@@ -84,16 +92,42 @@ export function subjectsOf(graph: Graph, o: LossOptions, hasTeacher: boolean): S
   const weighted = floats.filter((f) => weights.get(f) !== 0)
   if (weighted.length === 0)
     throw usageError('--loss-weight leaves all outputs out', 'give at least one output a weight above 0')
-  const chosen = hasTeacher ? weighted : typeof o.loss === 'object' ? weighted.filter((f) => asked.has(f)) : []
-  const scores = scoresOutput(weighted.map((f) => f.output))
-  return (chosen.length > 0 ? chosen : weighted.filter((f) => f.output === scores)).map((f) => ({
-    name: f.names[0]!,
-    head: headOf(f.output),
-    asked: asked.get(f) ?? (hasTeacher ? undefined : 'ce'),
-    weight: weights.get(f) ?? 1,
-    axis: axes.get(f),
-    alone: floats.length === 1,
-  }))
+  const named = typeof o.loss === 'object'
+  const isTarget = ({ names }: { names: readonly string[] }): boolean => targets.has(names[0]!)
+  const chosen = hasTeacher ? weighted : weighted.filter((f) => isTarget(f) || asked.has(f))
+  // labels are for an output that is not chosen otherwise
+  const scores = scoresOutput(weighted.filter((f) => !chosen.includes(f)).map((f) => f.output))
+  const isAsked = labels && !named && (o.loss ?? 'ce') === 'ce'
+  const byLabels = chosen.length === 0 || (isAsked && scores !== undefined && mayBeScores(scores))
+  const plain = typeof o.loss === 'string' ? o.loss : undefined
+  return weighted
+    .filter((f) => chosen.includes(f) || (byLabels && f.output === scores))
+    .map((f) => ({
+      name: f.names[0]!,
+      ...{ head: headOf(f.output), output: f.output, target: targets.get(f.names[0]!) ?? null },
+      asked: asked.get(f) ?? (hasTeacher ? undefined : isTarget(f) ? plain : 'ce'),
+      weight: weights.get(f) ?? 1,
+      axis: axes.get(f),
+      alone: floats.length === 1,
+    }))
+    .map((s) => (hasTeacher || s.target || s.asked === 'ce' ? s : refuseAlone(s, targets)))
+}
+
+/** What there is to learn from besides a teacher. */
+export interface Supervision {
+  /** Arrays of the data by output. */
+  readonly targets?: ReadonlyMap<string, TargetForm> | undefined
+  /** Whether samples have labels; true by default. */
+  readonly labels?: boolean | undefined
+}
+
+/** Nothing says what the output should give. */
+function refuseAlone({ name, asked }: Subject, targets: ReadonlyMap<string, TargetForm>): never {
+  const known = [...targets.keys()]
+  throw usageError(
+    `--loss ${name}=${asked} compares '${name}' with a teacher, or with an array of the data of that name, and there is neither`,
+    `give --teacher FILE, or --map ${name}=ARRAY${known.length > 0 ? `; there are arrays for ${known.join(', ')}` : ''}`,
+  )
 }
 
 /** The teacher's outputs in the order and by the names of its file. `copies`: the same, inside the step. */
@@ -103,6 +137,7 @@ export function sourcesOf(outputs: readonly Value[], copies: readonly Value[]): 
 
 /** The partner of each output that the teacher teaches. A model error where there is none. */
 export function partnersOf(subjects: readonly Subject[], sources: readonly Source[]): Map<Subject, Source> {
+  if (sources.length === 0) return new Map()
   const taught = subjects.filter((s) => s.asked !== 'ce')
   const pairs = pairByName(taught, sources)
   const out = new Map<Subject, Source>()
@@ -135,10 +170,17 @@ export interface Exercise {
   /** null: labels teach it alone. */
   readonly source: Source | null
   readonly teacher: Value | null
+  /** The output itself, where data say what it should be. */
+  readonly output: Value | null
 }
 
 /** An exercise with its loss. */
-export type Decided = Exercise & { readonly loss: LossName; readonly axis: number | null }
+export type Decided = Exercise & {
+  readonly loss: LossName
+  readonly axis: number | null
+  /** null: data say nothing of it, or are not asked. */
+  readonly goal: DataGoal | null
+}
 
 /** Decides the losses; dims of all students are known. */
 export function decide(exercises: readonly Exercise[], o: LossOptions): Decided[] {
@@ -151,12 +193,20 @@ export function decide(exercises: readonly Exercise[], o: LossOptions): Decided[
       `--loss ${plain} compares distributions, but no output is known to be one`,
       `name it: --loss ${taught[0]!.subject.name}=${plain}`,
     )
-  return found.map((e) => {
-    const { asked } = e.subject
+  return found.map((e, i) => {
+    const { asked, target, name } = e.subject
+    const goal =
+      target && (!e.teacher || o.alpha < 1)
+        ? goalOf(
+            { output: name, form: target, dims: e.student.dims, axis: e.axis, asked: e.teacher ? undefined : asked },
+            `target_${i}`,
+          )
+        : null
+    if (goal && !e.teacher) return { ...e, loss: goal.loss, axis: goal.axis, goal }
     const alone = divergent && taught.length === 1
     const loss = asked ?? (plain && !divergent ? plain : alone || e.axis !== null ? (plain ?? 'reverse-kl') : 'nmse')
     if (e.teacher) requireSameShape(e)
-    return { ...e, loss, axis: needsClasses(loss) && loss !== 'ce' ? (e.axis ?? usualAxis(e, loss)) : null }
+    return { ...e, goal, loss, axis: needsClasses(loss) && loss !== 'ce' ? (e.axis ?? usualAxis(e, loss)) : null }
   })
 }
 
@@ -203,14 +253,14 @@ function requireSameShape({ subject, student, teacher }: Exercise): void {
 /** The output that labels are for, and whose scores give the accuracy: the first that has the form. */
 export function labelled(objectives: readonly Decided[]): Decided {
   const scores = ({ student: { dims } }: Decided): boolean => dims.length === 2 && dims[1]! >= 2
-  return objectives.find((l) => l.loss === 'ce') ?? objectives.find(scores) ?? objectives[0]!
+  return objectives.find((l) => l.loss === 'ce' && !l.goal) ?? objectives.find(scores) ?? objectives[0]!
 }
 
 /** Each output's contribution to the loss of a step, in their order. `variances`: of what nmse compares, by output. */
 export function emitObjectives(
   b: Builder,
   objectives: readonly Decided[],
-  o: LossOptions & { readonly batch: number },
+  o: LossOptions & Supervision & { readonly batch: number },
   variances: ReadonlyMap<string, number>,
 ): Value[][] {
   const own = labelled(objectives)
@@ -220,14 +270,18 @@ export function emitObjectives(
     const add = (v: Value, share: number): void => {
       terms.push(share === 1 ? v : b.op('Mul', [v, b.scalar(share)]))
     }
-    if (l.loss === 'ce') add(labelLoss(b, l, o.batch), weight)
+    const goal = (share: number): void =>
+      add(emitGoal(b, l.goal!, l.goal!.axis === null ? l.output! : l.student), share)
+    if (l.goal && !l.teacher) goal(weight)
+    else if (l.loss === 'ce') add(labelLoss(b, l, o.batch), weight)
     else {
       const [s, t] = [single(b, l.student), single(b, l.teacher!)]
       const value = isDivergence(l.loss)
         ? divergence(b, l.loss, s, t, { ...classesIn(l), temperature: o.temperature })
         : distance(b, l.loss, s, t, variances.get(name) ?? 1)
       add(value, o.alpha * weight)
-      if (o.alpha < 1 && l === own) add(labelLoss(b, l, o.batch), (1 - o.alpha) * weight)
+      if (l.goal) goal((1 - o.alpha) * weight)
+      else if (o.alpha < 1 && l === own && (o.labels ?? true)) add(labelLoss(b, l, o.batch), (1 - o.alpha) * weight)
     }
     return terms
   })
@@ -236,9 +290,6 @@ export function emitObjectives(
 export const isDivergence = (loss: LossName): loss is 'kl' | 'reverse-kl' => loss === 'kl' || loss === 'reverse-kl'
 
 export const classesIn = ({ student, axis }: Decided): Classes => classesOf(student.dims, axis!)
-
-const single = (b: Builder, v: Value): Value =>
-  v.type?.elem === 'float64' ? b.op('Cast', [v], { to: elementTypes.float32.code }) : v
 
 function labelLoss(b: Builder, { subject, student }: Decided, batch: number): Value {
   const { dims } = student

@@ -35,7 +35,14 @@ export function scoresOutput(outputs: readonly Value[]): Value | undefined {
   return floats.find(mayBeScores) ?? floats[0]
 }
 
-function mayBeScores({ type }: Value): boolean {
+/** The output that labels are for: the scores among those that no array of the data is for. */
+export function labelsOutput(outputs: readonly Value[], targets: ReadonlyMap<string, unknown>): Value | undefined {
+  const free = outputs.filter((v) => !targets.has(v.name))
+  return scoresOutput(free.length > 0 ? free : outputs)
+}
+
+/** Scores of classes, as far as its declared type tells. */
+export function mayBeScores({ type }: Value): boolean {
   const dims = type?.dims
   return !dims || (dims.length > 1 && dims[1] !== 1 && dims.slice(2).every((d) => d === 1))
 }

@@ -3,6 +3,7 @@
  * the backward pass and the optimiser's update. Any executor that knows the standard operators runs it.
  *
  *   inputs   <student input>  [batch, ...]     targets [batch, classes] (one-hot, where a label loss is used)
+ *            target_0, ... (arrays of the data, of the outputs that they train: data-targets.ts)
  *            weights [P]  statistics [S]  host [H]  <optimiser slots> [P]   lr, ... (scalars)
  *            loss_scale (scalar, in mixed precision: mixed-precision.ts)
  *   outputs  loss  losses (of each output, where several have one)  logits
@@ -119,6 +120,7 @@ function resultOf(step: StepBuilding): StepGraph {
       axis,
       weight: subject.weight,
     })),
+    goals: new Map(objectives.flatMap(({ subject, goal }) => (goal ? [[subject.name, goal] as const] : []))),
     outputDims: isStatic(logits.type?.dims ?? null) ? logits.dims : null,
     classes: graph.inputs.find((v) => v.name === 'targets')?.dims[1] ?? null,
   }

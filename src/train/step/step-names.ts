@@ -8,7 +8,7 @@ import type { Graph, Value } from '../../graph/graph.ts'
 import { marks } from '../../graph/marks.ts'
 
 const RESERVED =
-  /^(next_)?(weights|statistics|host|accumulated|moved|momentum|moment[12]|targets|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
+  /^(next_)?(weights|statistics|host|accumulated|moved|momentum|moment[12]|targets|target_\d+|loss|losses|loss_scale|logits|gradient|scaled_gradient|teacher_entropy|gradient_norm|lr|correction[12]|population_statistics|batch_statistics|minus_statistics|unbiased)$/
 
 /** The name that `v` has in the model that the step was built from. */
 export const nameOf = (v: Value): string => marks.name.get(v) ?? v.name

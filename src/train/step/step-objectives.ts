@@ -35,7 +35,8 @@ export function findSubjects(step: StepBuilding): void {
   requireGradients(graph, parameters, ownValues(step))
 }
 
-const ownValues = ({ subjects }: StepBuilding): Value[] => subjects.map((s) => s.head.value)
+const ownValues = ({ subjects }: StepBuilding): Value[] =>
+  subjects.flatMap((s) => (s.target ? [s.head.value, s.output] : [s.head.value]))
 
 export function joinTeacher(step: StepBuilding): void {
   const { model, graph, options, subjects } = step
@@ -72,7 +73,8 @@ function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exe
   return subjects.map((subject) => {
     const source = partners.get(subject) ?? null
     const [student, teacher] = [now.get(subject.head.value)!, source && now.get(source.head.value)!]
-    if (isStatic(student.type?.dims ?? null)) return { subject, student, source, teacher }
+    const output = subject.target && now.get(subject.output)!
+    if (isStatic(student.type?.dims ?? null)) return { subject, student, source, teacher, output }
     throw modelError('dynamic-shape', `the shape of output '${subject.name}' is unknown`, {
       next: 'give the model fixed input dims',
     })
@@ -82,7 +84,7 @@ function exercisesOf({ graph, compared, subjects, partners }: StepBuilding): Exe
 /** The teacher's variance, for outputs whose loss divides by it. */
 async function variancesOf({ model, input, objectives, options }: StepBuilding): Promise<Map<string, number>> {
   const { teacher } = options
-  const relative = objectives.filter((l) => l.loss === 'nmse')
+  const relative = objectives.filter((l) => l.loss === 'nmse' && l.teacher)
   if (relative.length === 0) return new Map()
   if (!teacher?.variances) throw bugError('nmse divides by variances, but the step was given none')
   const values = [...new Set(relative.map((l) => l.teacher!))]

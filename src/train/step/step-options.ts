@@ -1,11 +1,12 @@
 /** What a training step is built from, and the result (step-graph.ts). */
 import type { Model } from '../../graph/model.ts'
 import type { InputAdapter } from '../../passes/merge-teacher.ts'
+import type { DataGoal } from './data-targets.ts'
 import type { FlatLayout } from './flat-layout.ts'
-import type { LossOptions, Objective } from './objectives.ts'
+import type { LossOptions, Objective, Supervision } from './objectives.ts'
 import type { OptimizerOptions } from './optimizers.ts'
 
-export interface StepOptions extends LossOptions {
+export interface StepOptions extends LossOptions, Supervision {
   /** Images in one run of the step graph. */
   readonly batch: number
   /** Dims of the model's inputs by name, batch included; needed for models with several, or with dynamic dims other than the batch. */
@@ -59,6 +60,8 @@ export interface StepGraph {
   readonly lossScaled: boolean
   /** The loss of each output; the output `losses` has their values. */
   readonly objectives: readonly Objective[]
+  /** By output: the arrays of the data that the step is fed. */
+  readonly goals: ReadonlyMap<string, DataGoal>
   /** Of the logits, batch included, where known. */
   readonly outputDims: readonly number[] | null
   /** Classes of the output, where a label loss is used. */

@@ -29,6 +29,8 @@ export interface StepFeed {
   readonly images: Tensor
   /** [batch, classes], where the loss reads labels. */
   readonly targets: Tensor | null
+  /** What outputs should give, by the step's input. */
+  readonly wanted?: Readonly<Record<string, Tensor>>
   /** The model's inputs other than the first, by name. */
   readonly others?: Readonly<Record<string, Tensor>>
 }
@@ -278,8 +280,8 @@ export class StepRunner {
   }
 
   /** The inputs that are not state. */
-  #given({ images, targets, others }: StepFeed, hyper: Hyper): Record<string, Tensor> {
-    const feeds: Record<string, Tensor> = { ...others, [this.graph.inputName]: images, ...hyper }
+  #given({ images, targets, others, wanted }: StepFeed, hyper: Hyper): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = { ...others, ...wanted, [this.graph.inputName]: images, ...hyper }
     for (const name of Object.keys(feeds)) feeds[name] = widened(feeds[name]!)
     if (targets && this.graph.classes !== null) feeds.targets = targets
     if (this.#host) feeds.host = this.#host

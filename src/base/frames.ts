@@ -1,13 +1,11 @@
 /**
- * Messages between this process and the one that runs untrusted models: JSON with binary parts after it, over a pipe.
+ * Messages between this process and one that it started: JSON with binary parts after it, over a pipe.
  *
  *   bytes of the JSON (uint32) | JSON, padded to 8 | parts, each padded to 8
  *
  * Node's own channel would copy arrays through its serializer.
  */
 import type { Duplex } from 'node:stream'
-import { Tensor } from '../../graph/tensor.ts'
-import type { ElementType } from '../../graph/types.ts'
 
 export interface Frame {
   readonly json: unknown
@@ -20,7 +18,8 @@ const padding = (size: number): number => (ALIGN - (size % ALIGN)) % ALIGN
 /** Of the JSON, and of all parts with their padding. */
 const HEAD = 16
 
-export function sendFrame(pipe: Duplex, { json, parts }: Frame): void {
+/** A frame's bytes, in pieces. */
+export function* frameBytes({ json, parts }: Frame): Generator<Uint8Array, void, undefined> {
   const text = Buffer.from(JSON.stringify({ json, sizes: parts.map((p) => p.length) }))
   const head = Buffer.alloc(HEAD)
   head.writeDoubleLE(text.length, 0)
@@ -28,12 +27,16 @@ export function sendFrame(pipe: Duplex, { json, parts }: Frame): void {
     parts.reduce((n, p) => n + p.length + padding(p.length), 0),
     8,
   )
-  pipe.write(head)
-  pipe.write(text)
+  yield head
+  yield text
   for (const part of parts) {
-    pipe.write(part)
-    if (padding(part.length) > 0) pipe.write(Buffer.alloc(padding(part.length)))
+    yield part
+    if (padding(part.length) > 0) yield Buffer.alloc(padding(part.length))
   }
+}
+
+export function sendFrame(pipe: Duplex, frame: Frame): void {
+  for (const bytes of frameBytes(frame)) pipe.write(bytes)
 }
 
 /** Calls `arrived` for each frame that comes in. */
@@ -74,23 +77,4 @@ export function readFrames(pipe: Duplex, arrived: (frame: Frame) => void): void 
       if (at === want) complete()
     }
   })
-}
-
-export interface TensorHead {
-  readonly name: string
-  readonly type: ElementType
-  readonly dims: readonly number[]
-}
-
-/** Tensors by name as heads for a frame's JSON and parts after it. */
-export function packTensors(tensors: Readonly<Record<string, Tensor>>): { heads: TensorHead[]; parts: Uint8Array[] } {
-  const entries = Object.entries(tensors)
-  return {
-    heads: entries.map(([name, t]) => ({ name, type: t.type, dims: t.dims })),
-    parts: entries.map(([, t]) => t.bytes),
-  }
-}
-
-export function unpackTensors(heads: readonly TensorHead[], parts: readonly Uint8Array[]): Record<string, Tensor> {
-  return Object.fromEntries(heads.map(({ name, type, dims }, i) => [name, new Tensor(type, dims, parts[i]!)]))
 }

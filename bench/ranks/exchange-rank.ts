@@ -1,0 +1,54 @@
+/**
+ * A rank of bench/ranks/scale.ts: exchanges vectors as a training step does, and steps whose computing is a wait, so that
+ * more ranks than cores do not take each other's time. Rank 0 prints seconds.
+ */
+import { Rng } from '../../src/base/rng.ts'
+import { launched } from '../../src/ranks/launched.ts'
+import { MpiGroup } from '../../src/ranks/mpi.ts'
+import { SharedSum } from '../../src/train/step/shared-sum.ts'
+import type { Asked, Measured } from './scale.ts'
+
+const { exchanges, steps }: Asked = JSON.parse(process.argv[2]!)
+const group = await MpiGroup.open(launched()!)
+const none = new Float32Array(0)
+
+const sumOf = (reduce: 'exact' | 'fast', floats: number) => {
+  const sum = new SharedSum(group, reduce, floats, none)
+  const values = new Float32Array(floats).fill(1 / 3)
+  return (): void => {
+    sum.begin()
+    sum.add(values, null)
+    sum.end(values, null)
+    values.fill(1 / 3)
+  }
+}
+const since = (start: number): number => (performance.now() - start) / 1000
+
+const measured: Measured = {
+  exchanges: exchanges.map(({ reduce, floats, rounds }) => {
+    const exchange = sumOf(reduce, floats)
+    const times = Array.from({ length: rounds + 1 }, () => {
+      group.gather([0])
+      const start = performance.now()
+      exchange()
+      return Math.max(...group.gather([since(start)]).map(([t]) => t!))
+    })
+    // other work of the machine only adds
+    return Math.min(...times.slice(1))
+  }),
+  steps: steps.map(({ reduce, floats, rounds, seconds, spread, seed }) => {
+    const exchange = sumOf(reduce, floats)
+    const rng = new Rng(seed, group.rank)
+    const pause = new Int32Array(new SharedArrayBuffer(4))
+    exchange()
+    group.gather([0])
+    const start = performance.now()
+    for (let i = 0; i < rounds; i++) {
+      Atomics.wait(pause, 0, 0, 1000 * seconds * Math.exp(spread * rng.normal()))
+      exchange()
+    }
+    return since(start) / rounds
+  }),
+}
+if (group.rank === 0) console.log(JSON.stringify(measured))
+group.close()
