@@ -46,6 +46,11 @@ test('the library is imported by modules, and required by CommonJS', () => {
   writeFileSync(join(project.folder, 'use.mjs'), `import * as mnc from 'mnc'\n${source}${use}`)
   writeFileSync(join(project.folder, 'use.cjs'), `const mnc = require('mnc')\n${source}${use}`)
   assert.equal(ok(process.execPath, 'use.mjs'), 'true function\n')
+  writeFileSync(
+    join(project.folder, 'web.mjs'),
+    `import * as mnc from 'mnc/web'\n${source}${use.replace('defineMetric', 'useEngine')}`,
+  )
+  assert.equal(ok(process.execPath, 'web.mjs'), 'true function\n')
   assert.equal(ok(process.execPath, 'use.cjs'), 'true function\n')
 })
 
