@@ -88,8 +88,8 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     onProgress,
     ...rest
   } = context
-  const { format, packedWeights, rowPairs, symmetric, floatActivations, ...common } = own
-  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations)
+  const { format, packedWeights, rowPairs, symmetric, floatActivations, halfParameters, ...common } = own
+  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations || halfParameters)
     throw usageError(
       `--target ${target.name} decides on the format and its options`,
       'give a target, or a format with options',
