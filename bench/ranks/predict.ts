@@ -1,20 +1,24 @@
 /** What model.ts predicts: efficiency from 2 to 1,024 ranks, what helps where it falls, and the cost of the paper's pipeline. */
-import { checkpoints, efficiency, type Link, type Step } from './model.ts'
+import { type Computing, checkpoints, type Exchange, efficiency, exchangeSeconds, type Link } from './model.ts'
 
-/** As vendors and MPI benchmarks state them: messages of a few bytes, and what large ones reach. */
-const perFloat = { exact: 2e-9, fast: 1.2e-9 }
+type Step = Computing & Exchange
+
+/** Of usual size: what a message of a few bytes takes from program to program, and what large ones reach. */
 const LINKS: Readonly<Record<string, Link>> = {
-  '1 Gbit/s Ethernet': { latency: 50e-6, bandwidth: 0.117e9, perFloat },
-  '10 Gbit/s Ethernet': { latency: 20e-6, bandwidth: 1.15e9, perFloat },
-  '100 Gbit/s InfiniBand': { latency: 2e-6, bandwidth: 11e9, perFloat },
+  '1 Gbit/s Ethernet': { latency: 50e-6, bandwidth: 0.117e9 },
+  '10 Gbit/s Ethernet': { latency: 20e-6, bandwidth: 1.15e9 },
+  '100 Gbit/s InfiniBand': { latency: 2e-6, bandwidth: 11e9 },
 }
 
-/** A rank of one core at batch 64: floats of the gradient, seconds of a step as measured here (ranks-speed.json). */
+/** A rank of two cores at batch 64: floats of the gradient, and seconds of a step, about those of the machine that bench/results/train-speed.json is of. */
 export const NETS: Readonly<Record<string, Pick<Step, 'floats' | 'seconds' | 'spread'>>> = {
-  'ResNet-20': { floats: 272_474, seconds: 0.27, spread: 0.05 },
-  'DenseNet-BC-40-12': { floats: 176_122, seconds: 0.75, spread: 0.05 },
-  'DenseNet-BC-100-12': { floats: 800_000, seconds: 4.5, spread: 0.05 },
+  'ResNet-20': { floats: 272_474, seconds: 0.08, spread: 0.05 },
+  'DenseNet-BC-40-12': { floats: 176_122, seconds: 0.24, spread: 0.05 },
+  'DenseNet-BC-100-12': { floats: 800_000, seconds: 0.98, spread: 0.05 },
 }
+
+/** Seconds that a float takes to be copied and added on the host, with MPI out of the way. */
+const PER_FLOAT = 2e-9
 
 const RANKS = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 const LEAST = 0.8
@@ -35,7 +39,8 @@ export function predictions() {
       Object.entries(WAYS).map(([way, change]) => {
         const at = RANKS.map((ranks) => {
           const step = change({ ...n, ranks, reduce: 'exact' })
-          return [ranks, round(efficiency(l, step, Math.max(8, Math.ceil(40_000 / ranks))))] as const
+          const exchange = exchangeSeconds(l, step) + PER_FLOAT * n.floats
+          return [ranks, round(efficiency(step, exchange, Math.max(8, Math.ceil(40_000 / ranks))))] as const
         })
         const falls = at.find(([, e]) => e < LEAST)?.[0] ?? null
         return { link, net, way, efficiency: Object.fromEntries(at), below: falls }

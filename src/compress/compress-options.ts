@@ -59,7 +59,6 @@ export const compressOptions = optionTable({
       'Training samples held out to choose by: by default 5,000, fewer of large networks, a quarter of the set at most',
   },
   batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
-  jobs: { type: 'integer', minimum: 1, maximum: 64, default: 1, description: 'Candidates that are made side by side' },
   workers: { ...workersOption, description: 'Threads that prepare batches' },
   threads: threadsOption,
   ...finiteOptions,
