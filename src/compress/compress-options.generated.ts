@@ -24,8 +24,6 @@ export type CompressOptionsInput = {
   readonly held?: number | undefined
   /** Samples in a run. Default: 32 */
   readonly batch?: number | undefined
-  /** Candidates that are made side by side. Default: 1 */
-  readonly jobs?: number | undefined
   /** Threads that prepare batches. Default: 1 */
   readonly workers?: number | undefined
   /** Threads of the engine; 0: one per core. Default: 0 */
