@@ -1,5 +1,5 @@
 /** Options of compressing to a goal, declared once for the command line and the library. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
 import { targets } from '../export/targets/index.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
@@ -25,6 +25,7 @@ export const compressOptions = optionTable({
     get enum(): readonly string[] {
       return quantisedTargets()
     },
+    isOpen: true,
     description: 'Where the file is to run: see export. By default size where the goal is bytes or score, else cpu',
   },
   goal: {
@@ -64,4 +65,4 @@ export const compressOptions = optionTable({
 })
 
 export type CompressOptions = OptionsOf<typeof compressOptions>
-export type CompressOptionsInput = OptionsInput<typeof compressOptions>
+export type { CompressOptionsInput } from './compress-options.generated.ts'
