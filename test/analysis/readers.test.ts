@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { readersOf } from '../../src/analysis/readers.ts'
+import { type Demand, type ReaderName, readersFor, readersOf, refusalOf } from '../../src/analysis/readers.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { Net } from '../export/nets.ts'
+
+/** Of the largest output; as `mnc check --target` has it. */
+const TOLERANCE = 0.05
 
 const graph = (ir: number, opset: number, body: string) =>
   parseModel(`onnx {ir_version=${ir}}
@@ -75,4 +79,37 @@ test('products of matrices in few bits are read by onnxruntime, of other than 4 
       [version, '1.30', '2026.4', null, null],
     )
   }
+})
+
+interface Measured {
+  readonly files: readonly {
+    readonly net: string
+    readonly bits: string
+    readonly file: string
+    readonly demands: readonly Demand[]
+    readonly readers: readonly {
+      readonly reader: ReaderName
+      readonly version: string
+      readonly maxRelError?: number
+      readonly refusal?: string
+    }[]
+  }[]
+}
+
+test('the table says what the bench saw in each reader', () => {
+  const { files }: Measured = JSON.parse(readFileSync('bench/results/readers.json', 'utf8'))
+  assert.ok(files.length >= 10 && new Set(files.map((f) => f.file)).size >= 6)
+  const told = { taken: 0, refused: 0 }
+  for (const f of files)
+    for (const { reader, version, maxRelError, refusal } of f.readers) {
+      const where = `${f.net} ${f.bits} ${f.file} in ${reader} ${version}: ${refusal ?? maxRelError}`
+      const refused = refusalOf(readersFor(f.demands), { reader, version })
+      const runs = maxRelError !== undefined && maxRelError < TOLERANCE
+      if (refused === null) assert.ok(runs, where)
+      // an older version than the table speaks of says nothing; WebAssembly reads what the WebGPU does not
+      else if (!/was not tried/.test(refused) && reader !== 'onnxruntime-web')
+        assert.ok(!runs, `${where}, though ${refused}`)
+      told[refused === null ? 'taken' : 'refused']++
+    }
+  assert.ok(told.taken > 30 && told.refused > 5, JSON.stringify(told))
 })
