@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build api web quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api web site quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -74,6 +74,10 @@ zoo: install
 
 docs: install
 	npm run --silent generate
+
+# build/site: the documents as a site, with the page for browsers
+site: build
+	node scripts/site.mjs
 
 # build/web: the page for browsers
 web: build

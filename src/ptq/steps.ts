@@ -63,7 +63,7 @@ const passSteps: readonly PassStep[] = [
 const efforts: readonly Effort[] = ['fast', 'default', 'best']
 
 /** Steps of the optimiser; `fast` does not train. */
-const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 120, best: 1000 }
+const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 120, best: 750 }
 
 /** Steps of `reconstruct` for each block. */
 const BLOCK_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 48, best: 200 }

@@ -58,10 +58,20 @@ test('TypeScript finds the types, in a project that checks those of its packages
   writeFileSync(
     join(project.folder, 'use.ts'),
     `import { pass, readModel, type Model } from 'mnc'
+import { useEngine } from 'mnc/web'
 const model: Model = await readModel('net.onnx')
 await pass(model, 'prune', { sparsity: 0.5, scope: 'layer' })
 // @ts-expect-error: no such option
 await pass(model, 'prune', { sparsty: 0.5 })
+declare module 'mnc' {
+  interface PassOptions {
+    'my-pass': { readonly to?: string }
+  }
+}
+await pass(model, 'my-pass', { to: 'x' })
+// @ts-expect-error: not what it takes
+await pass(model, 'my-pass', { to: 1 })
+useEngine(await import('onnxruntime-node'))
 `,
   )
   cpSync(join(project.package, 'examples/own-config'), join(project.folder, 'typed'), { recursive: true })
