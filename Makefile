@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build api quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api web site quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -11,7 +11,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 
 build: dist/cli.js
 
-dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsconfig.json tsconfig.build.json scripts/bundle.mjs
+dist/cli.js: node_modules/.package-lock.json $(shell find src -name '*.ts') tsconfig.json tsconfig.build.json scripts/bundle.mjs scripts/bundle-web.mjs
 	npm run --silent build
 	@touch $@
 
@@ -74,6 +74,14 @@ zoo: install
 
 docs: install
 	npm run --silent generate
+
+# build/site: the documents as a site, with the page for browsers
+site: build
+	node scripts/site.mjs
+
+# build/web: the page for browsers
+web: build
+	node scripts/web-page.mjs
 
 # docs/api.txt: the library's published interface
 api: build

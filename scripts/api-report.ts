@@ -111,22 +111,23 @@ export function changesOf(before: Report, now: Report): string[] {
 }
 
 /**
- * What has changed and is not named, in code, in the current (first) section of a change log. An export is to be named itself;
- * of what lies behind one, a member or a choice that is new, gone or different will do, also as a flag of the command line.
+ * What has changed and is not named, in code, in the current (first) section of a change log. Functions and classes are to be
+ * named themselves; of types and tables a member or a choice that is new, gone or different will do, also as a flag of the
+ * command line.
  */
 export function unsaid(before: Report, now: Report, changelog: string): string[] {
   const section = changelog.split(/^## /m)[1] ?? ''
   const said = new Set([...section.matchAll(/`([^`]+)`/g)].flatMap(([, code = '']) => code.match(/[\w$-]+/g) ?? []))
   return changesOf(before, now).filter((name) => {
-    const names = name.includes(': ')
-      ? [name.replace(/^.*: /, ''), ...wordsOfChange(before.get(name), now.get(name))]
-      : [name]
+    const [old, own] = [before.get(name), now.get(name)]
+    const isTable = old !== undefined && own !== undefined && /^(export )?(declare )?(interface|type|const) /.test(own)
+    const names = [name.replace(/^.*: /, ''), ...(isTable ? wordsOfChange(old, own) : [])]
     return !names.some((n) => said.has(n) || said.has(flagOf(n)))
   })
 }
 
 /** Members and choices in the lines that differ. */
-function wordsOfChange(before = '', now = ''): string[] {
+function wordsOfChange(before: string, now: string): string[] {
   const [old, own] = [before.split('\n'), now.split('\n')]
   const lines = [...own.filter((l) => !old.includes(l)), ...old.filter((l) => !own.includes(l))]
   return lines.flatMap((l) =>

@@ -4,14 +4,18 @@ import { flagOf, jsonSchemaOf, type OptionTable } from '../src/base/options.ts'
 import type { CommandDef } from '../src/commands/define-command.ts'
 import { describeOption } from '../src/commands/flags.ts'
 import { commands } from '../src/commands/index.ts'
+import { compressOptions } from '../src/compress/compress-options.ts'
 import { formOf } from '../src/data/formats/define-format.ts'
 import { dataFormats } from '../src/data/formats/index.ts'
 import { pixelOptions } from '../src/models/define-network.ts'
 import { networks } from '../src/models/index.ts'
 import type { PassDef } from '../src/pass-manager/define-pass.ts'
 import { passes } from '../src/passes/index.ts'
+import { ptqOptions } from '../src/ptq/ptq-options.ts'
 import { recipeSchema } from '../src/recipes/recipe.ts'
-import { passTypes } from './option-types.ts'
+import { sensitivityOptions } from '../src/sensitivity/sensitivity-options.ts'
+import { trainOptions } from '../src/train/train-options.ts'
+import { optionTypes, passTypes } from './option-types.ts'
 
 const DRAFT = 'http://json-schema.org/draft-07/schema#'
 
@@ -24,6 +28,16 @@ export async function generatedFiles(): Promise<ReadonlyMap<string, string>> {
     ['schemas/recipe.schema.json', json(recipeSchema())],
     ['docs/reference.md', await reference()],
     ['src/passes/pass-options.generated.ts', passTypes(passes)],
+    ['src/train/train-options.generated.ts', optionTypes('TrainOptionsInput', 'Options of `train`.', trainOptions)],
+    ['src/ptq/ptq-options.generated.ts', optionTypes('PtqOptionsInput', 'Options of `ptq`.', ptqOptions)],
+    [
+      'src/compress/compress-options.generated.ts',
+      optionTypes('CompressOptionsInput', 'Options of `compress`.', compressOptions),
+    ],
+    [
+      'src/sensitivity/sensitivity-options.generated.ts',
+      optionTypes('SensitivityOptionsInput', 'Options of `scanSensitivity`.', sensitivityOptions),
+    ],
   ])
 }
 

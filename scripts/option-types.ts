@@ -15,6 +15,16 @@ export function passTypes(passes: readonly PassDef[]): string {
   ].join('\n\n')
 }
 
+/** The options of a function, as its callers may give them. A type and not an interface: it goes where any record does. */
+export function optionTypes(name: string, what: string, table: OptionTable): string {
+  const body = bodyOf(table)
+  return [
+    '/** Made from the declarations by `npm run generate`; do not edit. */',
+    ...(/\bShare\b/.test(body) ? ["import type { Share } from '../base/options.ts'"] : []),
+    `/** ${what} */\nexport type ${name} = ${body}\n`,
+  ].join('\n\n')
+}
+
 /** `fold-bn` has `FoldBnOptions`. */
 const interfaceOf = (pass: string): string =>
   `${pass.replace(/(?:^|-)([a-z])/g, (_, c: string) => c.toUpperCase())}Options`
@@ -45,9 +55,9 @@ function typeOf(spec: OptionSpec): string {
     case 'boolean':
       return 'boolean'
     case 'string':
-      return spec.enum ? union(spec.enum) : 'string'
+      return spec.enum ? choices(spec.enum, spec.isOpen) : 'string'
     case 'choice':
-      return `${union(spec.enum)} | Readonly<Record<string, ${union(spec.enum)}>>`
+      return `${choices(spec.enum, spec.isOpen)} | Readonly<Record<string, ${choices(spec.enum, spec.isOpen)}>>`
     case 'strings':
       return 'readonly string[]'
     case 'numbers':
@@ -59,4 +69,5 @@ function typeOf(spec: OptionSpec): string {
   }
 }
 
-const union = (choices: readonly string[]): string => choices.map((c) => `'${c}'`).join(' | ')
+const choices = (names: readonly string[], isOpen = false): string =>
+  [...names.map((c) => `'${c}'`), ...(isOpen ? ['(string & {})'] : [])].join(' | ')

@@ -76,6 +76,7 @@ export { findPass, type PassName, runPass, runPass as pass } from './passes/run-
 export { type PtqEvent, type PtqResult, type PtqRun, type PtqStep, ptq } from './ptq/ptq.ts'
 export type { PtqOptions, PtqOptionsInput } from './ptq/ptq-options.ts'
 export { type RecipeFacts, recipeOf } from './ptq/recipe-of.ts'
+export { type SyntheticOptions, syntheticInputs } from './ptq/synthetic/synthetic-inputs.ts'
 export { estimateRecipe, type StageEstimate } from './recipes/estimate.ts'
 export { loadRecipe, parseRecipe, type RecipeOverrides } from './recipes/load.ts'
 export type { Recipe, Stage } from './recipes/recipe.ts'

@@ -2,9 +2,11 @@
  * Post-training quantisation by `mnc ptq`: ResNet-20 (CIFAR-10) and a MobileNetV3-like network with h-swish and
  * squeeze-and-excitation (CIFAR-100, KAIST's MicroNet entry), every convolution and the classifier, the first layer at 8
  * bits, 512 training images without labels. Top-1 on the full test set, of the float network, of `quantize` alone and of the
- * result. Rows that are already in the result are not repeated.
+ * result, with --int8 also of its export for integer kernels, checked against it, and with --synthetic on made inputs in place of
+ * images. Rows that are already in the result are not repeated. `processor` are seconds of all cores together, of use on a machine that
+ * does other things as well.
  *
- *   node --import tsx bench/accuracy/ptq.ts [--effort default,best] [--nets resnet20,kaist] [--bits W8A8,W4A8,W4A6,W4A4] [--without round-weights]
+ *   node --import tsx bench/accuracy/ptq.ts [--effort default,best] [--nets resnet20,kaist] [--bits W8A8,W4A8,W4A6,W4A4] [--without round-weights] [--int8] [--synthetic]
  *
  * Writes bench/results/ptq.json after each row.
  */
@@ -12,13 +14,18 @@ import { existsSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { parseArgs } from 'node:util'
 import { writeFileAtomic } from '../../src/base/files.ts'
+import { type CheckResult, checkModels } from '../../src/check/check.ts'
+import { checkBatches } from '../../src/check/check-data.ts'
 import { readModel } from '../../src/codec/codec.ts'
 import { openPictures } from '../../src/data/open.ts'
 import { type Preprocess, preprocessOf } from '../../src/data/preprocess.ts'
 import { evaluate } from '../../src/evaluate/evaluate.ts'
+import { exportFor } from '../../src/export/targets/export-for.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { type PtqStep, ptq } from '../../src/ptq/ptq.ts'
 import type { Effort } from '../../src/ptq/ptq-options.ts'
+import { syntheticInputs } from '../../src/ptq/synthetic/synthetic-inputs.ts'
+import { SYNTHETIC_SIZE } from '../../src/ptq/synthetic/synthetic-options.ts'
 
 const { values: given } = parseArgs({
   options: {
@@ -27,6 +34,8 @@ const { values: given } = parseArgs({
     bits: { type: 'string', default: 'W4A8,W4A4,W8A8,W4A6' },
     without: { type: 'string' },
     limit: { type: 'string', default: '512' },
+    int8: { type: 'boolean', default: false },
+    synthetic: { type: 'boolean', default: false },
     out: { type: 'string', default: 'bench/results/ptq.json' },
   },
 })
@@ -55,6 +64,10 @@ interface Row {
   readonly top1: number
   readonly distance: number
   readonly seconds: number
+  readonly processor?: number
+  readonly synthetic?: boolean
+  /** The export against the graph, on the test set, as `mnc check` does. */
+  readonly int8?: CheckResult['byOptimisation']
   readonly steps: readonly PtqStep[]
 }
 
@@ -75,6 +88,9 @@ async function make(net: Net, bits: string, effort: Effort): Promise<Row> {
   const float = floats.get(net) ?? rows.find((r) => r.net === net)?.float ?? (await top1(model, data, preprocess))
   floats.set(net, float)
   const start = performance.now()
+  const cpu = process.cpuUsage()
+  const made = given.synthetic && { ...SYNTHETIC_SIZE[effort], seed: 0 }
+  const images = made ? await syntheticInputs(model, made, console.log) : set
   const options = {
     weightBits: weightBits!,
     activationBits: activationBits!,
@@ -82,17 +98,45 @@ async function make(net: Net, bits: string, effort: Effort): Promise<Row> {
     without,
     limit: Number(given.limit),
   }
-  const result = await ptq(model, { data: set, preprocess, options }, (e) => {
+  const result = await ptq(model, { data: images, ...(!made && { preprocess }), options }, (e) => {
     if (e.kind === 'step') console.log(net, bits, effort, e.step.name, e.step.outcome, e.step.distance, e.step.seconds)
   })
   const seconds = (performance.now() - start) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  const processor = (user + system) / 1e6
   const { distance, steps } = result
   const measured = await top1(result.model, data, preprocess)
-  return { net, bits, effort, without, float, top1: measured, distance, seconds, steps }
+  const int8 = given.int8 && { int8: await exported(result.model, data, preprocess) }
+  const synthetic = made && { synthetic: true }
+  return {
+    net,
+    bits,
+    effort,
+    without,
+    float,
+    top1: measured,
+    distance,
+    seconds,
+    processor,
+    ...synthetic,
+    ...int8,
+    steps,
+  }
+}
+
+async function exported(graph: Model, data: string, preprocess: Preprocess): Promise<CheckResult['byOptimisation']> {
+  const { model } = await exportFor(graph, { format: 'int8' })
+  const test = await openPictures(data, 'test')
+  const { byOptimisation } = await checkModels(graph, model, { batches: checkBatches(graph, test, preprocess, 100) })
+  return byOptimisation
 }
 
 const isSame = (a: Pick<Row, 'net' | 'bits' | 'effort' | 'without'>) => (b: Row) =>
-  a.net === b.net && a.bits === b.bits && a.effort === b.effort && a.without.join() === b.without.join()
+  (b.synthetic === true) === given.synthetic &&
+  a.net === b.net &&
+  a.bits === b.bits &&
+  a.effort === b.effort &&
+  a.without.join() === b.without.join()
 
 for (const effort of given.effort.split(',') as Effort[])
   for (const bits of given.bits.split(','))

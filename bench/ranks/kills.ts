@@ -29,7 +29,7 @@ const { values: args } = parseArgs({
 })
 const [wanted, ranks] = [Number(args.kills), Number(args.ranks)]
 
-const STEPS = 600
+const STEPS = 150
 const EVERY = 5
 /** One kill of so many comes while the run starts; the others as long after its first step, at most. */
 const STARTING = 5
@@ -53,9 +53,11 @@ const undisturbed = await run(words('whole'))
 if (undisturbed.code !== 0) throw new Error(undisturbed.err)
 const whole = readFileSync(at('whole.onnx'))
 
+const earlier = existsSync(args.out) ? JSON.parse(readFileSync(args.out, 'utf8')) : null
 const rng = new Rng(Number(args.seed))
 const found = { kills: 0, beforeFirstCheckpoint: 0, runs: 0, mostStepsLost: 0, stepsLost: 0, faults: [] as string[] }
 for (let i = 0; found.kills < wanted; i++) await oneRun(`run-${i}`)
+console.log(JSON.stringify(found))
 
 /** Until the run is done, or enough were killed. */
 async function oneRun(name: string): Promise<void> {
@@ -74,9 +76,11 @@ async function oneRun(name: string): Promise<void> {
     if (lost > EVERY) found.faults.push(`${name}: ${lost} steps lost at step ${logged}`)
     if ((now ?? 0) < reached) found.faults.push(`${name}: the checkpoint went back from ${reached} to ${now}`)
     reached = now ?? 0
+    write()
   }
   found.runs++
   if (!readFileSync(at(`${name}.onnx`)).equals(whole)) found.faults.push(`${name}: other bytes at the end`)
+  write()
 }
 
 /** Starts the run; whether a rank was killed before it ended. */
@@ -142,13 +146,15 @@ async function checkpointOf(name: string): Promise<number | null> {
   }
 }
 
-const before = existsSync(args.out) ? JSON.parse(readFileSync(args.out, 'utf8')) : null
-const sum = (key: 'kills' | 'beforeFirstCheckpoint' | 'runs' | 'stepsLost'): number => found[key] + (before?.[key] ?? 0)
-const result = {
-  ...{ machine: machine(), ranks, stepsOfARun: STEPS, checkpointEvery: EVERY, kills: sum('kills') },
-  ...{ beforeFirstCheckpoint: sum('beforeFirstCheckpoint'), runs: sum('runs') },
-  mostStepsLost: Math.max(found.mostStepsLost, before?.mostStepsLost ?? 0),
-  ...{ stepsLost: sum('stepsLost'), faults: [...(before?.faults ?? []), ...found.faults] },
+/** Adds to the results of earlier calls. */
+function write(): void {
+  const sum = (key: 'kills' | 'beforeFirstCheckpoint' | 'runs' | 'stepsLost'): number =>
+    found[key] + (earlier?.[key] ?? 0)
+  const result = {
+    ...{ machine: machine(), ranks, stepsOfARun: STEPS, checkpointEvery: EVERY, kills: sum('kills') },
+    ...{ beforeFirstCheckpoint: sum('beforeFirstCheckpoint'), runs: sum('runs') },
+    mostStepsLost: Math.max(found.mostStepsLost, earlier?.mostStepsLost ?? 0),
+    ...{ stepsLost: sum('stepsLost'), faults: [...(earlier?.faults ?? []), ...found.faults] },
+  }
+  writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)
 }
-writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)
-console.log(JSON.stringify(found))

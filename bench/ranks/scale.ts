@@ -1,12 +1,12 @@
 /**
- * Measures exchanges and steps at 1 to 4 ranks, in shared memory and over links of a given rate (links.ts), fits the model
- * of model.ts to half of the exchanges, and compares the rest, and simulated steps, with what was measured; then predicts up
- * to 1,024 ranks:
+ * Measures exchanges and steps at 2 to 4 ranks, in shared memory and over links of a given rate (links.ts); compares steps
+ * with what model.ts simulates from the exchanges, and the exchanges of one size with its formula, fitted to those of the
+ * other sizes; then predicts up to 1,024 ranks (predict.ts):
  *
- *   node --import tsx bench/ranks/scale.ts [--out bench/results/scale.json] [--predict]
+ *   node --import tsx bench/ranks/scale.ts [--out bench/results/scale.json] [--again]
  *
- * Computing is a wait, with a spread as measured on real steps. `--predict` takes the links that an earlier run fitted.
- * Takes root, for the namespaces.
+ * Computing is a wait that varies by 5 %. `--again` takes the measurements of an earlier run. Takes root, for the
+ * namespaces.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -16,10 +16,9 @@ import { parseArgs } from 'node:util'
 import { launcherOf } from '../../test/support/mpi.ts'
 import { machine } from '../torch-peer.ts'
 import { openLinks } from './links.ts'
-import { exchangeSeconds, type Link, type Step, simulate } from './model.ts'
+import { exchangeSeconds, type Link, type Reduce, simulate, trafficOf } from './model.ts'
 import { predictions } from './predict.ts'
 
-type Reduce = 'exact' | 'fast'
 interface Exchange {
   readonly reduce: Reduce
   readonly floats: number
@@ -42,7 +41,7 @@ export interface Measured {
 const { values: args } = parseArgs({
   options: {
     out: { type: 'string', default: 'bench/results/scale.json' },
-    predict: { type: 'boolean', default: false },
+    again: { type: 'boolean', default: false },
   },
 })
 
@@ -58,13 +57,15 @@ interface Point {
   readonly floats: number
   readonly measured: number
 }
-interface StepPoint extends Point, Step {}
+interface StepPoint extends Point {
+  readonly seconds: number
+  readonly spread: number
+}
 
-interface Row {
+interface Points {
   readonly rate: string
-  readonly link: Link
-  readonly exchanges: readonly (Point & { readonly modelled: number; readonly fitted: boolean })[]
-  readonly steps: readonly (StepPoint & { readonly simulated: number })[]
+  readonly exchanges: readonly Point[]
+  readonly steps: readonly StepPoint[]
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-scale-'))
@@ -76,7 +77,7 @@ function ask(start: readonly string[], asked: Asked): Measured {
   return JSON.parse(out.trim().split('\n').at(-1)!)
 }
 
-function measure(rate: string): { exchanges: Point[]; steps: StepPoint[] } {
+function measure(rate: string): Points {
   const links = rate === 'shared memory' ? null : openLinks(Math.max(...RANKS), rate, folder)
   const start = (ranks: number) => links?.start(ranks) ?? launcherOf('Open MPI').start(ranks)
   const exchanges: Point[] = []
@@ -95,54 +96,50 @@ function measure(rate: string): { exchanges: Point[]; steps: StepPoint[] } {
   } finally {
     links?.close()
   }
-  return { exchanges, steps }
+  return { rate, exchanges, steps }
 }
 
-/** Least squares of relative errors over latency, 1 / bandwidth and what a float takes, none of them below zero. */
+/** Least squares of relative errors over latency and 1 / bandwidth, neither of them below zero. */
 function fit(points: readonly Point[]): Link {
-  const unit = (latency: number, bandwidth: number, exact: number, fast: number): Link => ({
-    ...{ latency, bandwidth, perFloat: { exact, fast } },
-  })
-  const none = Number.POSITIVE_INFINITY
-  const basis = [unit(1, none, 0, 0), unit(0, 1, 0, 0), unit(0, none, 1, 0), unit(0, none, 0, 1)]
-  const rows = points.map((p) => basis.map((link) => exchangeSeconds(link, p) / p.measured))
-  const x = basis.map(() => 0)
-  // coordinate by coordinate: four numbers, and all of them at least zero
+  const rows = points.map((p) => trafficOf(p).map((x) => x / p.measured))
+  const x = [0, 0]
   for (let pass = 0; pass < 20_000; pass++)
-    for (const k of basis.keys()) {
+    for (const k of x.keys()) {
       let [up, down] = [0, 0]
       for (const row of rows) {
-        const rest = row.reduce((sum, v, j) => (j === k ? sum : sum + v * x[j]!), 0)
-        up += row[k]! * (1 - rest)
+        up += row[k]! * (1 - row[1 - k]! * x[1 - k]!)
         down += row[k]! ** 2
       }
       x[k] = Math.max(0, up / down)
     }
-  return unit(x[0]!, 1 / x[1]!, x[2]!, x[3]!)
+  return { latency: x[0]!, bandwidth: 1 / x[1]! }
 }
 
-const error = (a: number, b: number): number => Math.abs(a / b - 1)
-const percent = (x: number): string => `${(100 * x).toFixed(1)} %`
+const off = (a: number, b: number): number => Number((a / b - 1).toFixed(3))
 
-function rowOf(rate: string): Row {
-  const { exchanges, steps } = measure(rate)
-  const isFitted = ({ floats }: Point): boolean => floats !== SIZES[1]
-  const link = fit(exchanges.filter(isFitted))
+function compared({ rate, exchanges, steps }: Points) {
+  const links = Object.fromEntries(
+    reduces.map((reduce) => [reduce, fit(exchanges.filter((p) => p.reduce === reduce && p.floats !== SIZES[1]))]),
+  )
   return {
-    ...{ rate, link },
-    exchanges: exchanges.map((p) => ({ ...p, modelled: exchangeSeconds(link, p), fitted: isFitted(p) })),
-    steps: steps.map((p) => ({ ...p, simulated: simulate(link, p) })),
+    ...{ rate, links },
+    exchanges: exchanges.map((p) => ({ ...p, formulaOff: off(exchangeSeconds(links[p.reduce]!, p), p.measured) })),
+    steps: steps.map((p) => {
+      const exchange = exchanges.find((e) => e.reduce === p.reduce && e.ranks === p.ranks && e.floats === p.floats)!
+      return { ...p, simulatedOff: off(simulate(p, exchange.measured), p.measured) }
+    }),
   }
 }
 
-const known = args.predict ? (JSON.parse(readFileSync(args.out, 'utf8')).rows as readonly Row[]) : null
-const rows = known ?? RATES.map(rowOf)
-for (const { rate, link, exchanges, steps } of rows) {
-  const worst = (list: readonly number[]): string => percent(Math.max(...list))
-  const held = exchanges.filter((p) => !p.fitted).map((p) => error(p.modelled, p.measured))
+const known: readonly Points[] | null = args.again ? JSON.parse(readFileSync(args.out, 'utf8')).rows : null
+const rows = (known ?? RATES.map(measure)).map(compared)
+for (const { rate, exchanges, steps } of rows) {
+  const within = steps.filter((p) => Math.abs(p.simulatedOff) <= 0.1).length
+  const worst = Math.max(...steps.map((p) => Math.abs(p.simulatedOff)))
+  const formula = exchanges.filter((p) => p.floats === SIZES[1]).map((p) => p.formulaOff)
   console.log(
-    `${rate}: ${(link.latency * 1e6).toFixed(0)} us, ${(link.bandwidth / 1e6).toFixed(0)} MB/s; exchanges not fitted within ${worst(held)}, steps within ${worst(steps.map((p) => error(p.simulated, p.measured)))}`,
+    `${rate}: ${within} of ${steps.length} steps within 10 %, worst ${worst}; formula off by ${formula.join(', ')}`,
   )
 }
-const predicted = predictions()
-writeFileSync(args.out, `${JSON.stringify({ machine: machine(), rows, predicted }, null, 2)}\n`)
+const result = { machine: machine(), rows, predicted: predictions() }
+writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)

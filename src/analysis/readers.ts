@@ -62,17 +62,24 @@ export interface Reading {
   readonly because: string | null
 }
 
-interface Demand {
-  readonly since: Since
+export type Fact = keyof typeof facts
+
+/** What a file contains that not every reader takes. */
+export interface Demand {
+  readonly fact: Fact
+  /** As people read it. */
   readonly because: string
 }
 
 /** By reader, all of them. */
-export function readersOf(model: Model): readonly Reading[] {
-  const demands = [...demandsOf(model)]
+export const readersOf = (model: Model): readonly Reading[] => readersFor([...demandsOf(model)])
+
+/** Of a file with such contents. */
+export function readersFor(demands: readonly Demand[]): readonly Reading[] {
   return readerNames.map((reader) => {
     let most: Reading = { reader, title: titles[reader], since: oldest[reader], because: null }
-    for (const { since, because } of demands) {
+    for (const { fact, because } of demands) {
+      const since: Since = facts[fact]
       const own = since[reader]
       if (own === undefined || most.since === null) continue
       if (own === null || isOlder(most.since, own)) most = { ...most, since: own, because }
@@ -115,28 +122,28 @@ export function refusalOf(readings: readonly Reading[], { reader, version }: Wan
   return because === null ? `${title} was not tried before ${since}` : `${because} needs ${title} ${since}`
 }
 
-function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
+export function* demandsOf({ irVersion, opset, graph, functions }: Model): Generator<Demand> {
   const graphs = [graph, ...functions.map((f) => f.graph)]
-  if (irVersion >= 10) yield { since: facts.ir10, because: `IR ${irVersion}` }
-  if (opset >= 20) yield { since: opset >= 22 ? facts.opset22 : facts.opset20, because: `opset ${opset}` }
+  if (irVersion >= 10) yield { fact: 'ir10', because: `IR ${irVersion}` }
+  if (opset >= 20) yield { fact: opset >= 22 ? 'opset22' : 'opset20', because: `opset ${opset}` }
   for (const { value, type } of typesOf(graphs)) {
     const { bits } = elementTypes[type]
     const [readers, quantiser] = [[...value.uses], value.producer && isQuantize(value.producer)]
     if (bits === 4) {
-      yield { since: facts.int4, because: `${type} values` }
-      if (readers.some(isCast)) yield { since: facts.castInt4, because: `a Cast from ${type}` }
+      yield { fact: 'int4', because: `${type} values` }
+      if (readers.some(isCast)) yield { fact: 'castInt4', because: `a Cast from ${type}` }
     }
     if (/^u?int8$/.test(type) && readers.some(isExtremum))
-      yield { since: facts.extremumInt8, because: `Min or Max of ${type}` }
+      yield { fact: 'extremumInt8', because: `Min or Max of ${type}` }
     if (quantiser && isAsymmetric(value.producer!, type))
-      yield { since: facts.asymmetric, because: `${type} with a zero point` }
+      yield { fact: 'asymmetric', because: `${type} with a zero point` }
   }
   for (const n of graphs.flatMap((g) => [...g.allNodes()])) {
     if (isDequantize(n) && !n.input(0).constant)
-      yield { since: facts.dequantised, because: 'DequantizeLinear of activations' }
+      yield { fact: 'dequantised', because: 'DequantizeLinear of activations' }
     if (n.domain === 'com.microsoft' && n.op === 'MatMulNBits') {
       const bits = n.int('bits', 4)
-      yield { since: bits === 4 ? facts.products : facts.productsNot4, because: `${n.op} of ${bits} bits` }
+      yield { fact: bits === 4 ? 'products' : 'productsNot4', because: `${n.op} of ${bits} bits` }
     }
   }
 }

@@ -16,6 +16,7 @@ interface Common {
   readonly suggestions?: readonly string[]
 }
 
+/** `isOpen`: a configuration may add to the choices, so that the compiler takes any text. */
 export type OptionSpec = Common &
   (
     | {
@@ -29,9 +30,19 @@ export type OptionSpec = Common &
     /** Fractions, written 0.01 or '1%'. */
     | ShareSpec
     | { readonly type: 'boolean'; readonly default?: boolean }
-    | { readonly type: 'string'; readonly default?: string; readonly enum?: readonly string[] }
+    | {
+        readonly type: 'string'
+        readonly default?: string
+        readonly enum?: readonly string[]
+        readonly isOpen?: boolean
+      }
     /** One of the choices for everything, or name=choice pairs. */
-    | { readonly type: 'choice'; readonly default?: string; readonly enum: readonly string[] }
+    | {
+        readonly type: 'choice'
+        readonly default?: string
+        readonly enum: readonly string[]
+        readonly isOpen?: boolean
+      }
     | { readonly type: 'strings'; readonly default?: readonly string[] }
     | { readonly type: 'numbers'; readonly default?: readonly number[] }
     /** name=number pairs, e.g. per-layer overrides: `--layer-sparsity conv1=0.5`. */
@@ -99,7 +110,8 @@ export function jsonSchemaOf(table: OptionTable): Record<string, unknown> {
       properties[name] = sharesSchema(spec)
       continue
     }
-    const { placeholder: _p, short: _s, suggestions: _v, type, ...rest } = spec
+    const { placeholder: _p, short: _s, suggestions: _v, type, ...all } = spec
+    const { isOpen: _o, ...rest } = { isOpen: false, ...all }
     if (type === 'strings') properties[name] = { type: 'array', items: { type: 'string' }, ...rest }
     else if (type === 'numbers') properties[name] = { type: 'array', items: { type: 'number' }, ...rest }
     else if (type === 'numberMap')

@@ -63,7 +63,8 @@ export async function checkReaders(
   return results
 }
 
-function errorOf(want: readonly Float32Array[], got: readonly Float32Array[]): number {
+/** Largest difference over the largest output. */
+export function errorOf(want: readonly Float32Array[], got: readonly Float32Array[]): number {
   let [error, largest] = [0, 0]
   for (const [r, a] of want.entries()) {
     const b = got[r]!

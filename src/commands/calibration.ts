@@ -32,7 +32,7 @@ export async function calibrate(
 ): Promise<CalibrationData> {
   const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
   const { openNamed } = await import('./pixel-options.ts')
-  const size = { limit: Number(options.limit), batch: Number(options.batch) }
+  const size = parseOptions(calibrationOptions, pick(options, calibrationOptions), name)
   if (reference === RANDOM) {
     io.log(randomWarning('calibrating on'))
     return calibrationData(model, RANDOM, size)

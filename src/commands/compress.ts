@@ -5,6 +5,7 @@ import type { CompressEvent, CompressResult } from '../compress/events.ts'
 import type { Point } from '../compress/point.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
+import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand, output } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import { openModel } from './open-model.ts'
@@ -21,6 +22,14 @@ export const compress = defineCommand({
     ...pixelOptions,
     ...sizeOptions,
     ...compressOptions,
+    jobs: {
+      ...shardOptions.jobs,
+      description: 'Processes that make candidates and measure layers side by side, before they are needed',
+    },
+    shard: {
+      ...shardOptions.shard,
+      description: 'Do share I of N of what can be done beforehand, in the work folder, which all shares use, and stop',
+    },
     work: { type: 'string', placeholder: 'DIR', description: 'Work folder; OUT.work by default' },
     resume: {
       type: 'string',
@@ -40,11 +49,16 @@ export const compress = defineCommand({
   async run([path], given, io) {
     const { usageError, MncError } = await import('../base/errors.ts')
     const { CompressView, describePlan, describeResult } = await import('./compress-view.ts')
-    const { compress } = await import('../compress/compress.ts')
+    const { compress, compressShare } = await import('../compress/compress.ts')
     const { nameFor, takePoint } = await import('../compress/take.ts')
     const { requireRequest, Work } = await import('../compress/work.ts')
     const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
-    const { work: folder, resume, pick, dryRun, probeSeconds: _, output: out, ...own } = given
+    const { parseShard } = await import('../shards/shard.ts')
+    const { threadsOf, inShares } = await import('./processes.ts')
+    const { work: folder, resume, pick, dryRun, probeSeconds: _, output: out, jobs, shard, ...rest } = given
+    // what is made depends on the threads: those of all processes are the same
+    const own = { ...rest, threads: threadsOf(jobs, rest.threads) }
+    if (jobs > 1 && shard !== undefined) throw usageError('--shard and --jobs divide the same work', 'give one of them')
     if (resume !== undefined && path !== undefined)
       throw usageError('--resume goes on with the model of its work folder', 'leave out the model, or --resume')
     if (resume === undefined && path === undefined)
@@ -90,6 +104,13 @@ export const compress = defineCommand({
         io.result({ found, plan }, () => describePlan(found, plan))
         return
       }
+      if (shard !== undefined) {
+        const items = await compressShare(model, run, parseShard(shard), show)
+        view.end()
+        io.result({ work: run.workdir, items }, run.workdir)
+        return
+      }
+      if (jobs > 1) await inShares('compress', jobs, own.threads, () => [], io)
       const result = await compress(model, run, show)
       view.end()
       const point = pick === undefined ? result.chosen : pointAt(result, pick)

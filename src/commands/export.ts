@@ -11,6 +11,9 @@ import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
 import { describeReaders, percent, table } from './table.ts'
 
+/** `--batch` is that of the target. */
+const { batch: _, ...sampleOptions } = calibrationTable
+
 export const exportCommand = defineCommand({
   name: 'export',
   summary: 'Write a deployable file: for a target, or in a format',
@@ -28,7 +31,7 @@ export const exportCommand = defineCommand({
       description:
         'Show how each tensor is stored, which layers onnxruntime runs in integer kernels, and why the others do not',
     },
-    ...calibrationTable,
+    ...sampleOptions,
     ...probeOptions,
     output,
   },

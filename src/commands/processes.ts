@@ -21,24 +21,41 @@ interface Jobs {
 }
 
 export async function inProcesses(command: string, jobs: Jobs, io: CommandIO): Promise<Whole> {
-  const of = jobs.jobs
+  const files: string[] = []
+  const partOf = (shard: Shard): readonly string[] => {
+    files.push(jobs.nameOf(shard))
+    return ['--part', jobs.nameOf(shard)]
+  }
+  await inShares(command, jobs.jobs, threadsOf(jobs.jobs, jobs.threads), partOf, io)
+  const whole = await joinParts(files)
+  for (const file of files) await rm(file, { force: true })
+  return whole
+}
+
+/** Of each process: what the user says, or the cores divided. */
+export const threadsOf = (jobs: number, asked: number): number =>
+  asked || jobs === 1 ? asked : Math.max(1, Math.floor(os.availableParallelism() / jobs))
+
+/** The command of `io` in `of` processes, each with a share of its work and further words. */
+export async function inShares(
+  command: string,
+  of: number,
+  threads: number,
+  more: (shard: Shard) => readonly string[],
+  io: CommandIO,
+): Promise<void> {
   const shards = Array.from({ length: of }, (_, i): Shard => ({ index: i + 1, of }))
-  const threads = jobs.threads || Math.max(1, Math.floor(os.availableParallelism() / of))
   const progress = io.progress(`${command} shares`, of)
   let done = 0
   try {
     await inLanes(shards, of, async (shard) => {
-      const own = ['--jobs', '1', '--shard', shardName(shard), '--part', jobs.nameOf(shard)]
+      const own = ['--jobs', '1', '--shard', shardName(shard), ...more(shard)]
       await runMnc([...io.words, ...own, '--threads', String(threads), '--quiet', '--json'])
       progress.update(++done)
     })
   } finally {
     progress.end()
   }
-  const files = shards.map(jobs.nameOf)
-  const whole = await joinParts(files)
-  for (const file of files) await rm(file, { force: true })
-  return whole
 }
 
 /** Runs a command line in a process of its own, which ends with this one; throws the error that it reports. */

@@ -1,8 +1,12 @@
 /** `mnc ptq`: post-training quantisation, all of it in one command. */
-import { optionsIn } from '../base/options.ts'
-import { RANDOM, randomWarning } from '../data/random-options.ts'
+import { type OptionsOf, optionsIn } from '../base/options.ts'
+import type { ArraySet } from '../data/array-set.ts'
+import type { Preprocess } from '../data/preprocess.ts'
+import { RANDOM, randomWarning, type TrainingData } from '../data/random-options.ts'
+import type { Model } from '../graph/model.ts'
 import type { PtqEvent, PtqResult, PtqStep } from '../ptq/ptq.ts'
 import { ptqOptions } from '../ptq/ptq-options.ts'
+import { SYNTHETIC, SYNTHETIC_SIZE, syntheticWarning } from '../ptq/synthetic/synthetic-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { defineCommand, output } from './define-command.ts'
@@ -19,7 +23,9 @@ export const ptq = defineCommand({
   summary: 'Quantise a trained model with a few hundred unlabelled samples, and bring its outputs back',
   arguments: [{ name: 'MODEL', description: 'An .onnx file, its text form, or -' }],
   options: {
-    data: dataOptionWith('; its training images by default, labels are not read. random: made inputs'),
+    data: dataOptionWith(
+      '; its training images by default, labels are not read. random: inputs without meaning; synthetic, the default: inputs made from what BatchNormalization remembers. Real ones are better',
+    ),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
@@ -30,10 +36,10 @@ export const ptq = defineCommand({
   },
   examples: [
     'mnc ptq net.onnx --data cifar10:DIR -o net.int8.onnx',
+    'mnc ptq net.onnx -o net.int8.onnx',
     'mnc ptq net.onnx --data folder:DIR --weight-bits 4 --effort best -o net.w4.onnx && mnc run net.w4.recipe.json',
   ],
   async run([path = ''], options, io) {
-    const { usageError } = await import('../base/errors.ts')
     const { writeFileAtomic } = await import('../base/files.ts')
     const { writeModel } = await import('../codec/codec.ts')
     const { describeDeclined } = await import('../layers/left-weights.ts')
@@ -41,12 +47,9 @@ export const ptq = defineCommand({
     const { recordSizes } = await import('../samples/input-shapes.ts')
     const { ptq } = await import('../ptq/ptq.ts')
     const { recipeOf } = await import('../ptq/recipe-of.ts')
-    if (!options.data)
-      throw usageError('--data is missing', 'e.g. --data cifar10:DIR, or --data random where there is none')
     const model = await openModel(path, io)
     recordSizes([model], options)
-    const { data, preprocess } =
-      options.data === RANDOM ? randomInputs(io) : await openFor(model, options.data, 'train', options, io)
+    const { data, preprocess, made } = await openData(model, options, io)
     const own = Object.fromEntries(Object.keys(ptqOptions).map((k) => [k, options[k as keyof typeof options]]))
     const out = options.output ?? outputBeside(path, 'ptq')
     const view = new PtqView(io)
@@ -58,9 +61,12 @@ export const ptq = defineCommand({
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
       const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const said = { reading: optionsIn(dataOptions, options), sizes: optionsIn(sizeOptions, options) }
+        const { reference, map } = made
+          ? await keep(made, inputsFolder(out))
+          : { reference: options.data!, map: options.map }
+        const said = { reading: { ...optionsIn(dataOptions, options), map }, sizes: optionsIn(sizeOptions, options) }
         const name = nameFor(out)
-        const facts = { name, model: path, data: options.data, preprocess, seed: io.seed, ...said }
+        const facts = { name, model: path, data: reference, preprocess, seed: io.seed, ...said }
         await writeFileAtomic(recipe, `${JSON.stringify(recipeOf(result.sequence, facts), null, 2)}\n`)
       }
       if (out === '-') return
@@ -72,10 +78,40 @@ export const ptq = defineCommand({
   },
 })
 
-function randomInputs(io: CommandIO): { data: typeof RANDOM; preprocess?: undefined } {
-  io.log(randomWarning('quantising on'))
-  return { data: RANDOM }
+type Options = OptionsOf<typeof dataOptions> &
+  OptionsOf<typeof pixelOptions> &
+  Pick<OptionsOf<typeof ptqOptions>, 'effort' | 'limit'> & { readonly data?: string | undefined }
+
+interface Opened {
+  readonly data: TrainingData
+  readonly preprocess?: Preprocess | undefined
+  /** Inputs that were made here, which a recipe needs in a file. */
+  readonly made?: ArraySet
 }
+
+async function openData(model: Model, options: Options, io: CommandIO): Promise<Opened> {
+  const { data: reference = SYNTHETIC, effort, limit, mean, std, scale, inputSize } = options
+  if (reference === RANDOM) {
+    io.log(randomWarning('quantising on'))
+    return { data: RANDOM }
+  }
+  if (reference !== SYNTHETIC) return openFor(model, reference, 'train', options, io)
+  const { pixelsOf } = await import('../data/index.ts')
+  const { syntheticInputs } = await import('../ptq/synthetic/synthetic-inputs.ts')
+  io.log(syntheticWarning)
+  const { samples, steps } = SYNTHETIC_SIZE[effort]
+  const size = { samples: Math.min(samples, limit), steps, seed: io.seed }
+  const made = await syntheticInputs(model, size, (message) => io.log(message))
+  return { data: made, preprocess: await pixelsOf(model, made, { mean, std, scale, inputSize }), made }
+}
+
+/** Writes made inputs where a recipe finds them. */
+async function keep(made: ArraySet, folder: string) {
+  const { writeNpyFolder } = await import('../data/npy-writer.ts')
+  return { map: await writeNpyFolder(made, folder), reference: `npy:${folder}` }
+}
+
+const inputsFolder = (out: string): string => `${out.replace(/\.onnx$/, '')}.inputs`
 
 const recipePath = (out: string): string => `${out.replace(/\.onnx$/, '')}.recipe.json`
 

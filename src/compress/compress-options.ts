@@ -1,5 +1,5 @@
 /** Options of compressing to a goal, declared once for the command line and the library. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { workersOption } from '../data/loader-options.ts'
 import { targets } from '../export/targets/index.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
@@ -25,6 +25,7 @@ export const compressOptions = optionTable({
     get enum(): readonly string[] {
       return quantisedTargets()
     },
+    isOpen: true,
     description: 'Where the file is to run: see export. By default size where the goal is bytes or score, else cpu',
   },
   goal: {
@@ -58,11 +59,10 @@ export const compressOptions = optionTable({
       'Training samples held out to choose by: by default 5,000, fewer of large networks, a quarter of the set at most',
   },
   batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
-  jobs: { type: 'integer', minimum: 1, maximum: 64, default: 1, description: 'Candidates that are made side by side' },
   workers: { ...workersOption, description: 'Threads that prepare batches' },
   threads: threadsOption,
   ...finiteOptions,
 })
 
 export type CompressOptions = OptionsOf<typeof compressOptions>
-export type CompressOptionsInput = OptionsInput<typeof compressOptions>
+export type { CompressOptionsInput } from './compress-options.generated.ts'

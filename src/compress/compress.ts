@@ -19,6 +19,7 @@ import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
+import type { Shard } from '../shards/shard.ts'
 import { adviceFor, notesOf } from './advice.ts'
 import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions } from './compress-options.ts'
@@ -32,6 +33,7 @@ import type { Point } from './point.ts'
 import type { Run } from './run.ts'
 import { openSamples, type SampleSource, type Wanted } from './samples.ts'
 import { Search, type Tell } from './search.ts'
+import { doShare } from './shares.ts'
 import { type Request, Work } from './work.ts'
 
 export interface CompressRun extends Pick<LongRun, 'signal'> {
@@ -90,6 +92,17 @@ export async function compress(
   const { points, float } = await withLatencies(run, made)
   const chosen = chosenOf(points, run.asked)!
   return conclude(run, { ...found, latency: float }, points, chosen, tell, start)
+}
+
+/** Does a share of the work that does not depend on what is found, in the run's work folder; returns how many items that were. */
+export async function compressShare(
+  model: Model,
+  given: CompressRun,
+  shard: Shard,
+  tell: Tell = () => {},
+): Promise<number> {
+  const { run } = await prepare(model, given, tell)
+  return doShare(run, shard, (done, total) => void tell({ kind: 'progress', label: 'items', done, total }))
 }
 
 async function prepare(model: Model, given: CompressRun, tell: Tell) {

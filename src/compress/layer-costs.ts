@@ -7,14 +7,15 @@
  * when the layer's integers are.
  */
 import { MncError } from '../base/errors.ts'
-import { inLanes } from '../base/lanes.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
 import { ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
+import type { Shard } from '../shards/shard.ts'
 import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
 import type { Run } from './run.ts'
+import { LAYER_FILES } from './work.ts'
 
 /** Of one layer; by width, 0 for float. */
 export interface LayerTable {
@@ -28,6 +29,8 @@ const SAMPLES = 128
 /** Steps of quantising whose effect is on the whole network, not on one layer. */
 const WITHOUT = ['equalize', 'correct-bias', 'refine']
 const FILE = 'layers.json'
+/** The files of a run and of the shares of its work. */
+export const layersOfShare = ({ index, of }: Shard): string => `layers.${index}-of-${of}.json`
 
 export const widthBytes = (weights: number, bits: number): number => {
   if (bits === 0) return 4 * weights
@@ -38,38 +41,25 @@ export const widthBytes = (weights: number, bits: number): number => {
 /** All layers with weights, and those that can be treated. */
 export const everyLayer = ({ graph }: Model) => chooseLayers(graph, { ops: ['*'], only: undefined, exclude: undefined })
 
+export interface LayerTrial {
+  readonly name: string
+  readonly bits: number
+  readonly key: string
+}
+
+/** Each layer at each width. */
+export const layerTrials = (float: Model, widths: readonly number[]): readonly LayerTrial[] =>
+  everyLayer(float).chosen.flatMap(({ name }) => widths.map((bits) => ({ name, bits, key: `${bits} ${name}` })))
+
 /** Layers that can be quantised at all; widths that fail are left out. */
 export async function measureLayers(
   run: Run,
   widths: readonly number[],
   onProgress: (done: number, total: number) => void | Promise<void>,
 ): Promise<readonly LayerTable[]> {
-  const { work, float, samples, signal, cache, seed } = run
-  const layers = everyLayer(float).chosen
-  const known = await knownOf(run)
-  const todo = layers.flatMap((l) => widths.map((bits) => ({ name: l.name, bits, key: `${bits} ${l.name}` })))
-  let done = todo.filter((t) => t.key in known).length
-  await onProgress(done, todo.length)
-  const missing = todo.filter((t) => !(t.key in known))
-  await inLanes(missing, run.o.jobs, async ({ name, bits, key }) => {
-    const defaults = ptqDefaults(run)
-    const options: PtqOptionsInput = {
-      ...{ ...defaults, limit: Math.min(SAMPLES, defaults.limit ?? SAMPLES), effort: 'fast', only: [name] },
-      ...{ weightBits: bits, firstLayerBits: bits, without: WITHOUT },
-    }
-    known[key] = await ptq(float, {
-      ...{ data: samples.training, preprocess: samples.preprocess, options, seed, signal, cache },
-    }).then(
-      ({ distance }) => (Number.isNaN(distance) ? null : distance),
-      (error: unknown) => {
-        if (error instanceof MncError && error.blame === 'model') return null
-        throw error
-      },
-    )
-    await work.writeJson(FILE, { identity: run.identity, limit: run.o.limit, known })
-    await onProgress(++done, todo.length)
-  })
-  return layers.flatMap((l) => {
+  const trials = layerTrials(run.float, widths)
+  const known = await measureTrials(run, trials, FILE, onProgress)
+  return everyLayer(run.float).chosen.flatMap((l) => {
     const measured = widths.flatMap((bits) => {
       const damage = known[`${bits} ${l.name}`]
       return typeof damage === 'number' ? [[bits, Math.max(0, damage)] as const] : []
@@ -78,13 +68,54 @@ export async function measureLayers(
   })
 }
 
-/** null for a layer that cannot be quantised to this width. */
+/** By key; null for a layer that cannot be quantised to this width. What is new is written to `file`. */
+export async function measureTrials(
+  run: Run,
+  trials: readonly LayerTrial[],
+  file: string,
+  onProgress: (done: number, total: number) => void | Promise<void>,
+): Promise<Readonly<Record<string, number | null>>> {
+  const known = await knownOf(run)
+  let done = trials.filter((t) => t.key in known).length
+  await onProgress(done, trials.length)
+  for (const trial of trials) {
+    if (trial.key in known) continue
+    known[trial.key] = await damageOf(run, trial)
+    await run.work.writeJson(file, { identity: run.identity, limit: run.o.limit, known })
+    await onProgress(++done, trials.length)
+  }
+  return known
+}
+
+async function damageOf(run: Run, { name, bits }: LayerTrial): Promise<number | null> {
+  const { float, samples, signal, cache, seed } = run
+  const defaults = ptqDefaults(run)
+  const options: PtqOptionsInput = {
+    ...{ ...defaults, limit: Math.min(SAMPLES, defaults.limit ?? SAMPLES), effort: 'fast', only: [name] },
+    ...{ weightBits: bits, firstLayerBits: bits, without: WITHOUT },
+  }
+  return ptq(float, {
+    ...{ data: samples.training, preprocess: samples.preprocess, options, seed, signal, cache },
+  }).then(
+    ({ distance }) => (Number.isNaN(distance) ? null : distance),
+    (error: unknown) => {
+      if (error instanceof MncError && error.blame === 'model') return null
+      throw error
+    },
+  )
+}
+
+/** What this run and those that shared its work have measured. */
 async function knownOf({ work, identity, o }: Run): Promise<Record<string, number | null>> {
-  const json = await work.readJson(FILE)
-  if (typeof json !== 'object' || json === null) return {}
-  const { known } = json as { known?: unknown }
-  const isOurs = Reflect.get(json, 'identity') === identity && Reflect.get(json, 'limit') === o.limit
-  return isOurs && typeof known === 'object' && known !== null ? { ...(known as Record<string, number | null>) } : {}
+  const all: Record<string, number | null> = {}
+  for (const file of await work.named(LAYER_FILES)) {
+    const json = await work.readJson(file)
+    if (typeof json !== 'object' || json === null) continue
+    const { known } = json as { known?: unknown }
+    const isOurs = Reflect.get(json, 'identity') === identity && Reflect.get(json, 'limit') === o.limit
+    if (isOurs && typeof known === 'object') Object.assign(all, known)
+  }
+  return all
 }
 
 export interface WidthChoice extends Choice {

@@ -1,6 +1,5 @@
 /** Makes points, from the mildest on, until what is asked for is met or nothing more is to be tried. */
 import { MncError } from '../base/errors.ts'
-import { inLanes } from '../base/lanes.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
 import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
@@ -44,7 +43,7 @@ export class Search {
     await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
     const [first, ...others] = ladderFor(target, asked, o.effort)
     await this.#climb(first!, true)
-    await inLanes(others, o.jobs, (rung) => this.#climb(rung, false))
+    for (const rung of others) await this.#climb(rung, false)
     await this.#split()
     if (!this.#isMet && o.time !== undefined) {
       await this.#stage('fine-tune', 'fine-tuning with the float model as teacher', parseTime(o.time))

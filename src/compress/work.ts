@@ -10,6 +10,8 @@ import { readText, writeFileAtomic, writing } from '../base/files.ts'
 import { POINT_FILES, type Point } from './point.ts'
 
 const REQUEST = 'compress.json'
+/** What layers cost, by who measured it: the run, or shares of its work. */
+export const LAYER_FILES = /^layers\..*json$/
 
 /** What a run was asked for, as far as it takes to ask again. */
 export interface Request {
@@ -44,7 +46,7 @@ export class Work {
 
   /** Takes away what belongs to another model or other data. */
   async clear(): Promise<void> {
-    for (const name of ['points', 'layers.json', 'tuning.json', 'latency.json'])
+    for (const name of ['points', 'tuning.json', 'latency.json', ...(await this.named(LAYER_FILES))])
       await rm(this.at(name), { recursive: true, force: true })
   }
 
@@ -92,6 +94,11 @@ export class Work {
       if (isPoint(json)) found.push(json)
     }
     return found
+  }
+
+  /** Files of the folder, in order. */
+  async named(pattern: RegExp): Promise<readonly string[]> {
+    return existsSync(this.path) ? (await readdir(this.path)).filter((name) => pattern.test(name)).sort() : []
   }
 
   /** null where there is none, or one that is damaged. */

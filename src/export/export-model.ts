@@ -43,6 +43,7 @@ import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
 import { storeHalf } from './half-floats.ts'
+import { halveParameters } from './half-parameters.ts'
 import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
@@ -120,7 +121,7 @@ const last: readonly Stage<Exporting>[] = [
 ]
 
 const pipelines = {
-  packed: [...always, ...written, ...last],
+  packed: [...always, ...written, { name: 'halve-parameters', run: halveParameters }, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
@@ -153,6 +154,7 @@ export async function exportModel(
     throw usageError('--packed-weights requires --format int8', 'the packed format always packs its weights')
   if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
   if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
+  if (format !== 'packed' && options.halfParameters) throw usageError('--half-parameters requires --format packed')
   if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
   const context = new Exporting(cloneModel(source), format, options, log, calibration ?? null)
   await runStages('export', pipelines[format], context, { signal, onProgress })
@@ -172,6 +174,7 @@ function signed(source: Model, context: Exporting): ExportReport {
       ...(options.rowPairs && { rowPairs: true }),
       ...(options.symmetric && { symmetric: true }),
       ...(options.floatActivations && { floatActivations: true }),
+      ...(options.halfParameters && { halfParameters: true }),
       ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),

@@ -30,6 +30,12 @@ export const exportOptions = optionTable({
     default: false,
     description: 'packed: leave activations unrounded; those of fewer than 8 bits keep their limits',
   },
+  halfParameters: {
+    type: 'boolean',
+    default: false,
+    description:
+      'packed: store biases, scales and weights that stay floats as float16, where the outputs of random inputs move by 1 % at most',
+  },
   shortNames: {
     type: 'boolean',
     default: false,
@@ -63,6 +69,8 @@ export interface ExportOptions {
   readonly symmetric?: boolean
   /** packed: activations are not rounded. */
   readonly floatActivations?: boolean
+  /** packed: biases, scales and weights that stay floats are float16, where the outputs allow. */
+  readonly halfParameters?: boolean
   /** Short names for values inside the graph: smaller files, no layer-by-layer check by name. */
   readonly shortNames?: boolean
   /** Weights may contain NaN and infinity, which are a model error otherwise. */

@@ -12,7 +12,7 @@
  * It goes through whatever keeps a factor (`scale-groups.ts`): ReLU and its relatives, pools, padding with zeros, resizing,
  * Flatten, Concat, Slice and Split, transposition, multiplication, depthwise layers, and additions, all of whose branches
  * then share it. A Clip gets limits per channel with `--clips per-channel`: Min and Max in its place, which integer
- * kernels do not compute together with the layer before it.
+ * kernels do not compute together with the layer before it. `--absorb` adds high-bias absorption (layers/absorb-biases.ts).
  *
  * Declines, with the reason: other operators between (h-swish, sigmoid, a BatchNormalization that was not folded), a channel
  * that something else reads, shared and quantised weights, float16 weights that would leave its range. Channels of zeros stay
@@ -21,6 +21,7 @@
 
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
+import { absorbBiases } from '../layers/absorb-biases.ts'
 import { applyScales, channelScales } from '../layers/channel-scales.ts'
 import { chooseLayers, noteAbsent } from '../layers/choose-layers.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
@@ -46,6 +47,12 @@ const options = optionTable({
     enum: ['share', 'leave'],
     default: 'share',
     description: 'All branches of a sum share a factor a channel, or layers before a sum are left alone',
+  },
+  absorb: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Also move what a channel before a ReLU has in any case (its mean less three deviations, by the BatchNormalization folded into it) into the biases behind; outputs stay the same where no channel falls below',
   },
   rounds: {
     type: 'integer',
@@ -185,16 +192,24 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     .filter((l) => groups.outputs(l) !== null || groups.inputs(l) !== null)
     .map((l) => pairsOf(l, groups))
   const balance = new Balance(pairs)
-  const first = balance.round()
-  if (first <= SETTLED) return inlined
-  for (let round = 1; round < o.rounds && balance.round() > SETTLED; round++);
-  const made = applyScales(model, scales, (g) => 1 / balance.of(g))
-  if (typeof made === 'string') {
-    ctx.decline(pairs[0]!.layer.name, made)
-    return inlined
+  let changed = inlined
+  if (balance.round() > SETTLED) {
+    for (let round = 1; round < o.rounds && balance.round() > SETTLED; round++);
+    const made = applyScales(model, scales, (g) => 1 / balance.of(g))
+    if (typeof made === 'string') ctx.decline(pairs[0]!.layer.name, made)
+    else {
+      ctx.log(`${made} layers made even with those that read them`)
+      changed = true
+    }
   }
-  ctx.log(`${made} layers made even with those that read them`)
-  return true
+  return (o.absorb && (await absorb(model, chosen, ctx))) || changed
+}
+
+async function absorb(model: Model, chosen: readonly WeightLayer[], ctx: PassContext): Promise<boolean> {
+  const names = new Set(chosen.map((l) => l.name))
+  const made = await absorbBiases(model, (l) => names.has(l.name))
+  if (made > 0) ctx.log(`biases of ${made} layers taken over by those behind`)
+  return made > 0
 }
 
 export const equalize = definePass({

@@ -63,6 +63,8 @@ export interface EqualizeOptions {
   readonly clips?: 'keep' | 'per-channel' | undefined
   /** All branches of a sum share a factor a channel, or layers before a sum are left alone. Default: "share" */
   readonly sums?: 'share' | 'leave' | undefined
+  /** Also move what a channel before a ReLU has in any case (its mean less three deviations, by the BatchNormalization folded into it) into the biases behind; outputs stay the same where no channel falls below. Default: false */
+  readonly absorb?: boolean | undefined
   /** Rounds over all channels, at most. Default: 200 */
   readonly rounds?: number | undefined
   /** Continue where weights or calibration data contain NaN or infinity (scales are then fitted to the other values) */
@@ -219,6 +221,8 @@ export interface ReconstructOptions {
   readonly layers?: number | undefined
   /** Train the weights, whether each is rounded up or down (AdaRound), or neither. Default: "direct" */
   readonly rounding?: 'direct' | 'adaround' | 'keep' | undefined
+  /** Numbers that a block gives count by how much the outputs depend on them, or all alike. Default: "fisher" */
+  readonly loss?: 'fisher' | 'nmse' | undefined
   /** Rounding to begin with. Default: "round-weights" */
   readonly start?: 'round-weights' | 'nearest' | undefined
   /** Part of a block’s inputs that come from the float network (QDrop). Default: 0.5 */

@@ -5,7 +5,8 @@
  *
  *   on      the inputs that it gets from those before it, already trained; number by number, with probability `--drop`, on those of the
  *           float network in place of them (QDrop, Wei et al. 2022, arXiv:2203.05740)
- *   for     what the block gives in the float network:  sum over exits of  mean (y - t)^2 / var(t)
+ *   for     what the block gives in the float network:  sum over exits of  mean w (y - t)^2 / var(t), with w how much the
+ *           outputs depend on each number (importance.ts), or 1 (`--loss nmse`)
  *   by      Adam with a cosine schedule, of the weights or their rounding (learned-weight.ts), of the steps of inputs (LSQ,
  *           Esser et al. 2020), and of biases
  *
@@ -42,6 +43,12 @@ const options = optionTable({
     enum: ['direct', 'adaround', 'keep'],
     default: 'direct',
     description: 'Train the weights, whether each is rounded up or down (AdaRound), or neither',
+  },
+  loss: {
+    type: 'string',
+    enum: ['fisher', 'nmse'],
+    default: 'fisher',
+    description: 'Numbers that a block gives count by how much the outputs depend on them, or all alike',
   },
   start: {
     type: 'string',

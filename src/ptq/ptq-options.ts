@@ -1,5 +1,5 @@
 /** Options of post-training quantisation, declared once for the command line and the library. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
@@ -59,4 +59,4 @@ export const ptqOptions = optionTable({
 })
 
 export type PtqOptions = OptionsOf<typeof ptqOptions>
-export type PtqOptionsInput = OptionsInput<typeof ptqOptions>
+export type { PtqOptionsInput } from './ptq-options.generated.ts'

@@ -22,6 +22,7 @@ import { refine } from './refine.ts'
 import { describeRescued, type Rescued, widerOptions, worstLayers } from './rescue.ts'
 import { type Samples, samplesOf } from './samples.ts'
 import {
+  copiesFor,
   type Options,
   OUTPUTS,
   outputsOptions,
@@ -78,7 +79,7 @@ export interface PtqSequence {
     readonly name: string
     readonly options: Options
     /** How much data it calibrates on; null if it takes none. */
-    readonly calibration: { readonly limit: number; readonly batch: number } | null
+    readonly calibration: { readonly limit: number; readonly batch: number; readonly copies?: number } | null
   }[]
   readonly train: Options | null
 }
@@ -249,7 +250,10 @@ class Work {
     this.#before.set(p.name, { model: this.#model, passes: this.#passes })
     const from = this.#before.get(p.instead ?? p.name) ?? { model: this.#model, passes: this.#passes }
     await this.#step(p.name, async () => {
-      const applied = await this.#apply(from.model, p.def.name, passOptions(p, this.#o), from.passes, p.samples)
+      const applied = await this.#apply(from.model, p.def.name, passOptions(p, this.#o), from.passes, {
+        most: p.samples,
+        copies: this.#isOfPictures ? copiesFor(p, this.#o) : 0,
+      })
       if (!applied.changed) return applied
       const judgement = await this.#judge.judge(applied.model)
       if (!p.ofInputs) return { ...applied, judgement }
@@ -268,7 +272,7 @@ class Work {
     await this.#step(REFINE, async () => {
       const { data, preprocess, seed = 0, signal, cache } = this.#run
       const { criteria, temperature } = this.#judge
-      const pictures = data !== RANDOM && preprocess !== undefined
+      const pictures = this.#isOfPictures
       const done = await refine(this.#model, this.#judgement!, {
         ...{ data, preprocess, seed, signal, cache, steps, float: this.#float, judge: this.#judge, tell: this.#tell },
         optionsFor: (steps, rate) =>
@@ -277,6 +281,10 @@ class Work {
       const { model, options, judgement } = done
       return { changed: true, model, passes: this.#passes, train: options, judgement }
     })
+  }
+
+  get #isOfPictures(): boolean {
+    return this.#run.data !== RANDOM && this.#run.preprocess !== undefined
   }
 
   /** Runs `attempt` and keeps its result if that is nearer to the float model. */
@@ -313,10 +321,17 @@ class Work {
   }
 
   /** Runs the pass on a copy; returns that and the options that it ran with. */
-  async #apply(source: Model, name: string, options: Options, passes = this.#passes, most?: number): Promise<Applied> {
+  async #apply(
+    source: Model,
+    name: string,
+    options: Options,
+    passes = this.#passes,
+    { most, copies = 0 }: { readonly most?: number | undefined; readonly copies?: number } = {},
+  ): Promise<Applied> {
     const model = cloneModel(source)
     const def = findPass(name)
-    const size = { limit: Math.min(this.#samples.fitted, most ?? this.#samples.fitted), batch: this.#o.batch }
+    const limit = Math.min(this.#samples.fitted, most ?? this.#samples.fitted)
+    const size = { limit, batch: this.#o.batch, ...(copies > 0 && { copies }) }
     const calibration = def.data ? await this.#samples.calibration(model, size) : undefined
     const { changed, declined, left } = await applyPass(model, def, options, {
       seed: this.#run.seed ?? 0,

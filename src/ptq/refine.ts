@@ -18,8 +18,9 @@ import type { Judge, Judgement } from './judge.ts'
 
 /** Of a parameter's root mean square, at the start of the cosine. */
 export const RATES = [0.001, 0.003] as const
-/** Steps that a rate is tried for. */
+/** Steps that a rate is tried for, at least, and as a part of all. */
 export const TRIAL_STEPS = 24
+const TRIAL_SHARE = 1 / 8
 
 export interface RefineRun {
   readonly data: TrainingData
@@ -44,7 +45,7 @@ export interface Refined {
 
 /** The nearest of what was trained; where no rate helped the first, which is no nearer than `now`. */
 export async function refine(from: Model, now: Judgement, run: RefineRun): Promise<Refined> {
-  const trial = Math.min(TRIAL_STEPS, run.steps)
+  const trial = Math.min(run.steps, Math.max(TRIAL_STEPS, Math.round(TRIAL_SHARE * run.steps)))
   let best: { readonly rate: number; readonly refined: Refined } | null = null
   let least = now.distance
   for (const rate of RATES) {

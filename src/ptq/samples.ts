@@ -23,7 +23,10 @@ export interface Samples {
   /** Inputs of the samples that judge, for a model that takes what `model` takes. */
   judges(model: Model, batch: number): Promise<readonly Feeds[]>
   /** `limit`: at most those to fit with. */
-  calibration(model: Model, size: { readonly limit: number; readonly batch: number }): Promise<CalibrationData>
+  calibration(
+    model: Model,
+    size: { readonly limit: number; readonly batch: number; readonly copies?: number },
+  ): Promise<CalibrationData>
 }
 
 /** Splits `limit` samples. A usage error where there are fewer than four. */

@@ -39,6 +39,8 @@ interface PassStep {
   readonly ofInputs?: boolean
   /** It needs no more samples. */
   readonly samples?: number
+  /** It trains: of pictures it gets cropped and mirrored copies. */
+  readonly trains?: boolean
   /** It does what this step before it does, and more: it is applied to what that one was applied to. */
   readonly instead?: string
   /** Weights of fewer bits leave it nothing to do. */
@@ -54,17 +56,22 @@ const passSteps: readonly PassStep[] = [
   { name: 'smooth', place: 'before', from: 'fast', leastWeightBits: 6 },
   { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
   { name: 'round-weights', place: 'behind', from: 'fast' },
-  { name: 'reconstruct', place: 'behind', from: 'default', instead: 'round-weights' },
+  { name: 'reconstruct', place: 'behind', from: 'default', instead: 'round-weights', trains: true },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
 
 const efforts: readonly Effort[] = ['fast', 'default', 'best']
 
 /** Steps of the optimiser; `fast` does not train. */
-const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 120, best: 1000 }
+const REFINE_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 120, best: 750 }
 
 /** Steps of `reconstruct` for each block. */
 const BLOCK_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 48, best: 200 }
+
+/** Cropped and mirrored copies of each picture for it. */
+const COPIES: Readonly<Record<Effort, number>> = { fast: 0, default: 0, best: 3 }
+
+export const copiesFor = (p: PlannedPass, { effort }: PtqOptions): number => (p.trains ? COPIES[effort] : 0)
 
 export interface PlannedPass extends PassStep {
   readonly def: PassDef

@@ -170,7 +170,8 @@ async function stageOf(
     const def = findPass(name)
     const all = options(passTable(def), given, name)
     const own = Object.fromEntries(Object.keys(def.options).map((k) => [k, all[k]]))
-    const calibration = def.data ? parseOptions(calibrationOptions, { limit: all.limit, batch: all.batch }, name) : null
+    const sizes = Object.fromEntries(Object.keys(calibrationOptions).map((k) => [k, all[k]]))
+    const calibration = def.data ? parseOptions(calibrationOptions, sizes, name) : null
     return { def, options: own, calibration }
   })
   const source = await sourceOf(raw, graphs, fault)

@@ -233,12 +233,13 @@ function nestConfig(config: Readonly<Record<string, string>>): Record<string, un
   return out
 }
 
-function toOrt(OrtTensorClass: typeof OrtTensor, t: Tensor, name: string): OrtTensor {
+/** A tensor as the engine takes it; `name`: of what it is fed to. */
+export function toOrt(OrtTensorClass: typeof OrtTensor, t: Tensor, name: string): OrtTensor {
   if (!viewable.has(t.type)) throw usageError(`'${name}' has type ${t.type}, which cannot be fed to onnxruntime`)
   return new OrtTensorClass(t.type as Crossing, t.view(t.type as Crossing), t.dims)
 }
 
-function fromOrt(t: OrtTensor): Tensor {
+export function fromOrt(t: OrtTensor): Tensor {
   if (t.type === 'string') {
     const parts = (t.data as string[]).map((s) => new TextEncoder().encode(s))
     return new Tensor('string', t.dims, Buffer.concat(parts))
@@ -247,7 +248,7 @@ function fromOrt(t: OrtTensor): Tensor {
 }
 
 /** Engine messages are long and start with boilerplate; keep the part that says what is wrong. */
-function engineError(cause: unknown, what: string): MncError {
+export function engineError(cause: unknown, what: string): MncError {
   const message = cause instanceof Error ? cause.message : String(cause)
   const short = message
     .replace(/^.*?\b(?:ORT_\w+|Exception during initialization|was false)[:.] ?/s, '')

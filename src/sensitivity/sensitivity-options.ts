@@ -1,6 +1,6 @@
 /** Options of a sensitivity scan, declared once for the command line and the library. */
 
-import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption } from '../data/loader-options.ts'
 import { layerOptions } from '../layers/layer-options.ts'
 import { threadsOption } from '../runtime/device-options.ts'
@@ -40,7 +40,7 @@ export const sensitivityOptions = optionTable({
 })
 
 export type SensitivityOptions = OptionsOf<typeof sensitivityOptions>
-export type SensitivityOptionsInput = OptionsInput<typeof sensitivityOptions>
+export type { SensitivityOptionsInput } from './sensitivity-options.generated.ts'
 
 /** Where the tolerance is not given. */
 export const defaultTolerance: Readonly<Record<MetricName, number>> = { accuracy: 0.01, loss: 0.05, sqnr: 20 }

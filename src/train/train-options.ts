@@ -1,5 +1,5 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
-import { type OptionsInput, type OptionsOf, optionTable } from '../base/options.ts'
+import { type OptionsOf, optionTable } from '../base/options.ts'
 import { batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
@@ -35,6 +35,7 @@ export const trainOptions = optionTable({
   loss: {
     type: 'choice',
     enum: lossRegistry.names as readonly LossName[],
+    isOpen: true,
     description:
       'For all outputs, or by name (globs); by default ce without a teacher, and with one reverse-kl for scores and nmse for other outputs',
   },
@@ -197,4 +198,4 @@ export const trainOptions = optionTable({
 })
 
 export type TrainOptions = OptionsOf<typeof trainOptions>
-export type TrainOptionsInput = OptionsInput<typeof trainOptions>
+export type { TrainOptionsInput } from './train-options.generated.ts'

@@ -45,9 +45,10 @@ function linesOf(document: string): Line[] {
 const wordsOf = (line: string): string[] =>
   [...line.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(([, a, b, c]) => a ?? b ?? c ?? '')
 
-const documents = ['README.md', ...readdirSync(join(root, 'docs')).map((f) => `docs/${f}`)].filter((f) =>
-  f.endsWith('.md'),
-)
+const documents = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' }).map((f) => `docs/${f}`),
+].filter((f) => f.endsWith('.md'))
 const lines = documents.flatMap(linesOf)
 
 /** What a line says of files and devices that are not here, once its command and options are understood. */

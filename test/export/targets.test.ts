@@ -7,7 +7,8 @@ import { after, test } from 'node:test'
 import { parseReader, readersOf, refusalOf } from '../../src/analysis/readers.ts'
 import { checkModels } from '../../src/check/check.ts'
 import { writeModel } from '../../src/codec/codec.ts'
-import { exportFor, fastestOf } from '../../src/export/targets/export-for.ts'
+import { exportFor } from '../../src/export/targets/export-for.ts'
+import { fastestIn } from '../../src/export/targets/fastest.ts'
 import { targets } from '../../src/export/targets/index.ts'
 import type { Graph } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
@@ -152,16 +153,35 @@ test('a reader decides which forms may be written', async () => {
   await assert.rejects(exportFor(graph(), { target: 'size', format: 'int8' }), /decides on the format/)
 })
 
-test('the fastest form is the first that no other beats beyond the noise', () => {
+test('the fastest form is the first that no other beats beyond the noise, and none that is slower than floats anywhere', () => {
   const at = (low: number, high: number) => ({ low, median: (low + high) / 2, high })
   for (const [speedups, index] of [
-    [[null, at(0.9, 1.2), at(0.5, 0.6)], 0],
-    [[null, at(0.9, 1.1), at(1.05, 1.2)], 2],
-    [[null, at(1.1, 1.3), at(1.2, 1.25)], 1],
-    [[null, at(1.1, 1.15), at(1.2, 1.25)], 2],
-    [[null], 0],
+    [[[at(0.9, 1.2)], [at(0.5, 0.6)], [null]], 0],
+    // as fast as the noise tells, but the likelier slower
+    [[[at(0.7, 1.2)], [at(0.9, 1.06)], [null]], 1],
+    [[[at(0.9, 1.1)], [at(1.05, 1.2)], [null]], 0],
+    [[[at(0.93, 1.02)], [at(1.05, 1.2)], [null]], 1],
+    [[[at(1.1, 1.15)], [at(1.2, 1.25)], [null]], 1],
+    [[[at(0.7, 0.9)], [at(0.8, 0.95)], [null]], 2],
+    // twice as fast on one thread, slower on all cores
+    [
+      [
+        [at(2, 2.2), at(0.8, 0.9)],
+        [at(1.1, 1.2), at(0.95, 1.1)],
+        [null, null],
+      ],
+      1,
+    ],
+    [
+      [
+        [at(2, 2.2), at(0.8, 0.9)],
+        [null, null],
+      ],
+      1,
+    ],
+    [[[null]], 0],
   ] as const)
-    assert.equal(fastestOf(speedups), index)
+    assert.equal(fastestIn(speedups), index, JSON.stringify(speedups))
 })
 
 test('short names: the names before are written on request, and checks by layer find them', async () => {
@@ -195,8 +215,18 @@ test('a float network is sent to be quantised first, and said why a form was pic
     assert.ok(!existsSync(at('no.onnx')))
   }
   await writeModel(chain(1, { bits: 8, activationBits: 8 }), at('q.onnx'))
-  const { err, out } = await mnc('export', at('q.onnx'), '--target', 'cpu', '--json', '-o', at('q.cpu.onnx'))
-  assert.match(err, /target cpu: --format \w+.* ms on one thread here/)
+  const { err, out } = await mnc(
+    'export',
+    at('q.onnx'),
+    '--target',
+    'cpu',
+    '--threads',
+    '1,0',
+    '--json',
+    '-o',
+    at('q.cpu.onnx'),
+  )
+  assert.match(err, /target cpu: --format \w+.* ms on one thread here.* ms on all cores here/)
   const { picked } = JSON.parse(out)
-  assert.ok(picked.tried.length >= 3 && picked.tried.every((t: { latency: unknown }) => t.latency !== null))
+  assert.ok(picked.tried.length >= 3 && picked.tried.every((t: { timed: readonly object[] }) => t.timed.length === 2))
 })

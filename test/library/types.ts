@@ -1,5 +1,8 @@
 /** What the library's types know at compile time: `tsc` fails where one of these lines is, or is not, as it should be. */
+
+import type { compressOptions } from '../../src/compress/compress-options.ts'
 import {
+  type CompressOptionsInput,
   defineConfig,
   defineDataset,
   defineLoss,
@@ -13,13 +16,17 @@ import {
   type PassDef,
   type PassName,
   type PassOptions,
+  type PtqOptionsInput,
   pass,
   runPass,
   Tensor,
+  type TrainOptionsInput,
+  type trainOptions,
 } from '../../src/index.ts'
 import type { insertFakeQuant } from '../../src/passes/insert-fake-quant.ts'
 import type { insertPruneMask } from '../../src/passes/insert-prune-mask.ts'
 import type { roundWeights } from '../../src/passes/round-weights.ts'
+import type { ptqOptions } from '../../src/ptq/ptq-options.ts'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 const holds = <_T extends true>(): void => {}
@@ -62,6 +69,14 @@ const own = definePass({
   },
 })
 
+export const options = {
+  losses: { loss: 'ce', lossWeight: { boxes: 0.1 }, schedule: 'cosine' } satisfies TrainOptionsInput,
+  own: { loss: { boxes: 'log-cosh', '*': 'kl' } } satisfies TrainOptionsInput,
+  // @ts-expect-error: no such schedule
+  other: { schedule: 'cosin' } satisfies TrainOptionsInput,
+  goal: { maxDrop: '1%', target: 'board' } satisfies CompressOptionsInput,
+}
+
 /** Never run. */
 export async function ownPasses(model: Model): Promise<void> {
   await runPass(model, own, { to: 'b', times: 2 })
@@ -78,6 +93,9 @@ type Same<A, B> = Equal<{ [K in keyof A]: A[K] }, { [K in keyof B]: B[K] }>
 holds<Same<Generated<'prune'>, TableOf<typeof insertPruneMask>>>()
 holds<Same<Generated<'quantize'>, TableOf<typeof insertFakeQuant>>>()
 holds<Same<Generated<'round-weights'>, TableOf<typeof roundWeights>>>()
+holds<Same<Omit<TrainOptionsInput, 'loss'>, Omit<OptionsInput<typeof trainOptions>, 'loss'>>>()
+holds<Same<PtqOptionsInput, OptionsInput<typeof ptqOptions>>>()
+holds<Same<Omit<CompressOptionsInput, 'target'>, Omit<OptionsInput<typeof compressOptions>, 'target'>>>()
 holds<Equal<PassOptions['prune'], PassOptions['insert-prune-mask']>>()
 
 defineConfig({

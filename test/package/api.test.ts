@@ -39,10 +39,13 @@ test('a signature that changes has to be named in the current section of the cha
   assert.deepEqual(unsaid(fewer, now, log('- new: `evaluate`')), [])
 })
 
-test('of what lies behind an export, the member that changes will do, as a flag too', () => {
+test('of a type or a table, the member that changes will do, as a flag too', () => {
   const table = 'compress/compress-options: compressOptions'
   const other = changed(table, 'readonly minCosine:', 'readonly warmUp:')
   assert.deepEqual(unsaid(now, other, log('- `--warm-down`')), [table])
   assert.deepEqual(unsaid(now, other, log('- `--warm-up`, in place of another')), [])
   assert.deepEqual(unsaid(now, other, log('- `compressOptions`')), [])
+  const options = changed('ExportOptions', 'readonly rowPairs?: boolean', 'readonly rowTriples?: boolean')
+  assert.deepEqual(unsaid(now, options, log('- `--rows`')), ['ExportOptions'])
+  assert.deepEqual(unsaid(now, options, log('- `--row-triples`')), [])
 })

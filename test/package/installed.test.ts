@@ -46,6 +46,11 @@ test('the library is imported by modules, and required by CommonJS', () => {
   writeFileSync(join(project.folder, 'use.mjs'), `import * as mnc from 'mnc'\n${source}${use}`)
   writeFileSync(join(project.folder, 'use.cjs'), `const mnc = require('mnc')\n${source}${use}`)
   assert.equal(ok(process.execPath, 'use.mjs'), 'true function\n')
+  writeFileSync(
+    join(project.folder, 'web.mjs'),
+    `import * as mnc from 'mnc/web'\n${source}${use.replace('defineMetric', 'useEngine')}`,
+  )
+  assert.equal(ok(process.execPath, 'web.mjs'), 'true function\n')
   assert.equal(ok(process.execPath, 'use.cjs'), 'true function\n')
 })
 
@@ -53,10 +58,20 @@ test('TypeScript finds the types, in a project that checks those of its packages
   writeFileSync(
     join(project.folder, 'use.ts'),
     `import { pass, readModel, type Model } from 'mnc'
+import { useEngine } from 'mnc/web'
 const model: Model = await readModel('net.onnx')
 await pass(model, 'prune', { sparsity: 0.5, scope: 'layer' })
 // @ts-expect-error: no such option
 await pass(model, 'prune', { sparsty: 0.5 })
+declare module 'mnc' {
+  interface PassOptions {
+    'my-pass': { readonly to?: string }
+  }
+}
+await pass(model, 'my-pass', { to: 'x' })
+// @ts-expect-error: not what it takes
+await pass(model, 'my-pass', { to: 1 })
+useEngine(await import('onnxruntime-node'))
 `,
   )
   cpSync(join(project.package, 'examples/own-config'), join(project.folder, 'typed'), { recursive: true })

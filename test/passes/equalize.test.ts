@@ -9,7 +9,9 @@ import { Graph, type Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
+import { constantOf } from '../../src/ops/facts.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
+import { outputs } from '../support/outputs.ts'
 import { randomGraph } from '../support/random-graph.ts'
 import { relativeError, runModel } from './golden.ts'
 
@@ -239,6 +241,73 @@ test('a branch that cannot be scaled keeps the others from it, and the reason sa
   const reasons = Object.fromEntries(declined.map((d) => [d.where, d.reason]))
   assert.match(reasons[names[0]!]!, /joins it with 'x', which cannot be scaled likewise/)
   assert.match(reasons[names[2]!]!, /^HardSwish .* reads it$/)
+})
+
+/** Depthwise layer, normalisation with a large shift, ReLU, a layer; `pads`: of the latter. Each channel is within 1.8 deviations for inputs in [-1, 1]. */
+function highBiases(pads: number): Model {
+  const n = new Net(12)
+  const x = n.graph.addInput('x', { elem: 'float32', dims: [32, 4, 6, 6] })
+  const w = Float32Array.of(0.5, -2, 1, 3)
+  const constant = (values: ArrayLike<number>): Value =>
+    n.graph.addInitializer('c', Tensor.float32([values.length], Float32Array.from(values)))
+  const depthwise = n.op('Conv', [x, n.graph.addInitializer('w', Tensor.float32([4, 1, 1, 1], w))], { group: 4 })
+  const variances = Array.from(w, (v) => v ** 2 / 3)
+  const statistics = [[1, 0.5, 2, 1], [9, 2, 0, 5], [0, 0, 0, 0], variances].map(constant)
+  const relu = n.op('Relu', [n.op('BatchNormalization', [depthwise, ...statistics])])
+  const kernel = pads > 0 ? 3 : 1
+  return n.model(n.op('Conv', [relu, n.weight([5, 4, kernel, kernel])], { pads: new Array<number>(4).fill(pads) }))
+}
+
+async function folded(pads: number): Promise<Model> {
+  const model = highBiases(pads)
+  await runPass(model, 'fold-bn')
+  return model
+}
+
+type Feeds = Readonly<Record<string, Tensor>>
+
+const uniform = (size: number): Feeds => {
+  const rng = new Rng(77)
+  const values = Float32Array.from({ length: 32 * 4 * 36 }, () => rng.uniform(-size, size))
+  return { x: Tensor.float32([32, 4, 6, 6], values) }
+}
+
+test('--absorb: what a channel has in any case goes behind the ReLU; outputs stay while no channel falls below', async () => {
+  const model = await folded(0)
+  const before = cloneModel(model)
+  await runPass(before, 'equalize')
+  assert.equal((await runPass(model, 'equalize', { absorb: true })).changed, true)
+  const [inside, outside] = [uniform(1), uniform(8)]
+  const given = (m: Model, feeds: Feeds) =>
+    outputs(m, {
+      async *batches() {
+        yield feeds
+      },
+    })
+  const error = async (feeds: Feeds): Promise<number> => {
+    const [a, b] = [await given(before, feeds), await given(model, feeds)]
+    return Math.max(...a.map((v, i) => Math.abs(v - b[i]!))) / Math.max(...a.map(Math.abs))
+  }
+  assert.ok((await error(inside)) < 1e-5)
+  assert.ok((await error(outside)) > 1e-3, 'a channel that falls below is cut off')
+  const inner = async (m: Model): Promise<number> => {
+    const copy = cloneModel(m)
+    const relu = [...copy.graph.nodes()].find((n) => n.is('Relu'))!.output
+    for (const v of [...copy.graph.outputs]) copy.graph.removeOutput(v)
+    copy.graph.addOutput(relu)
+    return Math.max(...(await given(copy, inside)))
+  }
+  assert.ok((await inner(model)) < 0.8 * (await inner(before)), 'the range between the layers is smaller')
+  assert.equal((await runPass(model, 'equalize', { absorb: true })).changed, false)
+})
+
+test('--absorb leaves layers alone that pad, whose borders see zeros', async () => {
+  const model = await folded(1)
+  const before = cloneModel(model)
+  await runPass(before, 'equalize')
+  await runPass(model, 'equalize', { absorb: true })
+  const biases = (m: Model) => [...m.graph.nodes()].filter((n) => n.is('Conv')).map((n) => constantOf(n.inputs[2]))
+  assert.deepEqual(biases(model), biases(before))
 })
 
 test('random networks compute the same as before', async () => {

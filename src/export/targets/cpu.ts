@@ -3,7 +3,7 @@ import { defineTarget } from './target.ts'
 export const cpu = defineTarget({
   name: 'cpu',
   summary:
-    "onnxruntime on this machine's processor: the fastest of its forms here, floats among them, as far as a measurement of one sample on one thread tells",
+    "onnxruntime on this machine's processor: the fastest of its forms here, floats among them, measured at --threads and --batch",
   pick: 'fastest',
   aim: 'latency',
   quantised: true,

@@ -1,22 +1,17 @@
 /**
  * The export that options ask for: a format, or a target, whose forms are written and tried in turn. Forms that a reader does
  * not take are left out, so are those that the network has no weights for; of the rest the target says which one it is.
- * `fastest` is measured here (one thread, one sample): a later form is taken where it is faster than the first beyond the noise.
+ * `fastest` is measured here (fastest.ts).
  */
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseReader, readersOf, refusalOf, type Wanted } from '../../analysis/readers.ts'
 import { MncError, usageError } from '../../base/errors.ts'
-import { temporaryFolder } from '../../base/files.ts'
 import { flagOf } from '../../base/options.ts'
-import { writeModel } from '../../codec/codec.ts'
 import type { Model } from '../../graph/model.ts'
-import { measureLatency } from '../../latency/measure.ts'
 import type { Estimate } from '../../latency/statistics.ts'
-import { ortExecutor } from '../../runtime/ort/ort.ts'
 import { type ExportContext, type Exported, exportModel } from '../export-model.ts'
 import { type ExportOptions, holdsFloats } from '../export-options.ts'
 import { compressesNothing, NOTHING } from '../gate-size.ts'
+import { type FastestRun, fastestOf, type Settings, type Timed } from './fastest.ts'
 import { targetOf } from './index.ts'
 import type { Form, TargetDef } from './target.ts'
 
@@ -24,8 +19,8 @@ export interface Tried {
   /** Its export options as flags: `--format int8 --row-pairs`. */
   readonly form: string
   readonly bytes: number | null
-  /** Milliseconds of a run, where the fastest was looked for. */
-  readonly latency: Estimate | null
+  /** At each setting, where the fastest was looked for. */
+  readonly timed: readonly Timed[] | null
   /** Why it was left out; null for those among which was chosen. */
   readonly refused: string | null
 }
@@ -48,6 +43,9 @@ export interface ExportedFor extends Exported {
 export interface ForOptions extends ExportOptions {
   readonly target?: string | undefined
   readonly reader?: string | undefined
+  /** Where `fastest` is measured: one thread and one sample by default. */
+  readonly threads?: readonly number[]
+  readonly batch?: readonly number[]
 }
 
 export interface ForContext extends ExportContext {
@@ -56,9 +54,10 @@ export interface ForContext extends ExportContext {
 
 /** Usage errors: a target beside options that it decides on; a reader that no form suits. */
 export async function exportFor(source: Model, given: ForOptions, context: ForContext = {}): Promise<ExportedFor> {
-  const { target, reader, ...options } = given
+  const { target, reader, threads, batch, ...options } = given
+  const settings = { threads: threads ?? [1], batch: batch ?? [1] }
   const wanted = reader === undefined ? null : parseReader(reader)
-  if (target !== undefined) return exportToTarget(source, targetOf(target), { ...context, options, wanted })
+  if (target !== undefined) return exportToTarget(source, targetOf(target), { ...context, options, wanted, settings })
   const exported = await exportModel(source, options, context)
   const refusal = wanted && refusalOf(readersOf(exported.model), wanted)
   if (refusal)
@@ -72,6 +71,7 @@ export async function exportFor(source: Model, given: ForOptions, context: ForCo
 interface TargetContext extends ForContext {
   readonly options?: ExportOptions
   readonly wanted?: Wanted | null
+  readonly settings?: Settings
 }
 
 interface Made extends Exported {
@@ -80,9 +80,16 @@ interface Made extends Exported {
 }
 
 export async function exportToTarget(source: Model, target: TargetDef, context: TargetContext): Promise<ExportedFor> {
-  const { options: own = {}, wanted = null, seed = 0, onProgress, ...rest } = context
-  const { format, packedWeights, rowPairs, symmetric, floatActivations, ...common } = own
-  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations)
+  const {
+    options: own = {},
+    wanted = null,
+    settings = { threads: [1], batch: [1] },
+    seed = 0,
+    onProgress,
+    ...rest
+  } = context
+  const { format, packedWeights, rowPairs, symmetric, floatActivations, halfParameters, ...common } = own
+  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations || halfParameters)
     throw usageError(
       `--target ${target.name} decides on the format and its options`,
       'give a target, or a format with options',
@@ -98,7 +105,7 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     const reason =
       nothingFor(target, exported) ?? readers.map((r) => refusalOf(readings, r)).find((r) => r !== null) ?? null
     if (reason === null) made.push({ ...exported, form, options })
-    else refused.push({ form: formText(form), bytes, latency: null, refused: reason })
+    else refused.push({ form: formText(form), bytes, timed: null, refused: reason })
     onProgress?.(i + 1, target.forms.length)
     if (target.pick === 'first' && made.length > 0) break
   }
@@ -107,9 +114,9 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     const [first] = refused
     throw usageError(`no form of target ${target.name} will do: ${first!.form}: ${first!.refused}`, nextFor(refused))
   }
-  const { chosen, latencies, because } = await pick(target, made, seed, rest.signal)
+  const { chosen, timed, because } = await pick(target, made, { settings, seed, signal: rest.signal })
   const tried = made.map((m) => ({
-    ...{ form: formText(m.form), bytes: m.report.bytes, latency: latencies?.get(m) ?? null, refused: null },
+    ...{ form: formText(m.form), bytes: m.report.bytes, timed: timed?.get(m) ?? null, refused: null },
   }))
   const { model, report, names, options, form } = chosen
   const picked = { target: target.name, form: formText(form), because, tried: [...tried, ...refused] }
@@ -136,50 +143,44 @@ export const formText = ({ options }: Form): string =>
 interface Choice {
   readonly chosen: Made
   readonly because: string
-  readonly latencies: ReadonlyMap<Made, Estimate> | null
+  readonly timed: ReadonlyMap<Made, readonly Timed[]> | null
 }
 
-async function pick({ pick }: TargetDef, made: readonly Made[], seed: number, signal?: AbortSignal): Promise<Choice> {
-  if (pick === 'fastest') return fastest(made, seed, signal)
+async function pick({ pick }: TargetDef, made: readonly Made[], run: FastestRun): Promise<Choice> {
+  if (pick === 'fastest') return fastest(made, run)
   const chosen = pick === 'first' ? made[0]! : made.reduce((a, b) => (b.report.bytes < a.report.bytes ? b : a))
-  return { chosen, because: chosen.form.because, latencies: null }
+  return { chosen, because: chosen.form.because, timed: null }
 }
 
 /** For people: the form, and why. */
 export const describePicked = ({ target, form, because }: Picked): string => `target ${target}: ${form}, as ${because}`
 
-/** Seconds for each form. */
-const SECONDS = 1
-
-async function fastest(made: readonly Made[], seed: number, signal?: AbortSignal): Promise<Choice> {
-  const folder = await temporaryFolder(join(tmpdir(), 'mnc-fastest-'))
+async function fastest(made: readonly Made[], run: FastestRun): Promise<Choice> {
+  // where there is no float form, none may be slower than the likeliest
+  const float = Math.max(
+    0,
+    made.findIndex((m) => holdsFloats(m.report.format)),
+  )
   try {
-    const candidates = []
-    for (const [i, { model }] of made.entries()) {
-      const file = join(folder.path, `${i}.onnx`)
-      await writeModel(model, file)
-      candidates.push({ file, model })
-    }
-    const options = { threads: [1], batch: [1], seconds: SECONDS }
-    const [setting] = await measureLatency(candidates, options, { seed, executor: ortExecutor(), signal })
-    const latencies = new Map(made.map((m, i) => [m, setting!.models[i]!.latency]))
-    const chosen = made[fastestOf(setting!.models.map((m) => m.speedup))]!
-    const ms = (m: Made): string => `${Number(latencies.get(m)!.median.toPrecision(3))} ms`
-    const others = made.filter((m) => m !== chosen).map((m) => `${formText(m.form)} ${ms(m)}`)
-    const against = others.length > 0 ? `, ${others.join(', ')}` : ''
-    const because = `${chosen.form.because}; a run of one sample takes ${ms(chosen)} on one thread here${against}`
-    return { chosen, because, latencies }
+    const { index, timed } = await fastestOf(
+      made.map((m) => m.model),
+      float,
+      run,
+    )
+    const chosen = made[index]!
+    const others = [...made.keys()].filter((k) => k !== index)
+    const said = timed[index]!.map(({ threads, batch, latency }, s) => {
+      const against = others.map((k) => `, ${formText(made[k]!.form)} ${ms(timed[k]![s]!.latency)}`).join('')
+      return `a run of ${count(batch, 'sample')} takes ${ms(latency)} on ${threads === 0 ? 'all cores' : count(threads, 'thread')} here${against}`
+    })
+    const because = [chosen.form.because, ...said].join('; ')
+    return { chosen, because, timed: new Map(made.map((m, k) => [m, timed[k]!])) }
   } catch (error) {
     // a network that is not run on made inputs is not measured: the likeliest form
     if (!(error instanceof MncError) || error.blame === 'interrupt') throw error
-    return { chosen: made[0]!, because: `${made[0]!.form.because} (not measured: ${error.message})`, latencies: null }
-  } finally {
-    await folder.remove()
+    return { chosen: made[0]!, because: `${made[0]!.form.because} (not measured: ${error.message})`, timed: null }
   }
 }
 
-/** `speedups`: against the first, which has none. Of those that are as fast as the fastest, as far as the noise tells, the first. */
-export function fastestOf(speedups: readonly (Estimate | null)[]): number {
-  const least = Math.max(1, ...speedups.map((s) => (s && s.low > 1 ? s.low : 1)))
-  return least === 1 ? 0 : speedups.findIndex((s) => s !== null && s.low > 1 && s.high >= least)
-}
+const ms = ({ median }: Estimate): string => `${Number(median.toPrecision(3))} ms`
+const count = (n: number, what: string): string => (n === 1 ? `one ${what}` : `${n} ${what}s`)

@@ -9,7 +9,7 @@ export const size = defineTarget({
   readers: ['onnxruntime>=1.16', 'openvino>=2026.4', 'opencv>=5.0'],
   forms: [
     {
-      options: { format: 'packed', shortNames: true },
+      options: { format: 'packed', shortNames: true, halfParameters: true },
       because: 'a mask and non-zeros in words of a prefix code take the fewest bytes',
     },
     {

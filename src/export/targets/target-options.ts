@@ -17,6 +17,17 @@ export const targetOptions = optionTable({
     description:
       'What is to read the file, e.g. "onnxruntime>=1.24", "openvino" or "opencv": a target picks a form that it takes, INT4 types where they are allowed and gain something; a format that it does not take is refused',
   },
+  threads: {
+    type: 'numbers',
+    default: [1],
+    description:
+      'Target cpu: threads to measure its forms on; 0: one a core. With 1,0 no form is taken that is slower than floats on either',
+  },
+  batch: {
+    type: 'numbers',
+    default: [1],
+    description: 'Target cpu: samples in a run that its forms are measured with, e.g. 1,32',
+  },
   ...exportOptions,
 })
 

@@ -9,7 +9,7 @@ export const web = defineTarget({
   readers: ['onnxruntime-web>=1.30'],
   forms: [
     {
-      options: { format: 'packed', shortNames: true },
+      options: { format: 'packed', shortNames: true, halfParameters: true },
       because: 'its decode is folded at load, and no DequantizeLinear is left, which WebGPU gets wrong there',
     },
   ],

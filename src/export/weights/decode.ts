@@ -38,7 +38,7 @@ const FLOAT = elementTypes.float32.code
 const INT32 = elementTypes.int32.code
 
 /** Emits nodes whose outputs have names as short as can be: names are a large part of a small decode. */
-class Terse {
+export class Terse {
   readonly b: Builder
   constructor(b: Builder) {
     this.b = b

@@ -13,6 +13,9 @@ const FLOAT_KERNELS = { config: { 'session.disable_quant_qdq': '1' } } as const
 /** One tensor for each entry or exit. */
 export type Batch = readonly Tensor[]
 
+/** Of the numbers of one sample at an exit; they have mean 1. */
+export type Importance = Float32Array
+
 /** Of the outputs of one block, in one network. */
 const KEPT_BYTES = 2 ** 28
 
@@ -53,14 +56,19 @@ export function varianceOf(batches: readonly Batch[], exit: number): number {
   return variance > 1e-12 * (squares / count) ? variance : 1
 }
 
-/** Sum over exits of the squared error as a share of the variance. */
-export function errorOf(given: readonly Batch[], wanted: readonly Batch[]): number {
+/** Sum over exits of the squared error as a share of the variance; `importance`: of the numbers of a sample, by exit. */
+export function errorOf(
+  given: readonly Batch[],
+  wanted: readonly Batch[],
+  importance: readonly (Importance | null)[],
+): number {
   let total = 0
   for (let k = 0; k < wanted[0]!.length; k++) {
     let [sum, count] = [0, 0]
+    const weight = importance[k]
     for (const [i, batch] of wanted.entries()) {
       const [y, t] = [given[i]![k]!.toFloat32(), batch[k]!.toFloat32()]
-      for (let j = 0; j < t.length; j++) sum += (y[j]! - t[j]!) ** 2
+      for (let j = 0; j < t.length; j++) sum += (weight ? weight[j % weight.length]! : 1) * (y[j]! - t[j]!) ** 2
       count += t.length
     }
     total += sum / count / varianceOf(wanted, k)

@@ -1,9 +1,9 @@
 /**
  * What a block is trained with: one graph that computes its outputs, their distance to what the float network gives there,
  *
- *   L = sum over exits of  mean (y - t)^2 / var(t)
+ *   L = sum over exits of  mean w (y - t)^2 / var(t)
  *
- * and the gradient of that with respect to its weights as the layers see them (learned-weight.ts does the rest), the steps of its
+ * with w the importance of each number (importance.ts), or 1, and the gradient of that with respect to its weights as the layers see them (learned-weight.ts does the rest), the steps of its
  * inputs' quantisers (LSQ, Esser et al. 2020), and everything else that is trained: biases.
  */
 import type { Value } from '../../graph/graph.ts'
@@ -22,6 +22,7 @@ import { lowerCostly } from '../lower-costly.ts'
 import { lowerFakeQuant } from '../lower-fake-quant.ts'
 import { settleShapes } from '../shapes/settle-shapes.ts'
 import { Adam } from './adam.ts'
+import type { Importance } from './block-data.ts'
 import type { BlockModel } from './block-model.ts'
 import type { LearnedWeight, Moment } from './learned-weight.ts'
 
@@ -46,6 +47,7 @@ export interface StepTargets {
   /** One for each exit: its type and dims. */
   readonly examples: readonly Tensor[]
   readonly variances: readonly number[]
+  readonly importance: readonly (Importance | null)[]
 }
 
 export class BlockStep {
@@ -65,7 +67,7 @@ export class BlockStep {
   static async of(
     block: BlockModel,
     learned: readonly LearnedWeight[],
-    { examples, variances }: StepTargets,
+    targets: StepTargets,
     isOwn: (name: string) => boolean,
   ): Promise<BlockStep> {
     const { model, images, outputs } = block
@@ -93,7 +95,7 @@ export class BlockStep {
       })
     for (const p of plain) graph.initializerToInput(p.value)
     for (const p of plain) p.value.setType({ elem: 'float32', dims: p.dims })
-    const loss = emitLoss(model, outputs, examples, variances)
+    const loss = emitLoss(model, outputs, targets)
     const wanted = [...weights, ...plain.map((p) => p.value)]
     requireGradients(graph, wanted, [loss])
     const gradients = differentiate(model, new Map([[loss, graph.append().scalar(1)]]), wanted)
@@ -153,8 +155,7 @@ const LEAST_STEP = 2 ** -40
 function emitLoss(
   { graph }: Model,
   outputs: readonly string[],
-  examples: readonly Tensor[],
-  variances: readonly number[],
+  { examples, variances, importance }: StepTargets,
 ): Value {
   const b = graph.append()
   const scalar = { elem: 'float32', dims: [] } as const
@@ -165,7 +166,10 @@ function emitLoss(
     const t = graph.addInput(`block/target${i}`, type)
     const difference = b.op('Sub', [y, t], {}, { type })
     const square = b.op('Mul', [difference, difference], {}, { type })
-    const sum = b.op('ReduceSum', [square], { keepdims: 0 }, { type: scalar })
+    const weight = importance[i]
+    const own = weight && b.initializer(`block/importance${i}`, Tensor.float32([1, ...dims.slice(1)], weight))
+    const weighted = own ? b.op('Mul', [square, own], {}, { type }) : square
+    const sum = b.op('ReduceSum', [weighted], { keepdims: 0 }, { type: scalar })
     return b.op('Mul', [sum, b.scalar(1 / (size * variances[i]!))], {}, { type: scalar })
   })
   return parts.reduce((a, p) => b.op('Add', [a, p], {}, { type: scalar }))

@@ -13,9 +13,10 @@ import { toWorkingOpset } from '../../ops/raise-opset.ts'
 import type { PassContext } from '../../pass-manager/define-pass.ts'
 import { piecesOf } from '../../quant/observe.ts'
 import { widenFloats } from '../widen-floats.ts'
-import { type Batch, errorOf, mixed, outputsOf, varianceOf } from './block-data.ts'
+import { type Batch, errorOf, type Importance, mixed, outputsOf, varianceOf } from './block-data.ts'
 import { blockModel } from './block-model.ts'
 import { BlockStep } from './block-step.ts'
+import { importanceOf } from './importance.ts'
 import { DirectWeight, type LearnedWeight, RoundedWeight } from './learned-weight.ts'
 
 export interface ReconstructOptions {
@@ -24,6 +25,8 @@ export interface ReconstructOptions {
   /** That a block has at least. */
   readonly layers: number
   readonly rounding: 'direct' | 'adaround' | 'keep'
+  /** The error of a block: of all numbers alike, or by what the network's outputs make of them. */
+  readonly loss: 'nmse' | 'fisher'
   /** Part of a block's inputs that come from the float network. */
   readonly drop: number
   /** Factor of all learning rates. */
@@ -68,6 +71,7 @@ export class Reconstruction {
     let quantised = await this.#inputs(blocks[0]!)
     let float = quantised
     let changed = false
+    const importance = await this.#importance(blocks, float)
     for (const [i, block] of blocks.entries()) {
       const there = (list: readonly Value[]): Value[] => list.map((v) => this.#float.graph.find(v.name)!)
       const wanted = await outputsOf(
@@ -80,15 +84,16 @@ export class Reconstruction {
       let given = await here()
       const own = layers.filter((l) => l.users.every((n) => block.nodes.includes(n)))
       if (own.length > 0) {
-        const before = errorOf(given, wanted)
+        const weights = block.exits.map((v) => importance.get(v.name) ?? null)
+        const before = errorOf(given, wanted, weights)
         const undo = await this.#train(
           block,
           own,
-          { quantised, float, wanted },
+          { quantised, float, wanted, weights },
           { first: before, index: i, of: blocks.length },
         )
         const now = await here()
-        const after = errorOf(now, wanted)
+        const after = errorOf(now, wanted, weights)
         if (after < before) {
           given = now
           changed = true
@@ -103,6 +108,18 @@ export class Reconstruction {
       float = carried(next, block, float, wanted)
     }
     return changed
+  }
+
+  /** By exit; none where they are not asked for, or there is a node without a gradient. */
+  async #importance(blocks: readonly Block[], float: readonly Batch[]): Promise<ReadonlyMap<string, Importance>> {
+    if (this.#o.loss !== 'fisher') return new Map()
+    const exits = blocks.flatMap((b) => b.exits.map((v) => v.name))
+    const entries = blocks[0]!.entries.map((v) => v.name)
+    return importanceOf(this.#float, exits, entries, float, this.#ctx.seed).catch((error: unknown) => {
+      if (!(error instanceof MncError) || error.blame !== 'model') throw error
+      this.#ctx.log(`all numbers that a block gives count alike: ${error.message}`)
+      return new Map()
+    })
   }
 
   async #inputs(block: Block): Promise<Batch[]> {
@@ -120,11 +137,11 @@ export class Reconstruction {
   async #train(
     block: Block,
     layers: readonly WeightLayer[],
-    data: { readonly quantised: readonly Batch[]; readonly float: readonly Batch[]; readonly wanted: readonly Batch[] },
+    data: BlockData,
     { first, index, of }: { readonly first: number; readonly index: number; readonly of: number },
   ): Promise<() => void> {
     const { steps, drop, rate, rounding } = this.#o
-    const { quantised, float, wanted } = data
+    const { quantised, float, wanted, weights: importance } = data
     const learned = (rounding === 'keep' ? [] : layers).map((l): LearnedWeight => {
       const start = l.tensor.toFloat32()
       const latent = weightOf(this.#float, l).toFloat32()
@@ -140,7 +157,7 @@ export class Reconstruction {
     const step = await BlockStep.of(
       blockModel(this.#copy, block.entries, block.exits, quantised[0]!),
       learned,
-      { examples: wanted[0]!, variances },
+      { examples: wanted[0]!, variances, importance },
       isOwn,
     ).catch((error: unknown) => {
       if (!(error instanceof MncError) || error.blame !== 'model') throw error
@@ -190,6 +207,13 @@ export class Reconstruction {
       }
     }
   }
+}
+
+interface BlockData {
+  readonly quantised: readonly Batch[]
+  readonly float: readonly Batch[]
+  readonly wanted: readonly Batch[]
+  readonly weights: readonly (Importance | null)[]
 }
 
 /** What enters the next block: what this one gives, or what entered it. */
