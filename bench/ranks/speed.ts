@@ -10,7 +10,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { launcherOf } from '../../test/support/mpi.ts'
@@ -81,7 +81,7 @@ for (const name of args.cases.split(',')) {
   const [process_, exact, fast] = sides.map(of)
   const ratio = (side: typeof process_) => Number((process_!.msPerStep / side!.msPerStep).toFixed(3))
   results[name] = {
-    ...{ batch, ranks: RANKS, process: process_, exact, fast },
+    ...{ batch, ranks: RANKS, loadAverage: loadavg()[0], process: process_, exact, fast },
     ...{ exactAgainstProcess: ratio(exact), fastAgainstProcess: ratio(fast) },
   }
   writeFileSync(args.out, `${JSON.stringify({ machine: machine(), cases: results }, null, 2)}\n`)
