@@ -1,19 +1,19 @@
 /**
  * The files of targets and formats in every reader found here, against what the graph computes:
  *
- *   MNC_READERS=venv/bin/python:... node --import tsx bench/readers.ts [--out bench/results/readers.json]
+ *   MNC_READERS=venv/bin/python:... node --import tsx bench/readers.ts [--only UltraFace:float,BERT] [--out bench/results/readers.json]
  *
  * Networks of the zoo, quantised on random inputs (which readers take a file, and whether they compute the same, does not depend on
  * what was learned), each written in every form, each form in every onnxruntime, OpenVINO and OpenCV of MNC_READERS and in
  * onnxruntime-web (on WebAssembly). `demands` says what of the file's contents not every reader takes: test/analysis/readers.test.ts
  * holds the table of facts against these results.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { demandsOf } from '../src/analysis/readers.ts'
+import { type Demand, demandsOf } from '../src/analysis/readers.ts'
 import { errorOf } from '../src/check/check-readers.ts'
 import { installedReaders, runIn } from '../src/check/installed-readers.ts'
 import { readModel, writeModel } from '../src/codec/codec.ts'
@@ -28,6 +28,7 @@ import { machine } from './torch-peer.ts'
 const { values: args } = parseArgs({
   options: {
     out: { type: 'string', default: 'bench/results/readers.json' },
+    only: { type: 'string' },
     zoo: { type: 'string', default: '.data/zoo' },
   },
 })
@@ -53,7 +54,7 @@ const productsOnly: readonly ForOptions[] = [{ target: 'weight-only' }]
 interface Case {
   readonly net: string
   readonly bits: string
-  readonly graph: Model
+  readonly graph: () => Promise<Model>
   readonly forms: readonly ForOptions[]
 }
 
@@ -65,20 +66,20 @@ async function quantised(path: string, options: object): Promise<Model> {
   return model
 }
 
-async function* cases(): AsyncGenerator<Case> {
+function* cases(): Generator<Case> {
   for (const [net, file] of Object.entries(nets)) {
     const path = join(args.zoo, file)
     if (!existsSync(path)) continue
-    yield { net, bits: 'float', graph: await readModel(path), forms: [{ target: 'fp16' }] }
+    yield { net, bits: 'float', graph: () => readModel(path), forms: [{ format: 'float' }, { target: 'fp16' }] }
     if (net === 'BERT')
       for (const weightBits of [2, 4, 8]) {
-        const options = { weightBits, activationBits: 0, weightGroup: 32 }
-        yield { net, bits: `w${weightBits}`, graph: await quantised(path, options), forms: productsOnly }
+        const options = { ops: ['MatMul', 'Gemm'], weightBits, activationBits: 0, weightGroup: 32 }
+        yield { net, bits: `w${weightBits}`, graph: () => quantised(path, options), forms: productsOnly }
       }
     // one width is enough to see another network
     else
       for (const [bits, options] of Object.entries(widths).slice(0, net === 'UltraFace' ? 1 : 3))
-        yield { net, bits, graph: await quantised(path, options), forms: convolved }
+        yield { net, bits, graph: () => quantised(path, options), forms: convolved }
   }
 }
 
@@ -86,10 +87,29 @@ const nameOf = ({ target, format }: ForOptions): string => (target ? `target ${t
 
 const readers = await installedReaders()
 const folder = mkdtempSync(join(tmpdir(), 'mnc-bench-readers-'))
-const files: object[] = []
+interface Row {
+  readonly net: string
+  readonly bits: string
+  readonly file: string
+}
+
+/** What a row says besides. */
+interface Facts {
+  readonly format: string
+  readonly bytes: number
+  readonly demands: readonly Demand[]
+  readonly readers: readonly object[]
+}
+
+const isSame = (a: Row, b: Row): boolean => a.net === b.net && a.bits === b.bits && a.file === b.file
+const only = args.only?.split(',')
+// those that are not measured again stay
+let files: (Row & Facts)[] = only ? JSON.parse(readFileSync(args.out, 'utf8')).files : []
 await mkdir(dirname(args.out), { recursive: true })
 try {
-  for await (const { net, bits, graph, forms } of cases()) {
+  for (const { net, bits, graph: made, forms } of cases()) {
+    if (only && !only.some((o) => o === net || o === `${net}:${bits}`)) continue
+    const graph = await made()
     const { batch, feeds } = await randomInputs(graph, SAMPLES)
     const inputs = Array.from({ length: Math.ceil(SAMPLES / batch) }, (_, i) => feeds(1, i))
     const output = graph.graph.outputs[0]!.name
@@ -104,21 +124,14 @@ try {
       const rows: object[] = []
       for (const reader of readers) {
         const ran = await runIn(reader, path, inputs)
-        const error = 'outputs' in ran ? errorOf(want, ran.outputs) : null
-        const outcome =
-          'outputs' in ran ? { maxRelError: Number(error!.toPrecision(2)) } : { refusal: ran.refusal.slice(0, 120) }
+        const error = 'outputs' in ran ? errorOf(want, ran.outputs) : Number.POSITIVE_INFINITY
+        const why = 'outputs' in ran ? 'outputs of another size, or not finite' : ran.refusal.slice(0, 120)
+        const outcome = Number.isFinite(error) ? { maxRelError: Number(error.toPrecision(2)) } : { refusal: why }
         rows.push({ reader: reader.reader, version: reader.version, ...outcome })
       }
       const seen = new Map([...demandsOf(model)].map((d) => [d.fact, d]))
-      files.push({
-        net,
-        bits,
-        file: nameOf(form),
-        format: report.format,
-        bytes: report.bytes,
-        demands: [...seen.values()],
-        readers: rows,
-      })
+      const row = { net, bits, file: nameOf(form), format: report.format, bytes: report.bytes }
+      files = [...files.filter((f) => !isSame(f, row)), { ...row, demands: [...seen.values()], readers: rows }]
       await writeFile(args.out, `${JSON.stringify({ machine: machine(), samples: SAMPLES, files }, null, 2)}\n`)
       process.stderr.write(`${net} ${bits} ${nameOf(form)}: ${JSON.stringify(rows)}\n`)
     }

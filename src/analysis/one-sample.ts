@@ -1,5 +1,5 @@
 /**
- * A copy of a model as it processes one sample, functions inlined, at the opset that op definitions are written for, with
+ * A copy of a model as it processes one sample, functions inlined, packed products unpacked, at the opset that op definitions are written for, with
  * the type of every value that can be known: inferred by onnxruntime on a copy whose constants are folded (shapes are
  * often computed from constants), then, where a layer's shape is still open, seen by running the model once on zeros.
  *
@@ -14,6 +14,7 @@ import type { Model } from '../graph/model.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { byteLength, type Dim, elementCount, elementTypes, isStatic, sizeInBytes } from '../graph/types.ts'
 import { findOp } from '../ops/index.ts'
+import { unpackProducts } from '../ops/packed-product.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { runPass } from '../passes/run-pass.ts'
@@ -43,6 +44,7 @@ export async function typedSamples(model: Model, warn: Warn = () => {}): Promise
   work.graph.fixDefaults()
   try {
     inlineFunctions(work)
+    unpackProducts(work.graph)
     toWorkingOpset(work)
     const dims = closedDims(work)
     if (!Object.values(dims).every(isStatic)) return await atWorkingSize(work, warn)

@@ -12,6 +12,7 @@ import type { Graph, Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
 import { elementTypes } from '../graph/types.ts'
 import { isCast, isDequantize, isExtremum, isQuantize } from '../ops/facts.ts'
+import { packedProduct } from '../ops/packed-product.ts'
 
 const oldest = {
   ...{ onnxruntime: '1.16', 'onnxruntime-web': '1.30', openvino: '2026.4', opencv: '5.0', tensorrt: '8.6' },
@@ -141,10 +142,8 @@ export function* demandsOf({ irVersion, opset, graph, functions }: Model): Gener
   for (const n of graphs.flatMap((g) => [...g.allNodes()])) {
     if (isDequantize(n) && !n.input(0).constant)
       yield { fact: 'dequantised', because: 'DequantizeLinear of activations' }
-    if (n.domain === 'com.microsoft' && n.op === 'MatMulNBits') {
-      const bits = n.int('bits', 4)
-      yield { fact: bits === 4 ? 'products' : 'productsNot4', because: `${n.op} of ${bits} bits` }
-    }
+    const bits = packedProduct(n)?.bits
+    if (bits) yield { fact: bits === 4 ? 'products' : 'productsNot4', because: `${n.op} of ${bits} bits` }
   }
 }
 

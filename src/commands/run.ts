@@ -174,9 +174,10 @@ const bits = (mean: number): string => String(Number(mean.toFixed(1)))
 async function showEstimate(recipe: Recipe, settings: RunOptions, io: CommandIO): Promise<void> {
   const { estimateRecipe } = await import('../recipes/estimate.ts')
   const { commandLines } = await import('../recipes/command-lines.ts')
-  const estimates = await estimateRecipe(recipe, settings, ({ stage }, i) =>
-    io.log(`[${i + 1}/${recipe.stages.length}] ${stage.name}: timed`),
-  )
+  const onEvent = (event: RunEvent): void => {
+    if (event.kind === 'log') io.log(event.message)
+  }
+  const estimates = await estimateRecipe(recipe, { ...settings, onEvent })
   const times = estimates.map((e) => e.seconds)
   const seconds = times.every((t) => t !== null) ? times.reduce((a, b) => a + b, 0) : null
   const facts = estimates.map(({ stage, reason, training, seconds }) => ({
@@ -186,7 +187,7 @@ async function showEstimate(recipe: Recipe, settings: RunOptions, io: CommandIO)
   io.result({ recipe: recipe.name, workdir: settings.workdir, stages: facts, seconds }, () =>
     [
       ...estimates.map((e) => describe(e, commandLines(e.stage))),
-      `in all ${seconds === null ? 'unknown: the size of a data set is unknown' : `about ${formatDuration(seconds)}`} on this machine`,
+      `in all ${seconds === null ? 'unknown' : `about ${formatDuration(seconds)}`} on this machine, as a few forward passes tell`,
     ].join('\n'),
   )
 }
@@ -199,10 +200,9 @@ function describe({ stage, reason, training, seconds }: StageEstimate, commands:
   const head = `${stage.name}  from ${sourceOf(stage)}  ${reason === null ? 'up to date' : `${time} (${reason})`}`
   const lines = commands.map((c) => `    ${c}`)
   if (training) {
-    const { steps, secondsPerStep, measuredBatch } = training
-    const scaled = stage.train && measuredBatch < stage.train.batch ? `, measured with ${measuredBatch} images` : ''
+    const { steps, secondsPerStep } = training
     const count = steps === null ? 'unknown' : steps.toLocaleString('en')
-    lines.push(`    steps: ${count}, ${secondsPerStep.toPrecision(3)} s each${scaled}`)
+    lines.push(`    steps: ${count}${secondsPerStep === null ? '' : `, about ${secondsPerStep.toPrecision(2)} s each`}`)
   }
   return [head, ...(stage.description ? [`    ${stage.description}`] : []), ...lines].join('\n')
 }

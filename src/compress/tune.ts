@@ -12,9 +12,9 @@ import { firstLayers } from '../layers/edge-layers.ts'
 import { isChannelNorm } from '../ops/facts.ts'
 import { runPass } from '../passes/run-pass.ts'
 import { recipeOf } from '../ptq/recipe-of.ts'
-import { estimateRecipe } from '../recipes/estimate.ts'
 import { parseRecipe } from '../recipes/load.ts'
 import { runRecipe } from '../recipes/run.ts'
+import { timeSteps } from '../recipes/time-steps.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { finish, ptqDefaults } from './candidate.ts'
 import type { CompressEvent } from './events.ts'
@@ -66,7 +66,7 @@ export async function* tunedPoints(
     }
     const start = performance.now()
     const folder = await run.work.folderFor(round.name)
-    const steps = await stepsFor(run, round, seconds * round.share * TRAINING_SHARE, folder)
+    const steps = await stepsFor(run, round, seconds * round.share * TRAINING_SHARE)
     const recipe = recipeFor(run, round, steps)
     await runRecipe(await parseRecipe(recipe), {
       ...{ workdir: folder, signal: run.signal, cache: run.cache },
@@ -179,7 +179,7 @@ async function sparsityFor(run: Run, made: readonly Point[], most: number): Prom
 }
 
 /** Steps of each training: the same number for each stage before, and twice as many for the quantised network. */
-async function stepsFor(run: Run, round: Round, seconds: number, folder: string): Promise<readonly number[]> {
+async function stepsFor(run: Run, round: Round, seconds: number): Promise<readonly number[]> {
   const stages = round.before.length + 1
   const file = 'tuning.json'
   const plan = await run.work.readJson(file)
@@ -187,8 +187,7 @@ async function stepsFor(run: Run, round: Round, seconds: number, folder: string)
   const old = typeof plan === 'object' && plan !== null ? Reflect.get(plan, id) : null
   if (Array.isArray(old) && old.length === stages && old.every(Number.isSafeInteger)) return old
   const trial = await parseRecipe(recipeFor(run, round, new Array<number>(stages).fill(8)))
-  const timed = await estimateRecipe(trial, { workdir: folder })
-  const each = timed.flatMap(({ training }) => (training ? [training.secondsPerStep] : []))
+  const each = await timeSteps(trial)
   const weights = each.map((_, i) => (i === stages - 1 ? 2 : 1))
   const whole = weights.reduce((a, b) => a + b, 0)
   const steps = each.map((s, i) => Math.max(1, Math.floor((seconds * weights[i]!) / whole / Math.max(s, 1e-6))))

@@ -1,30 +1,28 @@
 /**
- * What a recipe would do and how long it would take on this machine: each stage's graph is made with untrained weights
- * (or taken from the work folder), and a few real training steps are timed; stages whose step graphs have the same
- * shape share one measurement. Steps of large networks are timed with fewer images and scaled in proportion.
+ * What a recipe would do and about how long it would take on this machine, found out in a second or two: no stage is made. Of each
+ * network that stages start from, one forward pass of a few random inputs is timed; a step of training takes
+ *
+ *   batch (TRAINING x forward of the student + forward of the teacher)
+ *
+ * What passes change (masks, quantisers, fewer channels) is not in it. Right within a factor of two or so (docs/decisions.md);
+ * what trains against the clock times real steps (time-steps.ts).
  */
-
-import { modelInfo } from '../analysis/model-info.ts'
+import { existsSync } from 'node:fs'
 import { MncError } from '../base/errors.ts'
 import { readModel } from '../codec/codec.ts'
 import type { Split } from '../data/dataset.ts'
-import { readPreprocess } from '../data/preprocess.ts'
-import { RANDOM, type TrainingData } from '../data/random-options.ts'
-import { pixelsOf } from '../data/sample-set.ts'
-import { evaluate } from '../evaluate/evaluate.ts'
-import { cloneModel } from '../graph/clone.ts'
-import { marks } from '../graph/marks.ts'
+import { parseDataReference } from '../data/open.ts'
+import { RANDOM } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import { buildNetwork } from '../models/spec.ts'
-import { recordSizes } from '../samples/input-shapes.ts'
+import { openDevice } from '../runtime/devices/device.ts'
+import { inputDims } from '../samples/input-shapes.ts'
+import { randomFeeds } from '../samples/random-feeds.ts'
 import { RANDOM_EPOCH } from '../train/loop/batch-source.ts'
-import { train } from '../train/loop/trainer.ts'
 import { keysOf } from './key.ts'
-import { applyReading, runPasses } from './make.ts'
 import type { Graphs, Recipe, Stage } from './recipe.ts'
 import { chosenStages, DataCache, missingInputs, type RunOptions, staleness } from './run.ts'
-import { type StandIn, standIn } from './stand-in.ts'
-import { sha256, WorkFolder } from './work-folder.ts'
+import { WorkFolder } from './work-folder.ts'
 
 export interface StageEstimate {
   readonly stage: Stage
@@ -33,21 +31,29 @@ export interface StageEstimate {
   readonly training: {
     /** null where the size of the data set is unknown. */
     readonly steps: number | null
-    readonly secondsPerStep: number
-    /** Images in the measured step. */
-    readonly measuredBatch: number
+    /** null where the network cannot be timed. */
+    readonly secondsPerStep: number | null
   } | null
   /** Training, BN update and measuring; 0 for a stage that is up to date, null where it is unknown. */
   readonly seconds: number | null
 }
 
-/** Most work of a timed step: about five seconds on two cores. */
-const STEP_MACS = 40e9
-/** Timed steps, after one that warms up. */
-const TIMED_STEPS = 3
-/** Forward and backward against forward alone. */
-const BACKWARD = 3
-const CALIBRATION_IMAGES = 32
+/** Forward pass, backward pass and update of a step against a forward pass as a step has it: 2.3 to 6.3, of networks of convolutions. */
+const TRAINING = 4
+/** Inference against that, with all that onnxruntime fuses: 0.15 to 0.5. */
+const INFERENCE = 0.35
+/** Inputs of the pass that is timed: a small network needs more, for a time that is proportional to them. */
+const FEW = 2
+const MANY = 8
+/** Seconds of a few, where they are enough. */
+const LONG = 0.05
+
+/** Images of the standard sets' splits, for those that are not there yet. */
+const standardSizes: Readonly<Record<string, Readonly<Record<Split, number>>>> = {
+  cifar10: { train: 50_000, test: 10_000 },
+  cifar100: { train: 50_000, test: 10_000 },
+  mnist: { train: 60_000, test: 10_000 },
+}
 
 export async function estimateRecipe(
   recipe: Recipe,
@@ -69,11 +75,11 @@ export async function estimateRecipe(
 class Estimator {
   readonly #folder: WorkFolder
   readonly #options: RunOptions
-  readonly #data = new DataCache((message) => this.#log(message))
-  readonly #models = new Map<string, Promise<Model>>()
-  readonly #measured = new Map<string, { seconds: number; batch: number }>()
+  readonly #data = new DataCache((message) => this.#options.onEvent?.({ kind: 'log', message }))
+  /** Seconds of a forward pass of one input, by what the network comes from. */
+  readonly #times = new Map<string, Promise<number | null>>()
+  readonly #sizes = new Map<string, Promise<number | null>>()
   readonly #stale = new Set<string>()
-  readonly #missing = new Set<string>()
 
   constructor(folder: WorkFolder, options: RunOptions) {
     this.#folder = folder
@@ -84,11 +90,12 @@ class Estimator {
     const reason = await this.#reason(stage)
     if (reason === null) return { stage, reason, training: null, seconds: 0 }
     this.#stale.add(stage.name)
-    const model = await this.#model({ kind: 'stage', name: stage.name }, recipe)
-    const training = stage.train ? await this.#training(stage, model, recipe) : null
-    const rest = stage.bnUpdate || stage.eval ? await this.#forward(stage, model) : 0
-    const known = training === null ? 0 : training.steps === null ? null : training.steps * training.secondsPerStep
-    return { stage, reason, training, seconds: known === null || rest === null ? null : known + rest }
+    const forward = await this.#forward({ kind: 'stage', name: stage.name }, recipe)
+    const training = stage.train ? await this.#training(stage, forward, recipe) : null
+    const rest = await this.#measuring(stage, forward)
+    const { steps, secondsPerStep } = training ?? { steps: 0, secondsPerStep: 0 }
+    const isKnown = steps !== null && secondsPerStep !== null && rest !== null
+    return { stage, reason, training, seconds: isKnown ? steps * secondsPerStep + rest : null }
   }
 
   async #reason(stage: Stage): Promise<string | null> {
@@ -97,159 +104,103 @@ class Estimator {
     const changing = inputs.find((g) => g?.kind === 'stage' && this.#stale.has(g.name))
     if (changing?.kind === 'stage') return `${changing.name} comes first`
     if (missingInputs(stage, this.#folder).length > 0) return 'not made yet'
+    const record = await this.#folder.record(stage.name)
+    // without data, which may take long to open
+    if (!record && !existsSync(this.#folder.files(stage.name).model)) return 'not made yet'
     const training = await this.#data.training(stage).catch(() => undefined)
     if (training === undefined) return 'its data are missing'
     const keys = await keysOf(stage, this.#folder, training)
-    return staleness(stage, await this.#folder.record(stage.name), keys, this.#folder)
+    return staleness(stage, record, keys, this.#folder)
   }
 
-  /** A graph of the right shape, trained or not. */
-  #model(graph: Graphs, recipe: Recipe): Promise<Model> {
-    if (graph.kind === 'file') return readModel(graph.path)
-    const known = this.#models.get(graph.name)
-    if (known) return known
-    const stage = recipe.stages.find((s) => s.name === graph.name)!
-    const made = this.#make(stage, recipe)
-    this.#models.set(graph.name, made)
-    return made
+  async #training(stage: Stage, forward: number | null, recipe: Recipe): Promise<StageEstimate['training']> {
+    const options = stage.train!
+    const { batch, accumulate, limit, maxSteps, epochs, valFraction } = options
+    const samples = stage.data === RANDOM ? (limit ?? RANDOM_EPOCH) : await this.#size(stage, 'train')
+    const used = samples === null ? null : Math.min(samples, limit ?? samples) * (1 - valFraction)
+    const whole = used === null ? null : Math.max(1, Math.round(Math.floor(used / (batch * accumulate)) * epochs))
+    const steps = whole === null ? (maxSteps ?? null) : Math.min(whole, maxSteps ?? whole)
+    const teacher = stage.teacher ? await this.#forward(stage.teacher, recipe) : 0
+    const isKnown = forward !== null && teacher !== null
+    return { steps, secondsPerStep: isKnown ? batch * accumulate * (TRAINING * forward + teacher) : null }
   }
 
-  async #make(stage: Stage, recipe: Recipe): Promise<Model> {
-    const { source } = stage
-    const model =
-      source.kind === 'build'
-        ? buildNetwork(source.spec, { seed: stage.seed })
-        : cloneModel(await this.#model(source, recipe))
-    const quiet = (): void => {}
-    recordSizes([model], stage.sizes)
-    const data = await this.#set(stage, model, 'train')
-    const set = stage.data === RANDOM ? RANDOM : (data?.data ?? null)
-    if (set) await applyReading(stage, model, set, quiet)
-    await runPasses(stage, model, set, quiet, { most: CALIBRATION_IMAGES })
-    return model
+  /** Seconds of the forward passes alone: BN update and evaluation. */
+  async #measuring({ bnUpdate, eval: measured, ...stage }: Stage, forward: number | null): Promise<number | null> {
+    const count = async (split: Split, limit: number | undefined): Promise<number | null> => {
+      const size = await this.#size(stage, split)
+      return size === null ? null : Math.min(size, limit ?? size)
+    }
+    const updated = bnUpdate ? await count('train', bnUpdate.limit) : 0
+    const evaluated = measured ? await count('test', measured.limit) : 0
+    if (updated === null || evaluated === null || forward === null) return null
+    return INFERENCE * forward * (updated * (bnUpdate?.epochs ?? 0) + evaluated)
   }
 
-  /** The stage's data, or random data if it is not there. */
-  async #set(stage: Stage, model: Model, split: Split): Promise<StandIn | null> {
-    const { data: reference } = stage
-    if (reference === null || reference === RANDOM) return null
+  /** Samples of a split; null where the data are not there, and are none of a standard size. */
+  #size({ data: reference, reading }: Pick<Stage, 'data' | 'reading'>, split: Split): Promise<number | null> {
+    if (reference === null || reference === RANDOM) return Promise.resolve(null)
+    const key = JSON.stringify([reference, reading, split])
+    const size = this.#sizes.get(key) ?? this.#openSize(reference, reading, split)
+    this.#sizes.set(key, size)
+    return size
+  }
+
+  async #openSize(reference: string, reading: Stage['reading'], split: Split): Promise<number | null> {
     try {
-      const data = await this.#data.open(reference, split, stage.reading)
-      return { data, images: data.size }
+      return (await this.#data.open(reference, split, reading)).size
     } catch (error) {
       if (!(error instanceof MncError)) throw error
-      if (!this.#missing.has(reference))
-        this.#log(
-          `${error.describe()}; steps are timed on random pixels, and the data set is assumed to have its standard size`,
-        )
-      this.#missing.add(reference)
-      return standIn(model, reference, split, 256)
+      const size = standardSizes[parseDataReference(reference).kind]?.[split] ?? null
+      const assumed = size === null ? 'its size is unknown' : `it is taken to have ${size.toLocaleString('en')} images`
+      this.#options.onEvent?.({ kind: 'log', message: `${error.describe()}; ${assumed}` })
+      return size
     }
   }
 
-  #log(message: string): void {
-    this.#options.onEvent?.({ kind: 'log', message })
+  /** Of the network that a graph starts from. */
+  #forward(graph: Graphs, recipe: Recipe): Promise<number | null> {
+    const stage = graph.kind === 'stage' ? recipe.stages.find((s) => s.name === graph.name)! : null
+    if (stage && stage.source.kind !== 'build') return this.#forward(stage.source, recipe)
+    const key = JSON.stringify(stage ? stage.source : graph)
+    const time = this.#times.get(key) ?? this.#timed(stage, graph)
+    this.#times.set(key, time)
+    return time
   }
 
-  async #training(stage: Stage, model: Model, recipe: Recipe): Promise<StageEstimate['training']> {
-    const options = stage.train!
-    const set = await this.#set(stage, model, 'train')
-    const data: TrainingData = set?.data ?? RANDOM
-    const images = set ? set.images : (options.limit ?? RANDOM_EPOCH)
-    const teacher = stage.teacher && (await this.#model(stage.teacher, recipe))
-    const { seconds, batch } = await this.#step(stage, model, teacher, data)
-    const used = images === null ? null : Math.min(images, options.limit ?? images) * (1 - options.valFraction)
-    const whole = used === null ? null : Math.max(1, Math.round(Math.floor(used / options.batch) * options.epochs))
-    const steps = whole === null ? (options.maxSteps ?? null) : Math.min(whole, options.maxSteps ?? whole)
-    return { steps, secondsPerStep: (seconds * options.batch) / batch, measuredBatch: batch }
-  }
-
-  /** Seconds of one training step, timed unless a stage of the same shape has been. */
-  async #step(
-    stage: Stage,
-    model: Model,
-    teacher: Model | null,
-    data: TrainingData,
-  ): Promise<{ seconds: number; batch: number }> {
-    const options = stage.train!
-    const { loss, alpha, optimizer, teacherBn, scales, bn, clipNorm, threads, device } = options
-    const shape = {
-      loss,
-      alpha,
-      optimizer,
-      teacherBn,
-      scales,
-      bn,
-      clipNorm,
-      threads,
-      device,
-      batch: options.batch,
-      features: options.cacheFeatures && options.augment === 'none',
-    }
-    const key = JSON.stringify([shapeOf(model), teacher && shapeOf(teacher), shape])
-    const known = this.#measured.get(key)
-    if (known) return known
-    const perImage = BACKWARD * ((await macsOf(model)) ?? 0) + ((teacher && (await macsOf(teacher))) ?? 0)
-    const fitting = Math.max(2, Math.floor(STEP_MACS / Math.max(1, perImage)))
-    const isRandom = data === RANDOM
-    const batch = Math.min(options.batch, fitting, isRandom ? RANDOM_EPOCH : data.size)
-    const preprocess = isRandom ? undefined : await pixelsOf(model, data, {})
-    const times: number[] = []
-    let mark = 0
-    await train(
-      cloneModel(model),
-      {
-        ...{ data: isRandom ? data : data.take(batch * (TIMED_STEPS + 1)), preprocess },
-        teacher: teacher ? { model: teacher, preprocess: readPreprocess(teacher) ?? preprocess } : undefined,
-        options: {
-          ...options,
-          batch,
-          maxSteps: TIMED_STEPS + 1,
-          epochs: TIMED_STEPS + 1,
-          valFraction: 0,
-          limit: undefined,
-          maskSchedule: 'constant',
-        },
-      },
-      (event) => {
-        const now = performance.now()
-        if (event.kind === 'step') times.push((now - mark) / 1000)
-        mark = now
-      },
-    )
-    const timed = times.slice(1).sort((a, b) => a - b)
-    const measured = { seconds: timed[timed.length >> 1] ?? times[0] ?? 0, batch }
-    this.#measured.set(key, measured)
-    return measured
-  }
-
-  /** Seconds of the forward passes: BN update and evaluation. */
-  async #forward(stage: Stage, model: Model): Promise<number | null> {
-    const test = await this.#set(stage, model, 'test')
-    const train = stage.bnUpdate && (await this.#set(stage, model, 'train'))
-    if (!test?.data.isLabelled) return null
-    const perImage = (await macsOf(model)) ?? 0
-    const images = Math.max(2, Math.min(100, Math.floor(STEP_MACS / Math.max(1, perImage)), test.data.size))
-    const sample = test.data.take(images)
-    const preprocess = await pixelsOf(model, sample, {})
-    const { imagesPerSecond } = await evaluate(model, sample, preprocess, { batch: Math.max(1, images >> 1) })
-    const measured = stage.eval ? Math.min(stage.eval.limit ?? Number.POSITIVE_INFINITY, test.images ?? Number.NaN) : 0
-    const { bnUpdate } = stage
-    const updated = bnUpdate
-      ? Math.min(bnUpdate.limit ?? Number.POSITIVE_INFINITY, train?.images ?? Number.NaN) * bnUpdate.epochs
-      : 0
-    const seconds = (measured + updated) / imagesPerSecond
-    return Number.isNaN(seconds) ? null : seconds
+  async #timed(stage: Stage | null, graph: Graphs): Promise<number | null> {
+    if (stage?.source.kind === 'build') return forwardSeconds(buildNetwork(stage.source.spec, { seed: 0 }))
+    if (graph.kind !== 'file' || !existsSync(graph.path)) return null
+    const model = await readModel(graph.path)
+    return forwardSeconds(model)
   }
 }
 
-const macsOf = async (model: Model): Promise<number | null> => (await modelInfo(model, { bytes: 0 })).macs
-
-/** Two models with the same shape take the same time: operators, shapes of constants, what is frozen. */
-function shapeOf(model: Model): string {
-  const nodes = [...model.graph.nodes()].map((n) => [
-    ...[n.domain, n.op, marks.frozen.is(n)],
-    n.inputs.map((v) => v?.constant && [v.constant.type, v.constant.dims, marks.frozen.is(v)]),
-  ])
-  return sha256(JSON.stringify(nodes))
+/** Seconds that one input takes; null where the model cannot be run with inputs of the shapes that it declares. */
+async function forwardSeconds(model: Model): Promise<number | null> {
+  const declared = Object.entries(inputDims(model))
+  const isOpen = declared.some(([, dims]) => dims.some((d, i) => typeof d !== 'number' && i > 0))
+  if (declared.length === 0 || isOpen) return null
+  // as a step of training runs it: what inference fuses, it does not
+  const session = await (await openDevice('cpu')).load(model, { optimization: 'disabled' })
+  const feeds = randomFeeds(model)
+  const run = async (batch: number): Promise<{ seconds: number; each: number }> => {
+    const dims = declared.map(([name, own]) => [name, own.map((d) => (typeof d === 'number' ? d : batch))] as const)
+    const given = feeds(Object.fromEntries(dims), [0, 0, 0])
+    const start = performance.now()
+    await session.run(given)
+    const seconds = (performance.now() - start) / 1000
+    return { seconds, each: seconds / Math.max(1, dims[0]![1][0] ?? 1) }
+  }
+  try {
+    const few = await run(FEW)
+    if (few.seconds > LONG) return few.each
+    const [first, second] = [await run(MANY), await run(MANY)]
+    return Math.min(first.each, second.each)
+  } catch (error) {
+    if (error instanceof MncError) return null
+    throw error
+  } finally {
+    await session.dispose()
+  }
 }

@@ -4,6 +4,7 @@ import { modelError, usageError } from '../base/errors.ts'
 import { parseOptions } from '../base/options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
+import { unpackProducts } from '../ops/packed-product.ts'
 import { toWorkingOpset } from '../ops/raise-opset.ts'
 import { inlineFunctions } from '../passes/inline-functions.ts'
 import { inputDims } from '../samples/input-shapes.ts'
@@ -99,6 +100,7 @@ async function prepare(model: Model): Promise<Prepared> {
   const copy = cloneModel(model)
   copy.graph.fixDefaults()
   inlineFunctions(copy)
+  unpackProducts(copy.graph)
   toWorkingOpset(copy)
   requireKnown(copy.graph.nodes(), knownValues(copy.graph))
   const dims = inputDims(copy)

@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { readersOf } from '../../src/analysis/readers.ts'
+import { type Demand, type ReaderName, readersFor, readersOf, refusalOf } from '../../src/analysis/readers.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
 import { exportModel } from '../../src/export/export-model.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { Net } from '../export/nets.ts'
+
+/**
+ * Of the largest output, beyond the reader that comes closest: what a form itself differs by (an int8 file by levels) is not the
+ * reader's. A level of 4 bits, which float rounding can flip, is 7 % of the range.
+ */
+const TOLERANCE = 0.05
+const AT_4_BITS = 0.15
 
 const graph = (ir: number, opset: number, body: string) =>
   parseModel(`onnx {ir_version=${ir}}
@@ -75,4 +83,50 @@ test('products of matrices in few bits are read by onnxruntime, of other than 4 
       [version, '1.30', '2026.4', null, null],
     )
   }
+})
+
+interface Measured {
+  readonly files: readonly {
+    readonly net: string
+    readonly bits: string
+    readonly file: string
+    readonly demands: readonly Demand[]
+    readonly readers: readonly {
+      readonly reader: ReaderName
+      readonly version: string
+      readonly maxRelError?: number
+      readonly refusal?: string
+    }[]
+  }[]
+}
+
+test('the table says what the bench saw in each reader', () => {
+  const { files }: Measured = JSON.parse(readFileSync('bench/results/readers.json', 'utf8'))
+  assert.ok(files.length >= 10 && new Set(files.map((f) => f.file)).size >= 6)
+  const told = { taken: 0, refused: 0 }
+  // a reader that fails on the float network says nothing of other forms of it
+  const fails = (net: string, reader: string, version: string): boolean =>
+    files.some(
+      (f) =>
+        f.net === net &&
+        f.file === 'format float' &&
+        f.readers.some((r) => r.reader === reader && r.version === version && r.refusal !== undefined),
+    )
+  for (const f of files) {
+    const closest = Math.min(...f.readers.map((r) => r.maxRelError ?? Number.POSITIVE_INFINITY))
+    assert.ok(closest < TOLERANCE, f.file)
+    for (const { reader, version, maxRelError, refusal } of f.readers) {
+      const where = `${f.net} ${f.bits} ${f.file} in ${reader} ${version}: ${refusal ?? maxRelError}`
+      if (fails(f.net, reader, version)) continue
+      const refused = refusalOf(readersFor(f.demands), { reader, version })
+      const most = (f.bits.endsWith('a4') ? AT_4_BITS : TOLERANCE) + closest
+      const runs = typeof maxRelError === 'number' && maxRelError < most
+      if (refused === null) assert.ok(runs, where)
+      // an older version than the table speaks of says nothing; WebAssembly reads what the WebGPU does not
+      else if (!/was not tried/.test(refused) && reader !== 'onnxruntime-web')
+        assert.ok(!runs, `${where}, though ${refused}`)
+      told[refused === null ? 'taken' : 'refused']++
+    }
+  }
+  assert.ok(told.taken > 30 && told.refused > 5, JSON.stringify(told))
 })

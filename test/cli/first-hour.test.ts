@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { formatDuration, Progress } from '../../src/commands/progress.ts'
+import { npy, npz } from '../support/data-files.ts'
 import { Sink } from './sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-first-hour-'))
@@ -151,10 +152,37 @@ test('what cannot work says so in one message', async () => {
   const grey = await mnc(['eval', colour, '--data', 'embedded', '--limit', '4'])
   assert.equal(grey.exit, 2)
   assert.match(grey.err, /embedded#test has images with 1 channel\(s\), but input 'input' takes 3/)
+  assert.match(grey.err, /--replicate-grey repeats them into every channel/)
+  const pixels = npy(new Uint8Array(2 * 28 * 28 * 3).fill(9), [2, 28, 28, 3])
+  writeFileSync(at('colours.npz'), npz({ images: pixels, labels: npy(Int32Array.of(0, 9), [2]) }))
+  const colours = await mnc(['eval', lenet, '--data', `npz:${at('colours.npz')}`])
+  assert.equal(colours.exit, 2)
+  assert.match(colours.err, /has images with 3 channel\(s\), but input 'input' takes 1/)
   const others = await mnc(['check', lenet, colour])
   assert.equal(others.exit, 2)
   assert.match(others.err, /input/)
   const percent = await mnc(['eval', lenet, '--data', 'embedded', '--min-accuracy', '90'])
   assert.equal(percent.exit, 2)
   assert.match(percent.err, /90 percent is written 0\.9 or 90%/)
+})
+
+test('a dry run of a long recipe says what it would do at once; --resume is what a run does', async () => {
+  const before = process.cpuUsage()
+  const dry = await mnc([
+    'run',
+    'micronet-cifar100',
+    '--resume',
+    '--dry-run',
+    '--data',
+    'cifar100:nowhere',
+    '--workdir',
+    at('w'),
+  ])
+  assert.equal(dry.exit, 0, dry.err)
+  const { user, system } = process.cpuUsage(before)
+  // it took minutes when it timed steps
+  assert.ok(user + system < 15e6, `${(user + system) / 1e6} s of processor time`)
+  assert.match(dry.out, /^teacher {2}from densenet-bc-172-30 {2}about .* d .* h \(not made yet\)\n/)
+  assert.match(dry.out, /\nin all about \d+ d \d+ h on this machine/)
+  assert.match(dry.err, /nowhere.*it is taken to have 50,000 images/)
 })

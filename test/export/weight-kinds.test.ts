@@ -136,6 +136,7 @@ const forms = [
   { format: 'int4' },
   { format: 'int8' },
   { format: 'int8', packedWeights: true },
+  { format: 'weight-only' },
 ] as const
 
 const widths = [
@@ -164,13 +165,18 @@ for (const [name, kind] of Object.entries(kinds))
         const { model: made, report } = await exportModel(model, form)
         assert.equal(report.left.weights, 0, what)
         const info = await modelInfo(made)
+        if (form.format === 'weight-only') {
+          const given = await modelInfo(model)
+          const counts = (i: typeof given) => [i.parameters, i.macs, ...i.layers.map((l) => [l.weights, l.macs])]
+          assert.deepEqual(counts(info), counts(given), what)
+        }
         assert.equal(info.layers.length, kind.weights.length, what)
         for (const l of info.layers) {
           const stored = report.tensors.find((t) => t.elements === l.weights)!
           const most = {
             int4: 4,
             int8: 8,
-            nbits: 8,
+            nbits: width <= 2 ? 2 : width <= 4 ? 4 : 8,
             dense: width <= 4 ? 4 : width,
             sparse: width,
             float16: 16,
@@ -182,7 +188,7 @@ for (const [name, kind] of Object.entries(kinds))
           const coded = form.format === 'packed' || 'packedWeights' in form
           assert.ok(l.weightBits <= most && l.weightBits >= (coded ? 1 : most), `${detail}: ${l.weightBits}`)
         }
-        const [scored] = (await score(made)).layers.filter((l) => l.op === kind.op)
+        const [scored] = (await score(made)).layers.filter((l) => l.weights > 0)
         const [first] = info.layers
         assert.ok([first!.valueBits, first!.weightBits].includes(scored!.weightBits!), what)
         // where activations are rounded, a last place of a float may take the other level

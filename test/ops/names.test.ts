@@ -29,7 +29,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   'quant/quant-guard.ts: Add BatchNormalization Div Dropout Flatten Identity MaxPool Mul Relu Reshape Slice Softmax Squeeze Sub Transpose Unsqueeze':
     "the engine's own lists of what its optimiser merges and moves quantisers across",
   'lowerings/blocked/conv.ts: Conv': 'a kernel of the blocked layout',
-  'lowerings/blocked/elementwise.ts: Abs Add Ceil Clip Div Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh':
+  'lowerings/blocked/elementwise.ts: Abs Add Ceil Clip Div Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Log Max Min Mul Neg Reciprocal Relu Reshape Round Sigmoid Sign Softplus Sqrt Sub Sum Tanh ThresholdedRelu':
     'the kernels that take the blocked layout',
   'lowerings/blocked/weights.ts: Slice': 'how the gradient rule of a convolution turns its weight',
   'runtime/ort/ort-placement.ts: Resize Upsample': "the engine's kernels that decide by constants' values",
