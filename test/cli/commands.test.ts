@@ -33,7 +33,7 @@ test('info of DenseNet-BC-100-12: 800,032 parameters and 288.0 M MACs', async ()
   await call(command('build'), ['densenet-bc-100-12'], { output: at('student.onnx') })
   const info = JSON.parse((await call(command('info'), [at('student.onnx')])).out)
   const fields = ['irVersion', 'opset', 'inputs', 'outputs', 'nodes', 'ops', 'parameters', 'macs', 'bytes', 'layers']
-  assert.deepEqual(Object.keys(info), [...fields, 'frozen', 'readers', 'history'])
+  assert.deepEqual(Object.keys(info), [...fields, 'frozen', 'readers', 'history', 'preprocess', 'sampleRate'])
   assert.equal(info.parameters, 800_032)
   assert.equal((info.macs / 1e6).toFixed(1), '288.0')
   assert.equal(info.opset, 21)

@@ -81,13 +81,15 @@ test('what is used: options over the model’s record over the data set’s stat
   assert.match(told[0]!, /assuming the statistics of probe/)
   const given = await preprocessOf(model, setOf(3, 32), { mean: [0.4], std: [0.1, 0.2, 0.3], scale: 1 }, warn)
   assert.deepEqual([given.mean, given.std, given.scale], [[0.4, 0.4, 0.4], [0.1, 0.2, 0.3], 1])
+  // numbers of 0 to 1 beside pixels of 0 to 255
+  assert.match(told[1]!, /the preprocessing looks wrong/)
   writePreprocess(model, { ...assumed, mean: [0.1, 0.1, 0.1] })
   assert.deepEqual((await preprocessOf(model, setOf(3, 28), {}, warn)).mean, [0.1, 0.1, 0.1])
   assert.deepEqual(
     (await preprocessOf(modelOf(['n', 3, 'h', 'w']), setOf(3, 32), { inputSize: [48] }, warn)).size,
     [48, 48],
   )
-  assert.equal(told.length, 2)
+  assert.equal(told.length, 3)
 })
 
 test('what does not fit is one clear error each', async () => {
