@@ -67,6 +67,8 @@ async function oneRun(name: string): Promise<void> {
     const killed = await life(name)
     if (!killed) continue
     found.kills++
+    // the file was there already: nothing is lost
+    if (existsSync(at(`${name}.onnx`))) break
     const logged = stepsLogged(at(`${name}.jsonl`))
     const now = await checkpointOf(name)
     if (now === null) found.beforeFirstCheckpoint++

@@ -200,6 +200,16 @@ test('ranks with different models are found after the first step', { skip }, asy
   assert.equal(err.match(/mnc: /g)?.length, 1, err)
 })
 
+test('averages and learning rates that differ are found, too', { skip }, async () => {
+  const words = trainInto('w.onnx')
+  const other = (flag: string, value: string): string[] => words.with(words.indexOf(flag) + 1, value)
+  for (const differing of [other('--ema', '0.8'), other('--lr', '0.03')]) {
+    const { code, err } = await run(unequal(words, differing))
+    assert.equal(code, 2, err)
+    assert.match(err, /rank 1 and rank 0 differ in the state after step [14]/)
+  }
+})
+
 test('a machine without the MPI library says how to get it', { skip }, async () => {
   const words = [...mnc, ...trainInto('z.onnx')]
   const { code, err } = await run(words, { OMPI_COMM_WORLD_SIZE: '2', MNC_MPI: at('libmpi.so') })
