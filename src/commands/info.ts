@@ -1,8 +1,6 @@
 /** `mnc info`: what is in a model, and where it comes from. */
 import type { LayerInfo, ModelInfo, PortInfo } from '../analysis/model-info.ts'
-import { scaleWarning } from '../data/pixel-scale.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { readSampleRate } from '../graph/sample-rate.ts'
 import type { HistoryEntry } from '../pass-manager/history.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
@@ -25,6 +23,8 @@ export const info = defineCommand({
     recordSizes([model], { dim, inputShape })
     const result = await modelInfo(model, { bytes: await fileBytes(model, path), warn: io.once() })
     const { readPreprocess } = await import('../data/preprocess.ts')
+    const { scaleWarning } = await import('../data/pixel-scale.ts')
+    const { readSampleRate } = await import('../graph/sample-rate.ts')
     const fed = { preprocess: readPreprocess(model), sampleRate: readSampleRate(model) }
     const odd = fed.preprocess && scaleWarning(fed.preprocess)
     if (odd) io.log(`note: ${odd}`)
