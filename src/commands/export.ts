@@ -43,6 +43,7 @@ export const exportCommand = defineCommand({
   ],
   async run([path = ''], options, io) {
     const { explain, output, names, data } = options
+    const { batch: _, ...sampling } = options
     const { allowLarger, ...given } = parseOptions(targetOptions, pick(options, targetOptions), 'export')
     const { isText, readModel, writeModel } = await import('../codec/codec.ts')
     const { describePicked, exportFor } = await import('../export/targets/export-for.ts')
@@ -53,7 +54,7 @@ export const exportCommand = defineCommand({
     await recordGivenSizes(source, options, 'export')
     const exported = await exportFor(source, given, {
       ...{ log: (message) => io.log(message), seed: io.seed },
-      ...(data !== undefined && { calibration: () => calibrate(source, data, options, { name: 'export', io }) }),
+      ...(data !== undefined && { calibration: () => calibrate(source, data, sampling, { name: 'export', io }) }),
     })
     const { model, report, picked } = exported
     const inputBytes = (isText(path) ? undefined : await fileBytes(source, path)) ?? modelBytes(source)
