@@ -1,6 +1,5 @@
 /** Inserts nodes at one place of a graph: names their outputs, shares the constants they read. */
 import { bugError } from '../base/errors.ts'
-import { INHERITED } from './inherited.ts'
 import type { AttributeLike, Builder, Graph, Node, NodeSpec, OpOptions, Value } from './parts.ts'
 import { Tensor } from './tensor.ts'
 import type { ElementType } from './types.ts'
@@ -11,7 +10,7 @@ export class NodeBuilder implements Builder {
   readonly graph: Graph
   readonly #at: Node | null
 
-  /** New nodes go before `at`, and are for what it is for; null: to the end. */
+  /** New nodes go before `at`; null: to the end. */
   constructor(graph: Graph, at: Node | null) {
     this.graph = graph
     this.#at = at
@@ -54,10 +53,7 @@ export class NodeBuilder implements Builder {
   }
 
   node(spec: NodeSpec): Node {
-    const node = this.graph.insert(spec, this.#at)
-    const origin = this.#at?.metadata.get(INHERITED)
-    if (origin !== undefined && !node.metadata.has(INHERITED)) node.metadata.set(INHERITED, origin)
-    return node
+    return this.graph.insert(spec, this.#at)
   }
 
   initializer(name: string, tensor: Tensor): Value {

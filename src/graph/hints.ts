@@ -38,11 +38,30 @@ export const setOrigin = (n: Node, { kind, layer }: Origin): void => marks.origi
 
 export const originOf = (n: Node): Origin | null => originIn(marks.origin.text(n) ?? '')
 
+/** Nodes without an origin, which came in another's place, are for what reads them, else for what they read. */
+export function spreadOrigins(graph: Graph): void {
+  const take = (n: Node, near: readonly (Node | null | undefined)[]): void => {
+    const origin = near.map((m) => marks.origin.text(m)).find((o) => o !== undefined)
+    if (origin !== undefined && !marks.origin.has(n)) marks.origin.set(n, origin)
+  }
+  for (const n of graph.nodesReversed())
+    take(
+      n,
+      n.outputs.flatMap((v) => [...(v?.uses ?? [])]),
+    )
+  for (const n of graph.nodes())
+    take(
+      n,
+      n.inputs.map((v) => v?.producer),
+    )
+}
+
 /**
  * The names of nodes begin with their origins, so that the engine's profile says them, also of what it fuses. Without
  * quotes, backslashes and control characters, which onnxruntime 1.30 writes into its profile as they are, and no JSON has.
  */
 export function nameByOrigin(graph: Graph): void {
+  spreadOrigins(graph)
   for (const n of graph.nodes()) {
     const origin = marks.origin.text(n)
     const name = origin === undefined ? n.name : `${origin}${BEHIND}${n.name}`

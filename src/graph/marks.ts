@@ -3,7 +3,6 @@
  * these keys, so that here is the list of what files of mnc say beyond ONNX.
  */
 import type { Node, Value } from './graph.ts'
-import { INHERITED } from './inherited.ts'
 import type { Model } from './model.ts'
 
 const PREFIX = 'mnc.'
@@ -168,7 +167,7 @@ export const marks = {
   /** The node's input has the shape of its output (hints.ts). */
   pinnedShape: new Flag<Node>('pinned-shape'),
   /** What the node is for, where a step is to be profiled: a kind of work and a layer (hints.ts). */
-  origin: text<Node>(INHERITED.slice(PREFIX.length)),
+  origin: text<Node>('origin'),
   /** The node's result is the weight gradient of a convolution (hints.ts). */
   weightGradient: json<Node>('weight-gradient'),
 } as const

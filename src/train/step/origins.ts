@@ -1,12 +1,11 @@
 /**
  * What each node of a step is for, said in its metadata (graph/hints.ts) where the step is to be profiled: a kind of work, by the
  * stage that makes the node, and a layer: the operator with weights that it belongs to, with all that follows up to the
- * next. What makes a layer's weights (masks, quantisers) belongs to it, and so do their gradients. Nodes that later
- * stages and lowerings put in another's place take its origin (graph/builder.ts).
+ * next. What makes a layer's weights (masks, quantisers) belongs to it, and so do their gradients. Nodes that later stages and
+ * lowerings put in another's place are for what they are next to (graph/hints.ts).
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import { originOf, setOrigin } from '../../graph/hints.ts'
-import { isQuantizer } from '../../ops/facts.ts'
+import { originOf, setOrigin, spreadOrigins } from '../../graph/hints.ts'
 import { findOp } from '../../ops/index.ts'
 import type { Stage } from '../../pass-manager/stages.ts'
 import type { StepBuilding } from './step-building.ts'
@@ -16,11 +15,11 @@ export const stepKinds = [
 ] as const
 export type StepKind = (typeof stepKinds)[number]
 
-/** Of the nodes that a stage adds; those of other stages are of the forward pass, quantisers aside. */
+/** Of the nodes that a stage adds. */
 const kindOfStage: Readonly<Record<string, StepKind>> = {
+  'lower-quantisers': 'quantisers',
   'join-teacher': 'teacher',
   'emit-loss': 'loss',
-  'emit-backward': 'input gradient',
   'join-gradients': 'update',
   'emit-update': 'update',
   'emit-statistics': 'update',
@@ -30,13 +29,13 @@ const kindOfStage: Readonly<Record<string, StepKind>> = {
 const WHOLE = 'flatten-parameters'
 
 export function withOrigins(stage: Stage<StepBuilding>): Stage<StepBuilding> {
-  const kind = kindOfStage[stage.name] ?? 'forward'
+  const kind = kindOfStage[stage.name]
   return {
     name: stage.name,
     async run(step) {
       await stage.run(step)
-      for (const n of step.graph.nodes())
-        if (!originOf(n)) setOrigin(n, { kind: isQuantizer(n) ? 'quantisers' : kind, layer: '' })
+      if (!kind) spreadOrigins(step.graph)
+      for (const n of step.graph.nodes()) if (!originOf(n)) setOrigin(n, { kind: kind ?? 'forward', layer: '' })
       if (stage.name === WHOLE) nameLayers(step)
     },
   }
