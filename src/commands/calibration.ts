@@ -1,5 +1,5 @@
 /** Samples for passes and exports that look at what the network computes: `--data` and what belongs to it. */
-import { type OptionTable, parseOptions } from '../base/options.ts'
+import { optionsIn, parseOptions } from '../base/options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
@@ -32,23 +32,19 @@ export async function calibrate(
 ): Promise<CalibrationData> {
   const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
   const { openNamed } = await import('./pixel-options.ts')
-  const size = parseOptions(calibrationOptions, pick(options, calibrationOptions), name)
+  const size = parseOptions(calibrationOptions, optionsIn(calibrationOptions, options), name)
   if (reference === RANDOM) {
     io.log(randomWarning('calibrating on'))
     return calibrationData(model, RANDOM, size)
   }
-  const reading = parseOptions(dataOptions, pick(options, dataOptions), name)
+  const reading = parseOptions(dataOptions, optionsIn(dataOptions, options), name)
   const data = await openNamed(model, reference, 'train', reading, io)
-  const overrides: PreprocessOverrides = parseOptions(pixelOptions, pick(options, pixelOptions), name)
+  const overrides: PreprocessOverrides = parseOptions(pixelOptions, optionsIn(pixelOptions, options), name)
   const warn = (message: string): void => io.log(message)
   const preprocess = Object.keys(overrides).length > 0 && (await pixelsOf(model, data, overrides, warn))
   if (preprocess) writePreprocess(model, preprocess)
   return calibrationData(model, data, { ...size, warn })
 }
-
-/** The options that another table declares. */
-export const pick = (options: Given, table: OptionTable): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(options).filter(([k, v]) => k in table && v !== undefined))
 
 /** What the options say of the sizes of inputs, in the model's metadata. */
 export async function recordGivenSizes(model: Model, { dim, inputShape }: Given, name: string): Promise<void> {

@@ -90,7 +90,7 @@ interface Opened {
 }
 
 async function openData(model: Model, options: Options, io: CommandIO): Promise<Opened> {
-  const { data: reference = SYNTHETIC, effort, limit, mean, std, scale, inputSize } = options
+  const { data: reference = SYNTHETIC, effort, limit } = options
   if (reference === RANDOM) {
     io.log(randomWarning('quantising on'))
     return { data: RANDOM }
@@ -102,7 +102,7 @@ async function openData(model: Model, options: Options, io: CommandIO): Promise<
   const { samples, steps } = SYNTHETIC_SIZE[effort]
   const size = { samples: Math.min(samples, limit), steps, seed: io.seed }
   const made = await syntheticInputs(model, size, (message) => io.log(message))
-  return { data: made, preprocess: await pixelsOf(model, made, { mean, std, scale, inputSize }), made }
+  return { data: made, preprocess: await pixelsOf(model, made, optionsIn(pixelOptions, options)), made }
 }
 
 /** Writes made inputs where a recipe finds them. */

@@ -40,8 +40,10 @@ export async function calibrationData(
   if (copies > 0 && (!preprocess || dataset instanceof ArraySet)) throw noPictures(dataset)
   const plan = await samplePlan(model, dataset, preprocess, Math.min(batch, dataset.size))
   const size = plan.isFixed ? plan.batch : batch
+  // with copies behind it a last batch that was filled up is not the last: what fills it counts, as another copy
+  const counted = copies > 0 && plan.isFixed ? Math.ceil(dataset.size / size) * size : dataset.size
   return {
-    samples: dataset.size * (1 + copies),
+    samples: counted * (1 + copies),
     isWhole: plan.isFixed,
     async *batches() {
       for await (const { feeds, count } of sampleBatches(model, dataset, preprocess, size))

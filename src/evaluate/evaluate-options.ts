@@ -1,5 +1,5 @@
 /** Options of measuring accuracy, declared once for the command line and recipes. */
-import { type OptionsOf, optionTable } from '../base/options.ts'
+import { optionTable } from '../base/options.ts'
 import { batchOption } from '../data/loader-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 import { metricRegistry } from './metrics/index.ts'
@@ -42,5 +42,3 @@ export const showOptions = optionTable({
   },
   out: { type: 'string', placeholder: 'DIR', description: 'Folder for the pictures of --show; seen by default' },
 })
-
-export type ParsedEvaluateOptions = OptionsOf<typeof evaluateOptions>

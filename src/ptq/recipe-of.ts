@@ -54,7 +54,10 @@ export function recipeOf({ passes, train }: PtqSequence, facts: RecipeFacts): Re
   }
 }
 
-const pixelsOf = ({ mean, std, scale, size }: Preprocess) => ({ mean, std, scale, 'input-size': size })
+const pixelsOf = ({ mean, std, scale, size, replicateGrey }: Preprocess) => ({
+  ...{ mean, std, scale, 'input-size': size },
+  ...(replicateGrey && { 'replicate-grey': true }),
+})
 
 const filled = (o: object): boolean => Object.keys(o).length > 0
 

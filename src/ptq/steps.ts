@@ -124,7 +124,7 @@ export const outputsOptions = ({ allowNonfinite }: PtqOptions): Options => (allo
 const nameOf = (l: WeightLayer): string => l.name
 
 /** The options that a pass of the list gets in addition to its defaults. */
-export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
+export function passOptions({ def, instead }: PlannedPass, o: PtqOptions): Options {
   const { ops, only, exclude, weightBits, activationBits } = o
   // a factor for all branches of a sum suits none of them: pairs of layers come nearer
   const sums = 'leave'
@@ -137,6 +137,8 @@ export function passOptions({ def }: PlannedPass, o: PtqOptions): Options {
     activationBits,
     allowNonfinite: o.allowNonfinite || undefined,
     ...(def.name === 'reconstruct' && { steps: BLOCK_STEPS[o.effort] }),
+    // a step that is left out is not done by the one in its place either
+    ...(instead && o.without?.includes(instead) && { start: 'nearest' }),
   }
   const own = Object.entries(shared).filter(([name, value]) => name in def.options && value !== undefined)
   return Object.fromEntries(own)

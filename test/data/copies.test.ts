@@ -48,6 +48,19 @@ test('copies come behind the images themselves, are crops and mirror images of t
   assert.deepEqual(await rowsOf(2), rows)
 })
 
+test('for a model of one batch no copy is lost: what fills a batch up counts', async () => {
+  const model = tinyNet()
+  model.metadata.set('mnc.preprocess', JSON.stringify(pixels))
+  const [input] = model.graph.inputs
+  input!.setType({ elem: 'float32', dims: [4, 1, SIZE, SIZE] })
+  for (const v of model.graph.outputs) v.setType({ elem: 'float32', dims: [4, 3] })
+  const data = await calibrationData(model, images(COUNT), { copies: 2 })
+  let rows = 0
+  for await (const feeds of data.batches()) rows += Object.values(feeds)[0]!.dims[0]!
+  assert.equal(rows, 3 * 12)
+  assert.equal(data.samples, rows)
+})
+
 test('what is no picture cannot be cropped', async () => {
   await assert.rejects(
     calibrationData(tinyNet(), 'random', { copies: 1 }),

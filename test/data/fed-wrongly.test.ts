@@ -155,6 +155,22 @@ test('mnc info shows how pixels become the input, and says where that looks wron
   assert.match(info.err, /the preprocessing looks wrong/)
 })
 
+test('the recipe of mnc ptq repeats grey into colours as the command did', async () => {
+  assert.equal(
+    (await mnc('build', 'resnet', '--size', '28', '--depth', '8', '--width', '4', '-o', at('rgb.onnx'))).exit,
+    0,
+  )
+  const flags = ['--mean', '0.3', '--std', '0.3', '--limit', '16', '--effort', 'fast', '--replicate-grey']
+  const done = await mnc('ptq', at('rgb.onnx'), '--data', 'embedded', ...flags, '-o', at('rgb.q.onnx'))
+  assert.equal(done.exit, 0, done.err)
+  const recipe = JSON.parse(readFileSync(at('rgb.q.recipe.json'), 'utf8'))
+  assert.equal(recipe.stages[0].pixels['replicate-grey'], true)
+  const again = await mnc('run', at('rgb.q.recipe.json'), '--workdir', at('rgb.work'))
+  assert.equal(again.exit, 0, again.err)
+  const synthetic = await mnc('ptq', at('rgb.onnx'), '--replicate-grey', '-o', at('rgb.s.onnx'))
+  assert.equal(synthetic.exit, 2)
+})
+
 /** Bytes of an 8-bit PNG without filters, by its own definition. */
 function decode(file: string): { width: number; height: number; channels: number; pixels: number[] } {
   const bytes = readFileSync(file)

@@ -116,6 +116,58 @@ for (const net of nets)
       assert.ok(after < before, `${before} -> ${after}`)
     })
 
+test('zero points of output channels of their own: each channel keeps to its range', async () => {
+  const steps = 0.05
+  const model = netOf('matrices')
+  const { graph } = model
+  const zeros = Tensor.from('uint8', [CHANNELS], [0, 128, 64, 128, 200, 255])
+  for (const name of ['a', 'b', 'c']) {
+    const weight = graph.find(`${name}.w`)!
+    const product = [...weight.uses][0]!
+    const b = graph.before(product)
+    const [scale, zero] = [
+      b.initializer(`${name}.scale`, Tensor.float32([CHANNELS], new Float32Array(CHANNELS).fill(steps))),
+      b.initializer(`${name}.zero`, zeros),
+    ]
+    const q = b.op('QuantizeLinear', [weight, scale, zero], { axis: 1 })
+    product.setInput(1, b.op('DequantizeLinear', [q, scale, zero], { axis: 1 }))
+  }
+  // beyond the grid nothing can come near: how much does, says whether a channel was taken for another
+  const float = netOf('matrices')
+  const made = cloneModel(model)
+  const { declined, changed } = await runPass(
+    made,
+    'reconstruct',
+    { steps: 60, start: 'nearest', drop: 0, rate: 0.3 },
+    { calibration: inputs('matrices', 1) },
+  )
+  assert.ok(changed, JSON.stringify(declined))
+  const held = inputs('matrices', 9)
+  const [before, after] = [await distance(float, model, held), await distance(float, made, held)]
+  assert.ok(after < before, `${before} -> ${after}`)
+})
+
+test('fewer samples than a model of one batch takes are enough', async () => {
+  const model = netOf('residual', BATCH)
+  await runPass(model, 'quantize', bits, { calibration: inputs('residual', 1) })
+  for (const loss of ['fisher', 'nmse'] as const) {
+    const data = { ...inputs('residual', 1, 1), samples: BATCH - 3, isWhole: true }
+    const { changed } = await runPass(cloneModel(model), 'reconstruct', { steps: 20, loss }, { calibration: data })
+    assert.ok(changed)
+  }
+})
+
+test('--rate is a factor of the rate of roundings, too', async () => {
+  const q = await quantised('matrices')
+  const weightsAt = async (rate: number): Promise<number[]> => {
+    const options = { rounding: 'adaround', start: 'nearest', steps: 30, rate } as const
+    const made = await reconstructed(q, 'matrices', options)
+    return weightLayers(made.graph).flatMap((l) => [...l.tensor.toFloat32()])
+  }
+  // hardly a step from where they began against far
+  assert.notDeepEqual(await weightsAt(1e-6), await weightsAt(3))
+})
+
 /** Weights as multiples of their steps, and as they were in float. */
 function onGrid(model: Model, float: Model): { readonly q: number; readonly x: number }[] {
   return weightLayers(model.graph).flatMap((l) => {

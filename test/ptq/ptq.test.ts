@@ -296,6 +296,13 @@ test('reconstruct takes the place of round-weights where it brings the outputs n
   assert.match(of('smooth').reason!, /weights of 3 bits/)
 })
 
+test('what is left out is not done by the step in its place either', async () => {
+  const options = { weightBits: 3, activationBits: 0, without: ['refine', 'round-weights'], limit: 200 } as const
+  const { sequence } = await quantised(inFloat(tinyNet(4)), options, images(200))
+  const reconstruct = sequence.passes.find((p) => p.name === 'reconstruct')
+  assert.equal((reconstruct!.options as { start?: string }).start, 'nearest')
+})
+
 test('for integer kernels throughout, values between layers are quantised too, and the recipe says so', async () => {
   const net = new Net(4, { bits: 32, sparsity: 0, activationBits: 32 })
   const x = net.input([2, 16, 8, 8])

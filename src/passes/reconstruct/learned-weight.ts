@@ -12,7 +12,9 @@
  */
 import { Tensor } from '../../graph/tensor.ts'
 import type { WeightLayer } from '../../layers/layers.ts'
+import { scaleIndices } from '../../layers/scale-layout.ts'
 import { quantizeValue } from '../../quant/quantizer.ts'
+import { stepGrid } from '../../quant/step-search.ts'
 import { Adam } from './adam.ts'
 
 /** Where training is: from 0 to 1, the factor of the learning rate, and the loss of the rounded block at the start. */
@@ -31,44 +33,32 @@ export interface LearnedWeight {
   result(): { readonly weight: Float32Array; readonly scale: Float64Array }
 }
 
-/** The grid of a weight, element by element. */
-export class Grid {
+/** The grid of a weight: by step, and which step each element has. */
+class Grid {
   readonly scale: Float64Array
-  readonly lo: number
-  readonly hi: number
-  /** Index of the step of each element. */
+  readonly lo: Float64Array
+  readonly hi: Float64Array
   readonly channel: Int32Array
   readonly mask: Float32Array | null
 
-  constructor({ quant, tensor, mask, outputAxis }: WeightLayer) {
-    const { scale, zeroPoint, lo, hi } = quant!
-    const zero = zeroPoint?.constant?.toNumbers()[0] ?? 0
-    this.scale = Float64Array.from(scale.constant!.toNumbers())
-    this.lo = lo - zero
-    this.hi = hi - zero
-    const inner = tensor.dims.slice((outputAxis ?? 0) + 1).reduce((a, b) => a * b, 1)
-    const steps = this.scale.length
-    this.channel = Int32Array.from({ length: tensor.size }, (_, i) => (steps === 1 ? 0 : Math.floor(i / inner) % steps))
+  constructor({ quant, tensor, mask }: WeightLayer) {
+    const { steps, lo, hi } = stepGrid(quant!)
+    this.scale = steps
+    this.lo = lo
+    this.hi = hi
+    this.channel = Int32Array.from(scaleIndices(tensor.dims, quant!))
     this.mask = mask?.constant?.toFloat32() ?? null
-  }
-
-  /** The numbers of the grid for these latent ones. */
-  rounded(latent: Float32Array, out = new Float32Array(latent.length)): Float32Array {
-    const { scale, channel, lo, hi, mask } = this
-    for (let i = 0; i < out.length; i++) {
-      const s = scale[channel[i]!]!
-      out[i] = quantizeValue(latent[i]! * (mask?.[i] ?? 1), s, lo, hi) * s
-    }
-    return out
   }
 }
 
 /** Of a step of the weight, and of the step itself, at the start. */
 const DIRECT_RATE = 0.04
 const SCALE_RATE = 0.002
+/** Of a step to what it was: it stays above 0. */
+const LEAST_RATIO = 2 ** -10
 /** Of v, throughout: what has not come to an end of h by the last step is rounded without training behind. */
 const ADAROUND_RATE = 0.08
-/** The regulariser of all weights together, as a part of the loss at the start: lambda is this over their number. */
+/** The regulariser of a layer's weights together, as a part of the loss at the start: lambda is this over their number. */
 const REGULARISER = 3
 /** Before this part of all steps nothing drives h to its ends; from then on beta falls from the first to the second. */
 const WARM_UP = 0.2
@@ -103,7 +93,7 @@ export class DirectWeight implements LearnedWeight {
     const { channel, lo, hi, mask } = this.#grid
     for (let i = 0; i < this.#values.length; i++) {
       const c = channel[i]!
-      const q = quantizeValue(this.#latent[i]! * (mask?.[i] ?? 1), this.#ratios[c]!, lo, hi)
+      const q = quantizeValue(this.#latent[i]! * (mask?.[i] ?? 1), this.#ratios[c]!, lo[c]!, hi[c]!)
       this.#values[i] = q * this.#ratios[c]! * this.#units[c]!
     }
     return Tensor.float32(this.layer.tensor.dims, this.#values)
@@ -118,12 +108,16 @@ export class DirectWeight implements LearnedWeight {
       const c = channel[i]!
       const x = this.#latent[i]! / this.#ratios[c]!
       const g = gradient[i]! * this.#units[c]!
-      const inside = x >= lo && x <= hi
+      const [least, most] = [lo[c]!, hi[c]!]
+      const inside = x >= least && x <= most
       if (inside) own[i] = g
-      scales[c]! += g * (inside ? quantizeValue(x, 1, lo, hi) - x : x < lo ? lo : hi)
+      scales[c]! += g * (inside ? quantizeValue(x, 1, least, most) - x : x < least ? least : most)
     }
     this.#adam.step(this.#latent, own, DIRECT_RATE * rate)
     this.#scaleAdam.step(this.#ratios, scales, SCALE_RATE * rate)
+    this.#ratios.forEach((r, c) => {
+      this.#ratios[c] = Math.max(r, LEAST_RATIO)
+    })
   }
 
   result(): { weight: Float32Array; scale: Float64Array } {
@@ -131,24 +125,26 @@ export class DirectWeight implements LearnedWeight {
     const { channel, lo, hi, mask } = this.#grid
     const weight = this.#latent.map((x, i) => {
       const c = channel[i]!
-      return Math.fround(quantizeValue(x * (mask?.[i] ?? 1), this.#ratios[c]!, lo, hi) * scale[c]!)
+      return Math.fround(quantizeValue(x * (mask?.[i] ?? 1), this.#ratios[c]!, lo[c]!, hi[c]!) * scale[c]!)
     })
     return { weight, scale }
   }
 }
 
-/** The choice between the two neighbours on the grid is learned. `start`: what it begins with, on the grid or not. */
+/** The choice between the two neighbours on the grid is learned. `start`: what it begins with, on the grid or not; `rate`: a factor. */
 export class RoundedWeight implements LearnedWeight {
   readonly layer: WeightLayer
   readonly #grid: Grid
+  readonly #rate: number
   readonly #floor: Float32Array
   readonly #v: Float32Array
   readonly #adam: Adam
   readonly #values: Float32Array
 
-  constructor(layer: WeightLayer, float: Float32Array, start: Float32Array) {
+  constructor(layer: WeightLayer, float: Float32Array, start: Float32Array, rate: number) {
     this.layer = layer
     this.#grid = new Grid(layer)
+    this.#rate = ADAROUND_RATE * rate
     const { scale, channel, mask } = this.#grid
     this.#floor = new Float32Array(float.length)
     this.#v = new Float32Array(float.length)
@@ -172,8 +168,9 @@ export class RoundedWeight implements LearnedWeight {
   #fill(height: (v: number) => number): Float32Array {
     const { scale, channel, lo, hi, mask } = this.#grid
     for (let i = 0; i < this.#values.length; i++) {
-      const q = Math.min(hi, Math.max(lo, this.#floor[i]! + height(this.#v[i]!)))
-      this.#values[i] = mask?.[i] === 0 ? 0 : q * scale[channel[i]!]!
+      const c = channel[i]!
+      const q = Math.min(hi[c]!, Math.max(lo[c]!, this.#floor[i]! + height(this.#v[i]!)))
+      this.#values[i] = mask?.[i] === 0 ? 0 : q * scale[c]!
     }
     return this.#values
   }
@@ -193,12 +190,13 @@ export class RoundedWeight implements LearnedWeight {
       if (h <= 0 || h >= 1) continue
       const slope = sigmoid * (1 - sigmoid) * (HIGH - LOW)
       const q = this.#floor[i]! + h
-      const pull = q > lo && q < hi ? gradient[i]! * scale[channel[i]!]! : 0
+      const c = channel[i]!
+      const pull = q > lo[c]! && q < hi[c]! ? gradient[i]! * scale[c]! : 0
       const d = 2 * h - 1
       const drive = isDriven ? -lambda * 2 * beta * Math.sign(d) * Math.abs(d) ** (beta - 1) : 0
       own[i] = (pull + drive) * slope
     }
-    this.#adam.step(this.#v, own, ADAROUND_RATE)
+    this.#adam.step(this.#v, own, this.#rate)
   }
 
   result(): { weight: Float32Array; scale: Float64Array } {

@@ -124,13 +124,16 @@ export class Reconstruction {
 
   async #inputs(block: Block): Promise<Batch[]> {
     const found: Batch[] = []
+    let filled: Batch | null = null
     const data = piecesOf(cloneModel(this.#copy), this.#ctx.calibration!, { held: [], ...this.#o })
     for await (const { feeds, size, count } of data) {
       const batch = block.entries.map((v) => feeds[v.name]!)
       const isLike = batch.every((t, i) => t.dims.join() === (found[0] ?? batch)[i]!.dims.join())
       if (count === size && isLike) found.push(batch)
+      else filled ??= batch
     }
-    return found
+    // a model of one batch that is larger than the data: samples that fill it up are copies of others
+    return found.length === 0 && filled ? [filled] : found
   }
 
   /** Trains and writes the results; returns what takes them back. */
@@ -145,7 +148,7 @@ export class Reconstruction {
     const learned = (rounding === 'keep' ? [] : layers).map((l): LearnedWeight => {
       const start = l.tensor.toFloat32()
       const latent = weightOf(this.#float, l).toFloat32()
-      return rounding === 'direct' ? new DirectWeight(l, start) : new RoundedWeight(l, latent, start)
+      return rounding === 'direct' ? new DirectWeight(l, start) : new RoundedWeight(l, latent, start, rate)
     })
     const own = new Set(block.nodes)
     const graph = this.#copy.graph

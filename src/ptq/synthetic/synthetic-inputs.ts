@@ -13,6 +13,7 @@ import { modelError } from '../../base/errors.ts'
 import { type LongRun, stopIfAborted } from '../../base/long-run.ts'
 import { ArraySet, type Column } from '../../data/array-set.ts'
 import { memoryRows } from '../../data/rows.ts'
+import { cloneModel } from '../../graph/clone.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { rememberedIn } from '../../layers/remembered.ts'
@@ -45,8 +46,9 @@ export async function syntheticInputs(
   { samples, batch: asked = 64, steps = 100, seed = 0, signal, onProgress }: SyntheticOptions,
   tell: Told = () => {},
 ): Promise<ArraySet> {
-  const copy = trainable(model)
-  inlineFunctions(copy)
+  const inlined = cloneModel(model)
+  inlineFunctions(inlined)
+  const copy = trainable(inlined)
   const remembered = rememberedIn(copy)
   if (remembered.length === 0)
     throw modelError('no-statistics', 'the network has no BatchNormalization that remembers its data', {
