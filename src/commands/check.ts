@@ -124,7 +124,7 @@ export const check = defineCommand({
       return {
         facts: () => ({
           ...{ reference: fingerprint(reference), model: fingerprint(model), data: data?.set.contentHash() ?? null },
-          ...{ batch, preprocess: data?.preprocess ?? null },
+          ...{ batch, preprocess: data?.preprocess ?? null, maxDrop: maxDrop ?? null, maxChange: maxChange ?? null },
         }),
         shared: { path, outputs: comparedOutputs(reference, model), random: !data, gates: { maxDrop, maxChange } },
         items: data ? Math.ceil(data.set.size / batch) : 1,

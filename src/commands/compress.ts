@@ -56,8 +56,6 @@ export const compress = defineCommand({
     const { parseShard } = await import('../shards/shard.ts')
     const { threadsOf, inShares } = await import('./processes.ts')
     const { work: folder, resume, pick, dryRun, probeSeconds: _, output: out, jobs, shard, ...rest } = given
-    // what is made depends on the threads: those of all processes are the same
-    const own = { ...rest, threads: threadsOf(jobs, rest.threads) }
     if (jobs > 1 && shard !== undefined) throw usageError('--shard and --jobs divide the same work', 'give one of them')
     if (resume !== undefined && path !== undefined)
       throw usageError('--resume goes on with the model of its work folder', 'leave out the model, or --resume')
@@ -66,9 +64,12 @@ export const compress = defineCommand({
     if (pick !== undefined && resume === undefined)
       throw usageError('--pick takes a point of a work folder', 'name the folder with --resume DIR')
     const old = resume === undefined ? null : await requireRequest(new Work(resume))
-    const options = old ? { ...own, ...pickDefined(old.options), ...said(own) } : own
+    // what is made depends on the threads: those of all processes are the same, and those that the folder's run began with
+    const options = old
+      ? { ...rest, ...pickDefined(old.options), ...said(rest) }
+      : { ...rest, threads: threadsOf(jobs, rest.threads) }
     const source = old?.model ?? path!
-    const data = old?.data ?? own.data
+    const data = old?.data ?? rest.data
     if (!data)
       throw usageError(
         '--data is missing',
@@ -110,8 +111,8 @@ export const compress = defineCommand({
         io.result({ work: run.workdir, items }, run.workdir)
         return
       }
-      if (jobs > 1) await inShares('compress', jobs, own.threads, () => [], io)
-      const result = await compress(model, run, show)
+      const beforehand = jobs > 1 ? () => inShares('compress', jobs, options.threads, () => [], io) : undefined
+      const result = await compress(model, { ...run, beforehand }, show)
       view.end()
       const point = pick === undefined ? result.chosen : pointAt(result, pick)
       const taken = await takePoint(result, point, target)

@@ -3,6 +3,7 @@
  * all by several processes (--jobs N), which are the same command with a share each. Whichever it was, one function makes
  * the answer out of the results of all items, so that it is the same to the byte; `mnc merge` calls it too.
  */
+import { createHash } from 'node:crypto'
 import { usageError } from '../base/errors.ts'
 import type { Facts, Part, Whole } from '../shards/part.ts'
 import type { Range, Shard } from '../shards/shard.ts'
@@ -57,8 +58,8 @@ export async function divided<S, R, A>(
   prepare: () => Promise<Job<S, R, A>>,
 ): Promise<void> {
   const { shard, part, jobs, output } = chosen
-  const nameOf = ({ index, of }: Shard): string =>
-    `${model.replace(/\.\w+$/, '')}.${division.command}.${index}-of-${of}.json`
+  const nameOf = ({ index, of }: Shard, own = ''): string =>
+    `${model.replace(/\.\w+$/, '')}.${division.command}${own}.${index}-of-${of}.json`
   if (part !== undefined && shard === undefined)
     throw usageError('--part names the file of a share', 'add --shard I/N, or leave it out')
   if (shard !== undefined && jobs > 1) throw usageError('--shard and --jobs divide the same work', 'give one of them')
@@ -69,7 +70,10 @@ export async function divided<S, R, A>(
   } else if (jobs > 1) {
     if (model === '-') throw usageError('--jobs reads the model in several processes', 'give a file')
     const { inProcesses } = await import('./processes.ts')
-    const whole = await inProcesses(division.command, { jobs, nameOf, threads: chosen.threads }, io)
+    // the command's own, so that another command's shares stay; the same command again goes on with them
+    const own = `.${createHash('sha256').update(JSON.stringify(io.words)).digest('hex').slice(0, 8)}`
+    const jobsNameOf = (shard: Shard): string => nameOf(shard, own)
+    const whole = await inProcesses(division.command, { jobs, nameOf: jobsNameOf, threads: chosen.threads }, io)
     await finishShares(division, whole, output, io)
   } else {
     const job = await prepare()

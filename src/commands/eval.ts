@@ -115,7 +115,9 @@ export const evalCommand = defineCommand({
       if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
         throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')
       const gauges = gaugesOf(model, set, chosen, reference)
-      const shown = options.show === undefined ? null : await shownInputs(model, set, preprocess, options, io)
+      const isFirst = options.shard === undefined || options.shard.startsWith('1/')
+      const shown =
+        options.show === undefined || !isFirst ? null : await shownInputs(model, set, preprocess, options, io)
       const metric = chosen.map((m) => m.name)
       const { batch, threads, minAccuracy } = options
       const run = { ...device, batch, reference, load: { threads } }
@@ -134,6 +136,7 @@ export const evalCommand = defineCommand({
         facts: () => ({
           ...{ model: fingerprint(model), reference: reference ? fingerprint(reference) : null },
           ...{ data: set.contentHash(), batch, metric, preprocess: preprocess ?? null },
+          ...{ device: device.executor.device.id, minAccuracy: minAccuracy ?? null },
         }),
         shared: {
           ...{ path, things, metrics: metric, gauges, shown, minAccuracy },

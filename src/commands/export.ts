@@ -1,12 +1,12 @@
 /** `mnc export`: turns a trained graph into a deployable file. */
 
-import { parseOptions } from '../base/options.ts'
+import { optionsIn, parseOptions } from '../base/options.ts'
 import type { Explanation } from '../export/explain.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import type { Picked } from '../export/targets/export-for.ts'
 import { targetOptions } from '../export/targets/target-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
-import { calibrate, calibrationTable, pick, recordGivenSizes } from './calibration.ts'
+import { calibrate, calibrationTable, recordGivenSizes } from './calibration.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
 import { describeReaders, percent, table } from './table.ts'
@@ -44,7 +44,7 @@ export const exportCommand = defineCommand({
   async run([path = ''], options, io) {
     const { explain, output, names, data } = options
     const { batch: _, ...sampling } = options
-    const { allowLarger, ...given } = parseOptions(targetOptions, pick(options, targetOptions), 'export')
+    const { allowLarger, ...given } = parseOptions(targetOptions, optionsIn(targetOptions, options), 'export')
     const { isText, readModel, writeModel } = await import('../codec/codec.ts')
     const { describePicked, exportFor } = await import('../export/targets/export-for.ts')
     const source = await readModel(path)

@@ -4,12 +4,14 @@
  * files to remove, or training steps to save. Then a thread listens too, in case a step does not end.
  */
 import { dropTemporaries, watchTemporaries } from '../base/files.ts'
+import { endWithParent } from '../base/watched-process.ts'
 import { type SignalThread, startSignalThread } from './signal-thread.ts'
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
 /** An interrupted command leaves no half-written file. For the command line only, which owns its process. */
 export function endOnSignals(): void {
+  endWithParent()
   const listeners = Object.entries(EXIT_CODES).map(([signal, code]) => {
     const end = (): void => {
       // a training run that saves itself first removes them too

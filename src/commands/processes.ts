@@ -5,6 +5,7 @@ import os from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { type Blame, MncError } from '../base/errors.ts'
 import { inLanes } from '../base/lanes.ts'
+import { WITH_PARENT } from '../base/watched-process.ts'
 import { joinParts, type Whole } from '../shards/part.ts'
 import { type Shard, shardName } from '../shards/shard.ts'
 import type { CommandIO } from './io.ts'
@@ -50,7 +51,7 @@ export async function inShares(
   try {
     await inLanes(shards, of, async (shard) => {
       const own = ['--jobs', '1', '--shard', shardName(shard), ...more(shard)]
-      await runMnc([...io.words, ...own, '--threads', String(threads), '--quiet', '--json'])
+      await runMnc(io.words, [...own, '--threads', String(threads), '--quiet', '--json'])
       progress.update(++done)
     })
   } finally {
@@ -58,9 +59,16 @@ export async function inShares(
   }
 }
 
-/** Runs a command line in a process of its own, which ends with this one; throws the error that it reports. */
-export async function runMnc(words: readonly string[]): Promise<void> {
-  const child = spawn(process.execPath, [...process.execArgv, CLI, ...words], {
+/**
+ * Runs a command line, with further flags, in a process of its own, which ends with this one, however this one ends; throws the
+ * error that it reports.
+ */
+export async function runMnc(words: readonly string[], flags: readonly string[]): Promise<void> {
+  // behind -- there are no flags
+  const at = words.includes('--') ? words.indexOf('--') : words.length
+  const line = [...words.slice(0, at), ...flags, ...words.slice(at)]
+  const child = spawn(process.execPath, [...process.execArgv, CLI, ...line], {
+    env: { ...process.env, [WITH_PARENT]: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
     windowsHide: true,
   })

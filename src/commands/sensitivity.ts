@@ -38,6 +38,8 @@ export const sensitivityDivision: Division<ScanFacts, Point, Sensitivity> = {
     const { writeFileAtomic } = await import('../base/files.ts')
     const { sensitivityPlot } = await import('../sensitivity/plot.ts')
     const out = outputOf(facts, given)
+    const { readScan } = await import('../sensitivity/scan-file.ts')
+    await readScan(out, facts.identity, () => {})
     const plot = named ?? `${out.replace(/\.json$/, '')}.svg`
     await writeFileAtomic(out, scanText(facts, result))
     await writeFileAtomic(plot, sensitivityPlot(result, `${facts.model}: sensitivity of its layers`))
@@ -81,39 +83,41 @@ export const sensitivity = defineCommand({
   run: ([path = ''], given, io) =>
     divided(sensitivityDivision, path, given, io, async () => {
       const { writeFileAtomic } = await import('../base/files.ts')
-      const { openScan, scanResult } = await import('../sensitivity/sensitivity.ts')
+      const { measureTrials, openScan, scanResult } = await import('../sensitivity/sensitivity.ts')
       const { readScan, scanIdentity } = await import('../sensitivity/scan-file.ts')
       const { fingerprint } = await import('../codec/codec.ts')
       const { recordSizes } = await import('../samples/input-shapes.ts')
       const model = await openModel(path, io)
       recordSizes([model], given)
-      const own = Object.fromEntries(Object.keys(sensitivityOptions).map((k) => [k, given[k as keyof typeof given]]))
+      const own = optionsIn(sensitivityOptions, given)
       const data = given.data === undefined ? undefined : await openData(model, given.data, given, io)
       const on = { seed: io.seed, ...(data && { images: data.set, ...data.preprocess }) }
       const facts = { model: path, data: given.data ?? null, identity: scanIdentity(model, own, on) }
-      const { head, trials, measure } = await openScan(model, { options: own, seed: io.seed, ...(data && { data }) })
-      /** Those of `todo` that are not known; `keep` is told all so far. */
+      const out = outputOf(facts, given.output)
+      const known = await readScan(out, facts.identity, (message) => io.log(message))
+      const scan = await openScan(model, { options: own, seed: io.seed, ...(data && { data }) })
+      const { head, trials } = scan
       const measured = async (
         todo: readonly Trial[],
-        known: readonly Point[],
+        done: readonly Point[],
         keep: (points: readonly Point[]) => Promise<void>,
       ): Promise<readonly Point[]> => {
-        const byKey = new Map(known.map((p) => [keyOf(p), p]))
-        const points = todo.map((t) => byKey.get(keyOf(t)) ?? null)
-        const soFar = (): readonly Point[] => points.filter((p) => p !== null)
-        const progress = io.progress('sensitivity', todo.length - soFar().length)
+        const all = [...known, ...done]
+        const keys = new Set(all.map(keyOf))
+        const progress = io.progress('sensitivity', todo.filter((t) => !keys.has(keyOf(t))).length)
         let count = 0
         try {
-          for (const [i, t] of todo.entries()) {
-            if (points[i]) continue
-            points[i] = await measure(t)
-            progress.update(++count, `${t.layer} ${nameOf(t)}`)
-            await keep(soFar())
-          }
+          return await measureTrials(scan, todo, {
+            known: all,
+            async onPoint(points, last) {
+              if (!last) return
+              progress.update(++count, `${last.layer} ${nameOf(last)}`)
+              await keep(points)
+            },
+          })
         } finally {
           progress.end()
         }
-        return soFar()
       }
       return {
         facts: () => ({
@@ -123,11 +127,9 @@ export const sensitivity = defineCommand({
         shared: { ...facts, plot: given.plot, head },
         items: trials.length,
         async whole() {
-          const out = outputOf(facts, given.output)
-          const known = await readScan(out, facts.identity, (message) => io.log(message))
           const write = (points: readonly Point[]): Promise<void> =>
             writeFileAtomic(out, scanText(facts, scanResult(head, points)))
-          return scanResult(head, await measured(trials, known, write))
+          return scanResult(head, await measured(trials, [], write))
         },
         share: ({ from, to }, done, keep) => measured(trials.slice(from, to), done, keep),
       }

@@ -19,7 +19,7 @@ export async function stagesInProcesses(stages: readonly Stage[], jobs: number, 
   const isReady = (stage: Stage): boolean => neededBy(stage).every((name) => done.has(name) || !own.has(name))
   const begin = ({ name }: Stage): Promise<void> => {
     io.log(`${name}: in a process of its own`)
-    return runMnc([...io.words, '--jobs', '1', '--from', name, '--until', name, '--quiet', '--json'])
+    return runMnc(io.words, ['--jobs', '1', '--from', name, '--until', name, '--quiet', '--json'])
       .then(() => void done.add(name))
       .catch((error: unknown) => {
         failed ??= error

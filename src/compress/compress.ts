@@ -57,6 +57,8 @@ export interface CompressRun extends Pick<LongRun, 'signal'> {
   readonly cache?: string | undefined
   /** Only look and plan. */
   readonly dryRun?: boolean
+  /** Awaited when the work folder is this run's, before anything is made in it: for shares of the work by others. */
+  readonly beforehand?: (() => Promise<void>) | undefined
 }
 
 /** Without labels, of the file's outputs and the float ones. */
@@ -87,6 +89,7 @@ export async function compress(
   const stages = planOf(run, found)
   await tell({ kind: 'plan', asked: run.asked, target: run.target.name, stages })
   if (given.dryRun) return null
+  await given.beforehand?.()
   const left = stages.reduce((sum, s) => sum + (s.seconds ?? 0), 0)
   const made = await new Search(run, tell, left).points()
   const { points, float } = await withLatencies(run, made)

@@ -54,10 +54,13 @@ interface Fault {
 
 export const NOTHING = 'it compresses nothing'
 
+/** Stored as it was, or in half of the bits, as floats may be beside weights that are compressed. */
+const isFloat = ({ storage }: ExportReport['tensors'][number]): boolean => storage === 'raw' || storage === 'float16'
+
 /** Why the file holds no weight in fewer bits than before; null where it does, or is not meant to. */
 export function compressesNothing(report: ExportReport): string | null {
   const { format, tensors } = report
-  return holdsFloats(format) || tensors.some((t) => t.storage !== 'raw') ? null : `${NOTHING}: ${whyNothing(report)}`
+  return holdsFloats(format) || tensors.some((t) => !isFloat(t)) ? null : `${NOTHING}: ${whyNothing(report)}`
 }
 
 function faultOf(report: ExportReport, { inputBytes, earlier }: ExportSource): Fault | null {

@@ -27,37 +27,49 @@ const LEAST_VECTOR = 8
 const SAMPLES = 16
 const MOST = 0.01
 
-export async function halveParameters({ model, options, log }: Exporting): Promise<void> {
+export async function halveParameters(context: Exporting): Promise<void> {
+  const { model, options, log } = context
   if (!options.halfParameters) return
   const halved = cloneModel(model)
   halve(halved.graph)
   if (encodeModel(halved).length >= encodeModel(model).length) return
   const moved = await distance(model, halved)
-  if (moved <= MOST) halve(model.graph)
-  else
-    log(
-      `biases and scales stay in float32: as float16 they would move the outputs by ${(100 * moved).toPrecision(2)} %`,
-    )
+  if (moved > MOST) {
+    const much = `${(100 * moved).toPrecision(2)} %`
+    return log(`biases and scales stay in float32: as float16 they would move the outputs by ${much}`)
+  }
+  const narrow = halve(model.graph)
+  context.choices = context.choices.map((c) => {
+    const { weight } = c
+    if (!narrow.has(weight.value)) return c
+    const payload = 2 * weight.size
+    context.weightBytes -= payload
+    return { ...c, kind: 'float16', payload }
+  })
 }
 
-function halve(graph: Graph): void {
+/** The values that it stores narrower. */
+function halve(graph: Graph): ReadonlySet<Value> {
   const t = new Terse(graph.prepend())
   const fitting = [...graph.initializers()].filter(fits)
   const vectors = fitting.filter((v) => v.constant!.dims.length === 1)
+  const narrow = new Set<Value>()
   const replace = (v: Value, by: Value): void => {
     graph.replaceUses(v, by)
     graph.removeInitializer(v)
+    narrow.add(v)
   }
   const widened = (tensor: Tensor): Value => t.op('Cast', [t.constant(tensor)], { to: elementTypes.float32.code })
   for (const v of fitting)
     if (!vectors.includes(v) && 2 * v.constant!.size > CAST) replace(v, widened(v.constant!.as('float16')))
-  if (vectors.length < 2) return
+  if (vectors.length < 2) return narrow
   const all = vectors.flatMap((v) => [...v.constant!.toFloat32()])
   const sizes = vectors.map((v) => v.constant!.size)
   const parts = t.ops('Split', [widened(Tensor.from('float16', [all.length], all)), t.ints(sizes)], sizes.length, {
     axis: 0,
   })
   for (const [i, v] of vectors.entries()) replace(v, parts[i]!)
+  return narrow
 }
 
 /** Not what bodies read, nor short vectors, which may be sizes that readers want as constants. */

@@ -92,26 +92,37 @@ export function scanResult(head: ScanHead, points: readonly Point[]): Sensitivit
 
 /** Measures; `source` stays as it is. Usage errors for settings that no pass takes, and for labels that are not there. */
 export async function scanSensitivity(source: Model, run: SensitivityRun = {}): Promise<Sensitivity> {
-  const { head, trials, measure } = await openScan(source, run)
+  const scan = await openScan(source, run)
+  const { head, trials } = scan
+  const tell = async (points: readonly Point[]): Promise<void> =>
+    run.onPoint?.(scanResult(head, points), points.length, trials.length)
+  return scanResult(head, await measureTrials(scan, trials, { ...run, onPoint: tell }))
+}
+
+/**
+ * Those of `todo` that are not known, in order; returns the points of all. `onPoint` is told all points so far: of the known ones
+ * first, then behind each measurement.
+ */
+export async function measureTrials(
+  { measure }: Scan,
+  todo: readonly Trial[],
+  run: {
+    readonly known?: readonly Point[] | undefined
+    readonly signal?: AbortSignal | undefined
+    readonly onPoint?: (points: readonly Point[], last: Trial | null) => Promise<void> | void
+  },
+): Promise<readonly Point[]> {
   const known = new Map((run.known ?? []).map((p) => [keyOf(p), p]))
-  const points = trials.map((t) => known.get(keyOf(t)) ?? null)
-  const result = (): Sensitivity =>
-    scanResult(
-      head,
-      points.filter((p) => p !== null),
-    )
-  const tell = async (): Promise<void> => {
-    const now = result()
-    await run.onPoint?.(now, now.points.length, trials.length)
-  }
-  await tell()
-  for (const [i, t] of trials.entries()) {
+  const points = todo.map((t) => known.get(keyOf(t)) ?? null)
+  const soFar = (): readonly Point[] => points.filter((p) => p !== null)
+  await run.onPoint?.(soFar(), null)
+  for (const [i, t] of todo.entries()) {
     if (points[i]) continue
-    stopIfAborted(run.signal, `interrupted after ${result().points.length} of ${trials.length} measurements`)
+    stopIfAborted(run.signal, `interrupted after ${soFar().length} of ${todo.length} measurements`)
     points[i] = await measure(t)
-    await tell()
+    await run.onPoint?.(soFar(), t)
   }
-  return result()
+  return soFar()
 }
 
 /** Measures the model as it is, and says what there is to measure. */

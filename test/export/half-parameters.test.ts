@@ -35,6 +35,9 @@ test('float16 parameters: a smaller file that computes the same, of which info a
     assert.ok(largeFloats(plain.model) >= 6)
     assert.equal(largeFloats(model), 0)
     // 3 biases, 3 scales of channels and a layer of floats: 8 bytes become 4 but for the Casts
+    const floats = report.tensors.filter((t) => t.storage === 'float16')
+    assert.deepEqual([floats.length, floats[0]!.bytes, floats[0]!.bits], [1, 2 * 640, 16])
+    assert.equal(plain.report.weightBytes - report.weightBytes, 2 * 640)
     assert.ok(report.bytes < plain.report.bytes - 1200, `${report.bytes} of ${plain.report.bytes}`)
     const { maxRelError, byOptimisation } = await checkModels(graph, model, { seed: 9 })
     assert.ok(maxRelError < 0.02, JSON.stringify(byOptimisation))

@@ -151,6 +151,8 @@ test('a reader decides which forms may be written', async () => {
   for (const reader of ['tflite', 'onnxruntime>1.2', ''])
     await assert.rejects(exportFor(graph(), { target: 'size', reader }), /is no reader/)
   await assert.rejects(exportFor(graph(), { target: 'size', format: 'int8' }), /decides on the format/)
+  await assert.rejects(exportFor(graph(), { target: 'size', batch: [32] }), /--batch: the target size is not picked by/)
+  await assert.rejects(exportFor(graph(), { format: 'int8', threads: [1, 0] }), /--threads: a format is not picked by/)
 })
 
 test('the fastest form is the first that no other beats beyond the noise, and none that is slower than floats anywhere', () => {

@@ -1,5 +1,6 @@
 /** Shares of a job: joined they give what a single run gives, to the byte, and nothing else is joined. */
 import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import test from 'node:test'
 import fc from 'fast-check'
@@ -112,6 +113,40 @@ test('--jobs shares the work among processes, and leaves no files of shares', as
   assert.match(err, /--metric mse compares outputs with numbers/)
 })
 
+test('--jobs leaves alone the shares of other jobs and files that are no scan; flags go before --', async () => {
+  const own = at('net.small.eval.1-of-2.json')
+  writeFileSync(own, 'mine')
+  const words = ['eval', ...data, '--jobs', '2', '--', at('net.small.onnx')]
+  const { code, err } = await run([...built, ...words])
+  assert.equal(code, 0, err)
+  assert.equal(readFileSync(own, 'utf8'), 'mine')
+  writeFileSync(at('notes.json'), '{}')
+  for (const more of [[], ['--jobs', '2']]) {
+    const refused = await run([...built, ...scanned, ...more, '-o', at('notes.json')])
+    assert.equal(refused.code, 2)
+    assert.match(refused.err, /contains no sensitivity scan/)
+  }
+  const files = await shares(scanned, 2, 'kept')
+  assert.match((await mnc('merge', ...files, '-o', at('notes.json'))).err, /contains no sensitivity scan/)
+  assert.equal(bytesOf('notes.json'), '{}')
+})
+
+test('processes that share the work end with the one that began them, however that ends', async () => {
+  const words = [...scanned.slice(0, -4), '--sparsity', '0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8', '--limit', '2000']
+  const parent = spawn(built[0]!, [...built.slice(1), ...words, '--jobs', '2', '-o', at('orphans.json')])
+  const children = (): string[] => {
+    const { stdout } = spawnSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' })
+    return stdout.split('\n').filter((line) => line.includes(at('orphans.json')) && line.includes('--shard'))
+  }
+  const until = async (holds: () => boolean): Promise<void> => {
+    for (let i = 0; i < 300 && !holds(); i++) await new Promise((done) => setTimeout(done, 100))
+    assert.ok(holds())
+  }
+  await until(() => children().length === 2)
+  parent.kill('SIGKILL')
+  await until(() => children().length === 0)
+})
+
 test('a share that is begun goes on, and is not joined before', async () => {
   const [first = '', second = ''] = await shares(scanned, 2, 'begun')
   const whole = readFileSync(first, 'utf8')
@@ -133,6 +168,7 @@ test('what does not belong together is refused by name', async () => {
   const [others = ''] = await shares(words.with(1, at('other.small.onnx')), 3, 'b')
   const [batched = ''] = await shares(words.with(words.indexOf('30'), '26'), 3, 'c')
   const [halves = ''] = await shares(words, 2, 'd')
+  const [gated = ''] = await shares([...words, '--min-accuracy', '0.01'], 3, 'f')
   const [scan = ''] = await shares(scanned, 3, 'e')
   writeFileSync(at('not.json'), '{"mncPart": 1}')
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
@@ -141,6 +177,10 @@ test('what does not belong together is refused by name', async () => {
     [[...files, files[1]!], /share 2\/3 is given more than once: .*a\.2-of-3\.json/],
     [[others, ...files.slice(1)], /a\.1-of-3\.json and .*b\.3-of-3\.json .* different jobs: model is "\w+", and "\w+"/],
     [[batched, ...files.slice(1)], /different jobs: batch is 30, and 26/],
+    [
+      [gated, ...files.slice(1)],
+      /different jobs: minAccuracy is null, and 0.01|different jobs: minAccuracy is 0.01, and null/,
+    ],
     [[halves, ...files.slice(1)], /not of one division/],
     [[scan, ...files.slice(1)], /different commands: eval and sensitivity/],
     [[at('not.json')], /not\.json' is no file of a share/],

@@ -44,8 +44,8 @@ export interface ForOptions extends ExportOptions {
   readonly target?: string | undefined
   readonly reader?: string | undefined
   /** Where `fastest` is measured: one thread and one sample by default. */
-  readonly threads?: readonly number[]
-  readonly batch?: readonly number[]
+  readonly threads?: readonly number[] | undefined
+  readonly batch?: readonly number[] | undefined
 }
 
 export interface ForContext extends ExportContext {
@@ -56,6 +56,11 @@ export interface ForContext extends ExportContext {
 export async function exportFor(source: Model, given: ForOptions, context: ForContext = {}): Promise<ExportedFor> {
   const { target, reader, threads, batch, ...options } = given
   const settings = { threads: threads ?? [1], batch: batch ?? [1] }
+  if ((threads || batch) && (target === undefined || targetOf(target).pick !== 'fastest'))
+    throw usageError(
+      `--${threads ? 'threads' : 'batch'}: ${target === undefined ? 'a format' : `the target ${target}`} is not picked by measuring`,
+      'leave it out, or give --target cpu',
+    )
   const wanted = reader === undefined ? null : parseReader(reader)
   if (target !== undefined) return exportToTarget(source, targetOf(target), { ...context, options, wanted, settings })
   const exported = await exportModel(source, options, context)

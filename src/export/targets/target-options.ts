@@ -19,14 +19,12 @@ export const targetOptions = optionTable({
   },
   threads: {
     type: 'numbers',
-    default: [1],
     description:
-      'Target cpu: threads to measure its forms on; 0: one a core. With 1,0 no form is taken that is slower than floats on either',
+      'Target cpu: threads to measure its forms on, 1 by default; 0: one a core. With 1,0 no form is taken that is slower than floats on either',
   },
   batch: {
     type: 'numbers',
-    default: [1],
-    description: 'Target cpu: samples in a run that its forms are measured with, e.g. 1,32',
+    description: 'Target cpu: samples in a run that its forms are measured with, 1 by default, e.g. 1,32',
   },
   ...exportOptions,
 })
