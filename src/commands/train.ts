@@ -59,8 +59,8 @@ async function trainModel(
 ): Promise<void> {
   const { fingerprint, readModel, writeModel } = await import('../codec/codec.ts')
   const { train } = await import('../train/loop/trainer.ts')
-  const { writePreprocess } = await import('../data/preprocess.ts')
   const { Together } = await import('../train/loop/together.ts')
+  const { writePreprocess } = await import('../data/preprocess.ts')
   const { recordTraining } = await import('../train/loop/record.ts')
   const { TrainingLog } = await import('../train/loop/training-log.ts')
   const { cacheFolder } = await import('../runtime/ort/session-cache.ts')
@@ -91,7 +91,14 @@ async function trainModel(
       ...{ resume: options.resume, checkpointMinutes: options.checkpointMinutes },
       ...{ checkpointSteps: options.checkpointSteps, profile: isFirst ? options.profile : undefined },
       ...{ identity, cache: cacheFolder() },
-      ...(ranks && { ranks: { group: ranks.group, reduce: options.reduce, syncBn: options.syncBn, compareEvery: options.compareEvery } }),
+      ...(ranks && {
+        ranks: {
+          group: ranks.group,
+          reduce: options.reduce,
+          syncBn: options.syncBn,
+          compareEvery: options.compareEvery,
+        },
+      }),
     }
     const summary = await train(model, run, async (event) => {
       if (event.kind === 'start') {

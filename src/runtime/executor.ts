@@ -36,7 +36,7 @@ export interface LoadOptions {
    * Replaces numbers by their means over the processes that train together, wherever the step says that they are to be
    * exchanged (graph/hints.ts). Only where the executor `exchanges`.
    */
-  readonly exchange?: ((values: Float64Array) => void) | undefined
+  readonly exchange?: ((values: Float64Array) => void | Promise<void>) | undefined
   /** Folder for large training steps as the engine optimised them (session-cache.ts); without it they are not kept. */
   readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */

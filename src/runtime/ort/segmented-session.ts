@@ -70,20 +70,20 @@ export class SegmentedSession implements Session {
         const given = Object.fromEntries(session.inputNames.map((name) => [name, values[name]!]))
         Object.assign(values, await session.run(given, wanted, targets))
       }
-      if (exchanges.length > 0) this.#average(exchanges, values)
+      if (exchanges.length > 0) await this.#average(exchanges, values)
     }
     return Object.fromEntries(fetch.map((name) => [name, values[name]!]))
   }
 
   /** All exchanges between two segments are one. */
-  #average(exchanges: Part['exchanges'], values: Record<string, Tensor>): void {
+  async #average(exchanges: Part['exchanges'], values: Record<string, Tensor>): Promise<void> {
     const flat = new Float64Array(exchanges.reduce((sum, { to }) => sum + to.size, 0))
     let at = 0
     for (const { from, to } of exchanges) {
       flat.set(values[from]!.view('float64'), at)
       at += to.size
     }
-    this.#exchange(flat)
+    await this.#exchange(flat)
     at = 0
     for (const { to, name } of exchanges) {
       to.view('float64').set(flat.subarray(at, at + to.size))

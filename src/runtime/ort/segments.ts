@@ -2,8 +2,8 @@
  * Cuts a training step at its exchange points (graph/hints.ts) into graphs that run one after the other. A node's segment is
  * the number of exchanges on the longest way to it, so that all exchanges between two segments are made at once.
  *
- * Values that several segments read pass from one to the others. A node whose result is larger than what it alone would keep
- * until then (a ReLU's mask, a weight's quantiser) moves to the segment that first reads it.
+ * Values that several segments read pass from one to the others. A node whose result takes no less room than what it alone
+ * would keep until then (a ReLU's mask, a weight's quantiser) moves to the segment that first reads it.
  */
 import { cloneNode, type ValueMap } from '../../graph/clone.ts'
 import { Graph, type Node, type Value } from '../../graph/graph.ts'
@@ -33,9 +33,9 @@ export function cutAtExchanges(step: Model): Segment[] {
     const own = at.filter((n) => !isOverRanks(n))
     const passed = new Map<Value, number>()
     for (const v of own.flatMap((n) => n.outputs)) {
-      const last = Math.max(-1, ...(v ? (readers.get(v) ?? []) : []).map((n) => lastUse(n, levels)))
-      const isExchanged = v !== null && (readers.get(v) ?? []).some(isOverRanks)
-      if (v && (last > level || isExchanged)) passed.set(v, last)
+      const users = (v && readers.get(v)) ?? []
+      const last = Math.max(-1, ...users.map((n) => levels.get(n)!))
+      if (v && (last > level || users.some(isOverRanks))) passed.set(v, last)
     }
     const exchanges = exchanged.map((n) => ({ from: n.input(0), to: n.output }))
     return { model: segmentOf(step, own, passed), exchanges, passed }
@@ -66,11 +66,12 @@ function levelsOf(nodes: readonly Node[]): Levels {
   const levels: Levels = new Map()
   const behind = (p: Node): number => levels.get(p)! + (isOverRanks(p) ? 1 : 0)
   for (const n of nodes)
-    levels.set(n, Math.max(0, ...readsOf(n).map(({ producer }) => (producer && levels.has(producer) ? behind(producer) : 0))))
+    levels.set(
+      n,
+      Math.max(0, ...readsOf(n).map(({ producer }) => (producer && levels.has(producer) ? behind(producer) : 0))),
+    )
   return levels
 }
-
-const lastUse = (reader: Node, levels: Levels): number => levels.get(reader)!
 
 function sink(nodes: readonly Node[], readers: ReadonlyMap<Value, readonly Node[]>, levels: Levels): void {
   for (const n of nodes.toReversed()) {
@@ -82,7 +83,7 @@ function sink(nodes: readonly Node[], readers: ReadonlyMap<Value, readonly Node[
     const kept = readsOf(n).filter(
       (v) => v.producer && levels.has(v.producer) && !readers.get(v)!.some((u) => u !== n && levels.get(u)! >= first),
     )
-    if (bytesOf(kept) < bytesOf(given)) levels.set(n, first)
+    if (bytesOf(kept) <= bytesOf(given)) levels.set(n, first)
   }
 }
 

@@ -68,7 +68,10 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const o = { ...own, accumulate: own.accumulate * together.size }
   const isNormalisedTogether = together.normalised > 1
   if (isNormalisedTogether && run.profile !== undefined)
-    throw usageError('--profile times a step in one piece, which --sync-bn stops at every normalisation', 'leave one out')
+    throw usageError(
+      '--profile times a step in one piece, which --sync-bn stops at every normalisation',
+      'leave one out',
+    )
   refuseExport(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
