@@ -18,9 +18,9 @@ await runPass(student, 'prune', { sparsity: 0.5 })
 await writeModel(student, at('net.onnx'))
 await writeModel(buildNetwork({ ...spec, width: 6 }, { seed: 1 }), at('teacher.onnx'))
 
-/** 8 steps of two batches of 16 images: a rank's part of each is as many as it says. */
+/** 12 steps, in 3 epochs, of two batches of 16 images. */
 const flags = [
-  ...['--data', 'embedded', '--limit', '320', '--val-fraction', '0.2', '--accumulate', '2', '--epochs', '2'],
+  ...['--data', 'embedded', '--limit', '160', '--val-fraction', '0.2', '--accumulate', '2', '--epochs', '3'],
   ...['--lr', '0.02', '--ema', '0.9', '--clip-norm', '1', '--threads', '1', '--compare-every', '1'],
   ...['--teacher', at('teacher.onnx'), '--teacher-bn', 'batch', '--alpha', '0.7'],
 ]
@@ -96,26 +96,24 @@ test('--reduce fast is within 1e-5, too; without --sync-bn it is another trainin
   await equalsWhole('fast')
   const own = await run([...start(2), ...mnc, ...trainInto('own', 8)])
   assert.equal(own.code, 0, own.err)
-  assert.ok((await distance('own')).losses > 1e-2)
+  const { losses } = await distance('own')
+  assert.ok(losses > 1e-3, `${losses}`)
 })
 
 test('a checkpoint belongs to the whole batch: 4 ranks begin, 2 go on, one process ends', { skip }, async () => {
+  // ends of epochs: the last step of a run is validated, too
   const begin = trainInto('moved', 4, '--sync-bn', '--max-steps', '4')
   const first = await run([...start(4), ...mnc, ...begin])
   assert.equal(first.code, 0, first.err)
   const other = await run([...start(2), ...mnc, ...trainInto('moved', 4, '--sync-bn', '--resume')])
   assert.equal(other.code, 2)
   assert.match(other.err, /another run: batch was 16, now 8/)
-  const second = await run([
-    ...start(2),
-    ...mnc,
-    ...trainInto('moved', 8, '--sync-bn', '--resume', '--max-steps', '12'),
-  ])
+  const second = await run([...start(2), ...mnc, ...trainInto('moved', 8, '--sync-bn', '--resume', '--max-steps', '8')])
   assert.equal(second.code, 0, second.err)
   assert.match(second.err, /from step 4/)
   const third = await alone(trainInto('moved', 16, '--resume'))
   assert.equal(third.code, 0, third.err)
-  assert.match(third.err, /from step 12/)
+  assert.match(third.err, /from step 8/)
   await equalsWhole('moved')
 })
 

@@ -236,14 +236,11 @@ function combined(b: Builder, tiles: readonly Statistics[]): Statistics {
 
 /** Statistics of the batches of all processes from those of this one's. */
 function overRanks(b: Builder, own: Statistics): Statistics {
-  const type = { elem: 'float32', dims: own.mean.dims } as const
-  const inType = (v: Value, elem: 'float32' | 'float64'): Value =>
-    b.op('Cast', [v], { to: elementTypes[elem].code }, { type: { ...type, elem } })
-  const wide = (op: string, x: Value, y: Value): Value => b.op(op, [x, y], {}, { type: { ...type, elem: 'float64' } })
+  const inType = (v: Value, elem: 'float32' | 'float64'): Value => b.op('Cast', [v], { to: elementTypes[elem].code })
   const [m, v] = [inType(own.mean, 'float64'), inType(own.variance, 'float64')]
   const mean = meanOverRanks(b, m)
-  const square = meanOverRanks(b, wide('Add', v, wide('Mul', m, m)))
-  const spread = inType(wide('Sub', square, wide('Mul', mean, mean)), 'float32')
+  const square = meanOverRanks(b, b.op('Add', [v, b.op('Mul', [m, m])]))
+  const spread = b.op('Sub', [square, b.op('Mul', [mean, mean])])
   // rounding may make it less than nothing
-  return { mean: inType(mean, 'float32'), variance: b.op('Relu', [spread], {}, { type }) }
+  return { mean: inType(mean, 'float32'), variance: b.op('Relu', [inType(spread, 'float32')]) }
 }
