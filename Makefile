@@ -75,7 +75,7 @@ zoo: install
 docs: install
 	npm run --silent generate
 
-# build/site: the documents as a site, with the page for browsers
+# build/site: the documents as a site, with the library's reference and the page for browsers
 site: build
 	node scripts/site.mjs
 

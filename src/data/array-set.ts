@@ -12,6 +12,7 @@ import { type Dataset, MOST_CLASSES, type Split } from './dataset.ts'
 import { heldOut } from './held-out.ts'
 import { piecesOf, type Rows, readRows } from './rows.ts'
 
+/** An array with a row for each sample. */
 export interface Column {
   readonly name: string
   readonly elem: ElementType
@@ -35,6 +36,7 @@ export type ColumnMap = Readonly<Record<string, string>>
 export const LABELS = 'labels'
 export const LABEL_NAMES: readonly string[] = [LABELS, 'label', 'y']
 
+/** What an `ArraySet` is made of. */
 export interface ArraySetInit {
   readonly name: string
   readonly split: Split
@@ -69,6 +71,7 @@ interface State {
   readonly size: number
 }
 
+/** Samples as arrays by name, which feed inputs as they are. */
 export class ArraySet {
   readonly #state: State
   #hash: string | undefined
