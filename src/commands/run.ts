@@ -195,6 +195,9 @@ async function showEstimate(recipe: Recipe, settings: RunOptions, io: CommandIO)
 const sourceOf = ({ source }: Stage): string =>
   source.kind === 'build' ? source.reference : source.kind === 'file' ? source.path : source.name
 
+const shortDuration = (seconds: number): string =>
+  seconds < 10 ? `${seconds.toPrecision(2)} s` : formatDuration(seconds)
+
 function describe({ stage, reason, training, seconds }: StageEstimate, commands: readonly string[]): string {
   const time = seconds === null ? 'time unknown' : `about ${formatDuration(seconds)}`
   const head = `${stage.name}  from ${sourceOf(stage)}  ${reason === null ? 'up to date' : `${time} (${reason})`}`
@@ -202,7 +205,8 @@ function describe({ stage, reason, training, seconds }: StageEstimate, commands:
   if (training) {
     const { steps, secondsPerStep } = training
     const count = steps === null ? 'unknown' : steps.toLocaleString('en')
-    lines.push(`    steps: ${count}${secondsPerStep === null ? '' : `, about ${secondsPerStep.toPrecision(2)} s each`}`)
+    const each = secondsPerStep === null ? null : shortDuration(secondsPerStep)
+    lines.push(`    steps: ${count}${each === null ? '' : `, about ${each} each`}`)
   }
   return [head, ...(stage.description ? [`    ${stage.description}`] : []), ...lines].join('\n')
 }

@@ -171,7 +171,7 @@ class Estimator {
   }
 
   async #timed(stage: Stage | null, graph: Graphs): Promise<number | null> {
-    if (stage?.source.kind === 'build') return forwardSeconds(buildNetwork(stage.source.spec, { seed: 0 }))
+    if (stage?.source.kind === 'build') return forwardSeconds(buildNetwork(stage.source.spec, { seed: null }))
     if (graph.kind !== 'file' || !existsSync(graph.path)) return null
     const model = await readModel(graph.path)
     return forwardSeconds(model)

@@ -260,7 +260,11 @@ function camelKeys(table: OptionTable, given: Options): Options {
 }
 
 let compiled: ReturnType<typeof compile> | undefined
-const compile = () => new Ajv({ allErrors: true, strict: false, verbose: true }).compile<RawRecipe>(recipeSchema())
+// the schema is large and checks one document: making its code smaller takes longer than that saves
+const compile = () =>
+  new Ajv({ allErrors: true, strict: false, verbose: true, code: { optimize: false } }).compile<RawRecipe>(
+    recipeSchema(),
+  )
 
 function isRecipe(json: unknown): json is RawRecipe {
   compiled ??= compile()
