@@ -165,7 +165,20 @@ function summaryTable({ stages }: RunResult, width: number): string {
   )
   if (checks.length === 0) return body
   const checkHeads = ['check in onnxruntime', 'reference', 'ORT_DISABLE_ALL', 'ORT_ENABLE_ALL', 'same class']
-  return `${body}\n\n${table([checkHeads, ...checks], 'lrrrr', width)}`
+  const metrics = stages.flatMap((s) =>
+    s.metrics.checks.flatMap(({ against, result }) =>
+      Object.entries(result.metrics ?? {}).map(([name, { reference, model, worse }]) => [
+        `${s.stage} against ${against}`,
+        ...[name, ...[reference, model, worse].map((x) => String(Number(x.toPrecision(5))))],
+      ]),
+    ),
+  )
+  const metricHeads = ['', 'metric', 'reference', 'model', 'worse by']
+  return [
+    body,
+    table([checkHeads, ...checks], 'lrrrr', width),
+    ...(metrics.length > 0 ? [table([metricHeads, ...metrics], 'llrrr', width)] : []),
+  ].join('\n\n')
 }
 
 /** `4`, `32`, or a mean such as `4.6`. */

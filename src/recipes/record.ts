@@ -1,6 +1,6 @@
 /** The record of a stage, written next to its model. */
 import type { CheckResult } from '../check/check.ts'
-import type { ParsedCheckOptions } from '../check/check-options.ts'
+import type { CheckGates } from '../check/check-options.ts'
 import type { Evaluation } from '../evaluate/evaluate.ts'
 import type { MetricResult } from '../evaluate/measure.ts'
 import type { ExportReport } from '../export/export-report.ts'
@@ -23,10 +23,8 @@ export interface StageMetrics {
   readonly weightBits: number
   readonly activationBits: number
   readonly score: Omit<ScoreReport, 'layers'> | null
-  readonly checks: readonly { readonly against: string; readonly gates: Gates; readonly result: CheckResult }[]
+  readonly checks: readonly { readonly against: string; readonly gates: CheckGates; readonly result: CheckResult }[]
 }
-
-type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
 
 /** The state of a file when it was read, or of a folder when it was listed; null if nothing was there. */
 export type Stamp = { readonly size: number; readonly mtime: number; readonly sha256: string } | null
