@@ -1,6 +1,7 @@
 /** What a check is given and what it finds. */
 import type { Tensor } from '../graph/tensor.ts'
 
+/** Samples that two models are compared on. */
 export interface CheckBatch {
   /** By the reference's input names. */
   readonly feeds: Readonly<Record<string, Tensor>>
@@ -29,6 +30,7 @@ export interface LevelResult {
   readonly equal: number
 }
 
+/** What a model lost against its reference. */
 export interface CheckResult {
   readonly samples: number
   /** Inputs were random: nothing here says anything about accuracy. */

@@ -40,6 +40,7 @@ export interface ExciteOptions {
 const BN_EPSILON = 1e-5
 const BN_MOMENTUM = 0.9
 
+/** Builds the layers of a network, with their initial weights. */
 export class NetworkBuilder {
   readonly model = new Model()
   readonly #b: Builder

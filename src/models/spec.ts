@@ -17,6 +17,7 @@ import { type NetworkDef, pixelOptions } from './define-network.ts'
 import { networks } from './index.ts'
 import { NetworkBuilder } from './layers.ts'
 
+/** A family and its options. */
 export interface NetworkSpec {
   readonly family: string
   readonly [option: string]: unknown

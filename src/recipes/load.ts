@@ -59,6 +59,7 @@ interface RawRecipe {
   readonly stages: readonly RawStage[]
 }
 
+/** What takes the place of a recipe's own settings. */
 export interface RecipeOverrides {
   /** In place of the recipe's own. */
   readonly data?: string | undefined

@@ -7,6 +7,7 @@ import type { ExportReport } from '../export/export-report.ts'
 import type { ScoreReport } from '../score/report.ts'
 import type { TrainSummary } from '../train/loop/trainer.ts'
 
+/** What is measured of a stage's file. */
 export interface StageMetrics {
   /** On the test split; null where nothing is measured. */
   readonly eval: Evaluation | null
@@ -33,6 +34,7 @@ export type Stamp = { readonly size: number; readonly mtime: number; readonly sh
 /** By path, from the work folder. */
 export type Stamps = Readonly<Record<string, Stamp>>
 
+/** What the work folder keeps of a stage. */
 export interface StageRecord {
   readonly recipe: string
   readonly stage: string
