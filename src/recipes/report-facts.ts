@@ -38,6 +38,7 @@ export interface Histogram {
   readonly counts: readonly number[]
 }
 
+/** What a report shows of a recipe's stages. */
 export interface ReportFacts {
   readonly recipe: string
   readonly version: string

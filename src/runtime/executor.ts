@@ -2,6 +2,7 @@
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 
+/** A device that models run on. */
 export interface DeviceInfo {
   /** cpu, webgpu, cuda, tfjs:wasm, ... as `--device` takes it. */
   readonly id: string
@@ -26,6 +27,7 @@ export interface Fallback {
   readonly reason: string
 }
 
+/** How an engine loads a model. */
 export interface LoadOptions {
   /**
    * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; inputs and
@@ -63,6 +65,7 @@ export interface KeptOutputs {
   readonly kept: Readonly<Record<string, DeviceTensor>>
 }
 
+/** A model that is loaded. */
 export interface Session {
   readonly inputNames: readonly string[]
   readonly outputNames: readonly string[]
@@ -84,6 +87,7 @@ export interface Session {
   dispose(): Promise<void>
 }
 
+/** An engine on a device, which loads models. */
 export interface Executor {
   readonly device: DeviceInfo
   /**
