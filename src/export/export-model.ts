@@ -43,10 +43,10 @@ import type { ExportFormat, ExportOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
 import { storeHalf } from './half-floats.ts'
-import { halveParameters } from './half-parameters.ts'
 import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
+import { narrowParameters } from './narrow-parameters.ts'
 import { placeActivations } from './place-activations.ts'
 import { detach, dropDefaults, type Names, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
@@ -94,16 +94,13 @@ const dense: readonly Stage<Exporting>[] = [
 const written: readonly Stage<Exporting>[] = [
   { name: 'detach-weights', run: detachWeights },
   { name: 'strip', run: ({ model }) => strip(model) },
-  { name: 'shorten-names', run: shortenNames },
   { name: 'write-weights', run: writeWeights },
 ]
 
-/** Names are shortened behind what makes new ones. */
 const halved: readonly Stage<Exporting>[] = [
-  ...written.filter((s) => s.name !== 'shorten-names'),
+  ...written,
   { name: 'store-half', run: storeHalf },
   { name: 'strip-types', run: ({ model }) => strip(model) },
-  { name: 'shorten-names', run: shortenNames },
 ]
 
 const integers: readonly Stage<Exporting>[] = [
@@ -117,11 +114,13 @@ const integers: readonly Stage<Exporting>[] = [
 
 const last: readonly Stage<Exporting>[] = [
   { name: 'restore-outputs', run: (c) => c.restoreOutputs() },
+  // behind all that makes new ones
+  { name: 'shorten-names', run: shortenNames },
   { name: 'lower-opset', run: ({ model }) => useLeastOpset(model) },
 ]
 
 const pipelines = {
-  packed: [...always, ...written, { name: 'halve-parameters', run: halveParameters }, ...last],
+  packed: [...always, ...written, { name: 'narrow-parameters', run: narrowParameters }, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
