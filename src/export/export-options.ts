@@ -34,7 +34,7 @@ export const exportOptions = optionTable({
     type: 'boolean',
     default: false,
     description:
-      'packed: store biases, scales and weights that stay floats in 16 bits, or else in 24, where the outputs of random inputs move by 1 % at most, or by no more than they do between optimisation levels',
+      'packed: store biases, scales and weights that stay floats in 16 bits, or else in 24, where the outputs of random inputs move by 1 % at most, or by no more than half as far again as the last place of float32 moves them',
   },
   shortNames: {
     type: 'boolean',

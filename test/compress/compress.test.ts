@@ -141,7 +141,12 @@ test('what quantising alone does not reach is fine-tuned within the time, and th
   if (!browser) return t.diagnostic('no chromium: the page is not looked at')
   const charts = readFileSync(at('fine.report.html'), 'utf8').match(/<svg/g)?.length ?? 0
   assert.ok(charts > 0)
-  await assertLooks(at('fine.report.html'), { charts, texts: 40, bars: 0, widths: [1400, 400] })
+  const titles = ['kB', 'million MACs', 'ms', 'accuracy on samples held out, %', 'layer', 'bits', 'SQNR, dB']
+  assert.match(
+    readFileSync(at('fine.report.html'), 'utf8'),
+    /Signal to noise of each layer's output against the float model/,
+  )
+  await assertLooks(at('fine.report.html'), { charts, texts: 40, bars: 0, widths: [1400, 400], titles })
 })
 
 test('fewer MACs are reached by removing channels', async () => {
