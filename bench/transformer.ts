@@ -66,7 +66,12 @@ class Layers {
 
   product(x: Value, name: string, inputs: number, outputs: number): Value {
     const { b } = this
-    const y = b.op('MatMul', [x, this.drawn(`${name}.weight`, [inputs, outputs], 1 / Math.sqrt(inputs))], {}, { name: `${name}.product` })
+    const y = b.op(
+      'MatMul',
+      [x, this.drawn(`${name}.weight`, [inputs, outputs], 1 / Math.sqrt(inputs))],
+      {},
+      { name: `${name}.product` },
+    )
     return b.op('Add', [y, this.drawn(`${name}.bias`, [outputs], 0.02)], {}, { name })
   }
 
@@ -85,7 +90,10 @@ class Layers {
     const read = b.op('Reshape', [b.op('Transpose', [seen], { perm: [0, 2, 1, 3] }), joined])
     const y = b.op('Add', [x, this.product(read, `${name}.read`, width, width)])
     const wide = this.product(this.normalised(y, `${name}.between`), `${name}.wide`, width, 4 * width)
-    const half = b.op('Mul', [b.op('Add', [b.op('Erf', [b.op('Mul', [wide, b.scalar(Math.SQRT1_2)])]), b.scalar(1)]), b.scalar(0.5)])
+    const half = b.op('Mul', [
+      b.op('Add', [b.op('Erf', [b.op('Mul', [wide, b.scalar(Math.SQRT1_2)])]), b.scalar(1)]),
+      b.scalar(0.5),
+    ])
     const gelu = b.op('Mul', [wide, half])
     return b.op('Add', [y, this.product(gelu, `${name}.narrow`, 4 * width, width)])
   }

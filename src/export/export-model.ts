@@ -19,6 +19,7 @@
 
 import { usageError } from '../base/errors.ts'
 import type { LongRun } from '../base/long-run.ts'
+import { flagOf } from '../base/options.ts'
 import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -39,7 +40,7 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
-import type { ExportFormat, ExportOptions } from './export-options.ts'
+import { type ExportFormat, type ExportOptions, formatOf, ownOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
 import { storeHalf } from './half-floats.ts'
@@ -149,12 +150,12 @@ export async function exportModel(
   { log = () => {}, calibration, signal, onProgress }: ExportContext = {},
 ): Promise<Exported> {
   const format = options.format ?? 'packed'
-  if (format !== 'int8' && options.packedWeights)
-    throw usageError('--packed-weights requires --format int8', 'the packed format always packs its weights')
-  if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
-  if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
-  if (format !== 'packed' && options.halfParameters) throw usageError('--half-parameters requires --format packed')
-  if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
+  for (const name of ownOptions(options))
+    if (format !== formatOf[name])
+      throw usageError(
+        `${flagOf(name)} requires --format ${formatOf[name]}`,
+        name === 'packedWeights' ? 'the packed format always packs its weights' : undefined,
+      )
   const context = new Exporting(cloneModel(source), format, options, log, calibration ?? null)
   await runStages('export', pipelines[format], context, { signal, onProgress })
   const report = signed(source, context)
@@ -169,11 +170,7 @@ function signed(source: Model, context: Exporting): ExportReport {
     pass: 'export',
     options: {
       format,
-      ...(options.packedWeights && { packedWeights: true }),
-      ...(options.rowPairs && { rowPairs: true }),
-      ...(options.symmetric && { symmetric: true }),
-      ...(options.floatActivations && { floatActivations: true }),
-      ...(options.halfParameters && { halfParameters: true }),
+      ...Object.fromEntries(ownOptions(options).map((name) => [name, true])),
       ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
@@ -243,7 +240,8 @@ function writeWeights(context: Exporting): void {
       const o = { format, packed: options.packedWeights ?? false }
       return writeDense(model.graph, weights, paired, layers, o)
     }
-    if (format === 'weight-only') return { choices: writeWeightOnly(model, weights), inexact: [] }
+    if (format === 'weight-only')
+      return { choices: writeWeightOnly(model, weights, options.roundInputs ?? false), inexact: [] }
     return { choices: writeFloats(model.graph, weights), inexact: [] }
   }
   const { choices, inexact } = written()
