@@ -137,6 +137,7 @@ export interface ExportContext extends LongRun {
   readonly calibration?: Calibration
 }
 
+/** An exported graph, and what was done to make it. */
 export interface Exported {
   readonly model: Model
   readonly report: ExportReport
@@ -144,6 +145,7 @@ export interface Exported {
   readonly names: Names
 }
 
+/** Turns a trained graph into the one that deploys; the model is not changed. */
 export async function exportModel(
   source: Model,
   options: ExportOptions = {},

@@ -58,6 +58,7 @@ export const exportOptions = optionTable({
 
 export type ParsedExportOptions = OptionsOf<typeof exportOptions>
 
+/** Name of a format of exported files. */
 export type ExportFormat = NonNullable<ParsedExportOptions['format']>
 
 /** Whether the format stores weights as floats whatever they are: it compresses nothing, and is not meant to. */

@@ -18,6 +18,7 @@ export interface ExportedTensor {
   readonly bytes: number
 }
 
+/** What an export did with each tensor and each activation. */
 export interface ExportReport {
   readonly format: ExportFormat
   /** Of the whole file. */

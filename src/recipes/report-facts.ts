@@ -42,6 +42,7 @@ export interface Histogram {
   readonly counts: readonly number[]
 }
 
+/** What a report shows of a recipe's stages. */
 export interface ReportFacts {
   readonly recipe: string
   readonly version: string

@@ -1,6 +1,8 @@
 /** A report of a recipe's run as one HTML page. */
+
 import type { LayerInfo } from '../analysis/model-info.ts'
 import { points } from '../base/shares.ts'
+import type { CheckGates } from '../check/check-options.ts'
 import { difference, type Proportion, wilson } from '../evaluate/paired.ts'
 import type { Estimate } from '../latency/statistics.ts'
 import { bars, curve, histogram, WIDE } from './report-charts.ts'
@@ -243,17 +245,23 @@ function checks(stages: readonly StageReport[]): string {
     ),
   )
   const heads = ['check', 'optimisation', 'top-1', 'drop', 'relative error', 'same class', 'gate']
-  return rows.length > 0 ? table(heads, rows, [1, 6]) : ''
+  const measured = stages.flatMap(({ name, record }) =>
+    record.metrics!.checks.flatMap(({ against, gates: { maxWorse }, result }) =>
+      Object.entries(result.metrics ?? {}).map(([metric, { reference, model, worse }]) => [
+        ...[`${name} against ${against}`, metric, small(reference), small(model), small(worse)],
+        maxWorse === undefined ? '' : `worse <= ${maxWorse}`,
+      ]),
+    ),
+  )
+  const metricHeads = ['check', 'metric', 'reference', 'model', 'worse by', 'gate']
+  return [
+    rows.length > 0 ? table(heads, rows, [1, 6]) : '',
+    measured.length > 0 ? table(metricHeads, measured, [1, 5]) : '',
+  ].join('\n')
 }
 
 /** Gates as requested; a run that did not pass one ended there. */
-function gateText({
-  maxDrop,
-  maxChange,
-}: {
-  readonly maxDrop?: number | undefined
-  readonly maxChange?: number | undefined
-}) {
+function gateText({ maxDrop, maxChange }: CheckGates) {
   const parts = maxDrop === undefined ? [] : [`drop <= ${points(maxDrop)}`]
   if (maxChange !== undefined) parts.push(`change <= ${points(maxChange)}`)
   return parts.join(', ')

@@ -15,6 +15,7 @@ import { type FastestRun, fastestOf, type Settings, type Timed } from './fastest
 import { targetOf } from './index.ts'
 import type { Form, TargetDef } from './target.ts'
 
+/** A form of a target that was made, and what was measured of it. */
 export interface Tried {
   /** Its export options as flags: `--format int8 --row-pairs`. */
   readonly form: string
@@ -25,6 +26,7 @@ export interface Tried {
   readonly refused: string | null
 }
 
+/** Why a form was taken. */
 export interface Picked {
   readonly target: string
   readonly form: string
@@ -33,6 +35,7 @@ export interface Picked {
   readonly tried: readonly Tried[]
 }
 
+/** An export for a target: the form that was taken, and those that were tried. */
 export interface ExportedFor extends Exported {
   /** Of the file: what `exportModel` makes it with. */
   readonly options: ExportOptions
