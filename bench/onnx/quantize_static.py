@@ -17,9 +17,11 @@ source, target = sys.argv[1:]
 class Images(CalibrationDataReader):
     def __init__(self, model):
         value = onnx.load(model).graph.input[0]
-        dims = [d.dim_value or 16 for d in value.type.tensor_type.shape.dim]
+        shape = value.type.tensor_type
+        dims = [d.dim_value or (16 if i == 0 else 32) for i, d in enumerate(shape.shape.dim)]
+        kind = numpy.float16 if shape.elem_type == onnx.TensorProto.FLOAT16 else numpy.float32
         rng = numpy.random.default_rng(1)
-        self.batches = iter([{value.name: rng.standard_normal(dims, numpy.float32)}])
+        self.batches = iter([{value.name: rng.standard_normal(dims).astype(kind)}])
 
     def get_next(self):
         return next(self.batches, None)
