@@ -178,8 +178,8 @@ test('a dry run prints the plan and writes nothing', async () => {
 })
 
 test('a second call in the same folder makes nothing again and gives the same', async () => {
-  const first = await compressed('twice', { maxDrop: 0.05 })
-  const second = await compressed('twice', { maxDrop: 0.05 })
+  const first = await compressed('twice', { maxDrop: 0.05, deployBatch: [1, 2] })
+  const second = await compressed('twice', { maxDrop: 0.05, deployBatch: [1, 2] })
   assert.ok(first.events.some((e) => e.kind === 'ptq'))
   assert.ok(!second.events.some((e) => e.kind === 'ptq'))
   assert.deepEqual(second.result.points, first.result.points)
@@ -193,6 +193,9 @@ test('what cannot be helped is refused with the reason', async () => {
   user(/--data is missing/)((await call([net], {})).error)
   user(/--pick takes a point/)((await call([net], { pick: 1, data: 'random' })).error)
   user(/is no work folder/)((await call([], { resume: at('nowhere') })).error)
+  user(/--deploy-batch: the target size is not picked by measuring/)(
+    (await call([net], { data: 'random', target: 'size', deployBatch: [1, 32], output: at('no.onnx') })).error,
+  )
   user(/this is no goal/)((await call([net], { data: 'random', goal: 'small', output: at('no.onnx') })).error)
   const stop = new AbortController()
   stop.abort()
