@@ -26,6 +26,7 @@ import { cloneModel } from '../src/graph/clone.ts'
 import type { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
 import { buildNetwork } from '../src/models/spec.ts'
+import { upgradeModelTo } from '../src/ops/raise-opset.ts'
 import { runPass } from '../src/passes/run-pass.ts'
 import { widenFloats } from '../src/passes/widen-floats.ts'
 import { ortExecutor } from '../src/runtime/ort/ort.ts'
@@ -73,7 +74,7 @@ async function inIntegers(float: Model, rowPairs: boolean): Promise<Model> {
 }
 
 function feedsOf(model: Model, batch: number): Record<string, Tensor> | null {
-  const [input] = model.graph.inputs
+  const input = model.graph.inputs.find((v) => !v.default)
   const dims = input!.type!.dims!.map((d, i) => (typeof d === 'number' ? d : i === 0 ? batch : SIDE))
   if (dims[0] !== batch) return null
   const size = dims.reduce((n, d) => n * d, 1)
@@ -127,6 +128,8 @@ async function floatOf(name: string): Promise<Model | null> {
   if (!existsSync(path)) return null
   const model = await readModel(path)
   widenFloats(model)
+  // the other tools take no older ones
+  if (model.opset < 13) upgradeModelTo(model, 13)
   return model
 }
 

@@ -12,7 +12,8 @@ import onnx
 
 source, target = sys.argv[1:]
 model = onnx.load(source)
-value = model.graph.input[0]
+stored = {t.name for t in model.graph.initializer}
+value = next(v for v in model.graph.input if v.name not in stored)
 dims = [d.dim_value or (1 if i == 0 else 32) for i, d in enumerate(value.type.tensor_type.shape.dim)]
 kind = numpy.float16 if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 else numpy.float32
 rng = numpy.random.default_rng(1)
