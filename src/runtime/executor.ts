@@ -34,6 +34,11 @@ export interface LoadOptions {
    * outputs stay the same.
    */
   readonly step?: boolean
+  /**
+   * Replaces numbers by their means over the processes that train together, wherever the step says that they are to be
+   * exchanged (graph/hints.ts). Only where the executor `exchanges`.
+   */
+  readonly exchange?: ((values: Float64Array) => void | Promise<void>) | undefined
   /** Folder for large training steps as the engine optimised them (session-cache.ts); without it they are not kept. */
   readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */
@@ -92,6 +97,8 @@ export interface Executor {
   readonly opset?: number
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
+  /** Whether it takes LoadOptions.exchange. */
+  readonly exchanges?: boolean
   /** Whether it computes in float16; absent: it does, in its own way. */
   readonly float16?: () => Promise<boolean>
   load(model: Model | Uint8Array | string, options?: LoadOptions): Promise<Session>

@@ -9,7 +9,7 @@ import { flagOf } from '../../base/options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Estimate } from '../../latency/statistics.ts'
 import { type ExportContext, type Exported, exportModel } from '../export-model.ts'
-import { type ExportOptions, holdsFloats } from '../export-options.ts'
+import { type ExportOptions, holdsFloats, ownOptions } from '../export-options.ts'
 import { compressesNothing, NOTHING } from '../gate-size.ts'
 import { type FastestRun, fastestOf, type Settings, type Timed } from './fastest.ts'
 import { targetOf } from './index.ts'
@@ -96,8 +96,8 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     onProgress,
     ...rest
   } = context
-  const { format, packedWeights, rowPairs, symmetric, floatActivations, halfParameters, ...common } = own
-  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations || halfParameters)
+  const { format, ...common } = own
+  if (format !== undefined || ownOptions(own).length > 0)
     throw usageError(
       `--target ${target.name} decides on the format and its options`,
       'give a target, or a format with options',

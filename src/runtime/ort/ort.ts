@@ -15,20 +15,27 @@ import { engineBytes } from '../isolated/engine-bytes.ts'
 import { inferTypes } from '../isolated/infer-types.ts'
 import { createSession, engineVersion, type ProviderExtras, type Providers } from '../ort-session.ts'
 import { findBlock } from './find-block.ts'
+import { SegmentedSession } from './segmented-session.ts'
 import { SessionCache } from './session-cache.ts'
 
 /** The executor of onnxruntime's CPU provider. For others see ort-provider.ts. */
 export function ortExecutor(): Executor {
   return {
     device: { id: 'cpu', description: 'onnxruntime (cpu)' },
+    exchanges: true,
     async load(model, options = {}) {
       if (!options.step || !(model instanceof Model)) return loadSession(model, options, ['cpu'])
       const step = await suited(model)
       if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
-      return loadStep(step, options)
+      const { exchange, ...whole } = options
+      if (!exchange) return loadStep(step, options)
+      return SegmentedSession.load(step, exchange, (segment) => loadStep(segment, { ...whole, config: QUIET_THREADS }))
     },
   }
 }
+
+/** Threads of one segment do not spin while another's compute. */
+const QUIET_THREADS = { 'session.intra_op.allow_spinning': '0' }
 
 /** Below this, loading takes the engine about a second: DenseNet-BC-40-12 has 4,400 nodes, DenseNet-BC-100-12 17,700. */
 const LARGE_STEP_NODES = 8000
