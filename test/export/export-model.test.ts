@@ -213,7 +213,11 @@ test('what a form costs on every run is said, and only where it does', async () 
   const { report, model } = await exportModel(graph(), { format: 'int4' })
   const [first, second] = report.costs
   const { unfolded } = await explainKernels(model)
-  assert.equal(Number(/dequantises (\d+) weights/.exec(first!)![1]), unfolded.length, 'those that onnxruntime does not fold')
+  assert.equal(
+    Number(/dequantises (\d+) weights/.exec(first!)![1]),
+    unfolded.length,
+    'those that onnxruntime does not fold',
+  )
   assert.match(second!, /quantisers without integer kernels/)
 })
 
