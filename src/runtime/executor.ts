@@ -32,6 +32,8 @@ export interface LoadOptions {
    * outputs stay the same.
    */
   readonly step?: boolean
+  /** false: a training step runs on standard operators, even where there are native kernels. */
+  readonly native?: boolean
   /** Folder for large training steps as the engine optimised them (session-cache.ts); without it they are not kept. */
   readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */
@@ -86,6 +88,8 @@ export interface Executor {
    * quantisers lowered to float arithmetic.
    */
   readonly opset?: number
+  /** The native kernels that steps are given, in words; null where there are none. Absent: it knows none. */
+  readonly nativeKernels?: () => Promise<string | null>
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
   /** Whether it computes in float16; absent: it does, in its own way. */

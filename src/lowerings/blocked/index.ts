@@ -9,11 +9,13 @@
 import type { Node, Value } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { isChannelNorm } from '../../ops/facts.ts'
+import { STEP_DOMAIN } from '../native/operators.ts'
 import { blockBatchNorm } from './batch-norm.ts'
 import { blockConv, isBlockable } from './conv.ts'
 import { blockDepthwiseGradient, blockDepthwiseTranspose } from './depthwise-gradient.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
+import { blockNative, isNativeNorm } from './native.ts'
 import { blockGlobalAveragePool, blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
 import { blockWeightGradient } from './weight-gradient.ts'
@@ -34,13 +36,18 @@ const forms: Readonly<Record<string, Form>> = {
 /** Of the last node of a weight gradient, by its mark. */
 const gradientForm: Form = (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout)
 
+function formOf(node: Node, layout: BlockedLayout): Form | undefined {
+  if (node.domain === STEP_DOMAIN) return blockNative
+  if (node.domain !== '') return undefined
+  return layout.weightGradient(node) ? gradientForm : forms[node.op]
+}
+
 /** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
 export function useBlockedLayout(model: Model, block: number, nodes: Iterable<Node> = model.graph.nodes()): number {
   const layout = new BlockedLayout(model.graph, block, wantedBlocked(model.graph.nodesReversed()))
   let changed = 0
   for (const node of nodes) {
-    const form = layout.weightGradient(node) ? gradientForm : forms[node.op]
-    if (node.domain === '' && form?.(node, layout)) changed++
+    if (formOf(node, layout)?.(node, layout)) changed++
   }
   if (changed > 0) model.opsets.set(DOMAIN, 1)
   for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
@@ -52,7 +59,7 @@ function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
   for (const n of reversed) {
     if (isBlockable(n)) wanted.add(n.input(0))
-    else if ((isChannelNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
+    else if ((isChannelNorm(n) || isNativeNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
       for (const v of n.inputs) if (v) wanted.add(v)
   }
   return wanted

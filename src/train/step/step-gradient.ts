@@ -1,6 +1,7 @@
 /** The backward pass of a training step: the flat gradient of its loss with respect to the flat weights. */
 
 import type { Value } from '../../graph/graph.ts'
+import { markGradients } from '../../graph/hints.ts'
 import { differentiate } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { lowerCostly } from '../../passes/lower-costly.ts'
@@ -16,8 +17,11 @@ export function emitBackward(step: StepBuilding): void {
   const { model, graph, options, loss, weights } = step
   step.lossScale = options.precision === 'float16' ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
   const seed = step.lossScale ?? graph.append().scalar(1)
-  const watch = options.origins ? originsOfGradients(step) : undefined
-  step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, watch)
+  const origins = options.origins ? originsOfGradients(step) : undefined
+  step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, (node, inputs, outputs) => {
+    markGradients(node, { outputs, inputs })
+    origins?.(node, inputs)
+  })
   lowerCostly(graph)
 }
 
