@@ -1,5 +1,5 @@
 /*
- * Batch normalisation with its activation, forward and backward. Compiled for each instruction set, with KERNELS as the
+ * Batch normalisation with its activation, forward and backward, and sums of products. Compiled for each instruction set, with KERNELS as the
  * name of the table; the compiler makes one, two or four instructions of an operation on WIDTH floats.
  *
  * Sums are taken in float over at most CHUNK elements, which is what fits into the first cache, and in double over chunks.
@@ -216,4 +216,49 @@ static void spread_gradient(float *dx, const float *dy, const float *x, int64_t 
   else spread_run(dx, dy, x, length, g, b, k1, k0, LINEAR, a);
 }
 
-const Kernels KERNELS = {measure, normalise, sum_gradient, spread_gradient};
+/** The sums are kept in registers. */
+#define SUM_PRODUCTS(NAME, LANES, ROWS)                                                                    \
+  INLINE void NAME(float *sum, const float *dy, const float *x, const Patch *at, int64_t apart) {          \
+    typedef float Row __attribute__((vector_size(4 * LANES)));                                             \
+    const int64_t count = at->count, step = at->step, x_step = at->x_step;                                 \
+    Row s[ROWS], d;                                                                                        \
+    memcpy(s, sum, sizeof s);                                                                              \
+    for (int64_t line = 0; line < at->lines; line++) {                                                     \
+      const float *p = dy + line * at->line, *q = x + line * at->x_line;                                   \
+      for (int64_t i = 0; i < count; i++, p += step, q += x_step) {                                        \
+        memcpy(&d, p, sizeof d);                                                                           \
+        _Pragma("GCC unroll 16") for (int r = 0; r < ROWS; r++) s[r] += d * q[r * apart];                  \
+      }                                                                                                    \
+    }                                                                                                      \
+    memcpy(sum, s, sizeof s);                                                                              \
+  }
+
+SUM_PRODUCTS(of_16_by_16, 16, 16)
+SUM_PRODUCTS(of_4_by_16, 16, 4)
+SUM_PRODUCTS(of_3_by_16, 16, 3)
+SUM_PRODUCTS(of_1_by_16, 16, 1)
+SUM_PRODUCTS(of_8_by_8, 8, 8)
+SUM_PRODUCTS(of_3_by_8, 8, 3)
+SUM_PRODUCTS(of_1_by_8, 8, 1)
+
+static void sum_products(float *sum, const float *dy, const float *x, const Patch *at, int rows, int64_t apart,
+                         int lanes) {
+  if (apart == 1 && rows == 16 && lanes == 16) {
+#ifdef __AVX512F__
+    of_16_by_16(sum, dy, x, at, 1);
+#else
+    for (int r = 0; r < 16; r += 4) of_4_by_16(sum + r * 16, dy, x + r, at, 1);
+#endif
+  } else if (apart == 1 && rows == 8 && lanes == 8) {
+    of_8_by_8(sum, dy, x, at, 1);
+  } else if (rows == 3) {
+    if (lanes == 16) of_3_by_16(sum, dy, x, at, apart);
+    else of_3_by_8(sum, dy, x, at, apart);
+  } else {
+    for (int r = 0; r < rows; r++)
+      if (lanes == 16) of_1_by_16(sum + r * lanes, dy, x + r * apart, at, apart);
+      else of_1_by_8(sum + r * lanes, dy, x + r * apart, at, apart);
+  }
+}
+
+const Kernels KERNELS = {measure, normalise, sum_gradient, spread_gradient, sum_products};

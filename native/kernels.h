@@ -33,6 +33,11 @@ typedef struct {
   double plain[WIDTH], product[WIDTH];
 } Sums;
 
+/** Lines of `count` positions: floats from one position to the next, and from one line to the next, in dy and in x. */
+typedef struct {
+  int64_t lines, count, step, line, x_step, x_line;
+} Patch;
+
 typedef struct {
   /** Adds a run to what was measured before. */
   void (*measure)(Moments *m, const float *x, int64_t length, int lanes);
@@ -44,6 +49,11 @@ typedef struct {
   /** dx = g * gain + x * slope + offset; dx may be dy or x. */
   void (*spread_gradient)(float *dx, const float *dy, const float *x, int64_t length, const Lanes gain, const Lanes shift,
                           const Lanes slope, const Lanes offset, Activation a);
+  /**
+   * sum[r][lane] += x[r * apart] * dy[lane] over the positions of a Patch, for the rows r of the sum: `lanes` of them that lie
+   * side by side (apart = 1), or a few.
+   */
+  void (*sum_products)(float *sum, const float *dy, const float *x, const Patch *at, int rows, int64_t apart, int lanes);
 } Kernels;
 
 extern const Kernels kernels_base, kernels_avx2, kernels_avx512;

@@ -68,6 +68,7 @@ extern OrtApi ort;
 #define GetAllocatorWithDefaultOptions ENTRY(78, OrtStatus *, OrtAllocator **)
 #define KernelInfoGetAttribute_float ENTRY(85, OrtStatus *, const OrtKernelInfo *, const char *, float *)
 #define KernelInfoGetAttribute_int64 ENTRY(86, OrtStatus *, const OrtKernelInfo *, const char *, int64_t *)
+#define KernelInfoGetAttributeArray_int64 ENTRY(163, OrtStatus *, const OrtKernelInfo *, const char *, int64_t *, size_t *)
 #define KernelContext_GetInput ENTRY(90, OrtStatus *, const OrtKernelContext *, size_t, const OrtValue **)
 #define KernelContext_GetOutput \
   ENTRY(91, OrtStatus *, OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **)

@@ -15,7 +15,7 @@ import { blockConv, isBlockable } from './conv.ts'
 import { blockDepthwiseGradient, blockDepthwiseTranspose } from './depthwise-gradient.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
-import { blockNative, isNativeNorm } from './native.ts'
+import { blockNative, blockNativeWeightGradient, type ConvGradient, convGradients, isNativeNorm } from './native.ts'
 import { blockGlobalAveragePool, blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
 import { blockWeightGradient } from './weight-gradient.ts'
@@ -36,20 +36,33 @@ const forms: Readonly<Record<string, Form>> = {
 /** Of the last node of a weight gradient, by its mark. */
 const gradientForm: Form = (node, layout) => blockDepthwiseGradient(node, layout) || blockWeightGradient(node, layout)
 
-function formOf(node: Node, layout: BlockedLayout): Form | undefined {
-  if (node.domain === STEP_DOMAIN) return blockNative
-  if (node.domain !== '') return undefined
-  return layout.weightGradient(node) ? gradientForm : forms[node.op]
+function blockNode(node: Node, layout: BlockedLayout, native: ReadonlyMap<Node, ConvGradient>): boolean {
+  if (node.domain === STEP_DOMAIN) return blockNative(node, layout)
+  if (node.domain !== '') return false
+  const gradient = native.get(node)
+  if (gradient && blockNativeWeightGradient(node, gradient, layout)) return true
+  const form = layout.weightGradient(node) ? gradientForm : forms[node.op]
+  return form?.(node, layout) ?? false
 }
 
-/** Rewrites in place; `block` is the engine's channel block. Returns how many nodes have a blocked form now. */
-export function useBlockedLayout(model: Model, block: number, nodes: Iterable<Node> = model.graph.nodes()): number {
+/**
+ * Rewrites in place; `block` is the engine's channel block, `native`: the session has native kernels. Returns how many nodes
+ * have a blocked form now.
+ */
+export function useBlockedLayout(
+  model: Model,
+  block: number,
+  nodes: Iterable<Node> = model.graph.nodes(),
+  native = false,
+): number {
+  const gradients = native ? convGradients(model.graph) : new Map<Node, ConvGradient>()
   const layout = new BlockedLayout(model.graph, block, wantedBlocked(model.graph.nodesReversed()))
   let changed = 0
   for (const node of nodes) {
-    if (formOf(node, layout)?.(node, layout)) changed++
+    if (blockNode(node, layout, gradients)) changed++
   }
   if (changed > 0) model.opsets.set(DOMAIN, 1)
+  if (native) model.opsets.set(STEP_DOMAIN, 1)
   for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
   return changed
 }

@@ -25,6 +25,7 @@ const LINEAR: Activation = { activation: 0, least: 0, most: 0 }
 export function fuseNorms(graph: Graph): number {
   const gradients = gradientsIn(graph)
   const norms = [...graph.nodes()].filter(isFusable)
+  // in the forward order: a gradient that another norm gives is in place when that one's turn comes
   for (const n of norms) fuseGradient(n, gradients)
   removeUnread(graph)
   for (const n of norms) fuse(n)
@@ -51,9 +52,7 @@ function fuseGradient(n: Node, gradients: Gradients): void {
   const inputs = [behind?.dy ?? g, n.input(0), mean, variance, n.input(1), n.input(2)]
   const made = b.ops(GRADIENT, inputs, 3, attributesOf(n, behind?.activation ?? LINEAR), { domain: STEP_DOMAIN })
   for (const [i, from] of [dx, dscale, dbias].entries()) {
-    if (!from) continue
-    made[i]!.setType(n.input(i).type)
-    n.graph.replaceUses(from, made[i]!)
+    if (from) takePlace(made[i]!, from, n.input(i).type)
   }
 }
 
@@ -69,18 +68,24 @@ function activationBehind(n: Node, gradients: Gradients, g: Value) {
 }
 
 function fuse(n: Node): void {
-  const { graph } = n
   const [reader, ...others] = n.output.uses
   const alone = reader && others.length === 0 && !n.output.isOutput
   const activation = alone ? activationOf(reader) : null
   const result = activation ? reader!.output : n.output
-  const b = graph.before(n)
+  const b = n.graph.before(n)
   const inputs = [n.input(0), n.input(1), n.input(2)]
   const made = b.ops(NORM, inputs, 3, attributesOf(n, activation ?? LINEAR), { domain: STEP_DOMAIN })
-  for (const [i, from] of [result, ...n.outputs.slice(1)].entries()) {
-    made[i]!.setType(from!.type ?? n.input(i).type)
-    graph.replaceUses(from!, made[i]!)
-  }
+  for (const [i, from] of [result, ...n.outputs.slice(1)].entries()) takePlace(made[i]!, from!, n.input(i).type)
+}
+
+/** With the name, by which marks know operands. */
+function takePlace(v: Value, old: Value, type: Value['type']): void {
+  const { graph } = v
+  const { name } = old
+  v.setType(old.type ?? type)
+  graph.replaceUses(old, v)
+  graph.rename(old, graph.freshName(name))
+  graph.rename(v, name)
 }
 
 const attributesOf = (n: Node, { activation, least, most }: Activation) => ({

@@ -5,3 +5,5 @@ export const STEP_DOMAIN = 'mnc.step'
 export const NORM = 'BatchNormActivation'
 /** dy, x, mean, variance, scale, bias -> dx, dscale, dbias */
 export const GRADIENT = 'BatchNormActivationGrad'
+/** x, dy -> dw, of a 2-D convolution of one group */
+export const WEIGHT_GRADIENT = 'ConvWeightGrad'

@@ -113,6 +113,6 @@ async function suited(step: Model, native: boolean): Promise<Model> {
   if (block === 0 && !native) return step
   const copy = cloneModel(step)
   if (native) useNativeKernels(copy)
-  if (block > 0) useBlockedLayout(copy, block)
+  if (block > 0) useBlockedLayout(copy, block, copy.graph.nodes(), native)
   return copy
 }

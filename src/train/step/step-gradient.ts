@@ -2,6 +2,7 @@
 
 import type { Value } from '../../graph/graph.ts'
 import { markGradients } from '../../graph/hints.ts'
+import { findOp } from '../../ops/index.ts'
 import { differentiate } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { lowerCostly } from '../../passes/lower-costly.ts'
@@ -19,10 +20,16 @@ export function emitBackward(step: StepBuilding): void {
   const seed = step.lossScale ?? graph.append().scalar(1)
   const origins = options.origins ? originsOfGradients(step) : undefined
   step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, (node, inputs, outputs) => {
-    markGradients(node, { outputs, inputs })
+    markGradients(node, { outputs, inputs: inputs.map(unshaped) })
     origins?.(node, inputs)
   })
   lowerCostly(graph)
+}
+
+/** Before it was only given another shape, which the flat gradient does without (FlatLayout.concat). */
+function unshaped(g: Value | null): Value | null {
+  const made = g?.producer
+  return made && findOp(made)?.carries === 'shape' ? unshaped(made.input(0)) : g
 }
 
 /** Mixed precision for everything that computes the step's results and gradients, which stay in float32 themselves. */
