@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build api web site quickstart native chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api web site quickstart native native-package chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -50,7 +50,12 @@ NATIVE_FLAGS := -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -fno-math
 native: $(NATIVE)/mnc-step.so
 
 $(NATIVE)/mnc-step.so: $(NATIVE)/base.o $(NATIVE)/avx2.o $(NATIVE)/avx512.o $(patsubst native/%.c,$(NATIVE)/%.o,$(filter-out native/kernels.c,$(wildcard native/*.c)))
-	gcc -shared -o $@ $^ -ldl -lm
+	gcc -shared -s -o $@ $^ -ldl -lm
+
+# build/mnc-kernels-linux-x64-VERSION.tgz: the same as a package, to be installed next to mnc
+native-package: native
+	cp native/package.json LICENSE $(NATIVE)
+	cd build && npm pack --silent ./native
 
 $(NATIVE)/base.o: MARCH := x86-64
 $(NATIVE)/avx2.o: MARCH := x86-64-v3

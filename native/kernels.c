@@ -90,35 +90,38 @@ INLINE void measure_run(Moments *m, const float *x, int64_t length, int lanes) {
     }
     for (; i < whole; i += WIDTH) a += load(p + i);
     if (rest) b += load_rest(p + whole, rest);
-    double mean[WIDTH], squares[WIDTH];
+    double mean[WIDTH], off[WIDTH], squares[WIDTH];
     double count = (double)(n / lanes);
     fold(mean, (a + b) + (c + d), lanes);
+    // about a number near the mean, which rounding has kept off it: off by this much
     Vector centre;
-    for (int k = 0; k < WIDTH; k++) centre[k] = (float)(mean[k] /= count);
+    for (int k = 0; k < WIDTH; k++) centre[k] = (float)(mean[k] / count);
     a = b = c = d = (Vector){0};
     i = 0;
-    for (; i + 4 * WIDTH <= whole; i += 4 * WIDTH) {
+    for (; i + 2 * WIDTH <= whole; i += 2 * WIDTH) {
       Vector e = load(p + i) - centre, f = load(p + i + WIDTH) - centre;
-      Vector g = load(p + i + 2 * WIDTH) - centre, h = load(p + i + 3 * WIDTH) - centre;
-      a += e * e;
-      b += f * f;
-      c += g * g;
-      d += h * h;
+      a += e;
+      b += f;
+      c += e * e;
+      d += f * f;
     }
-    for (; i < whole; i += WIDTH) {
-      Vector e = load(p + i) - centre;
-      a += e * e;
+    for (; i < n; i += WIDTH) {
+      int64_t left = n - i < WIDTH ? n - i : WIDTH;
+      Vector e = choose(first(left), load_rest(p + i, left) - centre, all(0));
+      a += e;
+      c += e * e;
     }
-    if (rest) {
-      Vector e = choose(first(rest), load_rest(p + whole, rest) - centre, all(0));
-      b += e * e;
+    fold(off, a + b, lanes);
+    fold(squares, c + d, lanes);
+    for (int k = 0; k < WIDTH; k++) {
+      squares[k] -= off[k] * off[k] / count;
+      mean[k] = centre[k] + off[k] / count;
     }
-    fold(squares, (a + b) + (c + d), lanes);
     double total = m->count + count;
     for (int k = 0; k < WIDTH; k++) {
-      double off = mean[k] - m->mean[k];
-      m->mean[k] += off * count / total;
-      m->squares[k] += squares[k] + off * off * m->count * count / total;
+      double apart = mean[k] - m->mean[k];
+      m->mean[k] += apart * count / total;
+      m->squares[k] += squares[k] + apart * apart * m->count * count / total;
     }
     m->count = total;
   }

@@ -166,8 +166,8 @@ export function gradientsIn(graph: Graph): Gradients {
   for (const n of graph.nodes()) {
     const mark = marks.gradientOf.get(n) as GradientMark | undefined
     if (!mark || !n.outputs[0]) continue
-    const valueOf = (name: string | null): Value | null => (name === null ? null : (graph.find(name) ?? null))
-    const own = found.get(mark.of) ?? { outputs: mark.dy.map(valueOf), inputs: [] }
+    const named = (name: string | null): Value | null => (name === null ? null : (graph.find(name) ?? null))
+    const own = found.get(mark.of) ?? { outputs: mark.dy.map(named), inputs: [] }
     own.inputs[mark.input] = n.outputs[0]
     found.set(mark.of, own)
   }

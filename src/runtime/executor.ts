@@ -65,6 +65,8 @@ export interface Session {
   readonly outputNames: readonly string[]
   /** What runs on the CPU, though the device is another. */
   readonly fallbacks: readonly Fallback[]
+  /** The instruction set of the native kernels that it has. */
+  readonly native?: string
   /**
    * Feeds by input name; results by output name, only `fetch` where given. A tensor in `into` receives that output in
    * its own memory (which must not be fed in the same call).

@@ -72,7 +72,11 @@ function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
   for (const n of reversed) {
     if (isBlockable(n)) wanted.add(n.input(0))
-    else if ((isChannelNorm(n) || isNativeNorm(n) || n.is(...elementwiseOps)) && n.outputs[0] && wanted.has(n.outputs[0]))
+    else if (
+      (isChannelNorm(n) || isNativeNorm(n) || n.is(...elementwiseOps)) &&
+      n.outputs[0] &&
+      wanted.has(n.outputs[0])
+    )
       for (const v of n.inputs) if (v) wanted.add(v)
   }
   return wanted

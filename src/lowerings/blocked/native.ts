@@ -43,7 +43,8 @@ export function convGradients(graph: Graph): Map<Node, ConvGradient> {
     if (!isConv(conv) || conv.int('group', 1) !== 1 || conv.string('auto_pad', 'NOTSET') !== 'NOTSET') continue
     const own = gradients.of(conv)
     const [dw, dy] = [own?.inputs[1], own?.outputs[0]]
-    if (dw?.producer && dy && isDims4(conv.input(1).type?.dims ?? null)) found.set(dw.producer, { conv, x: conv.input(0), dy })
+    if (dw?.producer && dy && isDims4(conv.input(1).type?.dims ?? null))
+      found.set(dw.producer, { conv, x: conv.input(0), dy })
   }
   return found
 }

@@ -1,6 +1,7 @@
 /** Sessions of onnxruntime with the operators of `mnc.step`, through the library of native kernels. */
-import type { Argument } from '../../base/foreign-library.ts'
+
 import { bugError } from '../../base/errors.ts'
+import type { Argument } from '../../base/foreign-library.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { byteLength, elementCount, elementTypeOf, elementTypes } from '../../graph/types.ts'
 import type { LoadOptions, Session } from '../executor.ts'
@@ -15,7 +16,7 @@ const MAX_RANK = 8
 
 /** `inputs`, `outputs`: the names of those of the model. */
 export function createNativeSession(
-  { call }: NativeKernels,
+  { call, instructions }: NativeKernels,
   model: Uint8Array,
   { inputs, outputs }: { readonly inputs: readonly string[]; readonly outputs: readonly string[] },
   options: LoadOptions,
@@ -27,7 +28,12 @@ export function createNativeSession(
   }
   const create = (name: Parameters<typeof call>[0], ...args: readonly Argument[]) =>
     must('refuses the model', name, ...args)
-  const o = create('mnc_options', options.threads ?? 0, LEVELS[options.optimization ?? 'all'], options.quiet ? FATAL : ERROR)
+  const o = create(
+    'mnc_options',
+    options.threads ?? 0,
+    LEVELS[options.optimization ?? 'all'],
+    options.quiet ? FATAL : ERROR,
+  )
   for (const [key, value] of Object.entries(options.config ?? {})) create('mnc_option', o, key, value)
   if (options.profilePrefix !== undefined) create('mnc_profile', o, options.profilePrefix)
   if (options.optimizedModelPath) create('mnc_optimized', o, options.optimizedModelPath)
@@ -36,7 +42,17 @@ export function createNativeSession(
   const put = (name: 'mnc_feed' | 'mnc_fetch', value: string, t: Tensor): void => {
     const data = t.bytes
     const dims = BigInt64Array.from(t.dims, BigInt)
-    must(`could not take '${value}'`, name, session, value, data, data.byteLength, elementTypes[t.type].code, dims, dims.length)
+    must(
+      `could not take '${value}'`,
+      name,
+      session,
+      value,
+      data,
+      data.byteLength,
+      elementTypes[t.type].code,
+      dims,
+      dims.length,
+    )
   }
   const read = (i: number): Tensor => {
     const dims = new BigInt64Array(MAX_RANK)
@@ -52,8 +68,12 @@ export function createNativeSession(
     inputNames: inputs,
     outputNames: outputs,
     fallbacks: [],
+    native: instructions,
     async run(feeds, fetch = outputs, into = {}) {
       if (session === null) throw bugError('the session has been disposed of')
+      // operators take what the engine hands them: it does not look for inputs that are not fed
+      const missing = inputs.find((name) => !(name in feeds))
+      if (missing !== undefined) throw engineError(`input '${missing}' is not fed`, 'could not run the model')
       // lets timers and signals in before a call that blocks the thread
       await new Promise((done) => setImmediate(done))
       try {

@@ -145,9 +145,15 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ runs, batch, device: this.#executor.device.description, objectives: graph.objectives, fallbacks },
+      ...{ runs, batch, device: this.#deviceInWords(), objectives: graph.objectives, fallbacks },
       ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
+  }
+
+  #deviceInWords(): string {
+    const { native } = this.#runner
+    const { description } = this.#executor.device
+    return native ? `${description} with native kernels (${native})` : description
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, undefined> {

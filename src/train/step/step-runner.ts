@@ -91,14 +91,19 @@ export class StepRunner {
     const keep = (model: Model) =>
       device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
     const session = await executor.load(graph.model, { step: true, ...load, ...keep(graph.model) })
-    const { threads = 0 } = options
-    const update = graph.update && (await executor.load(graph.update, { threads, ...keep(graph.update) }))
+    const { threads = 0, native = true } = options
+    const update = graph.update && (await executor.load(graph.update, { threads, native, ...keep(graph.update) }))
     return new StepRunner(graph, session, update, device, sharedSum)
   }
 
   /** The nodes of a step that run on the CPU although the device is another. */
   get fallbacks(): readonly Fallback[] {
     return [...this.#session.fallbacks, ...(this.#update?.fallbacks ?? [])]
+  }
+
+  /** The instruction set of native kernels that the step has; null where it has none. */
+  get native(): string | null {
+    return this.#session.native ?? null
   }
 
   /** Brings the state to the host if it is not there: called before anything here reads it. */
