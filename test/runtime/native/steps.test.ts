@@ -154,8 +154,7 @@ test('several steps, accumulated or not: losses and state as in standard operato
 
 test('a step has the same bytes whatever the number of threads, and each time', { skip }, async () => {
   const runs = []
-  for (const threads of [1, 2, 4, 1])
-    runs.push((await train(cases['resnet, batch of 1']!, true, threads)).state)
+  for (const threads of [1, 2, 4, 1]) runs.push((await train(cases['resnet, batch of 1']!, true, threads)).state)
   for (const state of runs.slice(1)) assert.deepEqual(state, runs[0])
 })
 
