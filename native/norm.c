@@ -13,6 +13,9 @@
 #include "common.h"
 #include "operators.h"
 
+/** Up to so many elements of a group, a core does both passes over it: a quarter of its second cache, or of both operands' half. */
+#define CACHED (1 << 17)
+
 typedef struct {
   int64_t lanes;
   Activation activation;
@@ -25,7 +28,7 @@ typedef struct {
   /** Images of a task, and tasks of a group. */
   int64_t per_task, tasks;
   const float *x, *dy, *scale, *bias;
-  float *out;
+  float *out, *batch_mean, *batch_variance, *dscale, *dbias;
   Moments *moments;
   Sums *sums;
   /** Of each group. */
@@ -64,8 +67,6 @@ static void plan(Work *w, const Settings *settings, const OrtValue *x, const Ort
   if (w->per_task > w->images) w->per_task = w->images;
   w->tasks = (w->images + w->per_task - 1) / w->per_task;
 }
-
-static size_t total(const Work *w) { return (size_t)(w->groups * w->tasks); }
 
 /** For the images of a task: its group, and where the run begins. */
 #define RUNS(w, index, group, at)                                                                        \
@@ -110,24 +111,80 @@ static void put(const Work *w, Lanes *to, int64_t c, float x) {
 }
 
 /** z = x * gain + shift */
-static void affine(Work *w, int64_t c, float mean, float variance) {
-  const float gain = w->scale[c] / sqrtf(variance + w->settings->epsilon);
+static void affine(Work *w, int64_t c) {
+  const float gain = w->scale[c] / sqrtf(w->batch_variance[c] + w->settings->epsilon);
   put(w, w->gain, c, gain);
-  put(w, w->shift, c, w->bias[c] - mean * gain);
+  put(w, w->shift, c, w->bias[c] - w->batch_mean[c] * gain);
 }
 
-/** Mean and variance of a channel from those of its tasks, in their order. */
-static Moments joined(const Work *w, int64_t c) {
-  const int64_t lane = c % w->settings->lanes;
-  const Moments *parts = w->moments + c / w->settings->lanes * w->tasks;
-  double count = 0, mean = 0, squares = 0;
-  for (const Moments *part = parts; part < parts + w->tasks; part++) {
-    const double all = count + part->count, off = part->mean[lane] - mean;
-    mean += off * part->count / all;
-    squares += part->squares[lane] + off * off * count * part->count / all;
-    count = all;
+/** The channels of a group. */
+#define CHANNELS(w, group, c)                                                                                 \
+  for (int64_t c = (group) * (w)->settings->lanes,                                                            \
+               end = c + (w)->settings->lanes < (w)->channels ? c + (w)->settings->lanes : (w)->channels;     \
+       c < end; c++)
+
+/** Joins what the tasks of a group have measured, in their order. */
+static void join_moments(Work *w, int64_t group) {
+  CHANNELS(w, group, c) {
+    const int64_t lane = c % w->settings->lanes;
+    const Moments *parts = w->moments + group * w->tasks;
+    double count = 0, mean = 0, squares = 0;
+    for (const Moments *part = parts; part < parts + w->tasks; part++) {
+      const double all = count + part->count, apart = part->mean[lane] - mean;
+      mean += apart * part->count / all;
+      squares += part->squares[lane] + apart * apart * count * part->count / all;
+      count = all;
+    }
+    w->batch_mean[c] = (float)mean;
+    w->batch_variance[c] = (float)(squares / count);
+    affine(w, c);
   }
-  return (Moments){.count = count, .mean = {mean}, .squares = {squares}};
+}
+
+/** Joins the sums of a group; dx = g * gain + x * slope + offset. */
+static void join_sums(Work *w, int64_t group) {
+  const double count = (double)(w->images * (w->length / w->settings->lanes));
+  CHANNELS(w, group, c) {
+    const int64_t lane = c % w->settings->lanes;
+    const Sums *parts = w->sums + group * w->tasks;
+    double plain = 0, product = 0;
+    for (const Sums *part = parts; part < parts + w->tasks; part++) {
+      plain += part->plain[lane];
+      product += part->product[lane];
+    }
+    const double inv = 1 / sqrt((double)w->batch_variance[c] + w->settings->epsilon);
+    const double gain = w->scale[c] * inv, slope = -gain * inv * inv * product / count;
+    w->dbias[c] = (float)plain;
+    w->dscale[c] = (float)(product * inv);
+    put(w, w->slope, c, (float)slope);
+    put(w, w->offset, c, (float)(-gain * plain / count - slope * w->batch_mean[c]));
+  }
+}
+
+/** Two passes over the feature map, what the first has found being joined between them. */
+typedef struct {
+  void (*first)(void *, size_t);
+  void (*join)(Work *, int64_t);
+  void (*second)(void *, size_t);
+  Work *work;
+} Passes;
+
+/** Both passes over a group: the second finds it in the cache. */
+static void group_task(void *passes, size_t group) {
+  const Passes *p = passes;
+  const size_t from = group * (size_t)p->work->tasks;
+  for (int64_t t = 0; t < p->work->tasks; t++) p->first(p->work, from + (size_t)t);
+  p->join(p->work, (int64_t)group);
+  for (int64_t t = 0; t < p->work->tasks; t++) p->second(p->work, from + (size_t)t);
+}
+
+static void run(const OrtKernelContext *context, Passes p) {
+  const Work *w = p.work;
+  const size_t groups = (size_t)w->groups, total = groups * (size_t)w->tasks;
+  if (w->images * w->length <= CACHED) return parallel(context, group_task, groups, &p);
+  parallel(context, p.first, total, p.work);
+  for (size_t g = 0; g < groups; g++) p.join(p.work, (int64_t)g);
+  parallel(context, p.second, total, p.work);
 }
 
 OrtStatus *norm_forward(void *kernel, OrtKernelContext *context) {
@@ -136,21 +193,15 @@ OrtStatus *norm_forward(void *kernel, OrtKernelContext *context) {
   Work w = {0};
   plan(&w, kernel, input(context, 0), input(context, 1), input(context, 2), dims, &rank);
   w.out = output(context, 0, dims, rank);
-  float *mean = output(context, 1, &w.channels, 1), *variance = output(context, 2, &w.channels, 1);
-  const size_t groups = (size_t)w.groups;
-  char *memory = calloc(1, total(&w) * sizeof(Moments) + 2 * groups * sizeof(Lanes));
+  w.batch_mean = output(context, 1, &w.channels, 1);
+  w.batch_variance = output(context, 2, &w.channels, 1);
+  const size_t groups = (size_t)w.groups, total = groups * (size_t)w.tasks;
+  char *memory = calloc(1, total * sizeof(Moments) + 2 * groups * sizeof(Lanes));
   if (!memory) return no_memory();
   w.moments = (Moments *)memory;
-  w.gain = (Lanes *)(w.moments + total(&w));
+  w.gain = (Lanes *)(w.moments + total);
   w.shift = w.gain + groups;
-  parallel(context, measure_task, total(&w), &w);
-  for (int64_t c = 0; c < w.channels; c++) {
-    const Moments m = joined(&w, c);
-    mean[c] = (float)m.mean[0];
-    variance[c] = (float)(m.squares[0] / m.count);
-    affine(&w, c, mean[c], variance[c]);
-  }
-  parallel(context, normalise_task, total(&w), &w);
+  run(context, (Passes){measure_task, join_moments, normalise_task, &w});
   free(memory);
   return NULL;
 }
@@ -160,40 +211,25 @@ OrtStatus *norm_backward(void *kernel, OrtKernelContext *context) {
   size_t rank;
   Work w = {.dy = data_of(input(context, 0))};
   plan(&w, kernel, input(context, 1), input(context, 4), input(context, 5), dims, &rank);
-  const float *mean = data_of(input(context, 2)), *variance = data_of(input(context, 3));
+  w.batch_mean = data_of(input(context, 2));
+  w.batch_variance = data_of(input(context, 3));
   w.out = output(context, 0, dims, rank);
-  float *dscale = output(context, 1, &w.channels, 1), *dbias = output(context, 2, &w.channels, 1);
-  const size_t groups = (size_t)w.groups;
-  char *memory = calloc(1, total(&w) * sizeof(Sums) + 5 * groups * sizeof(Lanes));
+  w.dscale = output(context, 1, &w.channels, 1);
+  w.dbias = output(context, 2, &w.channels, 1);
+  const size_t groups = (size_t)w.groups, total = groups * (size_t)w.tasks;
+  char *memory = calloc(1, total * sizeof(Sums) + 5 * groups * sizeof(Lanes));
   if (!memory) return no_memory();
   w.sums = (Sums *)memory;
-  w.gain = (Lanes *)(w.sums + total(&w));
+  w.gain = (Lanes *)(w.sums + total);
   w.shift = w.gain + groups;
   w.mean = w.shift + groups;
   w.slope = w.mean + groups;
   w.offset = w.slope + groups;
   for (int64_t c = 0; c < w.channels; c++) {
-    affine(&w, c, mean[c], variance[c]);
-    put(&w, w.mean, c, mean[c]);
+    affine(&w, c);
+    put(&w, w.mean, c, w.batch_mean[c]);
   }
-  parallel(context, sum_task, total(&w), &w);
-  const double count = (double)(w.images * (w.length / w.settings->lanes));
-  for (int64_t c = 0; c < w.channels; c++) {
-    const int64_t lane = c % w.settings->lanes;
-    const Sums *parts = w.sums + c / w.settings->lanes * w.tasks;
-    double plain = 0, product = 0;
-    for (const Sums *part = parts; part < parts + w.tasks; part++) {
-      plain += part->plain[lane];
-      product += part->product[lane];
-    }
-    const double inv = 1 / sqrt((double)variance[c] + w.settings->epsilon);
-    const double gain = w.scale[c] * inv, slope = -gain * inv * inv * product / count;
-    dbias[c] = (float)plain;
-    dscale[c] = (float)(product * inv);
-    put(&w, w.slope, c, (float)slope);
-    put(&w, w.offset, c, (float)(-gain * plain / count - slope * mean[c]));
-  }
-  parallel(context, spread_task, total(&w), &w);
+  run(context, (Passes){sum_task, join_sums, spread_task, &w});
   free(memory);
   return NULL;
 }

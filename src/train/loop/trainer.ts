@@ -145,15 +145,9 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ runs, batch, device: this.#deviceInWords(), objectives: graph.objectives, fallbacks },
+      ...{ runs, batch, device: this.#runner.inWords(this.#executor.device), objectives: graph.objectives, fallbacks },
       ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
-  }
-
-  #deviceInWords(): string {
-    const { native } = this.#runner
-    const { description } = this.#executor.device
-    return native ? `${description} with native kernels (${native})` : description
   }
 
   async *events(): AsyncGenerator<TrainEvent, void, undefined> {

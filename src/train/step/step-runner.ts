@@ -12,7 +12,7 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { isNarrowFloat } from '../../graph/types.ts'
-import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
+import type { DeviceInfo, Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import type { SharedSum } from './shared-sum.ts'
@@ -104,6 +104,11 @@ export class StepRunner {
   /** The instruction set of native kernels that the step has; null where it has none. */
   get native(): string | null {
     return this.#session.native ?? null
+  }
+
+  /** What it runs on. */
+  inWords({ description }: DeviceInfo): string {
+    return this.native === null ? description : `${description} with native kernels (${this.native})`
   }
 
   /** Brings the state to the host if it is not there: called before anything here reads it. */
