@@ -9,6 +9,9 @@
 /** For this processor. */
 extern const Kernels *kernels;
 
+/** The attributes activation, least and most. */
+OrtStatus *read_activation(const OrtKernelInfo *info, Activation *a);
+
 /** A task is at least so many elements: some tens of microseconds. */
 #define TASK 32768
 #define MAX_RANK 8

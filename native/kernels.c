@@ -133,20 +133,32 @@ static void measure(Moments *m, const float *x, int64_t length, int lanes) {
   else measure_run(m, x, length, 1);
 }
 
-INLINE void normalise_run(float *y, const float *x, int64_t length, Vector gain, Vector shift, int kind, Activation a) {
+INLINE void normalise_run(float *y, const float *x, const float *other, int64_t length, Vector gain, Vector shift,
+                          int adds, int kind, Activation a) {
   int64_t i = 0;
-  for (; i + WIDTH <= length; i += WIDTH) store(y + i, activated(load(x + i) * gain + shift, kind, a));
+  for (; i + WIDTH <= length; i += WIDTH) {
+    Vector z = load(x + i) * gain + shift;
+    if (adds) z += load(other + i);
+    store(y + i, activated(z, kind, a));
+  }
   if (i == length) return;
-  Vector v = activated(load_rest(x + i, length - i) * gain + shift, kind, a);
-  memcpy(y + i, &v, 4 * (size_t)(length - i));
+  Vector z = load_rest(x + i, length - i) * gain + shift;
+  if (adds) z += load_rest(other + i, length - i);
+  z = activated(z, kind, a);
+  memcpy(y + i, &z, 4 * (size_t)(length - i));
 }
 
-static void normalise(float *y, const float *x, int64_t length, const Lanes gain, const Lanes shift, Activation a) {
+static void normalise(float *y, const float *x, const float *other, int64_t length, const Lanes gain, const Lanes shift,
+                      Activation a) {
   Vector g = load(gain), s = load(shift);
-  if (a.kind == RELU) normalise_run(y, x, length, g, s, RELU, a);
-  else if (a.kind == CLIP) normalise_run(y, x, length, g, s, CLIP, a);
-  else if (a.kind == HARD_SWISH) normalise_run(y, x, length, g, s, HARD_SWISH, a);
-  else normalise_run(y, x, length, g, s, LINEAR, a);
+#define OF_KIND(kind)                                              \
+  if (other) normalise_run(y, x, other, length, g, s, 1, kind, a); \
+  else normalise_run(y, x, other, length, g, s, 0, kind, a);
+  if (a.kind == RELU) { OF_KIND(RELU) }
+  else if (a.kind == CLIP) { OF_KIND(CLIP) }
+  else if (a.kind == HARD_SWISH) { OF_KIND(HARD_SWISH) }
+  else { OF_KIND(LINEAR) }
+#undef OF_KIND
 }
 
 INLINE void sum_run(Sums *s, const float *dy, const float *x, int64_t length, int lanes, Vector gain, Vector shift,
@@ -219,6 +231,21 @@ static void spread_gradient(float *dx, const float *dy, const float *x, int64_t 
   else spread_run(dx, dy, x, length, g, b, k1, k0, LINEAR, a);
 }
 
+INLINE void pass_run(float *dz, const float *dy, const float *z, int64_t length, int kind, Activation a) {
+  int64_t i = 0;
+  for (; i + WIDTH <= length; i += WIDTH) store(dz + i, passed(load(dy + i), load(z + i), kind, a));
+  if (i == length) return;
+  Vector v = passed(load_rest(dy + i, length - i), load_rest(z + i, length - i), kind, a);
+  memcpy(dz + i, &v, 4 * (size_t)(length - i));
+}
+
+static void pass_gradient(float *dz, const float *dy, const float *z, int64_t length, Activation a) {
+  if (a.kind == RELU) pass_run(dz, dy, z, length, RELU, a);
+  else if (a.kind == CLIP) pass_run(dz, dy, z, length, CLIP, a);
+  else if (a.kind == HARD_SWISH) pass_run(dz, dy, z, length, HARD_SWISH, a);
+  else pass_run(dz, dy, z, length, LINEAR, a);
+}
+
 /** The sums are kept in registers. */
 #define SUM_PRODUCTS(NAME, LANES, ROWS)                                                                    \
   INLINE void NAME(float *sum, const float *dy, const float *x, const Patch *at, int64_t apart) {          \
@@ -264,4 +291,4 @@ static void sum_products(float *sum, const float *dy, const float *x, const Patc
   }
 }
 
-const Kernels KERNELS = {measure, normalise, sum_gradient, spread_gradient, sum_products};
+const Kernels KERNELS = {measure, normalise, sum_gradient, spread_gradient, pass_gradient, sum_products};

@@ -41,14 +41,17 @@ typedef struct {
 typedef struct {
   /** Adds a run to what was measured before. */
   void (*measure)(Moments *m, const float *x, int64_t length, int lanes);
-  /** y = activation(x * gain + shift) */
-  void (*normalise)(float *y, const float *x, int64_t length, const Lanes gain, const Lanes shift, Activation a);
+  /** y = activation(x * gain + shift + other), without `other` where that is NULL; y may be x or `other`. */
+  void (*normalise)(float *y, const float *x, const float *other, int64_t length, const Lanes gain, const Lanes shift,
+                    Activation a);
   /** Adds g and g (x - mean), where g = dy * activation'(x * gain + shift). */
   void (*sum_gradient)(Sums *s, const float *dy, const float *x, int64_t length, int lanes, const Lanes gain,
                        const Lanes shift, const Lanes mean, Activation a);
   /** dx = g * gain + x * slope + offset; dx may be dy or x. */
   void (*spread_gradient)(float *dx, const float *dy, const float *x, int64_t length, const Lanes gain, const Lanes shift,
                           const Lanes slope, const Lanes offset, Activation a);
+  /** dz = dy * activation'(z); dz may be dy or z. */
+  void (*pass_gradient)(float *dz, const float *dy, const float *z, int64_t length, Activation a);
   /**
    * sum[r][lane] += x[r * apart] * dy[lane] over the positions of a Patch, for the rows r of the sum: `lanes` of them that lie
    * side by side (apart = 1), or a few.

@@ -1,7 +1,7 @@
 /*
- * BatchNormActivation and BatchNormActivationGrad.
+ * BatchNormActivation, BatchNormAddActivation and BatchNormActivationGrad.
  *
- *   y = activation(z), z = xhat * scale + bias, xhat = (x - mean) * inv, inv = 1 / sqrt(variance + epsilon), with the
+ *   y = activation(z), or activation(z + other), z = xhat * scale + bias, xhat = (x - mean) * inv, inv = 1 / sqrt(variance + epsilon), with the
  *   batch's mean and population variance of M elements a channel. With g = dy * activation'(z):
  *   dbias = sum(g)   dscale = sum(g * xhat)   dx = scale * inv * (g - dbias / M - xhat * dscale / M)
  *
@@ -27,7 +27,7 @@ typedef struct {
   int64_t images, groups, length, channels;
   /** Images of a task, and tasks of a group. */
   int64_t per_task, tasks;
-  const float *x, *dy, *scale, *bias;
+  const float *x, *other, *dy, *scale, *bias;
   float *out, *batch_mean, *batch_variance, *dscale, *dbias;
   Moments *moments;
   Sums *sums;
@@ -38,13 +38,9 @@ typedef struct {
 OrtStatus *norm_settings(const OrtKernelInfo *info, void **kernel) {
   Settings *s = calloc(1, sizeof *s);
   if (!s) return no_memory();
-  int64_t activation = 0;
   OrtStatus *status = KernelInfoGetAttribute_int64(info, "lanes", &s->lanes);
-  if (!status) status = KernelInfoGetAttribute_int64(info, "activation", &activation);
-  if (!status) status = KernelInfoGetAttribute_float(info, "least", &s->activation.least);
-  if (!status) status = KernelInfoGetAttribute_float(info, "most", &s->activation.most);
+  if (!status) status = read_activation(info, &s->activation);
   if (!status) status = KernelInfoGetAttribute_float(info, "epsilon", &s->epsilon);
-  s->activation.kind = (int)activation;
   if (status) free(s);
   else *kernel = s;
   return status;
@@ -85,7 +81,7 @@ static void measure_task(void *work, size_t index) {
 static void normalise_task(void *work, size_t index) {
   Work *w = work;
   RUNS(w, index, group, at)
-  kernels->normalise(w->out + at, w->x + at, w->length, w->gain[group], w->shift[group], w->settings->activation);
+  kernels->normalise(w->out + at, w->x + at, w->other ? w->other + at : NULL, w->length, w->gain[group], w->shift[group], w->settings->activation);
 }
 
 static void sum_task(void *work, size_t index) {
@@ -187,11 +183,11 @@ static void run(const OrtKernelContext *context, Passes p) {
   parallel(context, p.second, total, p.work);
 }
 
-OrtStatus *norm_forward(void *kernel, OrtKernelContext *context) {
+static OrtStatus *forward(void *kernel, OrtKernelContext *context, const float *other, size_t scale) {
   int64_t dims[MAX_RANK];
   size_t rank;
-  Work w = {0};
-  plan(&w, kernel, input(context, 0), input(context, 1), input(context, 2), dims, &rank);
+  Work w = {.other = other};
+  plan(&w, kernel, input(context, 0), input(context, scale), input(context, scale + 1), dims, &rank);
   w.out = output(context, 0, dims, rank);
   w.batch_mean = output(context, 1, &w.channels, 1);
   w.batch_variance = output(context, 2, &w.channels, 1);
@@ -204,6 +200,12 @@ OrtStatus *norm_forward(void *kernel, OrtKernelContext *context) {
   run(context, (Passes){measure_task, join_moments, normalise_task, &w});
   free(memory);
   return NULL;
+}
+
+OrtStatus *norm_forward(void *kernel, OrtKernelContext *context) { return forward(kernel, context, NULL, 1); }
+
+OrtStatus *norm_add_forward(void *kernel, OrtKernelContext *context) {
+  return forward(kernel, context, data_of(input(context, 1)), 2);
 }
 
 OrtStatus *norm_backward(void *kernel, OrtKernelContext *context) {

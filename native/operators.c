@@ -2,7 +2,9 @@
  * The operators of the domain `mnc.step`, which stand in training steps in memory only:
  *
  *   BatchNormActivation      x [N, C, ...], scale [C], bias [C]  ->  y, mean [C], variance [C]             (norm.c)
+ *   BatchNormAddActivation   x, other [N, C, ...], scale, bias  ->  y, mean, variance
  *   BatchNormActivationGrad  dy, x, mean, variance, scale, bias  ->  dx, dscale, dbias
+ *   ActivationGrad           dy, z  ->  dz                                                                (activation.c)
  *   ConvWeightGrad           x [N, I, h, w], dy [N, O, ...]  ->  dw [O, I, ...]                            (weight-gradient.c)
  *
  * Feature maps may be blocked (kernels.h), their channels filled up to whole groups; those beyond may hold any finite numbers.
@@ -73,7 +75,9 @@ static void keep(UNUSED int *in, UNUSED int *out) {}
 
 static const Operator operators[] = {
     {{OPERATOR(norm_forward), IN_PLACE}, "BatchNormActivation", 3, 3, norm_settings, {0, 1, 1}},
+    {{OPERATOR(norm_add_forward), IN_PLACE}, "BatchNormAddActivation", 4, 3, norm_settings, {0, 2, 2}},
     {{OPERATOR(norm_backward), IN_PLACE}, "BatchNormActivationGrad", 6, 3, norm_settings, {0, 4, 4}},
+    {{OPERATOR(activation_gradient), IN_PLACE}, "ActivationGrad", 2, 1, activation_settings, {0}},
     {{OPERATOR(weight_gradient)}, "ConvWeightGrad", 2, 1, weight_gradient_settings, {0}},
 };
 

@@ -11,6 +11,9 @@ OrtStatus *make_domain(OrtCustomOpDomain **domain);
 /* Of each operator: what it makes of its attributes when a session is made, freed with it, and what it computes. */
 OrtStatus *norm_settings(const OrtKernelInfo *info, void **kernel);
 OrtStatus *norm_forward(void *kernel, OrtKernelContext *context);
+OrtStatus *norm_add_forward(void *kernel, OrtKernelContext *context);
 OrtStatus *norm_backward(void *kernel, OrtKernelContext *context);
+OrtStatus *activation_settings(const OrtKernelInfo *info, void **kernel);
+OrtStatus *activation_gradient(void *kernel, OrtKernelContext *context);
 OrtStatus *weight_gradient_settings(const OrtKernelInfo *info, void **kernel);
 OrtStatus *weight_gradient(void *kernel, OrtKernelContext *context);

@@ -15,7 +15,7 @@ import { blockConv, isBlockable } from './conv.ts'
 import { blockDepthwiseGradient, blockDepthwiseTranspose } from './depthwise-gradient.ts'
 import { blockElementwise, blockMask, elementwiseOps } from './elementwise.ts'
 import { BlockedLayout, DOMAIN } from './layout.ts'
-import { blockNative, blockNativeWeightGradient, type ConvGradient, convGradients, isNativeNorm } from './native.ts'
+import { blockNative, blockNativeWeightGradient, type ConvGradient, convGradients, featureMapsOf } from './native.ts'
 import { blockGlobalAveragePool, blockReduceSum } from './reduce.ts'
 import { blockConvTranspose, blockSpaceToDepth } from './strides.ts'
 import { blockWeightGradient } from './weight-gradient.ts'
@@ -72,12 +72,10 @@ function wantedBlocked(reversed: Iterable<Node>): Set<Value> {
   const wanted = new Set<Value>()
   for (const n of reversed) {
     if (isBlockable(n)) wanted.add(n.input(0))
-    else if (
-      (isChannelNorm(n) || isNativeNorm(n) || n.is(...elementwiseOps)) &&
-      n.outputs[0] &&
-      wanted.has(n.outputs[0])
-    )
-      for (const v of n.inputs) if (v) wanted.add(v)
+    else if (n.outputs[0] && wanted.has(n.outputs[0])) {
+      const read = isChannelNorm(n) || n.is(...elementwiseOps) ? n.inputs : featureMapsOf(n)
+      for (const v of read) if (v) wanted.add(v)
+    }
   }
   return wanted
 }

@@ -2,29 +2,31 @@
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { gradientsIn } from '../../graph/hints.ts'
 import { findOp } from '../../ops/index.ts'
-import { GRADIENT, NORM, STEP_DOMAIN, WEIGHT_GRADIENT } from '../native/operators.ts'
+import { featureMaps, STEP_DOMAIN, WEIGHT_GRADIENT } from '../native/operators.ts'
 import { FEW, isConv } from './conv.ts'
 import type { BlockedLayout } from './layout.ts'
 import { isDims4 } from './weights.ts'
 
-export const isNativeNorm = (n: Node): boolean => n.domain === STEP_DOMAIN && n.op === NORM
+/** The feature maps that a native node reads. */
+export const featureMapsOf = (n: Node): readonly Value[] =>
+  n.domain === STEP_DOMAIN ? (n.inputs.slice(0, featureMaps.get(n.op) ?? 0) as readonly Value[]) : []
 
-/** A normalisation or its gradient, with as many lanes as the layout has, where its feature map is blocked or wanted so. */
+/** With as many lanes as the layout has, where a feature map is blocked, or that of a normalisation is wanted so. */
 export function blockNative(node: Node, layout: BlockedLayout): boolean {
+  const maps = featureMapsOf(node)
   const b = layout.graph.before(node)
-  const at = node.op === GRADIENT ? 1 : 0
-  const x = layout.twin(node.input(at)) ?? layout.wantedTwin(b, node.input(at))
-  if (!x) return false
-  const maps = at === 0 ? [x.value] : [layout.twinOf(b, node.input(0), x.dims).value, x.value]
-  const inputs = [...maps, ...node.inputs.slice(maps.length)]
-  const attributes = { ...Object.fromEntries(node.attributes), lanes: layout.block }
+  const first = maps.map((v) => layout.twin(v)).find((t) => t !== null) ?? layout.wantedTwin(b, maps.at(-1)!)
+  if (!first) return false
+  const inputs = [...maps.map((v) => layout.twinOf(b, v, first.dims).value), ...node.inputs.slice(maps.length)]
+  const given = Object.fromEntries(node.attributes)
+  const attributes = 'lanes' in given ? { ...given, lanes: layout.block } : given
   const made = b.ops(node.op, inputs, node.outputs.length, attributes, { domain: STEP_DOMAIN })
-  made[0]!.setType(layout.typeOf(x.dims))
+  made[0]!.setType(layout.typeOf(first.dims))
   node.outputs.slice(1).forEach((from, i) => {
     made[i + 1]!.setType(from!.type)
     layout.graph.replaceUses(from as Value, made[i + 1]!)
   })
-  layout.replace(node, made[0]!, x.dims[1], x.dims)
+  layout.replace(node, made[0]!, first.dims[1], first.dims)
   return true
 }
 

@@ -8,7 +8,13 @@ import { Graph } from '../../../src/graph/graph.ts'
 import { Model } from '../../../src/graph/model.ts'
 import type { AttributeLike } from '../../../src/graph/parts.ts'
 import { Tensor } from '../../../src/graph/tensor.ts'
-import { GRADIENT, NORM, STEP_DOMAIN, WEIGHT_GRADIENT } from '../../../src/lowerings/native/operators.ts'
+import {
+  ACTIVATION_GRADIENT,
+  GRADIENT,
+  NORM,
+  STEP_DOMAIN,
+  WEIGHT_GRADIENT,
+} from '../../../src/lowerings/native/operators.ts'
 import { createNativeSession } from '../../../src/runtime/native/session.ts'
 import { tf } from '../../ops/tfjs.ts'
 import { kernels, noKernels } from '../../support/native.ts'
@@ -319,4 +325,16 @@ test('a session that a wrong input stopped runs again, and a model it refuses is
   await session.dispose()
   await session.dispose()
   await assert.rejects(session.run(feeds), /disposed/)
+})
+
+test('gradients of activations', { skip }, async () => {
+  const rng = new Rng(12)
+  for (const dims of [[5], [3, 20, 9, 9], [70_001]])
+    for (const [name, activation] of Object.entries(activations).slice(1)) {
+      const [z, dy] = [noise(rng, dims, 0, 3), noise(rng, dims)]
+      const [want] = tf.grads(activation.of as (...a: tfjs.Tensor[]) => tfjs.Tensor)([toTf(z)], toTf(dy))
+      const { lanes: _, epsilon: __, ...attributes } = attributesOf(1, activation)
+      const [dz] = await run({ op: ACTIVATION_GRADIENT, inputs: [dy, z], outputs: 1, attributes })
+      near(`${name} of ${dims.join('x')}`, dz!, want!)
+    }
 })
