@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build api web site quickstart native native-package chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api web site package quickstart native native-package chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -99,13 +99,17 @@ zoo: install
 docs: install
 	npm run --silent generate
 
-# build/site: the documents as a site, with the page for browsers
+# build/site: the documents as a site, with the library's reference and the page for browsers
 site: build
 	node scripts/site.mjs
 
 # build/web: the page for browsers
 web: build
 	node scripts/web-page.mjs
+
+# build/mnc-VERSION.tgz: what `npm publish` gets
+package: build
+	node --import tsx scripts/package.ts
 
 # docs/api.txt: the library's published interface
 api: build

@@ -1,10 +1,12 @@
 /**
  * The documents as a site: `node scripts/site.mjs [DIR]` (build/site), after `npm run build`. It opens from the disk as well as from a
- * server, is searched without one, and holds the page for browsers under try/. Fails where a link leads nowhere.
+ * server, is searched without one, and holds the library's reference under library/ and the page for browsers under try/. Fails where
+ * a link leads nowhere, and where an export of the library has no comment.
  */
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { Marked } from 'marked'
+import { writeLibraryPages } from './library-pages.mjs'
 
 const out = process.argv[2] ?? 'build/site'
 
@@ -105,7 +107,12 @@ function barOf(source) {
     return `<li><a href="${relative(from, pageOf(s))}"${here}>${escaped(titles.get(s))}</a></li>`
   }
   const groups = Object.entries(bar).map(([name, list]) => `<h2>${name}</h2><ul>${list.map(item).join('')}</ul>`)
-  return `${groups.join('')}<h2>In the browser</h2><ul><li><a href="${relative(from, 'try/index.html')}">Try it</a></li></ul>`
+  const more = { Library: ['library', 'Reference'], 'In the browser': ['try', 'Try it'] }
+  const others = Object.entries(more).map(
+    ([name, [at, text]]) =>
+      `<h2>${name}</h2><ul><li><a href="${relative(from, `${at}/index.html`)}">${text}</a></li></ul>`,
+  )
+  return [...groups, ...others].join('')
 }
 
 rmSync(out, { recursive: true, force: true })
@@ -136,6 +143,8 @@ for (const [from, to] of copied) {
   cpSync(from, join(out, to), { recursive: true })
 }
 for (const file of ['site.css', 'search.js']) copyFileSync(join('site', file), join(out, file))
+const library = await writeLibraryPages(join(out, 'library'), '../index.html')
+for (const section of library.sections) sections.push({ ...section, page: `library/${section.page}` })
 writeFileSync(join(out, 'search-index.js'), `window.sections = ${JSON.stringify(sections)}\n`)
 process.argv[2] = join(out, 'try')
 await import('./web-page.mjs')
@@ -145,5 +154,6 @@ const broken = links.filter(
   ({ page, anchor }) =>
     !existsSync(join(out, page)) || (anchor !== undefined && idsOf.get(page)?.has(anchor) === false),
 )
-for (const { source, href } of broken) console.error(`${source}: ${href} leads nowhere`)
-process.exitCode = broken.length > 0 ? 1 : 0
+const faults = [...broken.map(({ source, href }) => `${source}: ${href} leads nowhere`), ...library.faults]
+for (const fault of faults) console.error(fault)
+process.exitCode = faults.length > 0 ? 1 : 0

@@ -85,7 +85,7 @@ if (launch) {
   for (const way of WAYS)
     for (let seed = 0; seed < Number(args.seeds); seed++) {
       const model = buildNetwork({ family: 'resnet', depth: 8, width: 8, channels: 1, size: 28 }, { seed })
-      const ranks = { group: narrowed(group, way), reduce: 'fast', compareEvery: 100 } as const
+      const ranks = { group: narrowed(group, way), reduce: 'fast', syncBn: false, compareEvery: 100 } as const
       const preprocess = await pixelsOf(model, set)
       const { valTop1, loss } = await train(model, { data: set, preprocess, options, seed, ranks })
       found.push({ way: way.name, seed, valTop1, loss })

@@ -20,6 +20,7 @@ export interface RankSetup {
   readonly threads: number
   readonly steps: number
   readonly reduce: 'exact' | 'fast'
+  readonly syncBn?: boolean
 }
 
 export interface Timed {
@@ -56,8 +57,8 @@ const watched = (g: Group): Group => ({
 const model = await readModel(setup.model)
 const set = await openDataset(setup.data, 'train')
 const preprocess = await pixelsOf(model, set)
-const { batch, accumulate, threads, steps, reduce } = setup
-const ranks = group && { group: watched(group), reduce, compareEvery: 1_000_000 }
+const { batch, accumulate, threads, steps, reduce, syncBn = false } = setup
+const ranks = group && { group: watched(group), reduce, syncBn, compareEvery: 1_000_000 }
 const options = { batch, accumulate, threads, maxSteps: steps, epochs: 1, lr: 0.01, valFraction: 0 }
 const rows: Timed[] = []
 let mark = 0

@@ -2,11 +2,11 @@
  * Two ranks of one thread against one process of two threads, the same computation (the bits are equal): images per second and
  * how much of a rank's step is communication.
  *
- *   node --import tsx bench/ranks/speed.ts [--cases resnet-20,densenet-bc-40-12,kaist] [--rounds 3] [--steps 8]
+ *   node --import tsx bench/ranks/speed.ts [--cases resnet-20,densenet-bc-40-12,kaist] [--rounds 3] [--steps 8] [--sync-bn]
  *
  * The sides take turns, each a process (or two) of its own; of each turn the steps after three of warm-up count, and the
  * result is the median of all turns. `kaist` is the file that KAIST=FILE names, on CIFAR-100; the others are of models/, on
- * CIFAR-10 below .data.
+ * CIFAR-10 below .data. `--sync-bn` adds ranks whose batches are normalised as one (another computation).
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -23,6 +23,7 @@ const { values: args } = parseArgs({
     rounds: { type: 'string', default: '3' },
     steps: { type: 'string', default: '8' },
     batch: { type: 'string', default: '64' },
+    'sync-bn': { type: 'boolean', default: false },
     out: { type: 'string', default: 'bench/results/ranks-speed.json' },
   },
 })
@@ -32,13 +33,20 @@ const batch = Number(args.batch)
 const folder = mkdtempSync(join(tmpdir(), 'mnc-ranks-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 
-type Side = 'process' | 'ranks exact' | 'ranks fast'
-const sides: readonly Side[] = ['process', 'ranks exact', 'ranks fast']
+const sides = ['process', 'exact', 'fast', ...(args['sync-bn'] ? ['syncBn'] : [])] as const
+type Side = (typeof sides)[number]
 
 function turn(side: Side, model: string, data: string): Timed[] {
   const isAlone = side === 'process'
   const setup: RankSetup = {
-    ...{ model, data, batch, steps: WARM_UP + Number(args.steps), reduce: side === 'ranks fast' ? 'fast' : 'exact' },
+    ...{
+      model,
+      data,
+      batch,
+      steps: WARM_UP + Number(args.steps),
+      reduce: side === 'fast' ? 'fast' : 'exact',
+      syncBn: side === 'syncBn',
+    },
     ...(isAlone ? { accumulate: RANKS, threads: RANKS } : { accumulate: 1, threads: 1 }),
   }
   const words = [
@@ -78,11 +86,12 @@ for (const name of args.cases.split(',')) {
       }),
     }
   }
-  const [process_, exact, fast] = sides.map(of)
-  const ratio = (side: typeof process_) => Number((process_!.msPerStep / side!.msPerStep).toFixed(3))
+  const found = Object.fromEntries(sides.map((side) => [side, of(side)]))
+  const ratio = (a: Side, b: Side) => Number((found[a]!.msPerStep / found[b]!.msPerStep).toFixed(3))
   results[name] = {
-    ...{ batch, ranks: RANKS, loadAverage: loadavg()[0], process: process_, exact, fast },
-    ...{ exactAgainstProcess: ratio(exact), fastAgainstProcess: ratio(fast) },
+    ...{ batch, ranks: RANKS, loadAverage: loadavg()[0], ...found },
+    ...{ exactAgainstProcess: ratio('process', 'exact'), fastAgainstProcess: ratio('process', 'fast') },
+    ...(args['sync-bn'] && { syncBnAgainstExact: ratio('exact', 'syncBn') }),
   }
   writeFileSync(args.out, `${JSON.stringify({ machine: machine(), cases: results }, null, 2)}\n`)
   console.log(name, JSON.stringify(results[name]))

@@ -22,6 +22,7 @@ export interface PortInfo {
   readonly dims: readonly Dim[] | null
 }
 
+/** A layer as `mnc info` lists it. */
 export interface LayerInfo {
   readonly name: string
   readonly op: string
@@ -55,6 +56,7 @@ export interface FrozenInfo {
   readonly elements: number
 }
 
+/** What `mnc info` says of a model. */
 export interface ModelInfo {
   readonly irVersion: number
   readonly opset: number

@@ -4,6 +4,7 @@
  */
 export type Blame = 'user' | 'model' | 'pass' | 'gate' | 'interrupt'
 
+/** What an error carries besides its message. */
 export interface MncErrorDetails {
   /** Stable identifier for programs, kebab-case, e.g. `unknown-op`. */
   readonly code: string
@@ -25,6 +26,7 @@ function oneLine(text: string): string {
   return plain.length <= LONGEST ? plain : `${plain.slice(0, LONGEST * 0.75)} ... ${plain.slice(-LONGEST / 4)}`
 }
 
+/** Every error of mnc: `code` says which it is, `blame` who can do something about it, `file` and `node` where. `String(error)` says all of it. */
 export class MncError extends Error {
   readonly code: string
   readonly blame: Blame

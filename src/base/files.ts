@@ -92,8 +92,9 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
 /** Bytes of a file, synchronously. */
 export const readFileBytesSync = (path: string): Buffer => reading(path, () => readFileSync(path))
 
-/** Bytes `offset`.. of a file; a user error where it ends before. */
-export function readPart(path: string, offset: number, size: number): Buffer {
+/** Bytes `offset`.. of a file; a user error where it ends before. `descriptor`: of the open file that has what is in it unpacked. */
+export function readPart(path: string, offset: number, size: number, descriptor: number | null = null): Buffer {
+  if (descriptor !== null) return readAt(path, descriptor, offset, size)
   return reading(path, () => {
     const file = openSync(path, 'r')
     try {

@@ -1,6 +1,7 @@
 /** What every function that takes long has in common: whoever calls it follows it and stops it in the same way. */
 import { MncError } from './errors.ts'
 
+/** What everything that takes long accepts: a way to stop it, and one to be told how far it is. */
 export interface LongRun {
   /** Aborting ends it with an `interrupt` error (code `interrupted`); what it was changing is then to be dropped. */
   readonly signal?: AbortSignal | undefined

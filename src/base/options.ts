@@ -51,6 +51,7 @@ export type OptionSpec = Common &
     | { readonly type: 'stringMap'; readonly default?: Readonly<Record<string, string>> }
   )
 
+/** Options by name; flags, help, schemas and types derive from the table. */
 export type OptionTable = Readonly<Record<string, OptionSpec>>
 
 type ValueOf<S extends OptionSpec> = S extends { readonly enum: readonly (infer E)[] }

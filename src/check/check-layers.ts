@@ -14,6 +14,7 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { groupsOf } from '../samples/run-samples.ts'
 import { planPair } from './check.ts'
 
+/** How far a value that has the same name in two models differs. */
 export interface LayerDifference {
   readonly name: string
   /** The operator that makes it in the reference. */

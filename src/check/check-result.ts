@@ -1,6 +1,7 @@
 /** What a check is given and what it finds. */
 import type { Tensor } from '../graph/tensor.ts'
 
+/** Samples that two models are compared on. */
 export interface CheckBatch {
   /** By the reference's input names. */
   readonly feeds: Readonly<Record<string, Tensor>>
@@ -29,6 +30,15 @@ export interface LevelResult {
   readonly equal: number
 }
 
+/** A metric of both models. */
+export interface MetricChange {
+  readonly reference: number
+  readonly model: number
+  /** How much worse the model's is, in the metric's own unit; below 0 where it is better. */
+  readonly worse: number
+}
+
+/** What a model lost against its reference. */
 export interface CheckResult {
   readonly samples: number
   /** Inputs were random: nothing here says anything about accuracy. */
@@ -50,4 +60,6 @@ export interface CheckResult {
   readonly maxAbsError: number
   readonly maxRelError: number
   readonly byOptimisation: Readonly<Record<Level, LevelResult>>
+  /** By name: those that were asked for, of stock sessions. */
+  readonly metrics?: Readonly<Record<string, MetricChange>>
 }

@@ -33,6 +33,7 @@ import {
 
 export type * from './check-result.ts'
 
+/** Samples and engine of a comparison. */
 export interface CheckOptions extends Pick<LongRun, 'signal'> {
   /** Without batches: random inputs. */
   readonly batches?: AsyncIterable<CheckBatch>

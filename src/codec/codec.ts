@@ -27,6 +27,7 @@ import { allInline, placeTensors } from './placement.ts'
 import { decodeProto, encodeParts } from './proto.ts'
 import { joined } from './wire-output.ts'
 
+/** How a model becomes a file. */
 export interface WriteOptions {
   /**
    * Puts tensors of 1 KiB and more into `<file>.data` next to the model. By default that happens only where one file

@@ -31,6 +31,7 @@ export interface PrintOptions {
   readonly tensors?: 'full' | 'summary'
 }
 
+/** A model as text, which `parseModel` reads. */
 export function printModel(model: Model, options: PrintOptions = {}): string {
   return new Printer(options.tensors ?? 'full', model.irVersion).model(model)
 }

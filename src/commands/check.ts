@@ -1,8 +1,8 @@
 /** `mnc check`: what a model lost against its reference, in stock onnxruntime at both optimisation levels. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import type { CheckResult, LevelResult } from '../check/check.ts'
+import type { CheckResult, LevelResult, MetricChange } from '../check/check.ts'
 import type { LayerDifference } from '../check/check-layers.ts'
-import { checkOptions, gateCheck } from '../check/check-options.ts'
+import { type CheckGates, checkOptions, gateCheck, gatesOf, refuseMetrics } from '../check/check-options.ts'
 import type { ReaderResult } from '../check/check-readers.ts'
 import type { CheckTally } from '../check/tally.ts'
 import type { SampleSet } from '../data/array-set.ts'
@@ -49,7 +49,7 @@ interface CheckFacts {
   readonly path: string
   readonly outputs: readonly string[]
   readonly random: boolean
-  readonly gates: Pick<Options, 'maxDrop' | 'maxChange'>
+  readonly gates: CheckGates
 }
 
 interface Checked {
@@ -88,6 +88,7 @@ export const check = defineCommand({
   examples: [
     'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
     'mnc check student.onnx student.packed.onnx --layers',
+    'mnc check detector.onnx small.onnx --data npz:FILE --metric map --max-worse 0.01',
     'MNC_READERS=venv/bin/python mnc check student.onnx student.openvino.onnx --target openvino',
   ],
   run: ([referencePath = '', path = ''], given, io) =>
@@ -95,6 +96,8 @@ export const check = defineCommand({
       const { usageError } = await import('../base/errors.ts')
       if ((given.maxDrop ?? given.maxChange) !== undefined && given.data === undefined)
         throw usageError('--max-drop and --max-change are about accuracy and need --data')
+      refuseMetrics(given)
+      if (given.metric && given.data === undefined) throw usageError('--metric needs --data')
       const { agreeOnOrder } = await import('../data/class-order.ts')
       const { inItems } = await import('../data/items.ts')
       const { fingerprint } = await import('../codec/codec.ts')
@@ -106,7 +109,8 @@ export const check = defineCommand({
       if (given.classes === undefined) agreeOnOrder(reference, model)
       const data = given.data === undefined ? null : await dataOf(reference, given.data, given, io)
       if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
-      const { threads, batch, maxDrop, maxChange } = given
+      const { threads, batch, metric } = given
+      const gates = gatesOf(given)
       const watched = async <T>(samples: number, work: (onProgress: (done: number) => void) => Promise<T>) => {
         const progress = data ? io.progress('check', samples) : null
         try {
@@ -124,9 +128,10 @@ export const check = defineCommand({
       return {
         facts: () => ({
           ...{ reference: fingerprint(reference), model: fingerprint(model), data: data?.set.contentHash() ?? null },
-          ...{ batch, preprocess: data?.preprocess ?? null, maxDrop: maxDrop ?? null, maxChange: maxChange ?? null },
+          ...{ batch, preprocess: data?.preprocess ?? null },
+          ...{ maxDrop: gates.maxDrop ?? null, maxChange: gates.maxChange ?? null },
         }),
-        shared: { path, outputs: comparedOutputs(reference, model), random: !data, gates: { maxDrop, maxChange } },
+        shared: { path, outputs: comparedOutputs(reference, model), random: !data, gates },
         items: data ? Math.ceil(data.set.size / batch) : 1,
         async whole(): Promise<Checked> {
           const result = await watched(data?.set.size ?? 0, (onProgress) =>
@@ -135,14 +140,21 @@ export const check = defineCommand({
               ...(data && { batches: data.batches() }),
             }),
           )
+          const metrics = metric && data ? await metricsOf(metric, data) : undefined
           const layers = given.layers ? await layersOf() : undefined
           const readers = given.target === undefined ? undefined : await readersOf(given.target)
-          return { result, ...(layers && { layers }), ...(readers && { readers }) }
+          return {
+            result: { ...result, ...(metrics && { metrics }) },
+            ...(layers && { layers }),
+            ...(readers && { readers }),
+          }
         },
         async share({ from, to }, done, keep) {
           if (!data) throw usageError('--shard and --jobs divide the samples of --data', 'there are none')
           if (given.layers || given.target !== undefined)
             throw usageError('--layers and --target look at one batch, which is not divided', 'leave out one of them')
+          if (metric)
+            throw usageError('--metric is measured in one run', 'leave out --shard and --jobs; mnc eval has them')
           const tallies = [...done]
           const first = from + done.length
           const own = data.between(first * batch, to * batch)
@@ -156,6 +168,20 @@ export const check = defineCommand({
           })
           return tallies
         },
+      }
+
+      async function metricsOf(names: readonly string[], { set, preprocess }: NonNullable<typeof data>) {
+        const { compareMetrics } = await import('../check/check-metrics.ts')
+        return watched(2 * set.size, (onProgress) => {
+          let before = 0
+          return compareMetrics(reference, model, set, preprocess, names, {
+            ...{ batch, load: { threads } },
+            onProgress(done, total) {
+              onProgress(before + done)
+              if (done === total) before += total
+            },
+          })
+        })
       }
 
       async function layersOf(): Promise<LayerDifference[]> {
@@ -207,6 +233,9 @@ function describeReaderResults(results: readonly ReaderResult[]): string {
   return results.map((r) => `${r.reader}${r.version ? ` ${r.version}` : ''}: ${outcome(r)}`).join('\n')
 }
 
+const metricFigures = ({ reference, model, worse }: MetricChange): string[] =>
+  [reference, model, worse].map((x) => String(Number(x.toPrecision(5))))
+
 const points = (share: number): string => `${(share * 100).toFixed(2)} points`
 
 function describe(
@@ -229,6 +258,8 @@ function describe(
   ]
   const kind = r.random ? 'random inputs' : 'samples'
   const parts = [`${r.samples} ${kind}\n${table(rows, 'lrrrrrr', width)}`]
+  const metrics = Object.entries(r.metrics ?? {}).map(([name, m]) => [name, ...metricFigures(m)])
+  if (metrics.length > 0) parts.push(table([['metric', 'reference', 'model', 'worse by'], ...metrics], 'lrrr', width))
   const worst = new Set(Object.values(r.byOptimisation).flatMap((l) => l.worstOutput ?? []))
   if (r.outputs.length > 1 && worst.size > 0)
     parts.push(`of ${r.outputs.length} outputs, the largest relative error is in ${[...worst].join(', ')}`)

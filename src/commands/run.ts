@@ -165,7 +165,20 @@ function summaryTable({ stages }: RunResult, width: number): string {
   )
   if (checks.length === 0) return body
   const checkHeads = ['check in onnxruntime', 'reference', 'ORT_DISABLE_ALL', 'ORT_ENABLE_ALL', 'same class']
-  return `${body}\n\n${table([checkHeads, ...checks], 'lrrrr', width)}`
+  const metrics = stages.flatMap((s) =>
+    s.metrics.checks.flatMap(({ against, result }) =>
+      Object.entries(result.metrics ?? {}).map(([name, { reference, model, worse }]) => [
+        `${s.stage} against ${against}`,
+        ...[name, ...[reference, model, worse].map((x) => String(Number(x.toPrecision(5))))],
+      ]),
+    ),
+  )
+  const metricHeads = ['', 'metric', 'reference', 'model', 'worse by']
+  return [
+    body,
+    table([checkHeads, ...checks], 'lrrrr', width),
+    ...(metrics.length > 0 ? [table([metricHeads, ...metrics], 'llrrr', width)] : []),
+  ].join('\n\n')
 }
 
 /** `4`, `32`, or a mean such as `4.6`. */
@@ -195,6 +208,9 @@ async function showEstimate(recipe: Recipe, settings: RunOptions, io: CommandIO)
 const sourceOf = ({ source }: Stage): string =>
   source.kind === 'build' ? source.reference : source.kind === 'file' ? source.path : source.name
 
+const shortDuration = (seconds: number): string =>
+  seconds < 10 ? `${seconds.toPrecision(2)} s` : formatDuration(seconds)
+
 function describe({ stage, reason, training, seconds }: StageEstimate, commands: readonly string[]): string {
   const time = seconds === null ? 'time unknown' : `about ${formatDuration(seconds)}`
   const head = `${stage.name}  from ${sourceOf(stage)}  ${reason === null ? 'up to date' : `${time} (${reason})`}`
@@ -202,7 +218,8 @@ function describe({ stage, reason, training, seconds }: StageEstimate, commands:
   if (training) {
     const { steps, secondsPerStep } = training
     const count = steps === null ? 'unknown' : steps.toLocaleString('en')
-    lines.push(`    steps: ${count}${secondsPerStep === null ? '' : `, about ${secondsPerStep.toPrecision(2)} s each`}`)
+    const each = secondsPerStep === null ? null : shortDuration(secondsPerStep)
+    lines.push(`    steps: ${count}${each === null ? '' : `, about ${each} each`}`)
   }
   return [head, ...(stage.description ? [`    ${stage.description}`] : []), ...lines].join('\n')
 }

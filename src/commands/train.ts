@@ -59,6 +59,7 @@ async function trainModel(
 ): Promise<void> {
   const { fingerprint, readModel, writeModel } = await import('../codec/codec.ts')
   const { train } = await import('../train/loop/trainer.ts')
+  const { Together } = await import('../train/loop/together.ts')
   const { writePreprocess } = await import('../data/preprocess.ts')
   const { recordTraining } = await import('../train/loop/record.ts')
   const { TrainingLog } = await import('../train/loop/training-log.ts')
@@ -78,6 +79,7 @@ async function trainModel(
   const checkpoint = out === '-' ? undefined : outputBeside(out, 'checkpoint')
   const given = Object.fromEntries(Object.keys(trainOptions).map((k) => [k, options[k as keyof typeof options]]))
   const own = { ...given, threads: options.threads || (ranks?.threads ?? 0) }
+  if (options.syncBn && !ranks) io.log('--sync-bn: one process sees the whole batch by itself, so that nothing changes')
   const isFirst = !ranks || ranks.group.rank === 0
   const stop = interruptible()
   const log = options.log === undefined || !isFirst ? null : new TrainingLog(options.log)
@@ -89,7 +91,14 @@ async function trainModel(
       ...{ resume: options.resume, checkpointMinutes: options.checkpointMinutes },
       ...{ checkpointSteps: options.checkpointSteps, profile: isFirst ? options.profile : undefined },
       ...{ identity, cache: cacheFolder() },
-      ...(ranks && { ranks: { group: ranks.group, reduce: options.reduce, compareEvery: options.compareEvery } }),
+      ...(ranks && {
+        ranks: {
+          group: ranks.group,
+          reduce: options.reduce,
+          syncBn: options.syncBn,
+          compareEvery: options.compareEvery,
+        },
+      }),
     }
     const summary = await train(model, run, async (event) => {
       if (event.kind === 'start') {
@@ -104,8 +113,8 @@ async function trainModel(
     })
     const source = data === RANDOM ? RANDOM : data.name
     if (!isFirst) return
-    const accumulate = options.accumulate * (ranks?.group.size ?? 1)
-    recordTraining(model, { options: { ...own, accumulate }, data: source, seed: io.seed, input, summary })
+    const asOne = new Together(run.ranks).asOne({ ...own, batch: options.batch, accumulate: options.accumulate })
+    recordTraining(model, { options: asOne, data: source, seed: io.seed, input, summary })
     await writeModel(model, out)
     await dropCheckpoint(checkpoint, options.valFraction > 0)
     io.wrote(out, { ...summary })

@@ -64,5 +64,6 @@ export const compressOptions = optionTable({
   ...finiteOptions,
 })
 
+/** Options of `compress`, defaults filled in. */
 export type CompressOptions = OptionsOf<typeof compressOptions>
 export type { CompressOptionsInput } from './compress-options.generated.ts'

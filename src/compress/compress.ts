@@ -36,6 +36,7 @@ import { Search, type Tell } from './search.ts'
 import { doShare } from './shares.ts'
 import { type Request, Work } from './work.ts'
 
+/** Data and options of `compress`, and where its work folder is. */
 export interface CompressRun extends Pick<LongRun, 'signal'> {
   /** A data reference, as `--data` takes it, or `random`. */
   readonly data: string

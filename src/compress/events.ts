@@ -38,6 +38,7 @@ export interface PlannedStage {
 
 export type StageName = 'look' | 'quantise' | 'layers' | 'split' | 'fine-tune' | 'check'
 
+/** What `compress` reports while it runs. */
 export type CompressEvent =
   | { readonly kind: 'found'; readonly found: Found }
   | { readonly kind: 'plan'; readonly asked: Asked; readonly target: string; readonly stages: readonly PlannedStage[] }
@@ -55,6 +56,7 @@ export type CompressEvent =
   | { readonly kind: 'failed'; readonly point: string; readonly reason: string }
   | { readonly kind: 'log'; readonly message: string }
 
+/** What `compress` found: the file, and the curve that it is on. */
 export interface CompressResult {
   readonly workdir: string
   readonly target: string

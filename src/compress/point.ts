@@ -1,6 +1,7 @@
 /** A point on the way: a file that was made, what it costs, how it was judged, and where its parts lie in the work folder. */
 import type { Judgement } from './panel.ts'
 
+/** A file that was made and measured: a point of the curve of accuracy against size. */
 export interface Point {
   /** `w8a8`, `mixed-2`, `tuned-1`: its folder below WORK/points. */
   readonly name: string

@@ -6,6 +6,7 @@ import { compressPage } from './page.ts'
 import type { Point } from './point.ts'
 import { Work } from './work.ts'
 
+/** Files that `takePoint` wrote. */
 export interface Taken {
   readonly output: string
   readonly recipe: string

@@ -17,6 +17,7 @@ import type { PassDef } from '../pass-manager/define-pass.ts'
 import { passRegistry } from '../passes/index.ts'
 import { type LossDef, lossRegistry } from '../train/losses.ts'
 
+/** What `mnc.config.ts` exports, made by `defineConfig`. */
 export interface Config {
   readonly passes?: readonly PassDef[]
   readonly datasets?: readonly DatasetDef[]

@@ -12,6 +12,7 @@ import { type Dataset, MOST_CLASSES, type Split } from './dataset.ts'
 import { heldOut } from './held-out.ts'
 import { piecesOf, type Rows, readRows } from './rows.ts'
 
+/** An array with a row for each sample. */
 export interface Column {
   readonly name: string
   readonly elem: ElementType
@@ -22,6 +23,8 @@ export interface Column {
   readonly file: string
   /** What holds a row, where each has a file of its own. */
   readonly fileOf?: (row: number) => string
+  /** Of the classes that it numbers, where that is known. */
+  readonly classNames?: readonly string[]
   /** What brings it to another shape, for messages. */
   readonly remedy?: string
 }
@@ -31,8 +34,9 @@ export type ColumnMap = Readonly<Record<string, string>>
 
 /** The key of `--map` that names the column of classes. */
 export const LABELS = 'labels'
-const LABEL_NAMES = [LABELS, 'label', 'y']
+export const LABEL_NAMES: readonly string[] = [LABELS, 'label', 'y']
 
+/** What an `ArraySet` is made of. */
 export interface ArraySetInit {
   readonly name: string
   readonly split: Split
@@ -67,6 +71,7 @@ interface State {
   readonly size: number
 }
 
+/** Samples as arrays by name, which feed inputs as they are. */
 export class ArraySet {
   readonly #state: State
   #hash: string | undefined
@@ -77,7 +82,7 @@ export class ArraySet {
 
   /** A usage error where columns differ in length or there are none, for impossible labels, and for a `map` to nothing. */
   static of(init: ArraySetInit): ArraySet {
-    const { name, split, columns, map = {}, classNames, sampleRate, notes = [] } = init
+    const { name, split, columns, map = {}, sampleRate, notes = [] } = init
     const [first] = columns
     if (!first) throw usageError(`${name} holds no arrays`)
     for (const c of columns)
@@ -89,6 +94,7 @@ export class ArraySet {
     if (size === 0) throw usageError(`${first.file}: '${first.name}' has no samples`)
     checkMap(map, name, columns)
     const column = labelColumn(columns, map)
+    const classNames = init.classNames ?? column?.classNames
     const labels = column ? labelsOf(column) : null
     const other = column && init.others?.find((c) => c.name === column.name)
     const found = labels ? Math.max(most(labels), other ? most(labelsOf(other)) : 0) + 1 : 0

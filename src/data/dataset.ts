@@ -10,6 +10,7 @@ import { hashFiles, type Pictures } from './pictures.ts'
 import { type Pixels, readPixels, viewOf } from './pixels.ts'
 import type { ResizeMode } from './resize.ts'
 
+/** Part of a data set. */
 export type Split = 'train' | 'test'
 
 /** Per-channel mean and standard deviation of pixels / 255. */
@@ -59,6 +60,7 @@ export const MOST_CLASSES = 2 ** 20
 
 export { sharedBytes }
 
+/** Pictures with their labels, which become a model's input as its preprocessing says. */
 export class Dataset {
   readonly name: string
   readonly split: Split

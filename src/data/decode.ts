@@ -14,11 +14,19 @@ import { readPart } from '../base/files.ts'
 import type { ImageShape } from './image-shape.ts'
 import type { ResizeMode } from './resize.ts'
 
+export interface PicturePart {
+  readonly name: string
+  readonly offset: number
+  readonly size: number
+  /** Of the open file that has it unpacked; null: it is in the file itself. */
+  readonly descriptor: number | null
+}
+
 /** A file, or a part of one. */
 export interface PicturePlace {
   readonly path: string
   /** Where in it the picture is, and how it is called there; null: it is the file. */
-  readonly part: { readonly name: string; readonly offset: number; readonly size: number } | null
+  readonly part: PicturePart | null
 }
 
 export interface PictureFile extends PicturePlace {
@@ -54,7 +62,7 @@ export async function readFacts(place: PicturePlace): Promise<PictureFacts> {
 
 /** What the decoder reads. */
 function sourceOf({ path, part }: PicturePlace): string | Buffer {
-  return part ? readPart(path, part.offset, part.size) : path
+  return part ? readPart(path, part.offset, part.size, part.descriptor) : path
 }
 
 const nameOf = ({ path, part }: PicturePlace): string => (part ? `${path}: '${part.name}'` : path)

@@ -1,6 +1,6 @@
 /** The picture files of a set, and what has been decoded of them, by size. */
 import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { reading } from '../base/files.ts'
 import { packageVersion } from '../base/package-files.ts'
 import type { PictureFile } from './decode.ts'
@@ -46,15 +46,16 @@ export function hashFiles(files: Iterable<PictureFile>, times = false): string {
   const buffer = Buffer.alloc(HASHED)
   for (const { path, part } of files)
     reading(path, () => {
-      const file = openSync(path, 'r')
+      const own = part?.descriptor ?? null
+      const file = own ?? openSync(path, 'r')
       try {
-        const { size: all, mtimeMs } = fstatSync(file)
+        const { size: all, mtimeMs } = own === null ? fstatSync(file) : statSync(path)
         const { offset, size } = part ?? { offset: 0, size: all }
         hash.update(times ? `${size} ${mtimeMs} ` : `${size} `)
         for (const at of size > HASHED ? [0, size - HASHED] : [0])
           hash.update(buffer.subarray(0, readSync(file, buffer, 0, Math.min(HASHED, size), offset + at)))
       } finally {
-        closeSync(file)
+        if (own === null) closeSync(file)
       }
     })
   return hash.digest('hex')

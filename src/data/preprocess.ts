@@ -17,6 +17,7 @@ import type { ResizeMode } from './resize.ts'
 
 export type Layout = 'NCHW' | 'NHWC'
 
+/** How pixels become a model's input: (pixel / scale - mean) / std, at a size. */
 export interface Preprocess {
   /** What pixels are divided by first. */
   readonly scale: number

@@ -3,13 +3,8 @@
  * where a format has to be unpacked (RowWriter), so that any row can be read at any time and memory does not grow with
  * their number.
  */
-import { randomBytes } from 'node:crypto'
-import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { DataFile } from '../base/data-file.ts'
-import { usageError } from '../base/errors.ts'
-import { refused } from '../base/files.ts'
+import { Scratch } from './scratch.ts'
 
 export interface Rows {
   readonly count: number
@@ -58,55 +53,26 @@ export function* piecesOf(rows: Rows, count = rows.count): Generator<Uint8Array,
   }
 }
 
-const letGo = new FinalizationRegistry((descriptor: number) => closeSync(descriptor))
-
-/**
- * Writes rows into a temporary file. It is removed from its folder as soon as it is open, so that nothing is left of it
- * however the process ends.
- */
+/** Writes rows into a temporary file, which lives as long as they do. */
 export class RowWriter {
   readonly #width: number
-  readonly #descriptor: number
-  #bytes = 0
+  readonly #scratch = new Scratch()
 
   constructor(width: number) {
-    const path = join(tmpdir(), `mnc-${process.pid}-${randomBytes(4).toString('hex')}.rows`)
     this.#width = width
-    this.#descriptor = refusals(() => openSync(path, 'wx+', 0o600))
-    unlinkSync(path)
-    letGo.register(this, this.#descriptor)
   }
 
   append(bytes: Uint8Array): void {
-    refusals(() => {
-      for (let at = 0; at < bytes.length; )
-        at += writeSync(this.#descriptor, bytes, at, bytes.length - at, this.#bytes + at)
-    })
-    this.#bytes += bytes.length
+    this.#scratch.append(bytes)
   }
 
-  /** What was written; the file lives as long as they do. */
+  /** What was written. */
   rows(): Rows {
-    const width = this.#width
+    const [width, scratch] = [this.#width, this.#scratch]
     return {
-      count: width === 0 ? 0 : this.#bytes / width,
+      count: width === 0 ? 0 : scratch.size / width,
       width,
-      readInto: (out, first) => this.#read(out, first * width),
-    }
-  }
-
-  #read(out: Uint8Array, offset: number): void {
-    for (let at = 0; at < out.length; ) {
-      const n = refusals(() => readSync(this.#descriptor, out, at, out.length - at, offset + at))
-      if (n === 0) throw usageError('the temporary file of unpacked data ended early')
-      at += n
+      readInto: (out, first) => scratch.readInto(out, first * width),
     }
   }
 }
-
-const refusals = <T>(work: () => T): T =>
-  refused(
-    work,
-    `unpacked data cannot be kept in ${tmpdir()}`,
-    'name a folder that has room with the environment variable TMPDIR',
-  )

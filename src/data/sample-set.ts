@@ -15,6 +15,7 @@ import { evalBatches, imageTensor } from './eval-batches.ts'
 import { imagePlan } from './image-plan.ts'
 import { imageInput, type Preprocess, type PreprocessOverrides, preprocessOf } from './preprocess.ts'
 
+/** Feeds of some samples, with their labels and targets. */
 export interface SampleBatch {
   /** By input. */
   readonly feeds: Readonly<Record<string, Tensor>>

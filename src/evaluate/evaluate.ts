@@ -6,8 +6,10 @@ import type { Model } from '../graph/model.ts'
 import { type Measurement, type MeasureOptions, measure } from './measure.ts'
 import { accuracy } from './metrics/accuracy.ts'
 
+/** Options of `evaluate`. */
 export type EvaluateOptions = Omit<MeasureOptions, 'reference'>
 
+/** Accuracy of a classifier. */
 export interface Evaluation {
   readonly samples: number
   /** Fractions in [0, 1]. */

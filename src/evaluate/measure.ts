@@ -37,11 +37,13 @@ export interface MeasureOptions extends LongRun {
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
 }
 
+/** Value of a metric, by output where there are several. */
 export interface MetricResult extends Measured {
   /** By output, where several are measured; the value is their mean. */
   readonly outputs?: Readonly<Record<string, Measured>>
 }
 
+/** Metrics of a model over a data set. */
 export interface Measurement {
   readonly samples: number
   readonly samplesPerSecond: number

@@ -28,6 +28,7 @@ export interface KernelChoice {
   readonly reason: string
 }
 
+/** Which kernels an exported file will run on, and why not faster ones. */
 export interface Explanation {
   readonly layers: readonly KernelChoice[]
   /** Nodes of the optimised graph by operator. */

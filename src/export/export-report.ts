@@ -18,6 +18,7 @@ export interface ExportedTensor {
   readonly bytes: number
 }
 
+/** What an export did with each tensor and each activation. */
 export interface ExportReport {
   readonly format: ExportFormat
   /** Of the whole file. */
@@ -38,7 +39,7 @@ export interface ExportReport {
 }
 
 /** Of floats. */
-const widths: Partial<Readonly<Record<StorageKind, number>>> = { raw: 32, float16: 16 }
+const widths: Partial<Readonly<Record<StorageKind, number>>> = { raw: 32, float16: 16, fixed16: 16, fixed24: 24 }
 
 export function exportReport(context: Exporting): ExportReport {
   const { model, format, weights, others, readers, choices, weightBytes, inexact, batchNorms, activations } = context

@@ -6,8 +6,11 @@ export type { Attribute, AttributeLike, Opaque } from './parts.ts'
 
 const utf8 = new TextEncoder()
 
+/** An attribute of one float32. */
 export const float = (value: number): Attribute => ({ kind: 'float', value: Math.fround(value) })
+/** An attribute of a list of float32. */
 export const floats = (value: readonly number[]): Attribute => ({ kind: 'floats', value: value.map(Math.fround) })
+/** An attribute that is a graph. */
 export const graphAttribute = (value: Graph): Attribute => ({ kind: 'graph', value })
 
 export function toAttribute(a: AttributeLike): Attribute {

@@ -72,6 +72,7 @@ export function cloneGraph(graph: Graph, parent: Graph | null = null, map: Value
   return out
 }
 
+/** A copy that shares the bytes of tensors, which are never changed in place. */
 export function cloneModel(model: Model, map: ValueMap = new Map()): Model {
   const out = new Model(cloneGraph(model.graph, null, map))
   out.irVersion = model.irVersion

@@ -310,4 +310,5 @@ class LinkedGraph implements Graph {
   }
 }
 
+/** Nodes and values with use-def links; edited through its methods only. */
 export const Graph: new (name?: string, parent?: Graph | null) => Graph = LinkedGraph

@@ -3,6 +3,7 @@
  * know a better way. Engines that ignore them compute the same numbers.
  */
 
+import type { Builder } from './builder.ts'
 import type { Graph, Node, Value } from './graph.ts'
 import { marks } from './marks.ts'
 
@@ -75,6 +76,15 @@ export function originIn(name: string): Origin | null {
   const at = text.indexOf(BETWEEN)
   return at < 0 ? null : { kind: text.slice(0, at), layer: text.slice(at + BETWEEN.length) }
 }
+
+/**
+ * The mean of `v` over all processes that train together. The engine stops there for them to exchange it (segments.ts); one
+ * that does not know of them gives what this process has.
+ */
+export const meanOverRanks = (b: Builder, v: Value): Value =>
+  b.op('Identity', [v], {}, { type: v.type, metadata: marks.overRanks.entry(true) })
+
+export const isOverRanks = (n: Node): boolean => marks.overRanks.is(n)
 
 /** Marks the value's producer as summing so many terms that float16 would lose the sum. Returns the value. */
 export function keepWide(v: Value): Value {

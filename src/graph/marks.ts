@@ -162,6 +162,8 @@ export const marks = {
   name: text<Value>('name'),
   /** Of BatchNormalization whose input has about zero mean in every channel: one pass over it measures it. */
   centred: new Flag<Node>('centred'),
+  /** Of an Identity: the mean over all processes that train together of what each has there (hints.ts). */
+  overRanks: new Flag<Node>('over-ranks'),
   /** The node sums so many terms that float16 would lose the sum. */
   wide: new Flag<Node>('wide'),
   /** The node's input has the shape of its output (hints.ts). */

@@ -16,6 +16,7 @@ export interface FunctionDef {
   readonly extra: Extra
 }
 
+/** A graph with its opsets, functions and metadata: what an `.onnx` file holds. */
 export class Model {
   readonly graph: Graph
   irVersion: number

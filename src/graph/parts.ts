@@ -94,6 +94,7 @@ export interface Node {
   readonly subgraphs: readonly Graph[]
 }
 
+/** What a node is made of. */
 export interface NodeSpec {
   readonly op: string
   readonly domain?: string

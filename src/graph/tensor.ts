@@ -83,6 +83,7 @@ export interface TensorOrigin {
   readonly external?: FileSlice
 }
 
+/** Numbers of one type and shape, row-major; read from their file when they are needed. */
 export class Tensor {
   readonly type: ElementType
   readonly dims: readonly number[]

@@ -35,6 +35,7 @@ export const elementTypes = {
   int2: { code: 26, bits: 2 },
 } as const satisfies Record<string, ElementInfo>
 
+/** Name of a type of numbers, as ONNX has them. */
 export type ElementType = keyof typeof elementTypes
 
 /** Floats that compute in float32. */

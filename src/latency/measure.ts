@@ -18,6 +18,7 @@ import { randomFeeds } from '../samples/random-feeds.ts'
 import { type LatencyOptions, latencyOptions } from './latency-options.ts'
 import { type Estimate, estimate } from './statistics.ts'
 
+/** A file whose speed is to be measured. */
 export interface Candidate {
   readonly file: string
   readonly model: Model
@@ -40,6 +41,7 @@ export interface Measured {
   readonly speedup: Estimate | null
 }
 
+/** How fast files run at a number of threads and a batch. */
 export interface Setting {
   readonly threads: number
   readonly batch: number

@@ -22,6 +22,7 @@ export interface Share {
   readonly share: number
 }
 
+/** Where the time of a model goes, by operator and by node. */
 export interface OperatorProfile {
   readonly operators: readonly Share[]
   readonly nodes: readonly Share[]

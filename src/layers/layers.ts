@@ -22,6 +22,7 @@ export const ACTIVATION_QUANT = 'activation-quant'
 /** Work that only compensates for the width of an engine's kernels (src/export/weights/split-sums.ts); not a layer of the network. */
 export const CORRECTION = 'correction'
 
+/** A node with a weight: what passes prune and quantise. */
 export interface WeightLayer {
   /** The first node, in graph order, that uses the weight. */
   readonly node: Node

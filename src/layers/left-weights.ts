@@ -24,6 +24,7 @@ export interface Declined {
   readonly remedy?: string
 }
 
+/** Weights that a pass left as they are, and why. */
 export interface LeftWeights {
   /** Elements left as they were, and all. */
   readonly weights: number

@@ -6,6 +6,7 @@ import type { OptionsOf, OptionTable } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import type { NetworkBuilder } from './layers.ts'
 
+/** A family of networks: its options, and how one is built. */
 export interface NetworkDef<T extends OptionTable = OptionTable> {
   /** kebab-case; also the file's name. */
   readonly family: string
@@ -16,6 +17,7 @@ export interface NetworkDef<T extends OptionTable = OptionTable> {
   build(options: OptionsOf<T>, net: NetworkBuilder): Model
 }
 
+/** Declares a family of networks, which `mnc build NAME` then takes. */
 export const defineNetwork = <const T extends OptionTable>(def: NetworkDef<T>): NetworkDef<T> => def
 
 /** The options for the sizes of input and output; a family may change the default size and channels. */

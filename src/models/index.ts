@@ -15,4 +15,5 @@ const builtIn: readonly NetworkDef[] = [
 ]
 
 export const networkRegistry = new Registry('network family', builtIn, (n) => [n.family])
+/** Every family of networks that there is, the configuration's own too. */
 export const networks = networkRegistry.all

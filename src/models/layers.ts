@@ -40,12 +40,14 @@ export interface ExciteOptions {
 const BN_EPSILON = 1e-5
 const BN_MOMENTUM = 0.9
 
+/** Builds the layers of a network, with their initial weights. */
 export class NetworkBuilder {
   readonly model = new Model()
   readonly #b: Builder
-  readonly #rng: Rng
+  readonly #rng: Rng | null
 
-  constructor(rng: Rng) {
+  /** null: all weights that would be drawn are zero, for what asks for nothing but shapes and speed. */
+  constructor(rng: Rng | null) {
     this.#b = this.model.graph.append()
     this.#rng = rng
     this.model.producerName = 'mnc'
@@ -69,7 +71,7 @@ export class NetworkBuilder {
     const group = depthwise ? out : 1
     const std = Math.sqrt((2 * group) / (k * k * out))
     const dims = [out, x.channels / group, k, k]
-    const inputs = [x.value, this.#drawn(`${name}.weight`, dims, () => this.#rng.normal(0, std))]
+    const inputs = [x.value, this.#drawn(`${name}.weight`, dims, (rng) => rng.normal(0, std))]
     if (bias) inputs.push(this.#filled(`${name}.bias`, out, 0))
     const attributes = {
       ...{ kernel_shape: [k, k], strides: [stride, stride], pads: [pad, pad, pad, pad] },
@@ -186,7 +188,7 @@ export class NetworkBuilder {
   /** x [N, in] times weight [out, in] transposed, plus bias. `output`: the value's name where it is not the layer's. */
   linear(x: Feature, name: string, out: number, output = name): Feature {
     const limit = 1 / Math.sqrt(x.channels)
-    const draw = (): number => this.#rng.uniform(-limit, limit)
+    const draw = (rng: Rng): number => rng.uniform(-limit, limit)
     const inputs = [
       x.value,
       this.#drawn(`${name}.weight`, [out, x.channels], draw),
@@ -196,9 +198,10 @@ export class NetworkBuilder {
     return { value: node.output, channels: out, size: 0 }
   }
 
-  #drawn(name: string, dims: readonly number[], draw: () => number): Value {
+  #drawn(name: string, dims: readonly number[], draw: (rng: Rng) => number): Value {
     const values = new Float32Array(dims.reduce((a, b) => a * b, 1))
-    for (let i = 0; i < values.length; i++) values[i] = draw()
+    const rng = this.#rng
+    if (rng) for (let i = 0; i < values.length; i++) values[i] = draw(rng)
     return this.#b.initializer(name, Tensor.float32(dims, values))
   }
 

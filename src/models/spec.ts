@@ -17,6 +17,7 @@ import { type NetworkDef, pixelOptions } from './define-network.ts'
 import { networks } from './index.ts'
 import { NetworkBuilder } from './layers.ts'
 
+/** A family and its options. */
 export interface NetworkSpec {
   readonly family: string
   readonly [option: string]: unknown
@@ -83,8 +84,11 @@ function requireFamily(family: string): NetworkDef {
   throw usageError(`unknown network family '${family}'${near ? `, did you mean '${near}'?` : ''}`)
 }
 
-/** Builds the network of a spec with fresh weights. The same spec and seed give the same model. */
-export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number } = {}): Model {
+/**
+ * Builds the network of a spec with fresh weights. The same spec and seed give the same model. Without a seed (null) weights are
+ * zero: drawing them takes most of the time that building a network takes.
+ */
+export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number | null } = {}): Model {
   const def: NetworkDef = requireFamily(spec.family)
   const given = Object.fromEntries(Object.entries(spec).filter(([k]) => !documentKeys.includes(k)))
   const own = parseOptions(
@@ -97,7 +101,7 @@ export function buildNetwork(spec: NetworkSpec, { seed = 0 }: { seed?: number } 
     pick(given, (k) => k in pixelOptions),
     def.family,
   )
-  const model = def.build(own, new NetworkBuilder(new Rng(seed)))
+  const model = def.build(own, new NetworkBuilder(seed === null ? null : new Rng(seed)))
   recordPixels(model, pixels)
   return model
 }

@@ -66,6 +66,7 @@ export {
   type WeightSlot,
 } from './support/define-op.ts'
 
+/** What is known about each operator. */
 export const ops: readonly OpDef[] = [
   conv,
   batchNormalization,

@@ -26,6 +26,7 @@ export interface Left {
   readonly remedy?: string | undefined
 }
 
+/** A pass: its options, what it needs, and what it does to a model. */
 export interface PassDef<T extends OptionTable = OptionTable> {
   /** kebab-case, verb-object; also the file's name. */
   readonly name: string
@@ -65,5 +66,6 @@ export const namesOf = ({ name, alias, formerly = [] }: PassDef): string[] => [
   ...formerly,
 ]
 
+/** Declares a pass, which `mnc pass NAME` and recipes then take. */
 export const definePass = <const T extends OptionTable>(def: PassDef<T>): PassDef<T> =>
   def.bakes ? { ...def, options: { ...def.options, ...overridableOptions } } : def

@@ -21,6 +21,7 @@ import { overridableOptions } from './overridable-options.ts'
 import { sameSnapshot, snapshot } from './snapshot.ts'
 import { brokenBy, runStage } from './stages.ts'
 
+/** Whether a pass changed anything, and what it says of it. */
 export interface PassResult {
   readonly changed: boolean
   readonly declined: readonly Declined[]

@@ -13,6 +13,7 @@ import { modelError } from '../base/errors.ts'
 import { optionTable } from '../base/options.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
+import { isOverRanks, meanOverRanks } from '../graph/hints.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
 import { trainableParameters } from '../layers/parameters.ts'
@@ -150,6 +151,8 @@ function gradientsOfNode(
   b: Builder,
 ): readonly (Value | null)[] {
   if (marks.gradient.get(node) === STRAIGHT_THROUGH) return [dy[0] ?? null]
+  // y = mean of all x_r; the loss is the mean of all L_r, of which each rank seeds its own: dx = mean of all dy_r
+  if (isOverRanks(node)) return [dy[0] ? meanOverRanks(b, dy[0]) : null]
   const gradient = requireGradient(node)
   if (gradient === 'zero') return []
   if (gradient === 'decompose')

@@ -54,4 +54,5 @@ const builtIn: readonly PassDef[] = [
 ]
 
 export const passRegistry = new Registry('pass', builtIn, namesOf)
+/** Every pass that there is, the configuration's own too. */
 export const passes = passRegistry.all

@@ -31,6 +31,7 @@ import { inputMoments, type MomentsOf, momentsWalk } from '../quant/input-moment
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { quantizeValue } from '../quant/quantizer.ts'
 import { roundLayer } from '../quant/round-layer.ts'
+import { thinPositions } from '../quant/thin-positions.ts'
 import { weightRows } from '../quant/weight-rows.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
@@ -173,8 +174,11 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
     })
   const reference = o.target === 'network' ? floatReference(model, { unmasked: o.pruned === 'compensate' }) : null
   const ratios: number[] = []
-  const walk = momentsWalk(model, fit, ctx.calibration!, { reference, ...o })
-  const groups = layerRuns(model.graph, fit)
+  const columns = new Map(fit.map(({ layer, rows }) => [layer, rows.columns]))
+  const every = await thinPositions(model, columns, ctx.calibration!)
+  const thin = fit.map((of) => ({ ...of, every: every.get(of.layer) }))
+  const walk = momentsWalk(model, thin, ctx.calibration!, { reference, ...o })
+  const groups = layerRuns(model.graph, thin)
   for (const [i, group] of groups.entries()) {
     ctx.onProgress?.(i, groups.length)
     const moments = await inputMoments(walk, group)

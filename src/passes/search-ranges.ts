@@ -20,9 +20,13 @@ import { LayerWalk } from '../quant/layer-walk.ts'
 import { nonNegativeTest } from '../quant/non-negative.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { candidatesOf, type RangeOf, rangeProbe, searchRange } from '../quant/range-search.ts'
+import { thinPositions } from '../quant/thin-positions.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
 const options = optionTable(finiteOptions)
+
+/** An error takes as many positions as the moments of so many columns. */
+const COLUMNS = 128
 
 function whyNot({ scale, zeroPoint, axis, dequantize }: QuantPair, readers: RangeOf['readers']): string | null {
   const given = dequantize.output
@@ -54,13 +58,19 @@ async function run(model: Model, { allowNonfinite }: OptionsOf<typeof options>, 
     }
   }
   if (found.length === 0) return inlined
+  const windows = found.flatMap(({ of }) => of.readers.filter((r) => r.layer.slot.channels === 'window'))
+  const every = await thinPositions(model, new Map(windows.map((r) => [r.layer, COLUMNS])), ctx.calibration!)
   const order = new Map([...float.model.graph.nodes()].map((n, i) => [n, i]))
   found.sort((a, b) => order.get(a.of.readers[0]!.node)! - order.get(b.of.readers[0]!.node)!)
-  const probes = found.map(({ of }) => rangeProbe(of))
+  const ranges = found.map(({ of, candidates }) => {
+    const readers = of.readers.map((r) => ({ ...r, every: every.get(r.layer) }))
+    return { of: { ...of, readers }, candidates }
+  })
+  const probes = ranges.map(({ of }) => rangeProbe(of))
   const walk = new LayerWalk(float.model, ctx.calibration!, probes, { reference: null, allowNonfinite })
   let changed = 0
-  for (const [i, { of, candidates }] of found.entries()) {
-    ctx.onProgress?.(i, found.length)
+  for (const [i, { of, candidates }] of ranges.entries()) {
+    ctx.onProgress?.(i, ranges.length)
     const { range, before, after } = await searchRange(walk, of, candidates)
     marks.rangeSearched.put(of.pair.dequantize)
     if (!(after < before)) continue

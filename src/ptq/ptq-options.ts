@@ -58,5 +58,6 @@ export const ptqOptions = optionTable({
   ...finiteOptions,
 })
 
+/** Options of `ptq`, defaults filled in. */
 export type PtqOptions = OptionsOf<typeof ptqOptions>
 export type { PtqOptionsInput } from './ptq-options.generated.ts'

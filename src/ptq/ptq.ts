@@ -37,6 +37,7 @@ import {
   refineSteps,
 } from './steps.ts'
 
+/** Data and options of `ptq`. */
 export interface PtqRun extends Pick<LongRun, 'signal'> {
   /** Images, whose labels are not looked at, or `random` inputs in the shapes of the model's own. */
   readonly data: TrainingData
@@ -61,6 +62,7 @@ export interface PtqStep {
   readonly reason: string | null
 }
 
+/** What `ptq` reports while it runs. */
 export type PtqEvent =
   | {
       readonly kind: 'start'
@@ -84,6 +86,7 @@ export interface PtqSequence {
   readonly train: Options | null
 }
 
+/** What post-training quantisation did, step by step. */
 export interface PtqResult {
   readonly model: Model
   readonly steps: readonly PtqStep[]

@@ -9,6 +9,7 @@ import { kebab } from '../recipes/recipe.ts'
 import type { sizeOptions } from '../samples/size-options.ts'
 import type { PtqSequence } from './ptq.ts'
 
+/** What a recipe names besides the steps of `ptq`. */
 export interface RecipeFacts {
   readonly name: string
   /** Path of the float model. */
@@ -24,6 +25,7 @@ export interface RecipeFacts {
 const FLOAT = 'float'
 const QUANTISED = 'quantised'
 
+/** A recipe that does what a run of `ptq` did. */
 export function recipeOf({ passes, train }: PtqSequence, facts: RecipeFacts): Readonly<Record<string, unknown>> {
   const { name, model, data, seed, preprocess } = facts
   const reading = kebabKeys(facts.reading)

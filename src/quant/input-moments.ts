@@ -4,7 +4,7 @@
  *
  *   mean = E x,   gram = E x x',   and with the inputs r of the same layer in a float network,   cross = E r x'
  *
- * The columns of a convolution are computed by the convolution itself: applied to each input channel separately, with a
+ * Where a layer has far more positions than moments need, of every sample some are taken (thin-positions.ts). The columns of a convolution are computed by the convolution itself: applied to each input channel separately, with a
  * kernel of one 1 for each of its positions, it gives what it would have multiplied with that position's weight, whatever
  * its strides, pads and dilations are, and so does a ConvTranspose. The engine multiplies them; only the moments come out
  * of a run, and memory does not grow with the data.
@@ -15,7 +15,6 @@ import { modelError } from '../base/errors.ts'
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import type { Model } from '../graph/model.ts'
-import { padsInput } from '../graph/sliding-window.ts'
 import { Tensor } from '../graph/tensor.ts'
 import { elementTypes } from '../graph/types.ts'
 import type { WeightLayer } from '../layers/layers.ts'
@@ -23,6 +22,7 @@ import { channelSlot } from '../ops/index.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import type { FloatReference } from './bypass-quantisers.ts'
 import { LayerWalk, type WalkSite } from './layer-walk.ts'
+import { attributesFor, type Every, isPointwise, takeEvery } from './thin-positions.ts'
 import type { WeightRows } from './weight-rows.ts'
 
 /** Moments of one group of a layer; n columns. */
@@ -39,6 +39,8 @@ export interface Moments {
 export interface MomentsOf {
   readonly layer: WeightLayer
   readonly rows: WeightRows
+  /** The positions that are taken (thin-positions.ts); all by default. */
+  readonly every?: Every | undefined
 }
 
 /** A walk that measures moments of these layers' inputs. All must be layers that `weightRows` has rows of. */
@@ -91,15 +93,15 @@ const addProbes = (site: WalkSite, wanted: readonly MomentsOf[]): LayerProbe[] =
 
 function probeOf(
   { graph, here: imageOf, there: floatOf }: WalkSite,
-  { layer, rows }: MomentsOf,
+  { layer, rows, every = [] }: MomentsOf,
   node: Node,
 ): LayerProbe {
   const b = graph.append()
   const data = layer.slot.data!
-  const here = columns(b, layer, node, imageOf(node.output).producer!.input(data), rows)
+  const here = columns(b, layer, node, imageOf(node.output).producer!.input(data), { rows, every })
   const turned = b.op('Transpose', [here], { perm: [0, 2, 1] })
   const other = floatOf(node.output)?.producer?.input(data)
-  const there = other ? columns(b, layer, node, other, rows) : null
+  const there = other ? columns(b, layer, node, other, { rows, every }) : null
   const handOut = (v: Value): string => {
     graph.addOutput(v)
     return v.name
@@ -116,23 +118,30 @@ function probeOf(
   }
 }
 
+interface Columns {
+  readonly rows: WeightRows
+  readonly every: Every
+}
+
 /** What a node multiplies with its weight: [groups, columns, positions of the output]. */
-function columns(b: Builder, { slot, tensor }: WeightLayer, node: Node, data: Value, rows: WeightRows): Value {
+function columns(b: Builder, { slot, tensor }: WeightLayer, node: Node, data: Value, { rows, every }: Columns): Value {
   const { groups, columns: count, positions } = rows
   const x = b.op('Cast', [data], { to: elementTypes.float32.code })
   if (slot.channels !== 'window') {
     const turned = slot.transposesData?.(node)
-      ? x
-      : b.op('Transpose', [b.op('Reshape', [x, b.ints([-1, count])])], { perm: [1, 0] })
+      ? takeEvery(b, x, every, 1)
+      : b.op('Transpose', [takeEvery(b, b.op('Reshape', [x, b.ints([-1, count])]), every, 0)], { perm: [1, 0] })
     return b.op('Reshape', [turned, b.ints([1, count, -1])])
   }
-  const spread = isPointwise(node, positions) ? x : eachPosition(b, node, x, rows, tensor.dims.slice(2))
+  const spread = isPointwise(node, positions)
+    ? takeEvery(b, x, every, 2)
+    : eachPosition(b, node, x, { rows, every }, tensor.dims.slice(2))
   const behind = tensor.dims.slice(2).map((_, i) => i + 2)
   return b.op('Reshape', [b.op('Transpose', [spread], { perm: [1, 0, ...behind] }), b.ints([groups, count, -1])])
 }
 
 /** [N, C, ...] to [N, C * positions, ...]: what each position of the kernel is multiplied with, computed by the node itself. */
-function eachPosition(b: Builder, node: Node, x: Value, rows: WeightRows, kernel: readonly number[]): Value {
+function eachPosition(b: Builder, node: Node, x: Value, { rows, every }: Columns, kernel: readonly number[]): Value {
   const { positions } = rows
   const channels = (rows.groups * rows.columns) / positions
   const ones = new Float32Array(channels * positions * positions)
@@ -140,15 +149,10 @@ function eachPosition(b: Builder, node: Node, x: Value, rows: WeightRows, kernel
   const transposed = channelSlot(node)?.transposed
   const dims = transposed ? [channels, positions, ...kernel] : [channels * positions, 1, ...kernel]
   const weight = b.initializer(`${node.id}.positions`, Tensor.float32(dims, ones))
-  return b.op(node.op, [x, weight], { ...Object.fromEntries(node.attributes), group: channels })
+  const some = attributesFor(node, every)
+  const spread = b.op(node.op, [x, weight], { ...(some ?? Object.fromEntries(node.attributes)), group: channels })
+  return some ? spread : takeEvery(b, spread, every, 2)
 }
-
-/** Whether each output is a sum over the channels at one position, the same one. */
-const isPointwise = (node: Node, positions: number): boolean =>
-  positions === 1 &&
-  !padsInput(node) &&
-  node.ints('strides', []).every((s) => s === 1) &&
-  channelSlot(node)?.transposed !== true
 
 /** Sums over all runs, of one layer. */
 class Sums {

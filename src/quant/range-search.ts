@@ -11,7 +11,7 @@
  * Not on inputs x' that the quantisers before have changed, against what the layer gives in the float network: the further x' is
  * off, the more a range wins that makes everything smaller.
  *
- * Candidates are computed side by side in one run; memory does not grow with the data.
+ * Where a convolution has far more positions than an error needs, of every sample some count. Candidates are computed side by side in one run; memory does not grow with the data.
  */
 import type { Builder } from '../graph/builder.ts'
 import type { Node, Value } from '../graph/graph.ts'
@@ -22,12 +22,21 @@ import type { QuantPair } from '../layers/quant-pair.ts'
 import { isMatrixProduct } from '../ops/facts.ts'
 import type { ActivationRange } from './activation-range.ts'
 import type { LayerWalk, Probe, WalkSite } from './layer-walk.ts'
+import { attributesFor, type Every, isPointwise, takeEvery } from './thin-positions.ts'
 
 /** A quantiser of the quantised network; in the float one, what it rounds and the layers that read that, one for each node. */
 export interface RangeOf {
   readonly pair: QuantPair
   readonly source: Value
-  readonly readers: readonly { readonly layer: WeightLayer; readonly node: Node; readonly data: number }[]
+  readonly readers: readonly RangeReader[]
+}
+
+export interface RangeReader {
+  readonly layer: WeightLayer
+  readonly node: Node
+  readonly data: number
+  /** The positions of a convolution that the error is taken from (thin-positions.ts); all by default. */
+  readonly every?: Every | undefined
 }
 
 /** Multiples of the present step, where the zero point moves too, and where it is 0. */
@@ -104,7 +113,10 @@ function addProbes(
   candidates: readonly ActivationRange[],
 ) {
   const b = graph.append()
-  const x = here(source)
+  const [reader] = readers
+  // where it gives nothing else, no more of the input is rounded than what one layer looks at
+  const isNarrow = readers.length === 1 && isPointwise(reader!.node, kernelOf(reader!.layer))
+  const x = isNarrow ? takeEvery(b, here(source), reader!.every ?? [], 2) : here(source)
   const handOut = (v: Value): string => {
     graph.addOutput(v)
     return v.name
@@ -115,12 +127,14 @@ function addProbes(
   })
   const rounded = candidates.map((range) => roundedBy(b, x, pair, range))
   const held: Value[] = [...rounded]
-  const names = readers.map(({ layer, node, data }): ReaderNames => {
+  const names = readers.map(({ layer, node, data, every = [] }): ReaderNames => {
     const axes = b.ints(axesBeside(layer))
-    const float = channelsAt(b, layer, here(node.output))
+    const some = isNarrow ? Object.fromEntries(node.attributes) : attributesFor(node, every)
+    const whole = here(node.output)
+    const float = channelsAt(b, layer, some ? takeEvery(b, whole, every, 2) : whole)
     const errors = rounded.map((q) => {
       const inputs = node.inputs.map((v, i) => (i === data ? q : v && here(v)))
-      const y = b.op(node.op, inputs, Object.fromEntries(node.attributes))
+      const y = b.op(node.op, inputs, some ?? Object.fromEntries(node.attributes))
       held.push(y)
       return moments(b.op('Sub', [channelsAt(b, layer, y), float]), axes)
     })
@@ -128,6 +142,8 @@ function addProbes(
   })
   return { names, held }
 }
+
+const kernelOf = ({ tensor }: WeightLayer): number => tensor.dims.slice(2).reduce((a, b) => a * b, 1)
 
 /** What a layer gives, in float32; of matrices as [rows, channels]. */
 function channelsAt(b: Builder, layer: WeightLayer, output: Value): Value {

@@ -13,7 +13,7 @@ export interface Group {
    */
   foldInOrder(total: Float32Array, values: Float32Array, keep: Float32Array): void
   /** Replaces `values` by their sum over all ranks, in an order that the transport chooses, the same result everywhere. */
-  sum(values: Float32Array): void
+  sum(values: Float32Array | Float64Array): void
   /** The numbers of each rank, in the order of ranks; as many from each. */
   gather(values: readonly number[]): number[][]
 }

@@ -59,11 +59,13 @@ export class MpiGroup implements Group {
     total.set(whole.subarray(0, total.length))
   }
 
-  sum(values: Float32Array): void {
+  sum(values: Float32Array | Float64Array): void {
     const mpi = this.#mpi
-    const { sent } = this.#buffers(values.length)
+    const { length } = values
+    const isSingle = values instanceof Float32Array
+    const sent = isSingle ? this.#buffers(length).sent : new Float64Array(length)
     sent.set(values)
-    mpi.call('MPI_Allreduce', sent, values, values.length, mpi.float, mpi.plus, mpi.world)
+    mpi.call('MPI_Allreduce', sent, values, length, isSingle ? mpi.float : mpi.double, mpi.plus, mpi.world)
   }
 
   gather(values: readonly number[]): number[][] {

@@ -24,6 +24,7 @@ import type { Graphs, Recipe, Stage } from './recipe.ts'
 import { chosenStages, DataCache, missingInputs, type RunOptions, staleness } from './run.ts'
 import { WorkFolder } from './work-folder.ts'
 
+/** What a stage would do, and about how long that would take. */
 export interface StageEstimate {
   readonly stage: Stage
   /** null where its files are up to date. */
@@ -55,6 +56,7 @@ const standardSizes: Readonly<Record<string, Readonly<Record<Split, number>>>> =
   mnist: { train: 60_000, test: 10_000 },
 }
 
+/** What a recipe would do, and about how long that would take; nothing is made. */
 export async function estimateRecipe(
   recipe: Recipe,
   options: RunOptions,
@@ -169,7 +171,7 @@ class Estimator {
   }
 
   async #timed(stage: Stage | null, graph: Graphs): Promise<number | null> {
-    if (stage?.source.kind === 'build') return forwardSeconds(buildNetwork(stage.source.spec, { seed: 0 }))
+    if (stage?.source.kind === 'build') return forwardSeconds(buildNetwork(stage.source.spec, { seed: null }))
     if (graph.kind !== 'file' || !existsSync(graph.path)) return null
     const model = await readModel(graph.path)
     return forwardSeconds(model)

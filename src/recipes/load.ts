@@ -6,14 +6,16 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Ajv, type ErrorObject } from 'ajv'
-import { type MncError, usageError } from '../base/errors.ts'
+import { MncError, usageError } from '../base/errors.ts'
 import { readText } from '../base/files.ts'
 import { nearest, type OptionsOf, type OptionTable, parseOptions } from '../base/options.ts'
 import { packageFile } from '../base/package-files.ts'
 import { writtenShareFault } from '../base/shares.ts'
+import { refuseMetrics } from '../check/check-options.ts'
 import { calibrationOptions } from '../data/calibration-options.ts'
 import type { dataOptions } from '../data/data-options.ts'
 import { RANDOM } from '../data/random-options.ts'
+import { metricNamed } from '../evaluate/metrics/chosen.ts'
 import { loadSpec, type NetworkSpec } from '../models/spec.ts'
 import { findPass } from '../passes/run-pass.ts'
 import {
@@ -59,6 +61,7 @@ interface RawRecipe {
   readonly stages: readonly RawStage[]
 }
 
+/** What takes the place of a recipe's own settings. */
 export interface RecipeOverrides {
   /** In place of the recipe's own. */
   readonly data?: string | undefined
@@ -155,6 +158,14 @@ async function stageOf(
     given === undefined || given === false
       ? null
       : { ...asOptions(defaults[name]), ...asOptions(given), ...onDevice(name) }
+  const known = (check: () => unknown): void => {
+    try {
+      check()
+    } catch (error) {
+      if (!(error instanceof MncError)) throw error
+      throw fault(error.message, error.next)
+    }
+  }
   const wholesale = (name: 'eval' | 'score'): Options | boolean | undefined => raw[name] ?? defaults[name]
   const data = overrides.data ?? raw.data ?? recipe.data ?? null
   const asked = Object.fromEntries(Object.entries(overrides.reading ?? {}).filter(([, v]) => v !== undefined))
@@ -164,6 +175,8 @@ async function stageOf(
   const train = merged('train', raw.train)
   const bnUpdate = merged('bn-update', raw['bn-update'])
   const measure = merged('eval', data === null || data === RANDOM ? undefined : (wholesale('eval') ?? {}))
+  const evaluating = measure && options(stageTables.eval, measure, 'eval')
+  known(() => evaluating?.metric?.map(metricNamed))
   const score = merged('score', wholesale('score'))
   const passes = (raw.passes ?? []).map((item) => {
     const [[name, given]] = Object.entries(item) as [[string, Options]]
@@ -178,10 +191,9 @@ async function stageOf(
   const checks = (raw.check ?? []).map(({ against, ...given }) => {
     const reference = against === undefined && source.kind !== 'build' ? source : null
     if (against === undefined && !reference) throw fault('check has nothing to compare with', 'give against')
-    return {
-      against: reference ?? graphs(String(against)),
-      options: options(stageTables.check, given, 'check'),
-    }
+    const own = options(stageTables.check, given, 'check')
+    known(() => refuseMetrics(own))
+    return { against: reference ?? graphs(String(against)), options: own }
   })
   const needs = [train && 'train', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
   const onImages = [raw.eval && 'eval', bnUpdate && 'bn-update', checks.length > 0 && 'check'].filter(Boolean)
@@ -203,7 +215,7 @@ async function stageOf(
     train: train && options(stageTables.train, train, 'train'),
     bnUpdate: bnUpdate && options(stageTables['bn-update'], bnUpdate, 'bn-update'),
     export: raw.export ? options(stageTables.export, raw.export, 'export') : null,
-    eval: measure && options(stageTables.eval, measure, 'eval'),
+    eval: evaluating,
     score: score && options(stageTables.score, score, 'score'),
     checks,
   }
@@ -259,7 +271,11 @@ function camelKeys(table: OptionTable, given: Options): Options {
 }
 
 let compiled: ReturnType<typeof compile> | undefined
-const compile = () => new Ajv({ allErrors: true, strict: false, verbose: true }).compile<RawRecipe>(recipeSchema())
+// the schema is large and checks one document: making its code smaller takes longer than that saves
+const compile = () =>
+  new Ajv({ allErrors: true, strict: false, verbose: true, code: { optimize: false } }).compile<RawRecipe>(
+    recipeSchema(),
+  )
 
 function isRecipe(json: unknown): json is RawRecipe {
   compiled ??= compile()

@@ -3,6 +3,8 @@ import { fileBytes, type LayerInfo, modelInfo } from '../analysis/model-info.ts'
 import { usageError } from '../base/errors.ts'
 import { checkModels } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
+import { compareMetrics } from '../check/check-metrics.ts'
+import { gatesOf } from '../check/check-options.ts'
 import { readModel } from '../codec/codec.ts'
 import type { SampleSet } from '../data/array-set.ts'
 import { agreeOnOrder } from '../data/class-order.ts'
@@ -111,8 +113,17 @@ async function runCheck(model: Model, { against, options }: StageCheck, c: Measu
     onProgress: (done) => c.progress('check', done, data.size),
     ...(c.signal && { signal: c.signal }),
   })
-  const { maxDrop, maxChange } = options
-  return { against: against.kind === 'file' ? against.path : against.name, gates: { maxDrop, maxChange }, result }
+  const { metric, batch } = options
+  const metrics =
+    metric &&
+    (await compareMetrics(reference, model, data, preprocess, metric, {
+      ...{ batch, ...(c.signal && { signal: c.signal }) },
+      onProgress: (done, total) => c.progress('metrics', done, total),
+    }))
+  return {
+    ...{ against: against.kind === 'file' ? against.path : against.name, gates: gatesOf(options) },
+    result: { ...result, ...(metrics && { metrics }) },
+  }
 }
 
 function testSet(c: MeasureContext, limit: number | undefined): SampleSet {

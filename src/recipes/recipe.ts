@@ -63,6 +63,7 @@ export interface StageCheck {
   readonly options: ParsedCheckOptions
 }
 
+/** A stage of a recipe, options filled in. */
 export interface Stage {
   readonly name: string
   readonly description: string | null
@@ -88,6 +89,7 @@ export interface Stage {
   readonly checks: readonly StageCheck[]
 }
 
+/** A recipe that has been read and checked. */
 export interface Recipe {
   readonly name: string
   readonly description: string | null

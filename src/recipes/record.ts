@@ -1,12 +1,13 @@
 /** The record of a stage, written next to its model. */
 import type { CheckResult } from '../check/check.ts'
-import type { ParsedCheckOptions } from '../check/check-options.ts'
+import type { CheckGates } from '../check/check-options.ts'
 import type { Evaluation } from '../evaluate/evaluate.ts'
 import type { MetricResult } from '../evaluate/measure.ts'
 import type { ExportReport } from '../export/export-report.ts'
 import type { ScoreReport } from '../score/report.ts'
 import type { TrainSummary } from '../train/loop/trainer.ts'
 
+/** What is measured of a stage's file. */
 export interface StageMetrics {
   /** On the test split; null where nothing is measured. */
   readonly eval: Evaluation | null
@@ -22,10 +23,8 @@ export interface StageMetrics {
   readonly weightBits: number
   readonly activationBits: number
   readonly score: Omit<ScoreReport, 'layers'> | null
-  readonly checks: readonly { readonly against: string; readonly gates: Gates; readonly result: CheckResult }[]
+  readonly checks: readonly { readonly against: string; readonly gates: CheckGates; readonly result: CheckResult }[]
 }
-
-type Gates = Pick<ParsedCheckOptions, 'maxDrop' | 'maxChange'>
 
 /** The state of a file when it was read, or of a folder when it was listed; null if nothing was there. */
 export type Stamp = { readonly size: number; readonly mtime: number; readonly sha256: string } | null
@@ -33,6 +32,7 @@ export type Stamp = { readonly size: number; readonly mtime: number; readonly sh
 /** By path, from the work folder. */
 export type Stamps = Readonly<Record<string, Stamp>>
 
+/** What the work folder keeps of a stage. */
 export interface StageRecord {
   readonly recipe: string
   readonly stage: string

@@ -23,6 +23,7 @@ import type { StageMetrics, StageRecord } from './record.ts'
 import { ShownWarnings } from './shown-warnings.ts'
 import { WorkFolder } from './work-folder.ts'
 
+/** Where a recipe runs, and which of its stages. */
 export interface RunOptions extends Pick<LongRun, 'signal'> {
   readonly workdir: string
   /** First stage to consider; those before it are taken as they are in the work folder. */
@@ -37,6 +38,7 @@ export interface RunOptions extends Pick<LongRun, 'signal'> {
   readonly onEvent?: ((event: RunEvent) => void) | undefined
 }
 
+/** What `runRecipe` reports while it runs. */
 export type RunEvent =
   | { readonly kind: 'stage'; readonly stage: Stage; readonly index: number; readonly reason: string | null }
   | { readonly kind: 'train'; readonly stage: Stage; readonly event: TrainEvent }
@@ -44,6 +46,7 @@ export type RunEvent =
   | { readonly kind: 'log'; readonly message: string }
   | { readonly kind: 'done'; readonly stage: Stage; readonly result: StageResult }
 
+/** What a run did with a stage. */
 export interface StageResult {
   readonly stage: string
   readonly status: 'made' | 'measured' | 'skipped'
@@ -52,6 +55,7 @@ export interface StageResult {
   readonly metrics: StageMetrics
 }
 
+/** What a run made, and the gate that ended it. */
 export interface RunResult {
   readonly recipe: string
   readonly workdir: string
@@ -149,6 +153,7 @@ export function missingInputs(stage: Stage, folder: WorkFolder): readonly string
   return inputs.flatMap((g) => (g && g.kind !== 'build' && !existsSync(pathOf(g, folder)) ? [pathOf(g, folder)] : []))
 }
 
+/** Makes the stages of a recipe that are not up to date, in order; ends at the first gate that fails. */
 export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<RunResult> {
   const folder = new WorkFolder(options.workdir)
   const stages = chosenStages(recipe, options.from, options.until)

@@ -2,6 +2,7 @@
 import type { Model } from '../graph/model.ts'
 import type { Tensor } from '../graph/tensor.ts'
 
+/** A device that models run on. */
 export interface DeviceInfo {
   /** cpu, webgpu, cuda, tfjs:wasm, ... as `--device` takes it. */
   readonly id: string
@@ -26,6 +27,7 @@ export interface Fallback {
   readonly reason: string
 }
 
+/** How an engine loads a model. */
 export interface LoadOptions {
   /**
    * A training step: weights are inputs. The engine may be given a rewritten copy that suits its kernels; inputs and
@@ -34,6 +36,11 @@ export interface LoadOptions {
   readonly step?: boolean
   /** false: a training step runs on standard operators, even where there are native kernels. */
   readonly native?: boolean
+  /**
+   * Replaces numbers by their means over the processes that train together, wherever the step says that they are to be
+   * exchanged (graph/hints.ts). Only where the executor `exchanges`.
+   */
+  readonly exchange?: ((values: Float64Array) => void | Promise<void>) | undefined
   /** Folder for large training steps as the engine optimised them (session-cache.ts); without it they are not kept. */
   readonly cache?: string | undefined
   /** onnxruntime's graph optimisation level; 'all' by default. */
@@ -60,6 +67,7 @@ export interface KeptOutputs {
   readonly kept: Readonly<Record<string, DeviceTensor>>
 }
 
+/** A model that is loaded. */
 export interface Session {
   readonly inputNames: readonly string[]
   readonly outputNames: readonly string[]
@@ -83,6 +91,7 @@ export interface Session {
   dispose(): Promise<void>
 }
 
+/** An engine on a device, which loads models. */
 export interface Executor {
   readonly device: DeviceInfo
   /**
@@ -94,6 +103,8 @@ export interface Executor {
   readonly nativeKernels?: () => Promise<string | null>
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
+  /** Whether it takes LoadOptions.exchange. */
+  readonly exchanges?: boolean
   /** Whether it computes in float16; absent: it does, in its own way. */
   readonly float16?: () => Promise<boolean>
   load(model: Model | Uint8Array | string, options?: LoadOptions): Promise<Session>

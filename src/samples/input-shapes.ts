@@ -13,6 +13,7 @@ import type { Model } from '../graph/model.ts'
 import { type Dim, formatType } from '../graph/types.ts'
 import type { sizeOptions } from './size-options.ts'
 
+/** Sizes of dims that a model leaves open, as `--dim` and `--input-shape` give them. */
 export type GivenSizes = OptionsInput<typeof sizeOptions>
 
 /** Dims by input. */

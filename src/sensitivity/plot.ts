@@ -11,6 +11,7 @@ const TICKS = 5
 
 const titles = { accuracy: 'top-1, %', loss: 'cross entropy, nats', sqnr: 'SQNR, dB' } as const
 
+/** A scan as a drawing (SVG): a curve for each setting, over the layers. */
 export function sensitivityPlot(r: Sensitivity, title: string): string {
   const { layers, points, metric } = r
   const scale = metric === 'accuracy' ? 100 : 1

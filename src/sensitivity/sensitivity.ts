@@ -29,6 +29,7 @@ import {
 } from './sensitivity-options.ts'
 import { proposedSettings, type Settings } from './settings.ts'
 
+/** What each layer alone would cost. */
 export interface Sensitivity {
   readonly metric: MetricName
   readonly samples: number
@@ -40,6 +41,7 @@ export interface Sensitivity {
   readonly settings: Settings
 }
 
+/** Data and options of `scanSensitivity`. */
 export interface SensitivityRun extends Pick<LongRun, 'signal'> {
   /** Labelled images, or none: then random inputs are used, for the metric sqnr. */
   readonly data?: {

@@ -15,6 +15,7 @@ export interface LossDef {
   emit(b: Builder, student: Value, teacher: Value): Value
 }
 
+/** Declares a loss, which `--loss NAME` then takes. */
 export const defineLoss = (def: LossDef): LossDef => def
 
 export const builtInLosses = ['ce', 'kl', 'reverse-kl', 'mse', 'nmse', 'l1'] as const

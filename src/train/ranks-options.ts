@@ -9,6 +9,12 @@ export const ranksOptions = optionTable({
     description:
       'Under mpirun, how gradients are summed: exact: in a fixed order, with the bits of one process that accumulates them; fast: in the order of the MPI library',
   },
+  syncBn: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Under mpirun, BatchNormalization sees the batches of all processes as one: N of --batch B train as one of --batch N*B, to rounding',
+  },
   compareEvery: {
     type: 'integer',
     minimum: 1,

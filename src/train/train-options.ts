@@ -10,6 +10,7 @@ export const scheduleNames = ['cosine', 'step', 'linear', 'constant'] as const
 
 export const maskScheduleNames = ['constant', 'cubic'] as const
 
+/** Options of `train` and their help, by name. */
 export const trainOptions = optionTable({
   epochs: {
     type: 'number',
@@ -202,5 +203,6 @@ export const trainOptions = optionTable({
   threads: { ...threadsOption, description: 'Threads of the engine; 0: one per core' },
 })
 
+/** Options of `train`, defaults filled in. */
 export type TrainOptions = OptionsOf<typeof trainOptions>
 export type { TrainOptionsInput } from './train-options.generated.ts'

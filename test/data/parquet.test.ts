@@ -8,7 +8,9 @@ import { parseModel } from '../../src/codec/text-parse.ts'
 import { ArraySet, openDataset, sampleBatches } from '../../src/data/index.ts'
 import { type Unpacked, unpackParquet } from '../../src/data/readers/parquet-unpack.ts'
 import { MncError } from '../../src/index.ts'
-import { type ParquetColumn, parquetFile } from '../support/parquet-file.ts'
+import { png } from '../support/data-files.ts'
+import { inMemory } from '../support/in-memory.ts'
+import { type ParquetColumn, type ParquetPictures, parquetFile } from '../support/parquet-file.ts'
 import { peakOf } from '../support/peak-memory.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-parquet-'))
@@ -52,7 +54,7 @@ test('numbers, lists and booleans of all row groups, in any order, stored or gzi
         [...set.labels],
         of((i) => i % 4),
       )
-      assert.match(set.notes.join(), /not numbers are not read: text, date/)
+      assert.match(set.notes.join(), /columns that are not read: text, date/)
       const want: Record<string, [string, unknown[]]> = {
         f: ['float32', order.map((i) => i / 4 - 2)],
         d: ['float64', order.map((i) => i * 1e-3)],
@@ -100,8 +102,100 @@ end
     assert.deepEqual([...labels!], [0, 1])
   }
   rmSync(join(at, 'test.parquet'))
-  await assert.rejects(open(at, 'test'), /has no test\.parquet/)
-  await assert.rejects(open(join(scratch, 'none')), /there is no file/)
+  await assert.rejects(open(at, 'test'), /has no files of the test split/)
+  await assert.rejects(open(join(scratch, 'none')), /there is no file or folder/)
+})
+
+test('files of a folder are one set, in their order; they have the same columns and shapes', async () => {
+  const at = join(scratch, 'several')
+  const some = (from: number, to: number) => columns().map((c) => ({ ...c, rows: c.rows.slice(from, to) }))
+  write(parquetFile(some(0, 9), 4), 'several/train-00000-of-00002.parquet')
+  write(parquetFile(some(9, COUNT), 40), 'several/train-00001-of-00002.parquet')
+  write(parquetFile(some(0, 3), 40), 'several/validation-00000-of-00001.parquet')
+  const set = await open(at)
+  const whole = await open(write(parquetFile(columns(), 7)))
+  assert.equal(set.contentHash(), whole.contentHash())
+  assert.deepEqual(
+    [8, 9].map((row) => set.columns[0]!.fileOf!(row)),
+    [0, 1].map((k) => join(at, `train-0000${k}-of-00002.parquet`)),
+  )
+  assert.equal((await open(at, 'test')).size, 3)
+  write(parquetFile(some(0, 3).slice(1), 40), 'several/train-00002.parquet')
+  await assert.rejects(open(at), /train-00002\.parquet: it has the columns d \(float64\).* and .*train-00000/)
+  const longer = some(0, 3).map((c) => (c.name === 'list' ? { ...c, rows: [1, 2, 3].map(() => [1, 2]) } : c))
+  write(parquetFile(longer, 40), 'several/train-00002.parquet')
+  await assert.rejects(open(at), /train-00002\.parquet: 'list' has the shape \[2\], and \[3\] in .*train-00000/)
+})
+
+const noSharp = (await import('sharp').catch(() => null)) ? false : 'the optional decoder sharp is not installed'
+const picture = (value: number): Uint8Array => png(2, 2, 3, new Uint8Array(12).fill(value))
+const named = (names: readonly string[]): Record<string, string> => ({
+  huggingface: JSON.stringify({
+    info: { features: { image: { _type: 'Image' }, label: { names, _type: 'ClassLabel' } } },
+  }),
+})
+
+test('pictures as Hugging Face stores them, with the names of their classes', { skip: noSharp }, async () => {
+  const of = (values: readonly number[], labels: readonly number[]) => [
+    {
+      name: 'image',
+      type: 'PICTURE',
+      rows: values.map((v) => ({ bytes: picture(v), path: v % 2 === 0 ? `${v}.png` : null })),
+    } as const,
+    { name: 'label', type: 'INT64', rows: labels } as const,
+    { name: 'weight', type: 'FLOAT', rows: labels } as const,
+  ]
+  const names = named(['cat', 'dog', 'newt'])
+  write(parquetFile(of([10, 21, 32], [1, 0, 1]), 2, false, names), 'hf/train-00000-of-00002.parquet')
+  write(parquetFile(of([43], [2]), 2, true, names), 'hf/train-00001-of-00002.parquet')
+  write(parquetFile(of([200, 201], [0, 2]), 9, false, names), 'hf/test-00000-of-00001.parquet')
+  const at = `parquet:${join(scratch, 'hf')}`
+  const [train, test] = [await openDataset(at, 'train'), await openDataset(at, 'test')]
+  assert.ok(!(train instanceof ArraySet) && !(test instanceof ArraySet))
+  const values = async (set: typeof train): Promise<unknown> => {
+    const own = await inMemory(set)
+    return Array.from(own.labels, (label, i) => [own.image(i)[0], label])
+  }
+  assert.deepEqual([train.classes, train.classNames], [3, ['cat', 'dog', 'newt']])
+  assert.deepEqual(await values(train), [
+    [10, 1],
+    [21, 0],
+    [32, 1],
+    [43, 2],
+  ])
+  assert.deepEqual(await values(test), [
+    [200, 0],
+    [201, 2],
+  ])
+  assert.match(train.notes.join(), /columns that are not read beside the pictures of 'image': weight/)
+  assert.deepEqual(await test.statistics(), await train.statistics())
+  assert.notEqual(train.contentHash(), test.contentHash())
+  assert.equal(train.contentHash(), (await openDataset(at, 'train')).contentHash())
+  // the numbers beside them, where they are asked for
+  assert.ok((await openDataset(at, 'train', { map: { x: 'weight' } })) instanceof ArraySet)
+  const other = await openDataset(at, 'train', { map: { labels: 'weight' } })
+  assert.ok(!(other instanceof ArraySet) && other.isLabelled)
+})
+
+test('pictures that are missing or none are named by file and row', { skip: noSharp }, async () => {
+  const of = (...rows: ParquetPictures['rows']): string =>
+    write(parquetFile([{ name: 'image', type: 'PICTURE', rows }], 4))
+  const good = { bytes: picture(1), path: null }
+  for (const [rows, reason] of [
+    [[good, null], /\.parquet: 'image' has no picture in row 1/],
+    [[good, { bytes: null, path: 'x.png' }], /'image' has no picture in row 1, only a path \(x\.png\)/],
+    [[good, { bytes: Buffer.from('no'), path: 'x.png' }], /\.parquet: 'x\.png' is not a readable image/],
+    [[good, { bytes: Buffer.from('no'), path: null }], /\.parquet: 'row 1' is not a readable image/],
+  ] as const)
+    await assert.rejects(openDataset(`parquet:${of(...rows)}`, 'train'), reason)
+  const plain = await openDataset(`parquet:${of(good, good)}`, 'train')
+  assert.deepEqual([plain.isLabelled, plain.size], [false, 2])
+  const column = { name: 'label', type: 'INT64', rows: [0, 5] } as const
+  const pictures = { name: 'image', type: 'PICTURE', rows: [good, good] } as const
+  const file = write(parquetFile([pictures, column], 4, false, named(['cat', 'dog'])))
+  await assert.rejects(openDataset(`parquet:${file}`, 'train'), /'label' holds class 5, but only 2 have names/)
+  const unlabelled = write(parquetFile([pictures, { ...column, rows: [-1, -1] }], 4))
+  await assert.rejects(openDataset(`parquet:${unlabelled}`, 'train'), /label\[0\] is -1; a label is a whole number/)
 })
 
 test('lists of different lengths, nothing to read, no rows: one line that names the file', async () => {
@@ -109,7 +203,7 @@ test('lists of different lengths, nothing to read, no rows: one line that names 
   const ragged = { name: 'r', type: 'FLOAT', rows: of((i) => (i === 9 ? [1] : [1, 2])) } as const
   await assert.rejects(open(write(parquetFile([ragged], 4))), /'r' has 1 numbers in row 9, and 2 in the first row/)
   const text = { name: 't', type: 'BYTE_ARRAY', converted: 0, rows: of(String) } as const
-  await assert.rejects(open(write(parquetFile([text], 4))), /none of its columns holds numbers/)
+  await assert.rejects(open(write(parquetFile([text], 4))), /none of its columns holds numbers or pictures/)
   await assert.rejects(open(write(parquetFile([{ ...f, rows: [] }], 4))), /it has no rows/)
   await assert.rejects(open(write(Buffer.from('PAR1'))), /cannot be read as Parquet/)
   await assert.rejects(open(write(Buffer.alloc(0))), /cannot be read as Parquet/)

@@ -5,9 +5,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { ArraySet, openDataset } from '../../src/data/index.ts'
 import type { OpenOptions } from '../../src/data/open.ts'
-import { tarMembers } from '../../src/data/readers/tar.ts'
+import { archiveOf, tarMembers } from '../../src/data/readers/tar.ts'
 import { MncError } from '../../src/index.ts'
 import { npy, png, tar } from '../support/data-files.ts'
 import { inMemory } from '../support/in-memory.ts'
@@ -134,7 +135,9 @@ test('arrays and fields of json by name, in any order, across shards', async () 
 
 const hasTar = spawnSync('tar', ['--version'], { encoding: 'utf8' }).stdout?.includes('GNU tar')
 
-test('archives of GNU tar: long names, links and folders', { skip: hasTar ? false : 'there is no GNU tar' }, () => {
+test('archives of GNU tar: long names, links and folders', {
+  skip: hasTar ? false : 'there is no GNU tar',
+}, async () => {
   const long = `${'deep/'.repeat(30)}${'n'.repeat(120)}`
   const at = folder({ [`${long}.cls`]: '1', [`${long}.x.bin`]: 'content', 'short.cls': '2' })
   spawnSync('ln', ['-s', 'short.cls', join(at, 'link.cls')])
@@ -150,7 +153,7 @@ test('archives of GNU tar: long names, links and folders', { skip: hasTar ? fals
     )
     const wanted = names.filter((n) => n !== 'link.cls' && n !== 'deep/deep')
     assert.deepEqual(
-      Array.from(tarMembers(file), (m) => m.name),
+      Array.from(tarMembers(await archiveOf(file)), (m) => m.name),
       wanted,
       format,
     )
@@ -259,7 +262,10 @@ test('what is wrong is said with the shard and the sample', { skip }, async () =
   ])
   for (const [bytes, reason] of [
     [Buffer.alloc(0), /it is empty/],
-    [Buffer.from([0x1f, 0x8b, 8, 0]), /it is compressed/],
+    [Buffer.from([0x1f, 0x8b, 8, 0]), /it is compressed, and damaged: unexpected end of file/],
+    [gzipSync(good).fill(7, 30, 40), /it is compressed, and damaged/],
+    [gzipSync(good.subarray(0, 700)), /truncated/],
+    [gzipSync(Buffer.alloc(0)), /it is empty/],
     [Buffer.from('hello'), /it is truncated/],
     [good.subarray(0, good.length - 1024), /the blocks of zeros at its end are missing/],
     [good.subarray(0, 700), /truncated/],
@@ -281,8 +287,45 @@ test('what is wrong is said with the shard and the sample', { skip }, async () =
   }
 })
 
-test('shards are not unpacked: memory does not grow with what is in them', { timeout: 120_000 }, () => {
-  const script = `
+test('compressed shards, beside plain ones: the same arrays, pictures and splits', { skip }, async () => {
+  const sample = (i: number): Members => [
+    [`${i}.x.npy`, npy(Float32Array.of(i, -i), [2])],
+    [`${i}.cls`, String(i % 3)],
+  ]
+  const shards = [0, 3, 6].map((first) => tar([0, 1, 2].flatMap((k) => sample(first + k))))
+  const plain = await arrays(folder({ '0.tar': shards[0]!, '1.tar': shards[1]!, '2.tar': shards[2]! }))
+  const packed = await arrays(
+    folder({ '0.tar.gz': gzipSync(shards[0]!), '1.tar': shards[1]!, '2.tgz': gzipSync(shards[2]!) }),
+  )
+  assert.equal(packed.contentHash(), plain.contentHash())
+  const order = [8, 0, 4, 7]
+  assert.deepEqual(columnOf(packed, 'x', order), columnOf(plain, 'x', order))
+  const pictures = (from: number): Buffer =>
+    tar([0, 1].flatMap((k) => [[`${k}.png`, picture(from + k)] as const, [`${k}.cls`, String(k)] as const]))
+  const at = folder({ 'train-0.tar.gz': gzipSync(pictures(3)), 'val-0.tar.gz': gzipSync(pictures(90)) })
+  const values = async (split: 'train' | 'test'): Promise<number[]> => {
+    const set = await openDataset(`tar:${at}`, split)
+    assert.ok(!(set instanceof ArraySet))
+    const own = await inMemory(set)
+    return [own.image(0)[0]!, own.image(1)[0]!]
+  }
+  assert.deepEqual(
+    [await values('train'), await values('test')],
+    [
+      [3, 4],
+      [90, 91],
+    ],
+  )
+  const hash = async (): Promise<string> => (await openDataset(`tar:${at}`, 'train')).contentHash()
+  assert.equal(await hash(), await hash())
+  // another file of the same name is unpacked anew
+  writeFileSync(join(at, 'train-0.tar.gz'), gzipSync(pictures(40)))
+  assert.deepEqual(await values('train'), [40, 41])
+})
+
+for (const zip of [false, true])
+  test(`memory does not grow with what is in ${zip ? 'compressed ' : ''}shards`, { timeout: 120_000 }, () => {
+    const script = `
     import { openDataset } from './src/data/index.ts'
     const set = await openDataset('tar:' + process.argv[1], 'train')
     let sum = 0
@@ -292,14 +335,15 @@ test('shards are not unpacked: memory does not grow with what is in them', { tim
     }
     console.log(sum)
   `
-  const measure = (samples: number): number => {
-    const array = npy(new Float32Array(25_000).fill(1), [25_000])
-    const path = join(scratch, `${samples}.tar`)
-    writeFileSync(path, tar(Array.from({ length: samples }, (_, i) => [`${i}.x.npy`, array] as const)))
-    const { output, peak } = peakOf(script, path)
-    assert.equal(output, String(samples))
-    return peak
-  }
-  const [few, many] = [measure(200), measure(2000)]
-  assert.ok(many < few + 40, `${few.toFixed(0)} MB of memory for 20 MB, ${many.toFixed(0)} MB for 200 MB`)
-})
+    const measure = (samples: number): number => {
+      const array = npy(new Float32Array(25_000).fill(1), [25_000])
+      const path = join(scratch, `${samples}.tar`)
+      const shard = tar(Array.from({ length: samples }, (_, i) => [`${i}.x.npy`, array] as const))
+      writeFileSync(path, zip ? gzipSync(shard, { level: 1 }) : shard)
+      const { output, peak } = peakOf(script, path)
+      assert.equal(output, String(samples))
+      return peak
+    }
+    const [few, many] = [measure(100), measure(1000)]
+    assert.ok(many < few + 40, `${few.toFixed(0)} MB of memory for 10 MB, ${many.toFixed(0)} MB for 100 MB`)
+  })

@@ -37,9 +37,12 @@ test('initial weights have the spread that the families promise', () => {
 
 test('a seed decides the weights', () => {
   const spec = { family: 'lenet' }
-  const weight = (seed: number) => buildNetwork(spec, { seed }).graph.find('conv2.weight')!.constant!
+  const weight = (seed: number | null) => buildNetwork(spec, { seed }).graph.find('conv2.weight')!.constant!
   assert.ok(weight(3).equals(weight(3)))
   assert.ok(!weight(3).equals(weight(4)))
+  // without one, the same graph with zeros
+  const zeros = weight(null)
+  assert.ok(zeros.toFloat32().every((v) => v === 0) && zeros.dims.join() === weight(3).dims.join())
 })
 
 test('every spec in models/ builds, has the published size, and carries its preprocessing', async () => {

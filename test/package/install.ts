@@ -5,7 +5,8 @@
 import { execFileSync, type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
+import { packTo } from '../../scripts/package.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -29,7 +30,7 @@ export function installPacked(): Installed {
   const folder = mkdtempSync(join(tmpdir(), 'mnc-installed-'))
   const npm = (cwd: string, ...args: string[]): string =>
     execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
-  const tarball = npm(root, 'pack', '--ignore-scripts', '--silent', '--pack-destination', folder).trim()
+  const tarball = basename(packTo(folder).tarball)
   const own = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const lock: { readonly packages: Record<string, Locked> } = JSON.parse(
     readFileSync(join(root, 'package-lock.json'), 'utf8'),

@@ -109,8 +109,14 @@ function oneLayer({ op, data, weight, attributes = {}, opset = 21 }: Case): Mode
   return model
 }
 
-for (const [i, c] of CASES.entries())
-  test(`${c.op} ${c.weight.join('x')} ${JSON.stringify(c.attributes ?? {})}, ${i}`, async () => {
+/** Distances of the positions that are taken, along each axis of them. */
+const everyOf = ({ op, weight, data }: Case): readonly number[] =>
+  op === 'Gemm' || data.length === 2 ? [] : op === 'MatMul' ? [3] : weight.slice(2).map((_, axis) => 2 + axis)
+
+const runs = CASES.flatMap((c, i) => [[] as readonly number[], everyOf(c)].map((every) => ({ c, i, every })))
+
+for (const { c, i, every } of runs.filter(({ every }, at) => at % 2 === 0 || every.length > 0))
+  test(`${c.op} ${c.weight.join('x')} ${JSON.stringify(c.attributes ?? {})}, every ${every.join()} position, ${i}`, async () => {
     const model = oneLayer(c)
     const rng = new Rng(i)
     // uneven batches: each position counts once
@@ -132,11 +138,8 @@ for (const [i, c] of CASES.entries())
     const [layer] = weightLayers(model.graph)
     const rows = weightRows(layer!)
     assert.ok(typeof rows !== 'string', String(rows))
-    const moments = (
-      await inputMoments(momentsWalk(model, [{ layer: layer!, rows }], data, { reference: null }), [
-        { layer: layer!, rows },
-      ])
-    ).get(layer!)!
+    const wanted = [{ layer: layer!, rows, every }]
+    const moments = (await inputMoments(momentsWalk(model, wanted, data, { reference: null }), wanted)).get(layer!)!
     assert.equal(moments.length, rows.groups)
     const session = await ortExecutor().load(model, { threads: 1 })
     const channels = rows.groups * rows.rows
@@ -145,11 +148,22 @@ for (const [i, c] of CASES.entries())
     for (const feeds of batches) {
       const y = Object.values(await session.run(feeds))[0]!
       const inner = y.dims.slice(c.axis + 1).reduce((a, b) => a * b, 1)
+      // of matrices the rows of all samples one after another, of others each axis by itself
+      const places = c.op === 'MatMul' ? [y.size / channels] : y.dims.slice(2)
+      let taken = 0
       for (const [k, v] of y.toFloat32().entries()) {
+        let at = c.op === 'MatMul' ? Math.floor(k / channels) : k
+        const isTaken = places.reduceRight((all, size, axis) => {
+          const isHere = (at % size) % (every[axis] ?? 1) === 0
+          at = Math.floor(at / size)
+          return all && isHere
+        }, true)
+        if (!isTaken) continue
+        taken++
         sum[Math.floor(k / inner) % channels]! += v
         squares[Math.floor(k / inner) % channels]! += v * v
       }
-      count += y.size / channels
+      count += taken / channels
     }
     await session.dispose()
     for (const [g, { gram, mean }] of moments.entries()) {

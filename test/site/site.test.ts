@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
+  appendFileSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -44,23 +45,41 @@ test('every page is there, and every link and anchor leads somewhere', () => {
   assert.ok(links > 800, `${links}`)
 })
 
-test('a link that leads nowhere fails the build and is named', () => {
+test('every export of the library has a page, and is found by the search', async () => {
+  const library = await import('../../src/index.ts')
+  const index = readFileSync(join(site, 'search-index.js'), 'utf8').replace(/^window\.sections = /, '')
+  const sections: { page: string; title: string; text: string }[] = JSON.parse(index)
+  for (const name of Object.keys(library)) {
+    const section = sections.find((s) => s.title === name && s.page.startsWith('library/'))
+    assert.ok(section && section.text.length > 8 && existsSync(join(site, section.page)), name)
+  }
+  const page = readFileSync(join(site, 'library/interfaces/index.TrainRun.html'), 'utf8')
+  assert.match(page, /Data and options of .*train/)
+})
+
+test('a link that leads nowhere, and an export without a comment, fail the build and are named', () => {
   const copy = join(folder, 'copy')
   mkdirSync(copy)
-  for (const name of ['docs', 'scripts', 'site', 'web', 'bench/accuracy', 'examples', 'schemas', 'dist/web.js'])
+  for (const name of ['docs', 'scripts', 'site', 'web', 'bench/accuracy', 'examples', 'schemas', 'dist'])
     cpSync(name, join(copy, name), { recursive: true })
-  for (const name of ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'package.json'])
+  for (const name of ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'package.json', 'tsconfig.json'])
     cpSync(name, join(copy, name))
   symlinkSync(resolve('node_modules'), join(copy, 'node_modules'))
   writeFileSync(
     join(copy, 'docs/shapes.md'),
     '# Shapes\n\n[a](absent.md) [b](data.md#no-such-heading) [c](data.md#sound)\n',
   )
+  const more =
+    '/** As {@link nowhere} says. */\nexport declare const said: number\nexport declare const unsaid: number\n'
+  appendFileSync(join(copy, 'dist/index.d.ts'), more)
   const { status, stderr } = spawnSync(process.execPath, ['scripts/site.mjs'], { cwd: copy, encoding: 'utf8' })
   assert.equal(status, 1)
   assert.match(stderr, /docs\/shapes\.md: absent\.md leads nowhere/)
   assert.match(stderr, /docs\/shapes\.md: data\.md#no-such-heading leads nowhere/)
   assert.doesNotMatch(stderr, /#sound/)
+  assert.match(stderr, /index: unsaid has no comment/)
+  assert.match(stderr, /"nowhere"/)
+  assert.doesNotMatch(stderr, /: said has no comment/)
 })
 
 test('it is searched without a server, and fits narrow windows', { skip: !browser && 'no Chromium' }, async (t) => {
@@ -78,10 +97,15 @@ test('it is searched without a server, and fits narrow windows', { skip: !browse
   assert.equal(await first.textContent(), 'WebDataset shards')
   await first.click()
   await page.waitForURL(/docs\/data\.html#webdataset-shards$/)
+  await page.fill('#search', 'checkModels')
+  await page.locator('#found a').first().click()
+  await page.waitForURL(/library\/functions\/index\.checkModels\.html$/)
+  await page.getByText('mnc: documents').click()
+  await page.waitForURL(/\/index\.html$/)
   await page.fill('#search', 'nothing-like-this')
   assert.equal(await page.locator('#found a').count(), 0)
   for (const width of [400, 1400])
-    for (const path of ['index.html', 'docs/reference.html', 'docs/tutorials/detector.html']) {
+    for (const path of ['index.html', 'docs/reference.html', 'docs/tutorials/detector.html', 'library/index.html']) {
       await page.setViewportSize({ width, height: 800 })
       await page.goto(pathToFileURL(join(site, path)).href)
       assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width, `${path} at ${width}`)

@@ -7,7 +7,8 @@ import type { CalibrationData } from '../../src/samples/calibration-data.ts'
 export async function outputs(model: Model, data: CalibrationData): Promise<Float32Array> {
   const session = await ortExecutor().load(model, { threads: 1, optimization: 'disabled' })
   const out: number[] = []
-  for await (const feeds of data.batches()) out.push(...Object.values(await session.run(feeds))[0]!.toFloat32())
+  for await (const feeds of data.batches())
+    for (const y of Object.values(await session.run(feeds))[0]!.toFloat32()) out.push(y)
   await session.dispose()
   return Float32Array.from(out)
 }

@@ -4,6 +4,7 @@ import type { Tensor } from '../../graph/tensor.ts'
 import type { Split } from '../dataset.ts'
 import type { DataFormat } from './define-format.ts'
 
+/** A kind of data set of one's own, as `--data NAME:PLACE` reads it. */
 export interface DatasetDef {
   /** kebab-case, as --data names it. */
   readonly name: string
@@ -17,6 +18,7 @@ export interface DatasetDef {
   open(place: string, split: Split): Promise<Readonly<Record<string, Tensor>>> | Readonly<Record<string, Tensor>>
 }
 
+/** Declares a kind of data set. */
 export const defineDataset = (def: DatasetDef): DatasetDef => def
 
 export const formatOf = ({ name, place = null, summary, open }: DatasetDef): DataFormat => ({

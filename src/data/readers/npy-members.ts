@@ -8,9 +8,10 @@ import { readPart } from '../../base/files.ts'
 import { elementCount, elementTypes } from '../../graph/types.ts'
 import type { Column } from '../array-set.ts'
 import type { Rows } from '../rows.ts'
+import { keptScratch } from '../scratch.ts'
 import { elementOf, type NumpyHeader, readHeader } from './npy.ts'
 import type { ShardSample } from './shards.ts'
-import type { TarMember } from './tar.ts'
+import type { Archive, TarMember } from './tar.ts'
 
 /** numpy pads a header to 64 bytes, and it takes 128 unless names are long. */
 const HEAD = 4096
@@ -18,7 +19,7 @@ const HEAD = 4096
 class MemberColumn {
   readonly #name: string
   readonly #header: NumpyHeader
-  readonly #shards: string[] = []
+  readonly #shards: Archive[] = []
   readonly #shardOf: number[] = []
   readonly #offsets: number[] = []
 
@@ -27,15 +28,15 @@ class MemberColumn {
     this.#header = header
   }
 
-  add(shard: string, { name, offset }: TarMember, header: NumpyHeader): void {
+  add(archive: Archive, { name, offset }: TarMember, header: NumpyHeader): void {
     const { type, dims } = this.#header
     const form = (t: string, d: readonly number[]): string => `${t}[${d.join(', ')}]`
     if (header.type !== type || header.dims.join() !== dims.join())
       throw usageError(
-        `${shard}: '${name}' is ${form(elementOf[header.type], header.dims)}, and ${form(elementOf[type], dims)} in the first sample`,
+        `${archive.path}: '${name}' is ${form(elementOf[header.type], header.dims)}, and ${form(elementOf[type], dims)} in the first sample`,
         'samples need equal shapes: pad or cut them',
       )
-    if (this.#shards.at(-1) !== shard) this.#shards.push(shard)
+    if (this.#shards.at(-1) !== archive) this.#shards.push(archive)
     this.#shardOf.push(this.#shards.length - 1)
     this.#offsets.push(offset + header.offset)
   }
@@ -45,12 +46,12 @@ class MemberColumn {
     const elem = elementOf[type]
     const width = (elementCount(dims) * elementTypes[elem].bits) / 8
     const [shards, shardOf] = [this.#shards, this.#shardOf]
-    const fileOf = (row: number): string => shards[shardOf[row]!]!
-    return { name: this.#name, elem, dims, rows: this.#rows(width), file: shards[0]!, fileOf }
+    const fileOf = (row: number): string => shards[shardOf[row]!]!.path
+    return { name: this.#name, elem, dims, rows: this.#rows(width), file: shards[0]!.path, fileOf }
   }
 
   #rows(width: number): Rows {
-    const files = this.#shards.map((shard) => new DataFile(shard))
+    const files = this.#shards.map((shard) => (shard.unpacked ? keptScratch() : new DataFile(shard.path)))
     const [shardOf, offsets] = [this.#shardOf, this.#offsets]
     return {
       count: offsets.length,
@@ -77,7 +78,7 @@ export class NpyMembers {
       if (!/(^|\.)npy$/.test(kind)) continue
       const name = kind === 'npy' ? kind : kind.slice(0, -4)
       const fault = (message: string): MncError => usageError(`${shard}: ${message}`)
-      const head = (): Buffer => readPart(shard, member.offset, Math.min(member.size, HEAD))
+      const head = (): Buffer => readPart(shard, member.offset, Math.min(member.size, HEAD), member.descriptor)
       const header = readHeader({ bytes: member.size, head }, member.name, fault)
       if (elementCount(header.dims) === 0) throw fault(`there are no numbers in '${member.name}'`)
       const known = this.#columns.get(name)
@@ -85,7 +86,7 @@ export class NpyMembers {
         throw fault(`'${sample.key}' has an array '${name}', which the first sample has not`)
       const column = known ?? new MemberColumn(name, header)
       this.#columns.set(name, column)
-      column.add(shard, member, header)
+      column.add(sample.archive, member, header)
     }
     this.#samples++
   }

@@ -10,15 +10,27 @@ import { MncError, usageError } from '../../base/errors.ts'
 import { reading } from '../../base/files.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { type ElementType, elementCount } from '../../graph/types.ts'
+import { isObject } from './json-columns.ts'
+
+/** `picture`: files of pictures, as Hugging Face stores them: {bytes, path}. */
+export interface ColumnKind {
+  readonly name: string
+  readonly elem: ElementType | 'picture'
+  /** Of the classes that a column numbers, where Hugging Face's note in the file says them. */
+  readonly classNames?: readonly string[] | undefined
+}
 
 /** What this process says: the columns, then their rows (the frame's part), then the end. */
 export type Unpacked =
-  | {
-      readonly say: 'columns'
-      readonly columns: readonly { name: string; elem: ElementType }[]
-      readonly skipped: string[]
-    }
+  | { readonly say: 'columns'; readonly columns: readonly ColumnKind[]; readonly skipped: string[] }
   | { readonly say: 'rows'; readonly column: number; readonly dims: readonly number[] }
+  /** Files of pictures, one after the other: sizes, and names where they have any. */
+  | {
+      readonly say: 'pictures'
+      readonly column: number
+      readonly sizes: readonly number[]
+      readonly names: readonly string[]
+    }
   | { readonly say: 'end' }
   | { readonly say: 'error'; readonly message: string; readonly next: string | undefined }
 
@@ -28,10 +40,12 @@ const compressors: Compressors = {
   BROTLI: (input) => new Uint8Array(brotliDecompressSync(input)),
 }
 
-/** Says everything about a file, or what is wrong with it. */
-export async function unpackParquet(file: string, tell: (json: Unpacked, part?: Uint8Array) => void): Promise<void> {
+type Tell = (json: Unpacked, part?: Uint8Array) => void
+
+/** Says everything about a file, or what is wrong with it. `only`: columns that are wanted, if they are there; else all are. */
+export async function unpackParquet(file: string, tell: Tell, only?: readonly string[]): Promise<void> {
   try {
-    await unpack(file, tell)
+    await unpack(file, tell, only)
     tell({ say: 'end' })
   } catch (error) {
     tell(errorOf(file, error))
@@ -46,7 +60,7 @@ function errorOf(file: string, error: unknown): Unpacked {
   return { say: 'error', message, next: undefined }
 }
 
-async function unpack(file: string, tell: (json: Unpacked, part?: Uint8Array) => void): Promise<void> {
+async function unpack(file: string, tell: Tell, only: readonly string[] | undefined): Promise<void> {
   const { parquetMetadataAsync, parquetRead, parquetSchema } = await import('hyparquet')
   const data = reading(file, () => new DataFile(file))
   const buffer: AsyncBuffer = {
@@ -59,12 +73,22 @@ async function unpack(file: string, tell: (json: Unpacked, part?: Uint8Array) =>
   }
   const metadata = await parquetMetadataAsync(buffer)
   const kinds = kindsOf(parquetSchema(metadata))
-  const columns = kinds.flatMap(({ name, elem }) => (elem ? [{ name, elem }] : []))
-  if (columns.length === 0) throw usageError(`${file}: none of its columns holds numbers`)
+  const names = classNamesIn(metadata)
+  const columns = kinds.flatMap(({ name, elem }): ColumnKind[] =>
+    elem && (only?.includes(name) ?? true) ? [{ name, elem, classNames: names.get(name) }] : [],
+  )
+  if (columns.length === 0 && !only) throw usageError(`${file}: none of its columns holds numbers or pictures`)
   checkCounts(file, metadata)
   const skipped = kinds.flatMap(({ name, elem }) => (elem ? [] : [name]))
   tell({ say: 'columns', columns, skipped })
-  const shapes = columns.map(({ name, elem }) => new ColumnShape(file, name, elem))
+  const packers = columns.map(({ name, elem }, k): ((rows: ArrayLike<unknown>, first: number) => void) => {
+    if (elem === 'picture') return (rows, first) => tellPictures(file, name, rows, first, k, tell)
+    const shape = new ColumnShape(file, name, elem)
+    return (rows, first) => {
+      const { dims, bytes } = shape.pack(rows, first)
+      tell({ say: 'rows', column: k, dims }, bytes)
+    }
+  })
   let first = 0
   for (const group of metadata.row_groups) {
     const rowEnd = first + Number(group.num_rows)
@@ -72,12 +96,15 @@ async function unpack(file: string, tell: (json: Unpacked, part?: Uint8Array) =>
       // an error in onChunk would be lost
       const chunks: ColumnData[] = []
       const onChunk = (chunk: ColumnData): void => void chunks.push(chunk)
-      await parquetRead({ file: buffer, metadata, columns: [name], rowStart: first, rowEnd, compressors, onChunk })
+      await parquetRead({
+        ...{ file: buffer, metadata, columns: [name], rowStart: first, rowEnd, compressors, onChunk },
+        // bytes of pictures stay bytes; what the file calls text is text
+        utf8: false,
+      })
       let rows = 0
       for (const { columnData, rowStart } of chunks) {
         rows += columnData.length
-        const { dims, bytes } = shapes[k]!.pack(columnData, rowStart)
-        tell({ say: 'rows', column: k, dims }, bytes)
+        packers[k]!(columnData, rowStart)
       }
       if (rows !== rowEnd - first) throw usageError(`${file}: a row group has ${rows} of ${rowEnd - first} rows`)
     }
@@ -88,9 +115,38 @@ async function unpack(file: string, tell: (json: Unpacked, part?: Uint8Array) =>
 
 type SchemaTree = ReturnType<typeof import('hyparquet')['parquetSchema']>
 
-/** Columns; null for those that are not numbers. */
+/** Columns; null for those that are neither numbers nor pictures. */
 const kindsOf = ({ children }: SchemaTree) =>
-  children.map((tree) => ({ name: tree.element.name, elem: elementOf(leafOf(tree).element) }))
+  children.map((tree) => ({
+    name: tree.element.name,
+    elem: isPicture(tree) ? ('picture' as const) : elementOf(leafOf(tree).element),
+  }))
+
+/** Hugging Face's Image: a struct of the picture's file and of its name. */
+const isPicture = ({ children }: SchemaTree): boolean => {
+  const kinds = new Map(children.map(({ element }) => [element.name, element.type]))
+  return kinds.size === 2 && kinds.get('bytes') === 'BYTE_ARRAY' && kinds.get('path') === 'BYTE_ARRAY'
+}
+
+/** Names of classes by column, in Hugging Face's note on a file; a note that is none says nothing. */
+function classNamesIn({ key_value_metadata }: FileMetaData): ReadonlyMap<string, readonly string[]> {
+  const note = key_value_metadata?.find(({ key }) => key === 'huggingface')?.value
+  let said: unknown = null
+  try {
+    said = JSON.parse(note ?? 'null')
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause
+  }
+  const field = (x: unknown, name: string): unknown => (isObject(x) ? Reflect.get(x, name) : undefined)
+  const features = field(field(said, 'info'), 'features')
+  return new Map(
+    (isObject(features) ? Object.entries(features) : []).flatMap(([name, feature]) => {
+      const names = field(feature, 'names')
+      const isNamed = Array.isArray(names) && names.length > 0 && names.every((n) => typeof n === 'string')
+      return isNamed ? [[name, names] as const] : []
+    }),
+  )
+}
 
 /** What a list is of; a struct stays as it is. */
 const leafOf = (tree: SchemaTree): SchemaTree => (tree.children.length === 1 ? leafOf(tree.children[0]!) : tree)
@@ -131,6 +187,29 @@ function checkCounts(file: string, { num_rows, row_groups }: FileMetaData): void
     }
   }
   if (total !== num_rows) throw damaged(`its row groups have ${total} rows, but it says ${num_rows}`)
+}
+
+/** Pictures that are told at once. */
+const PIECE = 2 ** 20
+
+function tellPictures(file: string, name: string, rows: ArrayLike<unknown>, first: number, column: number, tell: Tell) {
+  for (let i = 0; i < rows.length; ) {
+    const parts: Uint8Array[] = []
+    const names: string[] = []
+    for (let size = 0; i < rows.length && size < PIECE; i++) {
+      const row = rows[i] as { readonly bytes?: unknown; readonly path?: unknown } | null | undefined
+      const bytes = row?.bytes
+      if (!(bytes instanceof Uint8Array))
+        throw usageError(
+          `${file}: '${name}' has no picture in row ${first + i}${typeof row?.path === 'string' ? `, only a path (${row.path})` : ''}`,
+          'write the file with the bytes of its pictures',
+        )
+      parts.push(bytes)
+      names.push(typeof row?.path === 'string' ? row.path : `row ${first + i}`)
+      size += bytes.length
+    }
+    tell({ say: 'pictures', column, sizes: parts.map((p) => p.length), names }, Buffer.concat(parts))
+  }
 }
 
 /** Rows of a column as bytes; all have the shape of the first. */

@@ -1,5 +1,5 @@
 /**
- * WebDataset shards as a data set. Members are found when it is opened and read where they are, when they are needed:
+ * WebDataset shards as a data set. Members are found when it is opened, and read where they are when they are needed:
  *
  *   png jpg jpeg webp   the picture of a sample; the set is one of pictures then
  *   cls                 its class, a whole number as text
@@ -19,6 +19,7 @@ import { isObject, JsonColumns } from './json-columns.ts'
 import { NpyMembers } from './npy-members.ts'
 import { pictureSet } from './picture-set.ts'
 import { type ShardSample, samplesOf, shardsOf } from './shards.ts'
+import type { Archive } from './tar.ts'
 
 const PICTURES = ['png', 'jpg', 'jpeg', 'webp']
 /** Fields of json that are a sample's class. */
@@ -26,14 +27,14 @@ const LABEL_FIELDS = ['label', 'cls', 'class', LABELS]
 
 /** A usage error that names shard and sample for what is damaged, missing or not alike. */
 export async function openTar(place: string, split: Split, how: ReadOptions): Promise<SampleSet> {
-  const { files, others, notes } = shardsOf(place, split)
-  const first = samplesOf(files).next().value!
+  const { archives, others, notes } = await shardsOf(place, split)
+  const first = samplesOf(archives).next().value!
   const isPictures = [...first.members.keys()].some((kind) => PICTURES.includes(kind)) && how.map === undefined
-  const found = isPictures ? picturesOf(files) : arraysOf(files)
+  const found = isPictures ? picturesOf(archives) : arraysOf(archives)
   const own = { name: `tar:${place}#${split}`, split, notes: [...notes, ...found.left.notes()] }
   const labels = found.labels && Int32Array.from(found.labels)
   const largest = (of: readonly number[] | null): number => of?.reduce((a, b) => Math.max(a, b), -1) ?? -1
-  const second = others === files || labels === null ? null : labelsOf(others)
+  const second = others === archives || labels === null ? null : labelsOf(others)
   const classes = 1 + Math.max(largest(found.labels), largest(second))
   if ('columns' in found) {
     const numbers = labels && new Uint8Array(labels.buffer)
@@ -41,13 +42,13 @@ export async function openTar(place: string, split: Split, how: ReadOptions): Pr
       ...{ name: LABELS, elem: 'int32', dims: [], rows: memoryRows(numbers, 4), file: place },
     }
     const columns = column ? [...found.columns, column] : found.columns
-    if (columns.length === 0) throw usageError(`${files[0]}: '${first.key}' has neither a picture nor arrays`)
+    if (columns.length === 0) throw usageError(`${first.shard}: '${first.key}' has neither a picture nor arrays`)
     return ArraySet.of({ ...own, columns, map: how.map, classes })
   }
   const init = {
     ...{ ...own, places: found.places, labels: labels ?? new Int32Array(found.places.length) },
     ...{ isLabelled: labels !== null, classes },
-    training: split === 'train' || others === files ? null : () => trainingOf(place, how),
+    training: split === 'train' || others === archives ? null : () => trainingOf(place, how),
   }
   return pictureSet(init, how)
 }
@@ -78,17 +79,16 @@ interface FoundPictures {
   readonly left: Left
 }
 
-function picturesOf(shards: readonly string[]): FoundPictures {
+function picturesOf(archives: readonly Archive[]): FoundPictures {
   const places: PicturePlace[] = []
   const labels = new Labels()
   const left = new Left()
-  for (const sample of samplesOf(shards)) {
+  for (const sample of samplesOf(archives)) {
     const { shard, members } = sample
     const [picture, more] = [...members.keys()].filter((kind) => PICTURES.includes(kind))
     if (picture === undefined) throw lacking(sample, 'a picture')
     if (more !== undefined) throw faultOf(sample)('has two pictures')
-    const { name, offset, size } = members.get(picture)!
-    places.push({ path: shard, part: { name, offset, size } })
+    places.push({ path: shard, part: members.get(picture)! })
     const used = labels.add(sample)
     for (const kind of members.keys()) if (kind !== picture && kind !== used) left.add(kind)
   }
@@ -101,12 +101,12 @@ interface FoundArrays {
   readonly left: Left
 }
 
-function arraysOf(shards: readonly string[]): FoundArrays {
+function arraysOf(archives: readonly Archive[]): FoundArrays {
   const labels = new Labels()
   const left = new Left()
   const arrays = new NpyMembers()
   const fields = new JsonColumns()
-  for (const sample of samplesOf(shards)) {
+  for (const sample of samplesOf(archives)) {
     const { members } = sample
     const used = labels.add(sample)
     arrays.add(sample, lacking)
@@ -120,9 +120,9 @@ function arraysOf(shards: readonly string[]): FoundArrays {
 }
 
 /** Of another split, whose labels count for the number of classes. */
-function labelsOf(shards: readonly string[]): readonly number[] | null {
+function labelsOf(archives: readonly Archive[]): readonly number[] | null {
   const labels = new Labels()
-  for (const sample of samplesOf(shards)) labels.add(sample)
+  for (const sample of samplesOf(archives)) labels.add(sample)
   return labels.all
 }
 
@@ -165,8 +165,8 @@ const labelField = (json: unknown): string | undefined =>
   isObject(json) ? LABEL_FIELDS.find((field) => typeof Reflect.get(json, field) === 'number') : undefined
 
 const textIn = ({ shard, members }: ShardSample, kind: string): string => {
-  const { offset, size } = members.get(kind)!
-  return readPart(shard, offset, size).toString('utf8')
+  const { offset, size, descriptor } = members.get(kind)!
+  return readPart(shard, offset, size, descriptor).toString('utf8')
 }
 
 function objectIn(sample: ShardSample): unknown {

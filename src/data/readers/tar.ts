@@ -1,18 +1,25 @@
 /**
  * Members of a tar archive (POSIX ustar and pax, GNU long names, base-256 sizes), found by their headers alone: nothing is
- * unpacked. Headers are checked by their sums; an archive that does not end with a block of zeros is cut off.
+ * unpacked. Headers are checked by their sums; an archive that does not end with a block of zeros is cut off. One that is
+ * compressed as a whole (gzip) is unpacked once, as a stream, into a temporary file.
  *
- * Not read: archives that are compressed as a whole, and sparse members.
+ * Not read: archives in other compressions, and sparse members.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs'
-import { type MncError, usageError } from '../../base/errors.ts'
-import { readAt, reading } from '../../base/files.ts'
+import { closeSync, createReadStream, fstatSync, openSync, statSync } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
+import { createGunzip } from 'node:zlib'
+import { MncError, usageError } from '../../base/errors.ts'
+import { readAt, reading, readPart } from '../../base/files.ts'
+import { noteRead } from '../../base/reads.ts'
+import { keptScratch } from '../scratch.ts'
 
 export interface TarMember {
   readonly name: string
   /** Where its bytes begin. */
   readonly offset: number
   readonly size: number
+  /** Of the file that has them, where it is not the archive. */
+  readonly descriptor: number | null
 }
 
 const BLOCK = 512
@@ -20,29 +27,75 @@ const BLOCK = 512
 const MOST_NAME = 65_536
 const inBlocks = (size: number): number => Math.ceil(size / BLOCK) * BLOCK
 
+export interface Archive {
+  readonly path: string
+  /** Where it is unpacked; null for one that is not compressed. */
+  readonly unpacked: { readonly descriptor: number; readonly offset: number; readonly size: number } | null
+}
+
+const GZIP = Buffer.from([0x1f, 0x8b])
+
+/** What was unpacked in this process, by path and state. */
+const known = new Map<string, Archive>()
+
+/** A usage error for one that cannot be unpacked. */
+export async function archiveOf(path: string): Promise<Archive> {
+  const { ino, size, mtimeMs } = reading(path, () => statSync(path))
+  noteRead(path)
+  if (size < GZIP.length || !readPart(path, 0, GZIP.length).equals(GZIP)) return { path, unpacked: null }
+  const state = `${path} ${ino} ${size} ${mtimeMs}`
+  const archive = known.get(state) ?? (await unpackedOf(path))
+  known.set(state, archive)
+  return archive
+}
+
+async function unpackedOf(path: string): Promise<Archive> {
+  const scratch = keptScratch()
+  const offset = scratch.size
+  try {
+    await pipeline(createReadStream(path), createGunzip(), async (pieces: AsyncIterable<Buffer>) => {
+      for await (const piece of pieces) scratch.append(piece)
+    })
+  } catch (cause) {
+    if (cause instanceof MncError) throw cause
+    throw usageError(`${path}: it is compressed, and damaged: ${cause instanceof Error ? cause.message : cause}`)
+  }
+  return { path, unpacked: { descriptor: scratch.descriptor, offset, size: scratch.size - offset } }
+}
+
 /** Regular files in an archive, in its order. A usage error that names it for what is damaged. */
-export function* tarMembers(path: string): Generator<TarMember, void, undefined> {
+export function* tarMembers({ path, unpacked }: Archive): Generator<TarMember, void, undefined> {
+  if (unpacked) {
+    const { descriptor, offset, size } = unpacked
+    yield* members(path, { size, at: (own, count) => readAt(path, descriptor, offset + own, count) }, unpacked)
+    return
+  }
   const file = reading(path, () => openSync(path, 'r'))
   try {
-    yield* members(path, file)
+    const { size } = fstatSync(file)
+    yield* members(path, { size, at: (own, count) => readAt(path, file, own, count) }, null)
   } finally {
     closeSync(file)
   }
 }
 
-function* members(path: string, file: number): Generator<TarMember, void, undefined> {
+interface ArchiveBytes {
+  readonly size: number
+  at(offset: number, size: number): Buffer
+}
+
+function* members(
+  path: string,
+  bytes: ArchiveBytes,
+  unpacked: Archive['unpacked'],
+): Generator<TarMember, void, undefined> {
   const fault = (what: string, next?: string): MncError => usageError(`${path}: ${what}`, next)
-  const { size: all } = fstatSync(file)
+  const all = bytes.size
   if (all === 0) throw fault('it is empty')
   const at = (offset: number, size: number): Buffer => {
     if (offset + size > all) throw fault(`it is truncated: ${all} bytes are there, and ${offset + size} are needed`)
-    return readAt(path, file, offset, size)
+    return bytes.at(offset, size)
   }
-  if (at(0, Math.min(all, 2)).equals(Buffer.from([0x1f, 0x8b])))
-    throw fault(
-      'it is compressed',
-      'unpack it with gunzip: pictures gain nothing by it, and its members cannot be found',
-    )
   let ended = false
   let said: { readonly name?: string | undefined; readonly size?: number | undefined } = {}
   for (let offset = 0; offset < all; ) {
@@ -63,7 +116,8 @@ function* members(path: string, file: number): Generator<TarMember, void, undefi
     else {
       if (isFile) {
         if (offset + size > all) throw fault(`it is truncated within '${said.name ?? nameOf(head)}'`)
-        yield { name: said.name ?? nameOf(head), offset, size }
+        const place = { offset: offset + (unpacked?.offset ?? 0), descriptor: unpacked?.descriptor ?? null }
+        yield { name: said.name ?? nameOf(head), size, ...place }
       }
       said = {}
     }

@@ -17,6 +17,7 @@ export interface MeasuredOutput {
   readonly classNames: readonly string[] | null
 }
 
+/** One output for one sample, and what it should be. */
 export interface MetricSample {
   /** What the model returns, row-major. */
   readonly got: ArrayLike<number>
@@ -26,6 +27,7 @@ export interface MetricSample {
   readonly label: number
 }
 
+/** What a metric says of one output. */
 export interface Measured {
   readonly value: number
   /** Further figures, for --json. */
@@ -41,6 +43,7 @@ export interface Measuring {
   result(): Measured
 }
 
+/** A metric: what it is compared with, and how it is computed, sample by sample. */
 export interface MetricDef {
   readonly name: string
   readonly summary: string
@@ -50,4 +53,5 @@ export interface MetricDef {
   start(output: MeasuredOutput): Measuring
 }
 
+/** Declares a metric, which `--metric NAME` then measures. */
 export const defineMetric = (metric: MetricDef): MetricDef => metric

@@ -26,4 +26,5 @@ const builtIn: readonly MetricDef[] = [
 ]
 
 export const metricRegistry = new Registry('metric', builtIn, (m) => [m.name])
+/** Every metric that there is, the configuration's own too. */
 export const metrics = metricRegistry.all

@@ -9,12 +9,13 @@ import { flagOf } from '../../base/options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Estimate } from '../../latency/statistics.ts'
 import { type ExportContext, type Exported, exportModel } from '../export-model.ts'
-import { type ExportOptions, holdsFloats } from '../export-options.ts'
+import { type ExportOptions, holdsFloats, ownOptions } from '../export-options.ts'
 import { compressesNothing, NOTHING } from '../gate-size.ts'
 import { type FastestRun, fastestOf, type Settings, type Timed } from './fastest.ts'
 import { targetOf } from './index.ts'
 import type { Form, TargetDef } from './target.ts'
 
+/** A form of a target that was made, and what was measured of it. */
 export interface Tried {
   /** Its export options as flags: `--format int8 --row-pairs`. */
   readonly form: string
@@ -25,6 +26,7 @@ export interface Tried {
   readonly refused: string | null
 }
 
+/** Why a form was taken. */
 export interface Picked {
   readonly target: string
   readonly form: string
@@ -33,6 +35,7 @@ export interface Picked {
   readonly tried: readonly Tried[]
 }
 
+/** An export for a target: the form that was taken, and those that were tried. */
 export interface ExportedFor extends Exported {
   /** Of the file: what `exportModel` makes it with. */
   readonly options: ExportOptions
@@ -93,8 +96,8 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     onProgress,
     ...rest
   } = context
-  const { format, packedWeights, rowPairs, symmetric, floatActivations, halfParameters, ...common } = own
-  if (format !== undefined || packedWeights || rowPairs || symmetric || floatActivations || halfParameters)
+  const { format, ...common } = own
+  if (format !== undefined || ownOptions(own).length > 0)
     throw usageError(
       `--target ${target.name} decides on the format and its options`,
       'give a target, or a format with options',

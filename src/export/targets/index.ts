@@ -14,6 +14,7 @@ import { weightOnly } from './weight-only.ts'
 const builtIn: readonly TargetDef[] = [size, cpu, opset13, openvino, tensorrt, web, fp16, weightOnly]
 
 export const targetRegistry = new Registry('target', builtIn, (t) => [t.name])
+/** Every target that there is, the configuration's own too. */
 export const targets = targetRegistry.all
 export const targetNames = targetRegistry.names
 

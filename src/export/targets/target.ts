@@ -5,12 +5,14 @@
 import type { ReaderName } from '../../analysis/readers.ts'
 import type { ExportOptions } from '../export-options.ts'
 
+/** One way to write a file for a target: a format and its options. */
 export interface Form {
   readonly options: ExportOptions
   /** Why it may be the one, for people: `it is ...`. */
   readonly because: string
 }
 
+/** A target of exports: the forms to try for it, and what decides between them. */
 export interface TargetDef {
   readonly name: string
   /** What the file is for, as help and documents say it. */
@@ -27,4 +29,5 @@ export interface TargetDef {
   readonly quantised: boolean
 }
 
+/** Declares a target, which `--target NAME` then takes. */
 export const defineTarget = (def: TargetDef): TargetDef => def

@@ -24,6 +24,7 @@ import { randomInputs } from '../../samples/random-inputs.ts'
 import { inputStep, LOSS } from './input-step.ts'
 import { SYNTHETIC } from './synthetic-options.ts'
 
+/** How many inputs are made, and how. */
 export interface SyntheticOptions extends LongRun {
   /** How many; a whole number of batches is made. */
   readonly samples: number

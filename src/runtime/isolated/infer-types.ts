@@ -16,6 +16,7 @@ import { isolatedTypes } from './engine.ts'
 /** Initializers up to this many elements stay in the graph: shapes, axes, pads, which decide other values' shapes. */
 const SHAPE_CONSTANT_ELEMENTS = 1024
 
+/** Sizes that shapes are inferred with. */
 export interface InferOptions {
   /** Fixes symbolic dims of graph inputs, by symbol; `*` fixes every one that is not named. */
   readonly dims?: Readonly<Record<string, number>>

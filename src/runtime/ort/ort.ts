@@ -19,19 +19,25 @@ import { type NativeKernels, nativeKernels } from '../native/library.ts'
 import { createNativeSession } from '../native/session.ts'
 import { createSession, engineVersion, type ProviderExtras, type Providers } from '../ort-session.ts'
 import { findBlock } from './find-block.ts'
+import { SegmentedSession } from './segmented-session.ts'
 import { SessionCache } from './session-cache.ts'
 
 /** The executor of onnxruntime's CPU provider. For others see ort-provider.ts. */
 export function ortExecutor(): Executor {
   return {
     device: { id: 'cpu', description: 'onnxruntime (cpu)' },
+    exchanges: true,
     async load(model, options = {}) {
       if (!options.step || !(model instanceof Model)) return loadSession(model, options, ['cpu'])
-      const found = options.native === false ? null : await nativeKernels()
+      const { exchange, ...whole } = options
+      // what ranks share is measured in standard operators
+      const found = options.native === false || exchange ? null : await nativeKernels()
       const native = found && 'call' in found ? found : null
       const step = await suited(model, native !== null)
       if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
-      return loadStep(step, options, native && step.opsets.has(STEP_DOMAIN) ? native : null)
+      if (!exchange) return loadStep(step, options, native && step.opsets.has(STEP_DOMAIN) ? native : null)
+      const alone = { ...whole, config: QUIET_THREADS }
+      return SegmentedSession.load(step, exchange, (segment) => loadStep(segment, alone, null))
     },
     async nativeKernels() {
       const found = await nativeKernels()
@@ -39,6 +45,9 @@ export function ortExecutor(): Executor {
     },
   }
 }
+
+/** Threads of one segment do not spin while another's compute. */
+const QUIET_THREADS = { 'session.intra_op.allow_spinning': '0' }
 
 /** Below this, loading takes the engine about a second: DenseNet-BC-40-12 has 4,400 nodes, DenseNet-BC-100-12 17,700. */
 const LARGE_STEP_NODES = 8000

@@ -1,5 +1,5 @@
 /** Turns a run into all that its loop works with: options, data, a checkpoint to resume from, the loaded step graph. */
-import { modelError } from '../../base/errors.ts'
+import { modelError, usageError } from '../../base/errors.ts'
 import { parseOptions } from '../../base/options.ts'
 import { ArraySet } from '../../data/array-set.ts'
 import { statedClasses } from '../../data/preprocess.ts'
@@ -66,6 +66,12 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const own = parseOptions(trainOptions, run.options ?? {}, 'train')
   // a step is the same whatever the number of ranks that share its batches
   const o = { ...own, accumulate: own.accumulate * together.size }
+  const isNormalisedTogether = together.normalised > 1
+  if (isNormalisedTogether && run.profile !== undefined)
+    throw usageError(
+      '--profile times a step in one piece, which --sync-bn stops at every normalisation',
+      'leave one out',
+    )
   refuseExport(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
@@ -73,6 +79,13 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
   const executor = run.executor ?? (await openDevice(o.device))
   const data = await planData(model, run, o)
+  if (isNormalisedTogether && !executor.exchanges)
+    throw usageError(`${executor.device.description} cannot stop a step for --sync-bn`, 'use --device cpu')
+  if (isNormalisedTogether && data.source.batch !== own.batch)
+    throw usageError(
+      `the model runs at batches of ${data.source.batch} only, which --sync-bn would normalise as one of ${data.source.batch * together.size}`,
+      `use --batch ${data.source.batch}`,
+    )
   nameClasses(model, data.images?.classNames)
   if (run.data instanceof ArraySet) describeArrays(model, run.data)
   const { last } = stepsOf(o, data.source.stepsPerEpoch)
@@ -84,7 +97,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   liftConstants(model.graph)
   separateScales(model.graph)
   separateStatistics(model.graph)
-  const identity = identityOf(model, run, o, data.source)
+  const identity = identityOf(model, run, together.asOne(own), data.source)
   const sizes = parameterSizes(model, o)
   const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
   const best = checkpoint && data.validation ? await loadBest(bestPathOf(run)!, checkpoint.position) : null
@@ -94,7 +107,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
     run.preprocess && { images, preprocess: run.preprocess, source: data.source, seed: run.seed ?? 0 }
   const cut = fed ? await cutFrozen(model, run, o, fed, hostSelector(model, o)) : null
   const taught = cut ? { ...run, teacher: cut.teacher } : run
-  const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes)
+  const step = await planStep(cut?.model ?? model, model, taught, o, data.source, executor, sizes, together.normalised)
   checkClasses(step, data.source)
   checkTargets(step, data.source)
   const unused = data.source.arrays?.unused.map((c) => c.name) ?? []
@@ -103,7 +116,8 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   if (metric?.against === 'labels') requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
   const load = {
-    ...{ threads: o.threads, native: o.native, cache: run.cache, sharedSum: together.sumOf(step) },
+    ...{ threads: o.threads, native: o.native, cache: run.cache },
+    ...{ sharedSum: together.sumOf(step), exchange: together.exchange },
     ...(profile && { profilePrefix: profile.prefix }),
   }
   const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {

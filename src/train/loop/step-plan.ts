@@ -83,7 +83,10 @@ export function hostSelector(model: Model, o: TrainOptions): (name: string) => b
   return (name) => names.has(name)
 }
 
-/** `whole`: the model that `model` is a part of, where a frozen front was cut off. */
+/**
+ * `whole`: the model that `model` is a part of, where a frozen front was cut off; `ranks`: processes whose batches are
+ * normalised as one.
+ */
 export async function planStep(
   model: Model,
   whole: Model,
@@ -92,6 +95,7 @@ export async function planStep(
   source: BatchSource,
   executor: Executor,
   sizes: ParameterSizes | null,
+  ranks: number,
 ): Promise<StepGraph> {
   const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
   const needs = needsOf(o, run.teacher !== undefined)
@@ -114,7 +118,8 @@ export async function planStep(
     ...{ batch, inputDims, accumulate, learnScales, precision, optimizer: optimizerOf(o) },
     ...{ loss, lossWeight, lossAxis, alpha, temperature, targets, labels: source.classes !== null },
     batchStatistics: o.bn === 'batch',
-    native: o.native && (await executor.nativeKernels?.()) != null,
+    ranks,
+    native: o.native && ranks === 1 && (await executor.nativeKernels?.()) != null,
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
     teacher:

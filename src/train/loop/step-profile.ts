@@ -19,6 +19,7 @@ const BYTES = 4
 /** What the engine puts before the name of an operator that does more. */
 const FUSED = /^Fused/
 
+/** Time that a step of training spends on a kind of work. */
 export interface KindTime {
   /** `other`: what the engine added, such as changes of layout. */
   readonly kind: StepKind | 'other'
@@ -30,6 +31,7 @@ export interface KindTime {
   readonly memoryBound: number
 }
 
+/** Time that a step of training spends on a layer. */
 export interface LayerTime {
   /** Node name; '' for work of no layer. */
   readonly layer: string
@@ -39,6 +41,7 @@ export interface LayerTime {
   readonly kinds: Readonly<Partial<Record<KindTime['kind'], number>>>
 }
 
+/** Where the time of a step of training goes. */
 export interface StepProfile {
   /** Steps that were averaged over. */
   readonly steps: number

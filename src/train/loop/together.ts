@@ -4,7 +4,7 @@
  */
 import type { BatchShare } from '../../data/batch-share.ts'
 import { alone, type Group } from '../../ranks/group.ts'
-import { SharedSum } from '../step/shared-sum.ts'
+import { average, SharedSum } from '../step/shared-sum.ts'
 import type { StepGraph } from '../step/step-options.ts'
 import { requireSameState } from './same-state.ts'
 import type { TrainRun } from './train-run.ts'
@@ -32,10 +32,29 @@ export class Together {
     return this.size === 1 ? undefined : { rank: this.group.rank, of: this.size }
   }
 
+  /** Processes whose batches are one to BatchNormalization. */
+  get normalised(): number {
+    return this.#ranks?.syncBn ? this.size : 1
+  }
+
+  /** The options of the run by one process that computes the same. */
+  asOne<T extends { readonly batch: number; readonly accumulate: number }>(own: T): T {
+    const { normalised } = this
+    const { batch, accumulate } = own
+    return { ...own, batch: batch * normalised, accumulate: accumulate * (this.size / normalised) }
+  }
+
   /** null where gradients are this process's alone. */
   sumOf({ weights, statisticsKeep }: StepGraph): SharedSum | null {
     if (!this.#ranks || this.size === 1) return null
-    return new SharedSum(this.group, this.#ranks.reduce, weights.size, statisticsKeep)
+    const keep = this.normalised > 1 ? new Float32Array(0) : statisticsKeep
+    return new SharedSum(this.group, this.#ranks.reduce, weights.size, keep)
+  }
+
+  /** What the step exchanges before it is done; undefined where nothing is. */
+  get exchange(): ((values: Float64Array) => void) | undefined {
+    const ranks = this.#ranks
+    return ranks && this.normalised > 1 ? (values) => average(this.group, ranks.reduce, values) : undefined
   }
 
   /** Whether any rank was told to stop. */

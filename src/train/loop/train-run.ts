@@ -10,6 +10,7 @@ import type { Objective } from '../step/objectives.ts'
 import type { TrainOptionsInput } from '../train-options.ts'
 import type { StepProfile } from './step-profile.ts'
 
+/** Data and options of `train`. */
 export interface TrainRun extends Pick<LongRun, 'signal'> {
   /**
    * Images to train on; a part is held out of them by `valFraction`. `random`: normal numbers in the shape of the
@@ -42,6 +43,7 @@ export interface TrainRun extends Pick<LongRun, 'signal'> {
   readonly profile?: string | undefined
 }
 
+/** Training is about to begin, or goes on from a checkpoint. */
 export interface StartEvent {
   readonly kind: 'start'
   /** Elements that are trained. */
@@ -64,6 +66,7 @@ export interface StartEvent {
   readonly seconds: number
 }
 
+/** A step was done. */
 export interface StepEvent {
   readonly kind: 'step'
   /** From 0. */
@@ -88,6 +91,7 @@ export interface StepEvent {
   readonly imagesPerSecond: number
 }
 
+/** An epoch has ended. */
 export interface EpochEvent {
   readonly kind: 'epoch'
   readonly epoch: number
@@ -97,6 +101,7 @@ export interface EpochEvent {
   readonly valMetric?: { readonly name: string; readonly value: number }
 }
 
+/** A checkpoint was written. */
 export interface CheckpointEvent {
   readonly kind: 'checkpoint'
   /** Steps done. */
@@ -110,8 +115,10 @@ export interface ProfileEvent {
   readonly profile: StepProfile
 }
 
+/** What `train` reports while it runs. */
 export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | ProfileEvent
 
+/** What a run of training came to. */
 export interface TrainSummary {
   /** Steps done in total. */
   readonly steps: number

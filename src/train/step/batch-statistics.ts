@@ -8,13 +8,20 @@
  * (tile-batch.ts), with means m_t and variances v_t of equally many elements:
  *   mean = average of m_t,  variance = average of v_t + (m_t - mean)^2
  *
+ * Over the batches of several processes, with m_r and v_r of each, one exchange of two numbers a channel, in float64 so that
+ * the difference keeps what float32 held:
+ *   mean = average of m_r,  variance = average of (v_r + m_r^2) - mean^2
+ * Its gradient is one exchange of two numbers, too (autodiff).
+ *
  * Does not apply to frozen nodes (they keep their running statistics).
  */
 
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
+import { meanOverRanks } from '../../graph/hints.ts'
 import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
+import { elementTypes } from '../../graph/types.ts'
 import { isChannelNorm, isInBatchMode } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import type { FlatLayout } from './flat-layout.ts'
@@ -23,7 +30,7 @@ import type { Tiles } from './tile-batch.ts'
 
 export interface NormLayer {
   readonly node: Node
-  /** Elements that one mean is taken over. */
+  /** Elements that one mean is taken over, on all ranks. */
   readonly count: number
   /** The running statistics' initializers, inputs 3 and 4. */
   readonly runningMean: Value
@@ -46,17 +53,20 @@ export const normNodes = (graph: Graph): Node[] =>
     (n) => isChannelNorm(n) && !marks.frozen.is(n) && n.input(3).constant !== null && n.input(4).constant !== null,
   )
 
-/** Rewrites `nodes` (of tile 0) and their copies; returns what each one normalises by. Needs known shapes. */
-export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null = null): NormLayer[] {
+/**
+ * Rewrites `nodes` (of tile 0) and their copies; returns what each one normalises by. `ranks`: processes whose batches are
+ * one. Needs known shapes.
+ */
+export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null = null, ranks = 1): NormLayer[] {
   const known = new Map<Value, Statistics>()
   return nodes.map((node) => {
     const copies = tiles?.get(node) ?? [node]
     const x = node.input(0)
-    const count = (x.dims.reduce((p, d) => p * d, 1) / x.dims[1]!) * copies.length
+    const count = (x.dims.reduce((p, d) => p * d, 1) / x.dims[1]!) * copies.length * ranks
     const [runningMean, runningVariance] = [node.input(3), node.input(4)]
     const momentum = node.float('momentum', 0.9)
-    const alone = copies.length === 1 && isMeasuredAlone(node)
-    const { mean, variance } = alone ? inOneKernel(node) : normaliseBy(copies, statisticsOf(copies, known))
+    const alone = ranks === 1 && copies.length === 1 && isMeasuredAlone(node)
+    const { mean, variance } = alone ? inOneKernel(node) : normaliseBy(copies, statisticsOf(copies, known, ranks))
     return { node, count, runningMean, runningVariance, batchMean: mean, batchVariance: variance, momentum }
   })
 }
@@ -181,17 +191,16 @@ function isCentrable(x: Value): boolean {
 }
 
 /** Statistics of the inputs of a node's copies, part by part. */
-function statisticsOf(copies: readonly Node[], known: Map<Value, Statistics>): Statistics {
+function statisticsOf(copies: readonly Node[], known: Map<Value, Statistics>, ranks: number): Statistics {
   const xs = copies.map((n) => n.input(0))
   const parts = xs.map(leavesOf)
   const b = copies[0]!.graph.before(copies[0]!) // may need sorting afterwards (Graph.sort)
   const each = parts[0]!.map((leaf, i) => {
-    const s =
-      known.get(leaf) ??
-      combined(
-        b,
-        parts.map((p) => measured(b, p[i]!)),
-      )
+    const before = known.get(leaf)
+    if (before) return before
+    const tiles = parts.map((p) => measured(b, p[i]!))
+    const own = combined(b, tiles)
+    const s = ranks > 1 ? overRanks(b, own) : own
     known.set(leaf, s)
     return s
   })
@@ -229,4 +238,15 @@ function combined(b: Builder, tiles: readonly Statistics[]): Statistics {
   const off = b.op('Sub', [means, mean])
   const spread = b.op('Add', [stacked(tiles.map((t) => t.variance)), b.op('Mul', [off, off])])
   return { mean, variance: average(spread) }
+}
+
+/** Statistics of the batches of all processes from those of this one's. */
+function overRanks(b: Builder, own: Statistics): Statistics {
+  const inType = (v: Value, elem: 'float32' | 'float64'): Value => b.op('Cast', [v], { to: elementTypes[elem].code })
+  const [m, v] = [inType(own.mean, 'float64'), inType(own.variance, 'float64')]
+  const mean = meanOverRanks(b, m)
+  const square = meanOverRanks(b, b.op('Add', [v, b.op('Mul', [m, m])]))
+  const spread = b.op('Sub', [square, b.op('Mul', [mean, mean])])
+  // rounding may make it less than nothing
+  return { mean: inType(mean, 'float32'), variance: b.op('Relu', [inType(spread, 'float32')]) }
 }

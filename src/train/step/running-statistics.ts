@@ -19,13 +19,14 @@ export function findNorms(step: StepBuilding): void {
 
 /** Makes the student's and, if requested, the teacher's BatchNormalization use the statistics of the batch. */
 export function normaliseByBatch(step: StepBuilding): void {
-  const { graph, trainedNorms, teacherNorms, tiles } = step
-  step.norms = useBatchStatistics(trainedNorms, tiles)
+  const { graph, trainedNorms, teacherNorms, tiles, options } = step
+  const { ranks } = options
+  step.norms = useBatchStatistics(trainedNorms, tiles, ranks)
   step.statistics = runningStatistics(step.norms)
   const { size } = step.statistics
   step.running = size > 0 ? graph.addInput('statistics', { elem: 'float32', dims: [size] }) : null
   if (step.running) step.centred = centreConvolutions(step.norms, step.statistics, step.running, tiles)
-  useBatchStatistics(teacherNorms, tiles)
+  useBatchStatistics(teacherNorms, tiles, ranks)
   graph.sort()
 }
 

@@ -6,6 +6,9 @@
  *   exact  after each round, in the order of micro-batches: the same bits as one process that accumulates over all
  *   fast   after the last round, each rank's own sum, in the order that the transport chooses; the statistics' factors
  *          keep^(N - 1 - r) are applied before. Differs from the above in rounding.
+ *
+ * Where all ranks normalise by the statistics of all their batches (`--sync-bn`), these move alike on all of them: there is
+ * nothing to be summed then, `keep` is empty.
  */
 import { fold, type Group } from '../../ranks/group.ts'
 import type { RanksOptions } from '../ranks-options.ts'
@@ -33,6 +36,11 @@ export class SharedSum {
     this.#share = this.#keep.map((k) => k ** (group.size - 1 - group.rank))
     this.#total = new Float32Array(size)
     this.#own = new Float32Array(size)
+  }
+
+  /** Whether statistics are summed, too. */
+  get hasStatistics(): boolean {
+    return this.#keep.length > this.#gradients
   }
 
   begin(): void {
@@ -65,4 +73,18 @@ export class SharedSum {
     gradient.set(this.#total.subarray(0, this.#gradients))
     moved?.set(this.#total.subarray(this.#gradients))
   }
+}
+
+/**
+ * Replaces numbers by their means over all ranks, the same bits on each: `exact` adds them in the order of ranks, `fast` in the
+ * order that the transport chooses.
+ */
+export function average(group: Group, reduce: RanksOptions['reduce'], values: Float64Array): void {
+  if (reduce === 'fast') group.sum(values)
+  else {
+    const all = group.gather([...values])
+    values.fill(0)
+    for (const own of all) for (let i = 0; i < values.length; i++) values[i]! += own[i]!
+  }
+  for (let i = 0; i < values.length; i++) values[i]! /= group.size
 }

@@ -17,6 +17,8 @@ export interface StepOptions extends LossOptions, Supervision {
   readonly teacher?: TeacherOptions | undefined
   /** false: BatchNormalization keeps normalising by its running statistics. */
   readonly batchStatistics: boolean
+  /** Processes whose batches together BatchNormalization takes its statistics of; 1 by default. */
+  readonly ranks?: number | undefined
   /** Parts in which the batch is processed (tile-batch.ts); chosen by the sizes of activations where absent. */
   readonly tiles?: number | undefined
   /** The engine has native kernels (lowerings/native/), which are given whole batches of what they normalise. */

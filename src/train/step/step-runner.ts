@@ -197,13 +197,15 @@ export class StepRunner {
       return { gradientNorm, ...this.#meanLoss([out]), logits: [out.logits!], ...entropyOf(out) }
     }
     const moving = MICRO_STATE.filter((name) => this.#state.has(name))
-    const reset = () => {
-      for (const name of moving) this.vector(name).fill(0)
+    const reset = (names: readonly string[]) => {
+      for (const name of names) this.vector(name).fill(0)
     }
-    const sums = () => [this.vector('accumulated'), moving.includes('moved') ? this.vector('moved') : null] as const
+    // what ranks sum after each run begins from zero again
+    const summed = this.#sharedSum?.hasStatistics === false ? moving.filter((name) => name !== 'moved') : moving
+    const sums = () => [this.vector('accumulated'), summed.includes('moved') ? this.vector('moved') : null] as const
     const runs: Readonly<Record<string, Tensor>>[] = []
     this.#sharedSum?.begin()
-    reset()
+    reset(moving)
     for (const feed of feeds) {
       const into = this.#into(moving)
       const out = await this.#session.run(this.feeds(feed, hyper), [...this.#read, ...Object.keys(into)], into)
@@ -211,7 +213,7 @@ export class StepRunner {
       runs.push(out)
       if (!this.#sharedSum) continue
       this.#sharedSum.add(...sums())
-      reset()
+      reset(summed)
     }
     this.#sharedSum?.end(...sums())
     const into = this.#into(this.#updated)

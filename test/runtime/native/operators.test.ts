@@ -12,6 +12,7 @@ import {
   ACTIVATION_GRADIENT,
   GRADIENT,
   NORM,
+  NORM_ADD,
   STEP_DOMAIN,
   WEIGHT_GRADIENT,
 } from '../../../src/lowerings/native/operators.ts'
@@ -118,14 +119,16 @@ function reference(x: Tensor, scale: Tensor, bias: Tensor, dy: Tensor, of: (z: t
   const axes = x.dims.flatMap((_, i) => (i === 1 ? [] : [i]))
   const wide = x.dims.map((d, i) => (i === 1 ? d : 1))
   const { mean, variance } = tf.moments(toTf(x), axes)
-  const forward = (v: tfjs.Tensor, s: tfjs.Tensor, b: tfjs.Tensor): tfjs.Tensor => {
+  const normal = (v: tfjs.Tensor, s: tfjs.Tensor, b: tfjs.Tensor): tfjs.Tensor => {
     const moments = tf.moments(v, axes, true)
     const xhat = tf.div(tf.sub(v, moments.mean), tf.sqrt(tf.add(moments.variance, EPSILON)))
-    return of(tf.add(tf.mul(xhat, tf.reshape(s, wide)), tf.reshape(b, wide)))
+    return tf.add(tf.mul(xhat, tf.reshape(s, wide)), tf.reshape(b, wide))
   }
+  const forward = (...a: Parameters<typeof normal>): tfjs.Tensor => of(normal(...a))
   const given = [x, scale, bias].map(toTf) as [tfjs.Tensor, tfjs.Tensor, tfjs.Tensor]
   const [dx, dscale, dbias] = tf.grads(forward as (...a: tfjs.Tensor[]) => tfjs.Tensor)(given, toTf(dy))
-  return { y: forward(...given), mean, variance, dx: dx!, dscale: dscale!, dbias: dbias! }
+  const sum = of(tf.add(normal(...given), toTf(dy)))
+  return { y: forward(...given), sum, mean, variance, dx: dx!, dscale: dscale!, dbias: dbias! }
 }
 
 const shapes: readonly (readonly number[])[] = [
@@ -158,6 +161,8 @@ test('normalisation with its activation and their gradient, blocked and plain', 
           ...{ op: NORM, inputs: [into(x), scale, bias], outputs: 3, attributes },
         })) as [Tensor, Tensor, Tensor]
         near(`y of ${label}`, plain(y, dims[1]!, lanes), want.y)
+        const added = { op: NORM_ADD, inputs: [into(x), into(dy), scale, bias], outputs: 3, attributes }
+        near(`sum of ${label}`, plain((await run(added))[0]!, dims[1]!, lanes), want.sum)
         near(`mean of ${label}`, mean, want.mean)
         near(`variance of ${label}`, variance, want.variance)
         const inputs = [into(dy), into(x), mean, variance, scale, bias]
