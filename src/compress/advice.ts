@@ -1,7 +1,7 @@
 /** What it would take: where the goal is missed, and where what was measured leaves a doubt. */
 import { points } from '../base/shares.ts'
+import { samplesNeeded } from '../evaluate/paired.ts'
 import type { Verdict } from './choose.ts'
-import { samplesNeeded } from './paired.ts'
 import type { Judgement } from './panel.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'

@@ -2,10 +2,10 @@
 import type { ModelInfo } from '../analysis/model-info.ts'
 import { modelError, usageError } from '../base/errors.ts'
 import { isGuessing } from '../data/fed-wrongly.ts'
+import { samplesNeeded } from '../evaluate/paired.ts'
 import type { Model } from '../graph/model.ts'
 import { trainingWarning } from '../layers/training-mode.ts'
 import type { Found } from './events.ts'
-import { samplesNeeded } from './paired.ts'
 import type { Panel } from './panel.ts'
 import type { Samples } from './samples.ts'
 

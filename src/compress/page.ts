@@ -1,9 +1,10 @@
 /** The page about a run: what was asked for, what came out, the points on the way, and the layers of the chosen one. */
 import { modelInfo } from '../analysis/model-info.ts'
 import { packageVersion } from '../base/package-files.ts'
-import { points as inPoints } from '../base/shares.ts'
 import { readModel } from '../codec/codec.ts'
-import { bars, scatter } from '../recipes/report-charts.ts'
+import { bars, scatter, WIDE } from '../recipes/report-charts.ts'
+import { layerErrors } from '../recipes/report-layers.ts'
+import { layerOutputs } from '../recipes/report-outputs.ts'
 import { count, figure, number, page, percent, section, table, text } from '../recipes/report-parts.ts'
 import { paretoOf, qualityOf } from './choose.ts'
 import type { CompressResult } from './events.ts'
@@ -15,11 +16,16 @@ import { Work } from './work.ts'
 /** `title`: of the file. */
 export async function compressPage(result: CompressResult, point: Point, title: string): Promise<string> {
   const work = new Work(result.workdir)
-  const info = await modelInfo(await readModel(work.pointAt(point.name, 'graph')), { bytes: 0 })
+  const file = work.pointAt(point.name, 'graph')
+  const info = await modelInfo(await readModel(file), { bytes: 0 })
+  const asked = await work.request()
+  const baseline = ['the float model', asked?.model ?? ''] as const
+  const errors = asked && (await layerErrors({ baseline, file, data: asked.data, log: () => {} }))
   const sections = [
-    section('Asked and reached', asked(result, point)),
+    section('Asked and reached', askedAndReached(result, point)),
     section('Points', pointsOf(result, point)),
     section(`Layers of ${point.name}`, layers(info.layers)),
+    section(`Outputs of layers of ${point.name}`, layerOutputs(errors)),
     section('Repeat', repeat(result)),
   ]
   return page(title, lead(result, point), sections, packageVersion())
@@ -30,7 +36,7 @@ const lead = ({ found, verdict }: CompressResult, point: Point): string =>
     verdict.met ? 'what was asked for is reached' : `not what was asked for: ${verdict.misses.join('; ')}`
   }.`
 
-function asked(result: CompressResult, point: Point): string {
+function askedAndReached(result: CompressResult, point: Point): string {
   const { test, check } = result
   const { all } = check.byOptimisation
   const rows = [
@@ -67,14 +73,15 @@ function pointsOf(result: CompressResult, point: Point): string {
       { name: 'made', points: known.map((p) => at(p, p.name)) },
       { name: 'no other costs less and is better', points: front.map((p) => at(p, '')), isLine: true },
     ]
-    return [figure(scatter(series, { x: unit, y: axis }), `${what} against ${title}`)]
+    return [`<div class="wide">${figure(scatter(series, { x: unit, y: axis }), `${what} against ${title}`)}</div>`]
   })
   const heads = [
     'point',
     'what',
     'bytes',
+    'times smaller',
     labelled ? 'accuracy' : 'cosine',
-    ...(labelled ? ['drop'] : []),
+    ...(labelled ? ['drop, points', '95 %'] : []),
     'MACs',
     'ms',
     'W bits',
@@ -86,8 +93,9 @@ function pointsOf(result: CompressResult, point: Point): string {
     'float',
     'as it came',
     count(found.bytes),
+    '',
     labelled ? percent(found.top1 ?? 0, 2) : '1',
-    ...(labelled ? [''] : []),
+    ...(labelled ? ['', ''] : []),
   ]
   const rest = [
     found.macs === null ? '?' : count(found.macs),
@@ -99,12 +107,20 @@ function pointsOf(result: CompressResult, point: Point): string {
   ]
   const rows = points.map((p, i) => [
     ...[`${i + 1} ${p.name}${p === point || p.name === point.name ? ' (this file)' : ''}`, p.summary, count(p.bytes)],
+    Number((found.bytes / p.bytes).toPrecision(3)).toString(),
     labelled ? percent(p.held.top1!, 2) : p.held.cosine.toFixed(5),
-    ...(labelled ? [inPoints(p.held.difference!.drop)] : []),
+    ...(labelled ? dropOf(p) : []),
     ...[p.macs === null ? '?' : count(p.macs), p.latency === null ? '' : number(p.latency)],
     ...[number(p.weightBits), number(p.activationBits), percent(p.sparsity), p.seconds.toFixed(0)],
   ])
   return `${charts.join('\n')}${table(heads, [[...float, ...rest], ...rows], [1])}`
+}
+
+/** With its interval, in points. */
+function dropOf({ held }: Point): readonly string[] {
+  const { drop, low, high } = held.difference!
+  const shown = (share: number): string => (100 * share).toFixed(2)
+  return [shown(drop), `${shown(low)} to ${shown(high)}`]
 }
 
 function layers(list: Awaited<ReturnType<typeof modelInfo>>['layers']): string {
@@ -114,7 +130,7 @@ function layers(list: Awaited<ReturnType<typeof modelInfo>>['layers']): string {
     { name: 'weights', values: list.map((l) => l.weightBits) },
     { name: 'activations', values: list.map((l) => l.activationBits) },
   ]
-  const width = Math.max(760, list.length * 26 + 80)
+  const width = Math.max(WIDE, list.length * 26 + 80)
   const rows = list.map((l) => [
     ...[
       l.name,
@@ -127,7 +143,7 @@ function layers(list: Awaited<ReturnType<typeof modelInfo>>['layers']): string {
     ],
   ])
   const heads = ['layer', 'op', 'shape', 'weights', 'zero', 'W bits', 'A bits']
-  return `<div class="wide">${figure(bars(names, bits, { width, height: 300 }), 'Bits of weights and activations by layer')}</div>
+  return `<div class="wide">${figure(bars(names, bits, { width, height: 300, x: 'layer', y: 'bits' }), 'Bits of weights and activations by layer')}</div>
 <details><summary>All numbers</summary>${table(heads, rows, [1, 2])}</details>`
 }
 

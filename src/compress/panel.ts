@@ -7,13 +7,13 @@
  */
 import { stopIfAborted } from '../base/long-run.ts'
 import { planPair } from '../check/check.ts'
+import { type Difference, pairedDifference } from '../evaluate/paired.ts'
 import type { Model } from '../graph/model.ts'
 import { ortExecutor } from '../runtime/ort/ort.ts'
 import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
 import { runnable } from '../train/step/lift.ts'
 import { isFloatOutput, scoresOutput } from '../train/step/outputs.ts'
-import { type Difference, pairedDifference } from './paired.ts'
 import type { SampleSource } from './samples.ts'
 
 export interface Judgement {

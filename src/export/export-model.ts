@@ -19,6 +19,7 @@
 
 import { usageError } from '../base/errors.ts'
 import type { LongRun } from '../base/long-run.ts'
+import { flagOf } from '../base/options.ts'
 import { encodeModel, fingerprint } from '../codec/codec.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Graph } from '../graph/graph.ts'
@@ -39,14 +40,14 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
-import type { ExportFormat, ExportOptions } from './export-options.ts'
+import { type ExportFormat, type ExportOptions, formatOf, ownOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
 import { storeHalf } from './half-floats.ts'
-import { halveParameters } from './half-parameters.ts'
 import { quantiseBeforeShapes } from './integer-layout/bytes-through.ts'
 import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
+import { narrowParameters } from './narrow-parameters.ts'
 import { placeActivations } from './place-activations.ts'
 import { detach, dropDefaults, type Names, shorten, strip } from './strip.ts'
 import { emitWeights } from './weights/decode.ts'
@@ -94,16 +95,13 @@ const dense: readonly Stage<Exporting>[] = [
 const written: readonly Stage<Exporting>[] = [
   { name: 'detach-weights', run: detachWeights },
   { name: 'strip', run: ({ model }) => strip(model) },
-  { name: 'shorten-names', run: shortenNames },
   { name: 'write-weights', run: writeWeights },
 ]
 
-/** Names are shortened behind what makes new ones. */
 const halved: readonly Stage<Exporting>[] = [
-  ...written.filter((s) => s.name !== 'shorten-names'),
+  ...written,
   { name: 'store-half', run: storeHalf },
   { name: 'strip-types', run: ({ model }) => strip(model) },
-  { name: 'shorten-names', run: shortenNames },
 ]
 
 const integers: readonly Stage<Exporting>[] = [
@@ -117,11 +115,13 @@ const integers: readonly Stage<Exporting>[] = [
 
 const last: readonly Stage<Exporting>[] = [
   { name: 'restore-outputs', run: (c) => c.restoreOutputs() },
+  // behind all that makes new ones
+  { name: 'shorten-names', run: shortenNames },
   { name: 'lower-opset', run: ({ model }) => useLeastOpset(model) },
 ]
 
 const pipelines = {
-  packed: [...always, ...written, { name: 'halve-parameters', run: halveParameters }, ...last],
+  packed: [...always, ...written, { name: 'narrow-parameters', run: narrowParameters }, ...last],
   int4: [...always, ...dense, ...written, ...last],
   int8: [...always, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
@@ -152,12 +152,12 @@ export async function exportModel(
   { log = () => {}, calibration, signal, onProgress }: ExportContext = {},
 ): Promise<Exported> {
   const format = options.format ?? 'packed'
-  if (format !== 'int8' && options.packedWeights)
-    throw usageError('--packed-weights requires --format int8', 'the packed format always packs its weights')
-  if (format !== 'int8' && options.rowPairs) throw usageError('--row-pairs requires --format int8')
-  if (format !== 'qdq' && options.symmetric) throw usageError('--symmetric requires --format qdq')
-  if (format !== 'packed' && options.halfParameters) throw usageError('--half-parameters requires --format packed')
-  if (format !== 'packed' && options.floatActivations) throw usageError('--float-activations requires --format packed')
+  for (const name of ownOptions(options))
+    if (format !== formatOf[name])
+      throw usageError(
+        `${flagOf(name)} requires --format ${formatOf[name]}`,
+        name === 'packedWeights' ? 'the packed format always packs its weights' : undefined,
+      )
   const context = new Exporting(cloneModel(source), format, options, log, calibration ?? null)
   await runStages('export', pipelines[format], context, { signal, onProgress })
   const report = signed(source, context)
@@ -172,11 +172,7 @@ function signed(source: Model, context: Exporting): ExportReport {
     pass: 'export',
     options: {
       format,
-      ...(options.packedWeights && { packedWeights: true }),
-      ...(options.rowPairs && { rowPairs: true }),
-      ...(options.symmetric && { symmetric: true }),
-      ...(options.floatActivations && { floatActivations: true }),
-      ...(options.halfParameters && { halfParameters: true }),
+      ...Object.fromEntries(ownOptions(options).map((name) => [name, true])),
       ...(options.keepOverridable && { keepOverridable: true }),
     },
     input: fingerprint(source),
@@ -246,7 +242,8 @@ function writeWeights(context: Exporting): void {
       const o = { format, packed: options.packedWeights ?? false }
       return writeDense(model.graph, weights, paired, layers, o)
     }
-    if (format === 'weight-only') return { choices: writeWeightOnly(model, weights), inexact: [] }
+    if (format === 'weight-only')
+      return { choices: writeWeightOnly(model, weights, options.roundInputs ?? false), inexact: [] }
     return { choices: writeFloats(model.graph, weights), inexact: [] }
   }
   const { choices, inexact } = written()

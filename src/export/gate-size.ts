@@ -54,8 +54,9 @@ interface Fault {
 
 export const NOTHING = 'it compresses nothing'
 
-/** Stored as it was, or in half of the bits, as floats may be beside weights that are compressed. */
-const isFloat = ({ storage }: ExportReport['tensors'][number]): boolean => storage === 'raw' || storage === 'float16'
+/** Stored as it was, or with fewer digits, as floats may be beside weights that are compressed. */
+const isFloat = ({ storage }: ExportReport['tensors'][number]): boolean =>
+  ['raw', 'float16', 'fixed16', 'fixed24'].includes(storage)
 
 /** Why the file holds no weight in fewer bits than before; null where it does, or is not meant to. */
 export function compressesNothing(report: ExportReport): string | null {

@@ -50,16 +50,23 @@ export function dropDefaults(graph: Graph): void {
 /** What was called otherwise, by the name that it has now. */
 export type Names = Readonly<Record<string, string>>
 
-/** Values inside the graph get the shortest names that are free, here and in bodies of If, Loop and Scan. */
+const DIGITS = '0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+function digits(n: number): string {
+  const rest = Math.floor(n / DIGITS.length)
+  return (rest === 0 ? '' : digits(rest)) + DIGITS[n % DIGITS.length]!
+}
+
+/** Values inside the graph get the shortest names that are free, here and in bodies of If, Loop and Scan; those read most often get the first. */
 export function shorten(graph: Graph): Names {
   const names: Record<string, string> = {}
   const bodies = [...graph.allNodes()].flatMap((n) => n.subgraphs)
   const inner = new Set(bodies.flatMap((body) => Array.from(body.values(), (v) => v.name)))
+  const values = [...graph.values()].filter((v) => !v.isInput && !v.isOutput)
   let next = 0
-  for (const v of [...graph.values()]) {
-    if (v.isInput || v.isOutput) continue
+  for (const v of values.sort((a, b) => b.uses.size - a.uses.size)) {
     let name: string
-    do name = (next++).toString(36)
+    do name = digits(next++)
     while (graph.find(name) || inner.has(name))
     if (name.length >= v.name.length) continue
     names[name] = v.name

@@ -15,6 +15,8 @@ import type { Tensor } from '../graph/tensor.ts'
 import type { Totals } from '../score/report.ts'
 import { score } from '../score/score.ts'
 import type { StageRecord } from './record.ts'
+import { type Deployed, deployedOf, latencies, type StageLatency } from './report-deployment.ts'
+import { type LayerErrors, layerErrors } from './report-layers.ts'
 import { WorkFolder } from './work-folder.ts'
 
 export interface StageReport {
@@ -26,6 +28,8 @@ export interface StageReport {
   readonly losses: readonly { readonly step: number; readonly loss: number }[]
   /** null if the score does not cover a construct. */
   readonly score: Totals | null
+  /** null where the graph cannot be exported. */
+  readonly deployed: Deployed | null
 }
 
 export interface Histogram {
@@ -43,12 +47,31 @@ export interface ReportFacts {
   readonly recipe: string
   readonly version: string
   readonly stages: readonly StageReport[]
+  /** The stage that the last one goes back to, which may be itself. */
+  readonly baseline: StageReport
+  /** Of the baseline and the exports. */
+  readonly latency: readonly StageLatency[]
   /** The last graph before it was exported: its layers have their names, and their weights the scales that were trained. */
-  readonly detail: { readonly stage: string; readonly info: ModelInfo; readonly histograms: readonly Histogram[] }
+  readonly detail: {
+    readonly stage: string
+    readonly info: ModelInfo
+    readonly histograms: readonly Histogram[]
+    /** Against the baseline; null where there is nothing to compare. */
+    readonly errors: LayerErrors | null
+  }
+}
+
+export interface FactsOptions {
+  readonly log?: (message: string) => void
+  /** For the latency of each file; 0 (the default) measures none. */
+  readonly seconds?: number
 }
 
 /** Usage error where the folder has no finished stage. */
-export async function reportFacts(path: string, log: (message: string) => void = () => {}): Promise<ReportFacts> {
+export async function reportFacts(
+  path: string,
+  { log = () => {}, seconds = 0 }: FactsOptions = {},
+): Promise<ReportFacts> {
   const folder = new WorkFolder(path)
   const records = await finishedStages(folder)
   if (records.length === 0)
@@ -56,12 +79,21 @@ export async function reportFacts(path: string, log: (message: string) => void =
   const stages: StageReport[] = []
   for (const record of records) stages.push(await stageReport(record, folder, log))
   const last = stages.at(-1)!
+  const baseline = rootOf(last, stages)
   return {
     recipe: last.record.recipe,
     version: last.record.version,
     stages,
-    detail: await detailOf(detailStage(stages), folder, log),
+    baseline,
+    latency: await latencies(baseline.name, records, folder, { seconds, log }),
+    detail: await detailOf(detailStage(stages), baseline, folder, log),
   }
+}
+
+function rootOf(stage: StageReport, stages: readonly StageReport[]): StageReport {
+  const before = stages.find((s) => s.name === stage.from && s !== stage)
+  // stages stand behind what they come from
+  return before && stages.indexOf(before) < stages.indexOf(stage) ? rootOf(before, stages) : stage
 }
 
 /** In the order of the recipe. */
@@ -116,6 +148,7 @@ async function stageReport(
     from: stageIn(record.settings.source),
     losses: await readLosses(files.log),
     score: record.metrics!.score ?? (await scoreOf(files.model, log)),
+    deployed: await deployedOf(record, folder, log),
   }
 }
 
@@ -151,12 +184,17 @@ function detailStage(stages: readonly StageReport[]): string {
 
 async function detailOf(
   stage: string,
+  baseline: StageReport,
   folder: WorkFolder,
   log: (message: string) => void,
 ): Promise<ReportFacts['detail']> {
   const model = await readModel(folder.files(stage).model)
   const layers = await effectiveLayers(await oneSample(model, log), log)
-  return { stage, info: await modelInfo(model, { warn: log }), histograms: layers.map(histogramOf) }
+  const { data } = baseline.record.settings
+  const [first, file] = [folder.files(baseline.name).model, folder.files(stage).model]
+  const errors =
+    stage === baseline.name ? null : await layerErrors({ baseline: [baseline.name, first], file, data, log })
+  return { stage, info: await modelInfo(model, { warn: log }), histograms: layers.map(histogramOf), errors }
 }
 
 /** Odd, so that one bin is around zero. */

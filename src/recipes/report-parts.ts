@@ -37,6 +37,7 @@ export const count = (n: number): string => n.toLocaleString('en')
 export const kilobytes = (n: number): string =>
   n >= 1e6 ? `${Number((n / 1e6).toPrecision(3))} MB` : `${Number((n / 1e3).toPrecision(3))} kB`
 export const number = (x: number): string => String(Number(x.toPrecision(4)))
+export const small = (x: number): string => (x !== 0 && x < 1e-3 ? x.toExponential(1) : number(x))
 
 export const section = (title: string, body: string): string =>
   body === '' ? '' : `<section>\n<h2>${text(title)}</h2>\n${body}\n</section>`

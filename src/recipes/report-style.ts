@@ -13,7 +13,7 @@ h1 { font-size: 1.7rem; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 .lead { font-size: 1.05rem; margin: 0; }
 figure { margin: 0 0 1rem; }
-figcaption, footer { color: var(--muted); font-size: .85rem; overflow-wrap: anywhere; }
+figcaption, footer, .note { color: var(--muted); font-size: .85rem; overflow-wrap: anywhere; }
 svg { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 .wide svg { max-width: none; }

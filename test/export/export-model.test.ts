@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'
 import { encodeModel, fingerprint } from '../../src/codec/codec.ts'
+import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportOptions } from '../../src/export/export-options.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
@@ -175,6 +177,61 @@ test('each tensor takes the smallest form', async () => {
   assert.equal(await form({ sparsity: 0, bits: 8 }), 'int88')
   assert.equal(await form({ sparsity: 0.9, bits: 32 }), 'sparse32')
   assert.equal(await form({ sparsity: 0, bits: 32 }), 'raw32')
+})
+
+test('a weight of fewer bits shares the decode of wider ones, and one of zeros takes next to nothing', async () => {
+  const n = new Net(2, { sparsity: 0.75, bits: 4, activationBits: 32 })
+  const wide = n.conv(n.input([1, 16, 4, 4]), 'wide', 16, 64, 3)
+  const zeros = n.b.initializer('zeros', Tensor.from('int8', [64, 64, 3, 3], new Int8Array(36864)))
+  const few = Tensor.from(
+    'int8',
+    [32, 64, 1, 1],
+    Int8Array.from({ length: 2048 }, (_, i) => (i % 7 === 0 ? -1 : 0)),
+  )
+  const dequantised = (v: Value): Value => n.b.op('DequantizeLinear', [v, n.b.scalar(0.1)])
+  const none = n.b.op('Conv', [wide, dequantised(zeros)], { pads: [1, 1, 1, 1] })
+  const y = n.b.op('Conv', [n.b.op('Add', [wide, none]), dequantised(n.b.initializer('few', few))])
+  const graph = n.finish(y)
+  const { all, disabled } = await errors(graph, { format: 'packed' })
+  assert.ok(all < 1e-5 && disabled < 1e-5)
+  const { report } = await exportModel(graph)
+  const forms = report.tensors.map((t) => [t.storage, t.elements, t.bits, t.bytes] as const)
+  assert.ok(forms.every(([storage]) => storage === 'sparse'))
+  const [, , , bytes] = forms.find(([, elements]) => elements === 36864)!
+  // a bit for a pattern of six
+  assert.ok(bytes <= 36864 / 6 / 8 + 1, `${bytes}`)
+})
+
+test('what a form costs on every run is said, and only where it does', async () => {
+  const graph = (): Model => smallNet(6, { bits: 4, activationBits: 4 })
+  const costs = async (o: ExportOptions): Promise<readonly string[]> => (await exportModel(graph(), o)).report.costs
+  const [rounded, ...others] = await costs({ format: 'packed' })
+  assert.match(rounded!, /^activations are rounded in float arithmetic at \d+ places on every run.*--float-activations/)
+  assert.deepEqual(others, [])
+  assert.deepEqual(await costs({ format: 'packed', floatActivations: true }), [])
+  assert.deepEqual(await costs({ format: 'int8' }), [])
+  const { report, model } = await exportModel(graph(), { format: 'int4' })
+  const [first, second] = report.costs
+  const { unfolded } = await explainKernels(model)
+  assert.equal(
+    Number(/dequantises (\d+) weights/.exec(first!)![1]),
+    unfolded.length,
+    'those that onnxruntime does not fold',
+  )
+  assert.match(second!, /quantisers without integer kernels/)
+})
+
+test('short names: those that are read most often are the shortest', async () => {
+  const n = new Net(3, { activationBits: 32 })
+  let x = n.input([1, 8, 4, 4])
+  for (let i = 0; i < 40; i++) x = n.b.op('Add', [x, n.b.scalar(i)], {}, { name: `a_long_name_of_sum_${i}` })
+  const often = n.b.op('Neg', [x], {}, { name: 'a_name_that_is_read_often' })
+  let y = n.conv(often, 'c', 8, 8, 3)
+  for (let i = 0; i < 30; i++) y = n.b.op('Add', [y, often], {}, { name: `another_long_name_of_sum_${i}` })
+  const { model, names } = await exportModel(n.finish(y), { format: 'packed', shortNames: true })
+  assert.equal(Object.entries(names).find(([, name]) => name === 'a_name_that_is_read_often')?.[0].length, 1)
+  const inner = [...model.graph.values()].filter((v) => !v.isInput && !v.isOutput)
+  assert.ok(inner.length > 62 && inner.every((v) => v.name.length <= 2))
 })
 
 test('short names leave those in bodies of If alone', async () => {

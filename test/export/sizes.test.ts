@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
+import { checkModels } from '../../src/check/check.ts'
 import { readModel } from '../../src/codec/codec.ts'
 import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import { exportFor } from '../../src/export/targets/export-for.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
@@ -12,7 +14,7 @@ import { runPass } from '../../src/passes/run-pass.ts'
 import { noise } from './nets.ts'
 
 /** Prunes to 75 % and quantises weights to 4 bits, activations too where `calibrate` is given. */
-async function compress(model: Model, side: number): Promise<Model> {
+async function compress(model: Model, side: number, ops = ['Conv']): Promise<Model> {
   const { name } = model.graph.inputs[0]!
   const r = noise(1)
   const image = Tensor.float32(
@@ -24,8 +26,8 @@ async function compress(model: Model, side: number): Promise<Model> {
       yield { [name]: image }
     },
   }
-  await runPass(model, 'insert-prune-mask', { sparsity: 0.75, ops: ['Conv'] })
-  await runPass(model, 'insert-fake-quant', { ops: ['Conv'] }, { calibration })
+  await runPass(model, 'insert-prune-mask', { sparsity: 0.75, ops })
+  await runPass(model, 'insert-fake-quant', { ops }, { calibration })
   return model
 }
 
@@ -58,4 +60,17 @@ test('packed ResNet-20 at 75 %: at most 0.30 bytes per weight', async (t) => {
   upgradeModelTo(model, 21)
   const perWeight = await convBytesPerWeight(await compress(model, 32))
   assert.ok(perWeight <= 0.3, `${perWeight}`)
+})
+
+test('target size, ResNet-20 at 75 % and 4 bits: at most 72,000 bytes for all of it, computing what the graph computes', async (t) => {
+  const path = '../shared/zoo/akamaster_resnet20_bn_op13.onnx'
+  if (!existsSync(path)) return t.skip('the zoo is not here')
+  const model = await readModel(path)
+  upgradeModelTo(model, 21)
+  await compress(model, 32, ['Conv', 'Gemm'])
+  const made = await exportFor(model, { target: 'size' })
+  assert.ok(made.report.bytes <= 72_000, `${made.report.bytes}`)
+  assert.equal(made.report.left.weights, 0)
+  const { maxRelError } = await checkModels(model, made.model, { seed: 3 })
+  assert.ok(maxRelError < 1e-3, `${maxRelError}`)
 })

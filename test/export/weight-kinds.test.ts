@@ -180,6 +180,8 @@ for (const [name, kind] of Object.entries(kinds))
             dense: width <= 4 ? 4 : width,
             sparse: width,
             float16: 16,
+            fixed16: 16,
+            fixed24: 24,
             raw: 32,
           }[stored.storage]
           const detail = `${what}: ${l.name} ${stored.storage}`

@@ -5,6 +5,7 @@ import { modelInfo } from '../../src/analysis/model-info.ts'
 import { MncError } from '../../src/base/errors.ts'
 import { Rng } from '../../src/base/rng.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import { exportFor } from '../../src/export/targets/export-for.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
@@ -192,6 +193,36 @@ test('weight-only files compute what the graph does, by MatMulNBits where layers
       )
       assert.equal(report.tensors.filter((t) => t.storage === 'nbits').length, 3)
     }
+})
+
+test('products that round their inputs are near, and the target measures which of the two is faster', async () => {
+  const model = net()
+  const context = { calibration: data }
+  await runPass(
+    model,
+    'quantize',
+    { ops, weightBits: 4, activationBits: 0, firstLayer: 'quantize', weightGroup: 32 },
+    context,
+  )
+  const { model: file } = await exportModel(model, { format: 'weight-only', roundInputs: true })
+  const products = [...file.graph.nodes()].filter((n) => n.domain === 'com.microsoft')
+  assert.ok(products.length === 3 && products.every((n) => n.int('accuracy_level', 0) === 4))
+  const [got, want] = [await outputOf(file), await outputOf(model)]
+  const largest = want.reduce((m, x) => Math.max(m, Math.abs(x)), 0)
+  const error = want.reduce((m, x, i) => Math.max(m, Math.abs(x - got[i]!)), 0)
+  assert.ok(error > 0 && error < 0.05 * largest, `${error / largest}`)
+  const { picked } = await exportFor(model, { target: 'weight-only' })
+  assert.deepEqual(
+    picked!.tried.map((t) => [t.form, t.refused, t.timed?.length]),
+    [
+      ['--format weight-only', null, 1],
+      ['--format weight-only --round-inputs', null, 1],
+    ],
+  )
+  await assert.rejects(exportModel(model, { format: 'packed', roundInputs: true }), {
+    blame: 'user',
+    message: /--round-inputs requires --format weight-only/,
+  })
 })
 
 test('layers with quantised inputs and grouped weights compute the same in integer files', async () => {

@@ -1,4 +1,7 @@
-/** How a page looks in a browser: nothing fetched, no wider than its window, legible in light and dark. */
+/**
+ * How a page looks in a browser: nothing fetched, no wider than its window, legible in light and dark; drawings at their own size,
+ * those side by side at one height, axes with titles.
+ */
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
@@ -31,6 +34,14 @@ interface Seen {
   readonly text: readonly string[]
   readonly boxes: readonly number[]
   readonly bars: readonly string[]
+  /** Width on the page over that of the drawing. */
+  readonly scales: readonly number[]
+  /** Of each row of drawings, how far their upper and lower edges are apart. */
+  readonly rows: readonly (readonly [top: number, bottom: number])[]
+  /** Text of each drawing that stands upright or under its axis: titles among it. */
+  readonly words: readonly (readonly string[])[]
+  /** Edges of cells of numbers in a column that do not meet. */
+  readonly ragged: number
 }
 
 /** Runs in the page (by the debugger, although the page may run no script). */
@@ -43,6 +54,21 @@ const LOOK = `(() => {
     text: all('svg text, p, th, td, figcaption').map((e) => style(e)[e.closest('svg') ? 'fill' : 'color']),
     boxes: all('svg').map((e) => e.getBoundingClientRect()).map((r) => r.width * r.height),
     bars: all('svg path[fill="var(--one)"]').map((e) => style(e).fill),
+    scales: all('svg').map((e) => e.getBoundingClientRect().width / e.viewBox.baseVal.width),
+    rows: all('.grid').flatMap((grid) => {
+      const boxes = [...grid.querySelectorAll('svg')].map((e) => e.getBoundingClientRect())
+      const rows = Map.groupBy(boxes, (b) => Math.round(b.top / 40))
+      const apart = (list) => Math.max(...list) - Math.min(...list)
+      return [...rows.values()].map((row) => [apart(row.map((b) => b.top)), apart(row.map((b) => b.bottom))])
+    }),
+    words: all('svg').map((e) => [...e.querySelectorAll('text')].map((t) => t.textContent)),
+    ragged: all('table').filter((t) => !t.closest('details')).flatMap((t) => {
+      const rows = [...t.tBodies[0].rows].map((r) => [...r.cells])
+      return rows[0].map((_, i) => {
+        const edges = rows.flatMap((r) => r[i]?.classList.contains('n') ? [r[i].getBoundingClientRect().right] : [])
+        return edges.length === 0 ? 0 : Math.max(...edges) - Math.min(...edges)
+      })
+    }).filter((apart) => apart > 1).length,
   }
 })()`
 
@@ -52,10 +78,12 @@ export interface Looks {
   readonly texts: number
   readonly bars: number
   readonly widths: readonly number[]
+  /** Titles of axes: every drawing has two of them. */
+  readonly titles: readonly string[]
 }
 
 /** The page in a file, without JavaScript, in light and dark at each width. */
-export async function assertLooks(path: string, { charts, texts, bars, widths }: Looks): Promise<void> {
+export async function assertLooks(path: string, { charts, texts, bars, widths, titles }: Looks): Promise<void> {
   const root = process.getuid?.() === 0
   const chrome = await chromium.launch({ executablePath: browser!, args: root ? ['--no-sandbox'] : [] })
   try {
@@ -81,6 +109,12 @@ export async function assertLooks(path: string, { charts, texts, bars, widths }:
         assert.ok(seen.text.length >= texts)
         for (const c of seen.text) assert.ok(contrast(c!, seen.back) >= 4.5, `${where}: ${c} on ${seen.back}`)
         assert.ok(seen.bars.length >= bars)
+        // a drawing made smaller has letters that nobody reads
+        assert.ok(Math.min(...seen.scales) > 0.95, `${where}: ${seen.scales}`)
+        for (const [top, bottom] of seen.rows) assert.ok(top < 1 && bottom < 1, `${where}: ${top}, ${bottom}`)
+        assert.equal(seen.ragged, 0, where)
+        for (const words of seen.words)
+          assert.ok(words.filter((w) => titles.includes(w)).length >= 2, `${where}: no titles of axes in ${words}`)
         for (const c of seen.bars) assert.ok(contrast(c, seen.back) >= 3, `${where}: ${c} on ${seen.back}`)
         backs.add(seen.back)
         await context.close()

@@ -65,6 +65,7 @@ export function storeMask({ elements, patterns }: MaskCounts): Stored<MaskCode> 
 /** Plain: two values a byte for 4 bits, a byte each for 8; other widths have no plain form. */
 export function storeValues(counts: Uint32Array, bits: number): Stored<PrefixCode> {
   const n = counts.reduce((a, b) => a + b, 0)
+  if (n === 0) return { code: null, bytes: 0 }
   const plain = bits === 4 || bits === 8 ? Math.ceil((n * bits) / 8) : Number.POSITIVE_INFINITY
   const found = cheapest(counts, 1)
   return found && found.bytes < plain ? found : { code: null, bytes: plain }

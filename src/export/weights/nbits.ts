@@ -5,8 +5,8 @@
  *   y = x dequantised(B)' [+ bias]       B [N, ceil(K / block), block * bits / 8], bits from the low end of each byte on
  *
  * Groups of `quantize --weight-group` are its blocks; a scale for a channel is repeated for blocks of 128. 3 bits are stored in
- * 4, 5 to 7 in 8: onnxruntime 1.30 refuses others. `accuracy_level` is 1: with 4 it would round inputs to 8 bits, 0.3 to 1 %
- * of the largest output. What looks rows up, and layers that transpose their input, keep the decode of dense weights.
+ * 4, 5 to 7 in 8: onnxruntime 1.30 refuses others. `accuracy_level` is 1; with 4 (`roundInputs`) the kernel rounds inputs to
+ * 8 bits in blocks, 0.3 to 1 % of the largest output, and multiplies integers. What looks rows up, and layers that transpose their input, keep the decode of dense weights.
  */
 import type { Node } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
@@ -20,8 +20,8 @@ import { type Choice, planStorage } from './storage.ts'
 import type { Weight } from './weights.ts'
 
 const NBITS_DOMAIN = 'com.microsoft'
-/** Computed in floats, as the graph does. */
-const IN_FLOATS = 1
+/** In floats, as the graph computes. */
+const ACCURACY = { floats: 1, bytes: 4 } as const
 const [LEAST_BLOCK, MOST_BLOCK] = [16, 128]
 const WIDTHS = [2, 4, 8]
 
@@ -32,7 +32,7 @@ interface Product {
   readonly output: number
 }
 
-export function writeWeightOnly(model: Model, weights: readonly Weight[]): Choice[] {
+export function writeWeightOnly(model: Model, weights: readonly Weight[], roundInputs: boolean): Choice[] {
   const { graph } = model
   const products = new Map(weights.flatMap((w) => [[w, productsOf(w)] as const]))
   const others = planStorage(
@@ -43,7 +43,7 @@ export function writeWeightOnly(model: Model, weights: readonly Weight[]): Choic
   const own = weights.flatMap((w): Choice[] => {
     const readers = products.get(w)
     if (!readers) return []
-    const packed = pack(w, readers[0]!)
+    const packed = pack(w, readers[0]!, roundInputs ? ACCURACY.bytes : ACCURACY.floats)
     const stored = graph.addInitializer('_q', packed.integers)
     for (const p of readers) replace(p, packed, stored)
     graph.removeInput(w.value)
@@ -75,7 +75,7 @@ interface Packed {
   readonly attributes: Readonly<Record<string, number>>
 }
 
-function pack(w: Weight, { input, output }: Product): Packed {
+function pack(w: Weight, { input, output }: Product, accuracy: number): Packed {
   const [K, N] = [w.dims[input]!, w.dims[output]!]
   const bits = WIDTHS.find((b) => b >= w.bits)!
   const block = w.block > 0 ? w.block : Math.min(MOST_BLOCK, Math.max(LEAST_BLOCK, 2 ** Math.ceil(Math.log2(K))))
@@ -96,7 +96,7 @@ function pack(w: Weight, { input, output }: Product): Packed {
   return {
     integers: Tensor.of('uint8', [N, blocks, bytes], integers),
     scales,
-    attributes: { K, N, bits, block_size: block, accuracy_level: IN_FLOATS },
+    attributes: { K, N, bits, block_size: block, accuracy_level: accuracy },
   }
 }
 

@@ -24,7 +24,7 @@ import {
 import { countSymbols, type PrefixCode } from './prefix-code.ts'
 import type { Weight } from './weights.ts'
 
-export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'nbits' | 'float16' | 'raw'
+export type StorageKind = 'sparse' | 'dense' | 'int4' | 'int8' | 'nbits' | 'float16' | 'fixed16' | 'fixed24' | 'raw'
 
 /** Bytes of a group's own nodes and constants, without those of a code. */
 const GROUP = { sparse: 420, dense: 300 } as const
@@ -113,11 +113,11 @@ class Candidate {
     const { bits, ints } = weight
     this.weight = weight
     this.#values = ints ?? weight.floats
+    // its own width first; wider groups take it too
+    const widths = ints ? Array.from({ length: 9 - bits }, (_, k) => bits + k) : [bits]
     const all: (Form | false)[] = [
-      sparse && { kind: 'sparse', width: bits },
-      sparse && ints !== null && { kind: 'dense', width: bits },
-      ints !== null && bits < 4 && { kind: 'dense', width: 4 },
-      !sparse && bits === 4 && { kind: 'dense', width: 4 },
+      ...widths.map((width) => sparse && { kind: 'sparse' as const, width }),
+      ...widths.map((width) => ints !== null && (sparse || width === 4) && { kind: 'dense' as const, width }),
       ints !== null && { kind: 'int8', width: 8 },
       !integers && { kind: 'raw', width: 32 },
     ]

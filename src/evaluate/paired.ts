@@ -71,6 +71,19 @@ export function wilson(count: number, n: number): Proportion {
   return { p, low: Math.max(0, (middle - half) / whole), high: Math.min(1, (middle + half) / whole) }
 }
 
+/**
+ * The same difference where only the shares are known: of unrelated samples (phi = 0). On the same samples the interval that
+ * counts each of them is narrower.
+ */
+export function difference(first: Proportion, second: Proportion): Pick<Difference, 'drop' | 'low' | 'high'> {
+  const drop = first.p - second.p
+  return {
+    drop,
+    low: drop - Math.hypot(first.p - first.low, second.high - second.p),
+    high: drop + Math.hypot(first.high - first.p, second.p - second.low),
+  }
+}
+
 /** Of two good models on a set of middling difficulty; what is measured takes its place. */
 export const USUAL_DISAGREEMENT = 0.03
 

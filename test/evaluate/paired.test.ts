@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
-import { pairedDifference, samplesNeeded, wilson, Z } from '../../src/compress/paired.ts'
+import { pairedDifference, samplesNeeded, wilson, Z } from '../../src/evaluate/paired.ts'
 
 /** Samples by who is right: both, the first only, the second only, neither. */
 function samples(a: number, b: number, c: number, d: number): [Uint8Array, Uint8Array] {
