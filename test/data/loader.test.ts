@@ -124,3 +124,25 @@ test('grey images are repeated into the channels, each with its own statistics',
   const rounded = Array.from(value!.images, (v) => Math.round(v * 1e6) / 1e6 + 0)
   assert.deepEqual(rounded, [0, 0.2, 0.4, 1, -0.2, 0, 0.2, 0.8, -0.8, -0.4, 0, 1.2])
 })
+
+test('batches are prepared while the thread that asks for them is blocked, as in an exchange of gradients', async () => {
+  const size: [number, number] = [96, 96]
+  const loader = (workers: number) =>
+    createLoader(numbered(64), {
+      ...{ batchSize: 64, preprocess: { ...preprocess, size }, augment: 'micronet', seed: 3, workers },
+    })
+  /** Milliseconds until each next batch is there. */
+  async function waits(workers: number, blocked: number): Promise<number[]> {
+    const found: number[] = []
+    let mark = performance.now()
+    for await (const _ of loader(workers).batches(0, 5)) {
+      found.push(performance.now() - mark)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, blocked)
+      mark = performance.now()
+    }
+    return found.slice(1)
+  }
+  const alone = Math.min(...(await waits(0, 0)))
+  const ahead = Math.min(...(await waits(1, 100 + 8 * alone)))
+  assert.ok(ahead < alone / 3, `${ahead} ms behind an exchange, ${alone} ms to make a batch`)
+})
