@@ -56,6 +56,7 @@ export type MpiFamily = 'open-mpi' | 'mpich'
 /** `family`: whose launcher started this process. MNC_MPI names another file. */
 export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
   const open = await libraries()
+  leaveMemoryCalls()
   const { names } = family === 'open-mpi' ? OPEN_MPI : MPICH
   const named = process.env.MNC_MPI
   const faults: string[] = []
@@ -71,6 +72,15 @@ export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
     `mpirun started this process, but its MPI library cannot be loaded: ${faults.join('; ')}`,
     'set MNC_MPI to the path of libmpi, or install it (Debian: openmpi-bin or mpich)',
   )
+}
+
+/**
+ * UCX, below MPICH, would rewrite the code of mmap, munmap, brk and others in the C library, to learn of memory that is given
+ * back, while the threads of Node.js are in it: with UCX 1.13 some runs ended with a segmentation fault in V8 (docs/decisions.md).
+ * Read when the library is loaded.
+ */
+function leaveMemoryCalls(): void {
+  process.env.UCX_MEM_EVENTS ??= 'n'
 }
 
 async function libraries() {
