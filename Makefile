@@ -1,7 +1,7 @@
 # install once, then build, test, check; `make quickstart` runs the whole pipeline on the embedded images.
 BIN := node_modules/.bin
 
-.PHONY: install build api web site package quickstart chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
+.PHONY: install build api web site package quickstart native native-package chromium swiftshader other-nodes test check lint house same-bytes bench zoo docs format clean
 
 install: node_modules/.package-lock.json
 
@@ -43,6 +43,30 @@ other-nodes: $(OTHER_NODES:%=build/node-%/package.json)
 build/node-%/package.json:
 	npm install --silent --no-save --no-package-lock --prefix build/node-$* node-$(PLATFORM)@$*
 	echo '{}' > $@
+
+# build/native/mnc-step.so: kernels for training steps (native/), with gcc, on Linux and x86-64
+NATIVE := build/native
+NATIVE_FLAGS := -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math
+native: $(NATIVE)/mnc-step.so
+
+$(NATIVE)/mnc-step.so: $(NATIVE)/base.o $(NATIVE)/avx2.o $(NATIVE)/avx512.o $(patsubst native/%.c,$(NATIVE)/%.o,$(filter-out native/kernels.c,$(wildcard native/*.c)))
+	gcc -shared -s -o $@ $^ -ldl -lm
+
+# build/mnc-kernels-linux-x64-VERSION.tgz: the same as a package, to be installed next to mnc
+native-package: native
+	cp native/package.json LICENSE $(NATIVE)
+	cd build && npm pack --silent ./native
+
+$(NATIVE)/base.o: MARCH := x86-64
+$(NATIVE)/avx2.o: MARCH := x86-64-v3
+$(NATIVE)/avx512.o: MARCH := x86-64-v4
+$(NATIVE)/base.o $(NATIVE)/avx2.o $(NATIVE)/avx512.o: native/kernels.c $(wildcard native/*.h) Makefile
+	@mkdir -p $(@D)
+	gcc $(NATIVE_FLAGS) -march=$(MARCH) -DKERNELS=kernels_$(basename $(@F)) -c $< -o $@
+
+$(NATIVE)/%.o: native/%.c $(wildcard native/*.h) Makefile
+	@mkdir -p $(@D)
+	gcc $(NATIVE_FLAGS) -c $< -o $@
 
 test: build
 	node test/run.mjs

@@ -106,6 +106,7 @@ export async function mncSide(
     {
       ...{ batch: setup.batch, loss: teacher ? 'reverse-kl' : 'ce', alpha: 1, temperature: 1, optimizer },
       ...{ batchStatistics: true, learnScales: false, teacher: teacher && { model: teacher, batchStatistics: false } },
+      native: load.native !== false && (await executor.nativeKernels?.()) != null,
       tiles: executor.device.id === 'cpu' ? setup.tiles : 1,
       precision: setup.precision,
     },

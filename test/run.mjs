@@ -39,7 +39,7 @@ const child = spawn(
     ...flags,
     ...files,
   ],
-  { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1', MNC_CACHE: 'off' } },
+  { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1', MNC_CACHE: 'off', MNC_NATIVE: '0' } },
 )
 child.on('close', (code) => {
   const { passed, failed, skipped } = JSON.parse(readFileSync(tap, 'utf8'))

@@ -4,6 +4,7 @@
 
 Needs onnx, onnxruntime and numpy. Calibrated on random images, as the bench's own files are: for speed.
 """
+import os
 import sys
 
 import numpy
@@ -16,10 +17,14 @@ source, target = sys.argv[1:]
 
 class Images(CalibrationDataReader):
     def __init__(self, model):
-        value = onnx.load(model).graph.input[0]
-        dims = [d.dim_value or 16 for d in value.type.tensor_type.shape.dim]
+        graph = onnx.load(model).graph
+        stored = {t.name for t in graph.initializer}
+        value = next(v for v in graph.input if v.name not in stored)
+        shape = value.type.tensor_type
+        dims = [d.dim_value or (16 if i == 0 else 32) for i, d in enumerate(shape.shape.dim)]
+        kind = numpy.float16 if shape.elem_type == onnx.TensorProto.FLOAT16 else numpy.float32
         rng = numpy.random.default_rng(1)
-        self.batches = iter([{value.name: rng.standard_normal(dims, numpy.float32)}])
+        self.batches = iter([{value.name: rng.standard_normal(dims).astype(kind)}])
 
     def get_next(self):
         return next(self.batches, None)
@@ -36,3 +41,4 @@ quantize_static(
     activation_type=QuantType.QUInt8,
     weight_type=QuantType.QInt8,
 )
+os.remove(prepared)

@@ -1,15 +1,19 @@
 /**
- * Kills ranks of training runs at random moments and starts the runs again:
+ * Kills training runs at random moments and starts them again:
  *
- *   node --import tsx bench/ranks/kills.ts [--kills 100] [--seed 0] [--ranks 2] [--out bench/results/rank-kills.json]
+ *   node --import tsx bench/ranks/kills.ts [--kills 1000] [--minutes 7] [--ranks 2] [--out bench/results/rank-kills.json]
  *
- * A run of `STEPS` steps with a checkpoint every `EVERY` is started with --resume, one rank (any) is killed (SIGKILL) after
- * a random time, and so on until the run comes to its end; then the next run. Checked after each kill: the checkpoint, if
+ * A run of `STEPS` steps with a checkpoint every `EVERY` is started with --resume, one rank or mpirun itself is killed
+ * (SIGKILL), and so on until the run comes to its end; then the next run. The moment is drawn: while the run starts, as a
+ * checkpoint's temporary file appears, else any time after its first step.
+ *
+ * Checked after each kill: all processes of the job end, the message names the rank that was killed, and the checkpoint, if
  * there is one, is whole, is never behind the one before, and is at most `EVERY` steps behind the steps that were logged; at
- * the end of each run: its bytes are those of a run that nobody killed. Adds to the results of earlier calls.
+ * the end of each run: its bytes are those of a run that nobody killed. Adds to the results of earlier calls until there are
+ * so many kills, or until the minutes are over.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, watch, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -21,19 +25,23 @@ import { machine } from '../torch-peer.ts'
 
 const { values: args } = parseArgs({
   options: {
-    kills: { type: 'string', default: '100' },
-    seed: { type: 'string', default: '0' },
+    kills: { type: 'string', default: '1000' },
+    minutes: { type: 'string', default: '7' },
     ranks: { type: 'string', default: '2' },
     out: { type: 'string', default: 'bench/results/rank-kills.json' },
   },
 })
-const [wanted, ranks] = [Number(args.kills), Number(args.ranks)]
+const ranks = Number(args.ranks)
 
-const STEPS = 150
+const STEPS = 240
 const EVERY = 5
-/** One kill of so many comes while the run starts; the others as long after its first step, at most. */
-const STARTING = 5
-const MOST_MS = 1500
+const MOST_MS = 800
+/** One kill of so many is of mpirun. */
+const OF_MPIRUN = 8
+/** Of so many kills one comes while the run starts, and one as a checkpoint is written. */
+const MOMENTS = 4
+/** The processes of a job whose mpirun was killed have so long to end. */
+const END_MS = 60_000
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-kills-'))
 const at = (name: string): string => join(folder, name)
@@ -53,20 +61,43 @@ const undisturbed = await run(words('whole'))
 if (undisturbed.code !== 0) throw new Error(undisturbed.err)
 const whole = readFileSync(at('whole.onnx'))
 
-const earlier = existsSync(args.out) ? JSON.parse(readFileSync(args.out, 'utf8')) : null
-const rng = new Rng(Number(args.seed))
-const found = { kills: 0, beforeFirstCheckpoint: 0, runs: 0, mostStepsLost: 0, stepsLost: 0, faults: [] as string[] }
-for (let i = 0; found.kills < wanted; i++) await oneRun(`run-${i}`)
+const MOMENT = ['starting', 'writing', 'running'] as const
+type Moment = (typeof MOMENT)[number]
+/** 'mpirun', or a rank. */
+type Victim = 'mpirun' | number
+
+interface Found {
+  kills: number
+  ofMpirun: number
+  starting: number
+  writing: number
+  beforeFirstCheckpoint: number
+  runs: number
+  mostStepsLost: number
+  stepsLost: number
+  faults: string[]
+}
+const none = { kills: 0, ofMpirun: 0, starting: 0, writing: 0, beforeFirstCheckpoint: 0, runs: 0, mostStepsLost: 0 }
+const found: Found = existsSync(args.out)
+  ? JSON.parse(readFileSync(args.out, 'utf8')).found
+  : { ...none, stepsLost: 0, faults: [] }
+const rng = new Rng(found.kills, 1)
+const until = performance.now() + 60_000 * Number(args.minutes)
+const isOver = (): boolean => found.kills >= Number(args.kills) || performance.now() > until
+for (let i = 0; !isOver(); i++) await oneRun(`run-${i}`)
 console.log(JSON.stringify(found))
 
 /** Until the run is done, or enough were killed. */
 async function oneRun(name: string): Promise<void> {
   let reached = 0
   while (!existsSync(at(`${name}.onnx`))) {
-    if (found.kills >= wanted) return
-    const killed = await life(name)
-    if (!killed) continue
+    if (isOver()) return
+    const moment = MOMENT[Math.min(2, rng.integer(MOMENTS))]!
+    const victim = rng.integer(OF_MPIRUN) === 0 ? 'mpirun' : rng.integer(ranks)
+    if (!(await life(name, moment, victim, rng.uniform(0, MOST_MS)))) continue
     found.kills++
+    if (victim === 'mpirun') found.ofMpirun++
+    if (moment !== 'running') found[moment]++
     // the file was there already: nothing is lost
     if (existsSync(at(`${name}.onnx`))) break
     const logged = stepsLogged(at(`${name}.jsonl`))
@@ -85,8 +116,8 @@ async function oneRun(name: string): Promise<void> {
   write()
 }
 
-/** Starts the run; whether a rank was killed before it ended. */
-async function life(name: string): Promise<boolean> {
+/** Starts the run; whether it was killed before it ended. */
+async function life(name: string, moment: Moment, victim: Victim, delay: number): Promise<boolean> {
   const [command = '', ...rest] = words(name)
   const job = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, MNC_CACHE: 'off' } })
   let err = ''
@@ -94,41 +125,79 @@ async function life(name: string): Promise<boolean> {
     err += s
   })
   let isOver = false
-  const ended = new Promise<number | null>((done) =>
-    job.on('close', (code) => {
+  const exited = new Promise<number | null>((done) =>
+    job.on('exit', (code) => {
       isOver = true
       done(code)
     }),
   )
+  const closed = new Promise((done) => job.on('close', done))
   const before = sizeOf(at(`${name}.jsonl`))
   const pause = async (ms: number): Promise<void> => {
-    await Promise.race([ended, new Promise((done) => setTimeout(done, ms))])
+    await Promise.race([exited, new Promise((done) => setTimeout(done, ms))])
   }
-  const delay = rng.uniform(0, MOST_MS)
-  if (rng.integer(STARTING) > 0) while (!isOver && sizeOf(at(`${name}.jsonl`)) <= before) await pause(5)
+  if (moment !== 'starting') while (!isOver && sizeOf(at(`${name}.jsonl`)) <= before) await pause(5)
   await pause(delay)
-  const victim = isOver ? null : pidOf(rng.integer(ranks), at(`${name}.onnx`))
-  if (victim !== null) process.kill(victim, 'SIGKILL')
-  const code = await ended
-  if (victim === null && code !== 0) found.faults.push(`${name}: ended with ${code}: ${err}`)
-  return victim !== null && code !== 0
+  if (moment === 'writing' && !isOver) await Promise.race([exited, temporaryOf(`${name}.checkpoint.onnx`)])
+  const pid = isOver ? null : victim === 'mpirun' ? job.pid! : pidOf(victim, at(`${name}.onnx`))
+  if (pid !== null) process.kill(pid, 'SIGKILL')
+  const code = await exited
+  // ranks hold its stderr
+  await Promise.race([closed, new Promise((done) => setTimeout(done, END_MS))])
+  await ending(name)
+  if (pid === null && code !== 0) found.faults.push(`${name}: ended with ${code}: ${err}`)
+  const isKilled = pid !== null && code !== 0
+  if (isKilled && victim !== 'mpirun' && !new RegExp(`rank ${victim} .*signal 9`).test(err))
+    found.faults.push(`${name}: rank ${victim} was killed, but not named: ${err}`)
+  return isKilled
+}
+
+/** When a temporary file for the checkpoint is made. */
+function temporaryOf(file: string): Promise<void> {
+  return new Promise((done) => {
+    const watcher = watch(folder, (_, name) => {
+      if (!name?.includes(file) || name === file) return
+      watcher.close()
+      done()
+    })
+  })
+}
+
+/** Until no process of the run is left; those that do not end are a fault, and killed. */
+async function ending(name: string): Promise<void> {
+  const start = performance.now()
+  const left = (): number[] => pidsOf(at(`${name}.onnx`))
+  while (left().length > 0 && performance.now() - start < END_MS) await new Promise((done) => setTimeout(done, 20))
+  for (const pid of left()) {
+    found.faults.push(`${name}: process ${pid} goes on without its job`)
+    process.kill(pid, 'SIGKILL')
+  }
 }
 
 function sizeOf(path: string): number {
   return existsSync(path) ? statSync(path).size : 0
 }
 
+/** Processes that have `out` among their words. */
+function pidsOf(out: string): number[] {
+  return readdirSync('/proc')
+    .filter((p) => /^\d+$/.test(p) && contentOf(p, 'cmdline').split('\0').includes(out))
+    .map(Number)
+}
+
 /** The process of a rank; null where it has not begun or has ended. */
 function pidOf(rank: number, out: string): number | null {
-  for (const pid of readdirSync('/proc').filter((p) => /^\d+$/.test(p))) {
-    try {
-      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(out)) continue
-      if (readFileSync(`/proc/${pid}/environ`, 'utf8').includes(`OMPI_COMM_WORLD_RANK=${rank}\0`)) return Number(pid)
-    } catch {
-      // it has ended
-    }
+  const is = (pid: number): boolean => contentOf(pid, 'environ').includes(`OMPI_COMM_WORLD_RANK=${rank}\0`)
+  return pidsOf(out).find(is) ?? null
+}
+
+/** Empty for a process that has ended. */
+function contentOf(pid: number | string, what: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${what}`, 'utf8')
+  } catch {
+    return ''
   }
-  return null
 }
 
 function stepsLogged(path: string): number {
@@ -148,15 +217,7 @@ async function checkpointOf(name: string): Promise<number | null> {
   }
 }
 
-/** Adds to the results of earlier calls. */
 function write(): void {
-  const sum = (key: 'kills' | 'beforeFirstCheckpoint' | 'runs' | 'stepsLost'): number =>
-    found[key] + (earlier?.[key] ?? 0)
-  const result = {
-    ...{ machine: machine(), ranks, stepsOfARun: STEPS, checkpointEvery: EVERY, kills: sum('kills') },
-    ...{ beforeFirstCheckpoint: sum('beforeFirstCheckpoint'), runs: sum('runs') },
-    mostStepsLost: Math.max(found.mostStepsLost, earlier?.mostStepsLost ?? 0),
-    ...{ stepsLost: sum('stepsLost'), faults: [...(earlier?.faults ?? []), ...found.faults] },
-  }
+  const result = { machine: machine(), ranks, stepsOfARun: STEPS, checkpointEvery: EVERY, found }
   writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)
 }

@@ -90,7 +90,7 @@ export function readersFor(demands: readonly Demand[]): readonly Reading[] {
 }
 
 /** `1.9` is older than `1.16`. */
-function isOlder(a: string, b: string): boolean {
+export function isOlder(a: string, b: string): boolean {
   const [x, y] = [a, b].map((v) => v.split('.').map(Number))
   const at = Array.from({ length: Math.max(x!.length, y!.length) }, (_, i) => i).find(
     (i) => (x![i] ?? 0) !== (y![i] ?? 0),

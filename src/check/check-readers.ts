@@ -3,7 +3,7 @@
  * onnxruntime at ORT_DISABLE_ALL, by the first output. onnxruntime-node, which is always there, is what checkModels compares.
  */
 import { resolve } from 'node:path'
-import { type ReaderName, readersOf, refusalOf, type Wanted } from '../analysis/readers.ts'
+import { isOlder, type ReaderName, readersOf, refusalOf, type Wanted } from '../analysis/readers.ts'
 import { MncError } from '../base/errors.ts'
 import type { Model } from '../graph/model.ts'
 import { loadIsolated } from '../runtime/isolated/engine.ts'
@@ -27,7 +27,7 @@ export interface ReaderResult {
  */
 const MAY_DIFFER = 0.05
 
-/** `path`: the file of `model`. One result for each installed version of a wanted reader, one for a reader that is missing. */
+/** `path`: the file of `model`. One result for each installed version of a wanted reader, one for a reader that is missing, or there in versions alone that are too old. */
 export async function checkReaders(
   reference: Model,
   { model, path }: { readonly model: Model; readonly path: string },
@@ -48,12 +48,17 @@ export async function checkReaders(
   const feeds = groups.map((g) => pair.rename(g.feeds))
   const readings = readersOf(model)
   const results: ReaderResult[] = []
-  for (const { reader } of wanted) {
-    const own = installed.filter((p) => p.reader === reader)
+  for (const { reader, version: oldest } of wanted) {
+    // an older version than the one that is wanted says nothing where it is known not to take the file
+    const refused = (p: InstalledReader): string | null => refusalOf(readings, { reader, version: p.version })
+    const own = installed.filter((p) => p.reader === reader && !(isOlder(p.version, oldest) && refused(p)))
     if (own.length === 0) results.push({ reader, version: null, refusal: null, maxRelError: null })
     for (const p of own) {
-      // a version of which it is known that it does not take the file says nothing
-      if (refusalOf(readings, { reader, version: p.version }) !== null) continue
+      const known = refused(p)
+      if (known !== null) {
+        results.push({ reader, version: p.version, refusal: known, maxRelError: null })
+        continue
+      }
       const ran = await runIn(p, resolve(path), feeds)
       const got =
         'outputs' in ran ? { refusal: null, maxRelError: errorOf(want, ran.outputs) } : { ...ran, maxRelError: null }

@@ -37,6 +37,7 @@ export const doctor = defineCommand({
       devicesNeedingLibraries: engine.external,
       tfjs: installedBackends(),
       device: executor.device,
+      nativeKernels: (await executor.nativeKernels?.()) ?? null,
       forwardMilliseconds: await tryForward(executor),
       ...(path !== undefined && { fallbacks: await fallbacksOf(path, options.batch, executor) }),
     }
@@ -52,6 +53,7 @@ export const doctor = defineCommand({
       ],
       ['TensorFlow.js', report.tfjs.join(', ') || 'not installed'],
       ['device', report.device.description],
+      ['native kernels', report.nativeKernels ?? 'none'],
       ['one forward pass', `${report.forwardMilliseconds.toFixed(1)} ms (LeNet, 1 image)`],
     ]
     io.result(report, (width) => [table(rows, 'll', width), ...describe(report.fallbacks, width)].join('\n\n'))

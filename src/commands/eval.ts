@@ -54,12 +54,12 @@ export const evalDivision: Division<EvalFacts, PackedReading, Measurement> = {
     const { guessingWarning } = await import('../data/fed-wrongly.ts')
     const guess = result ? guessingWarning(result.top1, Number(data.classes), samples) : null
     if (guess) io.log(`note: ${guess}`)
-    io.result({ ...facts, data, ...(shown && { shown }) }, () => {
+    io.result({ ...facts, data, ...(shown && { shown }) }, (width) => {
       const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${things === 'images' ? 'img' : 'samples'}/s`
       const scores = result
         ? `top-1 ${percent(result.top1, 2)}  top-5 ${percent(result.top5, 2)}  loss ${result.loss.toFixed(4)}  `
         : ''
-      return [`${scores}${speed}`, ...Object.entries(others).map(described)].join('\n')
+      return [`${scores}${speed}`, ...Object.entries(others).map((m) => described(m, width))].join('\n')
     })
     if (minAccuracy === undefined) return
     if (!result || result.top1 >= minAccuracy) return
@@ -183,24 +183,25 @@ async function shownInputs(
 }
 
 /** A line for each output, and the table behind it. */
-function described([name, { value, details, table: rows, outputs }]: readonly [string, MetricResult]): string {
+function described(
+  [name, { value, details, table: rows, outputs }]: readonly [string, MetricResult],
+  width: number,
+): string {
   const figures = Object.entries(details ?? {}).flatMap(([k, v]) =>
     typeof v === 'number' ? [`${k} ${number(v)}`] : [],
   )
   const head = [`${name} ${number(value)}`, ...figures].join('  ')
-  const more = Object.entries(outputs ?? {}).map(([output, m]) => `  ${described([output, m])}`)
-  return [
-    head,
-    ...(rows
-      ? [
-          table(
-            rows.map((r) => [...r]),
-            `l${'r'.repeat(rows[0]!.length - 1)}`,
-          ),
-        ]
-      : []),
-    ...more,
-  ].join('\n')
+  const align = `l${'r'.repeat((rows?.[0]?.length ?? 1) - 1)}`
+  const body = rows
+    ? [
+        table(
+          rows.map((r) => [...r]),
+          align,
+          width,
+        ),
+      ]
+    : []
+  return [head, ...body, ...Object.entries(outputs ?? {}).map((m) => `  ${described(m, width)}`)].join('\n')
 }
 
 const number = (x: number): string => (Number.isInteger(x) ? String(x) : x.toPrecision(5))

@@ -74,6 +74,7 @@ export const exportCommand = defineCommand({
     io.log(summaryOf(report))
     const readers = readersOf(model)
     io.log(`read by ${describeReaders(readers)}`)
+    for (const line of report.costs) io.log(line)
     for (const line of describeDeclined('export', report)) io.log(line)
     if (report.inexact.length > 0) io.log(inexactLine(report))
     if (kernels) io.log((width) => `${storageTable(report, width)}\n\n${kernelTable(kernels, width)}`)

@@ -6,7 +6,7 @@ import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
 import { writeFileAtomic } from '../base/files.ts'
 import { readModel, writeModel } from '../codec/codec.ts'
-import { exportToTarget, formText } from '../export/targets/export-for.ts'
+import { exportToTarget, formText, settingsFor } from '../export/targets/export-for.ts'
 import type { Model } from '../graph/model.ts'
 import { type PtqEvent, ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
@@ -83,11 +83,12 @@ export async function finish(run: Run, { name, summary, key, recipe, start }: Ma
  * In the form that the target picks. Where that takes a measurement, another would pick another one: it is written down
  * before the file is, so that a run that goes on keeps to it.
  */
-async function exportAsPicked({ work, target, seed }: Run, { name, key }: Pick<Made, 'name' | 'key'>, graph: Model) {
+async function exportAsPicked({ work, target, seed, o }: Run, { name, key }: Pick<Made, 'name' | 'key'>, graph: Model) {
   const known = await work.form(name, key)
   const forms = target.forms.filter((f) => formText(f) === known)
   if (forms.length > 0) return exportToTarget(graph, { ...target, pick: 'first', forms }, { seed })
-  const best = await exportToTarget(graph, target, { seed })
+  const settings = settingsFor(target, { threads: o.deployThreads, batch: o.deployBatch }, 'deploy-')
+  const best = await exportToTarget(graph, target, { seed, settings })
   if (target.pick === 'fastest') await work.writeForm(name, key, best.picked!.form)
   return best
 }

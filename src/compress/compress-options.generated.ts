@@ -28,6 +28,10 @@ export type CompressOptionsInput = {
   readonly workers?: number | undefined
   /** Threads of the engine; 0: one per core. Default: 0 */
   readonly threads?: number | undefined
+  /** Target cpu: threads to measure the forms of a file on, as --threads of export has them: 1,0 */
+  readonly deployThreads?: readonly number[] | undefined
+  /** Target cpu: samples in a run that they are measured with, as --batch of export: 1,32 */
+  readonly deployBatch?: readonly number[] | undefined
   /** Continue where weights or calibration data contain NaN or infinity (scales are then fitted to the other values) */
   readonly allowNonfinite?: boolean | undefined
 }

@@ -61,6 +61,14 @@ export const compressOptions = optionTable({
   batch: { type: 'integer', minimum: 1, default: 32, description: 'Samples in a run' },
   workers: { ...workersOption, description: 'Threads that prepare batches' },
   threads: threadsOption,
+  deployThreads: {
+    type: 'numbers',
+    description: 'Target cpu: threads to measure the forms of a file on, as --threads of export has them: 1,0',
+  },
+  deployBatch: {
+    type: 'numbers',
+    description: 'Target cpu: samples in a run that they are measured with, as --batch of export: 1,32',
+  },
   ...finiteOptions,
 })
 

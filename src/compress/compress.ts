@@ -13,6 +13,7 @@ import { checkModels } from '../check/check.ts'
 import { encodeModel, readModel, writeModel } from '../codec/codec.ts'
 import { RANDOM } from '../data/random-options.ts'
 import { modelBytes } from '../export/gate-size.ts'
+import { settingsFor } from '../export/targets/export-for.ts'
 import { targetOf } from '../export/targets/index.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
@@ -114,6 +115,8 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const goal = o.goal === undefined ? null : parseGoal(o.goal)
   if (o.time !== undefined) parseTime(o.time)
   const target = targetOf(o.target ?? (goal?.kind === 'bytes' || goal?.kind === 'score' ? 'size' : 'cpu'))
+  const { deployThreads, deployBatch } = o
+  const settings = settingsFor(target, { threads: deployThreads, batch: deployBatch }, 'deploy-')
   const { data, reading = {}, pixels = {}, sizes = {}, seed = 0, signal, cache } = given
   const log = (message: string): void => void tell({ kind: 'log', message })
   await tell({ kind: 'stage', stage: 'look', text: 'looking at the model and the data', secondsLeft: null })
@@ -128,7 +131,10 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   if (o.maxDrop !== undefined && !samples.labelled) throw noLabels(data)
   const work = new Work(given.workdir)
   const identity = sha256(
-    JSON.stringify([packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort]),
+    JSON.stringify([
+      ...[packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort],
+      ...(deployThreads || deployBatch ? [settings] : []),
+    ]),
   )
   const asked: Asked = {
     ...{ goal, maxDrop: samples.labelled ? wantedDrop : null, mostBytes: target.aim === 'bytes' ? floatBytes : null },

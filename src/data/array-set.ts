@@ -11,6 +11,7 @@ import { type ElementType, elementCount, elementTypes } from '../graph/types.ts'
 import { type Dataset, MOST_CLASSES, type Split } from './dataset.ts'
 import { heldOut } from './held-out.ts'
 import { piecesOf, type Rows, readRows } from './rows.ts'
+import { testOnlyNote } from './test-only-classes.ts'
 
 /** An array with a row for each sample. */
 export interface Column {
@@ -82,7 +83,7 @@ export class ArraySet {
 
   /** A usage error where columns differ in length or there are none, for impossible labels, and for a `map` to nothing. */
   static of(init: ArraySetInit): ArraySet {
-    const { name, split, columns, map = {}, sampleRate, notes = [] } = init
+    const { name, split, columns, map = {}, sampleRate } = init
     const [first] = columns
     if (!first) throw usageError(`${name} holds no arrays`)
     for (const c of columns)
@@ -97,11 +98,13 @@ export class ArraySet {
     const classNames = init.classNames ?? column?.classNames
     const labels = column ? labelsOf(column) : null
     const other = column && init.others?.find((c) => c.name === column.name)
-    const found = labels ? Math.max(most(labels), other ? most(labelsOf(other)) : 0) + 1 : 0
+    const second = other ? labelsOf(other) : null
+    const found = labels ? Math.max(most(labels), second ? most(second) : 0) + 1 : 0
     if (classNames && found > classNames.length)
       throw usageError(
         `${column!.file}: '${column!.name}' holds class ${found - 1}, but only ${classNames.length} have names`,
       )
+    const notes = [...(init.notes ?? []), ...(labels ? testOnlyNote(column!.file, split, labels, second) : [])]
     const classes = labels ? (classNames?.length ?? Math.max(found, init.classes ?? 0)) : 0
     return new ArraySet({
       name,

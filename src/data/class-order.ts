@@ -36,7 +36,9 @@ export function inClassOrder<S extends SampleSet>(dataset: S, names: readonly st
   const own = dataset.classNames
   if (!own) {
     if (dataset.classes > names.length)
-      throw usageError(`${dataset.name} has ${dataset.classes} classes, but ${whose} names ${names.length}`)
+      throw usageError(
+        `${dataset.name} has labels up to ${dataset.classes - 1}, in one of its splits, but ${whose} names ${names.length} classes, 0 to ${names.length - 1}`,
+      )
     return dataset.relabelled(names, (label) => label) as S
   }
   if (own.length === names.length && own.every((name, i) => name === names[i])) return dataset

@@ -9,6 +9,7 @@
  * as the Python Imaging Library does it, without a colour profile: with k' = 255 - K, R = k' - round(C k' / 255). A
  * vector picture (SVG, PDF) has no pixels of its own and is refused.
  */
+import { statSync } from 'node:fs'
 import { MncError, usageError } from '../base/errors.ts'
 import { readPart } from '../base/files.ts'
 import type { ImageShape } from './image-shape.ts'
@@ -143,6 +144,7 @@ async function guarded<T>(place: PicturePlace, work: () => Promise<T>): Promise<
     return await work()
   } catch (cause) {
     if (cause instanceof MncError) throw cause
+    if ((place.part?.size ?? statSync(place.path).size) === 0) throw usageError(`${nameOf(place)} is empty`, REMEDY)
     throw usageError(`${nameOf(place)} is not a readable image: ${cause instanceof Error ? cause.message : cause}`)
   }
 }

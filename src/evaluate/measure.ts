@@ -4,7 +4,7 @@
  */
 import { type MncError, modelError, usageError } from '../base/errors.ts'
 import { type LongRun, stopIfAborted } from '../base/long-run.ts'
-import { ArraySet, type SampleSet } from '../data/array-set.ts'
+import { ArraySet, type Column, type SampleSet } from '../data/array-set.ts'
 import { bind } from '../data/bind.ts'
 import { checkClasses, type Preprocess, statedClasses } from '../data/preprocess.ts'
 import { type SampleBatch, sampleBatches, samplePlan } from '../data/sample-set.ts'
@@ -141,12 +141,14 @@ export interface Gauge {
   readonly output: MeasuredOutput
   /** The reference's output of which it is measured; null: data are. */
   readonly partner: string | null
+  /** What holds the data, for messages. */
+  readonly file?: string | undefined
 }
 
 /** What is measured of which output. */
 export function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricDef[], reference?: Model): Gauge[] {
   const { outputs } = model.graph
-  const targets = set instanceof ArraySet ? bind(model, set).targets : new Map<string, unknown>()
+  const targets = set instanceof ArraySet ? bind(model, set).targets : new Map<string, Column>()
   const partners = new Map(
     reference ? [...pairByName(outputs.filter(isFloatOutput), reference.graph.outputs.filter(isFloatOutput))] : [],
   )
@@ -164,7 +166,7 @@ export function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricD
       return [gauge(scores, null)]
     }
     const known = outputs.filter((v) => targets.has(v.name))
-    if (known.length > 0) return known.map((v) => gauge(v, null))
+    if (known.length > 0) return known.map((v) => ({ ...gauge(v, null), file: targets.get(v.name)!.file }))
     const paired = [...partners].flatMap(([v, partner]) => (partner ? [gauge(v, partner.name)] : []))
     if (paired.length > 0) return paired
     throw usageError(
@@ -274,7 +276,11 @@ export class Tally {
   }
 }
 
-function notMeasurable({ metric, against, output }: Gauge, sample: number, fault: string): MncError {
+function notMeasurable({ metric, against, output, file }: Gauge, sample: number, fault: string): MncError {
   const where = against === 'labels' ? '' : `output '${output.name}', sample ${sample}: ${metric}: `
-  return modelError(metric === accuracy.name ? 'class-count' : 'not-measurable', `${where}${fault}`)
+  return modelError(
+    metric === accuracy.name ? 'class-count' : 'not-measurable',
+    `${where}${fault}`,
+    file === undefined ? {} : { file },
+  )
 }

@@ -143,3 +143,43 @@ function ancestors(node: Node, names: ReadonlySet<string>): Map<string, Value> {
   }
   return found
 }
+
+/** What differentiation made for a node: the gradient of each output that has one, and of each input. */
+export interface NodeGradients {
+  readonly outputs: readonly (Value | null)[]
+  readonly inputs: readonly (Value | null)[]
+}
+
+export interface Gradients {
+  of(node: Node): NodeGradients | null
+}
+
+interface GradientMark {
+  readonly of: string
+  readonly input: number
+  readonly dy: readonly (string | null)[]
+}
+
+/** Says that `inputs` are the gradients of the node's inputs where its outputs have the gradients `outputs`. */
+export function markGradients(node: Node, { outputs, inputs }: NodeGradients): void {
+  const of = node.outputs[0]?.name
+  inputs.forEach((g, input) => {
+    // what a rule hands on as it came is another node's
+    if (of === undefined || !g?.producer || outputs.includes(g) || marks.gradientOf.has(g.producer)) return
+    marks.gradientOf.set(g.producer, { of, input, dy: outputs.map((v) => v?.name ?? null) })
+  })
+}
+
+/** What `markGradients` said, of the values that are still there. */
+export function gradientsIn(graph: Graph): Gradients {
+  const found = new Map<string, { outputs: readonly (Value | null)[]; inputs: (Value | null)[] }>()
+  for (const n of graph.nodes()) {
+    const mark = marks.gradientOf.get(n) as GradientMark | undefined
+    if (!mark || !n.outputs[0]) continue
+    const named = (name: string | null): Value | null => (name === null ? null : (graph.find(name) ?? null))
+    const own = found.get(mark.of) ?? { outputs: mark.dy.map(named), inputs: [] }
+    own.inputs[mark.input] = n.outputs[0]
+    found.set(mark.of, own)
+  }
+  return { of: (node) => found.get(node.outputs[0]?.name ?? '') ?? null }
+}

@@ -172,6 +172,8 @@ export const marks = {
   origin: text<Node>('origin'),
   /** The node's result is the weight gradient of a convolution (hints.ts). */
   weightGradient: json<Node>('weight-gradient'),
+  /** The node's result is the gradient of an input of another (hints.ts). */
+  gradientOf: json<Node>('gradient-of'),
 } as const
 
 /** The name of the initializer in a checkpoint that holds a vector of the run. */

@@ -31,13 +31,13 @@ const GRADIENT_PREFIX = 'grad/'
 /**
  * Gradients of sum over seeds s of <s, seed(s)> with respect to each of `wrt`. `seeds` maps values to the gradient that
  * arrives at them (same dims). Values of `wrt` that no seed depends on are absent from the result. `watch` is told of the
- * gradients of each node's inputs when they are made.
+ * gradients of each node's inputs when they are made, and of those of its outputs.
  */
 export function differentiate(
   model: Model,
   seeds: ReadonlyMap<Value, Value>,
   wrt: readonly Value[],
-  watch?: (node: Node, gradients: readonly (Value | null)[]) => void,
+  watch?: (node: Node, gradients: readonly (Value | null)[], dy: readonly (Value | null)[]) => void,
 ): Map<Value, Value> {
   const { graph } = model
   const nodes = [...graph.nodes()]
@@ -64,7 +64,7 @@ export function differentiate(
     const dy = node.outputs.map((v) => (v && dependent.has(v) ? gradientOf(v) : null))
     const dx = gradientsOfNode(node, dy, needs, b)
     const fit = node.inputs.map((x, k) => (x && dx[k] && needs[k] ? fitShape(node, x, dx[k], b) : null))
-    watch?.(node, fit)
+    watch?.(node, fit, dy)
     node.inputs.forEach((x, k) => {
       const fitted = fit[k]
       if (!x || !fitted) return

@@ -1,11 +1,12 @@
 /**
- * The C functions of an MPI library, called in this process. Only this file knows koffi and the binary interfaces:
+ * The C functions of an MPI library, called in this process. Only this file knows the binary interfaces:
  * Open MPI 4 and 5 have their constants behind symbols, MPICH and what shares its interface (Intel MPI, MVAPICH, Cray MPI)
  * as numbers (mpi.h of MPICH 4: MPI_COMM_WORLD, MPI_DOUBLE, MPI_FLOAT, MPI_SUM).
  *
  * Buffers are passed as they are: MPI reads and writes the memory of the typed arrays.
  */
 import { usageError } from '../base/errors.ts'
+import { type ForeignLibrary, foreignLibraries } from '../base/foreign-library.ts'
 
 /** A handle as the library defines it: a pointer or a number. */
 type Handle = bigint | number
@@ -54,14 +55,15 @@ export type MpiFamily = 'open-mpi' | 'mpich'
 
 /** `family`: whose launcher started this process. MNC_MPI names another file. */
 export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
-  const koffi = await loadKoffi()
+  const open = await libraries()
+  leaveMemoryCalls()
   const { names } = family === 'open-mpi' ? OPEN_MPI : MPICH
   const named = process.env.MNC_MPI
   const faults: string[] = []
   for (const name of named ? [named] : names) {
     try {
       // global: components that the library loads later look for its symbols
-      return bind(koffi.load(name, { global: true }))
+      return bind(open(name, { global: true }))
     } catch (error) {
       faults.push(`${name}: ${error instanceof Error ? error.message.split('\n')[0] : error}`)
     }
@@ -72,11 +74,18 @@ export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
   )
 }
 
-type Koffi = typeof import('koffi')
+/**
+ * UCX, below MPICH, would rewrite the code of mmap, munmap, brk and others in the C library, to learn of memory that is given
+ * back, while the threads of Node.js are in it: with UCX 1.13 some runs ended with a segmentation fault in V8 (docs/decisions.md).
+ * Read when the library is loaded.
+ */
+function leaveMemoryCalls(): void {
+  process.env.UCX_MEM_EVENTS ??= 'n'
+}
 
-async function loadKoffi(): Promise<Koffi> {
+async function libraries() {
   try {
-    return await import('koffi')
+    return await foreignLibraries()
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
     throw usageError(`mpirun started this process, but MPI cannot be called: ${reason}`, 'npm install koffi')
@@ -86,7 +95,7 @@ async function loadKoffi(): Promise<Koffi> {
 /** MPI_MAX_LIBRARY_VERSION_STRING of both families. */
 const VERSION_BYTES = 8192
 
-function bind(library: ReturnType<Koffi['load']>): MpiLibrary {
+function bind(library: ForeignLibrary): MpiLibrary {
   const text = Buffer.alloc(VERSION_BYTES)
   const length = new Int32Array(1)
   library.func('MPI_Get_library_version', 'int', ['void*', 'void*'])(text, length)
@@ -111,7 +120,7 @@ function bind(library: ReturnType<Koffi['load']>): MpiLibrary {
     version,
     ...constants,
     call(name, ...args) {
-      const status: number = functions.get(name)!(...args)
+      const status = functions.get(name)!(...args)
       if (status !== 0) throw usageError(`${name} of ${version} failed with error ${status}`)
     },
   }

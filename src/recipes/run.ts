@@ -15,6 +15,7 @@ import type { Split } from '../data/dataset.ts'
 import { openDataset, openOptions } from '../data/open.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
+import { refuseMisfits } from './fits.ts'
 import { keysOf, pathOf, type StageKeys, usesTestData, usesTrainingData } from './key.ts'
 import { make } from './make.ts'
 import { measure } from './measure.ts'
@@ -160,10 +161,9 @@ export async function runRecipe(recipe: Recipe, options: RunOptions): Promise<Ru
   const onEvent = options.onEvent ?? (() => {})
   const data = new DataCache((message) => onEvent({ kind: 'log', message }))
   const shown = new ShownWarnings(recipe)
-  // a missing data set of the last stage should be reported before the first one has trained
+  // what is missing or wrong of the last stage's data should be reported before the first one has trained
   for (const stage of stages) {
-    await data.training(stage)
-    await data.test(stage)
+    await refuseMisfits(recipe, stage, await data.training(stage), await data.test(stage))
   }
   await folder.create()
   const results: StageResult[] = []

@@ -34,6 +34,8 @@ export interface LoadOptions {
    * outputs stay the same.
    */
   readonly step?: boolean
+  /** false: a training step runs on standard operators, even where there are native kernels. */
+  readonly native?: boolean
   /**
    * Replaces numbers by their means over the processes that train together, wherever the step says that they are to be
    * exchanged (graph/hints.ts). Only where the executor `exchanges`.
@@ -71,6 +73,8 @@ export interface Session {
   readonly outputNames: readonly string[]
   /** What runs on the CPU, though the device is another. */
   readonly fallbacks: readonly Fallback[]
+  /** The instruction set of the native kernels that it has. */
+  readonly native?: string
   /**
    * Feeds by input name; results by output name, only `fetch` where given. A tensor in `into` receives that output in
    * its own memory (which must not be fed in the same call).
@@ -95,6 +99,8 @@ export interface Executor {
    * quantisers lowered to float arithmetic.
    */
   readonly opset?: number
+  /** The native kernels that steps are given, in words; null where there are none. Absent: it knows none. */
+  readonly nativeKernels?: () => Promise<string | null>
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
   /** Whether it takes LoadOptions.exchange. */

@@ -145,7 +145,7 @@ export async function createSession(
     endProfiling() {
       if (options.profilePrefix === undefined) return undefined
       inner.endProfiling()
-      return profileOf(options.profilePrefix)
+      return newestProfile(options.profilePrefix)
     },
     async dispose() {
       inner.dispose()
@@ -211,7 +211,7 @@ class OrtDeviceTensor implements DeviceTensor {
 }
 
 /** The engine names the file <prefix>_<date>.json and does not return the name: the newest one. */
-function profileOf(prefix: string): string | undefined {
+export function newestProfile(prefix: string): string | undefined {
   const folder = dirname(prefix)
   const files = readdirSync(folder).filter((f) => f.startsWith(`${basename(prefix)}_`) && f.endsWith('.json'))
   const newest = files.sort().at(-1)
@@ -256,12 +256,23 @@ export function engineError(cause: unknown, what: string): MncError {
   return new MncError(`onnxruntime ${what}: ${short}`, { code: 'engine', blame: 'model', cause })
 }
 
+const binaries = (): string =>
+  join(
+    dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+    ...['bin', 'napi-v6', process.platform, process.arch],
+  )
+
+/** The path of the library that the binding loads; null where its name is not known. */
+export function engineLibrary(): string | null {
+  const path = join(binaries(), 'libonnxruntime.so.1')
+  return existsSync(path) ? path : null
+}
+
 /** The library that contains a provider, if the package does not include it and it is not installed. */
 export function missingLibrary(provider: string): string | null {
-  const folder = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
   const name = `onnxruntime_providers_${provider}`
   const file = process.platform === 'win32' ? `${name}.dll` : `lib${name}.so`
-  return existsSync(join(folder, 'bin', 'napi-v6', process.platform, process.arch, file)) ? null : file
+  return existsSync(join(binaries(), file)) ? null : file
 }
 
 /** The engine's version, the devices that come with it, and those that need libraries of their own. */

@@ -88,6 +88,8 @@ export type TrainOptionsInput = {
   readonly allowNonfinite?: boolean | undefined
   /** Where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the fastest available. Default: "cpu" */
   readonly device?: string | undefined
+  /** Use native kernels on the CPU where they are installed; --no-native: standard operators alone. Default: true */
+  readonly native?: boolean | undefined
   /** Threads of the engine; 0: one per core. Default: 0 */
   readonly threads?: number | undefined
 }

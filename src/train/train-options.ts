@@ -195,6 +195,11 @@ export const trainOptions = optionTable({
   workers: { ...workersOption, description: 'Threads that prepare batches' },
   ...finiteOptions,
   ...deviceOptions,
+  native: {
+    type: 'boolean',
+    default: true,
+    description: 'Use native kernels on the CPU where they are installed; --no-native: standard operators alone',
+  },
   threads: { ...threadsOption, description: 'Threads of the engine; 0: one per core' },
 })
 

@@ -6,12 +6,12 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { parseReader } from '../../src/analysis/readers.ts'
 import { randomBatches } from '../../src/check/check.ts'
-import { checkReaders, gateReaders } from '../../src/check/check-readers.ts'
+import { checkReaders, gateReaders, type ReaderResult } from '../../src/check/check-readers.ts'
 import { installedReaders, runIn } from '../../src/check/installed-readers.ts'
 import { writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { exportFor } from '../../src/export/targets/export-for.ts'
-import { targetOf } from '../../src/export/targets/index.ts'
+import { targetOf, targets } from '../../src/export/targets/index.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { Sink } from '../cli/sink.ts'
@@ -24,12 +24,17 @@ const installed = await installedReaders()
 
 test('readers that are not installed are named; a path that is no python is a user error', async () => {
   const path = join(folder, 'net.onnx')
-  await writeModel(smallNet(1), path)
+  const graph = smallNet(1)
+  await writeModel(graph, path)
   const before = process.env.MNC_READERS
-  const check = async (readers: string): Promise<{ code: number; out: string; err: string }> => {
+  const check = async (
+    readers: string,
+    target = 'opset13',
+    file = path,
+  ): Promise<{ code: number; out: string; err: string }> => {
     process.env.MNC_READERS = readers
     const [stdout, stderr] = [new Sink(), new Sink()]
-    const code = await runCommandLine(['check', path, path, '--target', 'opset13', '--json'], { stdout, stderr })
+    const code = await runCommandLine(['check', path, file, '--target', target, '--json'], { stdout, stderr })
     return { code, out: stdout.text, err: stderr.text }
   }
   try {
@@ -40,6 +45,25 @@ test('readers that are not installed are named; a path that is no python is a us
       JSON.parse(out).readers,
       ['onnxruntime', 'openvino', 'opencv'].map((reader) => ({ reader, ...none })),
     )
+    // every target says which of its readers ran the file, and which are not there
+    for (const { name, readers, pick } of targets) {
+      const own = join(folder, `own.${name}.onnx`)
+      // measuring takes seconds, and the file for one reader more is as good here
+      await writeModel((await exportFor(graph, { target: pick === 'fastest' ? 'size' : name })).model, own)
+      const { code, out, err } = await check('', name, own)
+      assert.equal(code, 0, `${name}: ${err}`)
+      const told: readonly ReaderResult[] = JSON.parse(out).readers
+      assert.deepEqual(
+        told.map((r) => r.reader),
+        readers.map((r) => parseReader(r).reader),
+        name,
+      )
+      for (const r of told) assert.equal(r.version !== null, r.reader === 'onnxruntime-web', name)
+    }
+    // what is known to be read wrongly there fails, although it would load
+    const refused = await check('', 'web')
+    assert.equal(refused.code, 3)
+    assert.match(refused.err, /onnxruntime-web [\d.]+ does not run it: .*DequantizeLinear of activations/)
     const wrong = await check(join(folder, 'no-python'))
     assert.equal(wrong.code, 2)
     assert.match(wrong.err, /MNC_READERS: .*no-python is no python that runs/)
@@ -100,7 +124,7 @@ test('files of targets give the same in every reader', {
     [1, 8],
     [2, 4],
   ] as const)
-    for (const name of ['size', 'opset13', 'openvino']) {
+    for (const name of ['size', 'cpu', 'opset13', 'openvino', 'fp16']) {
       const graph = smallNet(seed, { activationBits })
       const { model } = await exportFor(graph, { target: name })
       const path = join(folder, `${name}-${seed}.onnx`)

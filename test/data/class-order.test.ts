@@ -31,7 +31,10 @@ test('data is brought into the order of names, or refused with the names that ar
   assert.throws(() => inClassOrder(abc, ['a', 'B', 'c'], 'the model'), /classes that the model does not name: 'b'; it/)
   const nameless = inClassOrder(set(), ['c', 'b', 'a', 'x'], 'it')
   assert.deepEqual([[...nameless.labels], nameless.classes], [[0, 1, 2, 1], 4])
-  assert.throws(() => inClassOrder(set(), ['a', 'b'], 'the model'), /has 3 classes, but the model names 2/)
+  assert.throws(
+    () => inClassOrder(set(), ['a', 'b'], 'the model'),
+    /has labels up to 2, in one of its splits, but the model names 2 classes, 0 to 1/,
+  )
 })
 
 test('names in metadata: its own, and as other tools write them', async () => {
@@ -117,7 +120,7 @@ test('training records the order; data in another order is mapped, other data is
   writeFileSync(names, 'zebra\nant\n')
   const refused = await run('eval', trained, ...common)
   assert.deepEqual(
-    [refused.code, /has 3 classes, but --classes .*order names 2/.test(refused.err)],
+    [refused.code, /has labels up to 2, .*but --classes .*order names 2 classes/.test(refused.err)],
     [2, true],
     refused.err,
   )

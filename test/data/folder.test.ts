@@ -181,7 +181,7 @@ test('pictures that are not plain are counted, and read as the documentation say
   assert.match(inks.notes.join(), /1 CMYK: converted without colour profiles/)
   const svg = '<svg xmlns="http://www.w3.org/2000/svg" width="2" height="2"><rect width="2" height="2"/></svg>'
   await assert.rejects(open(folder({ 'a/0.png': svg })), /0\.png contains SVG, a drawing without pixels/)
-  await assert.rejects(open(folder({ 'a/0.png': 1, 'a/1.png': '' })), /1\.png is not a readable image/)
+  await assert.rejects(open(folder({ 'a/0.png': 1, 'a/1.png': '' })), /1\.png is empty/)
   const whole = png(
     40,
     40,

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { modelInfo } from '../../src/analysis/model-info.ts'
 import { encodeModel, fingerprint } from '../../src/codec/codec.ts'
+import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportOptions } from '../../src/export/export-options.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { Graph, type Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
@@ -198,6 +200,25 @@ test('a weight of fewer bits shares the decode of wider ones, and one of zeros t
   const [, , , bytes] = forms.find(([, elements]) => elements === 36864)!
   // a bit for a pattern of six
   assert.ok(bytes <= 36864 / 6 / 8 + 1, `${bytes}`)
+})
+
+test('what a form costs on every run is said, and only where it does', async () => {
+  const graph = (): Model => smallNet(6, { bits: 4, activationBits: 4 })
+  const costs = async (o: ExportOptions): Promise<readonly string[]> => (await exportModel(graph(), o)).report.costs
+  const [rounded, ...others] = await costs({ format: 'packed' })
+  assert.match(rounded!, /^activations are rounded in float arithmetic at \d+ places on every run.*--float-activations/)
+  assert.deepEqual(others, [])
+  assert.deepEqual(await costs({ format: 'packed', floatActivations: true }), [])
+  assert.deepEqual(await costs({ format: 'int8' }), [])
+  const { report, model } = await exportModel(graph(), { format: 'int4' })
+  const [first, second] = report.costs
+  const { unfolded } = await explainKernels(model)
+  assert.equal(
+    Number(/dequantises (\d+) weights/.exec(first!)![1]),
+    unfolded.length,
+    'those that onnxruntime does not fold',
+  )
+  assert.match(second!, /quantisers without integer kernels/)
 })
 
 test('short names: those that are read most often are the shortest', async () => {

@@ -1,6 +1,6 @@
 /** Everything that takes long says how far it is, and ends as interrupted soon after it is told to stop. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
@@ -9,24 +9,31 @@ import {
   checkModels,
   cloneModel,
   compareLayers,
+  compress,
   evaluate,
   exportFor,
   exportModel,
   type LongRun,
   MncError,
   type Model,
+  measure,
   measureLatency,
+  metrics,
   ortExecutor,
+  parseRecipe,
   pass,
   profileOperators,
   ptq,
+  runRecipe,
   sampleBatches,
   scanSensitivity,
+  syntheticInputs,
   Tensor,
   train,
   updateBatchNorm,
   writeModel,
 } from '../../src/index.ts'
+import { npy, npz } from '../support/data-files.ts'
 import { images, pixels, SIZE, tinyNet } from '../train/fixtures.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-long-'))
@@ -36,6 +43,12 @@ await writeModel(tinyNet(), file)
 
 const COUNT = 24
 const set = images(COUNT)
+const archive = {
+  images: npy(Uint8Array.from(set.images), [COUNT, SIZE, SIZE]),
+  labels: npy(Uint8Array.from(set.labels), [COUNT]),
+}
+writeFileSync(join(folder, 'set.npz'), npz(archive))
+const DATA = `npz:${join(folder, 'set.npz')}`
 const calibration = () => calibrationData(tinyNet(), set, { ...pixels, inputSize: [SIZE, SIZE], batch: 4 })
 const feeds = { input: Tensor.float32([4, 1, SIZE, SIZE], new Float32Array(4 * SIZE * SIZE)) }
 
@@ -53,6 +66,24 @@ type Work = (run: Told) => Promise<unknown>
 
 const works: Readonly<Record<string, Work>> = {
   evaluate: (run) => evaluate(tinyNet(), set, pixels, { batch: 4, ...run }),
+  measure: (run) =>
+    measure(tinyNet(), set, pixels, [metrics.find((m) => m.name === 'accuracy')!], { batch: 4, ...run }),
+  syntheticInputs: (run) => syntheticInputs(tinyNet(), { samples: 16, batch: 8, steps: 6, ...run }),
+  async runRecipe({ signal, onProgress }) {
+    const stage = { name: 'copy', from: file, eval: { batch: 4 } }
+    const recipe = await parseRecipe({ name: 'r', data: DATA, stages: [stage] })
+    await runRecipe(recipe, {
+      ...{ workdir: join(folder, 'recipe'), resume: false, signal },
+      onEvent: (e) => e.kind === 'progress' && onProgress(e.done, e.total),
+    })
+  },
+  async compress({ signal, onProgress }) {
+    let done = 0
+    const options = { effort: 'fast', maxDrop: 0.5 } as const
+    await compress(tinyNet(), { data: DATA, workdir: join(folder, 'compress'), options, signal }, (e) => {
+      if (e.kind === 'stage') onProgress(++done, 100)
+    })
+  },
   checkModels: ({ signal, onProgress }) =>
     checkModels(tinyNet(), tinyNet(), {
       ...{ batches: sampleBatches(tinyNet(), set, pixels, 4), onProgress: (n) => onProgress(n, COUNT) },

@@ -1,6 +1,6 @@
 /** The packed package in an empty project: installed offline, started, imported, its examples run, its links followed. */
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { after, before } from 'node:test'
 import { type Installed, installPacked } from './install.ts'
@@ -127,6 +127,54 @@ for (const [name, holds] of Object.entries(examples))
     // a second make has nothing left to do
     assert.doesNotMatch(ok('make', '-C', name), /mnc /)
   })
+
+/** What a tutorial has between lines of three backticks, and a word after the first. */
+const blocks = (tutorial: string, kind = ''): string[] => {
+  const text = readFileSync(join(project.package, `docs/tutorials/${tutorial}.md`), 'utf8')
+  return [...text.matchAll(/^```(\w*)\n([\s\S]*?)^```/gm)].flatMap(([, word, body]) => (word === kind ? [body!] : []))
+}
+const commandsIn = (tutorial: string): string[] =>
+  blocks(tutorial).flatMap((block) => block.split('\n').filter((line) => line.startsWith('mnc ')))
+const inFolder = (name: string, line: string): string =>
+  ok('sh', '-c', `cd ${name} && PATH="../node_modules/.bin:$PATH" && ${line}`)
+
+for (const [tutorial, example, count] of [
+  ['audio', 'audio-vad', 4],
+  ['detector', 'detector', 7],
+] as const)
+  test(`the tutorial '${tutorial}' does what it says, line by line`, () => {
+    const lines = commandsIn(tutorial)
+    assert.ok(lines.length >= count, `${lines}`)
+    for (const line of lines) inFolder(example, line)
+  })
+
+test("the tutorial 'own-loss': its loss trains, by itself and for single outputs", () => {
+  const folder = join(project.folder, 'loss')
+  mkdirSync(folder)
+  writeFileSync(join(folder, 'mnc.config.ts'), blocks('own-loss', 'ts')[0]!)
+  for (const [from, to] of [
+    ['trained', 'teacher'],
+    ['quantised', 'student'],
+  ])
+    cpSync(join(project.folder, `text/${from}.onnx`), join(folder, `${to}.onnx`))
+  const lines = commandsIn('own-loss')
+  assert.equal(lines.length, 2)
+  for (const line of lines) {
+    const output = JSON.parse(inFolder('loss', 'mnc info student.onnx --json')).outputs[0].name
+    const own = line.replace('npy:DIR', 'npy:../text/data').replace(/boxes=log-cosh,scores=kl/, `${output}=log-cosh`)
+    assert.match(inFolder('loss', `${own} --max-steps 2 --batch 8`), /trained\.onnx/)
+  }
+})
+
+test("the tutorial 'makefile': its rules make a small file, and have nothing left to do", () => {
+  const folder = join(project.folder, 'rules')
+  mkdirSync(folder)
+  writeFileSync(join(folder, 'Makefile'), blocks('makefile', 'make')[0]!)
+  cpSync(join(project.folder, 'text/trained.onnx'), join(folder, 'float.onnx'))
+  inFolder('rules', 'make DATA=npy:../text/data small.onnx')
+  assert.ok(existsSync(join(folder, 'small.onnx')))
+  assert.doesNotMatch(inFolder('rules', 'make DATA=npy:../text/data small.onnx'), /mnc /)
+})
 
 test('every link of the documents leads somewhere', () => {
   const documents = readdirSync(project.package, { recursive: true, encoding: 'utf8' }).filter(

@@ -7,6 +7,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { usageError } from '../../base/errors.ts'
 import type { Split } from '../dataset.ts'
+import { testOnlyNote } from '../test-only-classes.ts'
 import { type FileKind, missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
 export interface LabelledFile {
@@ -43,6 +44,8 @@ export function labelledFiles(folder: string, split: Split, kind: FileKind): Lab
   const test = roots.test === null || roots.test === root ? tree : readSplit(roots.test, kind)
   checkClasses(train, test, format)
   const { source } = tree
+  const numbers = ({ classes }: SplitTree): number[] =>
+    classes.flatMap((c) => (c.files.length > 0 ? [Number(c.name)] : []))
   const names = source === 'numbers' ? numbered([train, test]) : train.classes.map((c) => c.name)
   const files = interleave(names.map((name) => tree.classes.find((c) => c.name === name)?.files ?? []))
   if (files.length === 0)
@@ -59,6 +62,7 @@ export function labelledFiles(folder: string, split: Split, kind: FileKind): Lab
     notes: [
       ...splitNotes(folder, roots, split, others, what),
       ...treeNotes(tree, names, what),
+      ...(source === 'numbers' ? testOnlyNote(folder, 'train', numbers(train), numbers(test)) : []),
       ...(source === 'none' ? [`${root} has no class folders and no labels.csv: its ${what} have no labels`] : []),
     ],
   }

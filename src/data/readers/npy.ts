@@ -44,6 +44,7 @@ type Fault = (message: string) => MncError
 
 /** Reads the header alone. */
 export function readHeader(entry: Pick<ZipEntry, 'bytes' | 'head'>, name: string, fault: Fault): NumpyHeader {
+  if (entry.bytes === 0) throw fault(`'${name}' is empty`)
   const bytes = entry.head()
   if (bytes.length < 12 || bytes.subarray(0, 6).toString('latin1') !== '\x93NUMPY')
     throw fault(`'${name}' is not a .npy array`)

@@ -14,6 +14,7 @@ import { type ArraySet, badLabel, type Column, type ColumnMap, type SampleSet } 
 import { Dataset, MOST_CLASSES, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { memoryRows } from '../rows.ts'
+import { testOnlyNote } from '../test-only-classes.ts'
 import { arraySet, type SplitArray, sampleOf } from './array-names.ts'
 import { type NumpyHeader, type NumpyValues, readHeader, readValues, sizeOf } from './npy.ts'
 import { readZip, type ZipEntry } from './zip.ts'
@@ -83,11 +84,12 @@ function pictures(archive: Archive, split: Split): Dataset {
   const other = otherSplit[split]
   const otherLabels = arrayName(archive, 'labels', other)
   const all = otherLabels === null || otherLabels === names.labels ? [labels] : [labels, labelsOf(archive, otherLabels)]
+  const only = names.labels === null ? [] : testOnlyNote(file, split, labels, all[1] ?? null)
   const set: Dataset = new Dataset({
     name: `npz:${file}#${split}`,
     ...{ split, channels, height, width, images, labels, isLabelled: names.labels !== null },
     classes: names.labels === null ? 0 : 1 + all.reduce((most, some) => some.reduce((a, b) => Math.max(a, b), most), 0),
-    notes: [`pixels are ${meaning.text}; found ${found}`, ...archiveNotes(archive, names.images)],
+    notes: [`pixels are ${meaning.text}; found ${found}`, ...archiveNotes(archive, names.images), ...only],
     statistics: async () =>
       statisticsOf(
         split === 'test' && (arrayName(archive, 'images', 'train') ?? names.images) !== names.images

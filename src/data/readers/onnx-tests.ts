@@ -57,7 +57,9 @@ function partsOf(set: string): Part[] {
     throw usageError(`${set} has no files input_0.pb, input_1.pb, ...`)
   return files.map((name) => {
     const file = join(set, name)
-    const { tensor, name: own } = refused(file, () => readTensorProto(readFileBytesSync(file)))
+    const bytes = readFileBytesSync(file)
+    if (bytes.length === 0) throw usageError(`${file}: it is empty`)
+    const { tensor, name: own } = refused(file, () => readTensorProto(bytes))
     if (tensor.type === 'string' || elementTypes[tensor.type].bits < 8)
       throw usageError(`${file}: tensors of ${tensor.type} are not read`)
     if (tensor.size === 0) throw usageError(`${file}: there are no numbers in it`)

@@ -63,6 +63,7 @@ function errorOf(file: string, error: unknown): Unpacked {
 async function unpack(file: string, tell: Tell, only: readonly string[] | undefined): Promise<void> {
   const { parquetMetadataAsync, parquetRead, parquetSchema } = await import('hyparquet')
   const data = reading(file, () => new DataFile(file))
+  if (data.size === 0) throw usageError(`${file}: it is empty`)
   const buffer: AsyncBuffer = {
     byteLength: data.size,
     slice(start, end = data.size) {

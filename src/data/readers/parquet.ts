@@ -54,7 +54,7 @@ export async function openParquet(place: string, split: Split, how: ReadOptions)
   const init = {
     ...{ ...own, places, isLabelled, classes: labelled?.classes ?? 0, classNames: labelled?.classNames },
     labels: labelled?.labels ?? new Int32Array(places.length),
-    notes: [...notes, ...unread([...left, ...skipped], ` beside the pictures of '${name}'`)],
+    notes: [...(labelled?.notes ?? notes), ...unread([...left, ...skipped], ` beside the pictures of '${name}'`)],
     training: split === 'train' || others === files ? null : () => trainingOf(place, how),
   }
   return pictureSet(init, how)

@@ -15,6 +15,7 @@ import { MOST_CLASSES, type Split } from '../dataset.ts'
 import type { PicturePlace } from '../decode.ts'
 import type { ReadOptions } from '../read-options.ts'
 import { memoryRows } from '../rows.ts'
+import { testOnlyNote } from '../test-only-classes.ts'
 import { isObject, JsonColumns } from './json-columns.ts'
 import { NpyMembers } from './npy-members.ts'
 import { pictureSet } from './picture-set.ts'
@@ -31,11 +32,12 @@ export async function openTar(place: string, split: Split, how: ReadOptions): Pr
   const first = samplesOf(archives).next().value!
   const isPictures = [...first.members.keys()].some((kind) => PICTURES.includes(kind)) && how.map === undefined
   const found = isPictures ? picturesOf(archives) : arraysOf(archives)
-  const own = { name: `tar:${place}#${split}`, split, notes: [...notes, ...found.left.notes()] }
   const labels = found.labels && Int32Array.from(found.labels)
   const largest = (of: readonly number[] | null): number => of?.reduce((a, b) => Math.max(a, b), -1) ?? -1
   const second = others === archives || labels === null ? null : labelsOf(others)
   const classes = 1 + Math.max(largest(found.labels), largest(second))
+  const only = found.labels ? testOnlyNote(place, split, found.labels, second) : []
+  const own = { name: `tar:${place}#${split}`, split, notes: [...notes, ...found.left.notes(), ...only] }
   if ('columns' in found) {
     const numbers = labels && new Uint8Array(labels.buffer)
     const column: Column | null = numbers && {

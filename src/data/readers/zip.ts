@@ -22,6 +22,7 @@ const ZIP64 = 0xffffffff
 
 /** Names to entries; a fault for anything that is damaged or of a kind that is not read. */
 export function readZip(zip: Buffer, fault: Fault): ReadonlyMap<string, ZipEntry> {
+  if (zip.length === 0) throw fault('it is empty')
   const end = zip.lastIndexOf('PK\x05\x06')
   if (end < 0) throw fault('this is not a ZIP archive, and therefore not an .npz file')
   try {

@@ -58,12 +58,7 @@ export interface ForContext extends ExportContext {
 /** Usage errors: a target beside options that it decides on; a reader that no form suits. */
 export async function exportFor(source: Model, given: ForOptions, context: ForContext = {}): Promise<ExportedFor> {
   const { target, reader, threads, batch, ...options } = given
-  const settings = { threads: threads ?? [1], batch: batch ?? [1] }
-  if ((threads || batch) && (target === undefined || targetOf(target).pick !== 'fastest'))
-    throw usageError(
-      `--${threads ? 'threads' : 'batch'}: ${target === undefined ? 'a format' : `the target ${target}`} is not picked by measuring`,
-      'leave it out, or give --target cpu',
-    )
+  const settings = settingsFor(target === undefined ? null : targetOf(target), { threads, batch })
   const wanted = reader === undefined ? null : parseReader(reader)
   if (target !== undefined) return exportToTarget(source, targetOf(target), { ...context, options, wanted, settings })
   const exported = await exportModel(source, options, context)
@@ -74,6 +69,24 @@ export async function exportFor(source: Model, given: ForOptions, context: ForCo
       'mnc export --target picks a form',
     )
   return { ...exported, options, picked: null }
+}
+
+/**
+ * Where a target is measured: one thread and one sample by default. A usage error where it is not picked by measuring; `prefix`: of the
+ * names of the two options.
+ */
+export function settingsFor(
+  target: TargetDef | null,
+  given: { readonly threads?: readonly number[] | undefined; readonly batch?: readonly number[] | undefined },
+  prefix = '',
+): Settings {
+  const { threads, batch } = given
+  if ((threads || batch) && target?.pick !== 'fastest')
+    throw usageError(
+      `--${prefix}${threads ? 'threads' : 'batch'}: ${target ? `the target ${target.name}` : 'a format'} is not picked by measuring`,
+      'leave it out, or give --target cpu',
+    )
+  return { threads: threads ?? [1], batch: batch ?? [1] }
 }
 
 interface TargetContext extends ForContext {

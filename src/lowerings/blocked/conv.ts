@@ -23,7 +23,7 @@ import { blockedWeights, type Dims4, isDims4 } from './weights.ts'
 
 const MIN_CHANNELS = 8
 /** Up to this many input channels are read from the plain layout. */
-const FEW = 4
+export const FEW = 4
 
 export function blockConv(node: Node, layout: BlockedLayout): boolean {
   if (isDepthwise(node)) return blockDepthwise(node, layout)

@@ -8,11 +8,15 @@ import { requireInlinable } from '../../graph/function-size.ts'
 import { nameByOrigin } from '../../graph/hints.ts'
 import { Model } from '../../graph/model.ts'
 import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
+import { useNativeKernels } from '../../lowerings/native/index.ts'
+import { STEP_DOMAIN } from '../../lowerings/native/operators.ts'
 import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
 import type { Executor, LoadOptions, Session } from '../executor.ts'
 import { foreignOperator } from '../foreign-operator.ts'
 import { engineBytes } from '../isolated/engine-bytes.ts'
 import { inferTypes } from '../isolated/infer-types.ts'
+import { type NativeKernels, nativeKernels } from '../native/library.ts'
+import { createNativeSession } from '../native/session.ts'
 import { createSession, engineVersion, type ProviderExtras, type Providers } from '../ort-session.ts'
 import { findBlock } from './find-block.ts'
 import { SegmentedSession } from './segmented-session.ts'
@@ -25,11 +29,19 @@ export function ortExecutor(): Executor {
     exchanges: true,
     async load(model, options = {}) {
       if (!options.step || !(model instanceof Model)) return loadSession(model, options, ['cpu'])
-      const step = await suited(model)
-      if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
       const { exchange, ...whole } = options
-      if (!exchange) return loadStep(step, options)
-      return SegmentedSession.load(step, exchange, (segment) => loadStep(segment, { ...whole, config: QUIET_THREADS }))
+      // what ranks share is measured in standard operators
+      const found = options.native === false || exchange ? null : await nativeKernels()
+      const native = found && 'call' in found ? found : null
+      const step = await suited(model, native !== null)
+      if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
+      if (!exchange) return loadStep(step, options, native && step.opsets.has(STEP_DOMAIN) ? native : null)
+      const alone = { ...whole, config: QUIET_THREADS }
+      return SegmentedSession.load(step, exchange, (segment) => loadStep(segment, alone, null))
+    },
+    async nativeKernels() {
+      const found = await nativeKernels()
+      return 'call' in found ? found.instructions : null
     },
   }
 }
@@ -41,31 +53,40 @@ const QUIET_THREADS = { 'session.intra_op.allow_spinning': '0' }
 const LARGE_STEP_NODES = 8000
 
 /** A step's session: made from the cached result of the engine's optimiser for the same step, if there is one. */
-async function loadStep(step: Model, options: LoadOptions): Promise<Session> {
+async function loadStep(step: Model, options: LoadOptions, native: NativeKernels | null): Promise<Session> {
+  const load = async (bytes: Uint8Array, o: LoadOptions): Promise<Session> =>
+    native ? createNativeSession(native, bytes, namesOf(step), o) : createSession(bytes, o, ['cpu'])
+  const plainly = async (): Promise<Session> =>
+    native ? load(encodeModel(step), options) : loadSession(step, options, ['cpu'])
   const whole = !options.optimization || options.optimization === 'all'
-  if (!options.cache || !whole || step.graph.nodeCount < LARGE_STEP_NODES) return loadSession(step, options, ['cpu'])
+  if (!options.cache || !whole || step.graph.nodeCount < LARGE_STEP_NODES) return plainly()
   const cache = new SessionCache(options.cache)
   const bytes = encodeModel(step)
   const key = cache.key(bytes, `onnxruntime ${await engineVersion()}, blocks of ${await blockOfEngine()}`)
   const kept = await cache.find(key)
   if (kept) {
     try {
-      return await createSession(kept, { ...options, optimization: 'disabled' }, ['cpu'])
+      return await load(kept, { ...options, optimization: 'disabled' })
     } catch {
       await cache.drop(key)
     }
   }
   const path = await cache.begin()
-  if (!path) return loadSession(step, options, ['cpu'])
+  if (!path) return plainly()
   try {
-    const session = await createSession(bytes, { ...options, optimizedModelPath: path }, ['cpu'])
+    const session = await load(bytes, { ...options, optimizedModelPath: path })
     await cache.keep(key, path)
     return session
   } catch {
     await cache.abandon(path)
-    return loadSession(step, options, ['cpu'])
+    return plainly()
   }
 }
+
+const namesOf = ({ graph }: Model) => ({
+  inputs: graph.inputs.map((v) => v.name),
+  outputs: graph.outputs.map((v) => v.name),
+})
 
 /** A session of the providers named, the first that has a kernel for a node first. */
 export async function loadSession(
@@ -90,7 +111,7 @@ const blockOfEngine = (): Promise<number> => {
 }
 
 /** A copy of a training step for the engine's own kernels. */
-async function suited(step: Model): Promise<Model> {
+async function suited(step: Model, native: boolean): Promise<Model> {
   if (holdsHalf(step)) {
     const copy = cloneModel(step)
     await inferTypes(copy)
@@ -98,8 +119,9 @@ async function suited(step: Model): Promise<Model> {
     return copy
   }
   const block = await blockOfEngine()
-  if (block === 0) return step
+  if (block === 0 && !native) return step
   const copy = cloneModel(step)
-  useBlockedLayout(copy, block)
+  if (native) useNativeKernels(copy)
+  if (block > 0) useBlockedLayout(copy, block, copy.graph.nodes(), native)
   return copy
 }

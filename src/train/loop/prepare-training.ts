@@ -116,7 +116,8 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   if (metric?.against === 'labels') requireClassifier(model, step.outputDims)
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
   const load = {
-    ...{ threads: o.threads, cache: run.cache, sharedSum: together.sumOf(step), exchange: together.exchange },
+    ...{ threads: o.threads, native: o.native, cache: run.cache },
+    ...{ sharedSum: together.sumOf(step), exchange: together.exchange },
     ...(profile && { profilePrefix: profile.prefix }),
   }
   const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {

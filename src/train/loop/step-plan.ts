@@ -119,6 +119,7 @@ export async function planStep(
     ...{ loss, lossWeight, lossAxis, alpha, temperature, targets, labels: source.classes !== null },
     batchStatistics: o.bn === 'batch',
     ranks,
+    native: o.native && ranks === 1 && (await executor.nativeKernels?.()) != null,
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
     teacher:
@@ -222,10 +223,18 @@ export function checkClasses(step: StepGraph, source: BatchSource): void {
 
 /**
  * What a checkpoint must agree on to be this run's: everything that the weights depend on, including images, labels and
- * preprocessing. Not the threads, the device, nor how far to go.
+ * preprocessing. Not the threads, the device and its kernels, nor how far to go.
  */
 export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
-  const { threads: _threads, device: _device, workers: _workers, maxSteps: _steps, patience: _patience, ...options } = o
+  const {
+    threads: _threads,
+    device: _device,
+    native: _native,
+    workers: _workers,
+    maxSteps: _steps,
+    patience: _patience,
+    ...options
+  } = o
   const structure = Array.from(model.graph.initializers(), (v) => `${v.name} ${v.constant?.dims.join('x')}`).sort()
   const content = run.data === RANDOM ? undefined : run.data.contentHash().slice(0, 16)
   return JSON.stringify({

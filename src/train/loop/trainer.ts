@@ -145,7 +145,7 @@ class Training {
     const { graph, fallbacks } = this.#runner
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
-      ...{ runs, batch, device: this.#executor.device.description, objectives: graph.objectives, fallbacks },
+      ...{ runs, batch, device: this.#runner.inWords(this.#executor.device), objectives: graph.objectives, fallbacks },
       ...{ warnings: this.#warnings, seconds: this.#startSeconds },
     }
   }

@@ -65,7 +65,7 @@ export function useBatchStatistics(nodes: readonly Node[], tiles: Tiles | null =
     const count = (x.dims.reduce((p, d) => p * d, 1) / x.dims[1]!) * copies.length * ranks
     const [runningMean, runningVariance] = [node.input(3), node.input(4)]
     const momentum = node.float('momentum', 0.9)
-    const alone = ranks === 1 && copies.length === 1 && leavesOf(x).length === 1 && normReaders(x) === 1
+    const alone = ranks === 1 && copies.length === 1 && isMeasuredAlone(node)
     const { mean, variance } = alone ? inOneKernel(node) : normaliseBy(copies, statisticsOf(copies, known, ranks))
     return { node, count, runningMean, runningVariance, batchMean: mean, batchVariance: variance, momentum }
   })
@@ -85,6 +85,12 @@ export function separateStatistics(graph: Graph): void {
       if (!alone || v.isOutput) node.setInput(i, graph.addInitializer(v.name, v.constant)) // the last reader keeps it
     }
   }
+}
+
+/** Whether no other layer normalises what the node does, or a part of it. */
+export function isMeasuredAlone(node: Node): boolean {
+  const x = node.input(0)
+  return leavesOf(x).length === 1 && normReaders(x) === 1
 }
 
 /** How many layers normalise `x`, directly or as a part of a Concat. */

@@ -1,6 +1,8 @@
 /** The backward pass of a training step: the flat gradient of its loss with respect to the flat weights. */
 
 import type { Value } from '../../graph/graph.ts'
+import { markGradients } from '../../graph/hints.ts'
+import { findOp } from '../../ops/index.ts'
 import { differentiate } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { lowerCostly } from '../../passes/lower-costly.ts'
@@ -16,9 +18,18 @@ export function emitBackward(step: StepBuilding): void {
   const { model, graph, options, loss, weights } = step
   step.lossScale = options.precision === 'float16' ? graph.addInput('loss_scale', { elem: 'float32', dims: [] }) : null
   const seed = step.lossScale ?? graph.append().scalar(1)
-  const watch = options.origins ? originsOfGradients(step) : undefined
-  step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, watch)
+  const origins = options.origins ? originsOfGradients(step) : undefined
+  step.gradients = differentiate(model, new Map([[loss, seed]]), weights.values, (node, inputs, outputs) => {
+    markGradients(node, { outputs, inputs: inputs.map(unshaped) })
+    origins?.(node, inputs)
+  })
   lowerCostly(graph)
+}
+
+/** Before it was only given another shape, which the flat gradient does without (FlatLayout.concat). */
+function unshaped(g: Value | null): Value | null {
+  const made = g?.producer
+  return made && findOp(made)?.carries === 'shape' ? unshaped(made.input(0)) : g
 }
 
 /** Mixed precision for everything that computes the step's results and gradients, which stay in float32 themselves. */

@@ -21,6 +21,8 @@ export interface StepOptions extends LossOptions, Supervision {
   readonly ranks?: number | undefined
   /** Parts in which the batch is processed (tile-batch.ts); chosen by the sizes of activations where absent. */
   readonly tiles?: number | undefined
+  /** The engine has native kernels (lowerings/native/), which are given whole batches of what they normalise. */
+  readonly native?: boolean | undefined
   /** Train the quantiser scales too (LSQ). */
   readonly learnScales: boolean
   /** float16: operations for which it is enough compute in it (mixed-precision.ts). */

@@ -12,7 +12,7 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { isNarrowFloat } from '../../graph/types.ts'
-import type { Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
+import type { DeviceInfo, Executor, Fallback, KeptOutputs, LoadOptions, Session } from '../../runtime/executor.ts'
 import { DeviceState } from './device-state.ts'
 import type { FlatLayout } from './flat-layout.ts'
 import type { SharedSum } from './shared-sum.ts'
@@ -91,14 +91,24 @@ export class StepRunner {
     const keep = (model: Model) =>
       device && { keep: model.graph.outputs.map((v) => v.name).filter((name) => name.startsWith('next_')) }
     const session = await executor.load(graph.model, { step: true, ...load, ...keep(graph.model) })
-    const { threads = 0 } = options
-    const update = graph.update && (await executor.load(graph.update, { threads, ...keep(graph.update) }))
+    const { threads = 0, native = true } = options
+    const update = graph.update && (await executor.load(graph.update, { threads, native, ...keep(graph.update) }))
     return new StepRunner(graph, session, update, device, sharedSum)
   }
 
   /** The nodes of a step that run on the CPU although the device is another. */
   get fallbacks(): readonly Fallback[] {
     return [...this.#session.fallbacks, ...(this.#update?.fallbacks ?? [])]
+  }
+
+  /** The instruction set of native kernels that the step has; null where it has none. */
+  get native(): string | null {
+    return this.#session.native ?? null
+  }
+
+  /** What it runs on. */
+  inWords({ description }: DeviceInfo): string {
+    return this.native === null ? description : `${description} with native kernels (${this.native})`
   }
 
   /** Brings the state to the host if it is not there: called before anything here reads it. */

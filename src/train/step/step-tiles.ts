@@ -5,6 +5,7 @@ import type { Model } from '../../graph/model.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { settleShapes } from '../../passes/shapes/settle-shapes.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { isMeasuredAlone } from './batch-statistics.ts'
 import type { StepBuilding } from './step-building.ts'
 import { fixBatch } from './step-inputs.ts'
 import { nameOf } from './step-names.ts'
@@ -26,9 +27,11 @@ export async function settleSizes(step: StepBuilding): Promise<void> {
 }
 
 export async function tile(step: StepBuilding): Promise<void> {
-  const { model, input, options } = step
-  const { batch, inputDims, tiles: asked } = options
+  const { model, input, options, trainedNorms } = step
+  const { batch, inputDims, tiles: asked, native } = options
   if (Object.keys(inputDims ?? {}).length > 1) return
+  // between native normalisations there is nothing that an array in the cache would be of use to
+  if (native && asked === undefined && trainedNorms.length > 0 && trainedNorms.every(isMeasuredAlone)) return
   const chosen = nodesToTile(model.graph, input, batch, TILE_BYTES)
   const tiles = chosen.size === 0 ? 1 : (asked ?? divisorUpTo(batch, MAX_TILES))
   if (tiles <= 1) return

@@ -1,11 +1,12 @@
-/** The part of koffi that mpi-library.ts calls: the sources compile where the optional package is not installed. */
+/** The part of koffi that foreign-library.ts calls: the sources compile where the optional package is not installed. */
 declare module 'koffi' {
+  type Argument = bigint | number | string | ArrayBufferView | null
   export interface LibraryHandle {
     func(
       name: string,
       result: string,
       parameters: readonly string[],
-    ): (...args: readonly (bigint | number | ArrayBufferView | null)[]) => number
+    ): (...args: readonly Argument[]) => number | bigint | string | null
     /** Its address. */
     symbol(name: string): bigint
   }
