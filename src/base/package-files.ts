@@ -13,10 +13,14 @@ function packageFolder(): URL {
   return folder
 }
 
-const root = packageFolder()
+/** Found on first use: a browser, which has no files, loads this too. */
+let root: URL | undefined
 
 /** The path of a file or folder of the package. */
-export const packageFile = (path: string): string => fileURLToPath(new URL(path, root))
+export function packageFile(path: string): string {
+  root ??= packageFolder()
+  return fileURLToPath(new URL(path, root))
+}
 
 export const packageVersion = (): string =>
   (JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string }).version

@@ -39,6 +39,12 @@ export const setOrigin = (n: Node, { kind, layer }: Origin): void => marks.origi
 
 export const originOf = (n: Node): Origin | null => originIn(marks.origin.text(n) ?? '')
 
+/** For a node that is made in the place of another. */
+export function withOriginOf(n: Node): { readonly metadata: Readonly<Record<string, string>> } {
+  const text = marks.origin.text(n)
+  return { metadata: text === undefined ? {} : marks.origin.entry(text) }
+}
+
 /** Nodes without an origin, which came in another's place, are for what reads them, else for what they read. */
 export function spreadOrigins(graph: Graph): void {
   const take = (n: Node, near: readonly (Node | null | undefined)[]): void => {

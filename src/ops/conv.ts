@@ -119,6 +119,7 @@ export const conv = defineOp({
       attributes: { pads: [2, 0, 1, 1], dilations: [1, 3] },
     },
     { name: '1x1', inputs: [{ dims: [2, 4, 3, 3] }, { dims: [3, 4, 1, 1] }] },
+    { name: '1x1 of one position', inputs: [{ dims: [5, 4, 1, 1] }, { dims: [3, 4, 1, 1] }, { dims: [3] }] },
     { name: '1x1 stride 2', inputs: [{ dims: [2, 4, 5, 4] }, { dims: [3, 4, 1, 1] }], attributes: { strides: [2, 2] } },
     {
       name: '3x3 stride 2, more out than in',

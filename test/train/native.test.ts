@@ -68,6 +68,11 @@ test('with and without: said at the start, and nothing native in any file', { sk
   await train('again.onnx')
   assert.deepEqual(bytes('again.onnx'), bytes('native.onnx'))
   assert.notDeepEqual(await weights('off.onnx'), await weights('native.onnx'))
+  await train('profiled.onnx', ['--profile', at('trace.json')])
+  assert.deepEqual(await weights('profiled.onnx'), await weights('native.onnx'))
+  const events = JSON.parse(readFileSync(at('trace.json'), 'utf8')) as { name: string; args?: { op_name?: string } }[]
+  const gradients = events.filter((e) => e.args?.op_name === 'ConvWeightGrad').map((e) => e.name)
+  assert.ok(gradients.length > 0 && gradients.every((name) => name.startsWith('weight gradient of ')), gradients[0])
 })
 
 test('killed and resumed: the bytes of one run', { skip }, async () => {

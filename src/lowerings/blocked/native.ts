@@ -1,6 +1,6 @@
 /** Native operators (lowerings/native/) on blocked values. */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import { gradientsIn } from '../../graph/hints.ts'
+import { gradientsIn, withOriginOf } from '../../graph/hints.ts'
 import { findOp } from '../../ops/index.ts'
 import { featureMaps, STEP_DOMAIN, WEIGHT_GRADIENT } from '../native/operators.ts'
 import { FEW, isConv } from './conv.ts'
@@ -20,7 +20,7 @@ export function blockNative(node: Node, layout: BlockedLayout): boolean {
   const inputs = [...maps.map((v) => layout.twinOf(b, v, first.dims).value), ...node.inputs.slice(maps.length)]
   const given = Object.fromEntries(node.attributes)
   const attributes = 'lanes' in given ? { ...given, lanes: layout.block } : given
-  const made = b.ops(node.op, inputs, node.outputs.length, attributes, { domain: STEP_DOMAIN })
+  const made = b.ops(node.op, inputs, node.outputs.length, attributes, { domain: STEP_DOMAIN, ...withOriginOf(node) })
   made[0]!.setType(layout.typeOf(first.dims))
   node.outputs.slice(1).forEach((from, i) => {
     made[i + 1]!.setType(from!.type)
@@ -68,7 +68,7 @@ export function blockNativeWeightGradient(node: Node, { conv, x, dy }: ConvGradi
   ]
   const b = layout.graph.before(node)
   const attributes = { numbers: { kind: 'ints', value: numbers.map(BigInt) } as const }
-  const options = { domain: STEP_DOMAIN, type: { elem: 'float32', dims: weight } as const }
+  const options = { domain: STEP_DOMAIN, ...withOriginOf(node), type: { elem: 'float32', dims: weight } as const }
   const dw = b.op(WEIGHT_GRADIENT, [image?.value ?? x, gradient.value], attributes, options)
   layout.graph.replaceUses(node.output, dw)
   layout.graph.remove(node)

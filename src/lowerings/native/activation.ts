@@ -1,6 +1,6 @@
 /** The activations that native kernels know (native/kernels.h), and gradients of those that no normalisation takes in. */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import type { Gradients } from '../../graph/hints.ts'
+import { type Gradients, withOriginOf } from '../../graph/hints.ts'
 import { isRectifier, type Ramp } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import { ACTIVATION_GRADIENT, STEP_DOMAIN } from './operators.ts'
@@ -47,7 +47,7 @@ export function fuseActivationGradients(graph: Graph, gradients: Gradients): num
     // the result of ReLU has the sign of what it reads, which need not be kept
     const z = isRectifier(n) ? n.output : n.input(0)
     const b = graph.before(dz.producer)
-    const options = { domain: STEP_DOMAIN }
+    const options = { domain: STEP_DOMAIN, ...withOriginOf(dz.producer) }
     takePlace(b.op(ACTIVATION_GRADIENT, [dy, z], attributesOf(activation), options), dz, n.input(0).type)
     count++
   }

@@ -6,7 +6,7 @@
  * whose batch statistics have no gradient of their own; an activation is part of it where nothing else reads what it reads.
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import type { Gradients } from '../../graph/hints.ts'
+import { type Gradients, withOriginOf } from '../../graph/hints.ts'
 import { isStatic } from '../../graph/types.ts'
 import { isAddition, isChannelNorm, isInBatchMode } from '../../ops/facts.ts'
 import { activationOf, attributesOf, float, LINEAR, takePlace } from './activation.ts'
@@ -33,7 +33,10 @@ export function fuseGradient(n: Node, gradients: Gradients): void {
   const behind = activationBehind(n, gradients, g)
   const b = n.graph.before(dx.producer)
   const inputs = [behind?.dy ?? g, n.input(0), mean, variance, n.input(1), n.input(2)]
-  const made = b.ops(GRADIENT, inputs, 3, normAttributes(n, behind?.activation ?? LINEAR), { domain: STEP_DOMAIN })
+  const made = b.ops(GRADIENT, inputs, 3, normAttributes(n, behind?.activation ?? LINEAR), {
+    domain: STEP_DOMAIN,
+    ...withOriginOf(dx.producer),
+  })
   for (const [i, from] of [dx, dscale, dbias].entries()) {
     if (from) takePlace(made[i]!, from, n.input(i).type)
   }
@@ -59,7 +62,7 @@ export function fuse(n: Node): void {
   const attributes = normAttributes(n, (activated && activationOf(activated)) ?? LINEAR)
   const b = n.graph.before(last)
   const [x, scale, bias] = [n.input(0), n.input(1), n.input(2)]
-  const options = { domain: STEP_DOMAIN }
+  const options = { domain: STEP_DOMAIN, ...withOriginOf(n) }
   const made = other
     ? b.ops(NORM_ADD, [x, other, scale, bias], 3, attributes, options)
     : b.ops(NORM, [x, scale, bias], 3, attributes, options)

@@ -60,9 +60,13 @@ const strided = (x: Value, c: Geometry, b: Builder): Value => {
   return b.op('Slice', [x, b.ints(axes.map(() => 0)), b.ints(ends), b.ints(axes), b.ints(c.stride)])
 }
 
-/** sum over n and positions of left[n,i,.] * right[n,j,.] -> [i,j]; both have the output's positions. */
+/** sum over n and positions of left[n,i,.] * right[n,j,.] -> [i,j]; both have the output's positions. One is one product. */
 function overPositions(left: Value, rows: number, right: Value, columns: number, c: Geometry, b: Builder): Value {
   const positions = product(c.outSize)
+  if (positions === 1) {
+    const [l, r] = [left, right].map((v, i) => b.op('Reshape', [v, b.ints([c.n, i === 0 ? rows : columns])]))
+    return keepWide(b.op('MatMul', [b.op('Transpose', [l!], { perm: [1, 0] }), r!]))
+  }
   const l = b.op('Reshape', [left, b.ints([c.n, rows, positions])])
   const r = b.op('Reshape', [right, b.ints([c.n, columns, positions])])
   return summedProduct(l, r, b)

@@ -8,6 +8,7 @@
  */
 import type { Graph } from '../../graph/graph.ts'
 import { type Origin, originIn, originOf } from '../../graph/hints.ts'
+import { WEIGHT_GRADIENT } from '../../lowerings/native/operators.ts'
 import { channelSlot } from '../../ops/index.ts'
 import { type Kernel, lastRuns } from '../../runtime/kernel-trace.ts'
 import { type StepKind, stepKinds } from '../step/origins.ts'
@@ -108,6 +109,8 @@ function isMemoryBound(k: Kernel): boolean {
 
 /** Of convolutions and products of matrices; others have about one an element, which is never enough. */
 function multiplyAdds({ op, inputs: [a, b], outputs: [y] }: Kernel): number {
+  // dw[o, i, ...] is a sum over images and positions of dy
+  if (op === WEIGHT_GRADIENT && b && y) return count(y) * (count(b) / b[1]!)
   const slot = channelSlot({ op: op.replace(FUSED, ''), domain: '' })
   if (!slot || !a || !b || !y) return 0
   if (slot.channels === 'window') return count(slot.transposed ? a : y) * count(b.slice(1))
