@@ -8,6 +8,8 @@
  * (15 in all by default), and the median of all turns is the result. Memory is the process's peak. Only ratios within
  * one run say anything: run it on a machine that does nothing else.
  *
+ * Native kernels are used where they are built (`make native`); MNC_NATIVE=0 leaves them out.
+ *
  * `kaist` is the MobileNetV3-like network of the zoo (.data/zoo), its h-swish as one operator for both sides; the other mobile
  * networks are those of `mnc build` for 32x32 images and 10 classes.
  *
@@ -21,6 +23,7 @@ import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { readModel, writeModel } from '../src/codec/codec.ts'
 import { buildNetwork } from '../src/models/spec.ts'
+import { ortExecutor } from '../src/runtime/ort/ort.ts'
 import { joinGates } from '../src/train/step/join-gates.ts'
 import { machine, mncSide, run, type Setup, torchSide, writeBatches, writeNetwork } from './torch-peer.ts'
 
@@ -160,7 +163,8 @@ async function main(): Promise<void> {
       for (const { tiles, medianSeconds, peakBytes } of trade)
         console.log(`${name}: ${tiles} tiles ${medianSeconds.toFixed(3)} s, peak ${(peakBytes / 1e6).toFixed(0)} MB`)
     }
-    const settings = { batch, rounds: Number(args.rounds), steps, warmUp: WARM_UP, threads: THREADS }
+    const native = (await ortExecutor().nativeKernels?.()) ?? null
+    const settings = { native, batch, rounds: Number(args.rounds), steps, warmUp: WARM_UP, threads: THREADS }
     await mkdir(dirname(args.out), { recursive: true })
     await writeFile(args.out, `${JSON.stringify({ machine: machine(), settings, ...results }, null, 2)}\n`)
   } finally {

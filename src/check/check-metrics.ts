@@ -3,9 +3,10 @@
  * metrics of values to compare with, the reference's outputs are what is wanted, and its own value is that of a perfect model.
  */
 import { usageError } from '../base/errors.ts'
-import type { SampleSet } from '../data/array-set.ts'
+import { ArraySet, type SampleSet } from '../data/array-set.ts'
+import { bind } from '../data/bind.ts'
 import type { Preprocess } from '../data/preprocess.ts'
-import { chosenMetrics, gaugesOf, type MeasureOptions, measure } from '../evaluate/measure.ts'
+import { chosenMetrics, type MeasureOptions, measure } from '../evaluate/measure.ts'
 import type { Model } from '../graph/model.ts'
 import type { MetricChange } from './check-result.ts'
 
@@ -19,7 +20,8 @@ export async function compareMetrics(
   options: Pick<MeasureOptions, 'batch' | 'load' | 'signal' | 'onProgress'> = {},
 ): Promise<Readonly<Record<string, MetricChange>>> {
   const metrics = chosenMetrics(reference, data, names, true)
-  const needsReference = gaugesOf(reference, data, metrics, reference).some((g) => g.partner !== null)
+  const hasTargets = data instanceof ArraySet && bind(reference, data).targets.size > 0
+  const needsReference = !hasTargets && metrics.some((m) => m.against === 'values')
   const run = { ...options, ...(needsReference && { reference }) }
   const ours = (await measure(reference, data, preprocess, metrics, run)).metrics
   // as a stock session computes it

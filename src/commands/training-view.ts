@@ -24,7 +24,7 @@ export class TrainingView {
     if (event.kind === 'start') {
       const { parameters, stepsPerEpoch, totalSteps, device, seconds, step, runs, batch } = event
       const from = step > 0 ? `, from step ${step}` : ''
-      const steps = `${totalSteps} steps (${stepsPerEpoch} per epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
+      const steps = `${totalSteps} ${totalSteps === 1 ? 'step' : 'steps'} (${stepsPerEpoch} per epoch${runs > 1 ? `, ${runs} runs of ${batch} each` : ''})${from}`
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph built in ${seconds.toFixed(1)} s`)
       const taught = objectivesLine(event.objectives)
       if (taught) this.#io.log(taught)

@@ -27,7 +27,7 @@ export const metricOptions = optionTable({
   reference: {
     type: 'string',
     placeholder: 'FILE',
-    description: 'Model whose outputs are wanted, for metrics of values where the data hold none',
+    description: 'Model whose outputs are wanted, for metrics of values, in place of what the data hold',
   },
 })
 

@@ -1,6 +1,6 @@
 /**
  * Metrics of a model over a data set, in onnxruntime, all in one pass. A metric of labels reads the output with the scores of
- * classes; a metric of values every output for which the data hold an array, or else every one that a reference gives, too.
+ * classes; a metric of values every output that a reference gives, too, or else every one for which the data hold an array.
  */
 import { type MncError, modelError, usageError } from '../base/errors.ts'
 import { type LongRun, stopIfAborted } from '../base/long-run.ts'
@@ -31,7 +31,7 @@ export interface MeasureOptions extends LongRun {
   readonly load?: LoadOptions
   /** onnxruntime's CPU by default. */
   readonly executor?: Executor
-  /** What metrics of values compare with where the data hold no such arrays; takes the same inputs. */
+  /** What metrics of values compare with, in place of arrays of the data; takes the same inputs. */
   readonly reference?: Model | undefined
   /** Called with what runs on the CPU although the executor's device is another. */
   readonly onFallbacks?: (fallbacks: readonly Fallback[]) => void
@@ -165,10 +165,10 @@ export function gaugesOf(model: Model, set: SampleSet, metrics: readonly MetricD
       if (!(statedClasses(model, scores) === 1 && set.classes <= 2)) checkClasses(model, set, scores)
       return [gauge(scores, null)]
     }
-    const known = outputs.filter((v) => targets.has(v.name))
-    if (known.length > 0) return known.map((v) => ({ ...gauge(v, null), file: targets.get(v.name)!.file }))
     const paired = [...partners].flatMap(([v, partner]) => (partner ? [gauge(v, partner.name)] : []))
     if (paired.length > 0) return paired
+    const known = outputs.filter((v) => targets.has(v.name))
+    if (known.length > 0) return known.map((v) => ({ ...gauge(v, null), file: targets.get(v.name)!.file }))
     throw usageError(
       `--metric ${metric.name} compares outputs with numbers, and ${set.name} has none for them`,
       `give arrays called ${outputs.map((v) => v.name).join(', ')} (--map OUTPUT=ARRAY), or --reference FILE`,

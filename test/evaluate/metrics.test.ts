@@ -359,6 +359,9 @@ end
   const alone = JSON.parse((await run('eval', two, ...data, '--metric', 'f1', '--json')).out)
   assert.deepEqual([Object.keys(alone.metrics), alone.top1], [['f1'], undefined])
   assert.match((await run('eval', two, ...data, '--metric', 'per-class')).out, /class +samples +precision/)
+  // a reference that is asked for takes the place of what the data hold
+  const beside = await run('eval', two, ...data, '--metric', 'mse', '--reference', three, '--json')
+  near(JSON.parse(beside.out).metrics.mse.outputs.y.value, x.reduce((s, v) => s + v * v, 0) / 9, 5)
   rmSync(join(scratch, 'y.npy'))
   rmSync(join(scratch, 'total.npy'))
   const plain = ['--data', `npy:${scratch}`]

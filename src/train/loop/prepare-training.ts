@@ -90,7 +90,9 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   if (run.data instanceof ArraySet) describeArrays(model, run.data)
   const { last } = stepsOf(o, data.source.stepsPerEpoch)
   if (o.maxSteps !== undefined && o.maxSteps > last)
-    warnings.push(`--epochs ${o.epochs} ends the run after ${last} steps, before --max-steps ${o.maxSteps}`)
+    warnings.push(
+      `--epochs ${o.epochs} ends the run after ${last} ${last === 1 ? 'step' : 'steps'}, before --max-steps ${o.maxSteps}`,
+    )
   const fault = maskScheduleFault(o, last)
   if (fault) throw fault
   inlineFunctions(model)
