@@ -9,7 +9,7 @@
  * with random weights; as int8, with pairs of rows, by onnxruntime's static quantisation (`bench/onnx/quantize_static.py`) and by NNCF
  * (`bench/onnx/quantize_nncf.py`), each in a Python that has it. Files that are there stay. The second command, on a quiet machine, runs what is in DIR.
  *
- * Inputs of unknown dims are 32. Calibrated on random images: speed does not depend on what was learned, but for which gates' clips are needed.
+ * The first layer is in integers too, as it is in the other tools' files. Inputs of unknown dims are 32. Calibrated on random images: speed does not depend on what was learned, but for which gates' clips are needed.
  *
  * Times are those that the processor spent on a run, in turns: what else the machine does enters them least. Least and
  * lower quartile of the rounds; ratios are of either.
@@ -68,7 +68,12 @@ async function inIntegers(float: Model, rowPairs: boolean): Promise<Model> {
   const model = cloneModel(float)
   const context = async () => ({ calibration: await calibrationData(model, 'random', { limit: 16, batch: 16 }) })
   await runPass(model, 'fold-bn')
-  await runPass(model, 'quantize', { weightBits: 8, activationBits: 8, ops: ['*'] }, await context())
+  await runPass(
+    model,
+    'quantize',
+    { weightBits: 8, activationBits: 8, ops: ['*'], firstLayer: 'quantize' },
+    await context(),
+  )
   await runPass(model, 'quantize-outputs', {}, await context())
   return (await exportModel(model, { format: 'int8', rowPairs })).model
 }

@@ -111,7 +111,10 @@ function recordPixels(model: Model, { mean, std, scale }: OptionsOf<typeof pixel
   if (!mean && !std) return
   const [, channels, size] = model.graph.inputs[0]!.type!.dims as [unknown, number, number]
   if (mean?.length !== channels || std?.length !== channels)
-    throw usageError(`mean and std need one number for each of the ${channels} channels`)
+    throw usageError(
+      `mean and std need one number for each of the ${channels} channels`,
+      'the spec has them for another number of channels: give --mean and --std',
+    )
   if (std.some((x) => !(x > 0))) throw usageError('std must be positive')
   writePreprocess(model, { scale, mean, std, size: [size, size], layout: 'NCHW' })
 }

@@ -17,7 +17,7 @@ import { type TrainOptionsInput, trainOptions } from '../train/train-options.ts'
 import type { Judge, Judgement } from './judge.ts'
 
 /** Of a parameter's root mean square, at the start of the cosine. */
-export const RATES = [0.001, 0.003] as const
+export const RATES = [0.0001, 0.001, 0.003] as const
 /** Steps that a rate is tried for, at least, and as a part of all. */
 export const TRIAL_STEPS = 24
 const TRIAL_SHARE = 1 / 8

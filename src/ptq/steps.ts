@@ -71,6 +71,9 @@ const BLOCK_STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 48, be
 /** Cropped and mirrored copies of each picture for it. */
 const COPIES: Readonly<Record<Effort, number>> = { fast: 0, default: 0, best: 3 }
 
+/** From here on what earlier layers lost is so little that making up for it in the next ones adds more than it takes. */
+const FINE_BITS = 6
+
 export const copiesFor = (p: PlannedPass, { effort }: PtqOptions): number => (p.trains ? COPIES[effort] : 0)
 
 export interface PlannedPass extends PassStep {
@@ -137,6 +140,7 @@ export function passOptions({ def, instead }: PlannedPass, o: PtqOptions): Optio
     activationBits,
     allowNonfinite: o.allowNonfinite || undefined,
     ...(def.name === 'reconstruct' && { steps: BLOCK_STEPS[o.effort] }),
+    ...(def.name === 'round-weights' && weightBits >= FINE_BITS && { target: 'layer' }),
     // a step that is left out is not done by the one in its place either
     ...(instead && o.without?.includes(instead) && { start: 'nearest' }),
   }
