@@ -3,6 +3,12 @@ import assert from 'node:assert/strict'
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { after, before } from 'node:test'
+import { Rng } from '../../src/base/rng.ts'
+import { encodeModel } from '../../src/codec/codec.ts'
+import type { Value } from '../../src/graph/graph.ts'
+import { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { npy, png } from '../support/data-files.ts'
 import { type Installed, installPacked } from './install.ts'
 import { brokenLinks } from './links.ts'
 
@@ -128,6 +134,40 @@ for (const [name, holds] of Object.entries(examples))
     assert.doesNotMatch(ok('make', '-C', name), /mnc /)
   })
 
+/** A layer of an encoder: embedding, attention, a wider layer between normalisations. */
+function encoder(): Model {
+  const model = new Model()
+  const { graph } = model
+  const rng = new Rng(7)
+  const b = graph.append()
+  const weight = (name: string, ...dims: number[]): Value => {
+    const size = dims.reduce((a, c) => a * c, 1)
+    const bound = Math.sqrt(3 / dims[0]!)
+    return b.initializer(
+      name,
+      Tensor.float32(
+        dims,
+        Float32Array.from({ length: size }, () => rng.uniform(-bound, bound)),
+      ),
+    )
+  }
+  const norm = (x: Value, name: string): Value =>
+    b.op('LayerNormalization', [
+      x,
+      b.initializer(`${name}.scale`, Tensor.float32([32], new Float32Array(32).fill(1))),
+      b.initializer(`${name}.bias`, Tensor.float32([32], new Float32Array(32))),
+    ])
+  const tokens = graph.addInput('input_ids', { elem: 'int64', dims: ['batch', 'sequence'] })
+  const x = norm(b.op('Gather', [weight('table', 50, 32), tokens]), 'first')
+  const [q, k, v] = ['q', 'k', 'v'].map((n) => b.op('MatMul', [x, weight(n, 32, 32)], {}, { name: n }))
+  const scores = b.op('Softmax', [b.op('MatMul', [q!, b.op('Transpose', [k!], { perm: [0, 2, 1] })])])
+  const y = norm(b.op('Add', [x, b.op('MatMul', [scores, v!])]), 'second')
+  const wide = b.op('Relu', [b.op('MatMul', [y, weight('up', 32, 128)], {}, { name: 'up' })])
+  const type = { elem: 'float32', dims: ['batch', 'sequence', 32] } as const
+  graph.addOutput(b.op('MatMul', [wide, weight('down', 128, 32)], {}, { name: 'down', type }))
+  return model
+}
+
 /** What a tutorial has between lines of three backticks, and a word after the first. */
 const blocks = (tutorial: string, kind = ''): string[] => {
   const text = readFileSync(join(project.package, `docs/tutorials/${tutorial}.md`), 'utf8')
@@ -164,6 +204,50 @@ test("the tutorial 'own-loss': its loss trains, by itself and for single outputs
     const own = line.replace('npy:DIR', 'npy:../text/data').replace(/boxes=log-cosh,scores=kl/, `${output}=log-cosh`)
     assert.match(inFolder('loss', `${own} --max-steps 2 --batch 8`), /trained\.onnx/)
   }
+})
+
+test("the tutorial 'pictures': from a folder of them to files that ship, and another point of the curve", () => {
+  const folder = join(project.folder, 'pictures')
+  const rng = new Rng(5)
+  for (const split of ['train', 'test'])
+    for (const [c, name] of ['cat', 'dog'].entries()) {
+      const at = join(folder, 'photos', split, name)
+      mkdirSync(at, { recursive: true })
+      for (let i = 0; i < 48; i++) {
+        // the one kind is red, the other blue
+        const pixel = (k: number): number => Math.round(255 * rng.uniform(0, k % 3 === 2 * c ? 1 : 0.5))
+        writeFileSync(
+          join(at, `${i}.png`),
+          png(
+            32,
+            32,
+            3,
+            Uint8Array.from({ length: 3072 }, (_, k) => pixel(k)),
+          ),
+        )
+      }
+    }
+  const pixels = '--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225'
+  inFolder('pictures', `mnc build resnet --depth 8 --width 8 --classes 2 ${pixels} -o fresh.onnx`)
+  inFolder('pictures', 'mnc train fresh.onnx --data folder:photos --epochs 2 --batch 16 --lr 0.02 -o net.onnx')
+  const lines = commandsIn('pictures')
+  assert.equal(lines.length, 4)
+  for (const line of lines)
+    inFolder('pictures', line.replace('--time 60m', '--time 20s').replace('bytes=100KB', 'bytes=12KB'))
+  assert.ok(existsSync(join(folder, 'small.onnx')) && existsSync(join(folder, 'other.onnx')))
+})
+
+test("the tutorial 'transformer': quantised whole and in its weights alone, compared with the float network", () => {
+  const folder = join(project.folder, 'transformer')
+  mkdirSync(join(folder, 'DIR'), { recursive: true })
+  const rng = new Rng(6)
+  const tokens = BigInt64Array.from({ length: 64 * 128 }, () => BigInt(rng.integer(50)))
+  writeFileSync(join(folder, 'DIR/input_ids.npy'), npy(tokens, [64, 128]))
+  writeFileSync(join(folder, 'bert.onnx'), encodeModel(encoder()))
+  const lines = commandsIn('transformer')
+  assert.equal(lines.length, 6)
+  for (const line of lines) inFolder('transformer', line)
+  for (const name of ['bert.w8a8.onnx', 'bert.small.onnx']) assert.ok(existsSync(join(folder, name)))
 })
 
 test("the tutorial 'makefile': its rules make a small file, and have nothing left to do", () => {
