@@ -222,18 +222,24 @@ test("the tutorial 'pictures': from a folder of them to files that ship, and ano
             32,
             32,
             3,
-            Uint8Array.from({ length: 3072 }, (_, k) => pixel(k)),
+            Uint8Array.from({ length: 768 }, (_, k) => pixel(k)),
           ),
         )
       }
     }
   const pixels = '--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225'
-  inFolder('pictures', `mnc build resnet --depth 8 --width 8 --classes 2 ${pixels} -o fresh.onnx`)
-  inFolder('pictures', 'mnc train fresh.onnx --data folder:photos --epochs 2 --batch 16 --lr 0.02 -o net.onnx')
+  inFolder('pictures', `mnc build resnet --depth 8 --width 8 --size 16 --classes 2 ${pixels} -o fresh.onnx`)
+  inFolder('pictures', 'mnc train fresh.onnx --data folder:photos --epochs 4 --batch 16 --lr 0.02 -o net.onnx')
   const lines = commandsIn('pictures')
   assert.equal(lines.length, 4)
   for (const line of lines)
-    inFolder('pictures', line.replace('--time 60m', '--time 20s').replace('bytes=100KB', 'bytes=12KB'))
+    inFolder(
+      'pictures',
+      line
+        .replace('--time 60m', '--time 4s')
+        .replace('bytes=100KB', 'bytes=12KB')
+        .replace('-o small', '--effort fast -o small'),
+    )
   assert.ok(existsSync(join(folder, 'small.onnx')) && existsSync(join(folder, 'other.onnx')))
 })
 
