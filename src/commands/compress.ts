@@ -130,7 +130,7 @@ export const compress = defineCommand({
     function pointAt({ points }: CompressResult, k: number): Point {
       const point = points[k - 1]
       if (point) return point
-      throw usageError(`--pick ${k}: there are ${points.length} points`, 'the table of the report numbers them')
+      throw usageError(`--pick ${k}: the last point is ${points.length}`, 'the table of the report numbers them')
     }
   },
 })
