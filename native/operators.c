@@ -1,5 +1,5 @@
 /*
- * The operators of the domain `mnc.step`, which stand in training steps in memory only:
+ * The operators of the domain `step.mnc`, which stand in training steps in memory only:
  *
  *   BatchNormActivation      x [N, C, ...], scale [C], bias [C]  ->  y, mean [C], variance [C]             (norm.c)
  *   BatchNormAddActivation   x, other [N, C, ...], scale, bias  ->  y, mean, variance
@@ -97,7 +97,7 @@ const char *choose_kernels(void) {
 }
 
 OrtStatus *make_domain(OrtCustomOpDomain **domain) {
-  OrtStatus *status = CreateCustomOpDomain("mnc.step", domain);
+  OrtStatus *status = CreateCustomOpDomain("step.mnc", domain);
   for (size_t i = 0; !status && i < sizeof operators / sizeof *operators; i++)
     status = CustomOpDomain_Add(*domain, &operators[i].op);
   return status;

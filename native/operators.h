@@ -1,4 +1,4 @@
-/* The operators of the domain `mnc.step` (operators.c). */
+/* The operators of the domain `step.mnc` (operators.c). */
 #pragma once
 #include "ort.h"
 

@@ -1,5 +1,5 @@
 /*
- * Sessions with the operators of `mnc.step`, for a caller that passes numbers and addresses: onnxruntime's binding for Node.js
+ * Sessions with the operators of `step.mnc`, for a caller that passes numbers and addresses: onnxruntime's binding for Node.js
  * registers no operators. The library is the one that the binding has loaded, so that both share one environment.
  *
  * Functions return 0 (or NULL) where they fail; mnc_error says why. They are for one thread at a time. What is fed, and what

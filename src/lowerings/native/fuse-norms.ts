@@ -1,5 +1,5 @@
 /**
- * BatchNormalization in training form, with an addition and the activation behind it, as one node of `mnc.step`, and its gradient with the
+ * BatchNormalization in training form, with an addition and the activation behind it, as one node of `step.mnc`, and its gradient with the
  * activation's as another (native/operators.c). In standard operators they are some 25 passes over the feature map.
  *
  * Which nodes are whose gradient is said by the marks that differentiation leaves (`gradientsIn`). Applies to float32 feature maps

@@ -1,6 +1,6 @@
 /**
  * A rewrite for onnxruntime's CPU provider where the library of native kernels is loaded (runtime/native/): groups of nodes of a
- * training step become operators of the domain `mnc.step`. Such a graph exists in memory only.
+ * training step become operators of the domain `step.mnc`. Such a graph exists in memory only.
  */
 
 import { gradientsIn } from '../../graph/hints.ts'

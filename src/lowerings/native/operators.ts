@@ -1,5 +1,5 @@
 /** The names of native operators (native/operators.c), which stand in training steps in memory only. */
-export const STEP_DOMAIN = 'mnc.step'
+export const STEP_DOMAIN = 'step.mnc'
 
 /** x, scale, bias -> y, mean, variance */
 export const NORM = 'BatchNormActivation'

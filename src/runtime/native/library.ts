@@ -1,5 +1,5 @@
 /**
- * The library of native kernels (native/, `make native`): operators of the domain `mnc.step` for training steps, and sessions
+ * The library of native kernels (native/, `make native`): operators of the domain `step.mnc` for training steps, and sessions
  * that have them, on the onnxruntime that its binding for Node.js brings. It is optional: where it, koffi or a matching
  * onnxruntime is missing, steps run on standard operators alone.
  *

@@ -1,4 +1,4 @@
-/** Sessions of onnxruntime with the operators of `mnc.step`, through the library of native kernels. */
+/** Sessions of onnxruntime with the operators of `step.mnc`, through the library of native kernels. */
 
 import { bugError } from '../../base/errors.ts'
 import type { Argument } from '../../base/foreign-library.ts'
