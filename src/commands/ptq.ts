@@ -49,9 +49,11 @@ export const ptq = defineCommand({
     const { recipeOf } = await import('../ptq/recipe-of.ts')
     const model = await openModel(path, io)
     recordSizes([model], options)
-    const { data, preprocess, made } = await openData(model, options, io)
     const own = Object.fromEntries(Object.keys(ptqOptions).map((k) => [k, options[k as keyof typeof options]]))
     const out = options.output ?? outputBeside(path, 'ptq')
+    const recipe = out === '-' || path === '-' ? null : recipePath(out)
+    const kept = recipe === null ? undefined : inputsReference(out)
+    const { data, preprocess, made } = await openData(model, options, io, kept)
     const view = new PtqView(io)
     try {
       const run = { data, preprocess, options: own, seed: io.seed, cache: cacheFolder() }
@@ -59,11 +61,8 @@ export const ptq = defineCommand({
       view.end()
       await writeModel(result.model, out)
       for (const line of describeDeclined('quantize', result.quantized, options.explain)) io.log(line)
-      const recipe = out === '-' || path === '-' ? null : recipePath(out)
       if (recipe !== null) {
-        const { reference, map } = made
-          ? await keep(made, inputsFolder(out))
-          : { reference: options.data!, map: options.map }
+        const { reference, map } = made ? await keep(made, out) : { reference: options.data!, map: options.map }
         const said = { reading: { ...optionsIn(dataOptions, options), map }, sizes: optionsIn(sizeOptions, options) }
         const name = nameFor(out)
         const facts = { name, model: path, data: reference, preprocess, seed: io.seed, ...said }
@@ -89,7 +88,8 @@ interface Opened {
   readonly made?: ArraySet
 }
 
-async function openData(model: Model, options: Options, io: CommandIO): Promise<Opened> {
+/** `kept`: the reference that made inputs will have. */
+async function openData(model: Model, options: Options, io: CommandIO, kept: string | undefined): Promise<Opened> {
   const { data: reference = SYNTHETIC, effort, limit } = options
   if (reference === RANDOM) {
     io.log(randomWarning('quantising on'))
@@ -100,18 +100,23 @@ async function openData(model: Model, options: Options, io: CommandIO): Promise<
   const { syntheticInputs } = await import('../ptq/synthetic/synthetic-inputs.ts')
   io.log(syntheticWarning)
   const { samples, steps } = SYNTHETIC_SIZE[effort]
-  const size = { samples: Math.min(samples, limit), steps, seed: io.seed }
+  const size = {
+    ...{ samples: Math.min(samples, limit), steps, seed: io.seed },
+    ...(kept !== undefined && { name: `${kept}#train` }),
+  }
   const made = await syntheticInputs(model, size, (message) => io.log(message))
   return { data: made, preprocess: await pixelsOf(model, made, optionsIn(pixelOptions, options)), made }
 }
 
 /** Writes made inputs where a recipe finds them. */
-async function keep(made: ArraySet, folder: string) {
+async function keep(made: ArraySet, out: string) {
   const { writeNpyFolder } = await import('../data/npy-writer.ts')
-  return { map: await writeNpyFolder(made, folder), reference: `npy:${folder}` }
+  return { map: await writeNpyFolder(made, inputsFolder(out)), reference: inputsReference(out) }
 }
 
 const inputsFolder = (out: string): string => `${out.replace(/\.onnx$/, '')}.inputs`
+
+const inputsReference = (out: string): string => `npy:${inputsFolder(out)}`
 
 const recipePath = (out: string): string => `${out.replace(/\.onnx$/, '')}.recipe.json`
 

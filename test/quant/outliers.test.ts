@@ -115,7 +115,13 @@ test('ordinary values: bins up to the next power of two, as many as there were v
     ] as const) {
       const bins = new Float64Array(4096)
       for (const v of values) if (v * sign > 0) bins[Math.floor((v * sign * 4096) / range)]!++
-      assert.deepEqual(side, { bins, beyond: [] })
+      assert.deepEqual(side.bins, bins)
+      assert.deepEqual(side.beyond, [])
+      // of counts, of their values and of the values' squares
+      for (const [power, sums] of side.sums.entries()) {
+        const whole = bins.reduce((sum, n, i) => sum + n * (((i + 0.5) * range) / 4096) ** power, 0)
+        assert.ok(Math.abs(sums[4096]! - whole) <= 1e-9 * whole)
+      }
     }
   }
 })

@@ -33,6 +33,8 @@ export interface SyntheticOptions extends LongRun {
   /** For each batch. */
   readonly steps?: number
   readonly seed?: number
+  /** Of the set, as the history of a model that trains on it has it: the file that they are to be kept in. */
+  readonly name?: string
 }
 
 /** At the start of the cosine; inputs have a deviation of about 1. */
@@ -44,7 +46,7 @@ export type Told = (message: string) => void
 /** A model error where the network remembers nothing. */
 export async function syntheticInputs(
   model: Model,
-  { samples, batch: asked = 64, steps = 100, seed = 0, signal, onProgress }: SyntheticOptions,
+  { samples, batch: asked = 64, steps = 100, seed = 0, name = SYNTHETIC, signal, onProgress }: SyntheticOptions,
   tell: Told = () => {},
 ): Promise<ArraySet> {
   const inlined = cloneModel(model)
@@ -102,5 +104,5 @@ export async function syntheticInputs(
     const rows = memoryRows(bytes, bytes.length / (count * batch))
     return { name: v.name, elem, dims: own, rows, file: `${SYNTHETIC} inputs` }
   })
-  return ArraySet.of({ name: SYNTHETIC, split: 'train', columns }).take(samples)
+  return ArraySet.of({ name, split: 'train', columns }).take(samples)
 }
