@@ -62,7 +62,7 @@ export function useBlockedLayout(
     if (blockNode(node, layout, gradients)) changed++
   }
   if (changed > 0) model.opsets.set(DOMAIN, 1)
-  if (native) model.opsets.set(STEP_DOMAIN, 1)
+  if (native && [...model.graph.nodes()].some((n) => n.domain === STEP_DOMAIN)) model.opsets.set(STEP_DOMAIN, 1)
   for (const n of model.graph.nodesReversed()) if (!n.outputs.some((v) => v?.isUsed)) model.graph.remove(n)
   return changed
 }
