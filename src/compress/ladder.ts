@@ -5,25 +5,36 @@ import type { Effort } from '../ptq/ptq-options.ts'
 import type { Candidate } from './candidate.ts'
 import type { Asked } from './choose.ts'
 
-const uniform = (weightBits: number, activationBits: number, effort?: Effort): Candidate => ({
-  name: `w${weightBits}a${activationBits}${effort === 'fast' ? '' : '-trained'}`,
-  summary: `${weightBits}-bit weights, ${activationBits}-bit activations${effort === 'fast' ? '' : ', trained without labels'}`,
-  options: { weightBits, activationBits, ...(effort && { effort }) },
-})
+function uniform(weightBits: number, activationBits: number, { effort, sparsity = 0 }: Rest): Candidate {
+  const [zeros, text] = sparsity > 0 ? [`-s${100 * sparsity}`, `${100 * sparsity} % zeros, `] : ['', '']
+  const [trained, said] = effort === 'fast' ? ['', ''] : ['-trained', ', trained without labels']
+  return {
+    name: `w${weightBits}a${activationBits}${zeros}${trained}`,
+    summary: `${text}${weightBits}-bit weights, ${activationBits}-bit activations${said}`,
+    options: { weightBits, activationBits, ...(sparsity > 0 && { sparsity }), ...(effort && { effort }) },
+  }
+}
+
+interface Rest {
+  readonly effort?: Effort
+  readonly sparsity?: number
+}
 
 /**
- * Rungs, from the mildest on; of each the second candidate is made only where the first is not good enough. 8 bits first:
+ * Rungs, from the mildest on, until a goal is met; of each the second candidate is made only where the first is not good enough. 8 bits first:
  * nearly free without any training, and what integer kernels take. Fewer bits of weights make files smaller; fewer of
  * activations change nothing but the score.
  */
 export function ladderFor({ aim }: TargetDef, { goal }: Asked, effort: Effort): readonly (readonly Candidate[])[] {
-  const rung = (weightBits: number, activationBits: number): readonly Candidate[] => [
-    uniform(weightBits, activationBits, 'fast'),
-    ...(effort === 'fast' ? [] : [uniform(weightBits, activationBits)]),
+  const rung = (weightBits: number, activationBits: number, sparsity = 0): readonly Candidate[] => [
+    uniform(weightBits, activationBits, { effort: 'fast', sparsity }),
+    ...(effort === 'fast' ? [] : [uniform(weightBits, activationBits, { sparsity })]),
   ]
   // at 4 bits nothing comes back without training
-  const low = (weightBits: number, activationBits: number) => rung(weightBits, activationBits).slice(-1)
-  if (goal?.kind === 'score') return [rung(8, 8), low(4, 8), low(4, 4)]
+  const low = (weightBits: number, activationBits: number, sparsity = 0) =>
+    rung(weightBits, activationBits, sparsity).slice(-1)
+  if (goal?.kind === 'score')
+    return [rung(8, 8), low(4, 8), low(4, 4), ...[0.5, 0.75, 0.9].map((sparsity) => low(4, 4, sparsity))]
   if (goal?.kind === 'bytes' || aim === 'bytes') return [rung(8, 8), low(4, 8)]
   return [rung(8, 8)]
 }

@@ -1,10 +1,11 @@
 /** The recipe of a point: that of its quantised graph, and the export. `mnc run` makes the same file of it. */
 import type { ExportOptions } from '../export/export-options.ts'
+import { CONSTANTS, PRUNE, QUANTIZE, ROUND } from '../ptq/steps.ts'
 import { kebab } from '../recipes/recipe.ts'
 
 export type RecipeJson = Readonly<Record<string, unknown>>
 
-export const STAGE = { float: 'float', quantised: 'quantised', exported: 'exported' } as const
+export const STAGE = { float: 'float', rounded: 'rounded', quantised: 'quantised', exported: 'exported' } as const
 
 /** `measured`: the file's accuracy is shown when the recipe is run. */
 export function exportStage(recipe: RecipeJson, options: ExportOptions, measured: boolean): RecipeJson {
@@ -15,4 +16,34 @@ export function exportStage(recipe: RecipeJson, options: ExportOptions, measured
     ...(!measured && { eval: false }),
   }
   return { ...recipe, stages: [...(Array.isArray(stages) ? stages : []), stage] }
+}
+
+interface Training {
+  readonly train: Json
+  /** Normalisations are to be trained: nothing is folded into the layers, whose weights are rounded in the place of all else. */
+  readonly normalised: boolean
+}
+
+type Json = Readonly<Record<string, unknown>>
+
+/** The recipe of another point without its export, and training behind it: what was its graph is only rounded now. */
+export function trainedBehind(recipe: RecipeJson, { train, normalised }: Training): RecipeJson {
+  const stages = Array.isArray(recipe.stages) ? recipe.stages : []
+  const before = stages
+    .filter((s) => s.name !== STAGE.exported)
+    .map((s) => {
+      if (s.name !== STAGE.quantised) return s
+      const { passes, train: _, teacher: __, ...rest } = s
+      return normalised ? { ...rest, name: STAGE.rounded, passes: roundedOnly(passes) } : { ...s, name: STAGE.rounded }
+    })
+  const stage = { name: STAGE.quantised, from: STAGE.rounded, teacher: STAGE.float, eval: false, train }
+  return { ...recipe, stages: [...before, stage] }
+}
+
+/** Of the passes of a point those that prune and quantise, with rounding behind them. */
+function roundedOnly(passes: readonly Json[]): readonly Json[] {
+  const own = passes.filter((p) => [CONSTANTS, PRUNE, QUANTIZE].some((name) => name in p))
+  const { limit, batch } = (own.find((p) => QUANTIZE in p)?.[QUANTIZE] ?? {}) as Json
+  const pruned = own.some((p) => PRUNE in p) && { pruned: 'compensate' }
+  return [...own, { [ROUND]: { ops: ['*'], limit, batch, ...pruned } }]
 }

@@ -7,10 +7,11 @@ import { parseTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
 import { withLatencies } from './latencies.ts'
 import { type LayerTable, measureLayers } from './layer-costs.ts'
+import { type Forms, type LayerForm, MILD_FORMS, SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
-import { bytesAt, MILD_WIDTHS, mixed, SMALL_WIDTHS, type Widths, weightBytes, widthsFor } from './split.ts'
-import { tunedPoints } from './tune.ts'
+import { bytesAt, formsFor, mixed, weightBytes } from './split.ts'
+import { tunedPoint } from './tune.ts'
 
 export type Tell = (event: CompressEvent) => void | Promise<void>
 
@@ -20,8 +21,15 @@ const HALVINGS = 3
 const CLOSE = 0.04
 /** Shares of the weights' bytes, as floats, that may stay as they are where 8 bits everywhere are too few. */
 const LEFT_FLOAT = [0.1, 0.25, 0.5] as const
-/** Splits until the file is small enough: what layers cost in bytes is known to within their nodes and names. */
-const FITTINGS = 6
+/** Splits until the file is small enough: what layers cost in bytes is known to within their nodes, names and codes. */
+const FITTINGS = 8
+/** They end where no more of the bytes are left, as a share. */
+const FULL = 0.004
+/** Training makes words of a prefix code longer by this share at most, and adds a line to the history that the file keeps. */
+const TRAINED = 0.01
+const STAGE_BYTES = 300
+const EIGHT: LayerForm = { bits: 8, sparsity: 0 }
+const FLOAT: LayerForm = { bits: 0, sparsity: 0 }
 
 export class Search {
   readonly #run: Run
@@ -43,16 +51,39 @@ export class Search {
     await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
     const [first, ...others] = ladderFor(target, asked, o.effort)
     await this.#climb(first!, true)
-    for (const rung of others) await this.#climb(rung, false)
+    for (const rung of others) if (!this.#isSmallEnough) await this.#climb(rung, false)
+    const isTuned = await this.#tuneSmall()
     await this.#split()
-    if (!this.#isMet && o.time !== undefined) {
-      await this.#stage('fine-tune', 'fine-tuning with the float model as teacher', parseTime(o.time))
-      for await (const made of tunedPoints(this.#run, this.#points, this.#tell)) {
-        await this.#keep(made)
-        if (this.#isMet) break
-      }
-    }
+    if (!isTuned && !this.#isSettled) await this.#tune(this.#best)
     return this.#points
+  }
+
+  /** Without a goal, where the smallest file so far loses too much: it may be what comes back with training. */
+  async #tuneSmall(): Promise<boolean> {
+    const { asked, target } = this.#run
+    if (asked.goal || target.aim !== 'bytes') return false
+    const smallest = this.#points.reduce((a, b) => (b.bytes < a.bytes ? b : a))
+    return !isGood(smallest, asked) && this.#tune(smallest)
+  }
+
+  async #tune(from: Point | null): Promise<boolean> {
+    const { time } = this.#run.o
+    if (time === undefined || from === null) return false
+    await this.#stage('fine-tune', 'fine-tuning with the float model as teacher', parseTime(time))
+    const made = await tunedPoint(this.#run, from, this.#tell)
+    if (made) await this.#keep(made)
+    return true
+  }
+
+  /** What meets the goal by less than was asked for loses nothing that time would bring back. */
+  get #isSettled(): boolean {
+    return this.#isMet && isGood(this.#best!, this.#run.asked)
+  }
+
+  /** Whether a goal in bytes or the like is met: what is smaller only loses accuracy. */
+  get #isSmallEnough(): boolean {
+    const { goal } = this.#run.asked
+    return goal !== null && this.#points.some((p) => (p[goal.kind] ?? Number.POSITIVE_INFINITY) <= goal.most)
   }
 
   get #best(): Point | null {
@@ -102,58 +133,70 @@ export class Search {
     return point
   }
 
-  /** Different widths by layer, where uniform ones are more than the goal allows or not as good as it asks. */
+  /** Different forms by layer, where uniform ones are more than the goal allows or not as good as it asks. */
   async #split(): Promise<void> {
-    const { asked, target } = this.#run
+    const { asked, target, o } = this.#run
     const base = this.#points[0]
     if (!base || (asked.goal && asked.goal.kind !== 'bytes')) return
     const eight = this.#points.filter((p) => p.name.startsWith('w8a8'))
     const good = eight.find((p) => isGood(p, asked))
     if (asked.goal) {
-      if (eight.some((p) => p.bytes <= asked.goal!.most)) return
-      await this.#fit(await this.#layers(SMALL_WIDTHS), base, asked.goal.most)
+      const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
+      if (eight.some((p) => p.bytes <= most)) return
+      const forms = this.#points.some((p) => p.bytes <= most) ? SMALL_FORMS : SPARSE_FORMS
+      await this.#fit(await this.#layers(forms), forms, base, most)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
   }
 
-  async #layers(widths: readonly number[]): Promise<readonly LayerTable[]> {
-    await this.#stage('layers', 'measuring what each layer costs at each width')
-    const layers = await measureLayers(this.#run, widths, (done, total) =>
+  async #layers(forms: readonly LayerForm[]): Promise<readonly LayerTable[]> {
+    const what = forms.some((f) => f.sparsity > 0) ? 'at each width and sparsity' : 'at each width'
+    await this.#stage('layers', `measuring what each layer costs ${what}`)
+    const layers = await measureLayers(this.#run, forms, (done, total) =>
       this.#tell({ kind: 'progress', label: 'layers', done, total }),
     )
     await this.#stage('split', 'splitting the bytes among the layers')
     return layers
   }
 
-  /** A file of at most `most` bytes. `base` has 8 bits everywhere. */
-  async #fit(layers: readonly LayerTable[], base: Point, most: number): Promise<Point | null> {
-    const eight = (): number => 8
-    const whole = Object.fromEntries(layers.map((l) => [l.name, 8]))
+  /** The most accurate file of at most `most` bytes. `base` has 8 bits everywhere. */
+  async #fit(
+    layers: readonly LayerTable[],
+    forms: readonly LayerForm[],
+    base: Point,
+    most: number,
+  ): Promise<Point | null> {
+    const whole = Object.fromEntries(layers.map((l) => [l.name, EIGHT]))
     // what quantising inputs and training add to a file of rounded weights
     const rest = base.bytes - (await bytesAt(this.#run, whole))
-    let budget = most - (base.bytes - weightBytes(layers, eight))
-    let widths: Widths | null = null
+    let budget = most - (base.bytes - weightBytes(layers, EIGHT))
+    let best: { readonly forms: Forms; readonly bytes: number } | null = null
     for (let i = 0; i < FITTINGS; i++) {
-      widths = widthsFor(layers, SMALL_WIDTHS, Math.max(0, budget))
-      if (!widths) return null
-      const over = (await bytesAt(this.#run, widths)) + rest - most
-      if (over <= 0) break
-      budget -= over
+      const own = formsFor(layers, forms, Math.max(0, budget))
+      if (!own) break
+      const bytes = (await bytesAt(this.#run, own)) + rest
+      if (bytes <= most && (best === null || bytes > best.bytes)) best = { forms: own, bytes }
+      // codes take less than was thought, nodes and names more
+      if (bytes <= most && most - bytes <= FULL * most) break
+      budget += most - bytes
     }
-    return widths && this.#make(mixed(`mixed-${++this.#mixed}`, widths))
+    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms))
   }
 
   /** Ever smaller files, between the smallest that is good enough and the largest that is not. */
   async #halve(base: Point, good: Point): Promise<void> {
     const { asked } = this.#run
-    const layers = await this.#layers(SMALL_WIDTHS)
-    const fixed = base.bytes - weightBytes(layers, () => 8)
+    const isGoodAt4 = this.#points.some((p) => p.bytes < good.bytes && isGood(p, asked))
+    const forms = isGoodAt4 ? SPARSE_FORMS : SMALL_FORMS
+    const layers = await this.#layers(forms)
+    const fixed = base.bytes - weightBytes(layers, EIGHT)
+    const least = Math.min(...forms.map((f) => weightBytes(layers, f)))
     let high = Math.min(...this.#points.filter((p) => isGood(p, asked)).map((p) => p.bytes), good.bytes)
     const poor = this.#points.filter((p) => !isGood(p, asked) && p.bytes < high).map((p) => p.bytes)
-    let low = Math.max(fixed + weightBytes(layers, () => SMALL_WIDTHS[0]), ...poor)
+    let low = Math.max(fixed + least, ...poor)
     for (let i = 0; i < HALVINGS && high - low > CLOSE * high; i++) {
       const middle = Math.round((low + high) / 2)
-      const point = await this.#fit(layers, base, middle)
+      const point = await this.#fit(layers, forms, base, middle)
       if (!point) low = middle
       else if (isGood(point, asked)) high = Math.min(point.bytes, middle)
       else low = Math.max(Math.min(point.bytes, middle), low)
@@ -162,12 +205,12 @@ export class Search {
 
   /** The layers that mind 8 bits most stay as they are, as few as are enough. */
   async #leaveFloat(): Promise<void> {
-    const layers = await this.#layers([8])
-    const [eight, float] = [weightBytes(layers, () => 8), weightBytes(layers, () => 0)]
+    const layers = await this.#layers([EIGHT])
+    const [eight, float] = [weightBytes(layers, EIGHT), weightBytes(layers, FLOAT)]
     for (const share of LEFT_FLOAT) {
-      const widths = widthsFor(layers, MILD_WIDTHS, Math.floor(eight + share * (float - eight)))
-      if (!widths || Object.values(widths).every((bits) => bits === 8)) continue
-      const point = await this.#make(mixed(`mixed-${++this.#mixed}`, widths))
+      const forms = formsFor(layers, MILD_FORMS, Math.floor(eight + share * (float - eight)))
+      if (!forms || Object.values(forms).every((f) => f.bits === EIGHT.bits)) continue
+      const point = await this.#make(mixed(`mixed-${++this.#mixed}`, forms))
       if (point && isGood(point, this.#run.asked)) return
     }
   }

@@ -8,8 +8,8 @@ import { rangeOf, type Shard } from '../shards/shard.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
 import { ladderFor } from './ladder.ts'
 import { type LayerTrial, layersOfShare, layerTrials, measureTrials } from './layer-costs.ts'
+import { SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
 import type { Run } from './run.ts'
-import { SMALL_WIDTHS } from './split.ts'
 
 type Item = { readonly candidate: Candidate } | { readonly trial: LayerTrial }
 
@@ -17,7 +17,7 @@ type Item = { readonly candidate: Candidate } | { readonly trial: LayerTrial }
 function itemsOf({ target, asked, o, float }: Run): readonly Item[] {
   const firsts = ladderFor(target, asked, o.effort).map(([first]) => first!)
   const splits = asked.goal ? asked.goal.kind === 'bytes' : target.aim === 'bytes'
-  const trials = splits ? layerTrials(float, SMALL_WIDTHS) : []
+  const trials = splits ? layerTrials(float, asked.goal ? SPARSE_FORMS : SMALL_FORMS) : []
   return firsts.flatMap((candidate, i): readonly Item[] => {
     const { from, to } = rangeOf({ index: i + 1, of: firsts.length }, trials.length)
     return [{ candidate }, ...trials.slice(from, to).map((trial) => ({ trial }))]

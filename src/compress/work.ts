@@ -5,9 +5,10 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { usageError } from '../base/errors.ts'
+import { bugError, usageError } from '../base/errors.ts'
 import { readText, writeFileAtomic, writing } from '../base/files.ts'
 import { POINT_FILES, type Point } from './point.ts'
+import type { RecipeJson } from './recipe-json.ts'
 
 const REQUEST = 'compress.json'
 /** What layers cost, by who measured it: the run, or shares of its work. */
@@ -82,6 +83,13 @@ export class Work {
 
   async writePoint(point: Point): Promise<void> {
     await this.writeJson(join('points', point.name, POINT_FILES.facts), point)
+  }
+
+  /** Of a point that was made. */
+  async recipe(name: string): Promise<RecipeJson> {
+    const json = await this.readJson(join('points', name, POINT_FILES.recipe))
+    if (isRecord(json)) return json
+    throw bugError(`${name} has no recipe`)
   }
 
   /** All that are there, by name. */

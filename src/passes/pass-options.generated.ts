@@ -225,6 +225,8 @@ export interface ReconstructOptions {
   readonly loss?: 'fisher' | 'nmse' | undefined
   /** Rounding to begin with. Default: "round-weights" */
   readonly start?: 'round-weights' | 'nearest' | undefined
+  /** Weights held at zero by a mask: taken for zeros, or made up for by the others. Default: "zero" */
+  readonly pruned?: 'zero' | 'compensate' | undefined
   /** Part of a block’s inputs that come from the float network (QDrop). Default: 0.5 */
   readonly drop?: number | undefined
   /** Factor of all learning rates. Default: 1 */

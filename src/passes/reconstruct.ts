@@ -26,7 +26,7 @@ import { floatReference } from '../quant/bypass-quantisers.ts'
 import { guardQuantisers } from '../quant/quant-guard.ts'
 import { inlineFunctions } from './inline-functions.ts'
 import { Reconstruction, trainable } from './reconstruct/reconstruction.ts'
-import { isOnGrid, quantisedLayers, rounds, roundWeights, whyNotRounded } from './round-weights.ts'
+import { isOnGrid, prunedOptions, quantisedLayers, rounds, roundWeights, whyNotRounded } from './round-weights.ts'
 
 const options = optionTable({
   ...layerOptions,
@@ -56,6 +56,7 @@ const options = optionTable({
     default: 'round-weights',
     description: 'Rounding to begin with',
   },
+  ...prunedOptions,
   drop: {
     type: 'number',
     minimum: 0,
@@ -97,17 +98,17 @@ async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean>
   if (fit.size === 0) return inlined
   const stored = chosen.filter((layer) => fit.has(layer.name) && layer.weight.producer)
   for (const layer of stored) asInitializer(layer.weight)
-  const float = trainable(floatReference(model).model)
+  const float = trainable(floatReference(model, { unmasked: o.pruned === 'compensate' }).model)
   const started = o.start === 'round-weights' && (await startRounded(model, o, ctx))
   const trained = await new Reconstruction(model, float, fit, o, ctx).run()
   const guarded = guardQuantisers(model.graph)
   return inlined || stored.length > 0 || started || trained || guarded
 }
 
-/** What `round-weights` does by default to the same layers; it says itself why it leaves some alone. */
+/** What `round-weights` does by default to the same layers and pruned weights; it says itself why it leaves some alone. */
 async function startRounded(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
-  const { ops, only, exclude, allowNonfinite } = o
-  const own = parseOptions(roundWeights.options, { ops, only, exclude, allowNonfinite }, roundWeights.name)
+  const { ops, only, exclude, pruned, allowNonfinite } = o
+  const own = parseOptions(roundWeights.options, { ops, only, exclude, pruned, allowNonfinite }, roundWeights.name)
   // progress counts the steps of blocks
   return roundWeights.run(model, own, { ...ctx, onProgress: undefined })
 }

@@ -35,6 +35,16 @@ import { thinPositions } from '../quant/thin-positions.ts'
 import { weightRows } from '../quant/weight-rows.ts'
 import { inlineFunctions } from './inline-functions.ts'
 
+/** What passes that round weights on data do about those that are pruned. */
+export const prunedOptions = optionTable({
+  pruned: {
+    type: 'string',
+    enum: ['zero', 'compensate'],
+    default: 'zero',
+    description: 'Weights held at zero by a mask: taken for zeros, or made up for by the others',
+  },
+})
+
 const options = optionTable({
   ...layerOptions,
   ops: { ...layerOptions.ops, default: ['*'] },
@@ -81,12 +91,7 @@ const options = optionTable({
     default: 4,
     description: 'Passes of coordinate descent behind rounding, at most',
   },
-  pruned: {
-    type: 'string',
-    enum: ['zero', 'compensate'],
-    default: 'zero',
-    description: 'Weights held at zero by a mask: taken for zeros, or made up for by the others',
-  },
+  ...prunedOptions,
   largest: {
     type: 'integer',
     minimum: 1,

@@ -1,5 +1,7 @@
 /** Made from the declarations by `npm run generate`; do not edit. */
 
+import type { Share } from '../base/options.ts'
+
 /** Options of `ptq`. */
 export type PtqOptionsInput = {
   /** Width of weights, 2 to 8; 0 leaves them as they are. Default: 8 */
@@ -14,6 +16,10 @@ export type PtqOptionsInput = {
   readonly layerActivationBits?: Readonly<Record<string, number>> | undefined
   /** Weights of an output channel that share a scale, a power of two from 16 to 256, in layers other than convolutions; without it one scale for the channel */
   readonly weightGroup?: number | undefined
+  /** Share of the weights to set to zero first, those of least magnitude; the others make up for them. Default: 0 */
+  readonly sparsity?: Share | undefined
+  /** Sparsity of individual layers, by name (globs): conv1=0.5,fc=0, or @FILE */
+  readonly layerSparsity?: Readonly<Record<string, Share>> | undefined
   /** Operator types to treat, e.g. Conv,Gemm. Default: ["*"] */
   readonly ops?: readonly string[] | undefined
   /** Treat only layers with these names (globs) */

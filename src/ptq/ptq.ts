@@ -23,12 +23,15 @@ import { describeRescued, type Rescued, widerOptions, worstLayers } from './resc
 import { type Samples, samplesOf } from './samples.ts'
 import {
   copiesFor,
+  isSparse,
   type Options,
   OUTPUTS,
   outputsOptions,
   type PlannedPass,
+  PRUNE,
   passOptions,
   plannedPasses,
+  pruneOptions,
   QUANTIZE,
   quantizeOptions,
   REFINE,
@@ -173,6 +176,7 @@ class Work {
 
   async run(): Promise<PtqResult> {
     const before = this.#planned.filter((p) => p.place === 'before')
+    if (isSparse(this.#o)) await this.#prune()
     for (const p of before.filter((p) => p.exact)) await this.#exact(p)
     const prepared = { model: this.#model, passes: this.#passes }
     await this.#quantize()
@@ -199,12 +203,19 @@ class Work {
     })
   }
 
+  async #prune(): Promise<void> {
+    await this.#step(PRUNE, async () => {
+      const done = await this.#apply(this.#model, PRUNE, pruneOptions(this.#o))
+      return { ...done, isAsked: true, judgement: await this.#judge.judge(done.model) }
+    })
+  }
+
   async #quantize(): Promise<void> {
     await this.#step(QUANTIZE, async () => {
       const done = await this.#quantised(this.#model)
       if (!done.changed) throw nothingQuantised(done.declined)
       this.#quantized = { declined: done.declined, left: done.left }
-      return { ...done, judgement: await this.#judge.judge(done.model) }
+      return { ...done, isAsked: true, judgement: await this.#judge.judge(done.model) }
     })
   }
 
@@ -297,8 +308,8 @@ class Work {
     const start = performance.now()
     const done = await attempt().catch((error: unknown) => {
       const isOurs = error instanceof MncError && (error.blame === 'model' || error.blame === 'user')
-      // without quantisation there is nothing to continue with
-      if (!isOurs || name === QUANTIZE) throw error
+      // without what is asked for there is nothing to continue with
+      if (!isOurs || name === QUANTIZE || name === PRUNE) throw error
       return error
     })
     const seconds = (performance.now() - start) / 1000
@@ -313,7 +324,7 @@ class Work {
     const { judgement } = done
     const distance = judgement?.distance ?? null
     const { now, before } = done.compared ?? { now: judgement, before: this.#judgement }
-    if (now && before && !isNearer(now, before))
+    if (!done.isAsked && now && before && !isNearer(now, before))
       return { distance, outcome: 'taken-back', reason: takenBack(now, before) }
     this.#model = done.model
     this.#passes = done.passes
@@ -354,6 +365,8 @@ interface Attempt {
   readonly passes: PtqSequence['passes']
   readonly train?: Options
   readonly rescued?: readonly Rescued[]
+  /** It is not a means to come nearer: kept, whatever the distance. */
+  readonly isAsked?: boolean
   /** null where no output changes. */
   readonly judgement?: Judgement | null
   /** What decides, where that is not the model as it is. */

@@ -1,6 +1,8 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
+ *   prune    masks, where zeros are asked for: of weights as they were trained, which normalisations scale. All behind is measured
+ *            against the network without them
  *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
  *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
  *   behind   the rounded network brought back to the float one: search-ranges, round-weights, reconstruct, correct-bias, refine
@@ -24,9 +26,12 @@ import type { Effort, PtqOptions } from './ptq-options.ts'
 export type Options = Readonly<Record<string, unknown>>
 
 export const REFINE = 'refine'
+export const PRUNE = 'prune'
 export const QUANTIZE = 'quantize'
 export const RESCUE = 'rescue'
+export const CONSTANTS = 'fold-constants'
 export const OUTPUTS = 'quantize-outputs'
+export const ROUND = 'round-weights'
 
 interface PassStep {
   readonly name: string
@@ -48,15 +53,15 @@ interface PassStep {
 }
 
 const passSteps: readonly PassStep[] = [
-  { name: 'fold-constants', place: 'before', exact: true, from: 'fast' },
+  { name: CONSTANTS, place: 'before', exact: true, from: 'fast' },
   { name: 'infer-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'fold-bn', place: 'before', exact: true, from: 'fast' },
   { name: 'equalize', place: 'before', from: 'fast' },
   // what inputs give to narrower weights is lost there
   { name: 'smooth', place: 'before', from: 'fast', leastWeightBits: 6 },
   { name: 'search-ranges', place: 'behind', from: 'fast', ofInputs: true, samples: 128 },
-  { name: 'round-weights', place: 'behind', from: 'fast' },
-  { name: 'reconstruct', place: 'behind', from: 'default', instead: 'round-weights', trains: true },
+  { name: ROUND, place: 'behind', from: 'fast' },
+  { name: 'reconstruct', place: 'behind', from: 'default', instead: ROUND, trains: true },
   { name: 'correct-bias', place: 'behind', from: 'fast' },
 ]
 
@@ -121,6 +126,17 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   return { ...choice, weightBits, activationBits, ...groups, firstLayer: 'quantize', ...Object.fromEntries(named) }
 }
 
+/** Whether weights are set to zero. */
+export const isSparse = ({ sparsity, layerSparsity = {} }: PtqOptions): boolean =>
+  sparsity > 0 || Object.values(layerSparsity).some((s) => s > 0)
+
+/** The options of `prune`. */
+export const pruneOptions = ({ sparsity, layerSparsity, ops, only, exclude, allowNonfinite }: PtqOptions): Options => ({
+  ...{ ops, sparsity, ...(only && { only }), ...(exclude && { exclude }) },
+  ...(layerSparsity && { layerSparsity }),
+  ...(allowNonfinite && { allowNonfinite }),
+})
+
 /** The options of `quantize-outputs`. */
 export const outputsOptions = ({ allowNonfinite }: PtqOptions): Options => (allowNonfinite ? { allowNonfinite } : {})
 
@@ -139,8 +155,9 @@ export function passOptions({ def, instead }: PlannedPass, o: PtqOptions): Optio
     weightBits,
     activationBits,
     allowNonfinite: o.allowNonfinite || undefined,
+    pruned: isSparse(o) ? 'compensate' : undefined,
     ...(def.name === 'reconstruct' && { steps: BLOCK_STEPS[o.effort] }),
-    ...(def.name === 'round-weights' && weightBits >= FINE_BITS && { target: 'layer' }),
+    ...(def.name === ROUND && weightBits >= FINE_BITS && { target: 'layer' }),
     // a step that is left out is not done by the one in its place either
     ...(instead && o.without?.includes(instead) && { start: 'nearest' }),
   }

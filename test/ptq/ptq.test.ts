@@ -14,6 +14,7 @@ import { CommandIO } from '../../src/commands/io.ts'
 import { Dataset } from '../../src/data/dataset.ts'
 import { readClassOrder } from '../../src/graph/class-names.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
+import type { Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { weightLayers } from '../../src/layers/layers.ts'
@@ -101,6 +102,33 @@ test('training brings a 3-bit network back', async () => {
   assert.equal(refined!.outcome, 'kept')
   assert.ok(refined!.distance! < 0.3 * rounded!.distance!, `${refined!.distance} against ${rounded!.distance}`)
 })
+
+test('weights are set to zero first, and the others make up for them: nearer than pruning and quantising give', async () => {
+  const model = inFloat(tinyNet(5))
+  const bits = { weightBits: 4, activationBits: 8 } as const
+  for (const effort of ['fast', 'default'] as const) {
+    const own = await quantised(model, { ...bits, effort, sparsity: 0.5, layerSparsity: { fc: 0.25, 'stem.conv': 0 } })
+    const zeros = Object.fromEntries(weightLayers(own.model.graph).map((l) => [l.name, zerosOf(l.mask)]))
+    assert.equal(zeros['stem.conv'], null)
+    assert.ok(Math.abs(zeros.fc! - 0.25) < 0.03, 'five of eighteen')
+    assert.ok(Math.abs(Object.values(zeros).filter((s) => s !== null && s > 0.25)[0]! - 0.5) < 0.01)
+    assert.deepEqual(
+      own.steps.filter((s) => s.outcome === 'kept' && ['prune', 'quantize'].includes(s.name)).map((s) => s.name),
+      ['prune', 'quantize'],
+    )
+    const rounded = own.steps.find((s) => s.name === 'round-weights')!
+    assert.equal(rounded.outcome, 'kept')
+    const quantize = own.steps.find((s) => s.name === 'quantize')!
+    assert.ok(rounded.distance! < 0.8 * quantize.distance!, `${rounded.distance} of ${quantize.distance}`)
+    assert.ok(own.distance <= rounded.distance!)
+  }
+  await assert.rejects(quantised(model, { sparsity: 1 }), /sparsity/)
+  await assert.rejects(quantised(model, { layerSparsity: { fcc: 0.5 } }), /fcc/)
+})
+
+/** Share of a mask; null without one. */
+const zerosOf = (mask: Value | null): number | null =>
+  mask ? mask.constant!.toFloat32().filter((x) => x === 0).length / mask.constant!.size : null
 
 test('the same inputs, options and seed give the same bytes, and labels have no part in them', async () => {
   const set = images(60)
