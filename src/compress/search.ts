@@ -180,7 +180,9 @@ export class Search {
       if (bytes <= most && most - bytes <= FULL * most) break
       budget += most - bytes
     }
-    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms))
+    // what is fine-tuned anyhow need not be trained twice
+    const isTuned = this.#run.o.time !== undefined && this.#run.asked.goal !== null
+    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms, isTuned ? 'fast' : undefined))
   }
 
   /** Ever smaller files, between the smallest that is good enough and the largest that is not. */

@@ -5,6 +5,7 @@
 import { exportModel } from '../export/export-model.ts'
 import { cloneModel } from '../graph/clone.ts'
 import { runPass } from '../passes/run-pass.ts'
+import type { Effort } from '../ptq/ptq-options.ts'
 import type { Candidate } from './candidate.ts'
 import { splitBudget } from './knapsack.ts'
 import { choicesOf, type LayerTable } from './layer-costs.ts'
@@ -21,17 +22,17 @@ export function formsFor(layers: readonly LayerTable[], forms: readonly LayerFor
 export const weightBytes = (layers: readonly LayerTable[], form: LayerForm): number =>
   layers.reduce((sum, l) => sum + formBytes(l.weights, form), 0)
 
-export const mixed = (name: string, forms: Forms): Candidate => ({
+export const mixed = (name: string, forms: Forms, effort?: Effort): Candidate => ({
   name,
   summary: `layers: ${describeForms(forms)}; 8-bit activations`,
-  options: { weightBits: 8, activationBits: 8, ...ptqFormOptions(forms) },
+  options: { weightBits: 8, activationBits: 8, ...ptqFormOptions(forms), ...(effort && { effort }) },
 })
 
 /** Bytes of the smallest file with these forms, its weights pruned and rounded and nothing else: quick, and as large as what ships. */
 export async function bytesAt(run: Run, forms: Forms): Promise<number> {
   const model = cloneModel(run.float)
   const { layerWeightBits, layerSparsity } = ptqFormOptions(forms)
-  if (layerSparsity) await runPass(model, 'prune', { ops: ['*'], sparsity: 0, layerSparsity })
+  if (layerSparsity) await runPass(model, 'prune', { ops: ['*'], scope: 'adaptive', sparsity: 0, layerSparsity })
   const own = { ops: ['*'], weightBits: 8, activationBits: 0, firstLayer: 'quantize', layerWeightBits } as const
   await runPass(model, 'quantize', own)
   // of the fastest form, measuring would tell nothing about bytes

@@ -2,6 +2,10 @@
  * Magnitude pruning: which weights to keep.
  *
  *   unstructured  the round(sparsity * N) weights of smallest |w| go, N over all layers (global) or each layer's own
+ *                 adaptive: over all layers those of smallest share  sqrt(n) w^2 / sum v^2,  v the weights of the same output
+ *                 channel, of n, that are no smaller. However channels are scaled it is the same, so that a normalisation may be
+ *                 folded or not, and of each channel the largest stays until others have gone: LAMP (Lee et al. 2021,
+ *                 arXiv:2010.07611) by channel in place of by layer, with the root, which measured best (docs/decisions.md)
  *   n:m           of each m consecutive input channels the n of largest |w| stay, per output channel and position
  *   channel       the output channels of smallest mean |w| go, whole; each layer keeps at least one. Tied channels count by
  *   the mean of all of them; with scope layer, layers that share some are one layer
@@ -12,9 +16,10 @@
  * be in memory. n:m does not apply to layers whose input channels are not a multiple of m: they get no mask.
  */
 import { usageError } from '../base/errors.ts'
-import type { Tensor } from '../graph/tensor.ts'
+import { Tensor } from '../graph/tensor.ts'
 
-export type PruneScope = 'global' | 'layer'
+/** `adaptive-layer`: of a layer with a sparsity of its own, where the others' is `adaptive`. */
+export type PruneScope = 'global' | 'layer' | 'adaptive' | 'adaptive-layer'
 
 export interface PrunableLayer {
   readonly weights: Tensor
@@ -60,8 +65,9 @@ export function maskRules(layers: readonly PrunableLayer[], options: MaskOptions
     for (const l of layers) if (l.weights.dims[l.inputAxis]! % m === 0) rules.set(l, ruleOfBits(groupMask(l, kept, m)))
     return rules
   }
-  const choose = pattern === 'channel' ? chooseChannels : chooseElements
-  const pool = scope === 'global' ? layers.filter((l) => !overrides.has(l)) : []
+  const isAdaptive = scope === 'adaptive' || scope === 'adaptive-layer'
+  const choose = pattern === 'channel' ? chooseChannels : isAdaptive ? chooseAdaptive : chooseElements
+  const pool = scope === 'global' || scope === 'adaptive' ? layers.filter((l) => !overrides.has(l)) : []
   if (pool.length > 0) choose(pool, sparsity, rules)
   const rest = layers.filter((l) => !rules.has(l))
   for (const l of rest) if (overrides.has(l)) choose([l], overrides.get(l)!, rules)
@@ -84,6 +90,40 @@ function chooseElements(layers: readonly PrunableLayer[], sparsity: number, rule
   layers.forEach((l, i) => {
     rules.set(l, kept[i]!)
   })
+}
+
+/** The masks are computed at once: what a weight counts for depends on others. */
+function chooseAdaptive(layers: readonly PrunableLayer[], sparsity: number, rules: MaskRules): void {
+  const scores = layers.map((l) => Tensor.float32(l.weights.dims, channelShares(l)))
+  const total = scores.reduce((n, t) => n + t.size, 0)
+  const kept = keepLargest(scores, Math.round(sparsity * total))
+  layers.forEach((l, i) => {
+    const mask = new Uint8Array(Math.ceil(l.weights.size / 8))
+    const values = scores[i]!.toFloat32().slice()
+    kept[i]!(values, 0)
+    for (let k = 0; k < values.length; k++) if (values[k] !== 0) mask[k >>> 3]! |= 1 << (k & 7)
+    rules.set(l, ruleOfBits(mask))
+  })
+}
+
+/** Of each weight; the later of equals counts as larger. */
+function channelShares({ weights, outputAxis }: PrunableLayer): Float32Array {
+  const values = weights.toFloat32()
+  const channels = weights.dims[outputAxis] ?? 1
+  const inner = strideOf(weights.dims, outputAxis)
+  const own: number[][] = Array.from({ length: channels }, () => [])
+  for (let i = 0; i < values.length; i++) own[Math.floor(i / inner) % channels]!.push(i)
+  const shares = new Float32Array(values.length)
+  for (const of of own) {
+    of.sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!) || b - a)
+    let sum = 0
+    for (const i of of) {
+      const square = values[i]! ** 2
+      sum += square
+      shares[i] = square === 0 ? 0 : (square * Math.sqrt(of.length)) / sum
+    }
+  }
+  return shares
 }
 
 const bitsOf = (a: Float32Array): Uint32Array => new Uint32Array(a.buffer, a.byteOffset, a.length)

@@ -5,8 +5,8 @@
  * Run again it prunes on: what a mask holds at zero stays there and counts as smallest, so that both patterns hold, and
  * so does the larger sparsity (--replace chooses again among all weights). Scales of quantised weights are refitted.
  *
- * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer` for layers with a sparsity of their own),
- * mnc.sparsity (the target): the rule by which training can move the mask. A mask that no single rule gives has the
+ * Node metadata: mnc.role=prune-mask, mnc.pattern, mnc.scope (`layer`, or `adaptive-layer`, for layers with a sparsity of their
+ * own), mnc.sparsity (the target): the rule by which training can move the mask. A mask that no single rule gives has the
  * pattern `combined`, which training leaves as it is. Does not apply to integer weights, to weights that something other than layers reads, and
  * for N:M to layers whose input channels are not a multiple of M.
  */
@@ -57,9 +57,10 @@ const options = optionTable({
   },
   scope: {
     type: 'string',
-    enum: ['global', 'layer'],
+    enum: ['global', 'layer', 'adaptive'],
     default: 'global',
-    description: 'One magnitude threshold for all layers, or one for each',
+    description:
+      'One magnitude threshold for all layers, one for each, or one for all by the share of a weight in its output channel, which is the same however channels are scaled',
   },
   pattern: {
     type: 'string',
@@ -122,7 +123,12 @@ export function recomputeMasks(
   return out
 }
 
-function checkOptions({ sparsity, pattern, layerSparsity = {} }: OptionsOf<typeof options>): number {
+/** Of a layer with a sparsity of its own. */
+const ownScope = (scope: PruneScope): PruneScope => (scope === 'adaptive' ? 'adaptive-layer' : 'layer')
+
+function checkOptions({ sparsity, scope, pattern, layerSparsity = {} }: OptionsOf<typeof options>): number {
+  if (scope === 'adaptive' && pattern !== 'unstructured')
+    throw usageError(`--scope adaptive cannot be combined with --pattern ${pattern}`, 'use --scope global or layer')
   const nm = parsePattern(pattern)
   if (!nm) return sparsity ?? DEFAULT_SPARSITY
   const implied = 1 - nm[0] / nm[1]
@@ -252,7 +258,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     return new Map(layers.map((l) => [l, alone.get(latent.get(l)!)]))
   })
   // layers with one threshold have one rule or none
-  const pooled = o.scope === 'global' && combined.size > 0
+  const pooled = o.scope !== 'layer' && combined.size > 0
   let changed = inlined
   const fitted = new Set<string>()
   let kept = 0
@@ -272,7 +278,7 @@ async function run(model: Model, o: OptionsOf<typeof options>, ctx: PassContext)
     const channels = ties?.get(layer)
     const facts = {
       ...marks.pattern.entry(o.pattern),
-      ...marks.scope.entry(own === undefined ? o.scope : 'layer'),
+      ...marks.scope.entry(own === undefined ? o.scope : ownScope(o.scope)),
       ...marks.sparsity.entry(own ?? sparsity),
       ...(channels && own === undefined && marks.channels.entry(formatChannels(channels))),
     }

@@ -15,8 +15,8 @@ export interface InlineFunctionsOptions {}
 export interface InsertPruneMaskOptions {
   /** Share of weights to set to zero (of output channels for --pattern channel); 0.75 by default */
   readonly sparsity?: Share | undefined
-  /** One magnitude threshold for all layers, or one for each. Default: "global" */
-  readonly scope?: 'global' | 'layer' | undefined
+  /** One magnitude threshold for all layers, one for each, or one for all by the share of a weight in its output channel, which is the same however channels are scaled. Default: "global" */
+  readonly scope?: 'global' | 'layer' | 'adaptive' | undefined
   /** unstructured, N:M along input channels (2:4, 4:8), or channel. Default: "unstructured" */
   readonly pattern?: string | undefined
   /** Choose again among all weights, pruned ones included, in place of earlier masks */

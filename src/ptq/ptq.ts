@@ -176,8 +176,8 @@ class Work {
 
   async run(): Promise<PtqResult> {
     const before = this.#planned.filter((p) => p.place === 'before')
-    if (isSparse(this.#o)) await this.#prune()
     for (const p of before.filter((p) => p.exact)) await this.#exact(p)
+    if (isSparse(this.#o)) await this.#prune()
     const prepared = { model: this.#model, passes: this.#passes }
     await this.#quantize()
     for (const p of before.filter((p) => !p.exact)) await this.#tryBefore(p, prepared)

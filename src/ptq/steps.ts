@@ -1,9 +1,8 @@
 /**
  * Which steps post-training quantisation takes, in which order:
  *
- *   prune    masks, where zeros are asked for: of weights as they were trained, which normalisations scale. All behind is measured
- *            against the network without them
  *   before   the float network prepared: fold-constants, infer-bn, fold-bn, equalize, smooth
+ *   prune    masks, where zeros are asked for, in front of equalize; all behind is measured against the network without them
  *   quantize scales for weights and inputs, and for integer kernels for what lies between (quantize-outputs)
  *   behind   the rounded network brought back to the float one: search-ranges, round-weights, reconstruct, correct-bias, refine
  *
@@ -132,7 +131,7 @@ export const isSparse = ({ sparsity, layerSparsity = {} }: PtqOptions): boolean 
 
 /** The options of `prune`. */
 export const pruneOptions = ({ sparsity, layerSparsity, ops, only, exclude, allowNonfinite }: PtqOptions): Options => ({
-  ...{ ops, sparsity, ...(only && { only }), ...(exclude && { exclude }) },
+  ...{ ops, sparsity, scope: 'adaptive', ...(only && { only }), ...(exclude && { exclude }) },
   ...(layerSparsity && { layerSparsity }),
   ...(allowNonfinite && { allowNonfinite }),
 })

@@ -47,6 +47,67 @@ test('global sparsity is exact over all layers; scope layer is exact in each', (
   assert.equal(zeros(own.get(b)!), 8 * 16 * 0.75)
 })
 
+/** By the definition: every weight against all others of its channel. */
+function byDefinition(layers: readonly PrunableLayer[], sparsity: number): Float32Array[] {
+  const scored = layers.flatMap(({ weights, outputAxis }, l) => {
+    const w = weights.toFloat32()
+    const inner = weights.dims.slice(outputAxis + 1).reduce((a, b) => a * b, 1)
+    const channel = (i: number): number => Math.floor(i / inner) % weights.dims[outputAxis]!
+    return [...w].map((x, i) => {
+      const own = [...w].filter((_, k) => channel(k) === channel(i))
+      const larger = own.filter((v) => Math.abs(v) >= Math.abs(x)).reduce((sum, v) => sum + v * v, 0)
+      return { l, i, score: Math.fround((Math.sqrt(own.length) * x * x) / larger) }
+    })
+  })
+  scored.sort((a, b) => a.score - b.score)
+  const masks = layers.map((l) => new Float32Array(l.weights.size).fill(1))
+  for (const { l, i } of scored.slice(0, Math.round(sparsity * scored.length))) masks[l]![i] = 0
+  return masks
+}
+
+test('scope adaptive takes the smallest shares of their output channels, over all layers', () => {
+  for (const outputAxis of [0, 1]) {
+    const layers = [layer([6, 5, 3, 3], 1), layer([7, 11, 1, 1], 2), layer([9, 4], 3)].map((l, i) => ({
+      ...l,
+      ...{ inputAxis: 1 - outputAxis, outputAxis },
+      weights: Tensor.float32(
+        l.weights.dims,
+        l.weights.toFloat32().map((x) => x * 10 ** i),
+      ),
+    }))
+    for (const sparsity of [0, 0.3, 0.75, 0.95]) {
+      const masks = computeMasks(layers, { sparsity, scope: 'adaptive' })
+      assert.deepEqual(
+        layers.map((l) => masks.get(l)),
+        byDefinition(layers, sparsity),
+      )
+    }
+    const [a, b] = layers
+    const mixed = computeMasks(layers, { sparsity: 0.5, scope: 'adaptive', overrides: new Map([[b!, 0.9]]) })
+    assert.deepEqual([mixed.get(b!)!], byDefinition([b!], 0.9))
+    const alone = computeMasks([a!, b!], { sparsity: 0.5, scope: 'adaptive-layer' })
+    assert.deepEqual([alone.get(a!)!, alone.get(b!)!], [...byDefinition([a!], 0.5), ...byDefinition([b!], 0.5)])
+  }
+})
+
+test('scope adaptive: scaled channels have the same mask, and each keeps its largest weight', () => {
+  const layers = [layer([6, 5, 3, 3], 1), layer([7, 11, 1, 1], 2)]
+  const rng = new Rng(4)
+  const scaled = layers.map((l) => {
+    const of = Array.from({ length: l.weights.dims[0]! }, () => 2 ** Math.floor(rng.uniform(0, 12)))
+    const each = l.weights.size / of.length
+    const values = l.weights.toFloat32().map((x, i) => x * of[Math.floor(i / each)]!)
+    return { ...l, weights: Tensor.float32(l.weights.dims, values) }
+  })
+  const masksOf = (all: readonly PrunableLayer[]) => [
+    ...computeMasks(all, { sparsity: 0.8, scope: 'adaptive' }).values(),
+  ]
+  assert.deepEqual(masksOf(scaled), masksOf(layers))
+  for (const [l, mask] of computeMasks(layers, { sparsity: 0.8, scope: 'adaptive' }))
+    for (let c = 0, each = mask.length / l.weights.dims[0]!; c < l.weights.dims[0]!; c++)
+      assert.ok(mask.subarray(c * each, (c + 1) * each).includes(1))
+})
+
 test('an override is exact and leaves the global pool', () => {
   const [a, b, c] = [layer([10, 10, 1, 1], 1), layer([10, 10, 1, 1], 2), layer([10, 10, 1, 1], 3)]
   const masks = computeMasks([a, b, c], { sparsity: 0.5, overrides: new Map([[b, 0.9]]) })
