@@ -5,8 +5,10 @@ import type { Effort } from '../ptq/ptq-options.ts'
 import type { Candidate } from './candidate.ts'
 import type { Asked } from './choose.ts'
 
-function uniform(weightBits: number, activationBits: number, { effort, sparsity = 0 }: Rest): Candidate {
-  const [zeros, text] = sparsity > 0 ? [`-s${100 * sparsity}`, `${100 * sparsity} % zeros, `] : ['', '']
+/** The same for all layers. */
+export function uniform(weightBits: number, activationBits: number, { effort, sparsity = 0 }: Rest): Candidate {
+  const percent = Number((100 * sparsity).toFixed(1))
+  const [zeros, text] = sparsity > 0 ? [`-s${percent}`, `${percent} % zeros, `] : ['', '']
   const [trained, said] = effort === 'fast' ? ['', ''] : ['-trained', ', trained without labels']
   return {
     name: `w${weightBits}a${activationBits}${zeros}${trained}`,
@@ -16,7 +18,7 @@ function uniform(weightBits: number, activationBits: number, { effort, sparsity 
 }
 
 interface Rest {
-  readonly effort?: Effort
+  readonly effort?: Effort | undefined
   readonly sparsity?: number
 }
 

@@ -3,11 +3,16 @@
  * of that layer and no other, without training, and the distance of the outputs that it comes to. Measured once, kept in
  * the work folder.
  */
+import { modelInfo } from '../analysis/model-info.ts'
 import { MncError } from '../base/errors.ts'
+import { writePreprocess } from '../data/preprocess.ts'
+import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
+import { Judge } from '../ptq/judge.ts'
 import { ptq } from '../ptq/ptq.ts'
 import type { PtqOptionsInput } from '../ptq/ptq-options.ts'
+import { JUDGES, samplesOf } from '../ptq/samples.ts'
 import type { Shard } from '../shards/shard.ts'
 import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
@@ -23,11 +28,15 @@ export interface LayerTable {
   readonly damage: Readonly<Record<string, number>>
 }
 
-/** Steps are fitted and judged on so many: enough to tell layers from each other. */
+/** Steps are fitted on three quarters of so many. */
 const SAMPLES = 128
+/** Samples that a layer's form is judged by, and the multiply-accumulates that they may take. */
+const JUDGED = { most: 256, least: 32, macs: 1.2e10 }
 /** Steps of quantising whose effect is on the whole network, or that tell little about one layer. */
 const WITHOUT = ['equalize', 'smooth', 'search-ranges', 'correct-bias', 'refine']
 const FILE = 'layers.json'
+/** Outputs as near as that are equal. */
+const LEAST = 1e-12
 /** The files of a run and of the shares of its work. */
 export const layersOfShare = ({ index, of }: Shard): string => `layers.${index}-of-${of}.json`
 
@@ -73,16 +82,26 @@ export async function measureTrials(
   const known = await knownOf(run)
   let done = trials.filter((t) => t.key in known).length
   await onProgress(done, trials.length)
+  const judge = done < trials.length ? await judgeFor(run) : null
   for (const trial of trials) {
     if (trial.key in known) continue
-    known[trial.key] = await damageOf(run, trial)
+    known[trial.key] = await damageOf(run, judge!, trial)
     await run.work.writeJson(file, { identity: run.identity, limit: run.o.limit, known })
     await onProgress(++done, trials.length)
   }
   return known
 }
 
-async function damageOf(run: Run, { name, form }: LayerTrial): Promise<number | null> {
+/** What `ptq` measures its steps by, on more samples. */
+async function judgeFor({ float, samples: { training, preprocess }, o }: Run): Promise<Judge> {
+  const model = cloneModel(float)
+  if (preprocess) writePreprocess(model, preprocess)
+  const macs = (await modelInfo(model, { bytes: 0 })).macs ?? 0
+  const judged = Math.max(JUDGED.least, Math.min(JUDGED.most, Math.floor(JUDGED.macs / Math.max(1, macs))))
+  return Judge.of(model, await samplesOf(training, JUDGES * judged).judges(model, o.batch), o.threads)
+}
+
+async function damageOf(run: Run, judge: Judge, { name, form }: LayerTrial): Promise<number | null> {
   const { float, samples, signal, cache, seed } = run
   const defaults = ptqDefaults(run)
   const options: PtqOptionsInput = {
@@ -92,7 +111,10 @@ async function damageOf(run: Run, { name, form }: LayerTrial): Promise<number | 
   return ptq(float, {
     ...{ data: samples.training, preprocess: samples.preprocess, options, seed, signal, cache },
   }).then(
-    ({ distance }) => (Number.isNaN(distance) ? null : distance),
+    async ({ model }) => {
+      const { distance } = await judge.judge(model)
+      return Number.isNaN(distance) ? null : distance
+    },
     (error: unknown) => {
       if (error instanceof MncError && error.blame === 'model') return null
       throw error
@@ -117,14 +139,47 @@ export interface FormChoice extends Choice {
   readonly form: LayerForm
 }
 
-/** What each layer may be stored as; float costs no damage. */
+/**
+ * What each layer may be stored as; float costs no damage. Where a form of more bits or fewer zeros was measured to cost more
+ * than one of less, which is chance, both count as their geometric mean (isotonic regression).
+ */
 export const choicesOf = (
   layers: readonly LayerTable[],
   forms: readonly LayerForm[],
 ): readonly (readonly FormChoice[])[] =>
-  layers.map(({ weights, damage }) =>
-    forms.flatMap((form) => {
-      const own = form.bits === 0 ? 0 : damage[formKey(form)]
+  layers.map(({ weights, damage }) => {
+    const even = evened(forms, damage)
+    return forms.flatMap((form) => {
+      const own = form.bits === 0 ? 0 : even.get(form)
       return own === undefined ? [] : [{ form, cost: formBytes(weights, form), damage: own }]
-    }),
+    })
+  })
+
+function evened(forms: readonly LayerForm[], damage: LayerTable['damage']): ReadonlyMap<LayerForm, number> {
+  const measured = forms.filter((f) => f.bits > 0 && damage[formKey(f)] !== undefined)
+  const chain = (own: readonly LayerForm[]): readonly (readonly [LayerForm, number])[] => {
+    const rising = isotonic(own.map((f) => Math.log(Math.max(damage[formKey(f)]!, LEAST))))
+    return own.map((f, i) => [f, Math.exp(rising[i]!)])
+  }
+  const dense = measured.filter((f) => f.sparsity === 0).sort((a, b) => b.bits - a.bits)
+  const widths = new Set(measured.filter((f) => f.sparsity > 0).map((f) => f.bits))
+  const sparse = [...widths].flatMap((bits) =>
+    chain(measured.filter((f) => f.bits === bits).sort((a, b) => a.sparsity - b.sparsity)),
   )
+  return new Map([...sparse, ...chain(dense)])
+}
+
+/** The rising sequence with the least squared distance: neighbours that fall are pooled. */
+function isotonic(values: readonly number[]): readonly number[] {
+  const pools: { mean: number; count: number }[] = []
+  for (const mean of values) {
+    let last = { mean, count: 1 }
+    for (let before = pools.at(-1); before && before.mean > last.mean; before = pools.at(-1)) {
+      pools.pop()
+      const count = before.count + last.count
+      last = { mean: (before.mean * before.count + last.mean * last.count) / count, count }
+    }
+    pools.push(last)
+  }
+  return pools.flatMap(({ mean, count }) => new Array<number>(count).fill(mean))
+}

@@ -1,12 +1,13 @@
 /** Makes points, from the mildest on, until what is asked for is met or nothing more is to be tried. */
 import { MncError } from '../base/errors.ts'
+import { firstLayers } from '../layers/edge-layers.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
 import { chosenOf, isGood, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
 import { parseTime } from './goal.ts'
-import { ladderFor } from './ladder.ts'
+import { ladderFor, uniform } from './ladder.ts'
 import { withLatencies } from './latencies.ts'
-import { type LayerTable, measureLayers } from './layer-costs.ts'
+import { everyLayer, type LayerTable, measureLayers } from './layer-costs.ts'
 import { type Forms, type LayerForm, MILD_FORMS, SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
@@ -29,7 +30,11 @@ const FULL = 0.004
 const TRAINED = 0.01
 const STAGE_BYTES = 300
 const EIGHT: LayerForm = { bits: 8, sparsity: 0 }
+const FOUR: LayerForm = { bits: 4, sparsity: 0 }
 const FLOAT: LayerForm = { bits: 0, sparsity: 0 }
+/** Of all weights, beyond which accuracy goes. */
+const MOST_SPARSITY = 0.95
+const SPARSITY_HALVINGS = 8
 
 export class Search {
   readonly #run: Run
@@ -143,7 +148,9 @@ export class Search {
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
       if (eight.some((p) => p.bytes <= most)) return
-      const forms = this.#points.some((p) => p.bytes <= most) ? SMALL_FORMS : SPARSE_FORMS
+      const isEnough = this.#points.some((p) => p.bytes <= most)
+      if (!isEnough) await this.#prune(base, most)
+      const forms = isEnough ? SMALL_FORMS : SPARSE_FORMS
       await this.#fit(await this.#layers(forms), forms, base, most)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
@@ -157,6 +164,29 @@ export class Search {
     )
     await this.#stage('split', 'splitting the bytes among the layers')
     return layers
+  }
+
+  /** As many zeros at 4 bits, in all layers together, as a file of at most `most` bytes takes. */
+  async #prune(base: Point, most: number): Promise<void> {
+    const { all, chosen } = everyLayer(this.#run.float)
+    const first = firstLayers(all)
+    const fours = Object.fromEntries(chosen.map((l) => [l.name, first.has(l) ? EIGHT : FOUR]))
+    const rest = base.bytes - (await bytesAt(this.#run, Object.fromEntries(chosen.map((l) => [l.name, EIGHT]))))
+    const fits = async (sparsity: number): Promise<boolean> =>
+      (await bytesAt(this.#run, fours, sparsity)) + rest <= most
+    if (!(await fits(MOST_SPARSITY))) return
+    let [low, high] = [0, MOST_SPARSITY]
+    for (let i = 0; i < SPARSITY_HALVINGS; i++) {
+      const middle = Number(((low + high) / 2).toFixed(3))
+      if (await fits(middle)) high = middle
+      else low = middle
+    }
+    await this.#make(uniform(4, 8, { effort: this.#isTunedLater ? 'fast' : undefined, sparsity: high }))
+  }
+
+  /** Then what comes before need not be trained. */
+  get #isTunedLater(): boolean {
+    return this.#run.o.time !== undefined && this.#run.asked.goal !== null
   }
 
   /** The most accurate file of at most `most` bytes. `base` has 8 bits everywhere. */
@@ -180,9 +210,7 @@ export class Search {
       if (bytes <= most && most - bytes <= FULL * most) break
       budget += most - bytes
     }
-    // what is fine-tuned anyhow need not be trained twice
-    const isTuned = this.#run.o.time !== undefined && this.#run.asked.goal !== null
-    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms, isTuned ? 'fast' : undefined))
+    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms, this.#isTunedLater ? 'fast' : undefined))
   }
 
   /** Ever smaller files, between the smallest that is good enough and the largest that is not. */

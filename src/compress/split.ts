@@ -28,11 +28,12 @@ export const mixed = (name: string, forms: Forms, effort?: Effort): Candidate =>
   options: { weightBits: 8, activationBits: 8, ...ptqFormOptions(forms), ...(effort && { effort }) },
 })
 
-/** Bytes of the smallest file with these forms, its weights pruned and rounded and nothing else: quick, and as large as what ships. */
-export async function bytesAt(run: Run, forms: Forms): Promise<number> {
+/** Bytes of the smallest file with these forms, or the same share of zeros for all, its weights pruned and rounded and nothing else: quick, and as large as what ships. */
+export async function bytesAt(run: Run, forms: Forms, sparsity = 0): Promise<number> {
   const model = cloneModel(run.float)
   const { layerWeightBits, layerSparsity } = ptqFormOptions(forms)
-  if (layerSparsity) await runPass(model, 'prune', { ops: ['*'], scope: 'adaptive', sparsity: 0, layerSparsity })
+  if (layerSparsity || sparsity > 0)
+    await runPass(model, 'prune', { ops: ['*'], scope: 'adaptive', sparsity, ...(layerSparsity && { layerSparsity }) })
   const own = { ops: ['*'], weightBits: 8, activationBits: 0, firstLayer: 'quantize', layerWeightBits } as const
   await runPass(model, 'quantize', own)
   // of the fastest form, measuring would tell nothing about bytes

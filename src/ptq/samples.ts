@@ -12,7 +12,7 @@ import { randomInputs } from '../samples/random-inputs.ts'
 import type { Feeds } from './judge.ts'
 
 /** One in this many samples judges. */
-const JUDGES = 4
+export const JUDGES = 4
 /** Random feeds that judge are drawn with this key, those of calibration with 0. */
 const JUDGED_KEY = 1
 
