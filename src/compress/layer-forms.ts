@@ -21,8 +21,8 @@ const dense = (...widths: readonly number[]): readonly LayerForm[] => widths.map
 export const SMALL_FORMS = dense(2, 3, 4, 6, 8)
 /** Where 4 bits everywhere are too much. Zeros go with 4 bits: fewer bits of fewer weights lose more for the same bytes. */
 export const SPARSE_FORMS: readonly LayerForm[] = [
-  ...SMALL_FORMS,
-  ...[0.3, 0.5, 0.65, 0.8, 0.9].map((sparsity) => ({ bits: 4, sparsity })),
+  ...dense(3, 4, 8),
+  ...[0.4, 0.6, 0.75, 0.88].map((sparsity) => ({ bits: 4, sparsity })),
 ]
 /** Where 8 bits everywhere are too few. */
 export const MILD_FORMS = dense(8, 0)
