@@ -1,6 +1,7 @@
 /** Integer convolutions whose channels can be put elsewhere, with others of zeros between them. */
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
+import { marks } from '../../graph/marks.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { isStatic } from '../../graph/types.ts'
 import { biasOf, dequantizeBehind, groupsOf, setBias } from '../../ops/facts.ts'
@@ -58,6 +59,10 @@ export function relay(conv: IntegerConv, x: Channels, y: Channels): void {
   const moved = isDepthwise ? [y] : [y, x]
   node.setInput(1, scaled(b, weights, moveWeights(b, weights.input(0), conv.dims, moved), y))
   if (bias) setBias(node, scaled(b, bias, b.initializer('_b', spread(bias.input(0).constant!, [y], 0)), y))
+  marks.ownWeights.set(
+    node,
+    conv.dims.reduce((n, d) => n * d, 1),
+  )
   if (isDepthwise) node.setAttribute('group', y.size)
   for (const old of [weights, bias]) if (old && !old.output.isUsed) drop(old)
 }
