@@ -59,10 +59,11 @@ export function relay(conv: IntegerConv, x: Channels, y: Channels): void {
   const moved = isDepthwise ? [y] : [y, x]
   node.setInput(1, scaled(b, weights, moveWeights(b, weights.input(0), conv.dims, moved), y))
   if (bias) setBias(node, scaled(b, bias, b.initializer('_b', spread(bias.input(0).constant!, [y], 0)), y))
-  marks.ownWeights.set(
-    node,
-    conv.dims.reduce((n, d) => n * d, 1),
-  )
+  if (!marks.ownWeights.has(node))
+    marks.ownWeights.set(
+      node,
+      conv.dims.reduce((n, d) => n * d, 1),
+    )
   if (isDepthwise) node.setAttribute('group', y.size)
   for (const old of [weights, bias]) if (old && !old.output.isUsed) drop(old)
 }
