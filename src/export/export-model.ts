@@ -40,7 +40,9 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
+import { leaveFloats } from './activations/leave-floats.ts'
 import { quantisePools } from './activations/quantise-pools.ts'
+import { compareTwoClasses } from './activations/two-classes.ts'
 import { type ExportFormat, type ExportOptions, formatOf, ownOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
@@ -88,6 +90,8 @@ const always: readonly Stage<Exporting>[] = [...read, { name: 'place-activations
 
 const integerRead: readonly Stage<Exporting>[] = [
   ...read,
+  { name: 'leave-floats', run: ({ model, options }) => void (options.mixed && leaveFloats(model.graph)) },
+  { name: 'compare-two-classes', run: ({ model }) => compareTwoClasses(model.graph) },
   { name: 'quantise-pools', run: ({ model, layers }) => quantisePools(model.graph, layers) },
   { name: 'place-activations', run: placeQuantisers },
 ]
