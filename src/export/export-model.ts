@@ -91,7 +91,6 @@ const always: readonly Stage<Exporting>[] = [...read, { name: 'place-activations
 const integerRead: readonly Stage<Exporting>[] = [
   ...read,
   { name: 'leave-floats', run: ({ model, options }) => void (options.mixed && leaveFloats(model.graph)) },
-  { name: 'compare-two-classes', run: ({ model }) => compareTwoClasses(model.graph) },
   { name: 'quantise-pools', run: ({ model, layers }) => quantisePools(model.graph, layers) },
   { name: 'place-activations', run: placeQuantisers },
 ]
@@ -117,6 +116,7 @@ const halved: readonly Stage<Exporting>[] = [
 ]
 
 const integers: readonly Stage<Exporting>[] = [
+  { name: 'compare-two-classes', run: ({ model }) => compareTwoClasses(model) },
   { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
   { name: 'quantise-before-shapes', run: ({ model }) => quantiseBeforeShapes(model.graph) },
   {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { ExportOptions } from '../../src/export/export-options.ts'
 import type { Node, Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
@@ -50,7 +51,7 @@ async function assertSame(m: Model, source: Model): Promise<void> {
     }
 }
 
-const int8 = async (m: Model, o: { packedWeights?: boolean; rowPairs?: boolean } = {}): Promise<Model> =>
+const int8 = async (m: Model, o: ExportOptions = {}): Promise<Model> =>
   (await exportModel(m, { format: 'int8', ...o })).model
 
 /** [out, in of a group] of the integer convolutions, in order. */
