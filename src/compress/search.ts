@@ -37,6 +37,8 @@ const MOST_SPARSITY = 0.95
 const SPARSITY_HALVINGS = 8
 /** Shares of zeros that are tried until the file is small enough. */
 const ATTEMPTS = 3
+/** And not smaller than it may be, as a share. */
+const NEAR = 0.03
 
 export class Search {
   readonly #run: Run
@@ -61,7 +63,7 @@ export class Search {
     for (const rung of others) if (!this.#isSmallEnough) await this.#climb(rung, false)
     const isTuned = await this.#tuneSmall()
     await this.#split()
-    if (!isTuned && !this.#isSettled) await this.#tune(this.#best)
+    if (!isTuned && !this.#isSettled) await this.#tune(this.#toTrain)
     return this.#points
   }
 
@@ -89,8 +91,18 @@ export class Search {
 
   /** Whether a goal in bytes or the like is met: what is smaller only loses accuracy. */
   get #isSmallEnough(): boolean {
+    return this.#run.asked.goal !== null && this.#points.some((p) => this.#isWithin(p))
+  }
+
+  #isWithin(point: Point): boolean {
     const { goal } = this.#run.asked
-    return goal !== null && this.#points.some((p) => (p[goal.kind] ?? Number.POSITIVE_INFINITY) <= goal.most)
+    return goal === null || (point[goal.kind] ?? Number.POSITIVE_INFINITY) <= goal.most
+  }
+
+  /** Training brings accuracy back and no bytes: the best of what is small enough. */
+  get #toTrain(): Point | null {
+    const small = this.#points.filter((p) => this.#isWithin(p))
+    return chosenOf(small.length > 0 ? small : this.#points, this.#run.asked)
   }
 
   get #best(): Point | null {
@@ -178,7 +190,8 @@ export class Search {
     let rest = (four ?? base).bytes - (await bytesAt(this.#run, four ? fours : eights))
     const fits = async (sparsity: number): Promise<boolean> =>
       (await bytesAt(this.#run, fours, sparsity)) + rest <= most
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const tried = new Set<number>()
+    while (tried.size < ATTEMPTS) {
       if (!(await fits(MOST_SPARSITY))) return
       let [low, high] = [0, MOST_SPARSITY]
       for (let i = 0; i < SPARSITY_HALVINGS; i++) {
@@ -186,9 +199,11 @@ export class Search {
         if (await fits(middle)) high = middle
         else low = middle
       }
+      if (tried.has(high)) return
+      tried.add(high)
       const made = await this.#make(uniform(4, 8, { effort: this.#isTunedLater ? 'fast' : undefined, sparsity: high }))
-      if (!made || made.bytes <= most) return
-      // what is rounded for the outputs takes longer words than what is rounded to the nearest
+      if (!made || (made.bytes <= most && most - made.bytes <= NEAR * most)) return
+      // what is rounded for the outputs takes other words than what is rounded to the nearest
       rest += made.bytes - most
     }
   }

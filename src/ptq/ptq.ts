@@ -4,20 +4,20 @@
  * fitted to (judge.ts), and a step that does harm is undone, so that the result is never further from the float model
  * than `quantize` alone.
  */
-import { MncError, modelError } from '../base/errors.ts'
+import { MncError } from '../base/errors.ts'
 import { type LongRun, stopIfAborted } from '../base/long-run.ts'
 import { parseOptions } from '../base/options.ts'
 import { type Preprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
-import type { Declined } from '../layers/left-weights.ts'
 import { applyPass, type PassResult } from '../pass-manager/manager.ts'
 import { findPass } from '../passes/run-pass.ts'
 import { floatReference } from '../quant/bypass-quantisers.ts'
 import type { TrainEvent } from '../train/loop/trainer.ts'
 import { type Criterion, isNearer, Judge, type Judgement } from './judge.ts'
 import { type PtqOptions, type PtqOptionsInput, ptqOptions } from './ptq-options.ts'
+import { nothingQuantised, reasonsOf } from './reasons.ts'
 import { refine } from './refine.ts'
 import { describeRescued, type Rescued, widerOptions, worstLayers } from './rescue.ts'
 import { type Samples, samplesOf } from './samples.ts'
@@ -380,17 +380,3 @@ const takenBack = (now: Judgement, before: Judgement): string =>
   now.distance < before.distance
     ? 'the outputs are no nearer to those of the float model than chance makes them'
     : 'the outputs are further from those of the float model'
-
-const SHOWN = 3
-
-/** Different reasons, the most frequent first. */
-function reasonsOf(declined: readonly Declined[]): string {
-  const counts = new Map<string, number>()
-  for (const { reason } of declined) counts.set(reason, (counts.get(reason) ?? 0) + 1)
-  const sorted = [...counts].sort((a, b) => b[1] - a[1])
-  const shown = sorted.slice(0, SHOWN).map(([reason, n]) => (n === 1 ? reason : `${reason} (${n} times)`))
-  return [...shown, ...(sorted.length > SHOWN ? ['...'] : [])].join('; ')
-}
-
-const nothingQuantised = (declined: readonly Declined[]): MncError =>
-  modelError('nothing-to-quantise', `nothing of the model can be quantised: ${reasonsOf(declined) || 'no layer fits'}`)

@@ -148,6 +148,38 @@ test('what quantising alone does not reach is fine-tuned within the time, and th
   await assertLooks(at('fine.report.html'), { charts, texts: 40, bars: 0, widths: [1400, 400], titles })
 })
 
+test('fewer bytes than 4 bits take: zeros, the same for all layers or split, and training behind; the recipe gives the same bytes', async () => {
+  const { net, data } = await made
+  const { result: dense } = await compressed('zeros', { goal: 'bytes=1' })
+  const four = dense.points.find((p) => p.name === 'w4a8')!
+  const most = Math.round(0.9 * four.bytes)
+  // the net is sure of its classes: by its outputs what is lost shows, more than training brings back
+  const given = {
+    ...quick,
+    data,
+    labels: false,
+    minCosine: 0.999999,
+    goal: `bytes=${most}`,
+    effort: 'fast',
+    time: '1s',
+    output: at('zeros.onnx'),
+  }
+  const { error, err } = await call([net], given)
+  assert.equal(error?.code, 'goal-missed', error?.describe())
+  const shared = /(w4a8-s[\d.]+):/.exec(err)![1]!
+  const split = /mixed-1:/.test(err)
+  assert.ok(split, err)
+  const [tuned] = /(w4a8-s[\d.]+|mixed-1)-tuned/.exec(err)!
+  const zeros = (await modelInfo(await readModel(at(`zeros.work/points/${shared}/quantised.onnx`)), { bytes: 0 }))
+    .layers
+  assert.ok(zeros.some((l) => l.sparsity > 0.05))
+  const point = (file: string): string => at(`zeros.work/points/${tuned}/${file}`)
+  const bytes = readFileSync(point('exported.onnx'))
+  assert.ok(bytes.length <= most, `${bytes.length} of ${most}`)
+  await runRecipe(await loadRecipe(point('recipe.json')), { workdir: at('zeros-again') })
+  assert.deepEqual(readFileSync(at('zeros-again/exported.onnx')), bytes)
+})
+
 test('fewer MACs are reached by removing channels', async () => {
   const macs = (await compressed('macs', { maxDrop: '90%' })).result.found.macs!
   const { result } = await compressed('macs', { goal: `macs=${Math.round(macs / 2)}`, time: '2s' })
