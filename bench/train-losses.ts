@@ -11,6 +11,7 @@
  * Gate (exit 1): mnc is within 1e-3 of exact for as long as both layouts are within a third of that; and the gradients of the
  * first step (L2, all parameters together) are no further from exact than twice the further layout's.
  */
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -29,7 +30,7 @@ const { values: args } = parseArgs({
     },
     lrs: { type: 'string', default: '0.001,0.01' },
     steps: { type: 'string', default: '20' },
-    batch: { type: 'string', default: '64' },
+    batch: { type: 'string', default: '32' },
     threads: { type: 'string', default: '2' },
     out: { type: 'string', default: 'bench/results/train-losses.json' },
   },
@@ -106,7 +107,8 @@ async function gradientErrors(setup: Setup, folder: string) {
 }
 
 const folder = await mkdtemp(join(tmpdir(), 'mnc-losses-'))
-const results: Record<string, unknown> = {}
+// other networks' rows stay
+const results: Record<string, unknown> = existsSync(args.out) ? JSON.parse(await readFile(args.out, 'utf8')) : {}
 let failed = false
 const e = (x: number): string => x.toExponential(1)
 try {
@@ -136,7 +138,7 @@ try {
   const native = (await ortExecutor().nativeKernels?.()) ?? null
   const settings = { native, batch, steps, threads: Number(args.threads) }
   await mkdir(dirname(args.out), { recursive: true })
-  await writeFile(args.out, `${JSON.stringify({ machine: machine(), settings, ...results }, null, 2)}\n`)
+  await writeFile(args.out, `${JSON.stringify({ ...results, machine: machine(), settings }, null, 2)}\n`)
 } finally {
   await rm(folder, { recursive: true })
 }

@@ -10,7 +10,7 @@ import { findOp } from '../ops/index.ts'
 export function mergeReshapes(graph: Graph): void {
   for (const n of [...graph.nodes()]) {
     const first = reshapeBefore(n)
-    const dims = first && dimsOf(n, first.input(0))
+    const dims = first && dimsOf(n.output)
     if (!first || !dims || n.output.isOutput) continue
     const b = graph.before(n)
     const { type } = n.output
@@ -28,9 +28,11 @@ function reshapeBefore(n: Node): Node | null {
   return before
 }
 
-function dimsOf(n: Node, source: Value): readonly number[] | null {
-  const own = n.output.type?.dims ?? null
+/** By its type or its shape; null where neither says. */
+function dimsOf(v: Value): readonly number[] | null {
+  const own = v.type?.dims ?? null
   if (isStatic(own)) return own
-  const from = source.type?.dims ?? null
-  return isStatic(from) ? (findOp(n)?.reshapes?.(n, from) ?? null) : null
+  const n = v.producer
+  const found = n && findOp(n)?.carries === 'shape' ? findOp(n)?.reshapes?.(n, dimsOf(n.input(0)) ?? []) : null
+  return found?.every((d) => Number.isInteger(d) && d > 0) ? found : null
 }

@@ -75,8 +75,19 @@ export function recompute(chosen: readonly Recomputable[]): void {
     for (const n of chainOf(value, isGiven).nodes) repeat(n, at, made, isGiven)
     for (const reader of late)
       for (const [i, v] of reader.inputs.entries())
-        if (v && rootOf(v) === value) reader.setInput(i, viewOf(v, at, made))
+        if (v && rootOf(v) === value) {
+          reader.setInput(i, viewOf(v, at, made))
+          dropView(v)
+        }
   }
+}
+
+/** Where nothing reads it any more: the engine would execute it in the end. */
+function dropView(v: Value): void {
+  const n = v.producer!
+  if (v.isUsed || !isView(n)) return
+  n.graph.remove(n)
+  dropView(n.input(0))
 }
 
 /** What has the memory of which `v` is a view. */
