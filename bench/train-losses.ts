@@ -30,7 +30,7 @@ const { values: args } = parseArgs({
     },
     lrs: { type: 'string', default: '0.001,0.01' },
     steps: { type: 'string', default: '20' },
-    batch: { type: 'string', default: '32' },
+    batch: { type: 'string', default: '16' },
     threads: { type: 'string', default: '2' },
     out: { type: 'string', default: 'bench/results/train-losses.json' },
   },

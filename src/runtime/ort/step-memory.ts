@@ -16,8 +16,8 @@ import { arenaBytes } from './step-buffers.ts'
  * fall otherwise. Measured 0.93 to 1.19 times the model's (ResNets, DenseNet-BC-40-12, the mobile net of the zoo).
  */
 const SLACK = 1.2
-/** Of a loaded session: the engine's own objects. */
-const BYTES_A_NODE = 12_000
+/** Of building and loading a step: graphs here, and the engine's own. */
+const BYTES_A_NODE = 40_000
 
 /** `step`: as the engine gets it, typed. */
 export function stepMemory(step: Model): StepMemory {

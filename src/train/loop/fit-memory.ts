@@ -20,7 +20,7 @@ import { type DataPlan, parameterSizes, planData, planStep } from './step-plan.t
 import type { MemoryPlan, TrainRun } from './train-run.ts'
 
 /** Node.js, mnc and the engine's library, before there is a model. */
-const PROCESS_BYTES = 150e6
+const PROCESS_BYTES = 190e6
 /** A thread of the loader, without its batches. */
 const WORKER_BYTES = 15e6
 /** How often all parameters are in memory beside the state: in the model, its copies, the encoded step. */
