@@ -17,7 +17,7 @@ import type { StepGraph } from '../step/step-options.ts'
 import type { TrainOptions } from '../train-options.ts'
 import type { BatchSource } from './batch-source.ts'
 import { type DataPlan, parameterSizes, planData, planStep } from './step-plan.ts'
-import type { MemoryPlan, TrainRun } from './train-run.ts'
+import type { MemoryEvent, MemoryPlan, TrainRun } from './train-run.ts'
 
 /** Node.js, mnc and the engine's library, before there is a model. */
 const PROCESS_BYTES = 190e6
@@ -26,10 +26,28 @@ const WORKER_BYTES = 15e6
 /** How often all parameters are in memory beside the state: in the model, its copies, the encoded step. */
 const PARAMETER_COPIES = 4
 
+/** Says once that the process has taken more than it was to. */
+class MemoryWatch {
+  readonly #limit: number
+  #isOver = false
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  *exceeded(): Generator<MemoryEvent, void, undefined> {
+    const peak = process.resourceUsage().maxRSS * 1024
+    if (this.#isOver || peak <= this.#limit) return
+    this.#isOver = true
+    yield { kind: 'memory', peak, limit: this.#limit }
+  }
+}
+
 /** What a run is trained with in place of its options. */
 export interface Fit {
   readonly data: DataPlan
   readonly plan: MemoryPlan
+  readonly watch: MemoryWatch
   readonly divided: { readonly batch: number; readonly accumulate: number } | null
 }
 
@@ -65,7 +83,8 @@ export async function fitMemory(
     if (recomputed === null) continue
     const bytes = rest + memory.bytes(recomputed)
     const plan = { limit, bytes, recomputed, activations: memory.activations, batch: now.source.batch, runs }
-    return { data: now, plan, divided: runs === 1 ? null : { batch, accumulate: own.accumulate * runs } }
+    const watch = new MemoryWatch(limit)
+    return { data: now, plan, watch, divided: runs === 1 ? null : { batch, accumulate: own.accumulate * runs } }
   }
   throw usageError(
     `--memory ${own.memory}: training takes at least ${showBytes(least.rest + least.step)}, with ${isFree ? 'batches of one input and ' : ''}all activations computed again that can be`,

@@ -23,7 +23,7 @@ import { type TrainOptions, trainOptions } from '../train-options.ts'
 import { validationMetric } from './best-epoch.ts'
 import { bestPathOf, type Checkpoint, loadBest, loadCheckpoint } from './checkpoint.ts'
 import { EngineProfile } from './engine-profile.ts'
-import { fitMemory } from './fit-memory.ts'
+import { type Fit, fitMemory } from './fit-memory.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { maskScheduleFault } from './mask-schedule.ts'
 import {
@@ -38,7 +38,7 @@ import {
   stepsOf,
 } from './step-plan.ts'
 import { Together } from './together.ts'
-import type { MemoryPlan, TrainRun, TrainSummary } from './train-run.ts'
+import type { StartEvent, TrainRun } from './train-run.ts'
 
 export interface Prepared {
   readonly model: Model
@@ -51,16 +51,14 @@ export interface Prepared {
   readonly runner: StepRunner
   readonly together: Together
   /** Where memory is limited. */
-  readonly memory: MemoryPlan | null
-  readonly divided: TrainSummary['divided'] | null
+  readonly fit: Fit | null
   readonly profile: EngineProfile | null
   readonly checkpoint: Checkpoint | null
   /** The best epoch's model of the run that is resumed. */
   readonly best: Model | null
   /** What is measured on the part held out; null where there is none. */
   readonly metric: MetricDef | null
-  readonly warnings: readonly string[]
-  readonly seconds: number
+  readonly start: Pick<StartEvent, 'warnings' | 'seconds' | 'memory'>
 }
 
 /** Edits `model` in place: defaults fixed, functions inlined, state separated, and a checkpoint's values where there is one. */
@@ -137,9 +135,9 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   })
   const drawn = cut ? { ...data, source: cut.source } : data
   return {
-    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, metric, warnings },
-    ...{ together, memory: fit?.plan ?? null, divided: fit?.divided ?? null },
-    seconds: (performance.now() - started) / 1000,
+    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, metric },
+    ...{ together, fit },
+    start: { warnings, seconds: (performance.now() - started) / 1000, ...(fit && { memory: fit.plan }) },
   }
 }
 

@@ -32,7 +32,6 @@ import type { Together } from './together.ts'
 import type {
   CheckpointEvent,
   EpochEvent,
-  MemoryEvent,
   ProfileEvent,
   StartEvent,
   StepEvent,
@@ -85,14 +84,12 @@ class Training {
   readonly #together: Together
   readonly #profile: EngineProfile | null
   readonly #identity: string
-  readonly #warnings: readonly string[]
-  readonly #startSeconds: number
+  readonly #start: Pick<StartEvent, 'warnings' | 'seconds' | 'memory'>
   readonly #schedule: ScheduleOptions
   readonly #first: number
   readonly #last: number
   readonly #average: WeightAverage | null
-  readonly #memory: Prepared['memory']
-  readonly #divided: Prepared['divided']
+  readonly #fit: Prepared['fit']
   readonly #lossScale: LossScale | null
   #validationPending: boolean
   #done: number
@@ -102,8 +99,6 @@ class Training {
   /** Of the present epoch. */
   #losses: { sum: number; steps: number }
   #finished = false
-  /** More memory was taken than the limit. */
-  #isOver = false
 
   constructor(prepared: Prepared) {
     const { model, run, options: o, data, executor, identity, runner, checkpoint } = prepared
@@ -117,10 +112,8 @@ class Training {
     this.#together = prepared.together
     this.#profile = prepared.profile
     this.#metric = prepared.metric
-    this.#warnings = prepared.warnings
-    this.#startSeconds = prepared.seconds
-    this.#memory = prepared.memory
-    this.#divided = prepared.divided
+    this.#fit = prepared.fit
+    this.#start = prepared.start
     const { stepsPerEpoch } = data.source
     const { total, last } = stepsOf(o, stepsPerEpoch)
     this.#last = last
@@ -153,8 +146,7 @@ class Training {
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
       ...{ runs, batch, device: this.#runner.inWords(this.#executor.device), objectives: graph.objectives, fallbacks },
-      ...{ warnings: this.#warnings, seconds: this.#startSeconds },
-      ...(this.#memory && { memory: this.#memory }),
+      ...this.#start,
     }
   }
 
@@ -175,7 +167,7 @@ class Training {
       const event = await this.#step(batch)
       const now = performance.now()
       yield { ...event, imagesPerSecond: (batch.count * this.#together.size * 1000) / (now - mark) }
-      yield* this.#tooMuch()
+      yield* this.#fit?.watch.exceeded() ?? []
       const { epoch } = batch
       if (this.#epochEnds()) yield* this.#endOfEpoch(epoch)
       else if (this.#together.agrees(this.#checkpointDue())) yield await this.#checkpoint()
@@ -225,15 +217,6 @@ class Training {
       ...(lossScale !== undefined && { lossScale }),
       ...(step === this.#first && teacherEntropy !== null && { teacherEntropy }),
     }
-  }
-
-  /** Said once. */
-  *#tooMuch(): Generator<MemoryEvent, void, undefined> {
-    const { limit } = this.#memory ?? {}
-    const peak = process.resourceUsage().maxRSS * 1024
-    if (limit === undefined || this.#isOver || peak <= limit) return
-    this.#isOver = true
-    yield { kind: 'memory', peak, limit }
   }
 
   /** Makes the step's state the present one. */
@@ -357,7 +340,7 @@ class Training {
     const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
       ...{ bestEpoch: validation ? epoch : null, ...namedValue(this.#metric, validation ? value : undefined) },
-      ...(this.#divided && { divided: this.#divided }),
+      ...(this.#fit?.divided && { divided: this.#fit.divided }),
     }
     return {
       summary,
