@@ -2,10 +2,12 @@
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { CheckResult, LevelResult, MetricChange } from '../check/check.ts'
 import type { LayerDifference } from '../check/check-layers.ts'
+import type { ComparedMetrics, Pair } from '../check/check-metrics.ts'
 import { type CheckGates, checkOptions, gateCheck, gatesOf, refuseMetrics } from '../check/check-options.ts'
 import type { ReaderResult } from '../check/check-readers.ts'
 import type { CheckTally } from '../check/tally.ts'
 import type { SampleSet } from '../data/array-set.ts'
+import type { PackedReading } from '../evaluate/packed-readings.ts'
 import { targetNames, targetOf } from '../export/targets/index.ts'
 import type { Model } from '../graph/model.ts'
 import { threadsOption } from '../runtime/device-options.ts'
@@ -50,6 +52,14 @@ interface CheckFacts {
   readonly outputs: readonly string[]
   readonly random: boolean
   readonly gates: CheckGates
+  readonly metrics: Pick<ComparedMetrics, 'names' | 'gauges'> | null
+}
+
+/** Of a batch of samples. */
+interface CheckItem {
+  readonly tally: CheckTally
+  /** What metrics read of both models. */
+  readonly read: Pair<PackedReading> | null
 }
 
 interface Checked {
@@ -58,12 +68,19 @@ interface Checked {
   readonly readers?: readonly ReaderResult[]
 }
 
-export const checkDivision: Division<CheckFacts, CheckTally, Checked> = {
+export const checkDivision: Division<CheckFacts, CheckItem, Checked> = {
   command: 'check',
   writesFile: false,
-  async join({ outputs, random }, tallies) {
+  async join({ outputs, random, metrics }, items) {
     const { checkResult, joinTallies } = await import('../check/tally.ts')
-    return { result: checkResult(outputs, random, joinTallies(tallies)) }
+    const result = checkResult(outputs, random, joinTallies(items.map((item) => item.tally)))
+    if (!metrics) return { result }
+    const { metricChanges } = await import('../check/check-metrics.ts')
+    const { unpackReading } = await import('../evaluate/packed-readings.ts')
+    const changes = await metricChanges(metrics, (which) =>
+      items.flatMap(({ read }) => (read ? [unpackReading(read[which], metrics.gauges[which])] : [])),
+    )
+    return { result: { ...result, metrics: changes } }
   },
   async finish({ path, gates }, { result, layers, readers }, _out, io) {
     const first = layers?.find((l) => l.maxRelError > LAYER_TOLERANCE)?.name ?? null
@@ -99,7 +116,7 @@ export const check = defineCommand({
       refuseMetrics(given)
       if (given.metric && given.data === undefined) throw usageError('--metric needs --data')
       const { agreeOnOrder } = await import('../data/class-order.ts')
-      const { inItems } = await import('../data/items.ts')
+      const { inItems, inStep } = await import('../data/items.ts')
       const { fingerprint } = await import('../codec/codec.ts')
       const { checkModels, checkTallies, comparedOutputs, randomBatches } = await import('../check/check.ts')
       const { joinTallies } = await import('../check/tally.ts')
@@ -109,8 +126,9 @@ export const check = defineCommand({
       if (given.classes === undefined) agreeOnOrder(reference, model)
       const data = given.data === undefined ? null : await dataOf(reference, given.data, given, io)
       if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
-      const { threads, batch, metric } = given
+      const { threads, batch } = given
       const gates = gatesOf(given)
+      const compared = given.metric && data ? await comparedOn(given.metric, data) : null
       const watched = async <T>(samples: number, work: (onProgress: (done: number) => void) => Promise<T>) => {
         const progress = data ? io.progress('check', samples) : null
         try {
@@ -130,8 +148,12 @@ export const check = defineCommand({
           ...{ reference: fingerprint(reference), model: fingerprint(model), data: data?.set.contentHash() ?? null },
           ...{ batch, preprocess: data?.preprocess ?? null },
           ...{ maxDrop: gates.maxDrop ?? null, maxChange: gates.maxChange ?? null },
+          ...{ metric: compared?.names ?? null, maxWorse: gates.maxWorse ?? null },
         }),
-        shared: { path, outputs: comparedOutputs(reference, model), random: !data, gates },
+        shared: {
+          ...{ path, outputs: comparedOutputs(reference, model), random: !data, gates },
+          metrics: compared && { names: compared.names, gauges: compared.gauges },
+        },
         items: data ? Math.ceil(data.set.size / batch) : 1,
         async whole(): Promise<Checked> {
           const result = await watched(data?.set.size ?? 0, (onProgress) =>
@@ -140,7 +162,7 @@ export const check = defineCommand({
               ...(data && { batches: data.batches() }),
             }),
           )
-          const metrics = metric && data ? await metricsOf(metric, data) : undefined
+          const metrics = compared && data ? await metricsOf(compared, 2 * data.set.size) : undefined
           const layers = given.layers ? await layersOf() : undefined
           const readers = given.target === undefined ? undefined : await readersOf(given.target)
           return {
@@ -153,33 +175,42 @@ export const check = defineCommand({
           if (!data) throw usageError('--shard and --jobs divide the samples of --data', 'there are none')
           if (given.layers || given.target !== undefined)
             throw usageError('--layers and --target look at one batch, which is not divided', 'leave out one of them')
-          if (metric)
-            throw usageError('--metric is measured in one run', 'leave out --shard and --jobs; mnc eval has them')
-          const tallies = [...done]
+          const items = [...done]
           const first = from + done.length
           const own = data.between(first * batch, to * batch)
-          if (!own) return tallies
-          await watched(own.size, async (onProgress) => {
+          if (!own) return items
+          const reads = compared ? await readOf(compared, own.set) : none()
+          await watched(own.set.size, async (onProgress) => {
             const run = { batches: own.batches(), isFirst: first === 0, threads, onProgress }
-            for await (const item of inItems(checkTallies(reference, model, run), batch)) {
-              tallies.push(joinTallies(item))
-              await keep(tallies)
+            for await (const [item, read] of inStep(inItems(checkTallies(reference, model, run), batch), reads)) {
+              items.push({ tally: joinTallies(item), read })
+              await keep(items)
             }
           })
-          return tallies
+          return items
         },
       }
 
-      async function metricsOf(names: readonly string[], { set, preprocess }: NonNullable<typeof data>) {
-        const { compareMetrics } = await import('../check/check-metrics.ts')
-        return watched(2 * set.size, (onProgress) => {
-          let before = 0
-          return compareMetrics(reference, model, set, preprocess, names, {
-            ...{ batch, load: { threads } },
-            onProgress(done, total) {
-              onProgress(before + done)
-              if (done === total) before += total
-            },
+      async function comparedOn(names: readonly string[], { set, preprocess }: NonNullable<typeof data>) {
+        const { comparedMetrics } = await import('../check/check-metrics.ts')
+        return comparedMetrics(reference, model, set, preprocess, names, { batch, load: { threads } })
+      }
+
+      async function readOf(compared: ComparedMetrics, samples: SampleSet) {
+        const { packedItems } = await import('../check/check-metrics.ts')
+        return packedItems(compared, samples, batch)
+      }
+
+      async function metricsOf(compared: ComparedMetrics, samples: number) {
+        const { metricChanges } = await import('../check/check-metrics.ts')
+        return watched(samples, (onProgress) => {
+          let done = 0
+          return metricChanges(compared, async function* (which) {
+            for await (const reading of compared.readings(which)) {
+              yield reading
+              done += reading.count
+              onProgress(done)
+            }
           })
         })
       }
@@ -205,6 +236,11 @@ export const check = defineCommand({
     }),
 })
 
+/** Of every item, where no metrics are asked for. */
+async function* none(): AsyncGenerator<null, void, undefined> {
+  while (true) yield null
+}
+
 /** Batches of the test split, preprocessed as the reference says. */
 async function dataOf(reference: Model, where: string, given: Options, io: CommandIO) {
   const { checkBatches } = await import('../check/check-data.ts')
@@ -216,7 +252,7 @@ async function dataOf(reference: Model, where: string, given: Options, io: Comma
     ...{ set, preprocess, batches: () => batchesOf(set) },
     between(from: number, to: number) {
       const own = samplesBetween(set, from, to)
-      return own && { size: own.size, batches: () => batchesOf(own) }
+      return own && { set: own, batches: () => batchesOf(own) }
     },
   }
 }

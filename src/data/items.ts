@@ -25,3 +25,20 @@ export async function* inItems<T extends { readonly count: number }>(
   }
   if (item.length > 0) yield item
 }
+
+/** Two sequences side by side, as long as both last. */
+export async function* inStep<A, B>(
+  first: AsyncIterable<A>,
+  second: AsyncIterable<B>,
+): AsyncGenerator<readonly [A, B], void, undefined> {
+  const others = second[Symbol.asyncIterator]()
+  try {
+    for await (const one of first) {
+      const other = await others.next()
+      if (other.done) return
+      yield [one, other.value]
+    }
+  } finally {
+    await others.return?.()
+  }
+}

@@ -3,7 +3,7 @@ import { fileBytes, type LayerInfo, modelInfo } from '../analysis/model-info.ts'
 import { usageError } from '../base/errors.ts'
 import { checkModels } from '../check/check.ts'
 import { checkBatches } from '../check/check-data.ts'
-import { compareMetrics } from '../check/check-metrics.ts'
+import { comparedMetrics, metricChanges } from '../check/check-metrics.ts'
 import { gatesOf } from '../check/check-options.ts'
 import { readModel } from '../codec/codec.ts'
 import type { SampleSet } from '../data/array-set.ts'
@@ -114,12 +114,13 @@ async function runCheck(model: Model, { against, options }: StageCheck, c: Measu
     ...(c.signal && { signal: c.signal }),
   })
   const { metric, batch } = options
-  const metrics =
+  const compared =
     metric &&
-    (await compareMetrics(reference, model, data, preprocess, metric, {
+    (await comparedMetrics(reference, model, data, preprocess, metric, {
       ...{ batch, ...(c.signal && { signal: c.signal }) },
       onProgress: (done, total) => c.progress('metrics', done, total),
     }))
+  const metrics = compared && (await metricChanges(compared, (which) => compared.readings(which)))
   return {
     ...{ against: against.kind === 'file' ? against.path : against.name, gates: gatesOf(options) },
     result: { ...result, ...(metrics && { metrics }) },

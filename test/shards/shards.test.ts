@@ -31,7 +31,7 @@ const data = ['--data', 'embedded', '--limit', '130', '--threads', '1']
 /** 5 batches, of which the last is not full. */
 const evaluated = ['eval', at('net.small.onnx'), ...data, '--batch', '30', '--metric', 'accuracy,confusion,mse']
 const reference = ['--reference', at('net.onnx')]
-const checked = ['check', at('net.onnx'), at('net.small.onnx'), ...data, '--batch', '30']
+const checked = ['check', at('net.onnx'), at('net.small.onnx'), ...data, '--batch', '30', '--metric', 'f1,cosine']
 const scanned = [
   'sensitivity',
   at('net.onnx'),
