@@ -6,7 +6,7 @@
  *   node --import tsx bench/integer-networks.ts DIR [--only NAME,...] [--out bench/results/integer-networks.json]
  *
  * `prepare` writes DIR/NAME.FILE.onnx, which takes minutes and measures nothing: networks of the zoo where it is there, and of models/,
- * with random weights; as int8, with pairs of rows, by onnxruntime's static quantisation (`bench/onnx/quantize_static.py`) and by NNCF
+ * with random weights; as int8, with pairs of rows, with large images in floats (`--mixed`), by onnxruntime's static quantisation (`bench/onnx/quantize_static.py`) and by NNCF
  * (`bench/onnx/quantize_nncf.py`), each in a Python that has it. Files that are there stay. The second command, on a quiet machine, runs what is in DIR.
  *
  * The first layer is in integers too, as it is in the other tools' files. Inputs of unknown dims are 32. Calibrated on random images: speed does not depend on what was learned, but for which gates' clips are needed.
@@ -22,6 +22,7 @@ import { parseArgs } from 'node:util'
 import { readModel, writeModel } from '../src/codec/codec.ts'
 import { calibrationData } from '../src/data/calibration.ts'
 import { exportModel } from '../src/export/export-model.ts'
+import type { ExportOptions } from '../src/export/export-options.ts'
 import { cloneModel } from '../src/graph/clone.ts'
 import type { Model } from '../src/graph/model.ts'
 import { Tensor } from '../src/graph/tensor.ts'
@@ -53,7 +54,7 @@ const networks: Readonly<Record<string, string | Readonly<Record<string, unknown
   ultraface: 'ultraface_version-RFB-320.onnx',
   squeezenet: 'winml_SqueezeNet_fp16.onnx',
 }
-const FILES = ['float', 'int8', 'int8, row pairs', 'onnxruntime static', 'nncf'] as const
+const FILES = ['float', 'int8', 'int8, row pairs', 'int8, mixed', 'onnxruntime static', 'nncf'] as const
 const only = args.only?.split(',')
 const chosen = Object.keys(networks).filter((name) => !only || only.includes(name))
 
@@ -64,7 +65,7 @@ const BATCHES = [
   { batch: 32, rounds: 12, seconds: 16 },
 ] as const
 
-async function inIntegers(float: Model, rowPairs: boolean): Promise<Model> {
+async function inIntegers(float: Model, options: ExportOptions = {}): Promise<Model> {
   const model = cloneModel(float)
   const context = async () => ({ calibration: await calibrationData(model, 'random', { limit: 16, batch: 16 }) })
   await runPass(model, 'fold-bn')
@@ -75,7 +76,7 @@ async function inIntegers(float: Model, rowPairs: boolean): Promise<Model> {
     await context(),
   )
   await runPass(model, 'quantize-outputs', {}, await context())
-  return (await exportModel(model, { format: 'int8', rowPairs })).model
+  return (await exportModel(model, { format: 'int8', ...options })).model
 }
 
 function feedsOf(model: Model, batch: number): Record<string, Tensor> | null {
@@ -154,8 +155,11 @@ async function prepare(folder: string): Promise<void> {
     const float = await floatOf(name)
     if (!float) continue
     await make('float', () => writeModel(float, at('float')))
-    await make('int8', async () => writeModel(await inIntegers(float, false), at('int8')))
-    await make('int8, row pairs', async () => writeModel(await inIntegers(float, true), at('int8, row pairs')))
+    await make('int8', async () => writeModel(await inIntegers(float), at('int8')))
+    await make('int8, row pairs', async () =>
+      writeModel(await inIntegers(float, { rowPairs: true }), at('int8, row pairs')),
+    )
+    await make('int8, mixed', async () => writeModel(await inIntegers(float, { mixed: true }), at('int8, mixed')))
     const peer = (python: string, script: string, file: string): void => {
       execFileSync(python, [join('bench/onnx', script), at('float'), at(file)], { stdio: ['ignore', 'ignore', 'pipe'] })
     }

@@ -40,6 +40,9 @@ import { inferTypes } from '../runtime/isolated/infer-types.ts'
 import { activationsOf, dropNoOps } from './activations/activations.ts'
 import { lowerGates } from './activations/gates.ts'
 import { guardQuantisers } from './activations/guard-quantisers.ts'
+import { leaveFloats } from './activations/leave-floats.ts'
+import { quantisePools } from './activations/quantise-pools.ts'
+import { compareTwoClasses } from './activations/two-classes.ts'
 import { type ExportFormat, type ExportOptions, formatOf, ownOptions } from './export-options.ts'
 import { type ExportReport, exportReport } from './export-report.ts'
 import { type Calibration, Exporting } from './exporting.ts'
@@ -64,7 +67,7 @@ import { readWeights, type Weight } from './weights/weights.ts'
 /** INT4 came with opset 21. */
 const LEAST_OPSET = 21
 
-const always: readonly Stage<Exporting>[] = [
+const read: readonly Stage<Exporting>[] = [
   {
     name: 'settle-overridable',
     run: ({ model, options, log }) => settleOverridable(model, options.keepOverridable ?? false, { log }),
@@ -81,6 +84,14 @@ const always: readonly Stage<Exporting>[] = [
     name: 'fold-batch-norms',
     run: foldNorms,
   },
+]
+
+const always: readonly Stage<Exporting>[] = [...read, { name: 'place-activations', run: placeQuantisers }]
+
+const integerRead: readonly Stage<Exporting>[] = [
+  ...read,
+  { name: 'leave-floats', run: ({ model, options }) => void (options.mixed && leaveFloats(model.graph)) },
+  { name: 'quantise-pools', run: ({ model, layers }) => quantisePools(model.graph, layers) },
   { name: 'place-activations', run: placeQuantisers },
 ]
 
@@ -105,6 +116,7 @@ const halved: readonly Stage<Exporting>[] = [
 ]
 
 const integers: readonly Stage<Exporting>[] = [
+  { name: 'compare-two-classes', run: ({ model }) => compareTwoClasses(model) },
   { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
   { name: 'quantise-before-shapes', run: ({ model }) => quantiseBeforeShapes(model.graph) },
   {
@@ -123,7 +135,7 @@ const last: readonly Stage<Exporting>[] = [
 const pipelines = {
   packed: [...always, ...written, { name: 'narrow-parameters', run: narrowParameters }, ...last],
   int4: [...always, ...dense, ...written, ...last],
-  int8: [...always, ...dense, ...written, ...integers, ...last],
+  int8: [...integerRead, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
   'weight-only': [...always, ...written, ...last],
   float: [...always, ...written, ...last],

@@ -20,6 +20,12 @@ export const exportOptions = optionTable({
     default: false,
     description: 'int8: compute convolutions of up to 16 channels two rows at a time, for processors with AVX-512 VNNI',
   },
+  mixed: {
+    type: 'boolean',
+    default: false,
+    description:
+      'int8: leave layers on large images of few channels, and those in front of float outputs, in floats, with nothing rounded between them: faster for detectors',
+  },
   symmetric: {
     type: 'boolean',
     default: false,
@@ -68,6 +74,7 @@ export const holdsFloats = (format: ExportFormat): boolean => format === 'float'
 export const formatOf = {
   packedWeights: 'int8',
   rowPairs: 'int8',
+  mixed: 'int8',
   symmetric: 'qdq',
   floatActivations: 'packed',
   halfParameters: 'packed',
@@ -86,6 +93,8 @@ export interface ExportOptions {
   readonly packedWeights?: boolean
   /** int8: convolutions of up to 16 channels on two rows at once, for AVX-512 VNNI. */
   readonly rowPairs?: boolean
+  /** int8: layers that gain nothing as integers, by the size of their images, stay in floats. */
+  readonly mixed?: boolean
   /** qdq: activations are signed and have no zero point. */
   readonly symmetric?: boolean
   /** packed: activations are not rounded. */

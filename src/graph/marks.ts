@@ -144,6 +144,8 @@ export const marks = {
   /** What it reads has been smoothed (smooth.ts). */
   smoothed: new Flag<Node>('smoothed'),
 
+  /** How many of its weights are the network's: an export added channels of zeros (integer-layout/align-channels.ts). */
+  ownWeights: number<Node>('own-weights'),
   /** Mean and deviation of what a layer gives, by channel: of the normalisation that was folded into it. */
   outputStatistics: json<Node>('output-statistics'),
 

@@ -9,11 +9,12 @@
  *
  * Values that Concat joins, and those before and behind what only moves or picks elements, have one scale: the kernel is
  * then a copy. Not quantised: what only layers read (but for what is joined), whose inputs insert-fake-quant rounds; what no layer reads any more,
- * however far behind (a detector's boxes), but for the operands of sums; products and pools of values
+ * however far behind (a detector's boxes), but for the operands of sums and what is averaged over positions (a classifier's last convolution); products and pools of values
  * that no layer gave (normalisations written in single operators).
  */
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
+import { elementCount, isStatic } from '../graph/types.ts'
 import { QUANT_GUARD, quantPairOf } from '../layers/quant-pair.ts'
 import {
   constantOf,
@@ -104,12 +105,27 @@ class Planning {
 
   #result(node: Node): void {
     const result = resultOf(node)
-    if (result.isOutput || !this.#feeding.has(result) || !this.#isFloat(result)) return
+    if (result.isOutput || !this.#isFloat(result)) return
+    if (!this.#feeding.has(result) && !this.#isAveraged(result)) return
     const gates = gatesOf(result)
     if (gates.length > 0) {
       this.#gates.set(result, gates)
       this.#add(result, result.uses)
     } else if (joins(node) || ![...result.uses].every((n) => readsRounded(n, result))) this.#add(result, result.uses)
+  }
+
+  /** Whether all that reads it is the mean of many positions, in which rounding errors cancel out. */
+  #isAveraged(v: Value): boolean {
+    return v.uses.size > 0 && [...v.uses].every((n) => findOp(n)?.keepsMean?.(n) && this.#positionsOver(n) >= MANY)
+  }
+
+  /** How many positions each of the result is made of. */
+  #positionsOver(n: Node): number {
+    const count = (v: Value): number => {
+      const dims = this.#typed.find(v.name)?.type?.dims?.slice(2)
+      return dims && isStatic(dims) ? elementCount(dims) : 0
+    }
+    return count(n.input(0)) / count(n.output)
   }
 
   #add(v: Value, readers: Iterable<Node>): void {
@@ -125,6 +141,9 @@ class Planning {
       if (v && this.#values.has(v) && !this.#gates.has(v)) this.#links.push([v, y])
   }
 }
+
+/** Positions whose mean has a quarter of their rounding error. */
+const MANY = 16
 
 /** A product with weights that has an integer kernel. */
 const isLayer = (node: Node): boolean => channelSlot(node) !== undefined && channelSlot(node)?.transposed !== true

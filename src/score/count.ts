@@ -19,6 +19,7 @@
 import { constantFormat } from '../analysis/value-width.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
+import type { Tensor } from '../graph/tensor.ts'
 import { CORRECTION } from '../layers/layers.ts'
 import {
   isChannelNorm,
@@ -157,6 +158,7 @@ export class Counter {
       const tensor = this.#constants.tensor(weight)
       const format = constantFormat(weight, this.#constants, { floatBits: this.#floatBits, axis: axis })
       const perWeight = cost.macs / tensor.size
+      row.macs = perWeight * ownWeights(node, tensor)
       const nonZeros = countByChannel(tensor.toNumbers(), tensor.dims, axis)
       const perChannel = outputs / nonZeros.length
       for (const v of nonZeros) {
@@ -183,13 +185,13 @@ export class Counter {
     const format = constantFormat(weight, this.#constants, { floatBits: this.#floatBits, axis: axes.output })
     const stored = storedBits(tensor.toNumbers(), tensor.dims, format.bits, axes)
     this.#quantized ||= format.integer
-    row.weights += tensor.size
+    row.weights += ownWeights(node, tensor)
     row.nonZeros += stored.nonZeros
     row.weightBits = Math.max(row.weightBits ?? 0, format.bits)
     row.maskBits += stored.maskBits
     if (this.#stored.has(weight)) return
     this.#stored.add(weight)
-    this.#parameters += tensor.size
+    this.#parameters += ownWeights(node, tensor)
     // a BatchNormalization after it turns one scale for the tensor into one per channel
     const folds = format.integer && foldedBatchNorm(node, this.#constants)
     const scales = folds ? Math.max(format.scales, tensor.dims[axes.output]!) : format.scales
@@ -299,6 +301,9 @@ export class Counter {
 }
 
 type Width = Pick<Facts, 'bits' | 'integer'>
+
+/** Without those of channels that an export added. */
+const ownWeights = (node: Node, { size }: Tensor): number => marks.ownWeights.get(node) ?? size
 
 /** Non-zero weights by output channel. */
 function countByChannel(values: ArrayLike<number>, dims: readonly number[], axis: number): number[] {

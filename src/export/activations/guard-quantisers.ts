@@ -12,6 +12,7 @@ import { layerSlot } from '../../ops/index.ts'
 import { drawnInto, hasWrongKernel, isCrossed } from '../../quant/quant-guard.ts'
 import type { Layer } from '../weights/fold-affine.ts'
 import type { Weight } from '../weights/weights.ts'
+import { picks } from './quantise-pools.ts'
 
 export function guardQuantisers(graph: Graph, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): void {
   const guards = new Map<Value, Value>()
@@ -30,12 +31,18 @@ const isLimited = (q: Node): boolean => isClipped(q.input(0)) && [...q.output.us
 
 const isByte = (q: Node): boolean => q.inputs[2]?.constant?.type === 'uint8'
 
+/** Picks elements of what a float kernel gives: slow on bytes (quantise-pools.ts). */
+function isPoolOfFloats(pool: Node): boolean {
+  const before = picks(pool) ? drawnInto(pool.input(0))?.into : undefined
+  return before !== undefined && layerSlot(before) !== undefined && !dequantizeBehind(before.input(0))
+}
+
 function isDrawn(x: Value, q: Node, layers: ReadonlyMap<Node, Layer>, paired: ReadonlySet<Weight>): boolean {
   const drawn = drawnInto(x)
   if (!drawn) return false
   const { into, across } = drawn
   // bytes may go through it, if what gives them may be drawn in
-  if (isCrossed(into) && isByte(q)) return isDrawn(into.input(0), q, layers, paired)
+  if (isCrossed(into) && isByte(q)) return isPoolOfFloats(into) || isDrawn(into.input(0), q, layers, paired)
   if (!layerSlot(into)) return true
   if (!dequantizeBehind(into.input(0))) return false
   const layer = layers.get(into)

@@ -30,7 +30,9 @@ import { dequantizeBehind } from '../../ops/facts.ts'
 import { applyPass } from '../../pass-manager/manager.ts'
 import { foldConstants } from '../../passes/fold-constants.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { alignChannels } from './align-channels.ts'
 import { Held, type Pairing, type Place, pairedDims, toFlat } from './held.ts'
+import { hasNarrowImages, padImages } from './pad-images.ts'
 import {
   floatConvolution,
   keepsRows,
@@ -49,15 +51,22 @@ export interface ArrangeOptions {
 }
 
 export async function arrangeIntegers(model: Model, { rowPairs }: ArrangeOptions): Promise<void> {
-  const typed = cloneModel(model)
-  await applyPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
-  await inferTypes(typed)
+  let typed = await typedCopy(model)
+  if (alignChannels(model.graph, typed.graph)) typed = await typedCopy(model)
   spellPads(model.graph, typed.graph)
   const steps = stepsOf(model.graph, typed.graph)
   const plan = rowPairs ? planRowPairs(steps, typed.graph) : new Map<Value, Pairing>()
   const arrangement = new Arrangement(typed.graph, steps, plan)
   for (const step of steps.values()) arrangement.emit(step)
   arrangement.rewire()
+  if (hasNarrowImages(model.graph)) padImages(model.graph, (await typedCopy(model)).graph)
+}
+
+async function typedCopy(model: Model): Promise<Model> {
+  const typed = cloneModel(model)
+  await applyPass(typed, foldConstants, { maxBytes: SHAPE_BYTES })
+  await inferTypes(typed)
+  return typed
 }
 
 /**

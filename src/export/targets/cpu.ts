@@ -15,6 +15,10 @@ export const cpu = defineTarget({
       because: 'narrow convolutions fill the vector unit two rows at a time',
     },
     {
+      options: { format: 'int8', mixed: true },
+      because: 'layers on large images of few channels are quicker in floats, the others in integers',
+    },
+    {
       options: { format: 'packed', floatActivations: true },
       because: 'integer kernels gain nothing here: small weights, which become floats at load',
     },
