@@ -16,11 +16,7 @@ const uniform = (weightBits: number, activationBits: number, effort?: Effort): C
  * nearly free without any training, and what integer kernels take. Fewer bits of weights make files smaller; fewer of
  * activations change nothing but the score.
  */
-export function ladderFor(
-  { aim, pick }: TargetDef,
-  { goal }: Asked,
-  effort: Effort,
-): readonly (readonly Candidate[])[] {
+export function ladderFor({ aim }: TargetDef, { goal }: Asked, effort: Effort): readonly (readonly Candidate[])[] {
   const rung = (weightBits: number, activationBits: number): readonly Candidate[] => [
     uniform(weightBits, activationBits, 'fast'),
     ...(effort === 'fast' ? [] : [uniform(weightBits, activationBits)]),
@@ -29,12 +25,5 @@ export function ladderFor(
   const low = (weightBits: number, activationBits: number) => rung(weightBits, activationBits).slice(-1)
   if (goal?.kind === 'score') return [rung(8, 8), low(4, 8), low(4, 4)]
   if (goal?.kind === 'bytes' || aim === 'bytes') return [rung(8, 8), low(4, 8)]
-  // where the fastest file is taken, a network in integers from end to end may be; rounding less is what is left if it is not good enough
-  return [pick === 'fastest' ? [...rung(8, 8).map(throughout), ...rung(8, 8)] : rung(8, 8)]
+  return [rung(8, 8)]
 }
-
-const throughout = ({ name, summary, options }: Candidate): Candidate => ({
-  name: `${name}-integer`,
-  summary: `${summary}, sums and products too`,
-  options: { ...options, integer: true },
-})
