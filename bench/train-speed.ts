@@ -10,8 +10,7 @@
  *
  * Native kernels are used where they are built (`make native`); MNC_NATIVE=0 leaves them out.
  *
- * `kaist` is the MobileNetV3-like network of the zoo (.data/zoo), its h-swish as one operator for both sides; the other mobile
- * networks are those of `mnc build` for 32x32 images and 10 classes.
+ * The networks are those of train-cases.ts; train-losses.ts compares their losses.
  *
  * `tiles` (DenseNets): the step computed in 1, 2 and 4 parts of the batch, time against peak memory
  * (src/train/step/tile-batch.ts). `distillation`: student ResNet-20, teacher ResNet-56, KL(student || teacher), PyTorch's
@@ -19,27 +18,15 @@
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { readModel, writeModel } from '../src/codec/codec.ts'
-import { buildNetwork } from '../src/models/spec.ts'
 import { ortExecutor } from '../src/runtime/ort/ort.ts'
-import { joinGates } from '../src/train/step/join-gates.ts'
 import { machine, mncSide, run, type Setup, torchSide, writeBatches, writeNetwork } from './torch-peer.ts'
+import { trainCase, writeStudent } from './train-cases.ts'
 
 const WARM_UP = 3
 const THREADS = 2
 const LR = 0.01
-const mobile = ['mobilenet-v2', 'mobilenet-v3-small', 'shufflenet-v2', 'efficientnet-b0']
-const cases: Readonly<Record<string, { student: string; teacher?: string }>> = {
-  'densenet-bc-40-12': { student: 'densenet-bc-40-12' },
-  'resnet-20': { student: 'resnet-20' },
-  'densenet-bc-100-12': { student: 'densenet-bc-100-12' },
-  distillation: { student: 'resnet-20', teacher: 'resnet-56' },
-  'resnet-56': { student: 'resnet-56' },
-  kaist: { student: '.data/zoo/micronet_kaist_v2_pr15_op14.onnx' },
-  ...Object.fromEntries(mobile.map((family) => [family, { student: family }])),
-}
 const sides = ['mnc', 'torch nchw', 'torch channels_last'] as const
 type Side = (typeof sides)[number]
 
@@ -127,16 +114,6 @@ async function memoryTrade(setup: Setup) {
   }))
 }
 
-async function writeStudent(folder: string, student: string): Promise<string> {
-  const isFile = student.endsWith('.onnx')
-  if (!isFile && !mobile.includes(student)) return writeNetwork(folder, student, 1)
-  const model = isFile ? await readModel(student) : buildNetwork({ family: student, classes: 10 }, { seed: 1 })
-  joinGates(model.graph)
-  const path = join(folder, `${basename(student, '.onnx')}.onnx`)
-  await writeModel(model, path)
-  return path
-}
-
 async function main(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'mnc-speed-'))
   const batch = Number(args.batch)
@@ -145,8 +122,7 @@ async function main(): Promise<void> {
     const batches = join(folder, 'batches.bin')
     await writeBatches(batches, 4, batch, [3, 32, 32])
     for (const name of args.cases.split(',')) {
-      const spec = cases[name]
-      if (!spec) throw new Error(`no case '${name}'; there are ${Object.keys(cases).join(', ')}`)
+      const spec = trainCase(name)
       const teacher = spec.teacher === undefined ? undefined : await writeNetwork(folder, spec.teacher, 2)
       const setup = { model: await writeStudent(folder, spec.student), batches, batch, shape: [3, 32, 32], teacher }
       const r = await measure(setup)

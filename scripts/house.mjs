@@ -27,7 +27,7 @@ const LIMITS = {
   'files without a room': 0,
   'rooms without a file': 0,
   'imports of nothing': 0,
-  'arrows between rooms': 332,
+  'arrows between rooms': 333,
   'imports that go up or across': 0,
   'packages outside their place': 0,
   'circles of files': 0,

@@ -97,6 +97,8 @@ export type { KindTime, LayerTime, StepProfile } from './train/loop/step-profile
 export {
   type CheckpointEvent,
   type EpochEvent,
+  type MemoryEvent,
+  type MemoryPlan,
   type ProfileEvent,
   type StartEvent,
   type StepEvent,

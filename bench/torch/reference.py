@@ -124,7 +124,7 @@ def main():
               'batch': a.batch}
 
     kind = a.device.split(':')[0]
-    scaler = torch.cuda.amp.GradScaler(enabled=a.autocast and cuda)
+    scaler = torch.amp.GradScaler('cuda', enabled=a.autocast and cuda)
 
     def step(images, labels):
         optimizer.zero_grad(set_to_none=True)

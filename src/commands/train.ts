@@ -100,7 +100,7 @@ async function trainModel(
         },
       }),
     }
-    const summary = await train(model, run, async (event) => {
+    const { divided, ...summary } = await train(model, run, async (event) => {
       if (event.kind === 'start') {
         ready()
         if (ranks) io.log(`${ranks.description}, ${own.threads} ${own.threads === 1 ? 'thread' : 'threads'} each`)
@@ -113,7 +113,8 @@ async function trainModel(
     })
     const source = data === RANDOM ? RANDOM : data.name
     if (!isFirst) return
-    const asOne = new Together(run.ranks).asOne({ ...own, batch: options.batch, accumulate: options.accumulate })
+    const { batch, accumulate } = { ...options, ...divided }
+    const asOne = new Together(run.ranks).asOne({ ...own, batch, accumulate })
     recordTraining(model, { options: asOne, data: source, seed: io.seed, input, summary })
     await writeModel(model, out)
     await dropCheckpoint(checkpoint, options.valFraction > 0)

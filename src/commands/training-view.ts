@@ -1,7 +1,8 @@
 /** A training run's events as people see them: a line at the start and at each validation, a bar between. */
+import { showBytes } from '../base/amounts.ts'
 import { fallbackWarnings } from '../runtime/fallback-warnings.ts'
 import type { StepProfile } from '../train/loop/step-profile.ts'
-import type { TrainEvent } from '../train/loop/trainer.ts'
+import type { MemoryPlan, TrainEvent } from '../train/loop/trainer.ts'
 import type { Objective } from '../train/step/objectives.ts'
 import { temperatureWarning } from '../train/temperature-warning.ts'
 import type { CommandIO } from './io.ts'
@@ -28,6 +29,7 @@ export class TrainingView {
       this.#io.log(`${parameters} parameters, ${steps}, on ${device}; step graph built in ${seconds.toFixed(1)} s`)
       const taught = objectivesLine(event.objectives)
       if (taught) this.#io.log(taught)
+      if (event.memory) this.#io.log(memoryLine(event.memory))
       for (const line of [...event.warnings, ...fallbackWarnings(event.fallbacks)]) this.#io.log(line)
       this.#progress = this.#io.progress(this.#label, totalSteps)
     } else if (event.kind === 'step') {
@@ -46,6 +48,9 @@ export class TrainingView {
       if (valTop1 !== null)
         this.#io.log(`epoch ${epoch}: validation top-1 ${percent(valTop1, 2)}, loss ${valLoss?.toFixed(4)}`)
       if (valMetric) this.#io.log(`epoch ${epoch}: validation ${valMetric.name} ${valMetric.value.toPrecision(5)}`)
+    } else if (event.kind === 'memory') {
+      const { peak, limit } = event
+      this.#io.log(`memory: the process has taken ${showBytes(peak)}, more than the ${showBytes(limit)} that it was to`)
     } else if (event.kind === 'profile') {
       this.end()
       this.#io.log((width) => profileLines(event.profile, width).join('\n'))
@@ -62,6 +67,16 @@ export class TrainingView {
   end(): void {
     this.#progress?.end()
   }
+}
+
+/** `memory: 1.87 of 2.00 GB: recompute 14 of 60 activations, batch 128 as 2 x 64` */
+function memoryLine({ bytes, limit, recomputed, activations, batch, runs }: MemoryPlan): string {
+  const ways = [
+    ...(recomputed > 0 ? [`recompute ${recomputed} of ${activations} activations`] : []),
+    ...(runs > 1 ? [`batch ${batch * runs} as ${runs} x ${batch}`] : []),
+  ]
+  const how = ways.length > 0 ? `: ${ways.join(', ')}` : ''
+  return `memory: about ${showBytes(bytes)} of ${showBytes(limit)}${how}`
 }
 
 /** Which loss each output has, unless all that is compared is scores. */

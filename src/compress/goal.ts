@@ -1,4 +1,5 @@
 /** What the file must not exceed, as `--goal` writes it: bytes=100KB, macs=10M, latency=2ms, score=0.01. And `--time 30m`. */
+import { amountOf, byteUnits, type Units } from '../base/amounts.ts'
 import { usageError } from '../base/errors.ts'
 
 export const goalKinds = ['bytes', 'macs', 'latency', 'score'] as const
@@ -11,8 +12,8 @@ export interface Goal {
 }
 
 /** Of a number, by what stands behind it; the first is what a bare number means. */
-const units: Readonly<Record<GoalKind | 'time', Readonly<Record<string, number>>>> = {
-  bytes: { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 },
+const units: Readonly<Record<GoalKind | 'time', Units>> = {
+  bytes: byteUnits,
   macs: { '': 1, k: 1e3, m: 1e6, g: 1e9 },
   latency: { ms: 1, us: 1e-3, s: 1e3 },
   score: { '': 1 },
@@ -36,15 +37,6 @@ export function parseTime(text: string): number {
   const seconds = amountOf(text, units.time)
   if (seconds === null) throw usageError(`--time ${text}: this is no time`, 'write 90s, 30m or 2h')
   return seconds
-}
-
-function amountOf(text: string, table: Readonly<Record<string, number>>): number | null {
-  const found = /^\s*(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*([a-z]*)\s*$/i.exec(text)
-  if (!found) return null
-  const unit = found[2]!.toLowerCase()
-  const factor = unit === '' ? Object.values(table)[0] : table[unit]
-  const amount = Number(found[1]) * (factor ?? 0)
-  return factor !== undefined && amount > 0 && Number.isFinite(amount) ? amount : null
 }
 
 /** `100 kB`, `10 M MACs`, `2 ms`. */

@@ -131,6 +131,11 @@ export class ArraySet {
   get size(): number {
     return this.#state.size
   }
+  /** Bytes of its arrays. */
+  get heldBytes(): number {
+    return this.columns.reduce((sum, { rows }) => sum + rows.count * rows.width, 0)
+  }
+
   get columns(): readonly Column[] {
     return this.#state.columns
   }

@@ -105,6 +105,11 @@ export class Dataset {
         throw usageError(`${init.name}: label ${label} is outside 0..${init.classes - 1}`)
   }
 
+  /** Bytes of images in memory: none of picture files, which are decoded as they are needed. */
+  get heldBytes(): number {
+    return this.#images instanceof Uint8Array ? this.#images.buffer.byteLength : 0
+  }
+
   get imageBytes(): number {
     return this.channels * this.height * this.width
   }

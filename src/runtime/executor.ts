@@ -36,6 +36,8 @@ export interface LoadOptions {
   readonly step?: boolean
   /** false: a training step runs on standard operators, even where there are native kernels. */
   readonly native?: boolean
+  /** So many activations of a training step are computed again rather than kept (StepMemory). */
+  readonly recompute?: number | undefined
   /**
    * Replaces numbers by their means over the processes that train together, wherever the step says that they are to be
    * exchanged (graph/hints.ts). Only where the executor `exchanges`.
@@ -91,6 +93,14 @@ export interface Session {
   dispose(): Promise<void>
 }
 
+/** What the runs of a training step take of the process's memory. */
+export interface StepMemory {
+  /** Those that can be computed again when the backward pass reads them, rather than kept. */
+  readonly activations: number
+  /** At the peak, with the `count` of them computed again that free most for the least work. */
+  bytes(count: number): number
+}
+
 /** An engine on a device, which loads models. */
 export interface Executor {
   readonly device: DeviceInfo
@@ -103,6 +113,8 @@ export interface Executor {
   readonly nativeKernels?: () => Promise<string | null>
   /** Where tensors can stay on the device between runs: copies one there. */
   readonly upload?: (tensor: Tensor) => Promise<DeviceTensor>
+  /** Where LoadOptions.recompute is taken: what a step will need. */
+  readonly stepMemory?: (step: Model, options: Pick<LoadOptions, 'native'>) => Promise<StepMemory>
   /** Whether it takes LoadOptions.exchange. */
   readonly exchanges?: boolean
   /** Whether it computes in float16; absent: it does, in its own way. */

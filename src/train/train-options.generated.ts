@@ -12,6 +12,8 @@ export type TrainOptionsInput = {
   readonly batch?: number | undefined
   /** Batches over which one step averages its gradient, for more images per step than fit in memory. Default: 1 */
   readonly accumulate?: number | undefined
+  /** Keep the process under so much memory, e.g. 2GB: activations are computed again rather than kept, then batches are divided and gradients accumulated */
+  readonly memory?: string | undefined
   /** Decay of a moving average of the weights, which is then what is evaluated and written; 0: none. Default: 0 */
   readonly ema?: number | undefined
   /** For all outputs, or by name (globs); by default ce without a teacher, and with one reverse-kl for scores and nmse for other outputs */

@@ -26,6 +26,12 @@ export const trainOptions = optionTable({
     default: 1,
     description: 'Batches over which one step averages its gradient, for more images per step than fit in memory',
   },
+  memory: {
+    type: 'string',
+    placeholder: 'BYTES',
+    description:
+      'Keep the process under so much memory, e.g. 2GB: activations are computed again rather than kept, then batches are divided and gradients accumulated',
+  },
   ema: {
     type: 'number',
     minimum: 0,

@@ -4,8 +4,9 @@
  */
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { DataFile } from '../../base/data-file.ts'
 import { usageError } from '../../base/errors.ts'
-import { listFolder, readFileBytesSync, readTextSync } from '../../base/files.ts'
+import { listFolder, reading, readTextSync } from '../../base/files.ts'
 import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
 import { findFolder, missingFiles } from './files.ts'
@@ -56,18 +57,18 @@ export function openCifar(kindName: keyof typeof kinds, folder: string, split: S
     memory,
     `${kindName}:${folder}`,
   )
-  const parts = found.files.map((file) => readRecords(join(found.folder, file), kind.labelBytes))
-  const size = parts.reduce((n, p) => n + p.count, 0)
+  const recordBytes = kind.labelBytes + PIXELS
+  const counts = found.files.map((file) => countRecords(join(found.folder, file), recordBytes))
+  const size = counts.reduce((n, c) => n + c, 0)
   const images = sharedBytes(size * PIXELS)
   const labels = new Int32Array(size)
   let at = 0
-  for (const [part, { bytes, count }] of parts.entries())
-    for (let r = 0; r < count; r++, at++) {
-      const record = r * (kind.labelBytes + PIXELS) + kind.labelBytes
-      labels[at] = bytes[record - 1]!
+  for (const [part, file] of found.files.entries())
+    for (const [r, record] of records(join(found.folder, file), recordBytes, counts[part]!)) {
+      labels[at] = record[kind.labelBytes - 1]!
       if (labels[at]! >= kind.classes)
-        throw usageError(`${found.files[part]}, record ${r}: label ${labels[at]} is outside 0..${kind.classes - 1}`)
-      images.set(bytes.subarray(record, record + PIXELS), at * PIXELS)
+        throw usageError(`${file}, record ${r}: label ${labels[at]} is outside 0..${kind.classes - 1}`)
+      images.set(record.subarray(kind.labelBytes), at++ * PIXELS)
     }
   const name = `${kindName}:${folder}#${split}`
   const classNames = readNames(join(found.folder, kind.names), kind.classes)
@@ -79,15 +80,29 @@ export function openCifar(kindName: keyof typeof kinds, folder: string, split: S
   })
 }
 
-function readRecords(path: string, labelBytes: number): { bytes: Uint8Array; count: number } {
-  const bytes = readFileBytesSync(path)
-  const count = bytes.length / (labelBytes + PIXELS)
+function countRecords(path: string, recordBytes: number): number {
+  const bytes = reading(path, () => statSync(path).size)
+  const count = bytes / recordBytes
   if (count === 0 || !Number.isInteger(count))
     throw usageError(
-      `${path}: ${bytes.length} bytes are not a whole number of records of ${labelBytes + PIXELS} bytes`,
+      `${path}: ${bytes} bytes are not a whole number of records of ${recordBytes} bytes`,
       'the file is truncated, or is not the binary version of the data set',
     )
-  return { bytes, count }
+  return count
+}
+
+/** Records that are read at a time: all of a file, beside the images, would be twice their memory. */
+const RECORDS_AT_ONCE = 1000
+
+/** Each is valid until the next is asked for. */
+function* records(path: string, recordBytes: number, count: number): Generator<[number, Uint8Array]> {
+  const piece = new Uint8Array(recordBytes * Math.min(count, RECORDS_AT_ONCE))
+  const file = reading(path, () => new DataFile(path))
+  for (let first = 0; first < count; first += RECORDS_AT_ONCE) {
+    const here = Math.min(count - first, RECORDS_AT_ONCE)
+    file.readInto(piece.subarray(0, here * recordBytes), first * recordBytes)
+    for (let r = 0; r < here; r++) yield [first + r, piece.subarray(r * recordBytes, (r + 1) * recordBytes)]
+  }
 }
 
 /** Parts that should exist by the numbers of the others, and parts that exist but belong to no list. */

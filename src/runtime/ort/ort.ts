@@ -8,6 +8,7 @@ import { requireInlinable } from '../../graph/function-size.ts'
 import { nameByOrigin } from '../../graph/hints.ts'
 import { Model } from '../../graph/model.ts'
 import { useBlockedLayout } from '../../lowerings/blocked/index.ts'
+import { mergeReshapes } from '../../lowerings/merge-reshapes.ts'
 import { useNativeKernels } from '../../lowerings/native/index.ts'
 import { STEP_DOMAIN } from '../../lowerings/native/operators.ts'
 import { holdsHalf, roundHalf } from '../../lowerings/rounded-half.ts'
@@ -21,6 +22,7 @@ import { createSession, engineVersion, type ProviderExtras, type Providers } fro
 import { findBlock } from './find-block.ts'
 import { SegmentedSession } from './segmented-session.ts'
 import { SessionCache } from './session-cache.ts'
+import { recomputeFirst, stepMemory, typeStep } from './step-memory.ts'
 
 /** The executor of onnxruntime's CPU provider. For others see ort-provider.ts. */
 export function ortExecutor(): Executor {
@@ -34,10 +36,20 @@ export function ortExecutor(): Executor {
       const found = options.native === false || exchange ? null : await nativeKernels()
       const native = found && 'call' in found ? found : null
       const step = await suited(model, native !== null)
+      if (options.recompute) {
+        await typeStep(step)
+        recomputeFirst(step, options.recompute)
+      }
       if (options.profilePrefix !== undefined) nameByOrigin(step.graph)
-      if (!exchange) return loadStep(step, options, native && step.opsets.has(STEP_DOMAIN) ? native : null)
+      const given = options.recompute ? { ...options, config: { ...options.config, ...KEEP_REPEATED } } : options
+      if (!exchange) return loadStep(step, given, native && step.opsets.has(STEP_DOMAIN) ? native : null)
       const alone = { ...whole, config: QUIET_THREADS }
       return SegmentedSession.load(step, exchange, (segment) => loadStep(segment, alone, null))
+    },
+    async stepMemory(model, { native = true }) {
+      const step = await suited(model, native && 'call' in (await nativeKernels()))
+      await typeStep(step)
+      return stepMemory(step)
     },
     async nativeKernels() {
       const found = await nativeKernels()
@@ -48,6 +60,9 @@ export function ortExecutor(): Executor {
 
 /** Threads of one segment do not spin while another's compute. */
 const QUIET_THREADS = { 'session.intra_op.allow_spinning': '0' }
+
+/** What is computed again is not joined with what it repeats. */
+const KEEP_REPEATED = { 'optimization.disable_specified_optimizers': 'CommonSubexpressionElimination' }
 
 /** Below this, loading takes the engine about a second: DenseNet-BC-40-12 has 4,400 nodes, DenseNet-BC-100-12 17,700. */
 const LARGE_STEP_NODES = 8000
@@ -119,9 +134,9 @@ async function suited(step: Model, native: boolean): Promise<Model> {
     return copy
   }
   const block = await blockOfEngine()
-  if (block === 0 && !native) return step
   const copy = cloneModel(step)
   if (native) useNativeKernels(copy)
   if (block > 0) useBlockedLayout(copy, block, copy.graph.nodes(), native)
+  mergeReshapes(copy.graph)
   return copy
 }

@@ -23,6 +23,7 @@ import { type TrainOptions, trainOptions } from '../train-options.ts'
 import { validationMetric } from './best-epoch.ts'
 import { bestPathOf, type Checkpoint, loadBest, loadCheckpoint } from './checkpoint.ts'
 import { EngineProfile } from './engine-profile.ts'
+import { type Fit, fitMemory } from './fit-memory.ts'
 import { cutFrozen } from './frozen-features.ts'
 import { maskScheduleFault } from './mask-schedule.ts'
 import {
@@ -37,7 +38,7 @@ import {
   stepsOf,
 } from './step-plan.ts'
 import { Together } from './together.ts'
-import type { TrainRun } from './train-run.ts'
+import type { StartEvent, TrainRun } from './train-run.ts'
 
 export interface Prepared {
   readonly model: Model
@@ -49,24 +50,26 @@ export interface Prepared {
   readonly identity: string
   readonly runner: StepRunner
   readonly together: Together
+  /** Where memory is limited. */
+  readonly fit: Fit | null
   readonly profile: EngineProfile | null
   readonly checkpoint: Checkpoint | null
   /** The best epoch's model of the run that is resumed. */
   readonly best: Model | null
   /** What is measured on the part held out; null where there is none. */
   readonly metric: MetricDef | null
-  readonly warnings: readonly string[]
-  readonly seconds: number
+  readonly start: Pick<StartEvent, 'warnings' | 'seconds' | 'memory'>
 }
 
 /** Edits `model` in place: defaults fixed, functions inlined, state separated, and a checkpoint's values where there is one. */
 export async function prepareTraining(model: Model, run: TrainRun): Promise<Prepared> {
   const started = performance.now()
   const together = new Together(run.ranks)
-  const own = parseOptions(trainOptions, run.options ?? {}, 'train')
-  // a step is the same whatever the number of ranks that share its batches
-  const o = { ...own, accumulate: own.accumulate * together.size }
+  const given = parseOptions(trainOptions, run.options ?? {}, 'train')
+  const all = forAllRanks(given, together)
   const isNormalisedTogether = together.normalised > 1
+  if (isNormalisedTogether && given.memory !== undefined)
+    throw usageError('--memory divides batches, which --sync-bn normalises as one', 'leave one out')
   if (isNormalisedTogether && run.profile !== undefined)
     throw usageError(
       '--profile times a step in one piece, which --sync-bn stops at every normalisation',
@@ -76,29 +79,33 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
   for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
-  if (!o.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
-  const executor = run.executor ?? (await openDevice(o.device))
-  const data = await planData(model, run, o)
+  if (!all.allowNonfinite) for (const m of [model, run.teacher?.model]) if (m) requireFinite(m)
+  const executor = run.executor ?? (await openDevice(all.device))
+  const planned = await planData(model, run, all)
   if (isNormalisedTogether && !executor.exchanges)
     throw usageError(`${executor.device.description} cannot stop a step for --sync-bn`, 'use --device cpu')
-  if (isNormalisedTogether && data.source.batch !== own.batch)
+  if (isNormalisedTogether && planned.source.batch !== given.batch)
     throw usageError(
-      `the model runs at batches of ${data.source.batch} only, which --sync-bn would normalise as one of ${data.source.batch * together.size}`,
-      `use --batch ${data.source.batch}`,
+      `the model runs at batches of ${planned.source.batch} only, which --sync-bn would normalise as one of ${planned.source.batch * together.size}`,
+      `use --batch ${planned.source.batch}`,
     )
-  nameClasses(model, data.images?.classNames)
+  nameClasses(model, planned.images?.classNames)
   if (run.data instanceof ArraySet) describeArrays(model, run.data)
-  const { last } = stepsOf(o, data.source.stepsPerEpoch)
-  if (o.maxSteps !== undefined && o.maxSteps > last)
+  const { last } = stepsOf(all, planned.source.stepsPerEpoch)
+  if (all.maxSteps !== undefined && all.maxSteps > last)
     warnings.push(
-      `--epochs ${o.epochs} ends the run after ${last} ${last === 1 ? 'step' : 'steps'}, before --max-steps ${o.maxSteps}`,
+      `--epochs ${all.epochs} ends the run after ${last} ${last === 1 ? 'step' : 'steps'}, before --max-steps ${all.maxSteps}`,
     )
-  const fault = maskScheduleFault(o, last)
+  const fault = maskScheduleFault(all, last)
   if (fault) throw fault
   inlineFunctions(model)
   liftConstants(model.graph)
   separateScales(model.graph)
   separateStatistics(model.graph)
+  const fit = await fitMemory(model, run, given, all, planned, executor)
+  const own = { ...given, ...fit?.divided }
+  const o = forAllRanks(own, together)
+  const data = fit?.data ?? planned
   const identity = identityOf(model, run, together.asOne(own), data.source)
   const sizes = parameterSizes(model, o)
   const checkpoint = run.resume && run.checkpoint ? await loadCheckpoint(run.checkpoint, identity) : null
@@ -119,7 +126,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   const profile = run.profile === undefined ? null : await EngineProfile.begin(run.profile)
   const load = {
     ...{ threads: o.threads, native: o.native, cache: run.cache },
-    ...{ sharedSum: together.sumOf(step), exchange: together.exchange },
+    ...{ sharedSum: together.sumOf(step), exchange: together.exchange, recompute: fit?.plan.recomputed },
     ...(profile && { profilePrefix: profile.prefix }),
   }
   const runner = await StepRunner.create(step, executor, load).catch(async (error: unknown) => {
@@ -128,11 +135,17 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
   })
   const drawn = cut ? { ...data, source: cut.source } : data
   return {
-    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, metric, warnings },
-    together,
-    seconds: (performance.now() - started) / 1000,
+    ...{ model, run, options: o, data: drawn, executor, identity, runner, profile, checkpoint, best, metric },
+    ...{ together, fit },
+    start: { warnings, seconds: (performance.now() - started) / 1000, ...(fit && { memory: fit.plan }) },
   }
 }
+
+/** A step is the same whatever the number of ranks that share its batches. */
+const forAllRanks = (own: TrainOptions, { size }: Together): TrainOptions => ({
+  ...own,
+  accumulate: own.accumulate * size,
+})
 
 /** The weights of an export are integers, or decoded from bits: they have no gradient. */
 function refuseExport(model: Model): void {

@@ -14,15 +14,15 @@ export interface TrainingFacts {
 }
 
 export function recordTraining(model: Model, { options, data, seed, input, summary }: TrainingFacts): void {
-  const { steps, loss, bestEpoch, valTop1, valMetric } = summary
+  const { steps, loss, bestEpoch, valTop1, valMetric, divided } = summary
   recordHistory(model, {
-    ...{ pass: 'train', options: { ...changedOptions(options), data, seed }, input },
+    ...{ pass: 'train', options: { ...changedOptions({ ...options, ...divided }), data, seed }, input },
     metrics: { steps, loss, bestEpoch, valTop1, ...(valMetric && { [valMetric.name]: valMetric.value }) },
   })
 }
 
 /** Options that do not affect the weights beyond rounding: threads, and the device. */
-const RUN_ONLY: ReadonlySet<string> = new Set(['threads', 'workers', 'device'])
+const RUN_ONLY: ReadonlySet<string> = new Set(['threads', 'workers', 'device', 'memory'])
 
 /** In the order of their declaration, so that equal runs give equal bytes. */
 function changedOptions(options: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -96,6 +96,7 @@ export async function planStep(
   executor: Executor,
   sizes: ParameterSizes | null,
   ranks: number,
+  variances = (part: Model, name: string) => measureVariances(part, name, source, executor),
 ): Promise<StepGraph> {
   const { loss, lossWeight, lossAxis, alpha, temperature, precision } = o
   const needs = needsOf(o, run.teacher !== undefined)
@@ -122,10 +123,7 @@ export async function planStep(
     native: o.native && ranks === 1 && (await executor.nativeKernels?.()) != null,
     // tiles are for a processor's caches; other devices want few, large kernels
     tiles: executor.device.id === 'cpu' && source.isDivisible ? undefined : 1,
-    teacher:
-      needs.teacher && run.teacher
-        ? await teacherOf(run, o, (part, name) => measureVariances(part, name, source, executor))
-        : undefined,
+    teacher: needs.teacher && run.teacher ? await teacherOf(run, o, variances) : undefined,
     origins: run.profile !== undefined,
     learningRateOf: learningRateOf(o, whole, sizes),
     weightDecayOf: o.decayAll ? undefined : (name: string) => ((model.graph.find(name)?.dims.length ?? 0) > 1 ? 1 : 0),
@@ -228,6 +226,7 @@ export function checkClasses(step: StepGraph, source: BatchSource): void {
 export function identityOf(model: Model, run: TrainRun, o: TrainOptions, source: BatchSource): string {
   const {
     threads: _threads,
+    memory: _memory,
     device: _device,
     native: _native,
     workers: _workers,

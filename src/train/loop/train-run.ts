@@ -43,6 +43,19 @@ export interface TrainRun extends Pick<LongRun, 'signal'> {
   readonly profile?: string | undefined
 }
 
+/** How a run is kept under a limit of memory. Bytes are of the whole process at its peak. */
+export interface MemoryPlan {
+  readonly limit: number
+  /** Expected. */
+  readonly bytes: number
+  /** How many of the step's activations are computed again rather than kept. */
+  readonly recomputed: number
+  readonly activations: number
+  /** Inputs in a run of the step graph, and the runs that each batch of the options is divided into. */
+  readonly batch: number
+  readonly runs: number
+}
+
 /** Training is about to begin, or goes on from a checkpoint. */
 export interface StartEvent {
   readonly kind: 'start'
@@ -60,6 +73,8 @@ export interface StartEvent {
   readonly objectives: readonly Objective[]
   /** The nodes of a step that run on the CPU although the device is another. */
   readonly fallbacks: readonly Fallback[]
+  /** Where memory is limited. */
+  readonly memory?: MemoryPlan
   /** What was done to the model that its user should know. */
   readonly warnings: readonly string[]
   /** Seconds that building and loading the step took. */
@@ -115,8 +130,16 @@ export interface ProfileEvent {
   readonly profile: StepProfile
 }
 
+/** The process has taken more memory than it was to: said once. */
+export interface MemoryEvent {
+  readonly kind: 'memory'
+  /** Bytes. */
+  readonly peak: number
+  readonly limit: number
+}
+
 /** What `train` reports while it runs. */
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | ProfileEvent
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | CheckpointEvent | MemoryEvent | ProfileEvent
 
 /** What a run of training came to. */
 export interface TrainSummary {
@@ -128,4 +151,6 @@ export interface TrainSummary {
   readonly bestEpoch: number | null
   readonly valTop1: number | null
   readonly valMetric?: { readonly name: string; readonly value: number }
+  /** The options that the run had in place of its own, where a limit of memory divided its batches. */
+  readonly divided?: { readonly batch: number; readonly accumulate: number }
 }

@@ -84,12 +84,12 @@ class Training {
   readonly #together: Together
   readonly #profile: EngineProfile | null
   readonly #identity: string
-  readonly #warnings: readonly string[]
-  readonly #startSeconds: number
+  readonly #start: Pick<StartEvent, 'warnings' | 'seconds' | 'memory'>
   readonly #schedule: ScheduleOptions
   readonly #first: number
   readonly #last: number
   readonly #average: WeightAverage | null
+  readonly #fit: Prepared['fit']
   readonly #lossScale: LossScale | null
   #validationPending: boolean
   #done: number
@@ -112,8 +112,8 @@ class Training {
     this.#together = prepared.together
     this.#profile = prepared.profile
     this.#metric = prepared.metric
-    this.#warnings = prepared.warnings
-    this.#startSeconds = prepared.seconds
+    this.#fit = prepared.fit
+    this.#start = prepared.start
     const { stepsPerEpoch } = data.source
     const { total, last } = stepsOf(o, stepsPerEpoch)
     this.#last = last
@@ -146,7 +146,7 @@ class Training {
     return {
       ...{ kind: 'start', parameters: graph.weights.size, stepsPerEpoch, totalSteps: this.#last, step: this.#first },
       ...{ runs, batch, device: this.#runner.inWords(this.#executor.device), objectives: graph.objectives, fallbacks },
-      ...{ warnings: this.#warnings, seconds: this.#startSeconds },
+      ...this.#start,
     }
   }
 
@@ -167,6 +167,7 @@ class Training {
       const event = await this.#step(batch)
       const now = performance.now()
       yield { ...event, imagesPerSecond: (batch.count * this.#together.size * 1000) / (now - mark) }
+      yield* this.#fit?.watch.exceeded() ?? []
       const { epoch } = batch
       if (this.#epochEnds()) yield* this.#endOfEpoch(epoch)
       else if (this.#together.agrees(this.#checkpointDue())) yield await this.#checkpoint()
@@ -339,6 +340,7 @@ class Training {
     const summary = {
       ...{ steps: this.#done, loss: steps === 0 ? null : sum / steps },
       ...{ bestEpoch: validation ? epoch : null, ...namedValue(this.#metric, validation ? value : undefined) },
+      ...(this.#fit?.divided && { divided: this.#fit.divided }),
     }
     return {
       summary,
