@@ -109,9 +109,10 @@ const e = (x: number): string => x.toExponential(1)
 try {
   const batch = Number(args.batch)
   const batches = join(folder, 'batches.bin')
-  await writeBatches(batches, 4, batch, [3, 32, 32])
   for (const name of args.cases.split(',')) {
-    const setup = { model: await writeStudent(folder, trainCase(name).student), batches, batch, shape: [3, 32, 32] }
+    const { student, shape } = trainCase(name)
+    await writeBatches(batches, 4, batch, shape)
+    const setup = { model: await writeStudent(folder, student), batches, batch, shape }
     const gradients = await gradientErrors(setup, folder)
     const { mnc, torchNchw, torchChannelsLast } = gradients
     const right = mnc <= 2 * Math.max(torchNchw, torchChannelsLast)

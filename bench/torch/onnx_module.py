@@ -287,6 +287,32 @@ def softmax(n):
     return lambda x: function(x, axis)
 
 
+@op('LayerNormalization')
+def layer_norm(n):
+    axis, eps = n.get('axis', -1), n.get('epsilon', 1e-5)
+    dims = list(n.x[0].shape[axis:])
+    return lambda x, w, b=None: F.layer_norm(x, dims, w, b, eps)
+
+
+@op('LSTM')
+def lstm(n):
+    """PyTorch's own layer, with the gates in its order: ONNX has input, output, forget, cell, PyTorch input, forget, cell, output."""
+    width = n.get('hidden_size', None)
+
+    def gates(w):
+        i, o, f, c = w.split(width)
+        return torch.cat([i, f, c, o])
+
+    def run(x, w, r, b):
+        zero = x.new_zeros(1, x.shape[1], width)
+        wb, rb = b[0].split(4 * width)
+        weights = [gates(w[0]), gates(r[0]), gates(wb), gates(rb)]
+        y, *_ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, False)
+        return y.unsqueeze(1)
+
+    return run
+
+
 LEVELS = {
     onnx.TensorProto.UINT4: (0, 15), onnx.TensorProto.INT4: (-8, 7),
     onnx.TensorProto.UINT8: (0, 255), onnx.TensorProto.INT8: (-128, 127),
@@ -310,7 +336,7 @@ def dequantize_linear(n):
 
 for _name, _function in {
     'Sum': lambda *xs: xs[0] if len(xs) == 1 else sum(xs[1:], xs[0]),
-    'Relu': torch.relu, 'Sigmoid': torch.sigmoid, 'Tanh': torch.tanh, 'HardSwish': F.hardswish, 'Add': torch.add,
+    'Erf': torch.erf, 'Relu': torch.relu, 'Sigmoid': torch.sigmoid, 'Tanh': torch.tanh, 'HardSwish': F.hardswish, 'Add': torch.add,
     'Sub': torch.sub, 'Mul': torch.mul, 'MatMul': torch.matmul,
     'GlobalAveragePool': lambda x: x.mean((2, 3), True),
     'Div': lambda a, b: a / b if a.is_floating_point() else torch.div(a, b, rounding_mode='trunc'),
