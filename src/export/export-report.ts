@@ -90,7 +90,10 @@ function costsOf({ format, options, activations, choices }: Exporting): string[]
     const [where, next] =
       format === 'int4'
         ? ['by quantisers without integer kernels', '--format int8 has integer kernels']
-        : ['in float arithmetic', '--float-activations leaves that out, --target cpu takes what is fastest here']
+        : [
+            'in float arithmetic',
+            '--float-activations leaves that out; --format int8 --packed-weights decodes to integer kernels, if all between the layers is quantised (mnc ptq --integer)',
+          ]
     costs.push(
       `activations are rounded ${where} at ${activations.length} places on every run: 0.6 to 0.85 of the speed of floats on a mobile network; ${next}`,
     )

@@ -22,6 +22,9 @@ import { type Channels, type IntegerConv, integerConv, plain, relay } from './co
 const STEP = 16
 /** Fewer channels are not worth 16. */
 const LEAST = 8
+/** 1x1 convolutions give 24 channels as quickly as 32, and those that read them are quicker; 56 are not worth as much as 64. */
+const EIGHT = 8
+const GROWTH = 1.2
 
 export const roundUp = (n: number, step: number): number => Math.ceil(n / step) * step
 
@@ -40,6 +43,8 @@ class Alignment {
   readonly #convs = new Map<Node, IntegerConv>()
   /** Values of several positions that a convolution gives, by what they are tied to. */
   readonly #given = new Map<number, Value>()
+  /** What convolutions larger than 1x1 give, likewise. */
+  readonly #windowed = new Set<number>()
   readonly #joined: (readonly [Value, readonly Value[]])[] = []
   /** Readers that need the true channels, and have one position. */
   readonly #picky: (readonly [Node, number])[] = []
@@ -155,12 +160,16 @@ class Alignment {
             more = true
           }
     }
+    for (const v of [...this.#convs.values()].filter(hasWindow).map((c) => c.node.output))
+      this.#windowed.add(this.#root(v))
     for (const [number, v] of this.#given) {
       const root = this.#ties.root(number)
       const channels = this.#dims(v)?.[1]
       const isJoined = this.#joined.some(([y]) => this.#root(y) === root)
       if (this.#isPinned(v) || isJoined || typeof channels !== 'number' || channels < LEAST) continue
-      this.#layouts.set(root, plain(channels, roundUp(channels, STEP)))
+      const size = roundUp(channels, STEP)
+      if (channels % EIGHT === 0 && size > GROWTH * channels && !this.#windowed.has(root)) continue
+      this.#layouts.set(root, plain(channels, size))
     }
   }
 
@@ -183,6 +192,8 @@ class Alignment {
     node.setInput(i, b.op('Gather', [v, b.ints(at)], { axis: 1 }, { name: '_i' }))
   }
 }
+
+const hasWindow = ({ dims }: IntegerConv): boolean => dims.slice(2).some((d) => d > 1)
 
 function joined(parts: readonly Channels[]): Channels {
   const at: number[] = []

@@ -90,11 +90,14 @@ function scaled(b: Builder, d: Node, integers: Value, y: Channels): Value {
 function moveWeights(b: Builder, v: Value, dims: readonly number[], moved: readonly Channels[]): Value {
   if (v.constant) return b.initializer('_q', spread(v.constant, moved, 0))
   const rank = dims.length
-  // zeros behind all, which take every place that no channel has
-  const ends = dims.map((_, i) => ((moved[i]?.isPlain ?? true) ? 0 : 1))
+  // zeros behind all; where Concat put some between channels, one that takes every such place
+  const isBehind = ({ at }: Pick<Channels, 'at'>): boolean => at.every((i, c) => i === c)
+  const added = ({ size, at }: Channels): number => (isBehind({ at }) ? size - at.length : 1)
+  const ends = dims.map((_, i) => (moved[i] && !moved[i].isPlain ? added(moved[i]) : 0))
   let w = b.op('Pad', [v, b.ints([...new Array<number>(rank).fill(0), ...ends])], {}, { name: '_q' })
-  for (const [axis, { size, at, isPlain }] of moved.entries()) {
-    if (isPlain) continue
+  for (const [axis, layout] of moved.entries()) {
+    if (layout.isPlain || isBehind(layout)) continue
+    const { size, at } = layout
     const from = new Array<number>(size).fill(at.length)
     for (const [c, i] of at.entries()) from[i] = c
     w = b.op('Gather', [w, b.ints(from)], { axis }, { name: '_q' })
