@@ -14,6 +14,7 @@ import { Tensor } from '../src/graph/tensor.ts'
 import { buildNetwork, loadSpec } from '../src/models/spec.ts'
 import type { Executor, LoadOptions } from '../src/runtime/executor.ts'
 import { ortExecutor } from '../src/runtime/ort/ort.ts'
+import { separateScales } from '../src/train/step/learned-scales.ts'
 import { hyperFeeds, type OptimizerOptions, optimizerDefaults } from '../src/train/step/optimizers.ts'
 import { buildStep } from '../src/train/step/step-graph.ts'
 import { StepRunner } from '../src/train/step/step-runner.ts'
@@ -31,6 +32,8 @@ export interface Setup {
   /** Parts in which mnc processes the batch; its own choice if absent. */
   readonly tiles?: number | undefined
   readonly precision?: 'float32' | 'float16' | undefined
+  /** Quantiser scales are trained, as PyTorch's side always does. */
+  readonly learnScales?: boolean
   readonly optimizer?: Partial<OptimizerOptions>
 }
 
@@ -99,13 +102,15 @@ export async function mncSide(
   load: LoadOptions = {},
 ) {
   const model = await readModel(setup.model)
+  const { learnScales = false } = setup
+  if (learnScales) separateScales(model.graph)
   const optimizer = { ...optimizerDefaults, ...setup.optimizer }
   const teacher = setup.teacher === undefined ? undefined : await prepareTeacher(await readModel(setup.teacher), false)
   const step = await buildStep(
     cloneModel(model),
     {
       ...{ batch: setup.batch, loss: teacher ? 'reverse-kl' : 'ce', alpha: 1, temperature: 1, optimizer },
-      ...{ batchStatistics: true, learnScales: false, teacher: teacher && { model: teacher, batchStatistics: false } },
+      ...{ batchStatistics: true, learnScales, teacher: teacher && { model: teacher, batchStatistics: false } },
       native: load.native !== false && (await executor.nativeKernels?.()) != null,
       tiles: executor.device.id === 'cpu' ? setup.tiles : 1,
       precision: setup.precision,
@@ -141,6 +146,8 @@ export interface TorchResult {
   readonly tensors: readonly { name: string; dims: readonly number[]; offset: number }[]
   readonly seconds: readonly number[]
   readonly peakBytes: number
+  /** Of the steps that are timed. */
+  readonly processorSeconds: number
 }
 
 /** Runs a command of reference.py. */

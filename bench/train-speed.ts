@@ -119,12 +119,13 @@ async function main(): Promise<void> {
   const batch = Number(args.batch)
   const results: Record<string, Awaited<ReturnType<typeof measure>> & { tiles?: unknown }> = {}
   try {
-    const batches = join(folder, 'batches.bin')
-    await writeBatches(batches, 4, batch, [3, 32, 32])
     for (const name of args.cases.split(',')) {
       const spec = trainCase(name)
       const teacher = spec.teacher === undefined ? undefined : await writeNetwork(folder, spec.teacher, 2)
-      const setup = { model: await writeStudent(folder, spec.student), batches, batch, shape: [3, 32, 32], teacher }
+      const { shape } = spec
+      const batches = join(folder, 'batches.bin')
+      await writeBatches(batches, 4, batch, shape)
+      const setup = { model: await writeStudent(folder, spec.student), batches, batch, shape, teacher }
       const r = await measure(setup)
       results[name] = r
       for (const side of sides) {

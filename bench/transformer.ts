@@ -31,6 +31,21 @@ export function transformer(size: TransformerSize, seed: number): Model {
   return new Model(graph, 17)
 }
 
+/** The layers alone, over `positions` rows of numbers, and scores of classes from their mean. */
+export function encoder(size: TransformerSize, classes: number, seed: number): Model {
+  const graph = new Graph('encoder')
+  const rows = graph.addInput('rows', { elem: 'float32', dims: ['batch', size.positions, size.width] })
+  const b = graph.append()
+  const net = new Layers(b, size, new Rng(seed))
+  let x = rows
+  for (let i = 0; i < size.layers; i++) x = net.layer(x, `layer${i}`)
+  const mean = b.op('ReduceMean', [net.normalised(x, 'last')], { axes: [1], keepdims: 0 })
+  const scores = net.product(mean, 'scores', size.width, classes)
+  scores.setType({ elem: 'float32', dims: ['batch', classes] })
+  graph.addOutput(scores)
+  return new Model(graph, 17)
+}
+
 class Layers {
   constructor(
     readonly b: Builder,

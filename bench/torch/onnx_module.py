@@ -14,11 +14,13 @@ import torch
 import torch.nn.functional as F
 from onnx import numpy_helper
 
+from fake_quant import FakeQuant, Quantised, factor
+
 # Inputs that hold state or settings, never trained.
 NOT_TRAINED = {
     'BatchNormalization': (3, 4), 'Clip': (1, 2), 'Pad': (1, 2, 3), 'Dropout': (1, 2), 'Slice': (1, 2, 3, 4),
     'Reshape': (1,), 'Resize': (1, 2, 3), 'ReduceMean': (1,), 'Squeeze': (1,), 'Unsqueeze': (1,), 'Expand': (1,),
-    'Gather': (1,),
+    'Gather': (1,), 'QuantizeLinear': (2,), 'DequantizeLinear': (2,),
 }
 OPS = {}
 
@@ -28,6 +30,7 @@ class Node:
 
     def __init__(self, proto, static, example, program):
         self.op = proto.op_type
+        self.names = list(proto.input)
         self.attr = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         self.static = static
         self.x = example
@@ -284,8 +287,56 @@ def softmax(n):
     return lambda x: function(x, axis)
 
 
+@op('LayerNormalization')
+def layer_norm(n):
+    axis, eps = n.get('axis', -1), n.get('epsilon', 1e-5)
+    dims = list(n.x[0].shape[axis:])
+    return lambda x, w, b=None: F.layer_norm(x, dims, w, b, eps)
+
+
+@op('LSTM')
+def lstm(n):
+    """PyTorch's own layer, with the gates in its order: ONNX has input, output, forget, cell, PyTorch input, forget, cell, output."""
+    width = n.get('hidden_size', None)
+
+    def gates(w):
+        i, o, f, c = w.split(width)
+        return torch.cat([i, f, c, o])
+
+    def run(x, w, r, b):
+        zero = x.new_zeros(1, x.shape[1], width)
+        wb, rb = b[0].split(4 * width)
+        weights = [gates(w[0]), gates(r[0]), gates(wb), gates(rb)]
+        y, *_ = torch.lstm(x, (zero, zero), weights, True, 1, 0.0, True, False, False)
+        return y.unsqueeze(1)
+
+    return run
+
+
+LEVELS = {
+    onnx.TensorProto.UINT4: (0, 15), onnx.TensorProto.INT4: (-8, 7),
+    onnx.TensorProto.UINT8: (0, 255), onnx.TensorProto.INT8: (-128, 127),
+}
+
+
+@op('QuantizeLinear')
+def quantize_linear(n):
+    return lambda x, *_: Quantised(x)
+
+
+@op('DequantizeLinear')
+def dequantize_linear(n):
+    x, scale, zero = n.x[0].x, n.x[1], n.x[2].to(n.x[1].dtype)
+    low, high = LEVELS[n.program.kinds[n.names[2]]]
+    # a weight is read with scales of its channels, an activation with one scale
+    share = factor(x, scale, high, n.program.is_parameter(x))
+    axis = n.get('axis', 1)
+    return lambda q, s, *_: FakeQuant.apply(q.x, s, zero, low, high, axis, share)
+
+
 for _name, _function in {
-    'Relu': torch.relu, 'Sigmoid': torch.sigmoid, 'Tanh': torch.tanh, 'HardSwish': F.hardswish, 'Add': torch.add,
+    'Sum': lambda *xs: xs[0] if len(xs) == 1 else sum(xs[1:], xs[0]),
+    'Erf': torch.erf, 'Relu': torch.relu, 'Sigmoid': torch.sigmoid, 'Tanh': torch.tanh, 'HardSwish': F.hardswish, 'Add': torch.add,
     'Sub': torch.sub, 'Mul': torch.mul, 'MatMul': torch.matmul,
     'GlobalAveragePool': lambda x: x.mean((2, 3), True),
     'Div': lambda a, b: a / b if a.is_floating_point() else torch.div(a, b, rounding_mode='trunc'),
@@ -308,13 +359,20 @@ class Program:
             for i, name in enumerate(node.input):
                 (settings if i in NOT_TRAINED.get(node.op_type, ()) else trained).add(name)
         static = {}
+        scales = {n.input[1] for n in graph.node if n.op_type in ('QuantizeLinear', 'DequantizeLinear')}
+        self.kinds = {proto.name: proto.data_type for proto in graph.initializer}
         for proto in graph.initializer:
-            tensor = torch.from_numpy(numpy_helper.to_array(proto).copy())
+            array = numpy_helper.to_array(proto)
+            if proto.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+                array = array.astype(np.int32)
+            tensor = torch.from_numpy(array.copy())
             if tensor.is_floating_point():
                 tensor = tensor.to(example.device, dtype)
             if layout == 'channels_last' and tensor.dim() == 4:
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
-            if not tensor.is_floating_point() or tensor.numel() == 1:
+            if proto.name in scales:
+                self.parameters[proto.name] = tensor
+            elif not tensor.is_floating_point() or tensor.numel() == 1:
                 static[proto.name] = tensor
             elif proto.name in trained and proto.name not in settings:
                 self.parameters[proto.name] = tensor
@@ -331,6 +389,9 @@ class Program:
         self._compile(graph, static, inputs[0], output, example)
         for tensor in self.parameters.values():
             tensor.requires_grad_(True)
+
+    def is_parameter(self, tensor):
+        return any(tensor is p for p in self.parameters.values())
 
     def _compile(self, graph, static, input_name, output, example):
         """One evaluation with real shapes: folds what is constant, records closures for the rest."""

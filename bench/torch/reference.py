@@ -155,13 +155,16 @@ def main():
     elif a.command == 'time':
         before, losses, seconds = peak_bytes(), [], []
         for i in range(a.warmup + a.steps):
+            if i == a.warmup:
+                processor = time.process_time()
             start = time.perf_counter()
             losses.append(step(*batches[i % len(batches)]))
             seconds.append(time.perf_counter() - start)
         seconds = seconds[a.warmup:]
+        processor = time.process_time() - processor
         median = float(np.median(seconds))
         result |= {
-            'losses': losses, 'seconds': seconds, 'medianSeconds': median, 'imagesPerSecond': a.batch / median,
+            'losses': losses, 'seconds': seconds, 'processorSeconds': processor, 'medianSeconds': median, 'imagesPerSecond': a.batch / median,
             'peakBytes': torch.cuda.max_memory_allocated() if cuda else peak_bytes(), 'peakBytesBeforeTraining': before,
         }
     else:

@@ -4,7 +4,18 @@ import { usageError } from './errors.ts'
 /** What a unit stands for, by its name in small letters; the first is what a bare number means. */
 export type Units = Readonly<Record<string, number>>
 
-export const byteUnits: Units = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 }
+export const byteUnits: Units = {
+  b: 1,
+  k: 1e3,
+  kb: 1e3,
+  m: 1e6,
+  mb: 1e6,
+  g: 1e9,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+}
 
 /** null where it is no such number, or not above 0. */
 export function amountOf(text: string, units: Units): number | null {

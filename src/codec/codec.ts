@@ -23,6 +23,7 @@ import type { Model } from '../graph/model.ts'
 import { modelFromProto } from './codec-decode.ts'
 import { modelToProto } from './codec-encode.ts'
 import type { TensorPlacement } from './codec-tensor.ts'
+import { foreignFile } from './foreign-files.ts'
 import { allInline, placeTensors } from './placement.ts'
 import { decodeProto, encodeParts } from './proto.ts'
 import { joined } from './wire-output.ts'
@@ -49,8 +50,27 @@ export function decodeModel(source: Uint8Array | DataFile, options: { folder?: s
       throw modelError('not-onnx', 'the file is empty')
     return modelFromProto(decodeProto('ModelProto', source), options.folder)
   } catch (error) {
-    throw error instanceof MncError && options.file !== undefined ? error.inFile(options.file) : error
+    const told = explained(error, source)
+    throw told instanceof MncError && options.file !== undefined ? told.inFile(options.file) : told
   }
+}
+
+/** What is no ONNX model may be another framework's. */
+function explained(error: unknown, source: Uint8Array | DataFile): unknown {
+  if (!(error instanceof MncError) || error.code !== 'not-onnx') return error
+  const foreign = foreignFile(headOf(source))
+  if (!foreign) return error
+  return modelError('not-onnx', `this is not an ONNX model but ${foreign.what}`, { next: foreign.next, cause: error })
+}
+
+/** Enough to tell other formats by. */
+const HEAD = 8
+
+function headOf(source: Uint8Array | DataFile): Uint8Array {
+  if (!(source instanceof DataFile)) return source.subarray(0, HEAD)
+  const head = new Uint8Array(Math.min(HEAD, source.size))
+  source.readInto(head, 0)
+  return head
 }
 
 /** Protobuf bytes in memory; deterministic. External tensors are inlined. */

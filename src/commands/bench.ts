@@ -31,10 +31,7 @@ export const bench = defineCommand({
     ...sizeOptions,
     ...probeOptions,
   },
-  examples: [
-    'mnc bench student.onnx student.int8.onnx --threads 1,0 --batch 1,32',
-    'mnc bench student.int8.onnx --profile --json',
-  ],
+  examples: ['mnc bench net.onnx net.int8.onnx --threads 1,0 --batch 1,32', 'mnc bench net.int8.onnx --profile --json'],
   async run(paths, options, io) {
     const { usageError } = await import('../base/errors.ts')
     const { announceDevice } = await import('../runtime/devices/device.ts')

@@ -103,10 +103,10 @@ export const check = defineCommand({
   ],
   options,
   examples: [
-    'mnc check student.onnx student.packed.onnx --data cifar100:DIR --max-drop 0.001',
-    'mnc check student.onnx student.packed.onnx --layers',
-    'mnc check detector.onnx small.onnx --data npz:FILE --metric map --max-worse 0.01',
-    'MNC_READERS=venv/bin/python mnc check student.onnx student.openvino.onnx --target openvino',
+    'mnc check trained.onnx deploy.onnx --data cifar100:DIR --max-drop 0.001',
+    'mnc check trained.onnx deploy.onnx --layers',
+    'mnc check detector.onnx detector.int8.onnx --data npz:FILE --metric map --max-worse 0.01',
+    'MNC_READERS=venv/bin/python mnc check trained.onnx trained.openvino.onnx --target openvino',
   ],
   run: ([referencePath = '', path = ''], given, io) =>
     divided(checkDivision, path, given, io, async () => {

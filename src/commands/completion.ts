@@ -2,7 +2,7 @@
 import { flagOf, type OptionTable } from '../base/options.ts'
 import { type CommandDef, defineCommand } from './define-command.ts'
 
-const shells = ['bash', 'zsh', 'fish'] as const
+const shells = ['bash', 'zsh', 'fish']
 
 interface Entry {
   /** Words after `mnc`, e.g. `pass prune`. */
@@ -26,14 +26,16 @@ export const completionOf = (commands: () => readonly CommandDef[]) =>
     summary: 'Print a completion script for bash, zsh or fish',
     arguments: [{ name: 'SHELL', description: `One of ${shells.join(', ')}`, values: async () => shells }],
     options: {},
-    examples: ['mnc completion bash > ~/.local/share/bash-completion/completions/mnc'],
+    examples: [
+      'mkdir -p ~/.local/share/bash-completion/completions && mnc completion bash > ~/.local/share/bash-completion/completions/mnc',
+      'mkdir -p ~/.zfunc && mnc completion zsh > ~/.zfunc/_mnc    # and in ~/.zshrc: fpath+=~/.zfunc; autoload -Uz compinit; compinit',
+      'mkdir -p ~/.config/fish/completions && mnc completion fish > ~/.config/fish/completions/mnc.fish',
+    ],
     async run([shell = ''], _, io) {
       const { usageError } = await import('../base/errors.ts')
-      if (!shells.some((s) => s === shell))
-        throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
-      const all = await withLifted(commands())
-      const entries = await entriesOf(all, [])
-      const script = shell === 'fish' ? fish(entries) : bash(entries, shell === 'zsh')
+      const scriptOf = new Map(Object.entries(scripts)).get(shell)
+      if (!scriptOf) throw usageError(`there is no completion for '${shell}'`, `one of ${shells.join(', ')}`)
+      const script = scriptOf(await entriesOf(await withLifted(commands()), []))
       io.result({ shell, script }, script)
     },
   })
@@ -71,36 +73,55 @@ function flagsOf(options: OptionTable): Flag[] {
   })
 }
 
-function bash(entries: readonly Entry[], zsh: boolean): string {
+/** For bash and zsh: what is offered behind the commands in `at` and the word `prev`. */
+function offers(entries: readonly Entry[]): string {
   const cases = entries.map(
     (e) =>
-      `    '${e.path}') words='${e.words.join(' ')}'${e.values.length > 0 ? ` values='${e.values.join(' ')}'` : ''} ;;`,
+      `    '${e.path}') offer='${e.words.join(' ')}'${e.values.length > 0 ? ` values='${e.values.join(' ')}'` : ''} ;;`,
   )
-  const paths = entries.flatMap((e) => (e.path ? [`'${e.path}'`] : [])).join('|')
   const valued = entries.flatMap(({ path, flags }) =>
     flags.flatMap(({ flag, values }) =>
-      values === null ? [] : [`    '${path} ${flag}') values='${values.join(' ')}' after=value ;;`],
+      values === null ? [] : [`    '${path} ${flag}') values='${values.join(' ')}' offer='' ;;`],
     ),
   )
-  return `${zsh ? '#compdef mnc\nautoload -U +X bashcompinit && bashcompinit\n' : ''}_mnc() {
-  local cur prev at='' words='' values='' after='' w
-  cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
-  for w in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    case "\${at:+$at }$w" in ${paths}) at="\${at:+$at }$w" ;; esac
-  done
-  case "$at" in
+  return `  case "$at" in
 ${cases.join('\n')}
   esac
   case "$at $prev" in
 ${valued.join('\n')}
-  esac
-  [ -n "$after" ] && words=''
-  COMPREPLY=($(compgen -W "$words $values" -- "$cur"))
+  esac`
+}
+
+/** Adds a word to the commands in `at`, if it is one of them. */
+const follow = (entries: readonly Entry[]): string =>
+  `case "\${at:+$at }$w" in ${entries.flatMap((e) => (e.path ? [`'${e.path}'`] : [])).join('|')}) at="\${at:+$at }$w" ;; esac`
+
+const bash = (entries: readonly Entry[]): string => `_mnc() {
+  local cur prev at='' offer='' values='' w
+  cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]}
+  for w in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    ${follow(entries)}
+  done
+${offers(entries)}
+  COMPREPLY=($(compgen -W "$offer $values" -- "$cur"))
   case "$cur" in -*) ;; *) [ -n "$at" ] && COMPREPLY+=($(compgen -f -- "$cur")) ;; esac
 }
 complete -o filenames -F _mnc mnc
 `
+
+/** A function to be loaded from $fpath as the file _mnc, or to be sourced behind compinit. */
+const zsh = (entries: readonly Entry[]): string => `#compdef mnc
+_mnc() {
+  local prev=$words[CURRENT-1] at='' offer='' values='' w
+  for w in "\${(@)words[2,CURRENT-1]}"; do
+    ${follow(entries)}
+  done
+${offers(entries)}
+  compadd -- \${=offer} \${=values}
+  [[ $PREFIX == -* || -z $at ]] || _files
 }
+if [[ $funcstack[1] == _mnc ]]; then _mnc "$@"; else compdef _mnc mnc; fi
+`
 
 function fish(entries: readonly Entry[]): string {
   const lines = entries.flatMap(({ path, words, values, flags }) => {
@@ -120,3 +141,5 @@ function fish(entries: readonly Entry[]): string {
   })
   return `${lines.join('\n')}\n`
 }
+
+const scripts = { bash, zsh, fish }

@@ -42,8 +42,8 @@ export const compress = defineCommand({
     output: { ...output, description: 'Output file; OUT.recipe.json and OUT.report.html are written beside it' },
   },
   examples: [
-    'mnc compress net.onnx --data cifar10:DIR --max-drop 1% -o small.onnx',
-    'mnc compress net.onnx --data folder:DIR --goal bytes=100KB --time 60m -o small.onnx',
+    'mnc compress net.onnx --data folder:DIR --max-drop 1% -o small.onnx',
+    'mnc compress net.onnx --data cifar10:DIR --goal bytes=100KB --time 60m -o small.onnx',
     'mnc compress --resume small.work --pick 2 -o other.onnx',
   ],
   async run([path], given, io) {

@@ -36,10 +36,10 @@ export const exportCommand = defineCommand({
     output,
   },
   examples: [
-    'mnc export student.onnx --target size -o student.small.onnx',
-    'mnc export student.onnx --format packed -o student.packed.onnx',
-    'mnc export student.onnx --target fp16 --data cifar10:DIR',
-    'mnc export student.onnx --format int8 --packed-weights --explain',
+    'mnc export trained.onnx --target size -o deploy.onnx',
+    'mnc export trained.onnx --format packed -o trained.packed.onnx',
+    'mnc export student.onnx --target fp16 --data cifar100:DIR',
+    'mnc export trained.onnx --format int8 --packed-weights --explain',
   ],
   async run([path = ''], options, io) {
     const { explain, output, names, data } = options

@@ -1,6 +1,6 @@
 /** What it would take: where the goal is missed, and where what was measured leaves a doubt. */
 import { points } from '../base/shares.ts'
-import { samplesNeeded } from '../evaluate/paired.ts'
+import { samplesToTell } from '../evaluate/paired.ts'
 import type { Verdict } from './choose.ts'
 import type { Judgement } from './panel.ts'
 import type { Point } from './point.ts'
@@ -23,7 +23,7 @@ export function notesOf(
   const { maxDrop } = asked
   const d = test.difference
   if (maxDrop !== null && d && d.drop <= maxDrop && d.high > maxDrop) {
-    const needed = samplesNeeded(maxDrop - Math.max(0, d.drop), d.disagree)
+    const needed = samplesToTell(maxDrop, d)
     const count = Number.isFinite(needed)
       ? `about ${needed.toLocaleString('en')} samples would tell`
       : 'no number of samples would tell'

@@ -39,6 +39,9 @@ export function parseTime(text: string): number {
   return seconds
 }
 
+/** With its unit. */
+export const showTime = (text: string): string => (/[a-z]\s*$/i.test(text) ? text : `${text.trim()} s`)
+
 /** `100 kB`, `10 M MACs`, `2 ms`. */
 export function showAmount(kind: GoalKind, amount: number): string {
   const short = (x: number): string => String(Number(x.toPrecision(4)))

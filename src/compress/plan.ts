@@ -2,6 +2,7 @@
 import type { Effort } from '../ptq/ptq-options.ts'
 import type { Candidate } from './candidate.ts'
 import type { Found, PlannedStage } from './events.ts'
+import { showTime } from './goal.ts'
 import { ladderFor } from './ladder.ts'
 import type { Run } from './run.ts'
 
@@ -23,7 +24,7 @@ export function planOf(run: Run, found: Found): readonly PlannedStage[] {
   const firsts = ladder.map((rung) => rung[0]!)
   const total = firsts.reduce((sum, c) => sum + seconds(c), 0)
   const names = firsts.map((c) => c.name).join(', ')
-  const { time } = o
+  const time = o.time === undefined ? undefined : showTime(o.time)
   return [
     {
       stage: 'quantise',

@@ -9,6 +9,7 @@ import type { DataOptions } from './data-options.ts'
 import { Dataset, type Split } from './dataset.ts'
 import { type DataFormat, formOf } from './formats/define-format.ts'
 import { dataFormats } from './formats/index.ts'
+import { guessReference } from './guess-kind.ts'
 import { memoryLimit } from './memory.ts'
 import { RANDOM } from './random-options.ts'
 
@@ -42,6 +43,8 @@ export function parseDataReference(reference: string): DataReference {
       kind,
       dataFormats.map((f) => f.name),
     )
+    const meant = near ? null : guessReference(body)
+    if (meant !== null) throw usageError(`data '${reference}': the kind of data is missing`, meant)
     throw usageError(
       `data '${reference}': unknown kind '${kind}'${near ? `, did you mean '${near}'?` : ''}`,
       `known: ${dataFormats.map(formOf).join(', ')}`,

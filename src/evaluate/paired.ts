@@ -93,3 +93,10 @@ export const USUAL_DISAGREEMENT = 0.03
  */
 export const samplesNeeded = (drop: number, disagree = USUAL_DISAGREEMENT): number =>
   drop <= 0 ? Number.POSITIVE_INFINITY : Math.ceil((Z * Z * Math.max(disagree, drop / 10)) / (drop * drop))
+
+/** Samples with which it could be told that no more than `most` is lost. That few of few samples disagreed says little about more of them. */
+export function samplesToTell(most: number, { drop, disagree, samples }: Difference): number {
+  const room = most - Math.max(0, drop)
+  const needed = samplesNeeded(room, disagree)
+  return disagree > 0 && needed > samples ? needed : samplesNeeded(room)
+}

@@ -45,6 +45,12 @@ export function withOriginOf(n: Node): { readonly metadata: Readonly<Record<stri
   return { metadata: text === undefined ? {} : marks.origin.entry(text) }
 }
 
+/** `made` is for what `from` was, unless it is said. */
+export function takeOrigin(made: Node | null, from: Node): void {
+  const text = marks.origin.text(from)
+  if (made && text !== undefined && !marks.origin.has(made)) marks.origin.set(made, text)
+}
+
 /** Nodes without an origin, which came in another's place, are for what reads them, else for what they read. */
 export function spreadOrigins(graph: Graph): void {
   const take = (n: Node, near: readonly (Node | null | undefined)[]): void => {

@@ -1,5 +1,6 @@
 /** Sums, products and whatever else is one multiplication or addition per element. Integers have no gradient. */
 import { defineOp, type OpDef, outputSize } from './support/define-op.ts'
+import { sumBack } from './support/emit.ts'
 import { withNumber } from './support/ramp.ts'
 import { expressions, perElement, unary } from './support/rules.ts'
 
@@ -70,8 +71,13 @@ const div = defineOp({
   broadcasts: true,
   gradient({ node, dy: [dy], needs, b }) {
     if (!dy) return []
-    const da = b.op('Div', [dy, node.input(1)], {}, { type: node.output.type })
-    return [da, needs[1] ? b.op('Neg', [b.op('Mul', [da, node.output])]) : null]
+    const { type, dims } = node.output
+    const c = node.input(1)
+    const da = b.op('Div', [dy, c], {}, { type })
+    if (!needs[1]) return [da]
+    // the sum before the sign, which changes no bit: with a scale for c that is a pass over dy less
+    const sum = sumBack(b, b.op('Mul', [da, node.output], {}, { type }), dims, c.dims)
+    return [da, b.op('Neg', [sum], {}, { type: type && { ...type, dims: c.dims } })]
   },
   cost: perElement({ mults: 1 }),
   nonNegative: (_, input) => input(0) && input(1),

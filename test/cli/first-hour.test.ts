@@ -1,6 +1,5 @@
 /** What a new user types and sees: short names of passes, narrow terminals, failures as JSON, wrong models and data. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -117,25 +116,6 @@ test('--json: one document on stdout on failure too, next to the message', async
   const gate = await mnc(['--json', 'eval', lenet, '--data', 'embedded', '--limit', '10', '--min-accuracy', '99.9%'])
   assert.equal(gate.exit, 3)
   assert.equal(JSON.parse(gate.out).samples, 10)
-})
-
-test('completion offers the values of options and arguments', (t) => {
-  if (spawnSync('bash', ['--version']).status !== 0) return t.skip('no bash')
-  return mnc(['completion', 'bash']).then(({ out }) => {
-    const file = at('mnc.bash')
-    writeFileSync(file, out)
-    const offered = (...words: string[]): string[] => {
-      const ask = `source ${file}; cd ${folder}; COMP_WORDS=(${words.map((w) => `'${w}'`).join(' ')}); COMP_CWORD=${words.length - 1}; _mnc; printf '%s\\n' "\${COMPREPLY[@]}"`
-      return spawnSync('bash', ['-c', ask], { encoding: 'utf8' }).stdout.trim().split('\n')
-    }
-    assert.deepEqual(offered('mnc', 'export', 'lenet.onnx', '--format', 'int'), ['int4', 'int8'])
-    assert.deepEqual(offered('mnc', 'prune', '--scope', 'g'), ['global'])
-    assert.ok(offered('mnc', 'eval', 'lenet.onnx', '--data', 'emb').includes('embedded'))
-    assert.ok(offered('mnc', 'run', 'quick').includes('quickstart'))
-    assert.ok(offered('mnc', 'build', 'len').includes('lenet'))
-    assert.ok(offered('mnc', 'prune', 'len').includes('lenet.onnx'))
-    assert.deepEqual(offered('mnc', 'prune', '--spars'), ['--sparsity'])
-  })
 })
 
 test('what cannot work says so in one message', async () => {

@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { MncError } from '../../src/base/errors.ts'
-import { parseGoal, parseTime } from '../../src/compress/goal.ts'
+import { parseGoal, parseTime, showTime } from '../../src/compress/goal.ts'
 
 test('goals with their units', () => {
   for (const [text, kind, most] of [
     ['bytes=100KB', 'bytes', 100_000],
     ['bytes=1.5 MiB', 'bytes', 1.5 * 2 ** 20],
     ['bytes=70000', 'bytes', 70_000],
+    ['bytes=100K', 'bytes', 100_000],
     ['macs=10M', 'macs', 1e7],
     ['latency=2ms', 'latency', 2],
     ['latency=500us', 'latency', 0.5],
@@ -19,6 +20,7 @@ test('goals with their units', () => {
 
 test('times with their units', () => {
   assert.deepEqual(['90', '90s', '30m', '1.5h'].map(parseTime), [90, 90, 1800, 5400])
+  assert.deepEqual(['90', '30m'].map(showTime), ['90 s', '30m'])
 })
 
 const says =

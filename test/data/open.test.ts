@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { computeStatistics } from '../../src/data/dataset.ts'
@@ -33,6 +33,32 @@ test('references: kinds, splits and places', () => {
   assert.throws(() => parseDataReference('cifar11:x'), /unknown kind 'cifar11', did you mean 'cifar10/)
   assert.throws(() => parseDataReference('mnist'), /does not say where the data are/)
   assert.throws(() => parseDataReference('embedded#val'), /'train' or 'test', not 'val'/)
+})
+
+test('a path without its kind: what it looks like is said', () => {
+  const place = folder('kinds')
+  const put = (name: string): string => {
+    mkdirSync(dirname(join(place, name)), { recursive: true })
+    writeFileSync(join(place, name), '')
+    return join(place, name.split('/')[0]!)
+  }
+  for (const [file, told] of [
+    ['photos/train/cat/1.JPG', /kind of data is missing \(the folder looks like folder:.*photos\)/],
+    ['sound/yes/1.wav', /wav:.*sound\)/],
+    ['arrays/train/x.npy', /npy:.*arrays\)/],
+    ['cifar/data_batch_1.bin', /cifar10:.*cifar\)/],
+    ['tests/test_data_set_0/input_0.pb', /onnx:.*tests\)/],
+    ['digits/train-images-idx3-ubyte.gz', /mnist:.*digits\)/],
+    ['others/notes.txt', /none of the files that mnc reads/],
+    ['table.npz', /write npz:.*table\.npz\)/],
+    ['shard.tar.gz', /write tar:.*shard\.tar\.gz\)/],
+    ['table.csv', /does not read \.csv files: .*numpy\.savez/],
+  ] as const)
+    assert.throws(
+      () => parseDataReference(put(file)),
+      (e) => told.test(String(e)),
+      file,
+    )
 })
 
 test('the embedded set: sizes, labels of every class, statistics near the published ones', async () => {

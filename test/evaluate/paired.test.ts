@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { Rng } from '../../src/base/rng.ts'
-import { pairedDifference, samplesNeeded, wilson, Z } from '../../src/evaluate/paired.ts'
+import { pairedDifference, samplesNeeded, samplesToTell, wilson, Z } from '../../src/evaluate/paired.ts'
 
 /** Samples by who is right: both, the first only, the second only, neither. */
 function samples(a: number, b: number, c: number, d: number): [Uint8Array, Uint8Array] {
@@ -56,4 +56,15 @@ test('with as many samples as are needed the interval is as narrow as the drop',
 test("Wilson's interval of 0 and all of n", () => {
   assert.deepEqual([wilson(0, 20).low, wilson(20, 20).high], [0, 1])
   assert.ok(Math.abs(wilson(0, 20).high - (Z * Z) / (20 + Z * Z)) < 1e-12)
+})
+
+test('what is said to tell is more than there are, where these do not', () => {
+  for (const n of [10, 20, 40, 100, 300]) {
+    const right = new Array<number>(n).fill(1)
+    const alike = pairedDifference(right, right)
+    assert.ok(alike.high > 0.01)
+    assert.ok(samplesToTell(0.01, alike) > n, `${n}`)
+    const other = pairedDifference(right.with(0, 0), right.with(1, 0))
+    assert.ok(samplesToTell(0.01, other) > n, `${n}`)
+  }
 })

@@ -5,7 +5,7 @@
  */
 import type { Builder } from '../../graph/builder.ts'
 import type { Graph, Node, Value } from '../../graph/graph.ts'
-import { weightGradientOf } from '../../graph/hints.ts'
+import { takeOrigin, weightGradientOf } from '../../graph/hints.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import type { Dim, TensorType } from '../../graph/types.ts'
 import { type Dims4, isDims4 } from './weights.ts'
@@ -104,6 +104,7 @@ export class BlockedLayout {
    */
   replace(node: Node, value: Value, channels: number, dims: readonly Dim[] | null = null): void {
     const y = node.output
+    takeOrigin(value.producer, node)
     const plain = this.graph.before(node).op('ReorderOutput', [value], { channels }, { domain: DOMAIN, type: y.type })
     this.#pair(plain, value, y.type?.dims ?? dims)
     this.#pair(y, value, y.type?.dims ?? dims)

@@ -125,7 +125,7 @@ export function sourceOf(
   plan: BatchPlan,
 ): BatchSource {
   if (data instanceof ArraySet) return arraySource(model, data, options, plan)
-  if (!preprocess) throw usageError('images require their preprocessing', 'see preprocessOf')
+  if (!preprocess) throw usageError('images require their preprocessing', 'see pixelsOf')
   return imageSource(data, preprocess, options, plan)
 }
 

@@ -6,6 +6,7 @@
  */
 import type { Graph, Node, Value } from '../../graph/graph.ts'
 import { originOf, setOrigin, spreadOrigins } from '../../graph/hints.ts'
+import { isQuantizer } from '../../ops/facts.ts'
 import { findOp } from '../../ops/index.ts'
 import type { Stage } from '../../pass-manager/stages.ts'
 import type { StepBuilding } from './step-building.ts'
@@ -35,11 +36,14 @@ export function withOrigins(stage: Stage<StepBuilding>): Stage<StepBuilding> {
     async run(step) {
       await stage.run(step)
       if (!kind) spreadOrigins(step.graph)
-      for (const n of step.graph.nodes()) if (!originOf(n)) setOrigin(n, { kind: kind ?? 'forward', layer: '' })
+      for (const n of step.graph.nodes()) if (!originOf(n)) setOrigin(n, { kind: kind ?? kindOf(n), layer: '' })
       if (stage.name === WHOLE) nameLayers(step)
     },
   }
 }
+
+/** Of the network's own nodes. What a quantiser is lowered to takes its origin. */
+const kindOf = (n: Node): StepKind => (isQuantizer(n) ? 'quantisers' : 'forward')
 
 function nameLayers({ graph, input }: StepBuilding): void {
   const data = computedFrom(graph, [input])

@@ -1,11 +1,21 @@
 /** Where a step's time goes: every kernel has a kind of work and, where it has one, a layer; and what waits for memory. */
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import test from 'node:test'
 import { cloneModel } from '../../../src/graph/clone.ts'
 import { Graph } from '../../../src/graph/graph.ts'
+import { originIn } from '../../../src/graph/hints.ts'
+import { Tensor } from '../../../src/graph/tensor.ts'
+import { elementCount } from '../../../src/graph/types.ts'
 import { runPass as pass } from '../../../src/passes/run-pass.ts'
+import { lastRuns } from '../../../src/runtime/kernel-trace.ts'
+import { ortExecutor } from '../../../src/runtime/ort/ort.ts'
 import { profileOfStep, type StepProfile } from '../../../src/train/loop/step-profile.ts'
 import { type TrainEvent, train } from '../../../src/train/loop/trainer.ts'
+import { hyperFeeds, optimizerDefaults } from '../../../src/train/step/optimizers.ts'
+import { buildStep } from '../../../src/train/step/step-graph.ts'
+import { StepRunner } from '../../../src/train/step/step-runner.ts'
+import { stepCases } from '../../support/training-steps.ts'
 import { bytesOf, images, pixels, scratch, tinyNet } from '../fixtures.ts'
 
 const at = scratch()
@@ -55,6 +65,25 @@ test('a quantised student with a teacher: kinds and layers add up, and the weigh
   assert.ok(kinds.at(-1)!.kind === 'other' && kinds.at(-1)!.ms < 0.2 * ms, 'only changes of layout have no origin')
   const own = layers.filter((l) => l.kinds['weight gradient'] !== undefined).map((l) => l.layer)
   assert.deepEqual(own.sort(), ['a _stem_ _ of it', 'body.conv', 'fc'])
+})
+
+test('with quantised activations, layers are what convolutions compute and quantisers what rounds', async () => {
+  const model = await stepCases.quantised!.make()
+  const optimizer = optimizerDefaults
+  const wanted = { batch: 8, loss: 'ce', alpha: 1, temperature: 1, optimizer, batchStatistics: true } as const
+  const step = await buildStep(model, { ...wanted, learnScales: true, origins: true }, () => false)
+  const runner = await StepRunner.create(step, ortExecutor(), { threads: 1, profilePrefix: at('engine') })
+  runner.loadFrom(model)
+  const [classes, input] = [step.classes!, step.inputDims]
+  const images = Tensor.float32(input, new Float32Array(elementCount(input)).fill(0.5))
+  const targets = Tensor.float32([8, classes], new Float32Array(8 * classes).fill(1 / classes))
+  await runner.run(images, targets, hyperFeeds(optimizer, 0.01, 0))
+  const { kernels } = lastRuns(readFileSync(runner.endProfiling()!, 'utf8'), 1)
+  await runner.dispose()
+  const kindsOf = (op: string): Set<string | undefined> =>
+    new Set(kernels.filter((k) => k.op === op && !k.node.endsWith('_nchwc')).map((k) => originIn(k.node)?.kind))
+  assert.deepEqual([...kindsOf('Round')], ['quantisers'])
+  assert.ok(!kindsOf('Conv').has('quantisers') && kindsOf('Conv').has('input gradient'), [...kindsOf('Conv')].join())
 })
 
 interface Event {
