@@ -63,19 +63,28 @@ const long: readonly (readonly [RegExp, string])[] = [
   [/^mnc run quickstart --workdir build\/quickstart$/, 'build'],
 ]
 
-class Once {
-  readonly #folders = new Map<string, string>()
+const copied = (from: string, to: string, names: string): void => {
+  for (const name of readdirSync(from).filter((file) => file.startsWith(names)))
+    cpSync(join(from, name), join(to, name), { recursive: true })
+}
 
-  /** Whether it was there, and is here now. */
-  takeOver(line: string, folder: string): boolean {
+class Once {
+  readonly #kept = new Map<string, string>()
+
+  /** Carries a line out in a folder, or takes what it wrote before. */
+  do(line: string, folder: string, carryOut: () => void): void {
     const [, names] = long.find(([kind]) => kind.test(line)) ?? []
-    if (names === undefined) return false
-    const before = this.#folders.get(line)
-    this.#folders.set(line, before ?? folder)
-    if (before === undefined) return false
-    for (const name of readdirSync(before).filter((file) => file.startsWith(names)))
-      cpSync(join(before, name), join(folder, name), { recursive: true })
-    return true
+    const before = this.#kept.get(line)
+    if (names !== undefined && before !== undefined) {
+      copied(before, folder, names)
+      return
+    }
+    carryOut()
+    if (names === undefined) return
+    // later lines may write the same files
+    const kept = workplace(`kept ${this.#kept.size}`).folder
+    copied(folder, kept, names)
+    this.#kept.set(line, kept)
   }
 }
 
@@ -93,13 +102,14 @@ for (const document of new Set(all.map((line) => line.document)))
       if (Object.hasOwn(notHere, line)) continue
       if (line.startsWith('mpirun') && skipped('Open MPI')) continue
       makeExpected(document, line, folder, shell)
-      if (once.takeOver(line.replace(/^npx /, ''), folder)) continue
-      for (const own of allShares(lightly(line)))
-        try {
-          shell(own)
-        } catch (cause) {
-          assert.fail(`${where}: ${cause instanceof Error ? cause.message : cause}`)
-        }
+      once.do(line.replace(/^npx /, ''), folder, () => {
+        for (const own of allShares(lightly(line)))
+          try {
+            shell(own)
+          } catch (cause) {
+            assert.fail(`${where}: ${cause instanceof Error ? cause.message : cause}`)
+          }
+      })
     }
   })
 
