@@ -11,7 +11,7 @@
  *
  * The first layer is in integers too, as it is in the other tools' files. Inputs of unknown dims are 32. Calibrated on random images: speed does not depend on what was learned, but for which gates' clips are needed.
  *
- * Times are those that the processor spent on a run, in turns: what else the machine does enters them least. Least and
+ * A file that does not load is said and left out. Times are those that the processor spent on a run, in turns: what else the machine does enters them least. Least and
  * lower quartile of the rounds; ratios are of either.
  */
 import { execFileSync } from 'node:child_process'
@@ -101,8 +101,12 @@ async function measure(name: string, files: readonly (readonly [string, Model])[
     const sides = []
     for (const [label, model] of files) {
       const feeds = feedsOf(model, batch)
-      if (feeds)
+      if (!feeds) continue
+      try {
         sides.push({ label, feeds, session: await ortExecutor().load(model, { threads: 1 }), ms: [] as number[] })
+      } catch (error) {
+        console.error(`${name}, ${label}: does not load (${String(error).slice(0, 100)})`)
+      }
     }
     if (sides[0]?.label !== 'float') continue
     const end = performance.now() + 1000 * seconds * sides.length

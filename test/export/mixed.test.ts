@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { explainKernels } from '../../src/export/explain.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import type { Value } from '../../src/graph/graph.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
@@ -95,6 +96,26 @@ test('what is left in floats comes closer to the float network', async () => {
   }
   const [plain, mixed] = [await of(false), await of(true)]
   assert.ok(mixed < 0.8 * plain, `${mixed} of ${plain}`)
+})
+
+test('what is rounded behind a Clip or a pool is no end: a classifier stays in integers', async () => {
+  const n = new Net(5, FLOAT)
+  const { b } = n
+  const x = n.input([1, 3, SIDE, SIDE])
+  const clip = (v: Value): Value => b.op('Clip', [v, b.scalar(0), b.scalar(6)])
+  const a = clip(n.conv(x, 'a', 3, 48, 3, { bias: true, stride: 2 }))
+  const c = n.relu(n.conv(a, 'c', 48, 48, 1, { bias: true, stride: 2 }))
+  const d = b.op('MaxPool', [c], { kernel_shape: [2, 2], strides: [2, 2] })
+  const e = clip(n.conv(n.conv(d, 'd', 48, 32, 1), 'e', 32, 64, 1, { bias: true }))
+  const y = n.conv(b.op('GlobalAveragePool', [e]), 'y', 64, 10, 1)
+  const source = await quantised(n.finish(b.op('Flatten', [y])))
+  const kernels = async (mixed: boolean) => {
+    const { layers } = await explainKernels((await exportModel(source, { format: 'int8', mixed })).model)
+    return layers.map((l) => (l.kernel ? 1 : 0)).join('')
+  }
+  assert.equal(await kernels(false), '11110')
+  // the first reads a large image
+  assert.equal(await kernels(true), '01110')
 })
 
 test('the distribution of two scores is a sigmoid of their difference', async () => {

@@ -14,8 +14,9 @@ import { sweepNode } from '../../graph/sweep.ts'
 import { elementCount, isStatic } from '../../graph/types.ts'
 import { rewire } from '../../layers/layers.ts'
 import { type QuantPair, quantPairOf } from '../../layers/quant-pair.ts'
-import { constantOf, isQuantize, readersBehindRectifier } from '../../ops/facts.ts'
+import { constantOf, isClip, isQuantize, isRectifier } from '../../ops/facts.ts'
 import { channelSlot } from '../../ops/index.ts'
+import { isCrossed } from '../../quant/quant-guard.ts'
 
 /** Positions for each channel. */
 const LARGE = 100
@@ -91,11 +92,15 @@ function isLarge(x: Value): boolean {
   return elementCount(size) >= LARGE * Math.max(channels!, LANES)
 }
 
-const isRounded = (v: Value): boolean => readersBehindRectifier(v).some(isQuantize)
+const isRounded = (v: Value): boolean => readersBehind(v).some(isQuantize)
 
-/** Behind a rectifier and quantisers; the others as they are. */
+/** Those behind what is computed together with a layer, or on the bytes that it gives, in its place. */
+const readersBehind = (v: Value): Node[] =>
+  [...v.uses].flatMap((n) => (isRectifier(n) || isClip(n) || isCrossed(n) ? readersBehind(n.output) : [n]))
+
+/** Behind quantisers, too. */
 function readersOf(v: Value, pairs: ReadonlyMap<Node, QuantPair>): Node[] {
-  return readersBehindRectifier(v).flatMap((n) => {
+  return readersBehind(v).flatMap((n) => {
     const d = isQuantize(n) ? [...n.output.uses][0] : undefined
     return d && pairs.has(d) ? [...d.output.uses] : [n]
   })
