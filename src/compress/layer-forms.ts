@@ -17,11 +17,11 @@ export type Forms = Readonly<Record<string, LayerForm>>
 
 const dense = (...widths: readonly number[]): readonly LayerForm[] => widths.map((bits) => ({ bits, sparsity: 0 }))
 
-/** Where files are to be small. */
+/** Where files are to be small, and 4 bits everywhere lose too much. */
 export const SMALL_FORMS = dense(2, 3, 4, 6, 8)
-/** Where 4 bits everywhere are too much. Zeros go with 4 bits: fewer bits of fewer weights lose more for the same bytes. */
+/** Where a number of bytes is asked for, or 4 bits everywhere are good enough. Zeros go with 4 bits: fewer bits of fewer weights lose more for the same bytes. */
 export const SPARSE_FORMS: readonly LayerForm[] = [
-  ...dense(3, 4, 8),
+  ...dense(3, 4, 6, 8),
   ...[0.4, 0.6, 0.75, 0.88].map((sparsity) => ({ bits: 4, sparsity })),
 ]
 /** Where 8 bits everywhere are too few. */

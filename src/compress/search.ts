@@ -162,10 +162,8 @@ export class Search {
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
       if (eight.some((p) => p.bytes <= most)) return
-      const isEnough = this.#points.some((p) => p.bytes <= most)
-      if (!isEnough) await this.#prune(base, most)
-      const forms = isEnough ? SMALL_FORMS : SPARSE_FORMS
-      await this.#fit(await this.#layers(forms), forms, base, most)
+      if (this.#points.every((p) => p.bytes > most)) await this.#prune(base, most)
+      await this.#fit(await this.#layers(SPARSE_FORMS), SPARSE_FORMS, base, most)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
   }
