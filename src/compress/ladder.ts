@@ -23,7 +23,7 @@ interface Rest {
 }
 
 /**
- * Rungs, from the mildest on, until a goal is met; of each the second candidate is made only where the first is not good enough. 8 bits first:
+ * Rungs, from the mildest on, until a score is met; of each the second candidate is made only where the first is not good enough. 8 bits first:
  * nearly free without any training, and what integer kernels take. Fewer bits of weights make files smaller; fewer of
  * activations change nothing but the score.
  */

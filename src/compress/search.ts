@@ -60,7 +60,7 @@ export class Search {
     await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
     const [first, ...others] = ladderFor(target, asked, o.effort)
     await this.#climb(first!, true)
-    for (const rung of others) if (!this.#isSmallEnough) await this.#climb(rung, false)
+    for (const rung of others) if (!this.#isLowEnough) await this.#climb(rung, false)
     const isTuned = await this.#tuneSmall()
     await this.#split()
     if (!isTuned && !this.#isSettled) await this.#tune(this.#toTrain)
@@ -89,9 +89,9 @@ export class Search {
     return this.#isMet && isGood(this.#best!, this.#run.asked)
   }
 
-  /** Whether a goal in bytes or the like is met: what is smaller only loses accuracy. */
-  get #isSmallEnough(): boolean {
-    return this.#run.asked.goal !== null && this.#points.some((p) => this.#isWithin(p))
+  /** Whether a score is met: more zeros would only lose accuracy. */
+  get #isLowEnough(): boolean {
+    return this.#run.asked.goal?.kind === 'score' && this.#points.some((p) => this.#isWithin(p))
   }
 
   #isWithin(point: Point): boolean {

@@ -31,7 +31,7 @@ function run(args: readonly string[], isTime?: () => boolean): Promise<{ code: n
   )
 }
 
-const KILLS = Number(process.env.MNC_KILLS ?? 3)
+const KILLS = Number(process.env.MNC_KILLS ?? 2)
 
 test(`killed at ${KILLS} random moments, the same command ends with the same bytes`, async () => {
   const { net, data } = await netAndData()

@@ -44,7 +44,6 @@ const lighter: readonly (readonly [RegExp, string])[] = [
   [/--jobs 4/, '--jobs 2'],
   [/--shard 1\/8/, '--shard 1/2'],
   [/-of-8\b/, '-of-2'],
-  [/bytes=100KB/, 'bytes=14KB'],
   [/\bmpirun -n 4\b/, launcherOf('Open MPI').start(2).join(' ')],
   [/\bmnc run quickstart\b/, 'mnc run quickstart.json'],
   [/^make (\w+)$/, `make -n -C '${root}' $1`],
