@@ -21,7 +21,7 @@ const CODES = ['ENOSPC', 'EIO', 'EFBIG', 'EPIPE']
 const KINDS = ['write', 'rename', 'open', 'message'] as const
 type Kind = (typeof KINDS)[number]
 /** Of each kind, where not all are tried. */
-const TRIED = 3
+const TRIED = 2
 const LIMIT_MS = 60_000
 
 const trainFlags = [
