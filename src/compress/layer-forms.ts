@@ -19,7 +19,10 @@ const dense = (...widths: readonly number[]): readonly LayerForm[] => widths.map
 
 /** Where files are to be small, and 4 bits everywhere lose too much. */
 export const SMALL_FORMS = dense(2, 3, 4, 6, 8)
-/** Where a number of bytes is asked for, or 4 bits everywhere are good enough. Zeros go with 4 bits: fewer bits of fewer weights lose more for the same bytes. */
+/**
+ * Where a number of bytes is asked for, or 4 bits everywhere are good enough. Zeros go with 4 bits alone, so that
+ * there are not too many to be measured.
+ */
 export const SPARSE_FORMS: readonly LayerForm[] = [
   ...dense(3, 4, 6, 8),
   ...[0.4, 0.6, 0.75, 0.88].map((sparsity) => ({ bits: 4, sparsity })),

@@ -19,12 +19,10 @@ export function exportStage(recipe: RecipeJson, options: ExportOptions, measured
 }
 
 interface Training {
-  readonly train: Json
+  readonly train: RecipeJson
   /** Normalisations are to be trained: nothing is folded into the layers, whose weights are rounded in the place of all else. */
   readonly normalised: boolean
 }
-
-type Json = Readonly<Record<string, unknown>>
 
 /** The recipe of another point without its export, and training behind it: what was its graph is only rounded now. */
 export function trainedBehind(recipe: RecipeJson, { train, normalised }: Training): RecipeJson {
@@ -40,10 +38,15 @@ export function trainedBehind(recipe: RecipeJson, { train, normalised }: Trainin
   return { ...recipe, stages: [...before, stage] }
 }
 
-/** Of the passes of a point those that prune and quantise, with rounding behind them. */
-function roundedOnly(passes: readonly Json[]): readonly Json[] {
-  const own = passes.filter((p) => [CONSTANTS, PRUNE, QUANTIZE].some((name) => name in p))
-  const { limit, batch } = (own.find((p) => QUANTIZE in p)?.[QUANTIZE] ?? {}) as Json
+/** Of the passes of a point those that prune, quantise and round; rounding behind them where training had its place. */
+function roundedOnly(passes: readonly RecipeJson[]): readonly RecipeJson[] {
+  const own = passes.filter((p) => [CONSTANTS, PRUNE, QUANTIZE, ROUND].some((name) => name in p))
+  if (own.some((p) => ROUND in p)) return own
+  const quantize = own.find((p) => QUANTIZE in p)?.[QUANTIZE] ?? {}
+  const shared = Object.entries(quantize).filter(([name]) => SHARED.includes(name))
   const pruned = own.some((p) => PRUNE in p) && { pruned: 'compensate' }
-  return [...own, { [ROUND]: { ops: ['*'], limit, batch, ...pruned } }]
+  return [...own, { [ROUND]: { ...Object.fromEntries(shared), ...pruned } }]
 }
+
+/** Options that rounding has from quantising. */
+const SHARED = ['ops', 'only', 'exclude', 'limit', 'batch', 'allow-nonfinite']

@@ -9,6 +9,7 @@ import { ladderFor, uniform } from './ladder.ts'
 import { withLatencies } from './latencies.ts'
 import { everyLayer, type LayerTable, measureLayers } from './layer-costs.ts'
 import { type Forms, type LayerForm, MILD_FORMS, SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
+import { leastShare } from './least-share.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
 import { bytesAt, formsFor, mixed, weightBytes } from './split.ts'
@@ -26,15 +27,14 @@ const LEFT_FLOAT = [0.1, 0.25, 0.5] as const
 const FITTINGS = 8
 /** They end where no more of the bytes are left, as a share. */
 const FULL = 0.004
-/** Training makes words of a prefix code longer by this share at most, and adds a line to the history that the file keeps. */
-const TRAINED = 0.01
+/** Training makes words of a prefix code longer (ResNet-20 at 69 % zeros: 2.2 %), and adds a line to the history that the file keeps. */
+const TRAINED = 0.025
 const STAGE_BYTES = 300
 const EIGHT: LayerForm = { bits: 8, sparsity: 0 }
 const FOUR: LayerForm = { bits: 4, sparsity: 0 }
 const FLOAT: LayerForm = { bits: 0, sparsity: 0 }
 /** Of all weights, beyond which accuracy goes. */
 const MOST_SPARSITY = 0.95
-const SPARSITY_HALVINGS = 8
 /** Shares of zeros that are tried until the file is small enough. */
 const ATTEMPTS = 3
 /** And not smaller than it may be, as a share. */
@@ -186,20 +186,18 @@ export class Search {
     const eights = Object.fromEntries(chosen.map((l) => [l.name, EIGHT]))
     const four = this.#points.find((p) => p.name.startsWith('w4a8'))
     let rest = (four ?? base).bytes - (await bytesAt(this.#run, four ? fours : eights))
-    const fits = async (sparsity: number): Promise<boolean> =>
-      (await bytesAt(this.#run, fours, sparsity)) + rest <= most
+    const sizes = new Map<number, number>()
+    const sizeAt = async (sparsity: number): Promise<number> => {
+      const bytes = sizes.get(sparsity) ?? (await bytesAt(this.#run, fours, sparsity))
+      sizes.set(sparsity, bytes)
+      return bytes
+    }
     const tried = new Set<number>()
     while (tried.size < ATTEMPTS) {
-      if (!(await fits(MOST_SPARSITY))) return
-      let [low, high] = [0, MOST_SPARSITY]
-      for (let i = 0; i < SPARSITY_HALVINGS; i++) {
-        const middle = Number(((low + high) / 2).toFixed(3))
-        if (await fits(middle)) high = middle
-        else low = middle
-      }
-      if (tried.has(high)) return
-      tried.add(high)
-      const made = await this.#make(uniform(4, 8, { effort: this.#isTunedLater ? 'fast' : undefined, sparsity: high }))
+      const sparsity = await leastShare(MOST_SPARSITY, async (share) => (await sizeAt(share)) + rest <= most)
+      if (sparsity === null || tried.has(sparsity)) return
+      tried.add(sparsity)
+      const made = await this.#make(uniform(4, 8, { effort: this.#isTunedLater ? 'fast' : undefined, sparsity }))
       if (!made || (made.bytes <= most && most - made.bytes <= NEAR * most)) return
       // what is rounded for the outputs takes other words than what is rounded to the nearest
       rest += made.bytes - most

@@ -1,6 +1,6 @@
 /**
- * Candidates whose layers have different widths and sparsities: the bytes that the weights may take are split among the layers so that the sum of what each
- * layer costs alone is least (knapsack.ts: exact).
+ * Candidates whose layers have different widths and sparsities: the bytes that the weights may take are split among the layers so
+ * that the sum of what each layer costs alone is least (knapsack.ts: exact).
  */
 import { exportModel } from '../export/export-model.ts'
 import { cloneModel } from '../graph/clone.ts'
@@ -28,7 +28,10 @@ export const mixed = (name: string, forms: Forms, effort?: Effort): Candidate =>
   options: { weightBits: 8, activationBits: 8, ...ptqFormOptions(forms), ...(effort && { effort }) },
 })
 
-/** Bytes of the smallest file with these forms, or the same share of zeros for all, its weights pruned and rounded and nothing else: quick, and as large as what ships. */
+/**
+ * Bytes of the smallest file with these forms, or the same share of zeros for all, its weights pruned and rounded to the nearest and nothing
+ * else: quick, and nearly as large as what ships.
+ */
 export async function bytesAt(run: Run, forms: Forms, sparsity = 0): Promise<number> {
   const model = cloneModel(run.float)
   const { layerWeightBits, layerSparsity } = ptqFormOptions(forms)

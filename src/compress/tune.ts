@@ -20,11 +20,10 @@ import { sha256 } from '../recipes/work-folder.ts'
 import { finish, ptqDefaults } from './candidate.ts'
 import type { CompressEvent } from './events.ts'
 import { parseTime } from './goal.ts'
+import { leastShare } from './least-share.ts'
 import type { Point } from './point.ts'
 import { type RecipeJson, STAGE, trainedBehind } from './recipe-json.ts'
 import type { Run } from './run.ts'
-
-type Json = Readonly<Record<string, unknown>>
 
 interface Round {
   readonly name: string
@@ -46,6 +45,7 @@ const RATES = {
 } as const
 /** Channels removed from each layer to be faster. */
 const THINNER = 0.3
+const MOST_CHANNELS = 0.9
 
 /** A point trained in the time that there is, from `nearest` on; null where nothing of the kind reaches the goal. */
 export async function tunedPoint(
@@ -86,7 +86,7 @@ async function thinner(run: Run): Promise<Round | null> {
   if (removed === null) return null
   const prune = { prune: { pattern: 'channel', scope: 'layer', sparsity: removed } }
   const widths = eightBits(run)
-  const before: readonly Json[] = [prune, { 'remove-channels': {} }]
+  const before: readonly RecipeJson[] = [prune, { 'remove-channels': {} }]
   const recipe = (steps: readonly number[]): RecipeJson => {
     const { stages: floats, ...head } = recipeOf({ passes: [], train: null }, run.recipeFacts)
     const [first] = Array.isArray(floats) ? floats : []
@@ -105,27 +105,20 @@ async function thinner(run: Run): Promise<Round | null> {
 const nameAt = (i: number, of: number): string =>
   i < 0 ? STAGE.float : i === of - 1 ? STAGE.quantised : `pruned-${i + 1}`
 
-function eightBits({ o, samples }: Run): Json {
+function eightBits({ o, samples }: Run): RecipeJson {
   const { limit = o.limit, batch = o.batch } = ptqDefaults({ o, samples })
   return { ops: ['*'], 'weight-bits': 8, 'activation-bits': 8, 'first-layer': 'quantize', limit, batch }
 }
 
 /** Share of the channels to remove from each layer for so many MACs; null where it cannot be done. */
 async function channelShare({ float }: Run, most: number): Promise<number | null> {
-  let [low, high] = [0, 0.9]
   const macsAt = async (sparsity: number): Promise<number> => {
     const model = cloneModel(float)
     await runPass(model, 'prune', { pattern: 'channel', scope: 'layer', sparsity })
     await runPass(model, 'remove-channels', {})
     return (await modelInfo(model, { bytes: 0 })).macs ?? Number.POSITIVE_INFINITY
   }
-  if ((await macsAt(high)) > most) return null
-  for (let i = 0; i < 7; i++) {
-    const middle = (low + high) / 2
-    if ((await macsAt(middle)) > most) low = middle
-    else high = middle
-  }
-  return Number(high.toFixed(4))
+  return leastShare(MOST_CHANNELS, async (share) => (await macsAt(share)) <= most)
 }
 
 /** The same number for each stage before, and twice as many for the quantised network. */
@@ -147,7 +140,7 @@ async function stepsFor(run: Run, { stages, recipe }: Round, key: string): Promi
 
 const hasNorms = ({ graph }: Model): boolean => [...graph.nodes()].some(isChannelNorm)
 
-function training({ float, samples, o }: Run, steps: number): Json {
+function training({ float, samples, o }: Run, steps: number): RecipeJson {
   const images = samples.training === 'random' ? null : samples.fitted
   const batch = Math.min(2 * o.batch, images ?? Number.POSITIVE_INFINITY)
   const epochs = images === null ? steps : steps / Math.max(1, Math.floor(images / batch))

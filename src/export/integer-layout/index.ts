@@ -2,6 +2,7 @@
  * Arranges the quantisers of an int8 file so that residual connections stay integers where onnxruntime's CPU provider
  * runs them, with standard operators and the same values:
  *
+ *   channels     in the numbers that the kernels work in: of values (align-channels.ts) and of images (pad-images.ts)
  *   sums         Add between quantisers, where an operand was rounded from floats and in all sums of that, reads and gives
  *                [N, H W, C], as the integer convolutions do. In [N, C, H, W] each is surrounded by transpositions, which onnxruntime
  *                removes only where both operands have one; and it moves them back through anything that
