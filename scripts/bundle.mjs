@@ -14,8 +14,8 @@ await build({
     // the data loader's worker is next to the chunks, where they look for it
     'chunks/loader-worker': 'src/data/loader-worker.ts',
     // so does the process that runs untrusted models
-    'chunks/config-hooks': 'src/config/hooks.ts',
-    'chunks/isolated-child': 'src/runtime/isolated/child.ts',
+    'chunks/config-hooks': 'src/config/config-hooks.ts',
+    'chunks/isolated-child': 'src/runtime/isolated/isolated-child.ts',
     // and the one that unpacks Parquet
     'chunks/parquet-child': 'src/data/readers/parquet-child.ts',
   },

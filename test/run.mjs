@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { compile, compiledOf } from './compile.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const named = process.argv.slice(2).filter((a) => !a.startsWith('--'))
@@ -28,16 +29,17 @@ const vulkan =
     ? { VK_ICD_FILENAMES: join(driver, 'vk_swiftshader_icd.json'), LD_LIBRARY_PATH: driver }
     : {}
 
+await compile(files)
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-test-'))
 const tap = join(scratch, 'counts.json')
 const child = spawn(
   process.execPath,
   [
-    ...['--import', 'tsx', '--test', '--test-concurrency=2'],
+    ...['--enable-source-maps', '--test', '--test-concurrency=2'],
     ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
     ...[`--test-reporter=${join(here, 'count-reporter.mjs')}`, `--test-reporter-destination=${tap}`],
     ...flags,
-    ...files,
+    ...files.map(compiledOf),
   ],
   { stdio: 'inherit', env: { ...process.env, ...vulkan, NO_COLOR: '1', MNC_CACHE: 'off', MNC_NATIVE: '0' } },
 )

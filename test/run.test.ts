@@ -2,15 +2,16 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const runner = fileURLToPath(new URL('run.mjs', import.meta.url))
+/** A folder of the tree that nothing else looks into. */
+const build = join(dirname(runner), '..', 'build')
 
 test('a folder stands for the test files in it, and one without any fails', (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'mnc-runner-'))
+  const folder = mkdtempSync(join(build, 'runner-'))
   t.after(() => rmSync(folder, { recursive: true }))
   mkdirSync(join(folder, 'a', 'deep'), { recursive: true })
   mkdirSync(join(folder, 'none'))

@@ -3,14 +3,14 @@
  * exit code, the figures that it reports on the full test set, and the time it takes. Models without labelled data get 100
  * random inputs and are compared with the float model by the cosine of their outputs.
  *
- *   node --import tsx bench/accuracy/compress.ts [--rows resnet20-8bit,kaist-8bit,...] [--out bench/results/compress.json]
+ *   node --import tsx bench/accuracy/compress.ts [--rows resnet20-8bit,kaist-8bit,...] [--keep DIR] [--out bench/results/compress.json]
  *
- * Rows that are in the result already are made again only if they are named. Expects a build, CIFAR in .data, models in .data/zoo.
+ * --keep leaves each row's files and the progress of its command (ROW.log) in DIR. Rows that are in the result already are made again only if they are named. Expects a build, CIFAR in .data, models in .data/zoo.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { writeFileAtomic } from '../../src/base/files.ts'
 
@@ -18,6 +18,7 @@ const { values: given } = parseArgs({
   options: {
     rows: { type: 'string' },
     note: { type: 'string' },
+    keep: { type: 'string' },
     out: { type: 'string', default: 'bench/results/compress.json' },
   },
 })
@@ -95,20 +96,19 @@ const rows: Row[] = existsSync(given.out) ? JSON.parse(readFileSync(given.out, '
 const named = given.rows?.split(',') ?? Object.keys(tasks).filter((name) => !rows.some((r) => r.row === name))
 
 function make(row: string, { model, args, wanted }: Task): Row {
-  const folder = mkdtempSync(join(tmpdir(), 'mnc-bench-'))
+  const folder = given.keep ? resolve(given.keep, row) : mkdtempSync(join(tmpdir(), 'mnc-bench-'))
+  mkdirSync(folder, { recursive: true })
+  const log = join(folder, `${row}.log`)
+  const progress = openSync(log, 'w')
   const words = ['compress', model, ...args]
   const start = performance.now()
   try {
-    const { status, stdout, stderr } = spawnSync(
-      'node',
-      ['dist/cli.js', ...words, '--json', '-o', join(folder, 'out.onnx')],
-      {
-        ...{ encoding: 'utf8', maxBuffer: 2 ** 28, stdio: ['ignore', 'pipe', 'pipe'] },
-      },
-    )
+    const { status, stdout } = spawnSync('node', ['dist/cli.js', ...words, '--json', '-o', join(folder, 'out.onnx')], {
+      ...{ encoding: 'utf8', maxBuffer: 2 ** 28, stdio: ['ignore', 'pipe', progress] },
+    })
     const seconds = (performance.now() - start) / 1000
     const json = stdout.trim() === '' ? null : JSON.parse(stdout)
-    const error = status === 0 ? null : (stderr.trim().split('\n').at(-1) ?? null)
+    const error = status === 0 ? null : (readFileSync(log, 'utf8').trim().split('\n').at(-1) ?? null)
     return {
       ...{ row, wanted, command: `mnc ${words.join(' ')}`, exit: status, seconds, error },
       ...{ point: json?.chosen.name ?? null, bytes: json?.chosen.bytes ?? null, floatBytes: json?.found.bytes ?? null },
@@ -116,7 +116,8 @@ function make(row: string, { model, args, wanted }: Task): Row {
       ...(given.note && { note: given.note }),
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    closeSync(progress)
+    if (!given.keep) rmSync(folder, { recursive: true, force: true })
   }
 }
 

@@ -6,13 +6,13 @@ import { register } from 'node:module'
 
 let isPrepared = false
 
-/** Installs the hooks, once. From the sources the loader of the tests reads TypeScript. */
+/** Installs the hooks, once. From the sources tsx reads TypeScript. */
 export function prepareImports(): void {
   if (isPrepared) return
   isPrepared = true
   const isSource = import.meta.url.endsWith('.ts')
   const library = new URL(isSource ? '../index.ts' : '../index.js', import.meta.url).href
-  const hooks = isSource ? './hooks.dev.mjs' : './config-hooks.js'
+  const hooks = isSource ? './config-hooks.dev.mjs' : './config-hooks.js'
   register(hooks, import.meta.url, {
     data: { library, strips: !isSource && !Reflect.get(process.features, 'typescript') },
   })

@@ -1,4 +1,4 @@
-// Starts the loader thread from the TypeScript sources (tests, benchmarks): threads do not inherit tsx's loader. The
+// Starts the loader thread from the TypeScript sources (benchmarks): threads do not inherit tsx's loader. The
 // build leaves this file out, and the built package starts loader-worker.js itself.
 import { register } from 'tsx/esm/api'
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { runCommandLine } from '../../src/commands/program.ts'
+import { cli } from '../support/compiled.ts'
 import { Sink } from './sink.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-cli-'))
@@ -20,7 +21,7 @@ interface Outcome {
 
 const mnc = (...args: readonly string[]): Promise<Outcome> =>
   new Promise((done) => {
-    execFile(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], (error, stdout, stderr) => {
+    execFile(process.execPath, [cli, ...args], (error, stdout, stderr) => {
       done({ code: error ? Number(error.code) : 0, stdout, stderr })
     })
   })
@@ -71,11 +72,10 @@ const refusals: readonly [name: string, args: readonly string[], message: RegExp
 ]
 
 test('full and closed streams: the exit code tells, no stack is shown', async () => {
-  const script = ['--import', 'tsx', 'src/cli.ts']
   const ended = (child: ChildProcess) => new Promise<number | null>((done) => child.on('close', done))
   if (existsSync('/dev/full')) {
     const full = openSync('/dev/full', 'w')
-    const child = spawn(process.execPath, [...script, 'info', at('a.onnx'), '--json'], {
+    const child = spawn(process.execPath, [cli, 'info', at('a.onnx'), '--json'], {
       stdio: ['ignore', full, 'pipe'],
     })
     let said = ''
@@ -86,13 +86,13 @@ test('full and closed streams: the exit code tells, no stack is shown', async ()
     assert.match(said, /^mnc: standard output cannot be written: ENOSPC.*\n$/)
     closeSync(full)
   }
-  const child = spawn(process.execPath, [...script, 'info', at('none.onnx')], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(process.execPath, [cli, 'info', at('none.onnx')], { stdio: ['ignore', 'ignore', 'pipe'] })
   child.stderr!.destroy()
   assert.equal(await ended(child), 2)
 })
 
 test('an interrupt ends a command (130 to a shell), with no output', async () => {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', 'convert', '-', '-o', at('never.onnx')])
+  const child = spawn(process.execPath, [cli, 'convert', '-', '-o', at('never.onnx')])
   const ended = new Promise<NodeJS.Signals | null>((done) => child.on('close', (_, signal) => done(signal)))
   // more than a pipe holds: once that is written the command reads, and waits for the rest
   await new Promise((done) => child.stdin.write(Buffer.alloc(2 ** 20), done))

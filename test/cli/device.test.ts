@@ -8,6 +8,7 @@ import { writeModel } from '../../src/codec/codec.ts'
 import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
+import { cli } from '../support/compiled.ts'
 import { scratch } from '../train/fixtures.ts'
 import { mnc } from './run-mnc.ts'
 
@@ -42,7 +43,7 @@ test('cuda without its library and webgpu without a driver end with 2 and one me
     cuda: /^mnc: --device cuda does not work here: libonnxruntime_providers_cuda\.so is not installed/m,
     webgpu: /^mnc: --device webgpu does not work here: Failed to get a WebGPU adapter/m,
   })) {
-    const args = ['--import', 'tsx', 'src/cli.ts', 'eval', MODEL, ...SMALL, '--device', device]
+    const args = [cli, 'eval', MODEL, ...SMALL, '--device', device]
     const { status, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
     assert.equal(status, 2, stderr)
     assert.match(stderr, says)

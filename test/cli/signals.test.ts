@@ -12,6 +12,7 @@ import { Graph } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
+import { cli } from '../support/compiled.ts'
 import { npy, npz } from '../support/data-files.ts'
 import { endlessLoop, endlessWhereBright, longLoop, plain, written } from '../support/hostile.ts'
 
@@ -63,7 +64,7 @@ async function busy(child: ChildProcess, seconds: number): Promise<void> {
 }
 
 async function endsAt(signal: 'SIGINT' | 'SIGTERM', args: readonly string[], seconds: number): Promise<void> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], { stdio: 'ignore' })
+  const child = spawn(process.execPath, [cli, ...args], { stdio: 'ignore' })
   const end = ended(child)
   await busy(child, seconds)
   const all = below(child.pid!)
@@ -136,7 +137,7 @@ test(
     const args = ['train', at('lenet.onnx'), '--teacher', teacher, '--data', `npz:${at('set.npz')}`, '--mean', '0']
     args.push('--std', '1', '--batch', '1', '--workers', '0', '--seed', String(seed), '--augment', 'none')
     args.push('--checkpoint-steps', '1', '--log', at('log.jsonl'), '-o', at('trained.onnx'))
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], {
+    const child = spawn(process.execPath, [cli, ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     let said = ''
@@ -180,13 +181,9 @@ test('while files are written, which are removed', linux, async () => {
   }
   model.graph.addOutput(v)
   await writeModel(model, at('large.onnx'))
-  const child = spawn(
-    process.execPath,
-    ['--import', 'tsx', 'src/cli.ts', 'convert', at('large.onnx'), '-o', at('copy.onnx')],
-    {
-      stdio: 'ignore',
-    },
-  )
+  const child = spawn(process.execPath, [cli, 'convert', at('large.onnx'), '-o', at('copy.onnx')], {
+    stdio: 'ignore',
+  })
   const end = ended(child)
   const temporary = (): string[] => readdirSync(folder).filter((f) => f.startsWith('.copy.onnx'))
   for (let wait = 0; wait < 6000 && temporary().length === 0 && child.exitCode === null; wait++) await sleep(1)

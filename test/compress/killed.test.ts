@@ -2,20 +2,18 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import test from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { Rng } from '../../src/base/rng.ts'
+import { cli } from '../support/compiled.ts'
 import { at, netAndData } from './nets.ts'
-
-const cli = resolve(fileURLToPath(new URL('../../src/cli.ts', import.meta.url)))
 
 const filesIn = (folder: string): number =>
   readdirSync(folder, { recursive: true, withFileTypes: true }).filter((e) => e.isFile()).length
 
 /** Exit code; null where it was killed, as soon as `isTime` says so. */
 function run(args: readonly string[], isTime?: () => boolean): Promise<{ code: number | null; stderr: string }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', cli, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
   let stderr = ''
   child.stderr.on('data', (d) => {
     stderr += d

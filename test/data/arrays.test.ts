@@ -13,6 +13,7 @@ import { evaluate } from '../../src/evaluate/evaluate.ts'
 import { cloneModel } from '../../src/graph/clone.ts'
 import { ptq } from '../../src/ptq/ptq.ts'
 import { train } from '../../src/train/loop/trainer.ts'
+import { evaluated } from '../support/compiled.ts'
 import { npy, npz } from '../support/data-files.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-arrays-'))
@@ -273,7 +274,7 @@ test('a million samples are read in memory that does not grow with them', { time
   `
   const measure = (count: number): number => {
     write(count)
-    const { stdout, stderr } = spawnSync('node', ['--import', 'tsx', '--input-type=module', '-e', script], {
+    const { stdout, stderr } = spawnSync('node', evaluated(script), {
       encoding: 'utf8',
     })
     const [n, peak] = stdout.trim().split(' ').map(Number)

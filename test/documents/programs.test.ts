@@ -6,6 +6,7 @@ import test from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { encodeModel } from '../../src/codec/codec.ts'
 import { parseModel } from '../../src/codec/text-parse.ts'
+import { prepareImports } from '../../src/config/imports.ts'
 import { npy, npz } from '../support/data-files.ts'
 import { blocksOf, documents } from './blocks.ts'
 import { makeExpected } from './expected-files.ts'
@@ -70,6 +71,7 @@ async function run(name: string, source: string): Promise<void> {
   writeFileSync(at(name), source)
   const before = process.cwd()
   process.chdir(folder)
+  prepareImports()
   try {
     await import(pathToFileURL(at(name)).href)
   } finally {

@@ -16,7 +16,7 @@ writeFileSync(join(bin, 'mnc'), `#!/bin/sh\nexec '${process.execPath}' '${join(r
 chmodSync(join(bin, 'mnc'), 0o755)
 mkdirSync(join(scratch, 'node_modules'))
 symlinkSync(root, join(scratch, 'node_modules/mnc'))
-for (const name of ['onnxruntime-node', 'onnxruntime-web', 'tsx'])
+for (const name of ['onnxruntime-node', 'onnxruntime-web'])
   symlinkSync(join(root, 'node_modules', name), join(scratch, 'node_modules', name))
 
 const env = {

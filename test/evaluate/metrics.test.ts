@@ -13,6 +13,7 @@ import { runCommandLine } from '../../src/commands/program.ts'
 import type { Measured, MeasuredOutput } from '../../src/evaluate/metrics/define-metric.ts'
 import { metrics } from '../../src/evaluate/metrics/index.ts'
 import { Sink } from '../cli/sink.ts'
+import { compiledUrl } from '../support/compiled.ts'
 import { npy } from '../support/data-files.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'mnc-metrics-'))
@@ -308,7 +309,7 @@ test("map: COCO's definition on boxes worked by hand", () => {
 test('each metric has a name of its own, a summary, and a file of that name', async () => {
   assert.equal(new Set(metrics.map((m) => m.name)).size, metrics.length)
   for (const m of metrics) {
-    const exports = Object.values(await import(`../../src/evaluate/metrics/${m.name}.ts`))
+    const exports = Object.values(await import(compiledUrl(`src/evaluate/metrics/${m.name}.ts`)))
     assert.ok(exports.includes(m), m.name)
     assert.ok(m.summary.length > 10)
   }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import test from 'node:test'
+import { evaluated } from '../support/compiled.ts'
 import { skipped } from '../support/mpi.ts'
 
 const isLinux = process.platform === 'linux'
@@ -31,7 +32,6 @@ for (const [name, family] of [
 ] as const)
   test(`${name} rewrites no function of the C library`, { skip: skipped(name) || !isLinux }, () => {
     const { UCX_MEM_EVENTS: _, ...env } = process.env
-    const words = ['--import', 'tsx', '--input-type=module', '--eval', script(family)]
-    const out = execFileSync(process.execPath, words, { encoding: 'utf8', env })
+    const out = execFileSync(process.execPath, evaluated(script(family)), { encoding: 'utf8', env })
     assert.deepEqual(JSON.parse(out.trim().split('\n').at(-1)!), { size: 1, changed: [] })
   })

@@ -11,6 +11,7 @@ import { inferTypes } from '../../src/runtime/isolated/infer-types.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { isReadable } from '../../src/runtime/ort-session.ts'
 import { probeLimits, setProbeLimits } from '../../src/runtime/probe-options.ts'
+import { evaluated } from '../support/compiled.ts'
 import { aborting, bombs, doubling, endlessLoop, longLoop, ofType, withSequence } from '../support/hostile.ts'
 
 const usual = probeLimits()
@@ -115,8 +116,9 @@ import { parseModel } from './src/codec/text-parse.ts'
 const m = parseModel('onnx {ir_version=10}\\nopset ai.onnx=21\\ngraph "g"\\n  input %x : float32[2]\\n  %y = Neg(%x)\\n  output %y\\nend\\n')
 console.log((await isolatedTypes(m))[0].dims.join())`
   const out = await new Promise<string>((done, fail) => {
-    const args = ['--import', 'tsx', '--input-type=module', '-e', code]
-    execFile(process.execPath, args, { timeout: 60_000 }, (error, stdout) => (error ? fail(error) : done(stdout)))
+    execFile(process.execPath, evaluated(code), { timeout: 60_000 }, (error, stdout) =>
+      error ? fail(error) : done(stdout),
+    )
   })
   assert.equal(out.trim(), '2')
 })

@@ -1,6 +1,6 @@
 /** Launchers of MPI that this machine has, and commands run under them. */
 import { execFileSync, spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { cli } from './compiled.ts'
 
 export interface Launcher {
   readonly name: string
@@ -47,10 +47,7 @@ function isInstalled({ start, version }: (typeof known)[number]): boolean {
   }
 }
 
-/** The build, where there is one: it starts ten times as fast as the sources. */
-export const mnc: readonly string[] = existsSync('dist/cli.js')
-  ? [process.execPath, 'dist/cli.js']
-  : [process.execPath, '--import', 'tsx', 'src/cli.ts']
+export const mnc: readonly string[] = [process.execPath, cli]
 
 export interface Ended {
   readonly code: number | null

@@ -1,6 +1,7 @@
 /** Peak memory of a script in a process of its own. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { evaluated } from './compiled.ts'
 
 export interface Peak {
   /** What the script logged. */
@@ -21,7 +22,7 @@ export function peakOf(script: string, ...args: readonly string[]): Peak {
       try { status = readFileSync('/proc/self/status', 'utf8') } catch {}
       console.log(Number(/VmHWM:\\s+(\\d+)/.exec(status)?.[1] ?? process.resourceUsage().maxRSS) / 1024)
     }`
-  const flags = ['--expose-gc', '--import', 'tsx', '--input-type=module', '-e', script + own]
+  const flags = ['--expose-gc', ...evaluated(script + own)]
   const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, ...args], { encoding: 'utf8' })
   assert.equal(status, 0, stderr)
   const lines = stdout.trim().split('\n')

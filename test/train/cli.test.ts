@@ -7,6 +7,7 @@ import { readModel, writeModel } from '../../src/codec/codec.ts'
 import { runCommandLine } from '../../src/commands/program.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { Sink } from '../cli/sink.ts'
+import { cli } from '../support/compiled.ts'
 import { scratch } from './fixtures.ts'
 
 const at = scratch()
@@ -30,7 +31,7 @@ const flags = [
 ]
 
 function start(out: string, more: readonly string[] = []): ChildProcess {
-  const args = ['--import', 'tsx', 'src/cli.ts', 'train', MODEL, ...flags, ...more, '-o', out]
+  const args = [cli, 'train', MODEL, ...flags, ...more, '-o', out]
   return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
 }
 

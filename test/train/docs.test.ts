@@ -1,10 +1,10 @@
 /** The TypeScript of docs/training.md, pasted into a file and run against the library's index. */
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import test from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { readModel } from '../../src/codec/codec.ts'
+import { prepareImports } from '../../src/config/imports.ts'
 import { scratch } from './fixtures.ts'
 
 const at = scratch()
@@ -14,11 +14,8 @@ test('the example in docs/training.md trains and writes a model', async (t) => {
   const out = at('lenet.trained.onnx')
   assert.ok(code.includes("from 'mnc'") && code.includes("'lenet.trained.onnx'"))
   const file = at('example.mts')
-  const library = pathToFileURL(resolve('src/index.ts')).href
-  writeFileSync(
-    file,
-    code.replace("'mnc'", JSON.stringify(library)).replace("'lenet.trained.onnx'", JSON.stringify(out)),
-  )
+  writeFileSync(file, code.replace("'lenet.trained.onnx'", JSON.stringify(out)))
+  prepareImports()
   const lines: unknown[][] = []
   t.mock.method(console, 'log', (...line: unknown[]) => void lines.push(line))
   await import(pathToFileURL(file).href)

@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { readModel, writeModel } from '../../src/codec/codec.ts'
 import type { Graph } from '../../src/graph/graph.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
+import { cli, compiledFile } from '../support/compiled.ts'
 import { builtKernels, noKernels } from '../support/native.ts'
 import { linearModel, scratch } from './fixtures.ts'
 
@@ -27,7 +28,7 @@ interface Ran {
 /** `native`: MNC_NATIVE; undefined: unset. */
 function start(out: string, more: readonly string[], native: string | undefined, model = MODEL) {
   const { MNC_NATIVE: _, ...env } = process.env
-  const args = ['--import', 'tsx', 'src/cli.ts', 'train', model, ...flags, ...more, '-o', at(out)]
+  const args = [cli, 'train', model, ...flags, ...more, '-o', at(out)]
   const set = native === undefined ? env : { ...env, MNC_NATIVE: native }
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'], env: set })
   let err = ''
@@ -110,14 +111,14 @@ test('the library is found as an installed package', { skip }, async () => {
   cpSync(builtKernels, join(kernels, 'mnc-step.so'))
   cpSync('native/package.json', join(kernels, 'package.json'))
   for (const name of ['package.json', 'tsconfig.json', 'data', 'models']) symlinkSync(resolve(name), join(root, name))
-  cpSync('src', join(root, 'src'), { recursive: true })
-  for (const name of ['onnxruntime-node', 'onnxruntime-common', 'koffi', '@koromix', 'tsx', 'esbuild', '@esbuild'])
+  cpSync(compiledFile('src'), join(root, 'src'), { recursive: true })
+  for (const name of ['onnxruntime-node', 'onnxruntime-common', 'koffi', '@koromix'])
     if (existsSync(join('node_modules', name)))
       symlinkSync(resolve('node_modules', name), join(root, 'node_modules', name))
-  const script = `import { nativeKernels } from './src/runtime/native/library.ts'
+  const script = `import { nativeKernels } from './src/runtime/native/library.js'
     process.stdout.write(JSON.stringify(Object.keys(await nativeKernels())))`
   const { MNC_NATIVE: _, ...env } = process.env
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
     cwd: root,
     env,
   })

@@ -1,4 +1,4 @@
-// Starts the process from the TypeScript sources (tests, benchmarks): it does not inherit tsx's loader. The build leaves
+// Starts the process from the TypeScript sources (benchmarks): it does not inherit tsx's loader. The build leaves
 // this file out, and the built package starts parquet-child.js itself.
 import { register } from 'tsx/esm/api'
 

@@ -26,7 +26,7 @@ import type { Request } from './serve.ts'
 import { packTensors, type TensorHead, unpackTensors } from './tensor-frames.ts'
 
 /** Next to the chunks that the build writes; in the sources, the script that starts the TypeScript one. */
-const script = import.meta.url.endsWith('.ts') ? './child.dev.mjs' : './isolated-child.js'
+const script = import.meta.url.endsWith('.ts') ? './isolated-child.dev.mjs' : './isolated-child.js'
 
 /** Whether a run failed because of what the model does to the process, rather than because the engine refused it. */
 export const isProbeFailure = (error: unknown): boolean => error instanceof MncError && error.code === 'probe-failed'

@@ -1,4 +1,4 @@
-/** Answers requests of engine.ts, in the process that child.ts starts: runs untrusted models. */
+/** Answers requests of engine.ts, in the process that isolated-child.ts starts: runs untrusted models. */
 import { Socket } from 'node:net'
 import { MncError } from '../../base/errors.ts'
 import { type Frame, readFrames, sendFrame } from '../../base/frames.ts'

@@ -1,4 +1,4 @@
-// `mnc` is the sources themselves (tests); tsx reads TypeScript. The build leaves this file out.
+// `mnc` is the sources themselves (benchmarks); tsx reads TypeScript. The build leaves this file out.
 let library
 
 export const initialize = (data) => {

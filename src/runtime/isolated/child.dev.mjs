@@ -1,6 +1,0 @@
-// Starts the process from the TypeScript sources (tests, benchmarks): it does not inherit tsx's loader. The build leaves
-// this file out, and the built package starts isolated-child.js itself.
-import { register } from 'tsx/esm/api'
-
-register()
-await import('./child.ts')
