@@ -12,7 +12,7 @@ export type CompressOptionsInput = {
   readonly target?: 'size' | 'cpu' | 'opset13' | 'openvino' | 'tensorrt' | 'web' | 'weight-only' | (string & {}) | undefined
   /** What the file must not exceed: bytes=100KB, macs=10M, latency=2ms or score=0.01 */
   readonly goal?: string | undefined
-  /** How long fine-tuning may take where quantising alone does not reach the goal: 30m, 2h; none by default */
+  /** How long it may take, with fine-tuning where quantising alone does not reach the goal: 30m, 2h; without it nothing is fine-tuned */
   readonly time?: string | undefined
   /** Use the labels of the data; --no-labels compares outputs. Default: true */
   readonly labels?: boolean | undefined

@@ -37,7 +37,7 @@ export const compressOptions = optionTable({
     type: 'string',
     placeholder: 'TIME',
     description:
-      'How long fine-tuning may take where quantising alone does not reach the goal: 30m, 2h; none by default',
+      'How long it may take, with fine-tuning where quantising alone does not reach the goal: 30m, 2h; without it nothing is fine-tuned',
   },
   labels: { type: 'boolean', default: true, description: 'Use the labels of the data; --no-labels compares outputs' },
   effort: {

@@ -18,7 +18,7 @@ import { ptqDefaults } from './candidate.ts'
 import type { Choice } from './knapsack.ts'
 import { formBytes, formKey, type LayerForm } from './layer-forms.ts'
 import type { Run } from './run.ts'
-import { LAYER_FILES } from './work.ts'
+import { LAYER_FILES, LAYERS_WITHIN } from './work.ts'
 
 /** Of one layer. */
 export interface LayerTable {
@@ -35,6 +35,8 @@ const JUDGED = { most: 256, least: 32, macs: 1.2e10 }
 /** Steps of quantising whose effect is on the whole network, or that tell little about one layer. */
 const WITHOUT = ['equalize', 'smooth', 'search-ranges', 'correct-bias', 'refine']
 const FILE = 'layers.json'
+/** Forms that are measured however long it takes. */
+const FEWEST = 3
 /** Outputs as near as that are equal. */
 const LEAST = 1e-12
 /** The files of a run and of the shares of its work. */
@@ -55,36 +57,58 @@ const keyOf = (name: string, form: LayerForm): string => `${formKey(form)} ${nam
 export const layerTrials = (float: Model, forms: readonly LayerForm[]): readonly LayerTrial[] =>
   everyLayer(float).chosen.flatMap(({ name }) => forms.map((form) => ({ name, form, key: keyOf(name, form) })))
 
-/** Layers that can be quantised at all; forms that fail are left out. */
+export interface Measured {
+  /** Those that can be quantised at all; forms that fail are left out. */
+  readonly layers: readonly LayerTable[]
+  /** What there was time for. */
+  readonly forms: readonly LayerForm[]
+}
+
+/** Form after form, for about `seconds` and at least a few of them. How many were enough is kept, for a run that goes on. */
 export async function measureLayers(
   run: Run,
   forms: readonly LayerForm[],
+  seconds: number,
   onProgress: (done: number, total: number) => void | Promise<void>,
-): Promise<readonly LayerTable[]> {
-  const trials = layerTrials(run.float, forms)
-  const known = await measureTrials(run, trials, FILE, onProgress)
-  return everyLayer(run.float).chosen.flatMap((l) => {
-    const measured = forms.flatMap((form) => {
+): Promise<Measured> {
+  const end = performance.now() + 1000 * seconds
+  const within = await run.work.readJson(LAYERS_WITHIN)
+  const isKnown = typeof within === 'object' && within !== null && Reflect.get(within, 'seconds') === seconds
+  let used = isKnown ? Number(Reflect.get(within, 'forms')) : forms.length
+  const count = layerTrials(run.float, forms.slice(0, 1)).length
+  const trials = forms.slice(0, used).flatMap((form) => layerTrials(run.float, [form]))
+  const known = await measureTrials(run, trials, FILE, onProgress, (next) => {
+    const isOver = next >= FEWEST * count && next % count === 0 && performance.now() > end
+    if (isOver) used = next / count
+    return isOver
+  })
+  if (used < forms.length) await run.work.writeJson(LAYERS_WITHIN, { seconds, forms: used })
+  const taken = forms.slice(0, used)
+  const layers = everyLayer(run.float).chosen.flatMap((l) => {
+    const measured = taken.flatMap((form) => {
       const damage = known[keyOf(l.name, form)]
       return typeof damage === 'number' ? [[formKey(form), Math.max(0, damage)] as const] : []
     })
     return measured.length === 0 ? [] : [{ name: l.name, weights: l.tensor.size, damage: Object.fromEntries(measured) }]
   })
+  return { layers, forms: taken }
 }
 
-/** By key; null for a layer that cannot have this form. What is new is written to `file`. */
+/** By key; null for a layer that cannot have this form. What is new is written to `file`. Ends where `isOver` before the trial of that index. */
 export async function measureTrials(
   run: Run,
   trials: readonly LayerTrial[],
   file: string,
   onProgress: (done: number, total: number) => void | Promise<void>,
+  isOver: (next: number) => boolean = () => false,
 ): Promise<Readonly<Record<string, number | null>>> {
   const known = await knownOf(run)
   let done = trials.filter((t) => t.key in known).length
   await onProgress(done, trials.length)
   const judge = done < trials.length ? await judgeFor(run) : null
-  for (const trial of trials) {
+  for (const [i, trial] of trials.entries()) {
     if (trial.key in known) continue
+    if (isOver(i)) break
     known[trial.key] = await damageOf(run, judge!, trial)
     await run.work.writeJson(file, { identity: run.identity, limit: run.o.limit, known })
     await onProgress(++done, trials.length)

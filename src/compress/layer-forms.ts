@@ -17,15 +17,20 @@ export type Forms = Readonly<Record<string, LayerForm>>
 
 const dense = (...widths: readonly number[]): readonly LayerForm[] => widths.map((bits) => ({ bits, sparsity: 0 }))
 
-/** Where files are to be small, and 4 bits everywhere lose too much. */
-export const SMALL_FORMS = dense(2, 3, 4, 6, 8)
+const sparse = (...shares: readonly number[]): readonly LayerForm[] => shares.map((sparsity) => ({ bits: 4, sparsity }))
+
+/** Where files are to be small, and 4 bits everywhere lose too much. The first are measured first: there may be no time for all. */
+export const SMALL_FORMS = dense(4, 8, 3, 2, 6)
 /**
  * Where a number of bytes is asked for, or 4 bits everywhere are good enough. Zeros go with 4 bits alone, so that
  * there are not too many to be measured.
  */
 export const SPARSE_FORMS: readonly LayerForm[] = [
-  ...dense(3, 4, 6, 8),
-  ...[0.4, 0.6, 0.75, 0.88].map((sparsity) => ({ bits: 4, sparsity })),
+  ...dense(4, 8),
+  ...sparse(0.75, 0.6, 0.88),
+  ...dense(3),
+  ...sparse(0.4),
+  ...dense(6),
 ]
 /** Where 8 bits everywhere are too few. */
 export const MILD_FORMS = dense(8, 0)

@@ -1,18 +1,18 @@
 /** Makes points, from the mildest on, until what is asked for is met or nothing more is to be tried. */
 import { MncError } from '../base/errors.ts'
-import { firstLayers } from '../layers/edge-layers.ts'
+import type { Effort } from '../ptq/ptq-options.ts'
 import { type Candidate, makeCandidate } from './candidate.ts'
-import { chosenOf, isGood, verdictOf } from './choose.ts'
+import { chosenOf, isGood, qualityOf, verdictOf } from './choose.ts'
 import type { CompressEvent, StageName } from './events.ts'
+import { ForSize, sameForAll, splitAmong } from './for-size.ts'
 import { parseTime } from './goal.ts'
-import { ladderFor, uniform } from './ladder.ts'
+import { ladderFor } from './ladder.ts'
 import { withLatencies } from './latencies.ts'
-import { everyLayer, type LayerTable, measureLayers } from './layer-costs.ts'
-import { type Forms, type LayerForm, MILD_FORMS, SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
-import { leastShare } from './least-share.ts'
+import { everyLayer, type Measured, measureLayers } from './layer-costs.ts'
+import { type LayerForm, MILD_FORMS, SMALL_FORMS, SPARSE_FORMS } from './layer-forms.ts'
 import type { Point } from './point.ts'
 import type { Run } from './run.ts'
-import { bytesAt, formsFor, mixed, weightBytes } from './split.ts'
+import { formsFor, mixed, weightBytes } from './split.ts'
 import { tunedPoint } from './tune.ts'
 
 export type Tell = (event: CompressEvent) => void | Promise<void>
@@ -23,30 +23,26 @@ const HALVINGS = 3
 const CLOSE = 0.04
 /** Shares of the weights' bytes, as floats, that may stay as they are where 8 bits everywhere are too few. */
 const LEFT_FLOAT = [0.1, 0.25, 0.5] as const
-/** Splits until the file is small enough: what layers cost in bytes is known to within their nodes, names and codes. */
-const FITTINGS = 8
-/** They end where no more of the bytes are left, as a share. */
-const FULL = 0.004
 /** Training makes words of a prefix code longer (ResNet-20 at 69 % zeros: 2.2 %), and adds a line to the history that the file keeps. */
 const TRAINED = 0.025
 const STAGE_BYTES = 300
+/** And at least so much fine-tunes, however long the rest took. */
+const TUNING_SHARE = 0.4
+/** Of the time that there is, at most so much measures what layers cost. */
+const MEASURING_SHARE = 0.2
 const EIGHT: LayerForm = { bits: 8, sparsity: 0 }
-const FOUR: LayerForm = { bits: 4, sparsity: 0 }
 const FLOAT: LayerForm = { bits: 0, sparsity: 0 }
-/** Of all weights, beyond which accuracy goes. */
-const MOST_SPARSITY = 0.95
-/** Shares of zeros that are tried until the file is small enough. */
+/** Files that are made until one is small enough. */
 const ATTEMPTS = 3
-/** And not smaller than it may be, as a share. */
-const NEAR = 0.03
 
 export class Search {
   readonly #run: Run
   readonly #tell: Tell
   readonly #points: Point[] = []
-  #mixed = 0
+  #mixtures = 0
 
   readonly #seconds: number
+  readonly #start = performance.now()
 
   /** `seconds`: about how long it all will take. */
   constructor(run: Run, tell: Tell, seconds: number) {
@@ -78,10 +74,15 @@ export class Search {
   async #tune(from: Point | null): Promise<boolean> {
     const { time } = this.#run.o
     if (time === undefined || from === null) return false
-    await this.#stage('fine-tune', 'fine-tuning with the float model as teacher', parseTime(time))
-    const made = await tunedPoint(this.#run, from, this.#tell)
+    await this.#stage('fine-tune', 'fine-tuning with the float model as teacher', this.#secondsLeft(parseTime(time)))
+    const made = await tunedPoint(this.#run, from, this.#secondsLeft(parseTime(time)), this.#tell)
     if (made) await this.#keep(made)
     return true
+  }
+
+  /** Of the whole time, for fine-tuning. */
+  #secondsLeft(whole: number): number {
+    return Math.max(TUNING_SHARE * whole, whole - (performance.now() - this.#start) / 1000)
   }
 
   /** What meets the goal by less than was asked for loses nothing that time would bring back. */
@@ -162,105 +163,76 @@ export class Search {
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
       if (eight.some((p) => p.bytes <= most)) return
-      if (this.#points.every((p) => p.bytes > most)) await this.#prune(base, most)
-      await this.#fit(await this.#layers(SPARSE_FORMS), SPARSE_FORMS, base, most)
+      if (this.#points.every((p) => p.bytes > most)) await (await this.#same(base)).atMost(most, ATTEMPTS)
+      await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
   }
 
-  async #layers(forms: readonly LayerForm[]): Promise<readonly LayerTable[]> {
+  async #layers(forms: readonly LayerForm[]): Promise<Measured> {
     const what = forms.some((f) => f.sparsity > 0) ? 'at each width and sparsity' : 'at each width'
     await this.#stage('layers', `measuring what each layer costs ${what}`)
-    const layers = await measureLayers(this.#run, forms, (done, total) =>
+    const { time } = this.#run.o
+    const seconds = time === undefined ? Number.POSITIVE_INFINITY : MEASURING_SHARE * parseTime(time)
+    const measured = await measureLayers(this.#run, forms, seconds, (done, total) =>
       this.#tell({ kind: 'progress', label: 'layers', done, total }),
     )
     await this.#stage('split', 'splitting the bytes among the layers')
-    return layers
+    return measured
   }
 
-  /** As many zeros at 4 bits, in all layers together, as a file of at most `most` bytes takes. */
-  async #prune(base: Point, most: number): Promise<void> {
-    const { all, chosen } = everyLayer(this.#run.float)
-    const first = firstLayers(all)
-    const fours = Object.fromEntries(chosen.map((l) => [l.name, first.has(l) ? EIGHT : FOUR]))
-    const eights = Object.fromEntries(chosen.map((l) => [l.name, EIGHT]))
-    const four = this.#points.find((p) => p.name.startsWith('w4a8'))
-    let rest = (four ?? base).bytes - (await bytesAt(this.#run, four ? fours : eights))
-    const sizes = new Map<number, number>()
-    const sizeAt = async (sparsity: number): Promise<number> => {
-      const bytes = sizes.get(sparsity) ?? (await bytesAt(this.#run, fours, sparsity))
-      sizes.set(sparsity, bytes)
-      return bytes
-    }
-    const tried = new Set<number>()
-    while (tried.size < ATTEMPTS) {
-      const sparsity = await leastShare(MOST_SPARSITY, async (share) => (await sizeAt(share)) + rest <= most)
-      if (sparsity === null || tried.has(sparsity)) return
-      tried.add(sparsity)
-      const made = await this.#make(uniform(4, 8, { effort: this.#isTunedLater ? 'fast' : undefined, sparsity }))
-      if (!made || (made.bytes <= most && most - made.bytes <= NEAR * most)) return
-      // what is rounded for the outputs takes other words than what is rounded to the nearest
-      rest += made.bytes - most
-    }
+  /** Of candidates for a size: what is trained later need not be trained before. */
+  get #effort(): Effort | undefined {
+    return this.#run.o.time !== undefined && this.#run.asked.goal !== null ? 'fast' : undefined
   }
 
-  /** Then what comes before need not be trained. */
-  get #isTunedLater(): boolean {
-    return this.#run.o.time !== undefined && this.#run.asked.goal !== null
+  /** The way in which the same share of zeros is taken from all layers. */
+  async #same(base: Point): Promise<ForSize> {
+    const from = this.#points.find((p) => p.name.startsWith('w4a8')) ?? base
+    return new ForSize(await sameForAll(this.#run, from, this.#effort), (c) => this.#make(c))
   }
 
-  /** The most accurate file of at most `most` bytes. `base` has 8 bits everywhere. */
-  async #fit(
-    layers: readonly LayerTable[],
-    forms: readonly LayerForm[],
-    base: Point,
-    most: number,
-  ): Promise<Point | null> {
-    const whole = Object.fromEntries(layers.map((l) => [l.name, EIGHT]))
-    // what quantising inputs and training add to a file of rounded weights
-    const rest = base.bytes - (await bytesAt(this.#run, whole))
-    let budget = most - (base.bytes - weightBytes(layers, EIGHT))
-    let best: { readonly forms: Forms; readonly bytes: number } | null = null
-    for (let i = 0; i < FITTINGS; i++) {
-      const own = formsFor(layers, forms, Math.max(0, budget))
-      if (!own) break
-      const bytes = (await bytesAt(this.#run, own)) + rest
-      if (bytes <= most && (best === null || bytes > best.bytes)) best = { forms: own, bytes }
-      // codes take less than was thought, nodes and names more
-      if (bytes <= most && most - bytes <= FULL * most) break
-      budget += most - bytes
-    }
-    return best && this.#make(mixed(`mixed-${++this.#mixed}`, best.forms, this.#isTunedLater ? 'fast' : undefined))
+  async #mixed(forms: readonly LayerForm[], base: Point): Promise<ForSize> {
+    const measured = await this.#layers(forms)
+    const nextName = (): string => `mixed-${++this.#mixtures}`
+    return new ForSize(await splitAmong(this.#run, measured, base, { effort: this.#effort, nextName }), (c) =>
+      this.#make(c),
+    )
   }
 
   /** Ever smaller files, between the smallest that is good enough and the largest that is not. */
   async #halve(base: Point, good: Point): Promise<void> {
-    const { asked } = this.#run
+    const { asked, float } = this.#run
     const isGoodAt4 = this.#points.some((p) => p.bytes < good.bytes && isGood(p, asked))
     const forms = isGoodAt4 ? SPARSE_FORMS : SMALL_FORMS
-    const layers = await this.#layers(forms)
-    const fixed = base.bytes - weightBytes(layers, EIGHT)
-    const least = Math.min(...forms.map((f) => weightBytes(layers, f)))
+    const weights = everyLayer(float).chosen.map((l) => ({ name: l.name, weights: l.tensor.size, damage: {} }))
+    const fixed = base.bytes - weightBytes(weights, EIGHT)
+    const least = Math.min(...forms.map((f) => weightBytes(weights, f)))
     let high = Math.min(...this.#points.filter((p) => isGood(p, asked)).map((p) => p.bytes), good.bytes)
     const poor = this.#points.filter((p) => !isGood(p, asked) && p.bytes < high).map((p) => p.bytes)
     let low = Math.max(fixed + least, ...poor)
+    let ways = [...(isGoodAt4 ? [await this.#same(base)] : []), await this.#mixed(forms, base)]
     for (let i = 0; i < HALVINGS && high - low > CLOSE * high; i++) {
       const middle = Math.round((low + high) / 2)
-      const point = await this.#fit(layers, forms, base, middle)
-      if (!point) low = middle
-      else if (isGood(point, asked)) high = Math.min(point.bytes, middle)
-      else low = Math.max(Math.min(point.bytes, middle), low)
+      const made: (Point | null)[] = []
+      for (const way of ways) made.push(await way.atMost(middle, 1))
+      const best = made.reduce((a, b) => (a && b ? (qualityOf(b) > qualityOf(a) ? b : a) : (a ?? b)), null)
+      // the better way at one size is taken at the others
+      if (best) ways = ways.filter((_, j) => made[j] === best)
+      if (!best) low = middle
+      else if (isGood(best, asked)) high = Math.min(best.bytes, middle)
+      else low = Math.max(Math.min(best.bytes, middle), low)
     }
   }
 
   /** The layers that mind 8 bits most stay as they are, as few as are enough. */
   async #leaveFloat(): Promise<void> {
-    const layers = await this.#layers([EIGHT])
+    const { layers } = await this.#layers([EIGHT])
     const [eight, float] = [weightBytes(layers, EIGHT), weightBytes(layers, FLOAT)]
     for (const share of LEFT_FLOAT) {
       const forms = formsFor(layers, MILD_FORMS, Math.floor(eight + share * (float - eight)))
       if (!forms || Object.values(forms).every((f) => f.bits === EIGHT.bits)) continue
-      const point = await this.#make(mixed(`mixed-${++this.#mixed}`, forms))
+      const point = await this.#make(mixed(`mixed-${++this.#mixtures}`, forms))
       if (point && isGood(point, this.#run.asked)) return
     }
   }

@@ -4,7 +4,7 @@
  * training behind it, and the rest is quantised and trained. It is a recipe that is run in the point's folder: a run that
  * ended goes on from its checkpoint, and gives the same bytes.
  *
- * The steps are what the time holds by a measurement of a few; they are written down before the first one is taken, and a
+ * The steps are what the rest of the time holds by a measurement of a few; they are written down before the first one is taken, and a
  * run that goes on keeps to them.
  */
 import { modelInfo } from '../analysis/model-info.ts'
@@ -19,7 +19,6 @@ import { timeSteps } from '../recipes/time-steps.ts'
 import { sha256 } from '../recipes/work-folder.ts'
 import { finish, ptqDefaults } from './candidate.ts'
 import type { CompressEvent } from './events.ts'
-import { parseTime } from './goal.ts'
 import { leastShare } from './least-share.ts'
 import type { Point } from './point.ts'
 import { type RecipeJson, STAGE, trainedBehind } from './recipe-json.ts'
@@ -47,10 +46,11 @@ const RATES = {
 const THINNER = 0.3
 const MOST_CHANNELS = 0.9
 
-/** A point trained in the time that there is, from `nearest` on; null where nothing of the kind reaches the goal. */
+/** A point trained in so many seconds, measuring and judging it included, from `nearest` on; null where nothing of the kind reaches the goal. */
 export async function tunedPoint(
   run: Run,
   nearest: Point,
+  seconds: number,
   tell: (event: CompressEvent) => void | Promise<void>,
 ): Promise<Point | null> {
   const kind = run.asked.goal?.kind
@@ -62,7 +62,7 @@ export async function tunedPoint(
   if (known) return known
   const start = performance.now()
   const folder = await run.work.folderFor(name)
-  const recipe = round.recipe(await stepsFor(run, round, key))
+  const recipe = round.recipe(await stepsFor(run, round, seconds, key))
   await runRecipe(await parseRecipe(recipe), {
     ...{ workdir: folder, signal: run.signal, cache: run.cache },
     onEvent: (event) => void tell({ kind: 'run', point: name, event }),
@@ -122,7 +122,7 @@ async function channelShare({ float }: Run, most: number): Promise<number | null
 }
 
 /** The same number for each stage before, and twice as many for the quantised network. */
-async function stepsFor(run: Run, { stages, recipe }: Round, key: string): Promise<readonly number[]> {
+async function stepsFor(run: Run, { stages, recipe }: Round, seconds: number, key: string): Promise<readonly number[]> {
   const file = 'tuning.json'
   const plan = await run.work.readJson(file)
   const old = typeof plan === 'object' && plan !== null ? Reflect.get(plan, key) : null
@@ -132,8 +132,8 @@ async function stepsFor(run: Run, { stages, recipe }: Round, key: string): Promi
   const each = timed.slice(-stages)
   const weights = each.map((_, i) => (i === stages - 1 ? 2 : 1))
   const whole = weights.reduce((a, b) => a + b, 0)
-  const seconds = parseTime(run.o.time!) * TRAINING_SHARE
-  const steps = each.map((s, i) => Math.max(1, Math.floor((seconds * weights[i]!) / whole / Math.max(s, 1e-6))))
+  const training = seconds * TRAINING_SHARE
+  const steps = each.map((s, i) => Math.max(1, Math.floor((training * weights[i]!) / whole / Math.max(s, 1e-6))))
   await run.work.writeJson(file, { ...(typeof plan === 'object' ? plan : {}), [key]: steps })
   return steps
 }

@@ -13,6 +13,8 @@ import type { RecipeJson } from './recipe-json.ts'
 const REQUEST = 'compress.json'
 /** What layers cost, by who measured it: the run, or shares of its work. */
 export const LAYER_FILES = /^layers\..*json$/
+/** How many forms of layers there was time for, where not for all. */
+export const LAYERS_WITHIN = 'layers-within.json'
 
 /** What a run was asked for, as far as it takes to ask again. */
 export interface Request {
@@ -47,7 +49,7 @@ export class Work {
 
   /** Takes away what belongs to another model or other data. */
   async clear(): Promise<void> {
-    for (const name of ['points', 'tuning.json', 'latency.json', ...(await this.named(LAYER_FILES))])
+    for (const name of ['points', 'tuning.json', 'latency.json', LAYERS_WITHIN, ...(await this.named(LAYER_FILES))])
       await rm(this.at(name), { recursive: true, force: true })
   }
 

@@ -169,6 +169,8 @@ test('fewer bytes than 4 bits take: zeros, the same for all layers or split, and
   const zeros = (await modelInfo(await readModel(at(`zeros.work/points/${shared}/quantised.onnx`)), { bytes: 0 }))
     .layers
   assert.ok(zeros.some((l) => l.sparsity > 0.05))
+  // a second leaves no time to measure layers at more than a few widths and shares
+  assert.deepEqual(JSON.parse(readFileSync(at('zeros.work/layers-within.json'), 'utf8')), { seconds: 0.2, forms: 3 })
   const point = (file: string): string => at(`zeros.work/points/${tuned}/${file}`)
   const bytes = readFileSync(point('exported.onnx'))
   assert.ok(bytes.length <= most, `${bytes.length} of ${most}`)
