@@ -19,6 +19,7 @@ import { cloneModel } from '../graph/clone.ts'
 import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
+import { cutsOffSums } from '../runtime/ort/cut-off-sums.ts'
 import { recordSizes } from '../samples/input-shapes.ts'
 import type { Shard } from '../shards/shard.ts'
 import { adviceFor, notesOf } from './advice.ts'
@@ -152,7 +153,9 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   }
   const { name = 'compress' } = given
   const recipeFacts: RecipeFacts = { name, model: path, data, preprocess: samples.preprocess, seed, reading, sizes }
+  const widest = target.pick === 'fastest' && (await cutsOffSums()) ? 7 : 8
   const run: Run = {
+    widest,
     ...{ float, floatBytes, work, samples, panel, o, target, asked, identity, recipeFacts, seed, signal, cache },
   }
   return { run, found }

@@ -23,11 +23,16 @@ interface Rest {
 }
 
 /**
- * Rungs, from the mildest on, until a score is met; of each the second candidate is made only where the first is not good enough. 8 bits first:
- * nearly free without any training, and what integer kernels take. Fewer bits of weights make files smaller; fewer of
+ * Rungs, from the mildest on, until a score is met; of each the second candidate is made only where the first is not good enough. `widest` bits of
+ * weights first: nearly free without any training, and what integer kernels take. Fewer bits of weights make files smaller; fewer of
  * activations change nothing but the score.
  */
-export function ladderFor({ aim }: TargetDef, { goal }: Asked, effort: Effort): readonly (readonly Candidate[])[] {
+export function ladderFor(
+  { aim }: TargetDef,
+  { goal }: Asked,
+  effort: Effort,
+  widest: 7 | 8,
+): readonly (readonly Candidate[])[] {
   const rung = (weightBits: number, activationBits: number, sparsity = 0): readonly Candidate[] => [
     uniform(weightBits, activationBits, { effort: 'fast', sparsity }),
     ...(effort === 'fast' ? [] : [uniform(weightBits, activationBits, { sparsity })]),
@@ -36,7 +41,7 @@ export function ladderFor({ aim }: TargetDef, { goal }: Asked, effort: Effort): 
   const low = (weightBits: number, activationBits: number, sparsity = 0) =>
     rung(weightBits, activationBits, sparsity).slice(-1)
   if (goal?.kind === 'score')
-    return [rung(8, 8), low(4, 8), low(4, 4), ...[0.5, 0.75, 0.9].map((sparsity) => low(4, 4, sparsity))]
-  if (goal?.kind === 'bytes' || aim === 'bytes') return [rung(8, 8), low(4, 8)]
-  return [rung(8, 8)]
+    return [rung(widest, 8), low(4, 8), low(4, 4), ...[0.5, 0.75, 0.9].map((sparsity) => low(4, 4, sparsity))]
+  if (goal?.kind === 'bytes' || aim === 'bytes') return [rung(widest, 8), low(4, 8)]
+  return [rung(widest, 8)]
 }

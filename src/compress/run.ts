@@ -19,6 +19,8 @@ export interface Run {
   readonly o: CompressOptions
   readonly target: TargetDef
   readonly asked: Asked
+  /** Most bits of weights: 7 where the fastest file here is wanted and 8 would be cut off (analysis/saturating-sums.ts). */
+  readonly widest: 7 | 8
   /** Hash of everything that points depend on. */
   readonly identity: string
   readonly recipeFacts: RecipeFacts

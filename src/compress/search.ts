@@ -52,9 +52,9 @@ export class Search {
   }
 
   async points(): Promise<readonly Point[]> {
-    const { target, asked, o } = this.#run
+    const { target, asked, o, widest } = this.#run
     await this.#stage('quantise', 'quantising after training, without labels', this.#seconds)
-    const [first, ...others] = ladderFor(target, asked, o.effort)
+    const [first, ...others] = ladderFor(target, asked, o.effort, widest)
     await this.#climb(first!, true)
     for (const rung of others) if (!this.#isLowEnough) await this.#climb(rung, false)
     const isTuned = await this.#tuneSmall()
@@ -155,10 +155,10 @@ export class Search {
 
   /** Different forms by layer, where uniform ones are more than the goal allows or not as good as it asks. */
   async #split(): Promise<void> {
-    const { asked, target, o } = this.#run
+    const { asked, target, o, widest } = this.#run
     const base = this.#points[0]
     if (!base || (asked.goal && asked.goal.kind !== 'bytes')) return
-    const eight = this.#points.filter((p) => p.name.startsWith('w8a8'))
+    const eight = this.#points.filter((p) => p.name.startsWith(`w${widest}a8`))
     const good = eight.find((p) => isGood(p, asked))
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)

@@ -14,8 +14,8 @@ import type { Run } from './run.ts'
 type Item = { readonly candidate: Candidate } | { readonly trial: LayerTrial }
 
 /** In the same order for all; candidates take longest, so that they lie far from each other. */
-function itemsOf({ target, asked, o, float }: Run): readonly Item[] {
-  const firsts = ladderFor(target, asked, o.effort).map(([first]) => first!)
+function itemsOf({ target, asked, o, float, widest }: Run): readonly Item[] {
+  const firsts = ladderFor(target, asked, o.effort, widest).map(([first]) => first!)
   const splits = asked.goal ? asked.goal.kind === 'bytes' : target.aim === 'bytes'
   const trials = splits ? layerTrials(float, asked.goal ? SPARSE_FORMS : SMALL_FORMS) : []
   return firsts.flatMap((candidate, i): readonly Item[] => {

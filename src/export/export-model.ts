@@ -17,6 +17,7 @@
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 
+import { saturatingLayers } from '../analysis/saturating-sums.ts'
 import { usageError } from '../base/errors.ts'
 import type { LongRun } from '../base/long-run.ts'
 import { flagOf } from '../base/options.ts'
@@ -62,6 +63,7 @@ import { writeWeightOnly } from './weights/nbits.ts'
 import { writeFloats, writePlain } from './weights/plain.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
 import { type Choice, planStorage, type StoragePlan } from './weights/storage.ts'
+import { unsignWeights } from './weights/unsigned-weights.ts'
 import { readWeights, type Weight } from './weights/weights.ts'
 
 /** INT4 came with opset 21. */
@@ -123,6 +125,7 @@ const integers: readonly Stage<Exporting>[] = [
     name: 'arrange-integers',
     run: ({ model, options }) => arrangeIntegers(model, { rowPairs: options.rowPairs ?? false }),
   },
+  { name: 'unsign-weights', run: ({ model, options }) => (options.vnni ? undefined : unsignWeights(model)) },
 ]
 
 const last: readonly Stage<Exporting>[] = [
@@ -130,6 +133,7 @@ const last: readonly Stage<Exporting>[] = [
   // behind all that makes new ones
   { name: 'shorten-names', run: shortenNames },
   { name: 'lower-opset', run: ({ model }) => useLeastOpset(model) },
+  { name: 'find-cut-off-sums', run: findCutOffSums },
 ]
 
 const pipelines = {
@@ -238,6 +242,11 @@ function pairWeights(context: Exporting): void {
 
 function lowerChannelNorms(context: Exporting): void {
   if (context.format === 'int8') context.inexact = [...context.inexact, ...lowerNorms(context.model.graph)]
+}
+
+async function findCutOffSums(context: Exporting): Promise<void> {
+  const layers = await saturatingLayers(context.model)
+  context.saturating = layers.map(({ node }) => node.id)
 }
 
 function detachWeights(context: Exporting): void {

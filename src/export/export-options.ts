@@ -20,6 +20,12 @@ export const exportOptions = optionTable({
     default: false,
     description: 'int8: compute convolutions of up to 16 channels two rows at a time, for processors with AVX-512 VNNI',
   },
+  vnni: {
+    type: 'boolean',
+    default: false,
+    description:
+      'int8: INT8 weights in all layers, for x86 processors with VNNI and for ARM, where they are quicker. Others cut off sums of 8-bit ones at 16 bits; without this such layers have UINT8 weights, which are right everywhere. Weights of up to 7 bits are INT8 either way',
+  },
   mixed: {
     type: 'boolean',
     default: false,
@@ -74,6 +80,7 @@ export const holdsFloats = (format: ExportFormat): boolean => format === 'float'
 export const formatOf = {
   packedWeights: 'int8',
   rowPairs: 'int8',
+  vnni: 'int8',
   mixed: 'int8',
   symmetric: 'qdq',
   floatActivations: 'packed',
@@ -93,6 +100,8 @@ export interface ExportOptions {
   readonly packedWeights?: boolean
   /** int8: convolutions of up to 16 channels on two rows at once, for AVX-512 VNNI. */
   readonly rowPairs?: boolean
+  /** int8: INT8 weights also where x86 processors without VNNI may cut off their sums. */
+  readonly vnni?: boolean
   /** int8: layers that gain nothing as integers, by the size of their images, stay in floats. */
   readonly mixed?: boolean
   /** qdq: activations are signed and have no zero point. */

@@ -34,6 +34,8 @@ export interface ExportReport {
   readonly tensors: readonly ExportedTensor[]
   /** int8: layers whose output may now and then be another level than the graph's, and why. */
   readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
+  /** Layers whose sums x86 processors without VNNI cut off at 16 bits (analysis/saturating-sums.ts). */
+  readonly saturating: readonly string[]
   /** Weights stored as floats, unchanged. */
   readonly left: LeftWeights
   /** What onnxruntime computes on every run beside the float model, and what to do where that counts; sentences. */
@@ -71,6 +73,7 @@ export function exportReport(context: Exporting): ExportReport {
       layer: typeof layer === 'string' ? layer : readers.get(layer)!.where,
       reason,
     })),
+    saturating: context.saturating,
     left: leftWeights([...floats, ...others], all),
     costs: costsOf(context),
   }

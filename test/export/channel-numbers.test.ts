@@ -59,7 +59,7 @@ function widths(m: Model): string[] {
   const integers = (n: Node): Tensor | null => n.input(1).producer?.input(0).constant ?? null
   return [...m.graph.nodes()].flatMap((n) => {
     const w = n.op === 'Conv' && n.input(0).producer?.op === 'DequantizeLinear' ? integers(n) : null
-    return w?.type === 'int8' ? [`${w.dims[0]} ${w.dims[1]}`] : []
+    return w && /^u?int8$/.test(w.type) ? [`${w.dims[0]} ${w.dims[1]}`] : []
   })
 }
 

@@ -15,6 +15,7 @@ import type { Model } from '../../src/graph/model.ts'
 import { biasOf, dequantizeBehind, isDequantize, isQuantize } from '../../src/ops/facts.ts'
 import { weightSlots } from '../../src/ops/index.ts'
 import { mnc } from '../cli/run-mnc.ts'
+import { isCutOff } from '../support/cut-off.ts'
 import { Net, type NetOptions, smallNet } from './nets.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-targets-'))
@@ -60,7 +61,9 @@ for (const [name, graph] of graphs)
       assert.ok(picked && target.forms.some((f) => f.options.format === report.format), target.name)
       const { byOptimisation } = await checkModels(graph(), model, { seed: 7 })
       const most = Object.entries(LOOSE).find(([t]) => t === target.name)?.[1] ?? TOLERANCE
-      for (const [level, { maxRelError }] of Object.entries(byOptimisation))
+      // plain pairs for other readers have INT8 weights: here their sums may be cut off
+      const levels = Object.entries(byOptimisation).slice(0, (await isCutOff(model)) ? 1 : undefined)
+      for (const [level, { maxRelError }] of levels)
         assert.ok(maxRelError < most, `${target.name}, ${level}: ${maxRelError}`)
     }
   })
@@ -230,5 +233,10 @@ test('a float network is sent to be quantised first, and said why a form was pic
   )
   assert.match(err, /target cpu: --format \w+.* ms on one thread here.* ms on all cores here/)
   const { picked } = JSON.parse(out)
-  assert.ok(picked.tried.length >= 3 && picked.tried.every((t: { timed: readonly object[] }) => t.timed.length === 2))
+  assert.ok(
+    picked.tried.length >= 3 &&
+      picked.tried.every(
+        (t: { timed: readonly object[] | null; refused: string | null }) => t.refused !== null || t.timed?.length === 2,
+      ),
+  )
 })

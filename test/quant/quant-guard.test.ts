@@ -8,6 +8,7 @@ import { Tensor } from '../../src/graph/tensor.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { ortExecutor } from '../../src/runtime/ort/ort.ts'
 import { randomBatches, randomFeeds, relativeError } from '../passes/golden.ts'
+import { widest } from '../support/cut-off.ts'
 import { randomGraph } from '../support/random-graph.ts'
 
 const LEVELS = ['disabled', 'basic', 'extended', 'all'] as const
@@ -43,9 +44,9 @@ const settings: readonly { options: Record<string, unknown>; tolerance: number; 
   { options: { weightBits: 4, activationBits: 8 }, tolerance: 1e-4 },
   { options: {}, outputs: 4, tolerance: 1e-4 },
   // integer kernels: a step of 8 bits here and there
-  { options: { weightBits: 8, activationBits: 8, firstLayer: 'quantize' }, tolerance: 0.03 },
-  { options: { weightBits: 8, activationBits: 8, signedInputs: 'symmetric' }, tolerance: 0.03 },
-  { options: { weightBits: 8, activationBits: 8, firstLayer: 'quantize' }, outputs: 8, tolerance: 0.03 },
+  { options: { weightBits: widest, activationBits: 8, firstLayer: 'quantize' }, tolerance: 0.03 },
+  { options: { weightBits: widest, activationBits: 8, signedInputs: 'symmetric' }, tolerance: 0.03 },
+  { options: { weightBits: widest, activationBits: 8, firstLayer: 'quantize' }, outputs: 8, tolerance: 0.03 },
 ]
 
 const SEEDS = 7
@@ -112,9 +113,9 @@ const WIDTHS = [
   [4, 4],
   [4, 8],
   [3, 8],
-  [8, 6],
-  [8, 8],
-  [8, 0],
+  [widest, 6],
+  [widest, 8],
+  [widest, 0],
 ] as const
 
 for (const [name, between] of Object.entries(behind))
@@ -133,7 +134,7 @@ for (const [name, between] of Object.entries(behind))
           calibration: 'max',
         } as const
         await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
-        const tolerance = weightBits === 8 && activationBits === 8 ? 0.03 : 1e-4
+        const tolerance = weightBits === widest && activationBits === 8 ? 0.03 : 1e-4
         await assertLevels(model, tolerance, `${op} W${weightBits}A${activationBits} ${signedInputs}`)
       }
     }
@@ -149,7 +150,7 @@ test('a bias that is not a 32-bit multiple of the scales of a channel stays floa
         w.constant!.toFloat32().map((v, i) => (i < 36 ? v * size : v)),
       ),
     )
-    const options = { weightBits: 8, activationBits: 8, firstLayer: 'quantize' } as const
+    const options = { weightBits: widest, activationBits: 8, firstLayer: 'quantize' } as const
     await runPass(model, 'quantize', options, { calibration: randomBatches(model, 1) })
     await assertLevels(model, 0.03, `weights of ${size}`)
   }
@@ -178,7 +179,13 @@ for (const [name, between] of Object.entries(withKernels))
     for (const bits of [4, 6, 8]) {
       const model = twoLayers('Conv', between)
       const context = { calibration: randomBatches(model, 1) }
-      const options = { ops, activationBits: bits, weightBits: 8, firstLayer: 'quantize', calibration: 'max' } as const
+      const options = {
+        ops,
+        activationBits: bits,
+        weightBits: widest,
+        firstLayer: 'quantize',
+        calibration: 'max',
+      } as const
       await runPass(model, 'quantize', options, context)
       await runPass(model, 'quantize-outputs', { bits }, context)
       const [want, got] = [await outputs(model, 'disabled'), await outputs(model, 'all')]
@@ -203,7 +210,7 @@ for (const [name, steps] of Object.entries(limits))
     for (const [kernel, between] of Object.entries(withKernels)) {
       const model = twoLayers('Conv', (x) => steps.reduce((v, step) => step(v), between(x)))
       const context = { calibration: randomBatches(model, 1) }
-      await runPass(model, 'quantize', { ops, weightBits: 8, activationBits: 8, calibration: 'max' }, context)
+      await runPass(model, 'quantize', { ops, weightBits: widest, activationBits: 8, calibration: 'max' }, context)
       await runPass(model, 'quantize-outputs', {}, context)
       await assertLevels(model, 1e-3, kernel)
     }

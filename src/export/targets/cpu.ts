@@ -9,13 +9,14 @@ export const cpu = defineTarget({
   quantised: true,
   readers: ['onnxruntime>=1.24'],
   forms: [
-    { options: { format: 'int8' }, because: 'its layers run in integer kernels' },
+    { options: { format: 'int8', vnni: true }, because: 'its layers run in integer kernels' },
+    { options: { format: 'int8' }, because: 'its layers run in integer kernels that are right on every processor' },
     {
-      options: { format: 'int8', rowPairs: true },
+      options: { format: 'int8', vnni: true, rowPairs: true },
       because: 'narrow convolutions fill the vector unit two rows at a time',
     },
     {
-      options: { format: 'int8', mixed: true },
+      options: { format: 'int8', vnni: true, mixed: true },
       because: 'layers on large images of few channels are quicker in floats, the others in integers',
     },
     {

@@ -8,6 +8,7 @@ import { MncError, usageError } from '../../base/errors.ts'
 import { flagOf } from '../../base/options.ts'
 import type { Model } from '../../graph/model.ts'
 import type { Estimate } from '../../latency/statistics.ts'
+import { cutsOffSums } from '../../runtime/ort/cut-off-sums.ts'
 import { type ExportContext, type Exported, exportModel } from '../export-model.ts'
 import { type ExportOptions, holdsFloats, ownOptions } from '../export-options.ts'
 import { compressesNothing, NOTHING } from '../gate-size.ts'
@@ -116,6 +117,7 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
       'give a target, or a format with options',
     )
   const readers = wanted ? [wanted] : target.readers.map(parseReader)
+  const cutsOff = target.pick === 'fastest' && (await cutsOffSums())
   const made: Made[] = []
   const refused: Tried[] = []
   for (const [i, form] of target.forms.entries()) {
@@ -124,7 +126,10 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
     const readings = readersOf(exported.model)
     const { bytes } = exported.report
     const reason =
-      nothingFor(target, exported) ?? readers.map((r) => refusalOf(readings, r)).find((r) => r !== null) ?? null
+      nothingFor(target, exported) ??
+      (cutsOff ? wrongHere(exported) : null) ??
+      readers.map((r) => refusalOf(readings, r)).find((r) => r !== null) ??
+      null
     if (reason === null) made.push({ ...exported, form, options })
     else refused.push({ form: formText(form), bytes, timed: null, refused: reason })
     onProgress?.(i + 1, target.forms.length)
@@ -147,6 +152,12 @@ export async function exportToTarget(source: Model, target: TargetDef, context: 
 /** Where a form of integers is the float network again, it is not what the target is for. */
 const nothingFor = (target: TargetDef, { report }: Exported): string | null =>
   target.quantised ? compressesNothing(report) : null
+
+/** Of a form that is for this processor, which does: whether it computes what it should here. */
+const wrongHere = ({ report }: Exported): string | null =>
+  report.saturating.length > 0
+    ? `this processor cuts off sums of 8-bit weights, in ${count(report.saturating.length, 'layer')}`
+    : null
 
 const isNothing = ({ refused }: Tried): boolean => refused?.startsWith(NOTHING) === true
 

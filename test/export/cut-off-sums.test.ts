@@ -1,0 +1,107 @@
+/** 8-bit weights whose sums some processors cut off at 16 bits: which layers those are, and files without them. */
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { saturatingLayers } from '../../src/analysis/saturating-sums.ts'
+import { exportModel } from '../../src/export/export-model.ts'
+import type { Value } from '../../src/graph/graph.ts'
+import { Model } from '../../src/graph/model.ts'
+import { Tensor } from '../../src/graph/tensor.ts'
+import { widest } from '../support/cut-off.ts'
+import { errors } from './errors.ts'
+import { Net } from './nets.ts'
+
+/** Weights of one layer [4, 2, 1, 1] in a file, behind a quantised input. */
+function layerOf(weights: readonly number[], o: { op?: 'Conv' | 'MatMul'; zero?: 'uint8' | 'int8' } = {}): Model {
+  const { op = 'Conv', zero = 'uint8' } = o
+  const model = new Model()
+  const b = model.graph.append()
+  const isConv = op === 'Conv'
+  const x = model.graph.addInput('x', { elem: 'float32', dims: isConv ? [1, 2, 3, 3] : [3, 2] })
+  const scale = b.initializer('s', Tensor.scalar(0.1))
+  const z = b.initializer(
+    'z',
+    zero === 'uint8' ? Tensor.of('uint8', [], new Uint8Array(1)) : Tensor.of('int8', [], new Int8Array(1)),
+  )
+  const a = b.op('DequantizeLinear', [b.op('QuantizeLinear', [x, scale, z]), scale, z])
+  const ints = Tensor.of('int8', isConv ? [4, 2, 1, 1] : [2, 4], Int8Array.from(weights))
+  const w = b.op('DequantizeLinear', [b.initializer('w', ints), scale])
+  const y = b.op(op, [a, w], {}, { name: 'y', type: { elem: 'float32', dims: null } })
+  model.graph.addOutput(y)
+  return model
+}
+
+test('two weights of a channel and a sign that add up to more than 128', async () => {
+  const found = async (weights: readonly number[], o = {}): Promise<number> =>
+    (await saturatingLayers(layerOf(weights, o))).length
+  const rest = [1, -1, 0, 5]
+  // 255 * 128 is less than 2^15, 255 * 129 is not
+  assert.equal(await found([64, 64, 64, 64, ...rest]), 0)
+  assert.equal(await found([64, 65, 1, 1, ...rest]), 1)
+  assert.equal(await found([-64, -65, 1, 1, ...rest]), 1)
+  assert.equal(await found([127, -128, 127, 1, ...rest]), 0, 'the sum of two signs is small')
+  assert.equal(await found([127, 0, 127, 0, 127, 0, 127, 0]), 0, 'of two channels')
+  assert.equal(await found([64, 65, 1, 1, ...rest], { zero: 'int8' }), 1)
+  // channels of a product are columns
+  assert.equal(await found([65, 64, 1, 1, 1, 1, 1, 1], { op: 'MatMul' }), 0)
+  assert.equal(await found([65, 1, 1, 1, 64, 1, 1, 1], { op: 'MatMul' }), 1)
+})
+
+/** Dense, grouped and depthwise convolutions and a classifier; what is read is positive and large. */
+function net(bits: number): Model {
+  const n = new Net(3, { bits, activationBits: 8, sparsity: 0 })
+  const layer = (x: Value, name: string, from: number, to: number, k: number, group = 1): Value =>
+    n.act(n.relu(n.conv(x, name, from, to, k, { group, bias: true })), 0.02)
+  const x = n.act(n.input([1, 4, 8, 8]), 0.004)
+  const a = layer(x, 'dense', 4, 16, 3)
+  const b = layer(a, 'depthwise', 16, 16, 3, 16)
+  const c = layer(b, 'grouped', 16, 16, 1, 2)
+  const f = n.act(n.b.op('Flatten', [n.b.op('GlobalAveragePool', [c])]), 0.004)
+  const y = n.b.op('Gemm', [f, n.weight('fc', [8, 16], 0)], { transB: 1 }, { name: 'y' })
+  return n.finish(n.act(y, 0.02))
+}
+
+/** Of the weights. */
+const typesOf = (model: Model): string[] =>
+  [...model.graph.nodes()].flatMap((n) => {
+    const stored = n.op === 'DequantizeLinear' ? n.input(0).constant : null
+    return stored && stored.dims.length > 1 ? [stored.type] : []
+  })
+
+/** A level of the output. */
+const LEVEL = 0.02
+
+test('int8 files are right on every processor; --vnni is for those that add in 32 bits', async () => {
+  for (const packedWeights of [false, true]) {
+    const e = await errors(net(8), { format: 'int8', packedWeights })
+    assert.ok(e.disabled < LEVEL && e.all < LEVEL, `packed ${packedWeights}: ${e.disabled}, ${e.all}`)
+    assert.deepEqual(await saturatingLayers(e.model), [])
+  }
+  const { model, report } = await exportModel(net(8), { format: 'int8' })
+  assert.ok(typesOf(model).filter((t) => t === 'uint8').length >= 3, typesOf(model).join())
+  assert.deepEqual(report.saturating, [])
+  const vnni = await exportModel(net(8), { format: 'int8', vnni: true })
+  assert.ok(typesOf(vnni.model).every((t) => t === 'int8'))
+  assert.ok(vnni.report.saturating.length >= 3)
+  const { disabled, all } = await errors(net(8), { format: 'int8', vnni: true })
+  assert.ok(disabled < LEVEL)
+  assert.equal(all < LEVEL, widest === 8, `${all} on a processor for ${widest} bits`)
+})
+
+test('weights of 7 bits and fewer are int8 and right everywhere', async () => {
+  for (const bits of [7, 6, 4]) {
+    const { model, report } = await exportModel(net(bits), { format: 'int8' })
+    assert.ok(
+      typesOf(model).every((t) => t === 'int8'),
+      `${bits} bits: ${typesOf(model)}`,
+    )
+    assert.deepEqual(report.saturating, [])
+    const e = await errors(net(bits), { format: 'int8' })
+    assert.ok(e.disabled < LEVEL && e.all < LEVEL, `${bits} bits: ${e.disabled}, ${e.all}`)
+  }
+})
+
+test('plain pairs for other readers keep int8 weights, and the report lists their layers', async () => {
+  const { model, report } = await exportModel(net(8), { format: 'qdq' })
+  assert.ok(typesOf(model).every((t) => t === 'int8'))
+  assert.ok(report.saturating.length >= 3)
+})
