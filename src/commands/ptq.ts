@@ -25,6 +25,7 @@ export const ptq = defineCommand({
   options: {
     data: dataOptionWith(
       '; its training images by default, labels are not read. random: inputs without meaning; synthetic, the default: inputs made from what BatchNormalization remembers. Real ones are better',
+      [RANDOM, SYNTHETIC],
     ),
     ...dataOptions,
     ...pixelOptions,

@@ -3,12 +3,13 @@ import { optionsIn } from '../base/options.ts'
 import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
 import type { RunEvent, RunOptions, RunResult, StageResult } from '../recipes/run.ts'
+import { deviceNames } from '../runtime/device-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
-import { dataOption, dataOptions } from './pixel-options.ts'
+import { dataOptions, dataSuggestions } from './pixel-options.ts'
 import { formatDuration, type Progress } from './progress.ts'
 import { percent, table } from './table.ts'
 import { TrainingView } from './training-view.ts'
@@ -45,11 +46,19 @@ export const run = defineCommand({
       default: false,
       description: 'Only show the stages, their settings and the time they would take',
     },
-    data: { ...dataOption.data, description: "Data reference that replaces the recipe's own" },
+    data: {
+      type: 'string',
+      placeholder: 'REF',
+      description: "Data reference that replaces the recipe's own",
+      get suggestions(): readonly string[] {
+        return dataSuggestions()
+      },
+    },
     ...dataOptions,
     device: {
       type: 'string',
       placeholder: 'DEVICE',
+      suggestions: deviceNames,
       description: "Device that replaces the recipe's own; see train",
     },
     ...probeOptions,
