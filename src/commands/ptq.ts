@@ -31,6 +31,7 @@ export const ptq = defineCommand({
     ...pixelOptions,
     ...sizeOptions,
     ...ptqOptions,
+    without: { ...ptqOptions.without, suggestions: async () => (await import('../ptq/steps.ts')).stepNames },
     ...probeOptions,
     explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
     output: { ...output, description: `${output.description}. The steps are written next to it, as OUT.recipe.json` },

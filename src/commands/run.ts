@@ -21,6 +21,7 @@ export const run = defineCommand({
     {
       name: 'RECIPE',
       description: 'A JSON file, or the name of a recipe in models/',
+      optional: true,
       values: async () => (await import('../recipes/load.ts')).recipeNames(),
     },
   ],
@@ -45,6 +46,11 @@ export const run = defineCommand({
       type: 'boolean',
       default: false,
       description: 'Only show the stages, their settings and the time they would take',
+    },
+    schema: {
+      type: 'boolean',
+      default: false,
+      description: 'Print the JSON Schema of recipes, with what the configuration defines, for editors',
     },
     data: {
       type: 'string',
@@ -72,9 +78,21 @@ export const run = defineCommand({
       description: 'Stages at a time, each by a process, where they do not wait for another',
     },
   },
-  examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
-  async run([reference = ''], options, io) {
-    const { loadRecipe } = await import('../recipes/load.ts')
+  examples: [
+    'mnc run quickstart --workdir build/quickstart',
+    'mnc run recipe.json --until pruned --dry-run',
+    'mnc run --schema > recipe.schema.json',
+  ],
+  async run([reference], options, io) {
+    if (options.schema) return showSchema(io)
+    const { loadRecipe, recipeNames } = await import('../recipes/load.ts')
+    if (reference === undefined) {
+      const { usageError } = await import('../base/errors.ts')
+      throw usageError(
+        "missing required argument 'RECIPE'",
+        `give a JSON file, or one of ${(await recipeNames()).join(', ')}`,
+      )
+    }
     const { chosenStages, runRecipe } = await import('../recipes/run.ts')
     const { data, dryRun, from, until, resume, checkpointSteps, device } = options
     const reading = optionsIn(dataOptions, options)
@@ -107,6 +125,12 @@ export const run = defineCommand({
     }
   },
 })
+
+async function showSchema(io: CommandIO): Promise<void> {
+  const { recipeSchema } = await import('../recipes/recipe.ts')
+  const schema = recipeSchema()
+  io.result(schema, JSON.stringify(schema, null, 2))
+}
 
 /** Events as lines and bars on stderr. */
 class RunView {

@@ -50,7 +50,6 @@ export const ptqOptions = optionTable({
   without: {
     type: 'strings',
     placeholder: 'STEPS',
-    suggestions: async () => (await import('./steps.ts')).stepNames,
     description: 'Steps to leave out, by name: refine, fold-bn, ...',
   },
   rescue: {

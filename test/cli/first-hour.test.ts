@@ -143,6 +143,14 @@ test('what cannot work says so in one message', async () => {
   const wider = await quantize('--weight-bits', '8', quantised, '-o', at('twice.onnx'))
   assert.equal(wider.exit, 2)
   assert.match(wider.err, /does not quantise twice/)
+  for (const words of [['quantize'], ['ptq'], ['compress', '--no-labels']]) {
+    const rounded = await mnc([...words, exported, ...data, '-o', at('rounded-twice.onnx')])
+    assert.equal(rounded.exit, 2)
+    assert.equal(
+      rounded.err,
+      'mnc: the model is an export (packed), which is quantised already (start from the float model; mnc does not quantise twice)\n',
+    )
+  }
   const steps = ['--data', 'embedded', '--limit', '64', '--batch', '32', '--max-steps']
   const trained = await mnc(['train', exported, ...steps, '1', '-o', at('t.onnx')])
   assert.equal(trained.exit, 2)

@@ -11,6 +11,7 @@ import { readModel } from '../../src/codec/codec.ts'
 import { printModel } from '../../src/codec/text.ts'
 import { defineConfig, useConfig } from '../../src/config/config.ts'
 import { findConfig } from '../../src/config/find.ts'
+import { parseRecipe } from '../../src/recipes/load.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-config-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -145,13 +146,22 @@ test('own metrics and targets are in help, completion, recipes and messages, and
   assert.match(help('export'), /board: the board on our desk/)
   for (const command of ['export', 'compress']) assert.match(help(command), /, board\)/)
   const { out: completion } = mnc(folder, 'completion', 'bash')
-  assert.match(completion, /'export --target'\) values='[^']* board'/)
-  assert.match(completion, /'eval --metric'\) values='[^']* most-wrong'/)
+  assert.match(completion, /'export --target'\) offer='' values='[^']* board'/)
+  assert.match(completion, /'eval --metric'\) offer='' values='[^']* most-wrong'/)
   const recipe = { name: 'boarded', stages: [{ name: 'e', from: './q.onnx', export: { target: 'board' } }] }
   writeFileSync(at('boarded.json'), JSON.stringify(recipe))
   const ran = mnc(folder, 'run', 'boarded.json')
   assert.equal(ran.exit, 0, ran.err)
   assert.match(printModel(await readModel(at('build/boarded/e.onnx'))), /int4\[2,16\]/)
+  const schema = mnc(folder, 'run', '--schema').out
+  assert.equal(JSON.parse(schema).title, 'mnc recipe')
+  for (const name of ['rename-graph', 'log-cosh', 'board']) assert.ok(schema.includes(JSON.stringify(name)), name)
+  const slips = { name: 's', stages: [{ name: 'e', from: './q.onnx', train: { loss: 'log-csh' } }] }
+  writeFileSync(at('slips.json'), JSON.stringify(slips))
+  assert.match(
+    mnc(folder, 'run', 'slips.json').err,
+    /^mnc: slips\.json: stage 'e', train, loss: must be one of ce, .*, log-cosh; did you mean 'log-cosh'\? \(mnc run --schema prints/,
+  )
   // elsewhere nobody knows them
   assert.match(
     mnc(folder, '--no-config', 'export', 'q.onnx', '--target', 'board').err,
@@ -218,6 +228,15 @@ test('a faulty configuration is one message that names the file, exit 2', () => 
     assert.equal(out, '')
   }
   assert.match(mnc(folder, '--config', at('absent.ts'), 'pass', '--list').err, /there is no such configuration/)
+})
+
+test('in the library: recipes are read by the configuration in use', async () => {
+  const recipe = { name: 'r', data: 'embedded', stages: [{ name: 's', build: 'lenet', train: { loss: 'own' } }] }
+  await assert.rejects(parseRecipe(recipe), /loss: must be one of/)
+  useConfig({ losses: [{ name: 'own', summary: 's', emit: () => assert.fail() }] })
+  assert.equal((await parseRecipe(recipe)).stages.length, 1)
+  useConfig({})
+  await assert.rejects(parseRecipe(recipe), /loss: must be one of/)
 })
 
 test('in the library: a configuration in use replaces the one before; String(error) says all of it', () => {
