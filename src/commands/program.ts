@@ -1,5 +1,6 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
+import { inspect } from 'node:util'
 import { Command, CommanderError, Option } from 'commander'
 import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
@@ -199,7 +200,7 @@ function report(error: unknown, { argv, io, stdout, stderr }: Call): number {
   if (!failure) return EXIT.ok
   const say = (text: string): void => void stderr.write(`${fitText(`mnc: ${text}`, widthOfStream(stderr))}\n`)
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
-  if (debug && error instanceof Error) say(error.stack ?? String(error))
+  if (debug && error instanceof Error) say(inspect(error))
   const { exit, message, error: known } = failure
   if (known?.code === reportedElsewhere().code) return exit
   if (!(error instanceof CommanderError)) say(message) // commander has reported it
