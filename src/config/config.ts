@@ -2,15 +2,14 @@
  * What a user adds to mnc, as one object: the default export of `mnc.config.ts`. In use, it is in the same lists as what is
  * built in (base/registry.ts), so that commands, help, recipes and messages know it.
  */
-import { parseReader } from '../analysis/readers.ts'
 import { MncError, usageError } from '../base/errors.ts'
-import { nearest, parseOptions } from '../base/options.ts'
+import { nearest } from '../base/options.ts'
 import type { Registry } from '../base/registry.ts'
 import { formatRegistry } from '../data/formats/index.ts'
 import { type DatasetDef, formatOf } from '../data/formats/own.ts'
 import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
 import { metricRegistry } from '../evaluate/metrics/index.ts'
-import { exportOptions } from '../export/export-options.ts'
+import { checkTarget } from '../export/targets/check-target.ts'
 import { targetRegistry } from '../export/targets/index.ts'
 import type { TargetDef } from '../export/targets/target.ts'
 import type { NetworkDef } from '../models/define-network.ts'
@@ -87,12 +86,6 @@ function guardedMetric(metric: MetricDef, owner: Owner): MetricDef {
       }
     },
   }
-}
-
-/** The options of its forms, and its readers, as they would be checked on the command line. */
-function checkTarget({ name, forms, readers }: TargetDef): void {
-  for (const { options } of forms) parseOptions(exportOptions, { ...options }, `target '${name}'`)
-  for (const reader of readers) parseReader(reader)
 }
 
 function use<T>(registry: Registry<T>, own: readonly T[] = []): void {
