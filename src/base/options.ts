@@ -13,7 +13,7 @@ interface Common {
   /** One-letter flag. */
   readonly short?: string
   /** What completion offers where any text is allowed. */
-  readonly suggestions?: readonly string[]
+  readonly suggestions?: readonly string[] | (() => Promise<readonly string[]>)
 }
 
 /** `isOpen`: a configuration may add to the choices, so that the compiler takes any text. */

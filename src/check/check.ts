@@ -205,8 +205,12 @@ function matchOutputs(reference: Model, model: Model): (readonly [string, string
 function matchInputs(reference: Model, model: Model): Map<string, string> {
   const [a, b] = [reference.graph.fed, model.graph.fed]
   const shown = (list: readonly Value[]): string => list.map((v) => `'${v.name}' ${formatType(v.type)}`).join(', ')
+  const size = (d: Dim | undefined): boolean => typeof d === 'number'
+  // a size that one of them leaves open is the other's; the first dim is the batch, which may be fixed in one
   const fits = (v: Value, w: Value): boolean =>
-    v.type?.elem === w.type?.elem && v.type?.dims?.length === w.type?.dims?.length
+    v.type?.elem === w.type?.elem &&
+    v.type?.dims?.length === w.type?.dims?.length &&
+    (v.type?.dims ?? []).every((d, i) => i === 0 || d === w.type!.dims![i] || !size(d) || !size(w.type!.dims![i]))
   if (a.length !== b.length || !a.every((v, i) => fits(v, b[i]!)))
     throw usageError(
       `the models take different inputs: ${shown(a)} and ${shown(b)}`,

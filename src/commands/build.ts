@@ -10,9 +10,14 @@ function familyFlags(): OptionTable {
   const flags: Record<string, OptionSpec> = {}
   const tables: [string, OptionTable][] = networks.map((n) => [n.family, n.options])
   for (const [family, table] of [...tables, ['', pixelOptions] as const])
-    for (const [name, { type, description }] of Object.entries(table)) {
+    for (const [name, spec] of Object.entries(table)) {
+      const { type, description } = spec
       const shared = tables.filter(([, t]) => name in t).length !== 1
-      flags[name] = { type, description: shared ? description : `${description} [${family}]` }
+      const suggestions = 'enum' in spec ? spec.enum : undefined
+      flags[name] = {
+        ...{ type, description: shared ? description : `${description} [${family}]` },
+        ...(suggestions && { suggestions }),
+      }
     }
   return flags
 }

@@ -4,15 +4,20 @@ import { calibrationOptions } from '../data/calibration-options.ts'
 import { dataOptions } from '../data/data-options.ts'
 import { pixelOptions } from '../data/pixel-options.ts'
 import type { PreprocessOverrides } from '../data/preprocess.ts'
+import { RANDOM } from '../data/random-options.ts'
 import type { Model } from '../graph/model.ts'
 import type { CalibrationData } from '../samples/calibration-data.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import type { CommandIO } from './io.ts'
+import { dataSuggestions } from './pixel-options.ts'
 
 export const calibrationTable = {
   data: {
     type: 'string',
     placeholder: 'REF',
+    get suggestions(): readonly string[] {
+      return [...dataSuggestions(), RANDOM]
+    },
     description: 'Data to calibrate on, e.g. cifar10:DIR, embedded, or random',
   },
   ...calibrationOptions,
@@ -30,7 +35,7 @@ export async function calibrate(
   options: Given,
   { name, io }: { readonly name: string; readonly io: CommandIO },
 ): Promise<CalibrationData> {
-  const { calibrationData, pixelsOf, RANDOM, randomWarning, writePreprocess } = await import('../data/index.ts')
+  const { calibrationData, pixelsOf, randomWarning, writePreprocess } = await import('../data/index.ts')
   const { openNamed } = await import('./pixel-options.ts')
   const size = parseOptions(calibrationOptions, optionsIn(calibrationOptions, options), name)
   if (reference === RANDOM) {

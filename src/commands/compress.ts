@@ -3,6 +3,7 @@ import { optionsIn, parseOptions } from '../base/options.ts'
 import { type CompressOptions, compressOptions } from '../compress/compress-options.ts'
 import type { CompressEvent, CompressResult } from '../compress/events.ts'
 import type { Point } from '../compress/point.ts'
+import { RANDOM } from '../data/random-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
@@ -17,7 +18,7 @@ export const compress = defineCommand({
   summary: 'Say the goal, get the file: quantises, fine-tunes where it must, exports, checks, and reports',
   arguments: [{ name: 'MODEL', description: 'An .onnx file; not with --resume', optional: true }],
   options: {
-    data: dataOptionWith('; both splits are used. random: made inputs'),
+    data: dataOptionWith('; both splits are used. random: made inputs', [RANDOM]),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,

@@ -1,5 +1,6 @@
 /** `mnc doctor`: what mnc runs on, and whether it works; with a model, which parts of it a device leaves to the CPU. */
 import { batchOption } from '../data/loader-options.ts'
+import { deviceNames } from '../runtime/device-options.ts'
 import type { Fallback } from '../runtime/executor.ts'
 import { defineCommand } from './define-command.ts'
 import { table } from './table.ts'
@@ -12,7 +13,12 @@ export const doctor = defineCommand({
     'Show versions, devices and memory, and test the installation; show which nodes of a model a device leaves to the CPU',
   arguments: [{ name: 'MODEL', description: 'A model to check on the device', optional: true }],
   options: {
-    device: { type: 'string', placeholder: 'DEVICE', description: 'Device to check; see train --device' },
+    device: {
+      type: 'string',
+      placeholder: 'DEVICE',
+      suggestions: deviceNames,
+      description: 'Device to check; see train --device',
+    },
     batch: batchOption(8, 'Images in the training step that is checked'),
   },
   examples: ['mnc doctor', 'mnc doctor --device webgpu student.onnx'],

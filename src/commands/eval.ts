@@ -52,7 +52,7 @@ export const evalDivision: Division<EvalFacts, PackedReading, Measurement> = {
       ...(Object.keys(others).length > 0 && { metrics: others }),
     }
     const { guessingWarning } = await import('../data/fed-wrongly.ts')
-    const guess = result ? guessingWarning(result.top1, Number(data.classes), samples) : null
+    const guess = result ? guessingWarning(result.top1, Number(data.classes), samples, things === 'images') : null
     if (guess) io.log(`note: ${guess}`)
     io.result({ ...facts, data, ...(shown && { shown }) }, (width) => {
       const speed = `${samples} ${things}  ${samplesPerSecond.toFixed(0)} ${things === 'images' ? 'img' : 'samples'}/s`

@@ -13,17 +13,20 @@ import type { CommandIO } from './io.ts'
 
 export { dataOptions, pixelOptions }
 
-/** `--data`, as it is described for one command. The list of formats is made when it is asked for: the user's own are known late. */
-export const dataOptionWith = (more = '') =>
+/** What completion offers for `--data`: `cifar10:` where a place follows. */
+export const dataSuggestions = (): readonly string[] =>
+  dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
+
+/** `--data`, as it is described for one command; `kinds`: what it takes besides. The list of formats is made when it is asked for: the user's own are known late. */
+export const dataOptionWith = (more = '', kinds: readonly string[] = []) =>
   ({
     type: 'string',
     placeholder: 'REF',
     get description(): string {
       return `${dataFormats.map(formOf).join(', ')}, with #train or #test${more}`
     },
-    /** `cifar10:` where a place follows. */
     get suggestions(): readonly string[] {
-      return dataFormats.map(({ name, place }) => (place === null ? name : `${name}:`))
+      return [...dataSuggestions(), ...kinds]
     },
   }) as const satisfies OptionSpec
 

@@ -1,5 +1,6 @@
 /** Commander's tree, made from the registry of commands; runs one. Knows no command or pass by name. */
 import type { Writable } from 'node:stream'
+import { inspect } from 'node:util'
 import { Command, CommanderError, Option } from 'commander'
 import { MncError, reportedElsewhere, usageError } from '../base/errors.ts'
 import { systemReason } from '../base/files.ts'
@@ -77,6 +78,7 @@ async function makeProgram(call: Call): Promise<Command> {
     for (const def of commands.filter((c) => c.lifts))
       for (const sub of (await def.subcommands?.()) ?? [])
         if (!namesOf(sub).some((name) => taken.has(name))) await addCommand(program, program, sub, call)
+  if (word !== 'help' && isHelp(call.argv)) refuseUnknown(program, 'command', word)
   return program
 }
 
@@ -100,9 +102,14 @@ const namesOf = ({ name, aliases = [] }: CommandDef): string[] => [name, ...alia
 
 /** The word that names the command: the first that is neither an option of the program nor the value of one. */
 function commandWord(argv: readonly string[]): string | undefined {
-  const words = argv.filter((w, i) => !w.startsWith('-') && !/^--(seed|dump-stages|config)$/.test(argv[i - 1] ?? ''))
+  const words = wordsOf(argv)
   return words[0] === 'help' ? words[1] : words[0]
 }
+
+const wordsOf = (argv: readonly string[]): string[] =>
+  argv.filter((w, i) => !w.startsWith('-') && !/^--(seed|dump-stages|config)$/.test(argv[i - 1] ?? ''))
+
+const isHelp = (argv: readonly string[]): boolean => wordsOf(argv)[0] === 'help'
 
 async function addCommand(program: Command, parent: Command, def: CommandDef, call: Call): Promise<void> {
   const { argv } = call
@@ -118,7 +125,7 @@ async function addCommand(program: Command, parent: Command, def: CommandDef, ca
   // an unknown word below a command with subcommands is a misspelt subcommand, whatever options follow it
   if (def.subcommands) command.allowUnknownOption().allowExcessArguments()
   command.action(async () => {
-    if (def.subcommands) refuseUnknown(command)
+    if (def.subcommands) refuseUnknown(command, command.name(), command.args[0])
     const io = new CommandIO({ ...globalOptions(program), words: argv }, call.stdout, call.stderr)
     call.io = io
     const options = parseOptions(def.options, givenOptions(command, def.options), def.name)
@@ -136,16 +143,13 @@ function usageOf({ name, optional, isList }: CommandDef['arguments'][number]): s
   return optional ? `[${word}]` : `<${word}>`
 }
 
-/** Suggests which subcommand was meant. */
-function refuseUnknown(command: Command): void {
-  const [word] = command.args
-  if (word === undefined) return
+/** Suggests which of its commands, a `kind` each, was meant by a word that is none of them. */
+function refuseUnknown(command: Command, kind: string, word: string | undefined): void {
+  const known = command.commands.flatMap((c) => [c.name(), ...c.aliases()])
+  if (word === undefined || known.includes(word)) return
   if (word.startsWith('-')) throw usageError(`unknown option '${word}'`, `mnc ${command.name()} --help lists them`)
-  const near = nearest(
-    word,
-    command.commands.flatMap((c) => [c.name(), ...c.aliases()]),
-  )
-  throw usageError(`unknown ${command.name()} '${word}'${near ? `, did you mean '${near}'?` : ''}`)
+  const near = nearest(word, known)
+  throw usageError(`unknown ${kind} '${word}'${near ? `, did you mean '${near}'?` : ''}`)
 }
 
 function globalOptions(program: Command): GlobalOptions {
@@ -163,8 +167,12 @@ interface Failure {
 
 /** What went wrong, for a person and a shell; null where help or the version was asked for. */
 function failureOf(error: unknown): Failure | null {
-  if (error instanceof CommanderError)
-    return error.exitCode === 0 ? null : { exit: EXIT.badInput, message: error.message.replace(/^error: /, '') }
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return null
+    // help was shown for want of a command
+    const message = error.code === 'commander.help' ? 'no command is given' : error.message.replace(/^error: /, '')
+    return { exit: EXIT.badInput, message }
+  }
   if (error instanceof MncError) return { exit: EXITS[error.blame], message: error.describe(), error }
   const message = error instanceof Error ? error.message : String(error)
   if (error instanceof RangeError && NO_MEMORY.test(message)) {
@@ -192,7 +200,7 @@ function report(error: unknown, { argv, io, stdout, stderr }: Call): number {
   if (!failure) return EXIT.ok
   const say = (text: string): void => void stderr.write(`${fitText(`mnc: ${text}`, widthOfStream(stderr))}\n`)
   const debug = process.env.MNC_DEBUG ? Number(process.env.MNC_DEBUG) > 0 : false
-  if (debug && error instanceof Error) say(error.stack ?? String(error))
+  if (debug && error instanceof Error) say(inspect(error))
   const { exit, message, error: known } = failure
   if (known?.code === reportedElsewhere().code) return exit
   if (!(error instanceof CommanderError)) say(message) // commander has reported it

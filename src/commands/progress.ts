@@ -24,7 +24,7 @@ export class Progress {
     this.#shown = this.#live ? Number.NEGATIVE_INFINITY : this.#start
   }
 
-  /** `done` of the total is finished; `note` follows it (a loss, a rate). */
+  /** `done` of the total is finished, a share where the total is 1; `note` follows it (a loss, a rate). */
   update(done: number, note = ''): void {
     const now = performance.now()
     if (!this.#stream || now - this.#shown < (this.#live ? REDRAW_MS : LINE_MS)) return
@@ -41,7 +41,8 @@ export class Progress {
     const share = this.#total > 0 ? Math.min(1, done / this.#total) : 0
     const seconds = (performance.now() - this.#start) / 1000
     const left = share > 0 ? `${formatDuration((seconds / share) * (1 - share))} left` : ''
-    const parts = (bar: string): string[] => [this.#label, bar, `${done}/${this.#total}`, note, left].filter(Boolean)
+    const figure = this.#total === 1 ? `${Math.round(100 * share)} %` : `${done}/${this.#total}`
+    const parts = (bar: string): string[] => [this.#label, bar, figure, note, left].filter(Boolean)
     if (!this.#live || !this.#stream) return parts('').join('  ')
     // one column stays free: terminals differ in where a full line leaves the cursor, and a second line cannot be redrawn
     return fitLine(parts, share, widthOfStream(this.#stream) - 1)

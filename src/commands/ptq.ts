@@ -25,11 +25,13 @@ export const ptq = defineCommand({
   options: {
     data: dataOptionWith(
       '; its training images by default, labels are not read. random: inputs without meaning; synthetic, the default: inputs made from what BatchNormalization remembers. Real ones are better',
+      [RANDOM, SYNTHETIC],
     ),
     ...dataOptions,
     ...pixelOptions,
     ...sizeOptions,
     ...ptqOptions,
+    without: { ...ptqOptions.without, suggestions: async () => (await import('../ptq/steps.ts')).stepNames },
     ...probeOptions,
     explain: { type: 'boolean', default: false, description: 'Say what was left alone, and why' },
     output: { ...output, description: `${output.description}. The steps are written next to it, as OUT.recipe.json` },

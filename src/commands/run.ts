@@ -3,12 +3,13 @@ import { optionsIn } from '../base/options.ts'
 import type { StageEstimate } from '../recipes/estimate.ts'
 import type { Recipe, Stage } from '../recipes/recipe.ts'
 import type { RunEvent, RunOptions, RunResult, StageResult } from '../recipes/run.ts'
+import { deviceNames } from '../runtime/device-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
 import { defineCommand } from './define-command.ts'
 import { interruptible } from './interrupt.ts'
 import type { CommandIO } from './io.ts'
-import { dataOption, dataOptions } from './pixel-options.ts'
+import { dataOptions, dataSuggestions } from './pixel-options.ts'
 import { formatDuration, type Progress } from './progress.ts'
 import { percent, table } from './table.ts'
 import { TrainingView } from './training-view.ts'
@@ -20,6 +21,7 @@ export const run = defineCommand({
     {
       name: 'RECIPE',
       description: 'A JSON file, or the name of a recipe in models/',
+      optional: true,
       values: async () => (await import('../recipes/load.ts')).recipeNames(),
     },
   ],
@@ -45,11 +47,24 @@ export const run = defineCommand({
       default: false,
       description: 'Only show the stages, their settings and the time they would take',
     },
-    data: { ...dataOption.data, description: "Data reference that replaces the recipe's own" },
+    schema: {
+      type: 'boolean',
+      default: false,
+      description: 'Print the JSON Schema of recipes, with what the configuration defines, for editors',
+    },
+    data: {
+      type: 'string',
+      placeholder: 'REF',
+      description: "Data reference that replaces the recipe's own",
+      get suggestions(): readonly string[] {
+        return dataSuggestions()
+      },
+    },
     ...dataOptions,
     device: {
       type: 'string',
       placeholder: 'DEVICE',
+      suggestions: deviceNames,
       description: "Device that replaces the recipe's own; see train",
     },
     ...probeOptions,
@@ -63,9 +78,21 @@ export const run = defineCommand({
       description: 'Stages at a time, each by a process, where they do not wait for another',
     },
   },
-  examples: ['mnc run quickstart --workdir build/quickstart', 'mnc run recipe.json --until pruned --dry-run'],
-  async run([reference = ''], options, io) {
-    const { loadRecipe } = await import('../recipes/load.ts')
+  examples: [
+    'mnc run quickstart --workdir build/quickstart',
+    'mnc run recipe.json --until pruned --dry-run',
+    'mnc run --schema > recipe.schema.json',
+  ],
+  async run([reference], options, io) {
+    if (options.schema) return showSchema(io)
+    const { loadRecipe, recipeNames } = await import('../recipes/load.ts')
+    if (reference === undefined) {
+      const { usageError } = await import('../base/errors.ts')
+      throw usageError(
+        "missing required argument 'RECIPE'",
+        `give a JSON file, or one of ${(await recipeNames()).join(', ')}`,
+      )
+    }
     const { chosenStages, runRecipe } = await import('../recipes/run.ts')
     const { data, dryRun, from, until, resume, checkpointSteps, device } = options
     const reading = optionsIn(dataOptions, options)
@@ -98,6 +125,12 @@ export const run = defineCommand({
     }
   },
 })
+
+async function showSchema(io: CommandIO): Promise<void> {
+  const { recipeSchema } = await import('../recipes/recipe.ts')
+  const schema = recipeSchema()
+  io.result(schema, JSON.stringify(schema, null, 2))
+}
 
 /** Events as lines and bars on stderr. */
 class RunView {

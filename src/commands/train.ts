@@ -1,6 +1,7 @@
 /** `mnc train`: trains or distils a model as it is, respecting masks, quantisers and frozen parts. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
 import { RANDOM, randomWarning } from '../data/random-options.ts'
+import { metricRegistry } from '../evaluate/metrics/index.ts'
 import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
@@ -15,12 +16,18 @@ import { type Ranks, together } from './ranks.ts'
 import { TrainingView } from './training-view.ts'
 
 const table = optionTable({
-  data: dataOptionWith('; random: generated inputs, with --teacher'),
+  data: dataOptionWith('; random: generated inputs, with --teacher', [RANDOM]),
   ...dataOptions,
   ...pixelOptions,
   ...sizeOptions,
   teacher: { type: 'string', placeholder: 'FILE', description: 'Network whose outputs the model learns' },
   ...trainOptions,
+  metric: {
+    ...trainOptions.metric,
+    get suggestions(): readonly string[] {
+      return metricRegistry.names
+    },
+  },
   ...ranksOptions,
   resume: { type: 'boolean', default: false, description: 'Continue from the checkpoint, if there is one' },
   checkpointMinutes: { type: 'number', exclusiveMinimum: 0, default: 10, description: 'Minutes between checkpoints' },

@@ -31,6 +31,7 @@ export const compressOptions = optionTable({
   goal: {
     type: 'string',
     placeholder: 'GOAL',
+    suggestions: async () => (await import('./goal.ts')).goalKinds.map((kind) => `${kind}=`),
     description: 'What the file must not exceed: bytes=100KB, macs=10M, latency=2ms or score=0.01',
   },
   time: {

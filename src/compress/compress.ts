@@ -16,6 +16,7 @@ import { modelBytes } from '../export/gate-size.ts'
 import { settingsFor } from '../export/targets/export-for.ts'
 import { targetOf } from '../export/targets/index.ts'
 import { cloneModel } from '../graph/clone.ts'
+import { quantisable } from '../graph/exported.ts'
 import type { Model } from '../graph/model.ts'
 import type { RecipeFacts } from '../ptq/recipe-of.ts'
 import { sha256 } from '../recipes/work-folder.ts'
@@ -113,6 +114,7 @@ export async function compressShare(
 
 async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const o = parseOptions(compressOptions, given.options ?? {}, 'compress')
+  quantisable(model)
   const goal = o.goal === undefined ? null : parseGoal(o.goal)
   if (o.time !== undefined) parseTime(o.time)
   const target = targetOf(o.target ?? (goal?.kind === 'bytes' || goal?.kind === 'score' ? 'size' : 'cpu'))

@@ -23,8 +23,8 @@ export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: P
     ...(training === null ? [] : [training]),
   ]
   const { top1 } = panel
-  if (samples.labelled && top1 !== null) refuseGuessing(model, top1)
   const { preprocess: p } = samples
+  if (samples.labelled && top1 !== null) refuseGuessing(model, top1, p !== undefined && p !== null)
   return {
     ...{
       bytes: info.bytes,
@@ -43,11 +43,11 @@ export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: P
 }
 
 /** A float model that is no better was fed wrongly, or its labels are others. */
-function refuseGuessing(model: Model, top1: number): void {
+function refuseGuessing(model: Model, top1: number, pictures: boolean): void {
   const classes = model.graph.outputs[0]?.type?.dims?.at(-1)
   if (typeof classes !== 'number' || !isGuessing(top1, classes)) return
   throw usageError(
     `the float model is right on ${(top1 * 100).toFixed(1)} % of the samples, no better than guessing among ${classes} classes`,
-    'say how its pixels were prepared (--mean, --std, --scale), in which order its classes are (--classes), or compare outputs alone (--no-labels)',
+    `${pictures ? 'say how its pixels were prepared (--mean, --std, --scale)' : 'give its inputs as in training'}, say in which order its classes are (--classes), or compare outputs alone (--no-labels)`,
   )
 }

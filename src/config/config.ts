@@ -9,6 +9,7 @@ import { formatRegistry } from '../data/formats/index.ts'
 import { type DatasetDef, formatOf } from '../data/formats/own.ts'
 import type { MetricDef } from '../evaluate/metrics/define-metric.ts'
 import { metricRegistry } from '../evaluate/metrics/index.ts'
+import { checkTarget } from '../export/targets/check-target.ts'
 import { targetRegistry } from '../export/targets/index.ts'
 import type { TargetDef } from '../export/targets/target.ts'
 import type { NetworkDef } from '../models/define-network.ts'
@@ -16,6 +17,7 @@ import { networkRegistry } from '../models/index.ts'
 import type { PassDef } from '../pass-manager/define-pass.ts'
 import { passRegistry } from '../passes/index.ts'
 import { type LossDef, lossRegistry } from '../train/losses.ts'
+import { guarded, type Owner } from './own-code.ts'
 
 /** What `mnc.config.ts` exports, made by `defineConfig`. */
 export interface Config {
@@ -44,14 +46,45 @@ export const defineConfig = (config: Config): Config => config
 export function useConfig(config: Config, file?: string): void {
   try {
     check(config)
-    use(passRegistry, config.passes)
-    use(formatRegistry, config.datasets?.map(formatOf))
-    use(lossRegistry, config.losses)
-    use(metricRegistry, config.metrics)
+    const owner = (kind: string, name: string): Owner => ({ what: `${kind} '${name}'`, file })
+    use(
+      passRegistry,
+      config.passes?.map((p) => ({ ...p, run: guarded(owner('pass', p.name), p.run.bind(p)) })),
+    )
+    use(
+      formatRegistry,
+      config.datasets?.map((d) => formatOf({ ...d, open: guarded(owner('data set', d.name), d.open.bind(d)) })),
+    )
+    use(
+      lossRegistry,
+      config.losses?.map((l) => ({ ...l, emit: guarded(owner('loss', l.name), l.emit.bind(l)) })),
+    )
+    use(
+      metricRegistry,
+      config.metrics?.map((m) => guardedMetric(m, owner('metric', m.name))),
+    )
+    for (const target of config.targets ?? []) checkTarget(target)
     use(targetRegistry, config.targets)
-    use(networkRegistry, config.networks)
+    use(
+      networkRegistry,
+      config.networks?.map((n) => ({ ...n, build: guarded(owner('network', n.family), n.build.bind(n)) })),
+    )
   } catch (error) {
     throw error instanceof MncError && file !== undefined ? error.inFile(file) : error
+  }
+}
+
+function guardedMetric(metric: MetricDef, owner: Owner): MetricDef {
+  const start = guarded(owner, metric.start.bind(metric))
+  return {
+    ...metric,
+    start(output) {
+      const measuring = start(output)
+      return {
+        add: guarded(owner, measuring.add.bind(measuring)),
+        result: guarded(owner, measuring.result.bind(measuring)),
+      }
+    },
   }
 }
 

@@ -11,7 +11,7 @@ import { type ElementType, elementCount, elementTypes } from '../graph/types.ts'
 import { type Dataset, MOST_CLASSES, type Split } from './dataset.ts'
 import { heldOut } from './held-out.ts'
 import { piecesOf, type Rows, readRows } from './rows.ts'
-import { testOnlyNote } from './test-only-classes.ts'
+import { type FoundLabels, testOnlyNote } from './test-only-classes.ts'
 
 /** An array with a row for each sample. */
 export interface Column {
@@ -104,7 +104,8 @@ export class ArraySet {
       throw usageError(
         `${column!.file}: '${column!.name}' holds class ${found - 1}, but only ${classNames.length} have names`,
       )
-    const notes = [...(init.notes ?? []), ...(labels ? testOnlyNote(column!.file, split, labels, second) : [])]
+    const only = labels && second ? testOnlyNote(split, foundIn(column!, labels), foundIn(other!, second)) : []
+    const notes = [...(init.notes ?? []), ...only]
     const classes = labels ? (classNames?.length ?? Math.max(found, init.classes ?? 0)) : 0
     return new ArraySet({
       name,
@@ -244,6 +245,14 @@ function labelColumn(columns: readonly Column[], map: ColumnMap): Column | undef
   return LABEL_NAMES.flatMap((name) => whole.filter((c) => c.name === name))[0]
 }
 
+/** What holds a row of it. */
+const fileOf = ({ file, fileOf }: Column, row: number): string => fileOf?.(row) ?? file
+
+const foundIn = (column: Column, labels: Int32Array): FoundLabels => ({
+  labels,
+  fileOf: (row) => fileOf(column, row),
+})
+
 function labelsOf(column: Column): Int32Array {
   const { name, elem, dims, rows, file } = column
   if (elementCount(dims) !== 1)
@@ -254,7 +263,7 @@ function labelsOf(column: Column): Int32Array {
     const numbers = numbersOf(elem, piece)
     for (let i = 0; i < numbers.length; i++) {
       const v = numbers[i]!
-      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(file, `${name}[${at}]`, v)
+      if (!(Number.isInteger(v) && v >= 0 && v < MOST_CLASSES)) throw badLabel(fileOf(column, at), `${name}[${at}]`, v)
       labels[at++] = v
     }
   }

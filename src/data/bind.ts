@@ -18,7 +18,7 @@ import { Tensor } from '../graph/tensor.ts'
 import { type Dim, type ElementType, elementCount, formatType } from '../graph/types.ts'
 import { inputDims } from '../samples/input-shapes.ts'
 import { integersOf } from '../samples/random-feeds.ts'
-import { type ArraySet, type Column, LABELS, numbersOf } from './array-set.ts'
+import { type ArraySet, type Column, LABEL_NAMES, LABELS, numbersOf } from './array-set.ts'
 import { piecesOf } from './rows.ts'
 
 export interface Feed {
@@ -93,8 +93,21 @@ function targetsOf(outputs: readonly Value[], set: ArraySet, fed: ReadonlySet<Co
     if (column && !fed.has(column)) targets.set(v.name, column)
   }
   const left = set.columns.filter((c) => !fed.has(c) && c !== set.labelColumn)
-  if (targets.size === 0 && outputs.length === 1 && left.length === 1) targets.set(outputs[0]!.name, left[0]!)
+  if (targets.size === 0 && outputs.length === 1 && left.length === 1) {
+    refuseFloatClasses(outputs[0]!, left[0]!)
+    targets.set(outputs[0]!.name, left[0]!)
+  }
   return targets
+}
+
+/** One float a sample, called as classes are, for an output of several numbers. */
+function refuseFloatClasses({ name: output, type }: Value, { name, elem, dims, file }: Column): void {
+  const scores = type?.dims?.at(-1)
+  if (!LABEL_NAMES.includes(name) || elementCount(dims) !== 1 || typeof scores !== 'number' || scores < 2) return
+  throw usageError(
+    `${file}: '${name}' is ${elem}, and classes are whole numbers`,
+    `write it as int64, or name it as what output '${output}' is to be with --map ${output}=${name}`,
+  )
 }
 
 const fits = (own: readonly number[], dims: readonly Dim[]): boolean =>

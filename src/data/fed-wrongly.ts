@@ -12,10 +12,13 @@ export const isGuessing = (top1: number, classes: number): boolean => classes > 
 /** Of so many right answers by chance the share says something. */
 const LEAST_RIGHT = 5
 
-/** What to say about an accuracy; null where there is nothing to. */
-export function guessingWarning(top1: number, classes: number, samples: number): string | null {
+/** What to say about an accuracy; null where there is nothing to. `pictures`: what it was measured on. */
+export function guessingWarning(top1: number, classes: number, samples: number, pictures: boolean): string | null {
   if (!isGuessing(top1, classes) || samples < LEAST_RIGHT * classes) return null
-  return `top-1 is no better than guessing among ${classes} classes: unless the model is not trained, look at its preprocessing (--mean, --std, --scale; --show 8 writes what it sees) and at the order of its classes (--classes)`
+  const fed = pictures
+    ? 'its preprocessing (--mean, --std, --scale; --show 8 writes what it sees)'
+    : 'how its inputs were prepared in training'
+  return `top-1 is no better than guessing among ${classes} classes: unless the model is not trained, look at ${fed} and at the order of its classes (--classes)`
 }
 
 const round = (x: number): number => Number(x.toPrecision(3))

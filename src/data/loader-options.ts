@@ -1,4 +1,4 @@
-/** `--workers` and `--batch`: the same wherever batches are prepared. */
+/** `--workers`, `--batch` and `--augment`: the same wherever batches are prepared. */
 import type { OptionSpec } from '../base/options.ts'
 
 /** Each is a thread with two batches of its own; one makes about a thousand images per second. */
@@ -14,3 +14,6 @@ export const workersOption = {
 
 export const batchOption = (images: number, description = 'Images per batch') =>
   ({ type: 'integer', minimum: 1, default: images, description }) as const
+
+/** Policies of `--augment` that have a name; others are files. */
+export const augmentNames = ['none', 'standard', 'micronet'] as const

@@ -7,6 +7,7 @@ export const layerOptions = optionTable({
     default: ['Conv'],
     description: 'Operator types to treat, e.g. Conv,Gemm',
     placeholder: 'OPS',
+    suggestions: async () => (await import('../ops/index.ts')).weightOps,
   },
   only: { type: 'strings', description: 'Treat only layers with these names (globs)', placeholder: 'NAMES' },
   exclude: { type: 'strings', description: 'Leave layers with these names alone (globs)', placeholder: 'NAMES' },

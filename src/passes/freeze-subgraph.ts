@@ -13,6 +13,7 @@ import { type OptionsOf, optionTable } from '../base/options.ts'
 import type { Graph, Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
+import { layerOptions } from '../layers/layer-options.ts'
 import { ACTIVATION_QUANT } from '../layers/layers.ts'
 import { QUANT_GUARD } from '../layers/quant-pair.ts'
 import { type Named, selectNamed } from '../layers/select.ts'
@@ -22,7 +23,12 @@ import { QUANT_SCALE } from '../quant/quant-nodes.ts'
 
 const options = optionTable({
   names: { type: 'strings', description: 'Freeze nodes by node, output or weight name (globs)', placeholder: 'NAMES' },
-  ops: { type: 'strings', description: 'Freeze nodes of these operator types', placeholder: 'OPS' },
+  ops: {
+    type: 'strings',
+    placeholder: 'OPS',
+    suggestions: layerOptions.ops.suggestions,
+    description: 'Freeze nodes of these operator types',
+  },
   allBut: { type: 'strings', description: 'Freeze everything except these (globs)', placeholder: 'NAMES' },
 })
 

@@ -14,6 +14,7 @@
 
 import { modelError, usageError } from '../base/errors.ts'
 import { type OptionsOf, optionTable } from '../base/options.ts'
+import { quantisable } from '../graph/exported.ts'
 import type { Node, Value } from '../graph/graph.ts'
 import { marks } from '../graph/marks.ts'
 import type { Model } from '../graph/model.ts'
@@ -273,6 +274,7 @@ async function quantizeActivations(model: Model, plan: Plan, o: Options, ctx: Pa
 }
 
 async function run(model: Model, o: Options, ctx: PassContext): Promise<boolean> {
+  quantisable(model)
   const inlined = inlineFunctions(model)
   let plan = makePlan(model, o)
   for (const { where, reason, left } of plan.declined) ctx.decline(where, reason, left)

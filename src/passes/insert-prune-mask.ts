@@ -65,6 +65,7 @@ const options = optionTable({
   pattern: {
     type: 'string',
     default: 'unstructured',
+    suggestions: ['unstructured', '2:4', '4:8', 'channel'],
     description: 'unstructured, N:M along input channels (2:4, 4:8), or channel',
   },
   replace: {

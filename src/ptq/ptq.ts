@@ -10,6 +10,7 @@ import { parseOptions } from '../base/options.ts'
 import { type Preprocess, writePreprocess } from '../data/preprocess.ts'
 import { RANDOM, type TrainingData } from '../data/random-options.ts'
 import { cloneModel } from '../graph/clone.ts'
+import { quantisable } from '../graph/exported.ts'
 import type { Model } from '../graph/model.ts'
 import { applyPass, type PassResult } from '../pass-manager/manager.ts'
 import { findPass } from '../passes/run-pass.ts'
@@ -115,7 +116,7 @@ export async function ptq(
   onEvent: (event: PtqEvent) => void | Promise<void> = () => {},
 ): Promise<PtqResult> {
   const o = parseOptions(ptqOptions, run.options ?? {}, 'ptq')
-  const model = cloneModel(source)
+  const model = cloneModel(quantisable(source))
   if (run.preprocess) writePreprocess(model, run.preprocess)
   const work = await Work.start(model, run, o, onEvent)
   return work.run()

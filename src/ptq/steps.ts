@@ -84,15 +84,17 @@ export interface PlannedPass extends PassStep {
   readonly def: PassDef
 }
 
+/** What `without` may name. */
+export const stepNames: readonly string[] = [...passSteps.map((s) => s.name), REFINE]
+
 /** The passes that this effort runs and `without` leaves. A usage error for names in it that are not steps. */
 export function plannedPasses({ effort, without = [] }: PtqOptions): readonly PlannedPass[] {
-  const names = [...passSteps.map((s) => s.name), REFINE]
-  const strange = without.find((name) => !names.includes(name))
+  const strange = without.find((name) => !stepNames.includes(name))
   if (strange !== undefined) {
-    const near = nearest(strange, names)
+    const near = nearest(strange, stepNames)
     throw usageError(
       `--without ${strange}: there is no such step${near ? `, did you mean '${near}'?` : ''}`,
-      `the steps are ${names.join(', ')}`,
+      `the steps are ${stepNames.join(', ')}`,
     )
   }
   return passSteps.flatMap((step) => {

@@ -109,7 +109,8 @@ async function noRecipe(reference: string): Promise<MncError> {
 
 /** A parsed recipe, checked; `where` names it in messages. */
 export async function parseRecipe(json: unknown, overrides: RecipeOverrides = {}, where = 'recipe'): Promise<Recipe> {
-  if (!isRecipe(json)) throw usageError(`${where}: ${faultsOf(json).join('; ')}`, 'see schemas/recipe.schema.json')
+  if (!isRecipe(json))
+    throw usageError(`${where}: ${faultsOf(json).join('; ')}`, 'mnc run --schema prints what a recipe may hold')
   const at = (stage: RawStage, message: string, next?: string): MncError =>
     usageError(`${where}: stage '${stage.name}': ${message}`, next)
   const names = json.stages.map((s) => s.name)
@@ -270,22 +271,35 @@ function camelKeys(table: OptionTable, given: Options): Options {
   return Object.fromEntries(Object.entries(given).map(([k, v]) => [byFlag.get(k) ?? k, v]))
 }
 
-let compiled: ReturnType<typeof compile> | undefined
+/** Another configuration brings another schema. */
+let compiled: { readonly schema: string; readonly check: ReturnType<typeof compile> } | undefined
 // the schema is large and checks one document: making its code smaller takes longer than that saves
-const compile = () =>
-  new Ajv({ allErrors: true, strict: false, verbose: true, code: { optimize: false } }).compile<RawRecipe>(
-    recipeSchema(),
-  )
+const compile = (schema: object) =>
+  new Ajv({ allErrors: true, strict: false, verbose: true, code: { optimize: false } }).compile<RawRecipe>(schema)
 
 function isRecipe(json: unknown): json is RawRecipe {
-  compiled ??= compile()
-  return compiled(json)
+  const schema = recipeSchema()
+  const text = JSON.stringify(schema)
+  if (compiled?.schema !== text) compiled = { schema: text, check: compile(schema) }
+  return compiled.check(json)
 }
 
 /** What ajv found, in words: `stage 'pruned', train: unknown 'epoch', did you mean 'epochs'?`. */
 function faultsOf(json: unknown): string[] {
-  const faults = (compiled?.errors ?? []).map((e) => `${placeOf(e.instancePath, json)}${faultOf(e)}`)
+  const errors = compiled?.check.errors ?? []
+  const faults = errors.filter((e) => !saysLess(e, errors)).map((e) => `${placeOf(e.instancePath, json)}${faultOf(e)}`)
   return [...new Set(faults)].slice(0, 5)
+}
+
+/** Of a value that may take several forms: that it has none, and that it has not another one, where the form it has is at fault. */
+function saysLess(e: ErrorObject, errors: readonly ErrorObject[]): boolean {
+  if (e.keyword === 'anyOf') return true
+  const telling = errors.some(
+    (o) => o.instancePath.startsWith(e.instancePath) && !['type', 'anyOf'].includes(o.keyword),
+  )
+  return (
+    e.keyword === 'type' && telling && errors.some((o) => o.keyword === 'anyOf' && o.instancePath === e.instancePath)
+  )
 }
 
 function faultOf(e: ErrorObject): string {
@@ -297,7 +311,8 @@ function faultOf(e: ErrorObject): string {
   }
   if (e.keyword === 'enum') {
     const { allowedValues } = e.params as { allowedValues: readonly string[] }
-    return `must be one of ${allowedValues.join(', ')}`
+    const near = typeof e.data === 'string' && nearest(e.data, allowedValues)
+    return `must be one of ${allowedValues.join(', ')}${near ? `; did you mean '${near}'?` : ''}`
   }
   const schema = e.parentSchema ?? {}
   // only fractions are numbers or text

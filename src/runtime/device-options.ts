@@ -1,11 +1,15 @@
 /** `--device` and `--threads`: the same wherever a graph runs. */
 import type { OptionSpec } from '../base/options.ts'
 
+/** What completion offers for `--device`. */
+export const deviceNames = ['cpu', 'webgpu', 'cuda', 'dml', 'coreml', 'tfjs', 'auto'] as const
+
 export const deviceOptions = {
   device: {
     type: 'string',
     default: 'cpu',
     placeholder: 'DEVICE',
+    suggestions: deviceNames,
     description: 'Where graphs run: cpu, webgpu, cuda, dml, coreml, tfjs or tfjs:BACKEND; auto: the fastest available',
   },
 } as const satisfies Record<string, OptionSpec>

@@ -1,6 +1,6 @@
 /** Options of re-estimating BatchNormalization, declared once for the command line and recipes. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import { batchOption, workersOption } from '../data/loader-options.ts'
+import { augmentNames, batchOption, workersOption } from '../data/loader-options.ts'
 import { deviceOptions } from '../runtime/device-options.ts'
 
 export const bnUpdateOptions = optionTable({
@@ -9,6 +9,8 @@ export const bnUpdateOptions = optionTable({
   augment: {
     type: 'string',
     default: 'standard',
+    placeholder: 'NAME|FILE',
+    suggestions: augmentNames,
     description: 'Augmentation: none, standard, micronet, or a policy FILE',
   },
   limit: { type: 'integer', minimum: 1, description: 'Use the first N images only' },

@@ -1,6 +1,6 @@
 /** Options of a training run, declared once for the command line, recipes and the library. */
 import { type OptionsOf, optionTable } from '../base/options.ts'
-import { batchOption, workersOption } from '../data/loader-options.ts'
+import { augmentNames, batchOption, workersOption } from '../data/loader-options.ts'
 import { finiteOptions } from '../layers/finite-options.ts'
 import { deviceOptions, threadsOption } from '../runtime/device-options.ts'
 import { type LossName, lossRegistry } from './losses.ts'
@@ -176,6 +176,8 @@ export const trainOptions = optionTable({
   augment: {
     type: 'string',
     default: 'standard',
+    placeholder: 'NAME|FILE',
+    suggestions: augmentNames,
     description: 'Augmentation: none, standard (crop and flip), micronet, or a policy FILE',
   },
   valFraction: {

@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
+import type { CommandDef } from '../../src/commands/define-command.ts'
+import { commands } from '../../src/commands/index.ts'
 import { mnc } from './run-mnc.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-completion-'))
@@ -54,7 +56,23 @@ const cases: readonly (readonly [line: string, ...offered: readonly string[]])[]
   ['mnc prune --spars', '--sparsity'],
   ['mnc pass remove-ch', 'remove-channels'],
   ['mnc sens', 'sensitivity'],
+  ['mnc eval --device cor', 'coreml'],
+  ['mnc train --augment mic', 'micronet'],
+  ['mnc train --metric per', 'per-class'],
+  ['mnc quantize --data ran', 'random'],
+  ['mnc run --data emb', 'embedded'],
+  ['mnc ptq --without rec', 'reconstruct'],
+  ['mnc prune --ops Ma', 'MatMul'],
+  ['mnc eval --metric accuracy,conf', 'accuracy,confusion'],
+  ['mnc compress --goal lat', 'latency='],
+  ['mnc eval --classes len', 'lenet.onnx'],
+  ['mnc --config len', 'lenet.onnx'],
+  ['mnc run --no-res', '--no-resume'],
+  ['mnc eval --dump-st', '--dump-stages'],
 ]
+
+/** Lines whose last word is no file, though there is one of that name. */
+const withoutFiles = ['mnc eval --jobs le', 'mnc eval --metric le', 'mnc export --target le']
 
 for (const [shell, offers] of Object.entries({ bash, zsh, fish }))
   test(`completion in ${shell}`, {
@@ -70,4 +88,27 @@ for (const [shell, offers] of Object.entries({ bash, zsh, fish }))
       assert.doesNotMatch(text, /not found|error|unrecognized/i)
     }
     assert.ok(!offers(script, 'mnc prune --scope g').split(/\s+/).includes('layer'))
+    for (const line of withoutFiles) assert.doesNotMatch(offers(script, line), /lenet\.onnx/, line)
+    const behind = shell === 'bash' ? 'mnc eval --data npz : len' : 'mnc eval --data npz:len'
+    assert.match(offers(script, behind), /lenet\.onnx/)
   })
+
+/** Placeholders of texts that nothing is known about before they are given. */
+const FREE = ['NAMES', 'STAGE', 'TIME', 'BYTES', 'I/N', 'INPUT=ARRAY', 'NAME=1,3,?,W']
+
+test('every option that takes text offers values or files, or says what is written in its place', async () => {
+  const check = async (list: readonly CommandDef[], path: string): Promise<void> => {
+    for (const command of list) {
+      for (const [name, spec] of Object.entries(command.options)) {
+        if (!['string', 'strings', 'stringMap', 'choice'].includes(spec.type)) continue
+        const { placeholder = '', suggestions } = spec
+        const known =
+          ('enum' in spec && spec.enum) || (typeof suggestions === 'function' ? await suggestions() : suggestions)
+        const isFree = /FILE|DIR/.test(placeholder) || FREE.includes(placeholder)
+        assert.ok((known && known.length > 0) || isFree, `${path} ${command.name} --${name} <${placeholder}>`)
+      }
+      await check((await command.subcommands?.()) ?? [], `${path} ${command.name}`)
+    }
+  }
+  await check(commands, 'mnc')
+})

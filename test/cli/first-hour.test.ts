@@ -93,6 +93,12 @@ test('a bar fits the terminal and keeps the time left', () => {
   }
 })
 
+test('a share of one job is shown in percent', () => {
+  const screen = new Terminal(40)
+  new Progress('bench', 1, screen).update(0.05835753399999999)
+  assert.match(screen.text, /bench .* 6 % {2}\d+ s left$/)
+})
+
 test('durations in days and hours', () => {
   assert.deepEqual([7.4, 200, 7500, 90_000, 86_400 * 12].map(formatDuration), [
     ...['7 s', '3 min 20 s', '2 h 5 min', '1 d 1 h', '12 d 0 h'],
@@ -104,6 +110,8 @@ test('--json: one document on stdout on failure too, next to the message', async
     [['info', at('absent.onnx')], /./],
     [['info', lenet, '--nothing'], /^bad-usage$/],
     [['prunne'], /^bad-usage$/],
+    [['help', 'prunne'], /^bad-usage$/],
+    [['help', '--seed', '3', 'nothing'], /^bad-usage$/],
     [['prune', lenet, '--sparsity', '7'], /^bad-usage$/],
   ] as const) {
     const { exit, out, err } = await mnc(['--json', ...args])
@@ -113,6 +121,11 @@ test('--json: one document on stdout on failure too, next to the message', async
     assert.equal(error.exit, 2)
     assert.ok(err.replace(/\s+/g, ' ').includes(error.message.split('\n')[0]), `${err} says ${error.message}`)
   }
+  const none = await mnc(['--json'])
+  assert.deepEqual([none.exit, JSON.parse(none.out).error.message], [2, 'no command is given'])
+  assert.match(none.err, /^Usage: mnc/)
+  const asked = await mnc(['help', 'prunne'])
+  assert.deepEqual([asked.out, asked.err], ['', "mnc: unknown command 'prunne', did you mean 'prune'?\n"])
   const gate = await mnc(['--json', 'eval', lenet, '--data', 'embedded', '--limit', '10', '--min-accuracy', '99.9%'])
   assert.equal(gate.exit, 3)
   assert.equal(JSON.parse(gate.out).samples, 10)
@@ -130,6 +143,14 @@ test('what cannot work says so in one message', async () => {
   const wider = await quantize('--weight-bits', '8', quantised, '-o', at('twice.onnx'))
   assert.equal(wider.exit, 2)
   assert.match(wider.err, /does not quantise twice/)
+  for (const words of [['quantize'], ['ptq'], ['compress', '--no-labels']]) {
+    const rounded = await mnc([...words, exported, ...data, '-o', at('rounded-twice.onnx')])
+    assert.equal(rounded.exit, 2)
+    assert.equal(
+      rounded.err,
+      'mnc: the model is an export (packed), which is quantised already (start from the float model; mnc does not quantise twice)\n',
+    )
+  }
   const steps = ['--data', 'embedded', '--limit', '64', '--batch', '32', '--max-steps']
   const trained = await mnc(['train', exported, ...steps, '1', '-o', at('t.onnx')])
   assert.equal(trained.exit, 2)
@@ -148,9 +169,14 @@ test('what cannot work says so in one message', async () => {
   const colours = await mnc(['eval', lenet, '--data', `npz:${at('colours.npz')}`])
   assert.equal(colours.exit, 2)
   assert.match(colours.err, /has images with 3 channel\(s\), but input 'input' takes 1/)
-  const others = await mnc(['check', lenet, colour])
-  assert.equal(others.exit, 2)
-  assert.match(others.err, /input/)
+  for (const more of [[], data]) {
+    const others = await mnc(['check', lenet, colour, ...more])
+    assert.equal(others.exit, 2)
+    assert.match(
+      others.err,
+      /the models take different inputs: 'input' float32\[N,1,28,28\] and 'input' float32\[N,3,28,28\] \(check a model against/,
+    )
+  }
   const percent = await mnc(['eval', lenet, '--data', 'embedded', '--min-accuracy', '90'])
   assert.equal(percent.exit, 2)
   assert.match(percent.err, /90 percent is written 0\.9 or 90%/)

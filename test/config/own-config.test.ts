@@ -1,7 +1,7 @@
 /** The user's own passes, data sets, losses, metrics, targets and networks, from a configuration in TypeScript, in the built command. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import test, { after } from 'node:test'
@@ -11,6 +11,7 @@ import { readModel } from '../../src/codec/codec.ts'
 import { printModel } from '../../src/codec/text.ts'
 import { defineConfig, useConfig } from '../../src/config/config.ts'
 import { findConfig } from '../../src/config/find.ts'
+import { parseRecipe } from '../../src/recipes/load.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-config-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -145,13 +146,22 @@ test('own metrics and targets are in help, completion, recipes and messages, and
   assert.match(help('export'), /board: the board on our desk/)
   for (const command of ['export', 'compress']) assert.match(help(command), /, board\)/)
   const { out: completion } = mnc(folder, 'completion', 'bash')
-  assert.match(completion, /'export --target'\) values='[^']* board'/)
-  assert.match(completion, /'eval --metric'\) values='[^']* most-wrong'/)
+  assert.match(completion, /'export --target'\) offer='' values='[^']* board'/)
+  assert.match(completion, /'eval --metric'\) offer='' values='[^']* most-wrong'/)
   const recipe = { name: 'boarded', stages: [{ name: 'e', from: './q.onnx', export: { target: 'board' } }] }
   writeFileSync(at('boarded.json'), JSON.stringify(recipe))
   const ran = mnc(folder, 'run', 'boarded.json')
   assert.equal(ran.exit, 0, ran.err)
   assert.match(printModel(await readModel(at('build/boarded/e.onnx'))), /int4\[2,16\]/)
+  const schema = mnc(folder, 'run', '--schema').out
+  assert.equal(JSON.parse(schema).title, 'mnc recipe')
+  for (const name of ['rename-graph', 'log-cosh', 'board']) assert.ok(schema.includes(JSON.stringify(name)), name)
+  const slips = { name: 's', stages: [{ name: 'e', from: './q.onnx', train: { loss: 'log-csh' } }] }
+  writeFileSync(at('slips.json'), JSON.stringify(slips))
+  assert.match(
+    mnc(folder, 'run', 'slips.json').err,
+    /^mnc: slips\.json: stage 'e', train, loss: must be one of ce, .*, log-cosh; did you mean 'log-cosh'\? \(mnc run --schema prints/,
+  )
   // elsewhere nobody knows them
   assert.match(
     mnc(folder, '--no-config', 'export', 'q.onnx', '--target', 'board').err,
@@ -193,6 +203,14 @@ test('a faulty configuration is one message that names the file, exit 2', () => 
   const bad = at('bad.mjs')
   for (const [text, message] of [
     ['export default { pases: [] }', /bad\.mjs: a configuration has no 'pases', did you mean 'passes'\?/],
+    [
+      `export default { targets: [{ name: 'x', summary: '', pick: 'first', aim: 'bytes', readers: [], forms: [{ options: { format: 'no' } }] }] }`,
+      /bad\.mjs: target 'x': --format must be one of packed/,
+    ],
+    [
+      `export default { targets: [{ name: 'x', summary: '', pick: 'first', aim: 'bytes', readers: ['caffe'], forms: [] }] }`,
+      /bad\.mjs: 'caffe' is no reader/,
+    ],
     ['export default { passes: [{ name: "x" }] }', /bad\.mjs: one of 'passes' has no run and no summary/],
     [
       'export default { targets: [{ name: "x", summary: "" }] }',
@@ -218,6 +236,88 @@ test('a faulty configuration is one message that names the file, exit 2', () => 
     assert.equal(out, '')
   }
   assert.match(mnc(folder, '--config', at('absent.ts'), 'pass', '--list').err, /there is no such configuration/)
+})
+
+test("what is wrong in one's own code is said with its name and the configuration, exit 2", () => {
+  const place = at('faulty.mjs')
+  writeFileSync(
+    place,
+    `import { defineConfig, Tensor } from 'mnc'
+const fail = (text) => () => { throw new TypeError(text) }
+const labelled = (result) => ({ summary: 's', better: 'lower', against: 'labels', start: () => result })
+const fine = () => ({
+  input: Tensor.float32([30, 1, 4, 4], Array.from({ length: 480 }, (_, i) => Math.sin(i))),
+  labels: Tensor.int64([30], Array.from({ length: 30 }, (_, i) => i % 2)),
+})
+export default defineConfig({
+  passes: [
+    { name: 'bad-pass', summary: 's', options: {}, preserves: 'nothing', run: fail('in a pass') },
+    { name: 'late-pass', summary: 's', options: {}, preserves: 'nothing', run: async () => fail('in a promise')() },
+  ],
+  datasets: [
+    { name: 'fine', summary: 's', open: fine },
+    { name: 'bad-data', summary: 's', open: fail('no such disk') },
+    { name: 'no-data', summary: 's', open: () => undefined },
+    { name: 'no-tensor', summary: 's', open: () => ({ input: [1, 2] }) },
+  ],
+  metrics: [
+    { name: 'bad-add', ...labelled({ add: fail('while adding'), result: () => ({ value: 1 }) }) },
+    { name: 'bad-result', ...labelled({ add() {}, result: fail('at the end') }) },
+    { name: 'bad-start', ...labelled(), start: fail('at the start') },
+  ],
+  losses: [
+    { name: 'bad-loss', summary: 's', emit: fail('in a loss') },
+    { name: 'no-scalar', summary: 's', emit: (b, s, t) => b.op('Sub', [s, t]) },
+  ],
+  networks: [{ family: 'bad-net', summary: 's', options: {}, build: fail('in a network') }],
+})
+`,
+  )
+  const run = (...words: readonly string[]) => mnc(folder, '--config', place, ...words)
+  const train = (loss: string): readonly string[] => [
+    ...['train', 'tiny.onnx', '--teacher', 'tiny.onnx', '--data', 'fine', '--batch', '10', '--loss', loss],
+    ...['--max-steps', '2', '-o', 'faulty.onnx'],
+  ]
+  const measured = (metric: string): readonly string[] => ['eval', 'tiny.onnx', '--data', 'fine', '--metric', metric]
+  const cases: readonly (readonly [readonly string[], string])[] = [
+    [['bad-pass', 'tiny.onnx'], "pass 'bad-pass': in a pass"],
+    [['late-pass', 'tiny.onnx'], "pass 'late-pass': in a promise"],
+    [['eval', 'tiny.onnx', '--data', 'bad-data'], "data set 'bad-data': no such disk"],
+    [measured('bad-add'), "metric 'bad-add': while adding"],
+    [measured('bad-result'), "metric 'bad-result': at the end"],
+    [measured('bad-start'), "metric 'bad-start': at the start"],
+    [train('bad-loss'), "loss 'bad-loss': in a loss"],
+    [['build', 'bad-net'], "network 'bad-net': in a network"],
+  ]
+  for (const [words, message] of cases) {
+    const { exit, err } = run(...words)
+    assert.equal(exit, 2, err)
+    assert.ok(err.includes(`mnc: ${place}: ${message} (MNC_DEBUG=1 shows where)`), err)
+  }
+  const others: readonly (readonly [readonly string[], RegExp])[] = [
+    [['eval', 'tiny.onnx', '--data', 'no-data'], /no-data#test: open returns no arrays \(return them by name/],
+    [['eval', 'tiny.onnx', '--data', 'no-tensor'], /no-tensor#test: 'input' is no tensor \(Tensor\.float32/],
+    [train('no-scalar'), /loss 'no-scalar' gives \[10, 2\], and a loss is one number \(end it with ReduceMean/],
+  ]
+  for (const [words, message] of others) {
+    const { exit, err } = run(...words)
+    assert.equal(exit, 2, err)
+    assert.match(err, message)
+  }
+  assert.ok(!existsSync(at('faulty.onnx')))
+  const shown = spawnSync(process.execPath, [cli, '--config', place, 'bad-pass', 'tiny.onnx'], {
+    ...{ cwd: folder, encoding: 'utf8', env: { ...process.env, MNC_DEBUG: '1' } },
+  })
+  assert.match(shown.stderr, /TypeError: in a pass\s+at .*faulty\.mjs:2:/)
+})
+
+test('in the library: recipes are read by the configuration in use', async () => {
+  const recipe = { name: 'r', data: 'embedded', stages: [{ name: 's', build: 'lenet', train: { loss: 'own' } }] }
+  await assert.rejects(parseRecipe(recipe), /loss: must be one of/)
+  useConfig({ losses: [{ name: 'own', summary: 's', emit: () => assert.fail() }] })
+  assert.equal((await parseRecipe(recipe)).stages.length, 1)
+  useConfig({})
+  await assert.rejects(parseRecipe(recipe), /loss: must be one of/)
 })
 
 test('in the library: a configuration in use replaces the one before; String(error) says all of it', () => {

@@ -206,6 +206,10 @@ test('what does not fit is refused before the first batch, with the file, the ar
       /no array for input 'tokens' int64\[N,2\]; it has features, labels/,
     ],
     [
+      { ...good(), labels: npy(Float32Array.from(labels), [COUNT]) },
+      /\.n(pz|py): 'labels' is float32, and classes are whole numbers \(write it as int64/,
+    ],
+    [
       {
         ...good(),
         labels: npy(

@@ -59,10 +59,14 @@ test('means and deviations that are of another range than the pixels', () => {
 })
 
 test('an accuracy no better than guessing, where there are enough samples to tell', () => {
-  assert.match(guessingWarning(0.1, 10, 200)!, /no better than guessing among 10 classes/)
-  assert.equal(guessingWarning(0.1, 10, 40), null)
-  assert.equal(guessingWarning(0.2, 10, 200), null)
-  assert.equal(guessingWarning(1, 1, 200), null)
+  assert.match(
+    guessingWarning(0.1, 10, 200, true)!,
+    /no better than guessing among 10 classes: .*--mean, --std, --scale/,
+  )
+  assert.doesNotMatch(guessingWarning(0.1, 10, 200, false)!, /--mean|--show/)
+  assert.equal(guessingWarning(0.1, 10, 40, true), null)
+  assert.equal(guessingWarning(0.2, 10, 200, true), null)
+  assert.equal(guessingWarning(1, 1, 200, true), null)
 })
 
 const images = (pixel: (image: number, channel: number, p: number) => number, count = 4): Buffer => {

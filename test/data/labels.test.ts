@@ -91,7 +91,7 @@ test('what is wrong with a file of labels is said with its line', { skip }, asyn
     'test/a.png': 2,
     'test/labels.csv': 'a.png,dog',
   }
-  await assert.rejects(open(onlyTest), /test has classes that .*train lacks: 'dog'/)
+  await assert.rejects(open(onlyTest), /test\/labels\.csv has classes that .*train\/labels\.csv lacks: 'dog'/)
   const mixed = { 'train/cat/a.png': 1, 'test/a.png': 2 }
   await assert.rejects(open(mixed), /come from class folders, those of .*test from nowhere/)
 })

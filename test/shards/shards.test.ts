@@ -1,7 +1,8 @@
 /** Shares of a job: joined they give what a single run gives, to the byte, and nothing else is joined. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import test from 'node:test'
 import fc from 'fast-check'
 import { writeModel } from '../../src/codec/codec.ts'
@@ -111,6 +112,30 @@ test('--jobs shares the work among processes, and leaves no files of shares', as
   ])
   assert.equal(code, 2)
   assert.match(err, /--metric mse compares outputs with numbers/)
+})
+
+test('check --jobs with metrics: the document of a single run, its gates, and its refusals', async () => {
+  const shared = (words: readonly string[]) => {
+    const [program = '', ...more] = [...built, ...words, '--jobs', '2', '--json']
+    return spawnSync(program, more, { encoding: 'utf8' })
+  }
+  const single = await ok(...checked)
+  const { status, stdout, stderr } = shared(checked)
+  assert.equal(status, 0, stderr)
+  assert.equal(stdout, single)
+  assert.deepEqual(Object.keys(JSON.parse(single).metrics), ['f1', 'cosine'])
+  const gated = [...checked.with(2, at('other.onnx')), '--max-worse', '0.001']
+  const [whole, joined] = [await mnc(...gated, '--json'), shared(gated)]
+  assert.deepEqual([joined.status, joined.stdout], [3, whole.out])
+  for (const said of [whole.err, joined.stderr])
+    assert.match(said, /other\.onnx: \w+ is \S+, and the reference's \S+: worse by \S+, more than --max-worse 0\.001/)
+  const refused = shared([...checked.slice(0, -1), 'f2'])
+  assert.equal(refused.status, 2)
+  assert.match(JSON.parse(refused.stdout).error.message, /there is no metric 'f2'/)
+  assert.deepEqual(
+    readdirSync(dirname(at('net.onnx'))).filter((f) => /\.check\.\w+\.\d-of-/.test(f)),
+    [],
+  )
 })
 
 test('--jobs leaves alone the shares of other jobs and files that are no scan; flags go before --', async () => {

@@ -25,10 +25,15 @@ export const formatOf = ({ name, place = null, summary, open }: DatasetDef): Dat
   ...{ name, place, summary },
   async open(at, split, { map }) {
     const { ArraySet } = await import('../array-set.ts')
+    const { Tensor } = await import('../../graph/tensor.ts')
     const { memoryRows } = await import('../rows.ts')
     const where = `${place === null ? name : `${name}:${at}`}#${split}`
-    const arrays = Object.entries(await open(at, split))
-    const columns = arrays.map(([column, tensor]) => {
+    const opened: unknown = await open(at, split)
+    if (typeof opened !== 'object' || opened === null)
+      throw usageError(`${where}: open returns no arrays`, 'return them by name: { x: Tensor.float32([n, ...], ...) }')
+    const columns = Object.entries(opened).map(([column, tensor]: [string, unknown]) => {
+      if (!(tensor instanceof Tensor))
+        throw usageError(`${where}: '${column}' is no tensor`, 'Tensor.float32([n, ...], numbers) makes one')
       const [count, ...dims] = tensor.dims
       if (count === undefined) throw usageError(`${where}: '${column}' is a scalar`, 'give it a dim for the samples')
       const bytes = tensor.bytes

@@ -9,6 +9,7 @@ import { usageError } from '../../base/errors.ts'
 import { listFolder, reading, readTextSync } from '../../base/files.ts'
 import { Dataset, type Split, type Statistics, sharedBytes } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
+import { testOnlyNote } from '../test-only-classes.ts'
 import { findFolder, missingFiles } from './files.ts'
 
 interface CifarKind {
@@ -57,26 +58,39 @@ export function openCifar(kindName: keyof typeof kinds, folder: string, split: S
     memory,
     `${kindName}:${folder}`,
   )
-  const recordBytes = kind.labelBytes + PIXELS
-  const counts = found.files.map((file) => countRecords(join(found.folder, file), recordBytes))
-  const size = counts.reduce((n, c) => n + c, 0)
+  const parts = partsOf(found, kind)
+  const size = parts.reduce((n, { count }) => n + count, 0)
   const images = sharedBytes(size * PIXELS)
   const labels = new Int32Array(size)
   let at = 0
-  for (const [part, file] of found.files.entries())
-    for (const [r, record] of records(join(found.folder, file), recordBytes, counts[part]!)) {
-      labels[at] = record[kind.labelBytes - 1]!
-      if (labels[at]! >= kind.classes)
-        throw usageError(`${file}, record ${r}: label ${labels[at]} is outside 0..${kind.classes - 1}`)
-      images.set(record.subarray(kind.labelBytes), at++ * PIXELS)
-    }
+  for (const [label, record] of recordsOf(parts, kind)) {
+    labels[at] = label
+    images.set(record.subarray(kind.labelBytes), at++ * PIXELS)
+  }
   const name = `${kindName}:${folder}#${split}`
   const classNames = readNames(join(found.folder, kind.names), kind.classes)
   const { classes, statistics } = kind
   return new Dataset({
     ...{ name, split, classes, channels: 3, height: 32, width: 32, images, labels, classNames },
     statistics: async () => statistics,
-    notes: partNotes(found.folder, found.files, split),
+    notes: [...partNotes(found.folder, found.files, split), ...testOnly(kind, folder, split, { labels, parts })],
+  })
+}
+
+interface Part {
+  readonly path: string
+  /** Row of its first record. */
+  readonly first: number
+  readonly count: number
+}
+
+function partsOf({ folder, files }: { readonly folder: string; readonly files: readonly string[] }, kind: CifarKind) {
+  let first = 0
+  return files.map((file): Part => {
+    const path = join(folder, file)
+    const count = countRecords(path, kind.labelBytes + PIXELS)
+    first += count
+    return { path, first: first - count, count }
   })
 }
 
@@ -90,6 +104,38 @@ function countRecords(path: string, recordBytes: number): number {
     )
   return count
 }
+
+/** Every record, with its label, valid until the next is asked for. A usage error for a label that there is not. */
+function* recordsOf(parts: readonly Part[], { labelBytes, classes }: CifarKind): Generator<[number, Uint8Array]> {
+  for (const { path, count } of parts)
+    for (const [r, record] of records(path, labelBytes + PIXELS, count)) {
+      const label = record[labelBytes - 1]!
+      if (label >= classes) throw usageError(`${path}, record ${r}: label ${label} is outside 0..${classes - 1}`)
+      yield [label, record]
+    }
+}
+
+/** Each split has every class as these sets are published, and nothing more is read then. */
+function testOnly(
+  kind: CifarKind,
+  folder: string,
+  split: Split,
+  { labels, parts }: { readonly labels: Int32Array; readonly parts: readonly Part[] },
+): string[] {
+  if (split === 'train' && new Set(labels).size === kind.classes) return []
+  const found = findFolder(folder, [kind.folder], kind.files[split === 'train' ? 'test' : 'train'])
+  if (!found) return []
+  const others = partsOf(found, kind)
+  const own = { labels, fileOf: (row: number) => partWith(parts, row) }
+  const other = { labels: labelsIn(others, kind), fileOf: (row: number) => partWith(others, row) }
+  return testOnlyNote(split, own, other)
+}
+
+function* labelsIn(parts: readonly Part[], kind: CifarKind): Generator<number> {
+  for (const [label] of recordsOf(parts, kind)) yield label
+}
+
+const partWith = (parts: readonly Part[], row: number): string => parts.findLast(({ first }) => first <= row)!.path
 
 /** Records that are read at a time: all of a file, beside the images, would be twice their memory. */
 const RECORDS_AT_ONCE = 1000

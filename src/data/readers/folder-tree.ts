@@ -36,6 +36,8 @@ export interface ClassFolder {
 
 export interface SplitTree {
   readonly root: string
+  /** The file of labels; without one, the folder. */
+  readonly labelled: string
   /** Where classes come from: folders, a file of labels, one whose labels are numbers; none: samples have no labels. */
   readonly source: 'folders' | 'names' | 'numbers' | 'none'
   /** In the order of their names' code points, as PyTorch's ImageFolder has it; of numbers, in their order. */
@@ -82,7 +84,7 @@ export function readSplit(root: string, kind: FileKind): SplitTree {
 }
 
 /** Only the samples that the file lists. */
-function listedSplit(root: string, of: FileKind, { labels, isNumbers }: LabelFile): SplitTree {
+function listedSplit(root: string, of: FileKind, { path, labels, isNumbers }: LabelFile): SplitTree {
   const byLabel = new Map<string, string[]>()
   for (const [name, label] of labels) {
     const key = isNumbers ? String(Number(label)) : label
@@ -95,7 +97,7 @@ function listedSplit(root: string, of: FileKind, { labels, isNumbers }: LabelFil
   const classes = names.map((name) => ({ name, files: byLabel.get(name)!.sort(naturalOrder) }))
   const others = entries(root).filter((e) => e.kind === 'file' && isSample(e.name, of) && !labels.has(e.name)).length
   const leftOut = new Map(others > 0 ? [[`${of.what} without a label`, others]] : [])
-  return { root, source: isNumbers ? 'numbers' : 'names', classes, leftOut }
+  return { root, labelled: path, source: isNumbers ? 'numbers' : 'names', classes, leftOut }
 }
 
 function foundSplit(root: string, of: FileKind): SplitTree {
@@ -129,10 +131,10 @@ function foundSplit(root: string, of: FileKind): SplitTree {
   const isPlain = loose.length > 0 && classes.every((c) => c.files.length === 0)
   if (!isPlain) {
     for (const _ of loose) leave(`${of.what} outside class folders`)
-    return { root, source: 'folders', classes, leftOut }
+    return { root, labelled: root, source: 'folders', classes, leftOut }
   }
   for (const file of loose) noteRead(file)
-  return { root, source: 'none', classes: [{ name: '', files: loose.sort(naturalOrder) }], leftOut }
+  return { root, labelled: root, source: 'none', classes: [{ name: '', files: loose.sort(naturalOrder) }], leftOut }
 }
 
 const NO_FILE = 'pipes, sockets and devices'

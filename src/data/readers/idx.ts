@@ -10,6 +10,7 @@ import { usageError } from '../../base/errors.ts'
 import { readFileBytesSync } from '../../base/files.ts'
 import { Dataset, type DatasetInit, type Split, sharedBytes, statisticsOf } from '../dataset.ts'
 import { checkMemory } from '../memory.ts'
+import { testOnlyNote } from '../test-only-classes.ts'
 import { findFolder, missingFiles } from './files.ts'
 
 /** Standard names; some mirrors write a dot for the second dash. */
@@ -35,13 +36,15 @@ export function openIdx(folder: string, split: Split, memory: number, known?: Kn
   const [size = 0, height = 0, width = 0] = images.dims
   if (labels.dims[0] !== size)
     throw usageError(`${labelFile} holds ${labels.dims[0]} labels for the ${size} images of ${imageFile}`)
+  const other = otherLabels(folder, split, memory)
   const shared = sharedBytes(images.bytes.length)
   shared.set(images.bytes)
   const set = new Dataset({
     name: `mnist:${folder}#${split}`,
     ...{ split, channels: 1, height, width, images: shared, labels: Int32Array.from(labels.bytes) },
     // The format does not say how many classes there are; every set in it but EMNIST has ten.
-    classes: Math.max(10, largest(labels.bytes) + 1, otherLargest(folder, split, memory) + 1),
+    classes: Math.max(10, largest(labels.bytes) + 1, largest(other?.labels ?? NONE) + 1),
+    notes: testOnlyNote(split, { labels: labels.bytes, fileOf: () => labelFile }, other),
     statistics: async () => statisticsOf(split === 'test' ? trainingPart(folder, set, memory) : set),
     ...known,
   })
@@ -55,10 +58,14 @@ function trainingPart(folder: string, test: Dataset, memory: number): Dataset {
 
 const largest = (labels: Uint8Array): number => labels.reduce((a, b) => Math.max(a, b), 0)
 
+const NONE = new Uint8Array()
+
 /** Both splits are of the same classes, though one may lack images of some. */
-function otherLargest(folder: string, split: Split, memory: number): number {
+function otherLabels(folder: string, split: Split, memory: number) {
   const other = findFolder(folder, [], fileNames[split === 'train' ? 'test' : 'train'])
-  return other ? largest(readIdx(join(other.folder, other.files[1]!), 1, memory).bytes) : 0
+  if (!other) return null
+  const file = join(other.folder, other.files[1]!)
+  return { labels: readIdx(file, 1, memory).bytes, fileOf: () => file }
 }
 
 function readIdx(path: string, rank: number, memory: number): { dims: number[]; bytes: Uint8Array } {

@@ -7,7 +7,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { usageError } from '../../base/errors.ts'
 import type { Split } from '../dataset.ts'
-import { testOnlyNote } from '../test-only-classes.ts'
+import { type FoundLabels, testOnlyNote } from '../test-only-classes.ts'
 import { type FileKind, missingSplit, readSplit, type SplitTree, splitRoots } from './folder-tree.ts'
 
 export interface LabelledFile {
@@ -44,8 +44,10 @@ export function labelledFiles(folder: string, split: Split, kind: FileKind): Lab
   const test = roots.test === null || roots.test === root ? tree : readSplit(roots.test, kind)
   checkClasses(train, test, format)
   const { source } = tree
-  const numbers = ({ classes }: SplitTree): number[] =>
-    classes.flatMap((c) => (c.files.length > 0 ? [Number(c.name)] : []))
+  const numbers = ({ classes, labelled }: SplitTree): FoundLabels => ({
+    labels: classes.flatMap((c) => (c.files.length > 0 ? [Number(c.name)] : [])),
+    fileOf: () => labelled,
+  })
   const names = source === 'numbers' ? numbered([train, test]) : train.classes.map((c) => c.name)
   const files = interleave(names.map((name) => tree.classes.find((c) => c.name === name)?.files ?? []))
   if (files.length === 0)
@@ -62,7 +64,7 @@ export function labelledFiles(folder: string, split: Split, kind: FileKind): Lab
     notes: [
       ...splitNotes(folder, roots, split, others, what),
       ...treeNotes(tree, names, what),
-      ...(source === 'numbers' ? testOnlyNote(folder, 'train', numbers(train), numbers(test)) : []),
+      ...(source === 'numbers' ? testOnlyNote('train', numbers(train), numbers(test)) : []),
       ...(source === 'none' ? [`${root} has no class folders and no labels.csv: its ${what} have no labels`] : []),
     ],
   }
@@ -93,7 +95,7 @@ function checkClasses(train: SplitTree, test: SplitTree, format: string): void {
   if (foreign.length === 0) return
   const twin = train.classes.find((c) => c.name.toLowerCase() === foreign[0]!.toLowerCase())
   throw usageError(
-    `${format}: ${test.root} has classes that ${train.root} lacks: ${foreign.map((n) => `'${n}'`).join(', ')}`,
+    `${format}: ${test.labelled} has classes that ${train.labelled} lacks: ${foreign.map((n) => `'${n}'`).join(', ')}`,
     twin
       ? `names are case-sensitive: '${twin.name}' is a different one`
       : 'the training split says which classes there are',

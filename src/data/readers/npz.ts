@@ -84,7 +84,8 @@ function pictures(archive: Archive, split: Split): Dataset {
   const other = otherSplit[split]
   const otherLabels = arrayName(archive, 'labels', other)
   const all = otherLabels === null || otherLabels === names.labels ? [labels] : [labels, labelsOf(archive, otherLabels)]
-  const only = names.labels === null ? [] : testOnlyNote(file, split, labels, all[1] ?? null)
+  const inFile = (of: Int32Array) => ({ labels: of, fileOf: () => file })
+  const only = names.labels !== null && all[1] ? testOnlyNote(split, inFile(labels), inFile(all[1])) : []
   const set: Dataset = new Dataset({
     name: `npz:${file}#${split}`,
     ...{ split, channels, height, width, images, labels, isLabelled: names.labels !== null },

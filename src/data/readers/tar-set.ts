@@ -15,7 +15,7 @@ import { MOST_CLASSES, type Split } from '../dataset.ts'
 import type { PicturePlace } from '../decode.ts'
 import type { ReadOptions } from '../read-options.ts'
 import { memoryRows } from '../rows.ts'
-import { testOnlyNote } from '../test-only-classes.ts'
+import { type FoundLabels, testOnlyNote } from '../test-only-classes.ts'
 import { isObject, JsonColumns } from './json-columns.ts'
 import { NpyMembers } from './npy-members.ts'
 import { pictureSet } from './picture-set.ts'
@@ -32,11 +32,11 @@ export async function openTar(place: string, split: Split, how: ReadOptions): Pr
   const first = samplesOf(archives).next().value!
   const isPictures = [...first.members.keys()].some((kind) => PICTURES.includes(kind)) && how.map === undefined
   const found = isPictures ? picturesOf(archives) : arraysOf(archives)
-  const labels = found.labels && Int32Array.from(found.labels)
-  const largest = (of: readonly number[] | null): number => of?.reduce((a, b) => Math.max(a, b), -1) ?? -1
+  const labels = found.labels && Int32Array.from(found.labels.labels)
+  const largest = (of: ClassList | null): number => of?.labels.reduce((a, b) => Math.max(a, b), -1) ?? -1
   const second = others === archives || labels === null ? null : labelsOf(others)
   const classes = 1 + Math.max(largest(found.labels), largest(second))
-  const only = found.labels ? testOnlyNote(place, split, found.labels, second) : []
+  const only = found.labels ? testOnlyNote(split, found.labels, second) : []
   const own = { name: `tar:${place}#${split}`, split, notes: [...notes, ...found.left.notes(), ...only] }
   if ('columns' in found) {
     const numbers = labels && new Uint8Array(labels.buffer)
@@ -77,7 +77,7 @@ class Left {
 
 interface FoundPictures {
   readonly places: readonly PicturePlace[]
-  readonly labels: readonly number[] | null
+  readonly labels: ClassList | null
   readonly left: Left
 }
 
@@ -99,7 +99,7 @@ function picturesOf(archives: readonly Archive[]): FoundPictures {
 
 interface FoundArrays {
   readonly columns: readonly Column[]
-  readonly labels: readonly number[] | null
+  readonly labels: ClassList | null
   readonly left: Left
 }
 
@@ -122,15 +122,21 @@ function arraysOf(archives: readonly Archive[]): FoundArrays {
 }
 
 /** Of another split, whose labels count for the number of classes. */
-function labelsOf(archives: readonly Archive[]): readonly number[] | null {
+function labelsOf(archives: readonly Archive[]): ClassList | null {
   const labels = new Labels()
   for (const sample of samplesOf(archives)) labels.add(sample)
   return labels.all
 }
 
+interface ClassList extends FoundLabels {
+  readonly labels: readonly number[]
+}
+
 /** Classes of samples, all of which have one or none. */
 class Labels {
   readonly #numbers: number[] = []
+  /** Shards, and the first row of each. */
+  readonly #shards: { readonly shard: string; readonly first: number }[] = []
   #samples = 0
 
   /** The kind of member that the class was in. */
@@ -138,7 +144,7 @@ class Labels {
     const { members, shard, key } = sample
     const used = members.has('cls') ? 'cls' : members.has('json') ? 'json' : null
     const said = used === 'cls' ? textIn(sample, 'cls').trim() : used === 'json' ? labelIn(objectIn(sample)) : undefined
-    if (this.#samples > 0 && (said === undefined) !== (this.all === null)) {
+    if (this.#samples > 0 && (said === undefined) !== (this.#numbers.length === 0)) {
       if (said === undefined) throw lacking(sample, 'a class')
       throw faultOf(sample)('has a class, which the first sample has not')
     }
@@ -147,12 +153,15 @@ class Labels {
     const label = said === '' ? Number.NaN : Number(said)
     if (!(Number.isInteger(label) && label >= 0 && label < MOST_CLASSES))
       throw badLabel(shard, `'${key}.${used}'`, said)
+    if (this.#shards.at(-1)?.shard !== shard) this.#shards.push({ shard, first: this.#numbers.length })
     this.#numbers.push(label)
     return used
   }
 
-  get all(): readonly number[] | null {
-    return this.#numbers.length > 0 ? this.#numbers : null
+  get all(): ClassList | null {
+    const [labels, shards] = [this.#numbers, this.#shards]
+    if (labels.length === 0) return null
+    return { labels, fileOf: (row) => shards.findLast(({ first }) => first <= row)!.shard }
   }
 }
 

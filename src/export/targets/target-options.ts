@@ -14,6 +14,7 @@ export const targetOptions = optionTable({
   reader: {
     type: 'string',
     placeholder: 'READER',
+    suggestions: async () => (await import('../../analysis/readers.ts')).readerNames,
     description:
       'What is to read the file, e.g. "onnxruntime>=1.24", "openvino" or "opencv": a target picks a form that it takes, INT4 types where they are allowed and gain something; a format that it does not take is refused',
   },

@@ -5,7 +5,7 @@ import { ArraySet } from '../../data/array-set.ts'
 import { statedClasses } from '../../data/preprocess.ts'
 import type { MetricDef } from '../../evaluate/metrics/define-metric.ts'
 import { writeClassOrder } from '../../graph/class-names.ts'
-import { marks } from '../../graph/marks.ts'
+import { refuseToTrain } from '../../graph/exported.ts'
 import type { Model } from '../../graph/model.ts'
 import { writeSampleRate } from '../../graph/sample-rate.ts'
 import { requireFinite } from '../../layers/finite.ts'
@@ -75,7 +75,7 @@ export async function prepareTraining(model: Model, run: TrainRun): Promise<Prep
       '--profile times a step in one piece, which --sync-bn stops at every normalisation',
       'leave one out',
     )
-  refuseExport(model)
+  refuseToTrain(model)
   const said = [fixOverridable(model), trainingWarning(model), run.teacher && trainingWarning(run.teacher.model)]
   const warnings = said.filter((w) => typeof w === 'string')
   for (const m of [model, run.teacher?.model]) if (m) leaveEarlyOpsets(m, (message) => warnings.push(message))
@@ -146,19 +146,6 @@ const forAllRanks = (own: TrainOptions, { size }: Together): TrainOptions => ({
   ...own,
   accumulate: own.accumulate * size,
 })
-
-/** The weights of an export are integers, or decoded from bits: they have no gradient. */
-function refuseExport(model: Model): void {
-  const format = marks.export.get(model)
-  if (format === undefined) return
-  throw modelError(
-    'exported',
-    `the model is an export (${format}): its weights are stored as integers and cannot be trained`,
-    {
-      next: 'train the graph that it was exported from, then export that again',
-    },
-  )
-}
 
 /** A set whose classes cannot be the outputs', from which a teacher teaches without labels, names nothing. */
 function nameClasses(model: Model, names: readonly string[] | undefined): void {

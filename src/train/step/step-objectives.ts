@@ -1,5 +1,5 @@
 /** Which outputs of a training step have a loss, which one (objectives.ts), and their weighted sum. */
-import { bugError, modelError } from '../../base/errors.ts'
+import { bugError, modelError, usageError } from '../../base/errors.ts'
 import type { Builder } from '../../graph/builder.ts'
 import type { Node, Value } from '../../graph/graph.ts'
 import { isStatic } from '../../graph/types.ts'
@@ -8,6 +8,7 @@ import { requireGradients } from '../../passes/autodiff.ts'
 import { removeDead } from '../../passes/eliminate-dead.ts'
 import { attachTeacher } from '../../passes/merge-teacher.ts'
 import { inferTypes } from '../../runtime/isolated/infer-types.ts'
+import { builtInLosses } from '../losses.ts'
 import { teacherEntropy } from './losses.ts'
 import {
   classesIn,
@@ -104,6 +105,13 @@ export async function emitLoss(step: StepBuilding): Promise<void> {
   for (const v of results) graph.addOutput(v)
   await inferTypes(model)
   for (const v of results) graph.removeOutput(v)
+  const dims = step.loss.type?.dims ?? []
+  const own = objectives.map((l) => l.loss).filter((l) => !builtInLosses.some((known) => known === l))
+  if (dims.length > 0 && own.length > 0)
+    throw usageError(
+      `loss '${own.join("' or '")}' gives [${dims.join(', ')}], and a loss is one number`,
+      'end it with ReduceMean and keepdims: 0',
+    )
 }
 
 function vectorOf(b: Builder, shares: readonly (readonly Value[])[]): Value {
