@@ -142,8 +142,8 @@ const rounded = (x: number, digits = 4): number => Number(x.toPrecision(digits))
 async function measure(title: string, dense: Model, withAdditions: boolean) {
   const quantised = await compressed(dense)
   const packed = await exportModel(quantised)
-  const int8 = await exportModel(quantised, { format: 'int8' })
-  const both = await exportModel(quantised, { format: 'int8', packedWeights: true })
+  const int8 = await exportModel(quantised, { format: 'int8', vnni: true })
+  const both = await exportModel(quantised, { format: 'int8', vnni: true, packedWeights: true })
   const int4 = await exportModel(quantised, { format: 'int4' })
   const files: [string, Model][] = [
     ['float', dense],
@@ -157,7 +157,7 @@ async function measure(title: string, dense: Model, withAdditions: boolean) {
     const rounded = await withRoundedSums(quantised)
     const options = [{}, { rowPairs: true }, { rowPairs: true, packedWeights: true }]
     const [sums, pairs, packedPairs] = await Promise.all(
-      options.map(async (o) => (await exportModel(rounded, { format: 'int8', ...o })).model),
+      options.map(async (o) => (await exportModel(rounded, { format: 'int8', vnni: true, ...o })).model),
     )
     files.push(['int8, 8-bit additions', sums!], ['int8, 8-bit additions, row pairs', pairs!])
     files.push(['int8 packed, 8-bit additions, row pairs', packedPairs!])

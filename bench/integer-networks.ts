@@ -76,7 +76,7 @@ async function inIntegers(float: Model, options: ExportOptions = {}): Promise<Mo
     await context(),
   )
   await runPass(model, 'quantize-outputs', {}, await context())
-  return (await exportModel(model, { format: 'int8', ...options })).model
+  return (await exportModel(model, { format: 'int8', vnni: true, ...options })).model
 }
 
 function feedsOf(model: Model, batch: number): Record<string, Tensor> | null {

@@ -14,6 +14,7 @@ import { threadsOption } from '../runtime/device-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
+import { cutOffNote } from './cut-off-note.ts'
 import { defineCommand } from './define-command.ts'
 import { type Division, divided } from './divide.ts'
 import type { CommandIO } from './io.ts'
@@ -125,6 +126,8 @@ export const check = defineCommand({
       recordSizes([reference, model], given)
       if (given.classes === undefined) agreeOnOrder(reference, model)
       const data = given.data === undefined ? null : await dataOf(reference, given.data, given, io)
+      const cutOff = await cutOffNote(model)
+      if (cutOff) io.log(cutOff)
       if (!data) io.log('WARNING: no --data: inputs are random numbers, and accuracy is not measured')
       const { threads, batch } = given
       const gates = gatesOf(given)

@@ -12,6 +12,7 @@ import type { Model } from '../graph/model.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { sizeOptions } from '../samples/size-options.ts'
 import { shardOptions } from '../shards/shard-options.ts'
+import { cutOffNote } from './cut-off-note.ts'
 import { defineCommand } from './define-command.ts'
 import { type Division, divided } from './divide.ts'
 import type { CommandIO } from './io.ts'
@@ -111,6 +112,8 @@ export const evalCommand = defineCommand({
         ? ` of ${classes} classes${classNames ? `: ${listed(classNames)}` : ''}`
         : ', no labels'
       io.log(`data: ${name}, ${set.size} ${things}${labels}`)
+      const cutOff = options.device === undefined || options.device === 'cpu' ? await cutOffNote(model) : null
+      if (cutOff) io.log(cutOff)
       const chosen = chosenMetrics(model, set, options.metric, reference !== undefined)
       if (options.minAccuracy !== undefined && !chosen.includes(accuracy))
         throw usageError('--min-accuracy needs the accuracy', 'add --metric accuracy')

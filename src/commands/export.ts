@@ -7,6 +7,7 @@ import type { Picked } from '../export/targets/export-for.ts'
 import { targetOptions } from '../export/targets/target-options.ts'
 import { probeOptions } from '../runtime/probe-options.ts'
 import { calibrate, calibrationTable, recordGivenSizes } from './calibration.ts'
+import { exportedNote } from './cut-off-note.ts'
 import { defineCommand, output } from './define-command.ts'
 import { outputBeside } from './pass.ts'
 import { describeReaders, percent, table } from './table.ts'
@@ -77,7 +78,7 @@ export const exportCommand = defineCommand({
     for (const line of report.costs) io.log(line)
     for (const line of describeDeclined('export', report)) io.log(line)
     if (report.inexact.length > 0) io.log(inexactLine(report))
-    if (report.saturating.length > 0) io.log(await saturatingLine(report.saturating))
+    if (report.saturating.length > 0) io.log(await exportedNote(report.saturating))
     if (kernels) io.log((width) => `${storageTable(report, width)}\n\n${kernelTable(kernels, width)}`)
     io.wrote(out, { ...report, readers, ...(picked && { picked }), ...(kernels && { kernels }) })
   },
@@ -102,14 +103,6 @@ function inexactLine({ inexact }: ExportReport): string {
   const rest = [...named, ...(more > 0 ? [`${more} more`] : [])].map((name) => `, ${name}`).join('')
   const count = inexact.length === 1 ? '1 layer' : `${inexact.length} layers`
   return `${count} may differ from the graph by one level of the output: ${first!.layer} (${first!.reason})${rest}`
-}
-
-/** Where the file is not to be trusted, and what to do. */
-async function saturatingLine(layers: readonly string[]): Promise<string> {
-  const { cutsOffSums } = await import('../runtime/ort/cut-off-sums.ts')
-  const count = layers.length === 1 ? '1 layer' : `${layers.length} layers`
-  const here = (await cutsOffSums()) ? ', as this one' : ''
-  return `${count} may lose accuracy on x86 processors without VNNI${here}, which cut off sums of 8-bit weights at 16 bits; --format int8 without --vnni is right everywhere, and 7-bit weights (mnc ptq --weight-bits 7) are in every format`
 }
 
 function storageTable(r: ExportReport, width: number): string {

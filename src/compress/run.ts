@@ -19,7 +19,7 @@ export interface Run {
   readonly o: CompressOptions
   readonly target: TargetDef
   readonly asked: Asked
-  /** Most bits of weights: 7 where the fastest file here is wanted and 8 would be cut off (analysis/saturating-sums.ts). */
+  /** Most bits of weights: 7 where the fastest file here is wanted and 8 would be cut off (export/saturating-sums.ts). */
   readonly widest: 7 | 8
   /** Hash of everything that points depend on. */
   readonly identity: string

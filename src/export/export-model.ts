@@ -17,7 +17,6 @@
  * BatchNormalization in training mode stays so, with a warning. Does not apply to weights inside If, Loop and Scan bodies (they stay as they are).
  */
 
-import { saturatingLayers } from '../analysis/saturating-sums.ts'
 import { usageError } from '../base/errors.ts'
 import type { LongRun } from '../base/long-run.ts'
 import { flagOf } from '../base/options.ts'
@@ -53,7 +52,9 @@ import { arrangeIntegers } from './integer-layout/index.ts'
 import { useLeastOpset } from './least-opset.ts'
 import { narrowParameters } from './narrow-parameters.ts'
 import { placeActivations } from './place-activations.ts'
+import { saturatingLayers } from './saturating-sums.ts'
 import { detach, dropDefaults, type Names, shorten, strip } from './strip.ts'
+import { unsignWeights } from './unsigned-weights.ts'
 import { emitWeights } from './weights/decode.ts'
 import { attach, moveBiases, pairedWeights, writeDense } from './weights/dense.ts'
 import { foldBatchNorms, layersOf } from './weights/fold-affine.ts'
@@ -63,7 +64,6 @@ import { writeWeightOnly } from './weights/nbits.ts'
 import { writeFloats, writePlain } from './weights/plain.ts'
 import { settleParameters } from './weights/settle-parameters.ts'
 import { type Choice, planStorage, type StoragePlan } from './weights/storage.ts'
-import { unsignWeights } from './weights/unsigned-weights.ts'
 import { readWeights, type Weight } from './weights/weights.ts'
 
 /** INT4 came with opset 21. */

@@ -34,7 +34,7 @@ export interface ExportReport {
   readonly tensors: readonly ExportedTensor[]
   /** int8: layers whose output may now and then be another level than the graph's, and why. */
   readonly inexact: readonly { readonly layer: string; readonly reason: string }[]
-  /** Layers whose sums x86 processors without VNNI cut off at 16 bits (analysis/saturating-sums.ts). */
+  /** Layers whose sums x86 processors without VNNI cut off at 16 bits (export/saturating-sums.ts). */
   readonly saturating: readonly string[]
   /** Weights stored as floats, unchanged. */
   readonly left: LeftWeights

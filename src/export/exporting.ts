@@ -37,7 +37,7 @@ export class Exporting {
   /** Bytes that writing the weights added to the file. */
   weightBytes = 0
   inexact: readonly Inexact[] = []
-  /** Layers whose sums some processors cut off (analysis/saturating-sums.ts). */
+  /** Layers whose sums some processors cut off (export/saturating-sums.ts). */
   saturating: readonly string[] = []
   /** Of values that got shorter ones. */
   names: Names = {}

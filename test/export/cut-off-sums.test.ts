@@ -1,11 +1,17 @@
 /** 8-bit weights whose sums some processors cut off at 16 bits: which layers those are, and files without them. */
 import assert from 'node:assert/strict'
-import test from 'node:test'
-import { saturatingLayers } from '../../src/analysis/saturating-sums.ts'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test, { after } from 'node:test'
+import { writeModel } from '../../src/codec/codec.ts'
+import { runCommandLine } from '../../src/commands/program.ts'
 import { exportModel } from '../../src/export/export-model.ts'
+import { saturatingLayers } from '../../src/export/saturating-sums.ts'
 import type { Value } from '../../src/graph/graph.ts'
 import { Model } from '../../src/graph/model.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
+import { Sink } from '../cli/sink.ts'
 import { widest } from '../support/cut-off.ts'
 import { errors } from './errors.ts'
 import { Net } from './nets.ts'
@@ -104,4 +110,25 @@ test('plain pairs for other readers keep int8 weights, and the report lists thei
   const { model, report } = await exportModel(net(8), { format: 'qdq' })
   assert.ok(typesOf(model).every((t) => t === 'int8'))
   assert.ok(report.saturating.length >= 3)
+})
+
+test('export says which files are not right everywhere, check whether this processor is one of those', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mnc-cut-off-'))
+  after(() => rmSync(folder, { recursive: true }))
+  const at = (name: string): string => join(folder, name)
+  await writeModel(net(8), at('net.onnx'))
+  const said = async (...words: readonly string[]): Promise<string> => {
+    const [out, err] = [new Sink(), new Sink()]
+    assert.equal(await runCommandLine([...words], { stdout: out, stderr: err }), 0, err.text)
+    return err.text
+  }
+  const own = ['--format', 'int8', '--allow-larger', '-o']
+  assert.doesNotMatch(await said('export', at('net.onnx'), ...own, at('right.onnx')), /without VNNI/)
+  const err = await said('export', at('net.onnx'), '--vnni', ...own, at('vnni.onnx'))
+  assert.match(err, /\d layers may lose accuracy on x86 processors without VNNI.*--weight-bits 7/)
+  const note = /note: onnxruntime cuts off sums of 8-bit weights on this processor, in \d layers/
+  for (const name of ['right', 'vnni']) {
+    const isNoted = note.test(await said('check', at('net.onnx'), at(`${name}.onnx`)))
+    assert.equal(isNoted, name === 'vnni' && widest < 8, name)
+  }
 })

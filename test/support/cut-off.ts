@@ -1,5 +1,5 @@
-/** Processors that cut off sums of 8-bit weights (src/analysis/saturating-sums.ts): what a test may expect there. */
-import { saturatingLayers } from '../../src/analysis/saturating-sums.ts'
+/** Processors that cut off sums of 8-bit weights (src/export/saturating-sums.ts): what a test may expect there. */
+import { saturatingLayers } from '../../src/export/saturating-sums.ts'
 import type { Model } from '../../src/graph/model.ts'
 import { cutsOffSums } from '../../src/runtime/ort/cut-off-sums.ts'
 

@@ -1,4 +1,4 @@
-/** Whether onnxruntime's integer kernels cut off sums on this processor (analysis/saturating-sums.ts says which and why). */
+/** Whether onnxruntime's integer kernels cut off sums on this processor (export/saturating-sums.ts says which and why). */
 import { Model } from '../../graph/model.ts'
 import { Tensor } from '../../graph/tensor.ts'
 import { ortExecutor } from './ort.ts'

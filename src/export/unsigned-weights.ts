@@ -3,11 +3,12 @@
  * with a zero point of 128, the same values. onnxruntime's kernels for those add in 32 bits, and are slower where VNNI is:
  * it multiplies int8 weights alone. Of inputs it takes uint8 beside such weights.
  */
-import { saturatingLayers } from '../../analysis/saturating-sums.ts'
-import type { Graph, Node, Value } from '../../graph/graph.ts'
-import type { Model } from '../../graph/model.ts'
-import { Tensor } from '../../graph/tensor.ts'
-import { elementTypes } from '../../graph/types.ts'
+
+import type { Graph, Node, Value } from '../graph/graph.ts'
+import type { Model } from '../graph/model.ts'
+import { Tensor } from '../graph/tensor.ts'
+import { elementTypes } from '../graph/types.ts'
+import { saturatingLayers } from './saturating-sums.ts'
 
 const MIDDLE = 128
 
