@@ -117,6 +117,11 @@ const halved: readonly Stage<Exporting>[] = [
   { name: 'strip-types', run: ({ model }) => strip(model) },
 ]
 
+const rightEverywhere: Stage<Exporting> = {
+  name: 'unsign-weights',
+  run: ({ model, options }) => (options.vnni ? undefined : unsignWeights(model)),
+}
+
 const integers: readonly Stage<Exporting>[] = [
   { name: 'compare-two-classes', run: ({ model }) => compareTwoClasses(model) },
   { name: 'lower-gates', run: ({ model }) => lowerGates(model.graph) },
@@ -125,7 +130,7 @@ const integers: readonly Stage<Exporting>[] = [
     name: 'arrange-integers',
     run: ({ model, options }) => arrangeIntegers(model, { rowPairs: options.rowPairs ?? false }),
   },
-  { name: 'unsign-weights', run: ({ model, options }) => (options.vnni ? undefined : unsignWeights(model)) },
+  rightEverywhere,
 ]
 
 const last: readonly Stage<Exporting>[] = [
@@ -138,7 +143,7 @@ const last: readonly Stage<Exporting>[] = [
 
 const pipelines = {
   packed: [...always, ...written, { name: 'narrow-parameters', run: narrowParameters }, ...last],
-  int4: [...always, ...dense, ...written, ...last],
+  int4: [...always, ...dense, ...written, rightEverywhere, ...last],
   int8: [...integerRead, ...dense, ...written, ...integers, ...last],
   qdq: [...always, ...written, ...last],
   'weight-only': [...always, ...written, ...last],

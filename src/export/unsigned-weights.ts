@@ -1,5 +1,5 @@
 /**
- * int8 files that are right on every x86 processor: weights of layers whose sums would be cut off (saturating-sums.ts) become uint8
+ * int8 and int4 files that are right on every x86 processor: weights of layers whose sums would be cut off (saturating-sums.ts) become uint8
  * with a zero point of 128, the same values. onnxruntime's kernels for those add in 32 bits, and are slower where VNNI is:
  * it multiplies int8 weights alone. Of inputs it takes uint8 beside such weights.
  */
