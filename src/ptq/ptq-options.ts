@@ -11,7 +11,11 @@ export const effortNames = ['fast', 'default', 'best'] as const
 export type Effort = (typeof effortNames)[number]
 
 export const ptqOptions = optionTable({
-  weightBits: { ...widthOption('weights'), default: 8 },
+  weightBits: {
+    ...{ type: 'integer', minimum: 0, maximum: 8 },
+    description:
+      'Width of weights, 2 to 8; 0 leaves them as they are. 8 by default; 7 with --integer, which all processors multiply quickly and rightly',
+  },
   activationBits: { ...widthOption("the layers' inputs"), default: 8 },
   firstLayerBits: {
     ...widthOption('weights and inputs of the first layers'),
@@ -72,5 +76,6 @@ export const ptqOptions = optionTable({
 })
 
 /** Options of `ptq`, defaults filled in. */
-export type PtqOptions = OptionsOf<typeof ptqOptions>
+export type PtqOptions = OptionsOf<typeof ptqOptions> & { readonly weightBits: number }
+
 export type { PtqOptionsInput } from './ptq-options.generated.ts'

@@ -39,6 +39,7 @@ import {
   RESCUE,
   refineOptions,
   refineSteps,
+  withWidth,
 } from './steps.ts'
 
 /** Data and options of `ptq`. */
@@ -115,11 +116,10 @@ export async function ptq(
   run: PtqRun,
   onEvent: (event: PtqEvent) => void | Promise<void> = () => {},
 ): Promise<PtqResult> {
-  const o = parseOptions(ptqOptions, run.options ?? {}, 'ptq')
+  const o = withWidth(parseOptions(ptqOptions, run.options ?? {}, 'ptq'))
   const model = cloneModel(quantisable(source))
   if (run.preprocess) writePreprocess(model, run.preprocess)
-  const work = await Work.start(model, run, o, onEvent)
-  return work.run()
+  return (await Work.start(model, run, o, onEvent)).run()
 }
 
 class Work {

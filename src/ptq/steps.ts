@@ -9,8 +9,9 @@
  * The result of each step of the first and last group is measured, and one that does harm is undone; exact ones, which
  * change no output, stay as they are.
  */
+
 import { usageError } from '../base/errors.ts'
-import { nearest } from '../base/options.ts'
+import { nearest, type OptionsOf } from '../base/options.ts'
 import type { Model } from '../graph/model.ts'
 import { chooseLayers } from '../layers/choose-layers.ts'
 import { firstLayers } from '../layers/edge-layers.ts'
@@ -20,7 +21,7 @@ import type { PassDef } from '../pass-manager/define-pass.ts'
 import { passes } from '../passes/index.ts'
 import type { TrainOptionsInput } from '../train/train-options.ts'
 import type { Criterion } from './judge.ts'
-import type { Effort, PtqOptions } from './ptq-options.ts'
+import type { Effort, PtqOptions, ptqOptions } from './ptq-options.ts'
 
 export type Options = Readonly<Record<string, unknown>>
 
@@ -106,6 +107,15 @@ export function plannedPasses({ effort, without = [] }: PtqOptions): readonly Pl
 
 export const refineSteps = ({ effort, without = [] }: PtqOptions): number =>
   without.includes(REFINE) ? 0 : REFINE_STEPS[effort]
+
+/** Sums of two products with 7-bit weights fit 16 bits, those with 8-bit ones do not (export/saturating-sums.ts). */
+const INTEGER_BITS = 7
+
+/** What was asked for, with the width of weights that goes with it. */
+export const withWidth = (o: OptionsOf<typeof ptqOptions>): PtqOptions => ({
+  ...o,
+  weightBits: o.weightBits ?? (o.integer ? INTEGER_BITS : 8),
+})
 
 /** The options of `quantize` for this network: the first layers have widths of their own. */
 export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
