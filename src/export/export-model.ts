@@ -119,7 +119,9 @@ const halved: readonly Stage<Exporting>[] = [
 
 const rightEverywhere: Stage<Exporting> = {
   name: 'unsign-weights',
-  run: ({ model, options }) => (options.vnni ? undefined : unsignWeights(model)),
+  run: async (c) => {
+    if (!c.options.vnni) c.unsigned = await unsignWeights(c.model)
+  },
 }
 
 const integers: readonly Stage<Exporting>[] = [

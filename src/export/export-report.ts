@@ -80,8 +80,12 @@ export function exportReport(context: Exporting): ExportReport {
 }
 
 /** Figures: a mobile network, one thread, one sample. */
-function costsOf({ format, options, activations, choices }: Exporting): string[] {
+function costsOf({ format, options, activations, choices, unsigned }: Exporting): string[] {
   const costs: string[] = []
+  if (unsigned > 0)
+    costs.push(
+      `weights of ${unsigned === 1 ? '1 layer' : `${unsigned} layers`} have 8 bits and are UINT8, which is right on every processor; INT8 is quicker, as 7-bit weights are (mnc ptq --weight-bits 7), or 8-bit ones with --vnni, for processors with VNNI and ARM`,
+    )
   const dequantised = format === 'int4' ? choices.filter((c) => c.kind === 'int4' || c.kind === 'int8') : []
   if (dequantised.length > 0) {
     const elements = dequantised.reduce((n, c) => n + c.weight.size, 0).toLocaleString('en')

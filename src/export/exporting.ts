@@ -37,7 +37,9 @@ export class Exporting {
   /** Bytes that writing the weights added to the file. */
   weightBytes = 0
   inexact: readonly Inexact[] = []
-  /** Layers whose sums some processors cut off (export/saturating-sums.ts). */
+  /** How many layers have uint8 weights for these to be right everywhere. */
+  unsigned = 0
+  /** Layers whose sums some processors cut off (saturating-sums.ts). */
   saturating: readonly string[] = []
   /** Of values that got shorter ones. */
   names: Names = {}

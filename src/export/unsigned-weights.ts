@@ -12,9 +12,11 @@ import { saturatingLayers } from './saturating-sums.ts'
 
 const MIDDLE = 128
 
-export async function unsignWeights(model: Model): Promise<void> {
-  for (const weight of new Set((await saturatingLayers(model)).map((layer) => layer.weight)))
-    unsign(model.graph, weight)
+/** How many layers that were. */
+export async function unsignWeights(model: Model): Promise<number> {
+  const layers = await saturatingLayers(model)
+  for (const weight of new Set(layers.map((layer) => layer.weight))) unsign(model.graph, weight)
+  return layers.length
 }
 
 function unsign(graph: Graph, weight: Node): void {

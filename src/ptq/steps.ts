@@ -122,14 +122,15 @@ export function quantizeOptions({ graph }: Model, o: PtqOptions): Options {
   const { ops, only, exclude, weightBits, activationBits, firstLayerBits, allowNonfinite } = o
   const { all, chosen } = chooseLayers(graph, o)
   const first = [...firstLayers(all)].filter((l) => chosen.includes(l))
-  const widths = (bits: number, given: Readonly<Record<string, number>> = {}): Options => {
+  const widths = (bits: number, firstBits: number, given: Readonly<Record<string, number>> = {}): Options => {
     const named = mapNamed(given, chosen, 'layer')
-    const raised = bits === 0 || firstLayerBits <= bits ? [] : first.filter((l) => !named.has(l))
-    return Object.fromEntries([...raised.map((l) => [nameOf(l), firstLayerBits]), ...Object.entries(given)])
+    const raised = bits === 0 || firstBits <= bits ? [] : first.filter((l) => !named.has(l))
+    return Object.fromEntries([...raised.map((l) => [nameOf(l), firstBits]), ...Object.entries(given)])
   }
+  const firstWeightBits = o.integer ? Math.min(firstLayerBits, INTEGER_BITS) : firstLayerBits
   const own = {
-    layerWeightBits: widths(weightBits, o.layerWeightBits),
-    layerActivationBits: widths(activationBits, o.layerActivationBits),
+    layerWeightBits: widths(weightBits, firstWeightBits, o.layerWeightBits),
+    layerActivationBits: widths(activationBits, firstLayerBits, o.layerActivationBits),
   }
   const named = Object.entries(own).filter(([, map]) => Object.keys(map).length > 0)
   const choice = { ops, ...(only && { only }), ...(exclude && { exclude }), ...(allowNonfinite && { allowNonfinite }) }

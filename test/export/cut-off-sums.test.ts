@@ -85,6 +85,7 @@ test('int8 files are right on every processor; --vnni is for those that add in 3
   const { model, report } = await exportModel(net(8), { format: 'int8' })
   assert.ok(typesOf(model).filter((t) => t === 'uint8').length >= 3, typesOf(model).join())
   assert.deepEqual(report.saturating, [])
+  assert.match(report.costs.join(), /weights of \d layers have 8 bits and are UINT8.*--weight-bits 7.*--vnni/)
   const vnni = await exportModel(net(8), { format: 'int8', vnni: true })
   assert.ok(typesOf(vnni.model).every((t) => t === 'int8'))
   assert.ok(vnni.report.saturating.length >= 3)
@@ -101,6 +102,7 @@ test('weights of 7 bits and fewer are int8 and right everywhere', async () => {
       `${bits} bits: ${typesOf(model)}`,
     )
     assert.deepEqual(report.saturating, [])
+    assert.doesNotMatch(report.costs.join(), /UINT8/)
     const e = await errors(net(bits), { format: 'int8' })
     assert.ok(e.disabled < LEVEL && e.all < LEVEL, `${bits} bits: ${e.disabled}, ${e.all}`)
   }
