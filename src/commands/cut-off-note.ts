@@ -14,7 +14,7 @@ export async function cutOffNote(model: Model): Promise<string | null> {
 /** Of a file that is written, with the layers that may be wrong somewhere. */
 export async function exportedNote(layers: readonly string[]): Promise<string> {
   const here = (await isHere()) ? ', as this one' : ''
-  return `${countOf(layers.length)} may lose accuracy on x86 processors without VNNI${here}, which cut off sums of 8-bit weights at 16 bits; --format int8 without --vnni is right everywhere, and 7-bit weights (mnc ptq --weight-bits 7) are in every format`
+  return `${countOf(layers.length)} may lose accuracy in onnxruntime on x86 processors without VNNI${here}, which cuts off sums of 8-bit weights at 16 bits there; --format int8 without --vnni is right everywhere, and 7-bit weights (mnc ptq --weight-bits 7) are in every format`
 }
 
 async function isHere(): Promise<boolean> {

@@ -52,6 +52,29 @@ test('two weights of a channel and a sign that add up to more than 128', async (
   assert.equal(await found([65, 1, 1, 1, 64, 1, 1, 1], { op: 'MatMul' }), 1)
 })
 
+test('weights that the file computes are looked at, whatever else it multiplies', async () => {
+  const model = layerOf([64, 65, 1, 1, 1, -1, 0, 5])
+  const { graph } = model
+  const [layer] = [...graph.nodes()].filter((n) => n.op === 'Conv')
+  const weight = layer!.input(1).producer!
+  const b = graph.before(weight)
+  // rounded by the file; and a product of two values of the network, which are no weights
+  const floats = b.op('Mul', [b.op('Cast', [weight.input(0)], { to: 1 }), b.scalar(0.1)])
+  weight.setInput(0, b.op('QuantizeLinear', [floats, weight.input(1), b.scalar(0, 'int8')]))
+  const [a] = layer!.inputs
+  const turned = graph.append().op('Transpose', [a!], { perm: [0, 1, 3, 2] })
+  const scale = weight.input(1)
+  const zero = b.scalar(0, 'int8')
+  const other = graph
+    .append()
+    .op('DequantizeLinear', [graph.append().op('QuantizeLinear', [turned, scale, zero]), scale, zero])
+  graph.addOutput(graph.append().op('MatMul', [a!, other], {}, { name: 'z', type: { elem: 'float32', dims: null } }))
+  assert.deepEqual(
+    (await saturatingLayers(model)).map(({ node }) => node.output.name),
+    ['y'],
+  )
+})
+
 /** Dense, grouped and depthwise convolutions and a classifier; what is read is positive and large. */
 function net(bits: number): Model {
   const n = new Net(3, { bits, activationBits: 8, sparsity: 0 })
@@ -127,7 +150,7 @@ test('export says which files are not right everywhere, check whether this proce
   const own = ['--format', 'int8', '--allow-larger', '-o']
   assert.doesNotMatch(await said('export', at('net.onnx'), ...own, at('right.onnx')), /without VNNI/)
   const err = await said('export', at('net.onnx'), '--vnni', ...own, at('vnni.onnx'))
-  assert.match(err, /\d layers may lose accuracy on x86 processors without VNNI.*--weight-bits 7/)
+  assert.match(err, /\d layers may lose accuracy in onnxruntime on x86 processors without VNNI.*--weight-bits 7/)
   const note = /note: onnxruntime cuts off sums of 8-bit weights on this processor, in \d layers/
   for (const name of ['right', 'vnni']) {
     const isNoted = note.test(await said('check', at('net.onnx'), at(`${name}.onnx`)))
