@@ -46,7 +46,7 @@ const INFERENCE = 0.35
 /** Inputs of the pass that is timed: a small network needs more, for a time that is proportional to them. */
 const FEW = 2
 const MANY = 8
-/** Seconds of a few, where they are enough. */
+/** Seconds of a pass that tells enough. */
 const LONG = 0.05
 
 /** Images of the standard sets' splits, for those that are not there yet. */
@@ -197,8 +197,8 @@ async function forwardSeconds(model: Model): Promise<number | null> {
   try {
     const few = await run(FEW)
     if (few.seconds > LONG) return few.each
-    const [first, second] = [await run(MANY), await run(MANY)]
-    return Math.min(first.each, second.each)
+    const first = await run(MANY)
+    return first.seconds > LONG ? first.each : Math.min(first.each, (await run(MANY)).each)
   } catch (error) {
     if (error instanceof MncError) return null
     throw error
