@@ -15,6 +15,7 @@ import { bugError, MncError, modelError, usageError } from '../base/errors.ts'
 import { Tensor, type TypedArray } from '../graph/tensor.ts'
 import { type Dim, type ElementType, elementTypeOf } from '../graph/types.ts'
 import type { DeviceTensor, Fallback, LoadOptions, Session } from './executor.ts'
+import { engineThreads } from './threads.ts'
 
 interface Engine {
   readonly package: typeof import('onnxruntime-node')
@@ -90,7 +91,7 @@ export async function createSession(
   const inner = await create(source, {
     executionProviders,
     graphOptimizationLevel: options.optimization ?? 'all',
-    intraOpNumThreads: options.threads ?? 0,
+    intraOpNumThreads: engineThreads(options.threads),
     logSeverityLevel: options.quiet ? 4 : 3,
     // a step's memory plan is one block of all that is ever alive: without it DenseNet-BC-40-12 peaks at 790 MB, not 1380
     enableMemPattern: options.step !== true,

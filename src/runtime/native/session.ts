@@ -6,6 +6,7 @@ import { Tensor } from '../../graph/tensor.ts'
 import { byteLength, elementCount, elementTypeOf, elementTypes } from '../../graph/types.ts'
 import type { LoadOptions, Session } from '../executor.ts'
 import { engineError, newestProfile } from '../ort-session.ts'
+import { engineThreads } from '../threads.ts'
 import type { NativeKernels } from './library.ts'
 
 /** GraphOptimizationLevel of onnxruntime's C API. */
@@ -30,7 +31,7 @@ export function createNativeSession(
     must('refuses the model', name, ...args)
   const o = create(
     'mnc_options',
-    options.threads ?? 0,
+    engineThreads(options.threads),
     LEVELS[options.optimization ?? 'all'],
     options.quiet ? FATAL : ERROR,
   )
