@@ -1,7 +1,7 @@
 /**
  * `mnc compress` with nothing but a goal, data and time: what it reaches on networks of the zoo, with the command itself (built), its
  * exit code, the figures that it reports on the full test set, and the time it takes. Models without labelled data get 100
- * random inputs and are compared with the float model by the cosine of their outputs.
+ * inputs of their kind (own-inputs.ts; silero VAD, whose inputs have other first dims, random ones) and are compared with the float model by the cosine of their outputs.
  *
  *   node --import tsx bench/accuracy/compress.ts [--rows resnet20-8bit,kaist-8bit,...] [--keep DIR] [--out bench/results/compress.json]
  *
@@ -13,6 +13,7 @@ import { cpus, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { writeFileAtomic } from '../../src/base/files.ts'
+import { boxesWithin, kinds, writeInputs } from './own-inputs.ts'
 
 const { values: given } = parseArgs({
   options: {
@@ -35,11 +36,13 @@ const resnet20 = zoo('akamaster_resnet20_bn_op13')
 const cifar10 = '--data cifar10:.data/cifar-10 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225'.split(' ')
 const cifar100 = '--data cifar100:.data/cifar-100 --mean 0.5071,0.4865,0.4409 --std 0.2673,0.2564,0.2762'.split(' ')
 const kaist = zoo('micronet_kaist_v2_pr15_op14')
-const alike = (model: string): Task => ({
+const inputs = (row: string): string => `build/own-inputs/${row}`
+const alike = (model: string, data: string): Task => ({
   model: zoo(model),
-  args: ['--data', 'random', '--min-cosine', '0.999'],
-  wanted: 'cosine of the outputs >= 0.999, < 3 min',
+  args: ['--data', data, '--min-cosine', '0.999'],
+  wanted: '8 bits, cosine of the outputs >= 0.999 (boxes: 99 % within IoU 0.95), < 3 min',
 })
+const own = (row: string, model: string): Task => alike(model, `npy:${inputs(row)}`)
 
 const tasks: Readonly<Record<string, Task>> = {
   'resnet20-8bit': {
@@ -52,12 +55,12 @@ const tasks: Readonly<Record<string, Task>> = {
     args: [...cifar100, '--max-drop', '0.3%'],
     wanted: '8 bits within 0.3 points, < 3 min',
   },
-  ultraface: alike('ultraface_version-RFB-320'),
-  'silero-vad': alike('silero_vad_16k_op15'),
-  'super-resolution': alike('pytorch_super_resolution'),
-  fastestdet: alike('FastestDet'),
-  magika: alike('magika_standard_v2_1'),
-  bert: alike('ort_bert_toy_optimized'),
+  ultraface: own('ultraface', 'ultraface_version-RFB-320'),
+  'silero-vad': alike('silero_vad_16k_op15', 'random'),
+  'super-resolution': own('super-resolution', 'pytorch_super_resolution'),
+  fastestdet: own('fastestdet', 'FastestDet'),
+  magika: own('magika', 'magika_standard_v2_1'),
+  bert: own('bert', 'ort_bert_toy_optimized'),
   'resnet20-85kb': {
     model: resnet20,
     args: [...cifar10, '--goal', 'bytes=85KB', '--time', '60m'],
@@ -67,6 +70,11 @@ const tasks: Readonly<Record<string, Task>> = {
     model: resnet20,
     args: [...cifar10, '--goal', 'bytes=70KB', '--time', '90m'],
     wanted: '>= 90.5 %, 90 min',
+  },
+  'resnet56-4bit': {
+    model: zoo('akamaster_resnet56_bn_op10'),
+    args: [...cifar10, '--target', 'size', '--max-drop', '0.5%', '--time', '60m'],
+    wanted: '4 bits within 0.5 points, <= 0.6 bytes a weight, 60 min',
   },
   'kaist-4bit': {
     model: kaist,
@@ -88,6 +96,8 @@ interface Row {
   /** Judgement on the test samples. */
   readonly test: unknown
   readonly met: boolean | null
+  /** Of a detector's boxes, those within IoU 0.95 of the float model's. */
+  readonly boxes?: number
   /** About the machine at the time. */
   readonly note?: string
 }
@@ -95,7 +105,9 @@ interface Row {
 const rows: Row[] = existsSync(given.out) ? JSON.parse(readFileSync(given.out, 'utf8')).rows : []
 const named = given.rows?.split(',') ?? Object.keys(tasks).filter((name) => !rows.some((r) => r.row === name))
 
-function make(row: string, { model, args, wanted }: Task): Row {
+async function make(row: string, { model, args, wanted }: Task): Promise<Row> {
+  const kind = row in kinds ? kinds[row as keyof typeof kinds] : null
+  if (kind) writeInputs(kind, inputs(row))
   const folder = given.keep ? resolve(given.keep, row) : mkdtempSync(join(tmpdir(), 'mnc-bench-'))
   mkdirSync(folder, { recursive: true })
   const log = join(folder, `${row}.log`)
@@ -108,11 +120,13 @@ function make(row: string, { model, args, wanted }: Task): Row {
     })
     const seconds = (performance.now() - start) / 1000
     const json = stdout.trim() === '' ? null : JSON.parse(stdout)
+    const boxes = status === 0 ? await boxesWithin(row, model, join(folder, 'out.onnx')) : null
     const error = status === 0 ? null : (readFileSync(log, 'utf8').trim().split('\n').at(-1) ?? null)
     return {
       ...{ row, wanted, command: `mnc ${words.join(' ')}`, exit: status, seconds, error },
       ...{ point: json?.chosen.name ?? null, bytes: json?.chosen.bytes ?? null, floatBytes: json?.found.bytes ?? null },
       ...{ test: json?.test ?? null, met: json?.verdict.met ?? null },
+      ...(boxes !== null && { boxes }),
       ...(given.note && { note: given.note }),
     }
   } finally {
@@ -124,7 +138,7 @@ function make(row: string, { model, args, wanted }: Task): Row {
 for (const name of named) {
   const task = tasks[name]
   if (!task) throw new Error(`there is no row ${name}; the rows are ${Object.keys(tasks).join(', ')}`)
-  const made = make(name, task)
+  const made = await make(name, task)
   process.stdout.write(`${JSON.stringify(made)}\n`)
   const at = rows.findIndex((r) => r.row === name)
   rows.splice(at < 0 ? rows.length : at, at < 0 ? 0 : 1, made)

@@ -46,9 +46,9 @@ export async function makeCandidate(
 }
 
 /** Options that every quantising of a run has. */
-export function ptqDefaults({ o, samples }: Pick<Run, 'o' | 'samples'>): PtqOptionsInput {
+export function ptqDefaults({ o, limit }: Pick<Run, 'o' | 'limit'>): PtqOptionsInput {
   const { effort, batch, workers, threads, allowNonfinite } = o
-  return { effort, limit: Math.min(o.limit, samples.fitted), batch, workers, threads, allowNonfinite }
+  return { effort, limit, batch, workers, threads, allowNonfinite }
 }
 
 interface Made extends Pick<Point, 'name' | 'summary' | 'key'> {

@@ -18,7 +18,7 @@ export type CompressOptionsInput = {
   readonly labels?: boolean | undefined
   /** How long each quantising may take: see ptq. Default: "default" */
   readonly effort?: 'fast' | 'default' | 'best' | undefined
-  /** Samples that quantising calibrates and judges its steps on. Default: 512 */
+  /** Samples that quantising calibrates and judges its steps on: by default 512, fewer of large networks */
   readonly limit?: number | undefined
   /** Training samples held out to choose by: by default 5,000, fewer of large networks, a quarter of the set at most */
   readonly held?: number | undefined

@@ -50,8 +50,7 @@ export const compressOptions = optionTable({
   limit: {
     type: 'integer',
     minimum: 4,
-    default: 512,
-    description: 'Samples that quantising calibrates and judges its steps on',
+    description: 'Samples that quantising calibrates and judges its steps on: by default 512, fewer of large networks',
   },
   held: {
     type: 'integer',

@@ -28,6 +28,7 @@ import { type Asked, chosenOf, verdictOf } from './choose.ts'
 import { type CompressOptionsInput, compressOptions } from './compress-options.ts'
 import type { CompressResult } from './events.ts'
 import { parseGoal, parseTime } from './goal.ts'
+import { heldFor, limitFor } from './how-many.ts'
 import { withLatencies } from './latencies.ts'
 import { lookAt } from './look.ts'
 import { Panel } from './panel.ts'
@@ -68,11 +69,6 @@ export interface CompressRun extends Pick<LongRun, 'signal'> {
 /** Without labels, of the file's outputs and the float ones. */
 const LEAST_COSINE = 0.999
 const MOST_DROP = 0.01
-/** Held out at most: with 0.1 % of disagreement they tell 0.1 points. */
-const HELD_MOST = 5000
-/** Work that judging one file may take: large networks are judged by fewer samples. */
-const HELD_MACS = 2e12
-const HELD_FEW = 200
 /** Samples that the file is checked against its graph on. */
 const CHECKED = 64
 
@@ -158,6 +154,7 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const widest = target.pick === 'fastest' && (await cutsOffSums()) ? 7 : 8
   const run: Run = {
     widest,
+    limit: Math.min(o.limit ?? limitFor(info.macs), samples.fitted),
     ...{ float, floatBytes, work, samples, panel, o, target, asked, identity, recipeFacts, seed, signal, cache },
   }
   return { run, found }
@@ -167,10 +164,6 @@ const progress =
   (tell: Tell) =>
   (label: string, done: number, total: number): void =>
     void tell({ kind: 'progress', label, done, total })
-
-/** The same for every goal, so that a run with another one finds its points again. */
-const heldFor = (macs: number | null): number =>
-  macs === null ? HELD_MOST : Math.min(HELD_MOST, Math.max(HELD_FEW, Math.floor(HELD_MACS / Math.max(1, macs))))
 
 const noLabels = (data: string): MncError =>
   new MncError(

@@ -110,7 +110,7 @@ export async function measureTrials(
     if (trial.key in known) continue
     if (isOver(i)) break
     known[trial.key] = await damageOf(run, judge!, trial)
-    await run.work.writeJson(file, { identity: run.identity, limit: run.o.limit, known })
+    await run.work.writeJson(file, { identity: run.identity, limit: run.limit, known })
     await onProgress(++done, trials.length)
   }
   return known
@@ -147,13 +147,13 @@ async function damageOf(run: Run, judge: Judge, { name, form }: LayerTrial): Pro
 }
 
 /** What this run and those that shared its work have measured. */
-async function knownOf({ work, identity, o }: Run): Promise<Record<string, number | null>> {
+async function knownOf({ work, identity, limit }: Run): Promise<Record<string, number | null>> {
   const all: Record<string, number | null> = {}
   for (const file of await work.named(LAYER_FILES)) {
     const json = await work.readJson(file)
     if (typeof json !== 'object' || json === null) continue
     const { known } = json as { known?: unknown }
-    const isOurs = Reflect.get(json, 'identity') === identity && Reflect.get(json, 'limit') === o.limit
+    const isOurs = Reflect.get(json, 'identity') === identity && Reflect.get(json, 'limit') === limit
     if (isOurs && typeof known === 'object') Object.assign(all, known)
   }
   return all

@@ -14,11 +14,10 @@ const STEPS: Readonly<Record<Effort, number>> = { fast: 0, default: 200, best: 1
 const STEP = 5
 
 export function planOf(run: Run, found: Found): readonly PlannedStage[] {
-  const { o, panel, samples } = run
+  const { o, panel, limit } = run
   const { effort, batch } = o
   const each = panel.secondsPerSample
   const ladder = ladderFor(run.target, run.asked, effort, run.widest)
-  const limit = Math.min(o.limit, samples.fitted)
   const seconds = (c: Candidate): number =>
     each * (PASSES * limit + STEP * STEPS[c.options.effort ?? effort] * Math.min(batch, limit) + 2 * found.samples.held)
   const firsts = ladder.map((rung) => rung[0]!)

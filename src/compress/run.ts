@@ -17,6 +17,8 @@ export interface Run {
   /** Judges by the samples that are held out. */
   readonly panel: Panel
   readonly o: CompressOptions
+  /** Samples of the training split that quantising calibrates on. */
+  readonly limit: number
   readonly target: TargetDef
   readonly asked: Asked
   /** Most bits of weights: 7 where the fastest file here is wanted and 8 would be cut off (export/saturating-sums.ts). */

@@ -17,7 +17,7 @@ import { parseRecipe } from '../recipes/load.ts'
 import { runRecipe } from '../recipes/run.ts'
 import { timeSteps } from '../recipes/time-steps.ts'
 import { sha256 } from '../recipes/work-folder.ts'
-import { finish, ptqDefaults } from './candidate.ts'
+import { finish } from './candidate.ts'
 import type { CompressEvent } from './events.ts'
 import { leastShare } from './least-share.ts'
 import type { Point } from './point.ts'
@@ -57,7 +57,7 @@ export async function tunedPoint(
   const round = kind === 'macs' || kind === 'latency' ? await thinner(run) : await behind(run, nearest)
   if (!round) return null
   const { name, summary } = round
-  const key = sha256(JSON.stringify([run.identity, run.target.name, run.o.limit, run.o.time, summary, round.of]))
+  const key = sha256(JSON.stringify([run.identity, run.target.name, run.limit, run.o.time, summary, round.of]))
   const known = await run.work.point(name, key)
   if (known) return known
   const start = performance.now()
@@ -105,8 +105,7 @@ async function thinner(run: Run): Promise<Round | null> {
 const nameAt = (i: number, of: number): string =>
   i < 0 ? STAGE.float : i === of - 1 ? STAGE.quantised : `pruned-${i + 1}`
 
-function eightBits({ o, samples }: Run): RecipeJson {
-  const { limit = o.limit, batch = o.batch } = ptqDefaults({ o, samples })
+function eightBits({ o: { batch }, limit }: Run): RecipeJson {
   return { ops: ['*'], 'weight-bits': 8, 'activation-bits': 8, 'first-layer': 'quantize', limit, batch }
 }
 
