@@ -117,6 +117,9 @@ function foundLines(f: Found): string[] {
     `    ${made}, ${held.toLocaleString('en')} to choose by, ${test.toLocaleString('en')} for the figure${f.labelled ? '' : '; no labels: outputs are compared with the float ones'}`,
     ...(f.preprocess === null ? [] : [`    pixels: ${f.preprocess}`]),
     ...(f.top1 === null ? [] : [`    float model: ${percent(f.top1, 2)} on the samples to choose by`]),
+    ...(f.mixed === null
+      ? []
+      : [`    it knows them by heart: they are mixed in pairs, of which it gets ${percent(f.mixed, 2)}`]),
     ...(f.needed === null || f.needed <= f.samples.test
       ? []
       : [

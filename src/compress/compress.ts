@@ -31,6 +31,7 @@ import { parseGoal, parseTime } from './goal.ts'
 import { heldFor, limitFor } from './how-many.ts'
 import { withLatencies } from './latencies.ts'
 import { lookAt } from './look.ts'
+import { isByHeart } from './mixed.ts'
 import { Panel } from './panel.ts'
 import { planOf } from './plan.ts'
 import type { Point } from './point.ts'
@@ -128,23 +129,21 @@ async function prepare(model: Model, given: CompressRun, tell: Tell) {
   const held = o.held ?? heldFor(info.macs)
   const samples = await openSamples(float, { data, reading, pixels, labels: o.labels, held, batch: o.batch, log })
   if (o.maxDrop !== undefined && !samples.labelled) throw noLabels(data)
-  const work = new Work(given.workdir)
-  const identity = sha256(
-    JSON.stringify([
-      ...[packageVersion(), sha256(encodeModel(float)), samples.identity, seed, o.batch, o.effort],
-      ...(deployThreads || deployBatch ? [settings] : []),
-    ]),
-  )
   const asked: Asked = {
     ...{ goal, maxDrop: samples.labelled ? wantedDrop : null, mostBytes: target.aim === 'bytes' ? floatBytes : null },
     minCosine: samples.labelled ? null : (o.minCosine ?? (goal ? null : LEAST_COSINE)),
   }
-  const panel = await Panel.of(float, samples.held, {
-    threads: o.threads,
-    signal,
-    onProgress: progress(tell),
-  })
-  const found = lookAt(float, info, samples, panel, asked.maxDrop)
+  const judging = { threads: o.threads, signal, onProgress: progress(tell) }
+  const plain = await Panel.of(float, samples.held, judging)
+  const panel = samples.mixed && isByHeart(plain.top1) ? await Panel.of(float, samples.mixed, judging) : plain
+  const found = lookAt(float, info, samples, { plain, panel }, asked.maxDrop)
+  const work = new Work(given.workdir)
+  const identity = sha256(
+    JSON.stringify([
+      ...[packageVersion(), sha256(encodeModel(float)), samples.identity, panel !== plain, seed, o.batch, o.effort],
+      ...(deployThreads || deployBatch ? [settings] : []),
+    ]),
+  )
   if (!given.dryRun) {
     await claim(work, requestOf(given, identity, path), log)
     if (given.source === undefined) await writeModel(model, path)

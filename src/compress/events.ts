@@ -22,6 +22,8 @@ export interface Found {
   readonly samples: { readonly fitted: number; readonly held: number; readonly test: number }
   /** Of the float model on the samples held out; null without labels. */
   readonly top1: number | null
+  /** The same of those samples mixed in pairs, by which is chosen where the model knows them by heart; else null. */
+  readonly mixed: number | null
   /** With which a drop of maxDrop could be told from none; null without labels. */
   readonly needed: number | null
   readonly preprocess: string | null

@@ -9,7 +9,19 @@ import type { Found } from './events.ts'
 import type { Panel } from './panel.ts'
 import type { Samples } from './samples.ts'
 
-export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: Panel, maxDrop: number | null): Found {
+/** Judges by the samples held out, as they are and as they are chosen by. */
+interface Panels {
+  readonly plain: Panel
+  readonly panel: Panel
+}
+
+export function lookAt(
+  model: Model,
+  info: ModelInfo,
+  samples: Samples,
+  { plain, panel }: Panels,
+  maxDrop: number | null,
+): Found {
   if (info.layers.length === 0)
     throw modelError('no-layers', 'the model has no layer with weights that mnc could quantise or prune', {
       next: 'mnc info shows what is in it',
@@ -22,7 +34,7 @@ export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: P
     ...(half ? ['weights are 16-bit floats: the file computes in 32 bits inside'] : []),
     ...(training === null ? [] : [training]),
   ]
-  const { top1 } = panel
+  const { top1 } = plain
   const { preprocess: p } = samples
   if (samples.labelled && top1 !== null) refuseGuessing(model, top1, p !== undefined && p !== null)
   return {
@@ -37,6 +49,7 @@ export function lookAt(model: Model, info: ModelInfo, samples: Samples, panel: P
     },
     ...{ labelled: samples.labelled, top1, needed: maxDrop === null ? null : samplesNeeded(maxDrop) },
     samples: { fitted: samples.fitted, held: samples.held.count, test: samples.test.count },
+    mixed: panel === plain ? null : panel.top1,
     latency: null,
     preprocess: p ? `mean ${p.mean.join(' ')}, std ${p.std.join(' ')}, scale ${p.scale}, ${p.size.join('x')}` : null,
   }

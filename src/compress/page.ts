@@ -7,7 +7,7 @@ import { layerErrors } from '../recipes/report-layers.ts'
 import { layerOutputs } from '../recipes/report-outputs.ts'
 import { count, figure, number, page, percent, section, table, text } from '../recipes/report-parts.ts'
 import { paretoOf, qualityOf } from './choose.ts'
-import type { CompressResult } from './events.ts'
+import type { CompressResult, Found } from './events.ts'
 import { showAmount } from './goal.ts'
 import type { Point } from './point.ts'
 import { askedText, judgedText } from './words.ts'
@@ -37,11 +37,11 @@ const lead = ({ found, verdict }: CompressResult, point: Point): string =>
   }.`
 
 function askedAndReached(result: CompressResult, point: Point): string {
-  const { test, check } = result
+  const { test, check, found } = result
   const { all } = check.byOptimisation
   const rows = [
     ['asked for', askedText(result)],
-    ['on samples held out', judgedText(point.held)],
+    [`on ${heldOut(found)}`, judgedText(point.held)],
     ['on test samples', judgedText(test)],
     [
       'file against its graph',
@@ -52,12 +52,15 @@ function askedAndReached(result: CompressResult, point: Point): string {
   return `${table(['', ''], rows, [1])}${advice === '' ? '' : `<ul>${advice}</ul>`}`
 }
 
+/** What is chosen by. */
+const heldOut = ({ mixed }: Found): string => `samples held out${mixed === null ? '' : ', mixed in pairs'}`
+
 function pointsOf(result: CompressResult, point: Point): string {
   const { points, found } = result
   const labelled = point.held.top1 !== null
   const value = (p: Point): number => (labelled ? qualityOf(p) * 100 : qualityOf(p))
   const axis = labelled ? 'accuracy on samples held out, %' : 'cosine of outputs'
-  const what = labelled ? 'Accuracy on samples held out' : 'Cosine of the outputs'
+  const what = labelled ? `Accuracy on ${heldOut(found)}` : 'Cosine of the outputs'
   const costs: readonly (readonly [unit: string, title: string, of: (p: Point) => number | null])[] = [
     ['kB', 'the size of the file', (p) => p.bytes / 1e3],
     ['million MACs', 'multiply-accumulates', (p) => p.macs && p.macs / 1e6],
@@ -94,7 +97,7 @@ function pointsOf(result: CompressResult, point: Point): string {
     'as it came',
     count(found.bytes),
     '',
-    labelled ? percent(found.top1 ?? 0, 2) : '1',
+    labelled ? percent(found.mixed ?? found.top1 ?? 0, 2) : '1',
     ...(labelled ? ['', ''] : []),
   ]
   const rest = [

@@ -18,6 +18,7 @@ import { writeClassOrder } from '../graph/class-names.ts'
 import type { Model } from '../graph/model.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { scoresOutput } from '../train/step/outputs.ts'
+import { mixed } from './mixed.ts'
 
 /** Samples that a model can be run on again and again. */
 export interface SampleSource {
@@ -33,6 +34,8 @@ export interface Samples {
   /** Of the training set, that may be quantised with and trained on: the first ones. */
   readonly fitted: number
   readonly held: SampleSource
+  /** Those held out, each mixed with another; null without labels, and for inputs that cannot be mixed. */
+  readonly mixed: SampleSource | null
   readonly test: SampleSource
   /** The test samples are a part of the training split, for want of another. */
   readonly oneSet: boolean
@@ -89,6 +92,8 @@ export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
     train.select(Array.from({ length: count }, (_, i) => from + i))
   const figure = test ? (labelled ? test : test.take(UNLABELLED)) : part(fitted + held, held)
   if (labelled) refuseSorted(train, fitted, held)
+  const others = Array.from({ length: held }, (_, i) => fitted + ((i + Math.ceil(held / 2)) % held))
+  const isMixable = labelled && model.graph.inputs.every((v) => /^float(16|32)$/.test(v.type?.elem ?? ''))
   const source = (set: SampleSet): SampleSource => ({
     count: set.size,
     batches: () => checkedBatches(model, set, preprocess, w.batch, labelled),
@@ -96,7 +101,8 @@ export async function openSamples(model: Model, w: Wanted): Promise<Samples> {
   return {
     ...{ training: train, preprocess, labelled, fitted, oneSet: test === null },
     ...{ held: source(part(fitted, held)), test: source(figure) },
-    identity: [train.contentHash(), figure.contentHash(), fitted, held, preprocess],
+    mixed: isMixable ? mixed(source(part(fitted, held)), source(train.select(others))) : null,
+    identity: [train.contentHash(), figure.contentHash(), fitted, held, preprocess, labelled],
   }
 }
 
@@ -111,7 +117,7 @@ async function randomSamples(model: Model, { held, batch }: Wanted): Promise<Sam
   })
   return {
     ...{ training: RANDOM, preprocess: undefined, labelled: false, fitted: Number.POSITIVE_INFINITY, oneSet: false },
-    ...{ held: source(HELD_KEY), test: source(TEST_KEY), identity: [RANDOM, count] },
+    ...{ held: source(HELD_KEY), mixed: null, test: source(TEST_KEY), identity: [RANDOM, count] },
   }
 }
 

@@ -90,6 +90,12 @@ export class Search {
     return this.#isMet && isGood(this.#best!, this.#run.asked)
   }
 
+  /** What meets the goal as accurate as the float model, as far as the samples tell: nothing is to be won by more bytes. */
+  get #losesNothing(): boolean {
+    const { difference } = this.#best?.held ?? {}
+    return this.#isMet && difference != null && difference.drop <= 0
+  }
+
   /** Whether a score is met: more zeros would only lose accuracy. */
   get #isLowEnough(): boolean {
     return this.#run.asked.goal?.kind === 'score' && this.#points.some((p) => this.#isWithin(p))
@@ -162,7 +168,7 @@ export class Search {
     const good = eight.find((p) => isGood(p, asked))
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
-      if (eight.some((p) => p.bytes <= most)) return
+      if (eight.some((p) => p.bytes <= most) || this.#losesNothing) return
       if (this.#points.every((p) => p.bytes > most)) await (await this.#same(base)).atMost(most, ATTEMPTS)
       await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
     } else if (!good) await this.#leaveFloat()

@@ -70,6 +70,10 @@ test('with labels: the figure is that of the shipped file on the test split, pai
   )
   const { found } = result
   assert.deepEqual(found.samples, { fitted: 150, held: 50, test: 60 })
+  // it knows what it was trained on: samples that are new to it are chosen by
+  assert.equal(found.top1, 1)
+  assert.equal(typeof found.mixed, 'number')
+  assert.equal(result.chosen.held.float, found.mixed)
 })
 
 test('the command writes the file, the page and a recipe that gives the same bytes', async () => {
@@ -105,19 +109,31 @@ test('a goal that is not reached: exit 3, the nearest point is written, and what
 })
 
 test('a goal in bytes between two widths is met by layers of different widths, as small as asked', async () => {
-  const { result: uniform } = await compressed('split', { maxDrop: '90%', goal: 'bytes=1MB' })
+  // by its labels, of which it is sure, nothing would be won by more bytes than the fewest
+  const outputs = { labels: false, minCosine: 0.5 }
+  const { result: uniform } = await compressed('split', { ...outputs, goal: 'bytes=1MB' })
   const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!.bytes)
   const most = Math.round((four! + eight!) / 2)
-  const { result, events } = await compressed('split', { goal: `bytes=${most}`, maxDrop: '20%' })
+  const { result, events } = await compressed('split', { ...outputs, goal: `bytes=${most}` })
   const split = result.points.find((p) => p.name === 'mixed-1')!
   assert.ok(split.bytes <= most, `${split.bytes} for ${most}`)
   assert.ok(split.weightBits > 4 && split.weightBits < 8)
   assert.ok(result.verdict.met, result.verdict.misses.join())
   assert.ok(events.some((e) => e.kind === 'stage' && e.stage === 'split'))
   // layers are measured once: another goal finds what they cost
-  const other = await compressed('split', { goal: `bytes=${most + 500}`, maxDrop: '20%' })
+  const other = await compressed('split', { ...outputs, goal: `bytes=${most + 500}` })
   const measured = other.events.filter((e) => e.kind === 'progress' && e.label === 'layers')
   assert.equal(measured.length, 1)
+})
+
+test('no bytes are spent where the smallest file is as accurate as the float model', async () => {
+  const { result: uniform } = await compressed('settled', { maxDrop: '90%', goal: 'bytes=1MB' })
+  const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!)
+  assert.equal(four!.held.difference!.drop, 0)
+  const most = Math.round((four!.bytes + eight!.bytes) / 2)
+  const { result, events } = await compressed('settled', { maxDrop: '20%', goal: `bytes=${most}` })
+  assert.equal(result.chosen.name, 'w4a8')
+  assert.ok(!events.some((e) => e.kind === 'stage' && e.stage === 'layers'))
 })
 
 test('fewer MACs are reached by removing channels and fine-tuning within the time, and the recipe gives the same bytes', async (t) => {
