@@ -90,10 +90,11 @@ export class Search {
     return this.#isMet && isGood(this.#best!, this.#run.asked)
   }
 
-  /** What meets the goal as accurate as the float model, as far as the samples tell: nothing is to be won by more bytes. */
-  get #losesNothing(): boolean {
+  /** Meets a goal and loses no more than was asked for, or nothing: more of its bytes are not needed. */
+  get #isEnough(): boolean {
+    const { maxDrop, minCosine } = this.#run.asked
     const { difference } = this.#best?.held ?? {}
-    return this.#isMet && difference != null && difference.drop <= 0
+    return this.#isMet && (maxDrop !== null || minCosine !== null || (difference != null && difference.drop <= 0))
   }
 
   /** Whether a score is met: more zeros would only lose accuracy. */
@@ -168,9 +169,9 @@ export class Search {
     const good = eight.find((p) => isGood(p, asked))
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
-      if (eight.some((p) => p.bytes <= most) || this.#losesNothing) return
+      if (eight.some((p) => p.bytes <= most) || this.#isEnough) return
       if (this.#points.every((p) => p.bytes > most)) await (await this.#same(base)).atMost(most, ATTEMPTS)
-      await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
+      if (!this.#isEnough) await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
   }
