@@ -1,7 +1,8 @@
 /**
  * The C functions of an MPI library, called in this process. Only this file knows the binary interfaces:
  * Open MPI 4 and 5 have their constants behind symbols, MPICH and what shares its interface (Intel MPI, MVAPICH, Cray MPI)
- * as numbers (mpi.h of MPICH 4: MPI_COMM_WORLD, MPI_DOUBLE, MPI_FLOAT, MPI_SUM).
+ * as numbers (mpi.h of MPICH 4: MPI_COMM_WORLD, MPI_DOUBLE, MPI_FLOAT, MPI_SUM), and the standard's own interface as
+ * pointers of fixed values (MPI 5.0, appendix A: the same constants), whoever made the library.
  *
  * Buffers are passed as they are: MPI reads and writes the memory of the typed arrays.
  */
@@ -34,31 +35,48 @@ const FUNCTIONS = {
   MPI_Finalize: [],
 } as const
 
-const OPEN_MPI = {
-  names: ['libmpi.so.40', 'libmpi.40.dylib', 'libmpi.so'],
-  handle: 'void*',
-  symbols: {
-    world: 'ompi_mpi_comm_world',
-    float: 'ompi_mpi_float',
-    double: 'ompi_mpi_double',
-    plus: 'ompi_mpi_op_sum',
+type Constant = 'world' | 'float' | 'double' | 'plus'
+
+interface Interface {
+  /** Files that have it, where MNC_MPI names none. */
+  readonly names: readonly string[]
+  readonly handle: 'void*' | 'int'
+  /** Of each constant: its symbol, whose address it is, or its value. */
+  readonly constants: Readonly<Record<Constant, string | Handle>>
+}
+
+const INTERFACES = {
+  'open-mpi': {
+    names: ['libmpi.so.40', 'libmpi.40.dylib', 'libmpi.so'],
+    handle: 'void*',
+    constants: {
+      world: 'ompi_mpi_comm_world',
+      float: 'ompi_mpi_float',
+      double: 'ompi_mpi_double',
+      plus: 'ompi_mpi_op_sum',
+    },
   },
-} as const
+  mpich: {
+    names: ['libmpich.so.12', 'libmpi.so.12', 'libmpi.12.dylib'],
+    handle: 'int',
+    constants: { world: 0x44000000, float: 0x4c00040a, double: 0x4c00080b, plus: 0x58000003 },
+  },
+  standard: {
+    names: ['libmpi_abi.so.1', 'libmpi_abi.1.dylib'],
+    handle: 'void*',
+    constants: { world: 0x101n, float: 0x210n, double: 0x214n, plus: 0x21n },
+  },
+} as const satisfies Readonly<Record<string, Interface>>
 
-const MPICH = {
-  names: ['libmpich.so.12', 'libmpi.so.12', 'libmpi.12.dylib'],
-  handle: 'int',
-  numbers: { world: 0x44000000, float: 0x4c00040a, double: 0x4c00080b, plus: 0x58000003 },
-} as const
-
+/** Of a launcher; its library may have the standard's interface. */
 export type MpiFamily = 'open-mpi' | 'mpich'
 
 /** `family`: whose launcher started this process. MNC_MPI names another file. */
 export async function loadMpi(family: MpiFamily): Promise<MpiLibrary> {
   const open = await libraries()
   leaveMemoryCalls()
-  const { names } = family === 'open-mpi' ? OPEN_MPI : MPICH
   const named = process.env.MNC_MPI
+  const names = [...INTERFACES[family].names, ...INTERFACES.standard.names]
   const faults: string[] = []
   for (const name of named ? [named] : names) {
     try {
@@ -92,7 +110,7 @@ async function libraries() {
   }
 }
 
-/** MPI_MAX_LIBRARY_VERSION_STRING of both families. */
+/** MPI_MAX_LIBRARY_VERSION_STRING of all of them. */
 const VERSION_BYTES = 8192
 
 function bind(library: ForeignLibrary): MpiLibrary {
@@ -100,16 +118,12 @@ function bind(library: ForeignLibrary): MpiLibrary {
   const length = new Int32Array(1)
   library.func('MPI_Get_library_version', 'int', ['void*', 'void*'])(text, length)
   const version = text.toString('utf8', 0, length[0]).split(/\n|\0/)[0]!
-  const isOpen = version.startsWith('Open MPI')
-  const { handle } = isOpen ? OPEN_MPI : MPICH
-  const symbol = (name: string): Handle => library.symbol(name)
-  const { symbols } = OPEN_MPI
-  const constants = isOpen
-    ? {
-        ...{ world: symbol(symbols.world), float: symbol(symbols.float) },
-        ...{ double: symbol(symbols.double), plus: symbol(symbols.plus) },
-      }
-    : MPICH.numbers
+  const kind = isStandard(library) ? 'standard' : version.startsWith('Open MPI') ? 'open-mpi' : 'mpich'
+  const { handle, constants }: Interface = INTERFACES[kind]
+  const constant = (name: Constant): Handle => {
+    const value = constants[name]
+    return typeof value === 'string' ? library.symbol(value) : value
+  }
   const functions = new Map(
     Object.entries(FUNCTIONS).map(([name, types]) => {
       const own = types.map((t) => (t === 'h' ? handle : t))
@@ -117,11 +131,23 @@ function bind(library: ForeignLibrary): MpiLibrary {
     }),
   )
   return {
-    version,
-    ...constants,
+    ...{ version, world: constant('world'), float: constant('float') },
+    ...{ double: constant('double'), plus: constant('plus') },
     call(name, ...args) {
       const status = functions.get(name)!(...args)
       if (status !== 0) throw usageError(`${name} of ${version} failed with error ${status}`)
     },
   }
+}
+
+/** Whether its handles are the standard's: it has a version of that interface (MPI_Abi_get_version of MPI 5), not -1. */
+function isStandard(library: ForeignLibrary): boolean {
+  const [major, minor] = [new Int32Array([-1]), new Int32Array([-1])]
+  try {
+    library.func('MPI_Abi_get_version', 'int', ['void*', 'void*'])(major, minor)
+  } catch {
+    // a library of MPI 4 or before
+    return false
+  }
+  return major[0]! > 0
 }
