@@ -3,24 +3,45 @@ import { execFileSync, spawn } from 'node:child_process'
 import { cli } from './compiled.ts'
 
 export interface Launcher {
-  readonly name: string
+  readonly name: 'Open MPI' | 'MPICH'
+  readonly program: string
   /** The command line that starts `ranks` copies of a command. */
   readonly start: (ranks: number) => readonly string[]
+  /** In the environment of each rank: its number. */
+  readonly rank: string
+  /** The file of the library, where it is not the one that is found by itself. */
+  readonly library?: string | undefined
 }
 
-const OPEN_MPI = ['--oversubscribe', ...(process.getuid?.() === 0 ? ['--allow-run-as-root'] : [])]
+const ROOT = process.getuid?.() === 0 ? ['--allow-run-as-root'] : []
 
+/**
+ * Debian's, or others that the environment names by program and library: MNC_TEST_MPICH=/opt/bin/mpiexec,/opt/lib/libmpi_abi.so.1.
+ */
 const known: readonly (Launcher & { readonly version: RegExp })[] = [
   {
-    name: 'Open MPI',
-    start: (n) => ['mpirun.openmpi', ...OPEN_MPI, '-n', String(n)],
-    version: /Open MPI|OpenRTE/,
+    ...launcher('Open MPI', 'MNC_TEST_OPEN_MPI', 'mpirun.openmpi', ['--oversubscribe', ...ROOT]),
+    ...{ rank: 'OMPI_COMM_WORLD_RANK', version: /Open MPI|OpenRTE/ },
   },
-  { name: 'MPICH', start: (n) => ['mpiexec.hydra', '-n', String(n)], version: /HYDRA/ },
+  {
+    ...launcher('MPICH', 'MNC_TEST_MPICH', 'mpiexec.hydra', []),
+    ...{ rank: 'PMI_RANK', version: /HYDRA/ },
+  },
 ]
 
+function launcher(name: Launcher['name'], variable: string, usual: string, options: readonly string[]) {
+  const [program = usual, library] = process.env[variable]?.split(',') ?? []
+  const environment = library ? ['env', `MNC_MPI=${library}`] : []
+  return { name, program, library, start: (n: number) => [...environment, program, ...options, '-n', String(n)] }
+}
+
+export const hasKoffi = await import('koffi').then(
+  () => true,
+  () => false,
+)
+
 /** Those that can be used: without koffi there are none. */
-export const launchers: readonly Launcher[] = (await hasKoffi()) ? known.filter(isInstalled) : []
+export const launchers: readonly Launcher[] = hasKoffi ? known.filter(isInstalled) : []
 
 /** Why tests of a launcher are skipped; false where they are not. */
 export const skipped = (name: string): string | false =>
@@ -30,18 +51,9 @@ export function launcherOf(name: string): Launcher {
   return known.find((l) => l.name === name)!
 }
 
-async function hasKoffi(): Promise<boolean> {
+function isInstalled({ program, version }: (typeof known)[number]): boolean {
   try {
-    await import('koffi')
-    return true
-  } catch {
-    return false
-  }
-}
-
-function isInstalled({ start, version }: (typeof known)[number]): boolean {
-  try {
-    return version.test(execFileSync(start(1)[0]!, ['--version'], { encoding: 'utf8', stdio: 'pipe' }))
+    return version.test(execFileSync(program, ['--version'], { encoding: 'utf8', stdio: 'pipe' }))
   } catch {
     return false
   }
@@ -51,18 +63,22 @@ export const mnc: readonly string[] = [process.execPath, cli]
 
 export interface Ended {
   readonly code: number | null
+  readonly out: string
   readonly err: string
 }
 
 /** Runs a command line. */
 export function run(words: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
   const child = spawn(words[0]!, words.slice(1), {
-    stdio: ['ignore', 'ignore', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, MNC_CACHE: 'off', ...env },
   })
-  let err = ''
+  let [out, err] = ['', '']
+  child.stdout.on('data', (s: Buffer) => {
+    out += s
+  })
   child.stderr.on('data', (s: Buffer) => {
     err += s
   })
-  return new Promise((done) => child.on('close', (code) => done({ code, err })))
+  return new Promise((done) => child.on('close', (code) => done({ code, out, err })))
 }

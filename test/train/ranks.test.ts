@@ -7,7 +7,7 @@ import { runCommandLine } from '../../src/commands/program.ts'
 import { buildNetwork } from '../../src/models/spec.ts'
 import { runPass } from '../../src/passes/run-pass.ts'
 import { Sink } from '../cli/sink.ts'
-import { launcherOf, mnc, run, skipped } from '../support/mpi.ts'
+import { type Launcher, launcherOf, mnc, run, skipped } from '../support/mpi.ts'
 import { scratch } from './fixtures.ts'
 
 const at = scratch()
@@ -70,68 +70,17 @@ const logged = (name: string): unknown[] =>
     .split('\n')
     .map((line) => ({ ...JSON.parse(line), imagesPerSecond: 0 }))
 
-for (const name of ['Open MPI', 'MPICH']) {
-  const launcher = launcherOf(name)
-  const tag = name.replace(' ', '')
-
-  test(`${name}: 4 ranks give the bits of one process that accumulates 4 batches`, {
-    skip: skipped(name),
-  }, async () => {
-    const log = at(`${tag}.jsonl`)
-    const { code, err } = await run([...launcher.start(4), ...mnc, ...trainInto(`${tag}.onnx`, ['--log', log])])
-    assert.equal(code, 0, err)
-    assert.equal(err.match(/parameters, 16 steps/g)?.length, 1, `one rank speaks: ${err}`)
-    assert.match(err, /4 ranks of .*MPI/i)
-    sameAsAlone(tag)
-    assert.deepEqual(logged(`${tag}.jsonl`), logged('alone.jsonl'))
-  })
-}
-
-const { start } = launcherOf('Open MPI')
-const skip = skipped('Open MPI')
-
-test('what 2 ranks begin, 4 ranks end; another share of the batches is refused', { skip }, async () => {
-  const out = 'moved.onnx'
-  // the end of an epoch: the last step of a run is validated too
-  const begin = trainInto(out, ['--accumulate', '2', '--max-steps', '8'])
-  assert.equal((await run([...start(2), ...mnc, ...begin])).code, 0)
-  const stderr = new Sink()
-  assert.equal(
-    await runCommandLine(trainInto(out, ['--resume', '--accumulate', '2']), { stdout: new Sink(), stderr }),
-    2,
-  )
-  assert.match(stderr.text, /another run: accumulate was 4, now 2/)
-  const { code, err } = await run([...start(4), ...mnc, ...trainInto(out, ['--resume'])])
-  assert.equal(code, 0, err)
-  assert.match(err, /from step 8/)
-  sameAsAlone('moved')
-})
-
 /** Weights of a file, by name. */
 async function weights(name: string): Promise<Map<string, Float32Array>> {
   const model = await readModel(at(name))
   return new Map(Array.from(model.graph.initializers(), (v) => [v.name, v.constant!.toFloat32()]))
 }
 
-test('--reduce fast is within 1e-5 of the exact sum after 3 steps', { skip }, async () => {
-  const more = ['--max-steps', '3', '--mask-update-until', '0']
-  await alone('exact.onnx', ['--accumulate', '6', ...more])
-  const words = trainInto('fast.onnx', ['--accumulate', '2', '--reduce', 'fast', ...more])
-  const { code, err } = await run([...start(3), ...mnc, ...words])
-  assert.equal(code, 0, err)
-  const exact = await weights('exact.onnx')
-  let changed = 0
-  for (const [name, values] of await weights('fast.onnx'))
-    values.forEach((v, i) => {
-      const want = exact.get(name)![i]!
-      if (v !== want) changed++
-      assert.ok(Math.abs(v - want) <= 1e-5 * Math.max(1, Math.abs(want)), `${name}[${i}]: ${v} for ${want}`)
-    })
-  assert.ok(changed > 0, 'the sums are in the same order')
-})
+const FEW = ['--max-steps', '3', '--mask-update-until', '0']
+await alone('exact.onnx', ['--accumulate', '6', ...FEW])
 
-/** Processes of a job, by rank: Linux says which environment and arguments each has. */
-function pidOf(rank: number, out: string): number {
+/** The process of a rank: Linux says which environment and arguments each has. */
+function pidOf(launcher: Launcher, rank: number, out: string): number {
   for (const pid of readdirSync('/proc').filter((p) => /^\d+$/.test(p))) {
     const read = (what: string): string => {
       try {
@@ -140,37 +89,89 @@ function pidOf(rank: number, out: string): number {
         return ''
       }
     }
-    if (read('environ').includes(`OMPI_COMM_WORLD_RANK=${rank}\0`) && read('cmdline').includes(out)) return Number(pid)
+    if (`\0${read('environ')}`.includes(`\0${launcher.rank}=${rank}\0`) && read('cmdline').includes(out))
+      return Number(pid)
   }
   throw new Error(`rank ${rank} has ended`)
 }
 
-test('a rank that is killed ends the job with its number; the checkpoint is whole', { skip }, async () => {
-  const out = 'killed.onnx'
-  const job = run([...start(2), ...mnc, ...trainInto(out, ['--accumulate', '2', '--checkpoint-steps', '1'])])
-  while (!existsSync(at('killed.checkpoint.onnx'))) await new Promise((done) => setTimeout(done, 5))
-  process.kill(pidOf(1, at(out)), 'SIGKILL')
-  const { code, err } = await job
-  assert.notEqual(code, 0)
-  assert.match(err, /rank 1 .*signal 9/)
-  assert.ok(!existsSync(at(out)))
-  const reached = JSON.parse((await readModel(at('killed.checkpoint.onnx'))).metadata.get('mnc.training')!).step
-  assert.ok(reached > 0 && reached < STEPS, `${reached}`)
-  await alone(out, ['--accumulate', '4', '--resume'])
-  sameAsAlone('killed')
-})
+for (const name of ['Open MPI', 'MPICH'] as const) {
+  const launcher = launcherOf(name)
+  const { start } = launcher
+  const skip = skipped(name)
+  const file = (of: string): string => `${name.replace(' ', '')}-${of}`
 
-test('a signal at any rank stops all at the same step, with a checkpoint', { skip }, async () => {
-  const out = 'stopped.onnx'
-  const job = run([...start(2), ...mnc, ...trainInto(out, ['--accumulate', '2', '--checkpoint-steps', '1'])])
-  while (!existsSync(at('stopped.checkpoint.onnx'))) await new Promise((done) => setTimeout(done, 5))
-  process.kill(pidOf(1, at(out)), 'SIGTERM')
-  const { code, err } = await job
-  assert.equal(code, 130, err)
-  assert.equal(err.match(/mnc: interrupted after \d+ steps; checkpoint in/g)?.length, 1, err)
-  await alone(out, ['--accumulate', '4', '--resume'])
-  sameAsAlone('stopped')
-})
+  test(`${name}: 4 ranks give the bits of one process that accumulates 4 batches`, { skip }, async () => {
+    const out = file('whole')
+    const log = at(`${out}.jsonl`)
+    const { code, err } = await run([...start(4), ...mnc, ...trainInto(`${out}.onnx`, ['--log', log])])
+    assert.equal(code, 0, err)
+    assert.equal(err.match(/parameters, 16 steps/g)?.length, 1, `one rank speaks: ${err}`)
+    assert.match(err, /4 ranks of .*MPI/i)
+    sameAsAlone(out)
+    assert.deepEqual(logged(`${out}.jsonl`), logged('alone.jsonl'))
+  })
+
+  test(`${name}: --reduce fast is within 1e-5 of the exact sum after 3 steps`, { skip }, async () => {
+    const out = file('fast.onnx')
+    const { code, err } = await run([
+      ...[...start(3), ...mnc],
+      ...trainInto(out, ['--accumulate', '2', '--reduce', 'fast', ...FEW]),
+    ])
+    assert.equal(code, 0, err)
+    const exact = await weights('exact.onnx')
+    let changed = 0
+    for (const [v, values] of await weights(out))
+      values.forEach((x, i) => {
+        const want = exact.get(v)![i]!
+        if (x !== want) changed++
+        assert.ok(Math.abs(x - want) <= 1e-5 * Math.max(1, Math.abs(want)), `${v}[${i}]: ${x} for ${want}`)
+      })
+    assert.ok(changed > 0, 'the sums are in the same order')
+  })
+
+  /** 2 ranks, of which the second gets a signal once there is a checkpoint; its process. */
+  async function signalled(signal: NodeJS.Signals, out: string) {
+    const words = trainInto(`${out}.onnx`, ['--accumulate', '2', '--checkpoint-steps', '1'])
+    const job = run([...start(2), ...mnc, ...words])
+    while (!existsSync(at(`${out}.checkpoint.onnx`))) await new Promise((done) => setTimeout(done, 5))
+    const pid = pidOf(launcher, 1, at(`${out}.onnx`))
+    process.kill(pid, signal)
+    return { ...(await job), pid }
+  }
+
+  test(`${name}: a rank that is killed ends the job and is named; 4 ranks go on from the checkpoint of 2`, {
+    skip,
+  }, async () => {
+    const out = file('killed')
+    const { code, out: said, err, pid } = await signalled('SIGKILL', out)
+    assert.notEqual(code, 0)
+    assert.match(said + err, name === 'MPICH' ? new RegExp(`pid.${pid}`, 'i') : /rank 1 .*signal 9/s)
+    assert.ok(!existsSync(at(`${out}.onnx`)))
+    const reached = JSON.parse((await readModel(at(`${out}.checkpoint.onnx`))).metadata.get('mnc.training')!).step
+    assert.ok(reached > 0 && reached < STEPS, `${reached}`)
+    const stderr = new Sink()
+    const other = trainInto(`${out}.onnx`, ['--resume', '--accumulate', '2'])
+    assert.equal(await runCommandLine(other, { stdout: new Sink(), stderr }), 2)
+    assert.match(stderr.text, /another run: accumulate was 4, now 2/)
+    const more = await run([...start(4), ...mnc, ...trainInto(`${out}.onnx`, ['--resume'])])
+    assert.equal(more.code, 0, more.err)
+    assert.match(more.err, new RegExp(`from step ${reached}`))
+    sameAsAlone(out)
+  })
+
+  test(`${name}: a signal at any rank stops all at the same step, with a checkpoint`, { skip }, async () => {
+    const out = file('stopped')
+    const { code, err } = await signalled('SIGTERM', out)
+    assert.equal(code, 130, err)
+    assert.equal(err.match(/mnc: interrupted after \d+ steps; checkpoint in/g)?.length, 1, err)
+    await alone(`${out}.onnx`, ['--accumulate', '4', '--resume'])
+    sameAsAlone(out)
+  })
+}
+
+const { start } = launcherOf('Open MPI')
+const skip = skipped('Open MPI')
 
 /** Rank 0 trains the model, rank 1 is given other words. */
 const unequal = (own: readonly string[], other: readonly string[]): string[] => [
