@@ -11,6 +11,8 @@ import type { Asked, Measured } from './scale.ts'
 const { exchanges, steps }: Asked = JSON.parse(process.argv[2]!)
 const group = await MpiGroup.open(launched()!)
 const none = new Float32Array(0)
+/** Seconds. */
+const PAUSE = 0.1
 
 const sumOf = (reduce: 'exact' | 'fast', floats: number) => {
   const sum = new SharedSum(group, reduce, floats, none)
@@ -24,27 +26,32 @@ const sumOf = (reduce: 'exact' | 'fast', floats: number) => {
 }
 const since = (start: number): number => (performance.now() - start) / 1000
 
+const idle = new Int32Array(new SharedArrayBuffer(4))
+const wait = (seconds: number): void => void Atomics.wait(idle, 0, 0, 1000 * seconds)
+
 const measured: Measured = {
   exchanges: exchanges.map(({ reduce, floats, rounds }) => {
     const exchange = sumOf(reduce, floats)
-    const times = Array.from({ length: rounds + 1 }, () => {
+    exchange()
+    let sum = 0
+    for (let i = 0; i < rounds; i++) {
       group.gather([0])
+      // the links are idle before the exchange of a step, too
+      wait(PAUSE)
       const start = performance.now()
       exchange()
-      return Math.max(...group.gather([since(start)]).map(([t]) => t!))
-    })
-    // other work of the machine only adds
-    return Math.min(...times.slice(1))
+      sum += Math.max(...group.gather([since(start)]).map(([t]) => t!))
+    }
+    return sum / rounds
   }),
   steps: steps.map(({ reduce, floats, rounds, seconds, spread, seed }) => {
     const exchange = sumOf(reduce, floats)
     const rng = new Rng(seed, group.rank)
-    const pause = new Int32Array(new SharedArrayBuffer(4))
     exchange()
     group.gather([0])
     const start = performance.now()
     for (let i = 0; i < rounds; i++) {
-      Atomics.wait(pause, 0, 0, 1000 * seconds * Math.exp(spread * rng.normal()))
+      wait(seconds * Math.exp(spread * rng.normal()))
       exchange()
     }
     return since(start) / rounds

@@ -2,11 +2,16 @@
  * The cost of a training step on N ranks (docs/scale.md), and a simulation of it:
  *
  *   step = slowest rank's computing + exchange
- *   exchange, exact = (N - 1 + log2 N) a + 2 (N - 1) / N * 4 P / b      (all-to-all of chunks, all-gather)
- *   exchange, fast  = 2 log2 N a + 2 (N - 1) / N * 4 P / b              (halves; where N is no power of 2, 2 * 4 P / b more)
+ *   exchange = m a + bytes / b
  *
- * P floats; a seconds a message, b bytes a second that a link carries in each direction; log2 rounded up. What a rank
- * computes varies from step to step as exp(s z), z normal: of N ranks the slowest counts.
+ *   exact   bytes = 2 (N - 1) / N * 4 P, in N - 1 + log2 N messages of 4 P / N        (all-to-all of chunks, all-gather)
+ *   fast    bytes = 2 (M - 1) / M * 4 P, in 2 log2 M messages of 4 P / 2, 4 P / 4, ... (halving and doubling of the M ranks)
+ *           and, where N > M, 2 * 4 P more in three messages: the others hand their part over and get the sum
+ *
+ * P floats; a seconds a message, b bytes a second that a link carries in each direction; log2 rounded up, M the largest
+ * power of two that is not above N. m: messages one after the other; one of more than 64 KB counts three times, since it is
+ * announced and answered first. Below 64 KB on 2 or 3 ranks, fast is a ring: 2 (N - 1) messages of 4 P / N. (Open MPI 4.1)
+ * What a rank computes varies from step to step as exp(s z), z normal: of N ranks the slowest counts.
  */
 import { Rng } from '../../src/base/rng.ts'
 
@@ -27,13 +32,23 @@ export interface Exchange {
   readonly bytes?: number
 }
 
+/** Bytes up to which Open MPI sends a message over TCP without asking, and up to which few ranks sum in a ring. */
+const EAGER = 65_536
+
 /** Messages one after the other, and bytes that each rank sends. */
 export function trafficOf({ reduce, ranks, floats, bytes = 4 }: Exchange): readonly [messages: number, bytes: number] {
-  const rounds = Math.ceil(Math.log2(ranks))
   const whole = bytes * floats
-  const both = (2 * (ranks - 1) * whole) / ranks
-  if (reduce === 'exact') return [ranks - 1 + rounds, both]
-  return [2 * rounds, Number.isInteger(Math.log2(ranks)) ? both : both + 2 * whole]
+  const count = (blocks: readonly number[]): number => blocks.reduce((sum, block) => sum + (block > EAGER ? 3 : 1), 0)
+  const equal = (messages: number): number => count(Array<number>(messages).fill(whole / ranks))
+  const ring = (2 * (ranks - 1) * whole) / ranks
+  if (reduce === 'exact') return [equal(ranks - 1 + Math.ceil(Math.log2(ranks))), ring]
+  if (ranks < 4 && whole < EAGER) return [equal(2 * (ranks - 1)), ring]
+  const rounds = Math.floor(Math.log2(ranks))
+  const most = 2 ** rounds
+  const halves = Array.from({ length: rounds }, (_, i) => whole / 2 ** (i + 1))
+  const own = 2 * count(halves)
+  const sent = (2 * (most - 1) * whole) / most
+  return most === ranks ? [own, sent] : [own + count([whole / 2, whole / 2, whole]), sent + 2 * whole]
 }
 
 export function exchangeSeconds({ latency, bandwidth }: Link, exchange: Exchange): number {

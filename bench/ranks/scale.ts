@@ -1,12 +1,12 @@
 /**
- * Measures exchanges and steps at 2 to 4 ranks, in shared memory and over links of a given rate (links.ts); compares steps
- * with what model.ts simulates from the exchanges, and the exchanges of one size with its formula, fitted to those of the
- * other sizes; then predicts up to 1,024 ranks (predict.ts):
+ * Measures exchanges and steps at 2 to 4 ranks, in shared memory and over links of a given rate and latency (links.ts);
+ * compares steps with what model.ts simulates from the exchanges, and the exchanges of one size with its formula, fitted to
+ * those of the other sizes; then predicts up to 1,024 ranks (predict.ts). Takes about 7 minutes:
  *
- *   node --import tsx bench/ranks/scale.ts [--out bench/results/scale.json] [--again]
+ *   node --import tsx bench/ranks/scale.ts [--out bench/results/scale.json] [--again] [--only '100 Mbit/s']
  *
- * Computing is a wait that varies by 5 %. `--again` takes the measurements of an earlier run. Takes root, for the
- * namespaces.
+ * Computing is a wait that varies by 5 %. An exchange counts as steps meet it: after a pause, and by the mean of its times.
+ * `--again` takes the measurements of an earlier run, `--only` measures one row. Takes root, for the namespaces.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { launcherOf } from '../../test/support/mpi.ts'
 import { machine } from '../torch-peer.ts'
-import { openLinks } from './links.ts'
+import { openLinks, type Speed } from './links.ts'
 import { exchangeSeconds, type Link, type Reduce, simulate, trafficOf } from './model.ts'
 import { predictions } from './predict.ts'
 
@@ -42,13 +42,30 @@ const { values: args } = parseArgs({
   options: {
     out: { type: 'string', default: 'bench/results/scale.json' },
     again: { type: 'boolean', default: false },
+    only: { type: 'string' },
   },
 })
 
 /** Gradients of LeNet, ResNet-20 and DenseNet-BC-100-12. */
 const SIZES = [15_626, 272_474, 800_000]
 const RANKS = [2, 3, 4]
-const RATES = ['shared memory', '1gbit', '100mbit', '20mbit'] as const
+/**
+ * Between two ranks, Open MPI's btl_tcp_links. On one connection, the answer to an announced message waits behind what goes
+ * the same way, and the two directions of an exchange are used one after the other.
+ */
+const CONNECTIONS = 2
+const LINKS: Readonly<Record<string, Speed | null>> = {
+  'shared memory': null,
+  '1 Gbit/s': { rate: 1000, latency: null },
+  '100 Mbit/s': { rate: 100, latency: null },
+  '20 Mbit/s': { rate: 20, latency: null },
+  '1 Gbit/s, 0.1 ms': { rate: 1000, latency: 0.1 },
+  '100 Mbit/s, 1 ms': { rate: 100, latency: 1 },
+  '100 Mbit/s, 10 ms': { rate: 100, latency: 10 },
+}
+/** So many seconds for each exchange, within so many rounds. */
+const EXCHANGE = { seconds: 1.5, least: 3, most: 8 }
+const STEPS = 6
 const reduces: readonly Reduce[] = ['exact', 'fast']
 
 interface Point {
@@ -64,8 +81,11 @@ interface StepPoint extends Point {
 
 interface Points {
   readonly rate: string
+  /** Milliseconds, two ways; null where the latency is that of the links themselves. */
+  readonly ping: number | null
   readonly exchanges: readonly Point[]
   readonly steps: readonly StepPoint[]
+  readonly onOneConnection: readonly Point[]
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'mnc-scale-'))
@@ -77,26 +97,44 @@ function ask(start: readonly string[], asked: Asked): Measured {
   return JSON.parse(out.trim().split('\n').at(-1)!)
 }
 
-function measure(rate: string): Points {
-  const links = rate === 'shared memory' ? null : openLinks(Math.max(...RANKS), rate, folder)
-  const start = (ranks: number) => links?.start(ranks) ?? launcherOf('Open MPI').start(ranks)
+async function measure(name: string): Promise<Points> {
+  const speed = LINKS[name]!
+  const links = speed && (await openLinks(Math.max(...RANKS), speed, folder))
+  const start = (ranks: number, connections: number) =>
+    links?.start(ranks, connections) ?? launcherOf('Open MPI').start(ranks)
   const exchanges: Point[] = []
   const steps: StepPoint[] = []
+  const onOneConnection: Point[] = []
+  const about: Link = { latency: (speed?.latency ?? 0) / 1000, bandwidth: ((speed?.rate ?? 1000) * 1e6) / 8 }
+  const points = (ranks: number, sizes: readonly number[]) =>
+    sizes.flatMap((floats) =>
+      reduces.map((reduce) => {
+        const rounds = Math.round(EXCHANGE.seconds / exchangeSeconds(about, { reduce, ranks, floats }))
+        return { reduce, floats, rounds: Math.min(EXCHANGE.most, Math.max(EXCHANGE.least, rounds)) }
+      }),
+    )
+  const asPoints = (ranks: number, asked: readonly Exchange[], seconds: readonly number[]): Point[] =>
+    asked.map(({ reduce, floats }, i) => ({ reduce, ranks, floats, measured: seconds[i]! }))
   try {
     for (const ranks of RANKS) {
-      const asked = SIZES.flatMap((floats) => reduces.map((reduce) => ({ reduce, floats, rounds: 7 })))
-      const timed = [0.3, 1].flatMap((seconds, i) =>
-        reduces.map((reduce) => ({ reduce, floats: SIZES[1]!, rounds: 10, seconds, spread: 0.05, seed: 1 + i })),
+      const asked = points(ranks, SIZES)
+      const timed = [0.1, 0.4].flatMap((seconds, i) =>
+        reduces.map((reduce) => ({ reduce, floats: SIZES[1]!, rounds: STEPS, seconds, spread: 0.05, seed: 1 + i })),
       )
-      console.error(`${rate}, ${ranks} ranks`)
-      const { exchanges: e, steps: s } = ask(start(ranks), { exchanges: asked, steps: timed })
-      exchanges.push(...asked.map(({ reduce, floats }, i) => ({ reduce, ranks, floats, measured: e[i]! })))
+      console.error(`${name}, ${ranks} ranks`)
+      const { exchanges: e, steps: s } = ask(start(ranks, CONNECTIONS), { exchanges: asked, steps: timed })
+      exchanges.push(...asPoints(ranks, asked, e))
       steps.push(...timed.map((t, i) => ({ ...t, ranks, measured: s[i]! })))
+    }
+    if (speed && speed.latency === null) {
+      const ranks = Math.max(...RANKS)
+      const asked = points(ranks, [SIZES[1]!])
+      onOneConnection.push(...asPoints(ranks, asked, ask(start(ranks, 1), { exchanges: asked, steps: [] }).exchanges))
     }
   } finally {
     links?.close()
   }
-  return { rate, exchanges, steps }
+  return { rate: name, ping: links?.ping ?? null, exchanges, steps, onOneConnection }
 }
 
 /** Least squares of relative errors over latency and 1 / bandwidth, neither of them below zero. */
@@ -117,12 +155,12 @@ function fit(points: readonly Point[]): Link {
 
 const off = (a: number, b: number): number => Number((a / b - 1).toFixed(3))
 
-function compared({ rate, exchanges, steps }: Points) {
+function compared({ rate, ping, exchanges, steps, onOneConnection }: Points) {
   const links = Object.fromEntries(
     reduces.map((reduce) => [reduce, fit(exchanges.filter((p) => p.reduce === reduce && p.floats !== SIZES[1]))]),
   )
   return {
-    ...{ rate, links },
+    ...{ rate, ping, links, onOneConnection },
     exchanges: exchanges.map((p) => ({ ...p, formulaOff: off(exchangeSeconds(links[p.reduce]!, p), p.measured) })),
     steps: steps.map((p) => {
       const exchange = exchanges.find((e) => e.reduce === p.reduce && e.ranks === p.ranks && e.floats === p.floats)!
@@ -131,15 +169,30 @@ function compared({ rate, exchanges, steps }: Points) {
   }
 }
 
-const known: readonly Points[] | null = args.again ? JSON.parse(readFileSync(args.out, 'utf8')).rows : null
-const rows = (known ?? RATES.map(measure)).map(compared)
-for (const { rate, exchanges, steps } of rows) {
+async function measured(): Promise<readonly Points[]> {
+  const found: Points[] = []
+  for (const name of args.only ? [args.only] : Object.keys(LINKS)) found.push(await measure(name))
+  return found
+}
+
+const points: readonly Points[] = args.again ? JSON.parse(readFileSync(args.out, 'utf8')).rows : await measured()
+const rows = points.map(compared)
+const shown = (list: readonly number[]): string => list.map((t) => (1000 * t).toPrecision(3)).join(', ')
+/** Of ResNet-20's gradient, as rows of the table in docs/scale.md. */
+for (const { rate, ping, links, exchanges, steps, onOneConnection } of rows) {
   const within = steps.filter((p) => Math.abs(p.simulatedOff) <= 0.1).length
   const worst = Math.max(...steps.map((p) => Math.abs(p.simulatedOff)))
-  const formula = exchanges.filter((p) => p.floats === SIZES[1]).map((p) => p.formulaOff)
+  const own = exchanges.filter((p) => p.floats === SIZES[1])
+  const ms = (reduce: Reduce): string => shown(own.filter((p) => p.reduce === reduce).map((p) => p.measured))
+  const formula = own.map((p) => Math.abs(p.formulaOff)).sort((a, b) => a - b)
+  const percent = (x: number): string => (100 * x).toFixed(0)
   console.log(
-    `${rate}: ${within} of ${steps.length} steps within 10 %, worst ${worst}; formula off by ${formula.join(', ')}`,
+    `| ${rate} | ${ping === null ? '' : ping.toPrecision(4)} | ${ms('exact')} | ${ms('fast')} | ${within} of ${steps.length}, ${percent(worst)} % | ${percent(formula[0]!)} to ${percent(formula.at(-1)!)} % |`,
   )
+  const fitted = reduces.map(
+    (r) => `${shown([links[r]!.latency])} ms, ${(links[r]!.bandwidth / 1e6).toPrecision(3)} MB/s`,
+  )
+  console.log(`  fitted: ${fitted.join('; ')}; one connection: ${shown(onOneConnection.map((p) => p.measured))} ms`)
 }
 const result = { machine: machine(), rows, predicted: predictions() }
 writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)
