@@ -64,8 +64,8 @@ const LINKS: Readonly<Record<string, Speed | null>> = {
   '100 Mbit/s, 10 ms': { rate: 100, latency: 10 },
 }
 /** So many seconds for each exchange, within so many rounds. */
-const EXCHANGE = { seconds: 1.5, least: 3, most: 8 }
-const STEPS = 6
+const EXCHANGE = { seconds: 1, least: 2, most: 5 }
+const STEPS = 5
 const reduces: readonly Reduce[] = ['exact', 'fast']
 
 interface Point {
@@ -118,7 +118,7 @@ async function measure(name: string): Promise<Points> {
   try {
     for (const ranks of RANKS) {
       const asked = points(ranks, SIZES)
-      const timed = [0.1, 0.4].flatMap((seconds, i) =>
+      const timed = [0.1, 0.3].flatMap((seconds, i) =>
         reduces.map((reduce) => ({ reduce, floats: SIZES[1]!, rounds: STEPS, seconds, spread: 0.05, seed: 1 + i })),
       )
       console.error(`${name}, ${ranks} ranks`)
