@@ -10,7 +10,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { launcherOf } from '../../test/support/mpi.ts'
@@ -137,21 +137,34 @@ async function measure(name: string): Promise<Points> {
   return { rate: name, ping: links?.ping ?? null, exchanges, steps, onOneConnection }
 }
 
-/** Least squares of relative errors over latency and 1 / bandwidth, neither of them below zero. */
-function fit(points: readonly Point[]): Link {
-  const rows = points.map((p) => trafficOf(p).map((x) => x / p.measured))
-  const x = [0, 0]
+/** A link between ranks that share the cores of one machine: seconds a byte that each core too few adds, as a share of those there are. */
+interface SharedLink extends Link {
+  readonly sharing: number
+}
+const CORES = cpus().length
+const termsOf = (p: Point): number[] => {
+  const [messages, bytes] = trafficOf(p)
+  return [messages, bytes, bytes * Math.max(0, p.ranks / CORES - 1)]
+}
+
+/** Least squares of relative errors over latency, 1 / bandwidth and what sharing cores adds, none of them below zero. */
+function fit(points: readonly Point[]): SharedLink {
+  const rows = points.map((p) => termsOf(p).map((x) => x / p.measured))
+  const x = [0, 0, 0]
   for (let pass = 0; pass < 20_000; pass++)
     for (const k of x.keys()) {
       let [up, down] = [0, 0]
       for (const row of rows) {
-        up += row[k]! * (1 - row[1 - k]! * x[1 - k]!)
+        const rest = row.reduce((sum, term, i) => sum + (i === k ? 0 : term * x[i]!), 0)
+        up += row[k]! * (1 - rest)
         down += row[k]! ** 2
       }
-      x[k] = Math.max(0, up / down)
+      x[k] = down === 0 ? 0 : Math.max(0, up / down)
     }
-  return { latency: x[0]!, bandwidth: 1 / x[1]! }
+  return { latency: x[0]!, bandwidth: 1 / x[1]!, sharing: x[2]! }
 }
+
+const formulaSeconds = (link: SharedLink, p: Point): number => exchangeSeconds(link, p) + link.sharing * termsOf(p)[2]!
 
 const off = (a: number, b: number): number => Number((a / b - 1).toFixed(3))
 
@@ -161,7 +174,7 @@ function compared({ rate, ping, exchanges, steps, onOneConnection }: Points) {
   )
   return {
     ...{ rate, ping, links, onOneConnection },
-    exchanges: exchanges.map((p) => ({ ...p, formulaOff: off(exchangeSeconds(links[p.reduce]!, p), p.measured) })),
+    exchanges: exchanges.map((p) => ({ ...p, formulaOff: off(formulaSeconds(links[p.reduce]!, p), p.measured) })),
     steps: steps.map((p) => {
       const exchange = exchanges.find((e) => e.reduce === p.reduce && e.ranks === p.ranks && e.floats === p.floats)!
       return { ...p, simulatedOff: off(simulate(p, exchange.measured), p.measured) }
@@ -177,7 +190,8 @@ async function measured(): Promise<readonly Points[]> {
 
 const points: readonly Points[] = args.again ? JSON.parse(readFileSync(args.out, 'utf8')).rows : await measured()
 const rows = points.map(compared)
-const shown = (list: readonly number[]): string => list.map((t) => (1000 * t).toPrecision(3)).join(', ')
+const shown = (list: readonly number[]): string =>
+  list.map((t) => Number((1000 * t).toPrecision(3)).toLocaleString('en')).join(', ')
 /** Of ResNet-20's gradient, as rows of the table in docs/scale.md. */
 for (const { rate, ping, links, exchanges, steps, onOneConnection } of rows) {
   const within = steps.filter((p) => Math.abs(p.simulatedOff) <= 0.1).length
