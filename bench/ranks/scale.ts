@@ -6,10 +6,10 @@
  *   node --import tsx bench/ranks/scale.ts [--out bench/results/scale.json] [--again] [--only '100 Mbit/s']
  *
  * Computing is a wait that varies by 5 %. An exchange counts as steps meet it: after a pause, and by the mean of its times.
- * `--again` takes the measurements of an earlier run, `--only` measures one row. Takes root, for the namespaces.
+ * `--again` takes the measurements of an earlier run, `--only` measures one row of them anew. Takes root, for the namespaces.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -182,14 +182,25 @@ function compared({ rate, ping, exchanges, steps, onOneConnection }: Points) {
   }
 }
 
-async function measured(): Promise<readonly Points[]> {
-  const found: Points[] = []
-  for (const name of args.only ? [args.only] : Object.keys(LINKS)) found.push(await measure(name))
+/** Rows of the results; those that `--only` leaves out are taken from an earlier run. */
+function write(rows: readonly ReturnType<typeof compared>[]): void {
+  writeFileSync(args.out, `${JSON.stringify({ machine: machine(), rows, predicted: predictions() }, null, 2)}\n`)
+}
+
+async function measured(): Promise<Points[]> {
+  const found: Points[] = args.only && existsSync(args.out) ? known() : []
+  for (const name of args.only ? [args.only] : Object.keys(LINKS)) {
+    const row = await measure(name)
+    const at = found.findIndex(({ rate }) => rate === name)
+    found.splice(at < 0 ? found.length : at, at < 0 ? 0 : 1, row)
+    write(found.map(compared))
+  }
   return found
 }
 
-const points: readonly Points[] = args.again ? JSON.parse(readFileSync(args.out, 'utf8')).rows : await measured()
-const rows = points.map(compared)
+const known = (): Points[] => JSON.parse(readFileSync(args.out, 'utf8')).rows
+const rows = (args.again ? known() : await measured()).map(compared)
+write(rows)
 const shown = (list: readonly number[]): string =>
   list.map((t) => Number((1000 * t).toPrecision(3)).toLocaleString('en')).join(', ')
 /** Of ResNet-20's gradient, as rows of the table in docs/scale.md. */
@@ -208,5 +219,3 @@ for (const { rate, ping, links, exchanges, steps, onOneConnection } of rows) {
   )
   console.log(`  fitted: ${fitted.join('; ')}; one connection: ${shown(onOneConnection.map((p) => p.measured))} ms`)
 }
-const result = { machine: machine(), rows, predicted: predictions() }
-writeFileSync(args.out, `${JSON.stringify(result, null, 2)}\n`)
