@@ -182,9 +182,10 @@ function compared({ rate, ping, exchanges, steps, onOneConnection }: Points) {
   }
 }
 
+const predicted = predictions()
 /** Rows of the results; those that `--only` leaves out are taken from an earlier run. */
 function write(rows: readonly ReturnType<typeof compared>[]): void {
-  writeFileSync(args.out, `${JSON.stringify({ machine: machine(), rows, predicted: predictions() }, null, 2)}\n`)
+  writeFileSync(args.out, `${JSON.stringify({ machine: machine(), rows, predicted }, null, 2)}\n`)
 }
 
 async function measured(): Promise<Points[]> {
