@@ -11,8 +11,8 @@ import type { Asked, Measured } from './scale.ts'
 const { exchanges, steps }: Asked = JSON.parse(process.argv[2]!)
 const group = await MpiGroup.open(launched()!)
 const none = new Float32Array(0)
-/** Seconds. */
-const PAUSE = 0.1
+/** Seconds, and how much they vary: ranks come to an exchange one after the other, as in a step. */
+const PAUSE = { seconds: 0.1, spread: 0.05 }
 
 const sumOf = (reduce: 'exact' | 'fast', floats: number) => {
   const sum = new SharedSum(group, reduce, floats, none)
@@ -24,6 +24,8 @@ const sumOf = (reduce: 'exact' | 'fast', floats: number) => {
     values.fill(1 / 3)
   }
 }
+/** Milliseconds, the same for all processes of this machine. */
+const clock = (): number => performance.timeOrigin + performance.now()
 const since = (start: number): number => (performance.now() - start) / 1000
 
 const idle = new Int32Array(new SharedArrayBuffer(4))
@@ -33,14 +35,17 @@ const measured: Measured = {
   exchanges: exchanges.map(({ reduce, floats, rounds }) => {
     const exchange = sumOf(reduce, floats)
     exchange()
+    const rng = new Rng(0, group.rank)
     let sum = 0
     for (let i = 0; i < rounds; i++) {
       group.gather([0])
       // the links are idle before the exchange of a step, too
-      wait(PAUSE)
-      const start = performance.now()
+      wait(PAUSE.seconds * Math.exp(PAUSE.spread * rng.normal()))
+      const start = clock()
       exchange()
-      sum += Math.max(...group.gather([since(start)]).map(([t]) => t!))
+      const times = group.gather([start, clock()])
+      // what the last one to come waits for
+      sum += (Math.max(...times.map(([, end]) => end!)) - Math.max(...times.map(([begin]) => begin!))) / 1000
     }
     return sum / rounds
   }),

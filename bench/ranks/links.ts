@@ -2,7 +2,13 @@
  * Machines that are none: network namespaces of this one, with links of a given rate (tc tbf) and latency (relay.c: the
  * kernel here has no netem), and Open MPI between them over TCP. Takes root, and gcc for latency.
  */
-import { type ChildProcess, type ExecFileSyncOptionsWithStringEncoding, execFileSync, spawn } from 'node:child_process'
+import {
+  type ChildProcess,
+  type ExecFileSyncOptionsWithStringEncoding,
+  execFileSync,
+  spawn,
+  spawnSync,
+} from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,6 +30,13 @@ const quiet: ExecFileSyncOptionsWithStringEncoding = { stdio: ['ignore', 'pipe',
 const ip = (...words: readonly string[]): string => execFileSync('ip', words, quiet)
 const space = (i: number): string => `mnc-${i}`
 const outer = (i: number): string => `mnc-v${i}`
+
+/** Takes away what there is of them, also of a run that was stopped. */
+function clear(numbers: readonly number[]): void {
+  const spaces = numbers.map((i) => ['netns', 'del', space(i)])
+  const devices = [BRIDGE, ...numbers.map(outer)].map((name) => ['link', 'del', name])
+  for (const words of [...spaces, ...devices]) spawnSync('ip', words, { stdio: 'ignore' })
+}
 
 export interface Speed {
   /** Of each link in each direction, in Mbit/s; null: as fast as they are. */
@@ -48,6 +61,7 @@ export async function openLinks(machines: number, { rate, latency }: Speed, fold
     const bucket = ['tbf', 'rate', `${rate}mbit`, 'burst', String(Math.round(burst)), 'latency', '2000ms']
     return ['tc', 'qdisc', 'add', 'dev', device, 'root', ...bucket]
   }
+  clear(numbers)
   if (latency === null) ip('link', 'add', BRIDGE, 'type', 'bridge')
   else ip('link', 'add', BRIDGE, 'type', 'veth', 'peer', 'name', outer(0))
   ip('addr', 'add', HERE, 'dev', BRIDGE)
@@ -87,8 +101,7 @@ export async function openLinks(machines: number, { rate, latency }: Speed, fold
     ],
     close() {
       relay?.close()
-      for (const i of numbers) ip('netns', 'del', space(i))
-      ip('link', 'del', BRIDGE)
+      clear(numbers)
     },
   }
 }
