@@ -4,7 +4,7 @@
  * drop on test images within 0.3 points where it was below 2 (docs/compression.md).
  */
 import { Tensor } from '../graph/tensor.ts'
-import type { SampleSource } from './samples.ts'
+import type { SampleSource } from './sample-source.ts'
 
 /** Share of the sample whose label counts. */
 const OWN = 0.8

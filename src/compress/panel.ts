@@ -14,7 +14,7 @@ import type { BatchPlan } from '../samples/batch-plan.ts'
 import { runSamples } from '../samples/run-samples.ts'
 import { runnable } from '../train/step/lift.ts'
 import { isFloatOutput, scoresOutput } from '../train/step/outputs.ts'
-import type { SampleSource } from './samples.ts'
+import type { SampleSource } from './sample-source.ts'
 
 export interface Judgement {
   readonly samples: number

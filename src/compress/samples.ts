@@ -19,12 +19,7 @@ import type { Model } from '../graph/model.ts'
 import { randomInputs } from '../samples/random-inputs.ts'
 import { scoresOutput } from '../train/step/outputs.ts'
 import { mixed } from './mixed.ts'
-
-/** Samples that a model can be run on again and again. */
-export interface SampleSource {
-  readonly count: number
-  batches(): AsyncIterable<CheckBatch>
-}
+import type { SampleSource } from './sample-source.ts'
 
 export interface Samples {
   readonly training: TrainingData

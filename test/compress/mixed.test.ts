@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { isByHeart, mixed } from '../../src/compress/mixed.ts'
-import type { SampleSource } from '../../src/compress/samples.ts'
+import type { SampleSource } from '../../src/compress/sample-source.ts'
 import { Tensor } from '../../src/graph/tensor.ts'
 import type { ElementType } from '../../src/graph/types.ts'
 
