@@ -99,6 +99,8 @@ for (const name of ['Open MPI', 'MPICH'] as const) {
   const launcher = launcherOf(name)
   const { start } = launcher
   const skip = skipped(name)
+  // more ranks than cores wait for each other without rest there: the whole takes a minute
+  const rest = skip || (name === 'MPICH' && !process.env.MNC_TEST_MPICH && 'runs where MNC_TEST_MPICH names a launcher')
   const file = (of: string): string => `${name.replace(' ', '')}-${of}`
 
   test(`${name}: 4 ranks give the bits of one process that accumulates 4 batches`, { skip }, async () => {
@@ -112,7 +114,7 @@ for (const name of ['Open MPI', 'MPICH'] as const) {
     assert.deepEqual(logged(`${out}.jsonl`), logged('alone.jsonl'))
   })
 
-  test(`${name}: --reduce fast is within 1e-5 of the exact sum after 3 steps`, { skip }, async () => {
+  test(`${name}: --reduce fast is within 1e-5 of the exact sum after 3 steps`, { skip: rest }, async () => {
     const out = file('fast.onnx')
     const { code, err } = await run([
       ...[...start(3), ...mnc],
@@ -160,7 +162,7 @@ for (const name of ['Open MPI', 'MPICH'] as const) {
     sameAsAlone(out)
   })
 
-  test(`${name}: a signal at any rank stops all at the same step, with a checkpoint`, { skip }, async () => {
+  test(`${name}: a signal at any rank stops all at the same step, with a checkpoint`, { skip: rest }, async () => {
     const out = file('stopped')
     const { code, err } = await signalled('SIGTERM', out)
     assert.equal(code, 130, err)
