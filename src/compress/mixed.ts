@@ -1,7 +1,7 @@
 /**
  * Samples that a model was trained on say little about what compressing loses: it is sure of them, and so are its copies. Mixed
- * with another one they are new to it: of two nets whose training images were known to 99 % and more, mixing 8 to 2 foretold the
- * drop on test images within 0.3 points where it was below 2 (docs/compression.md).
+ * with another one they are new to it: for two nets that were right on 98.9 % and more of theirs, mixing 8 to 2 foretold the drop on test
+ * images within 0.3 points at 8 bits and at 4-bit weights. What pruning loses comes out too large (docs/compression.md).
  */
 import { Tensor } from '../graph/tensor.ts'
 import type { SampleSource } from './sample-source.ts'
@@ -19,12 +19,15 @@ export function mixed(own: SampleSource, others: SampleSource): SampleSource {
     count: own.count,
     async *batches() {
       const other = others.batches()[Symbol.asyncIterator]()
-      for await (const batch of own.batches()) {
-        const { value } = await other.next()
-        const feeds = Object.entries(batch.feeds).map(([name, t]) => [name, blend(t, value.feeds[name])] as const)
-        yield { ...batch, feeds: Object.fromEntries(feeds) }
+      try {
+        for await (const batch of own.batches()) {
+          const { value } = await other.next()
+          const feeds = Object.entries(batch.feeds).map(([name, t]) => [name, blend(t, value.feeds[name])] as const)
+          yield { ...batch, feeds: Object.fromEntries(feeds) }
+        }
+      } finally {
+        await other.return?.()
       }
-      await other.return?.()
     },
   }
 }

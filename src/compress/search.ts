@@ -85,16 +85,9 @@ export class Search {
     return Math.max(TUNING_SHARE * whole, whole - (performance.now() - this.#start) / 1000)
   }
 
-  /** What meets the goal by less than was asked for loses nothing that time would bring back. */
+  /** What meets the goal and loses no more than was asked for: neither more of its bytes nor training would be worth it. */
   get #isSettled(): boolean {
     return this.#isMet && isGood(this.#best!, this.#run.asked)
-  }
-
-  /** Meets a goal and loses no more than was asked for, or nothing: more of its bytes are not needed. */
-  get #isEnough(): boolean {
-    const { maxDrop, minCosine } = this.#run.asked
-    const { difference } = this.#best?.held ?? {}
-    return this.#isMet && (maxDrop !== null || minCosine !== null || (difference != null && difference.drop <= 0))
   }
 
   /** Whether a score is met: more zeros would only lose accuracy. */
@@ -169,9 +162,9 @@ export class Search {
     const good = eight.find((p) => isGood(p, asked))
     if (asked.goal) {
       const most = asked.goal.most - (o.time === undefined ? 0 : TRAINED * asked.goal.most + STAGE_BYTES)
-      if (eight.some((p) => p.bytes <= most) || this.#isEnough) return
+      if (eight.some((p) => p.bytes <= most) || this.#isSettled) return
       if (this.#points.every((p) => p.bytes > most)) await (await this.#same(base)).atMost(most, ATTEMPTS)
-      if (!this.#isEnough) await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
+      if (!this.#isSettled) await (await this.#mixed(SPARSE_FORMS, base)).atMost(most, ATTEMPTS)
     } else if (!good) await this.#leaveFloat()
     else if (target.aim === 'bytes') await this.#halve(base, good)
   }

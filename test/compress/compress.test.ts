@@ -109,8 +109,8 @@ test('a goal that is not reached: exit 3, the nearest point is written, and what
 })
 
 test('a goal in bytes between two widths is met by layers of different widths, as small as asked', async () => {
-  // by its labels, of which it is sure, nothing would be won by more bytes than the fewest
-  const outputs = { labels: false }
+  // more than any width gives: else the fewest bytes would be enough
+  const outputs = { labels: false, minCosine: 0.999999 }
   const { result: uniform } = await compressed('split', { ...outputs, goal: 'bytes=1MB' })
   const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!.bytes)
   const most = Math.round((four! + eight!) / 2)
@@ -118,7 +118,7 @@ test('a goal in bytes between two widths is met by layers of different widths, a
   const split = result.points.find((p) => p.name === 'mixed-1')!
   assert.ok(split.bytes <= most, `${split.bytes} for ${most}`)
   assert.ok(split.weightBits > 4 && split.weightBits < 8)
-  assert.ok(result.verdict.met, result.verdict.misses.join())
+  assert.ok(result.chosen.bytes <= most)
   assert.ok(events.some((e) => e.kind === 'stage' && e.stage === 'split'))
   // layers are measured once: another goal finds what they cost
   const other = await compressed('split', { ...outputs, goal: `bytes=${most + 500}` })
@@ -126,12 +126,12 @@ test('a goal in bytes between two widths is met by layers of different widths, a
   assert.equal(measured.length, 1)
 })
 
-test('no bytes are spent where the smallest file is as accurate as the float model', async () => {
+test('no bytes are spent where the smallest file loses no more than was asked for', async () => {
   const { result: uniform } = await compressed('settled', { maxDrop: '90%', goal: 'bytes=1MB' })
   const [four, eight] = ['w4a8', 'w8a8'].map((name) => uniform.points.find((p) => p.name === name)!)
   assert.equal(four!.held.difference!.drop, 0)
   const most = Math.round((four!.bytes + eight!.bytes) / 2)
-  // nor where it loses no more than was asked for
+  // as accurate as the float model, then by what is asked of the outputs
   for (const asked of [{}, { labels: false, minCosine: 0.5 }]) {
     const { result, events } = await compressed('settled', { ...asked, goal: `bytes=${most}` })
     assert.equal(result.chosen.name, 'w4a8')
